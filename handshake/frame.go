@@ -63,8 +63,8 @@ type Hello struct {
 	KID     string   `json:"kid,omitempty"`   // which key
 	Mech    []string `json:"mech,omitempty"`
 	Enc     []string `json:"enc,omitempty"` // what the sender can write; empty: raw
-	Max     int64    `json:"max"`   // largest message the sender takes, bytes
-	Acked   uint64   `json:"acked"` // the sender's cursor: everything below is final
+	Max     int64    `json:"max"`           // largest message the sender takes, bytes
+	Acked   uint64   `json:"acked"`         // the sender's cursor: everything below is final
 	Proof   *Proof   `json:"proof,omitempty"`
 	Head    uint64   `json:"head"` // the next seq to be assigned: acked == head means nothing waits
 	Pending Pending  `json:"pending"`
@@ -100,10 +100,10 @@ type Welcome struct {
 	MAC       string   `json:"mac,omitempty"`
 	Session   string   `json:"session"`
 	Win       Win      `json:"win"`
-	Max       int64    `json:"max"`     // largest data message the receiver takes, bytes
-	MaxRaw    int64    `json:"max_raw"` // largest payload after decoding, bytes
+	Max       int64    `json:"max"`           // largest data message the receiver takes, bytes
+	MaxRaw    int64    `json:"max_raw"`       // largest payload after decoding, bytes
 	Enc       []string `json:"enc,omitempty"` // what the receiver can read; empty: raw
-	HB        int64    `json:"hb"` // ms between pings; 2.5 times this without a byte: dead
+	HB        int64    `json:"hb"`            // ms between pings; 2.5 times this without a byte: dead
 	Guarantee string   `json:"guarantee"`
 	Store     string   `json:"store"`
 	AckTo     int64    `json:"ack_to"` // ms the sender waits for a receipt
