@@ -1,0 +1,103 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/handshake"
+)
+
+// ParseURL reads the address of a receiver: ws://host or wss://host, with a
+// port and a path if need be; without a path it is /relay. A secret has no
+// place in it, for addresses are logged.
+func ParseURL(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil, fmt.Errorf("URL: %w", redact(err))
+	}
+	switch {
+	case u.User != nil:
+		return nil, errors.New("URL: a user or password in a URL ends up in logs; use --token-file or --key-file")
+	case u.Scheme == "http":
+		return nil, fmt.Errorf("URL %q: write ws:// instead of http://", s)
+	case u.Scheme == "https":
+		return nil, fmt.Errorf("URL %q: write wss:// instead of https://", s)
+	case u.Scheme != "ws" && u.Scheme != "wss":
+		return nil, fmt.Errorf("URL %q: want ws://HOST or wss://HOST, for example wss://logs.example.com/relay", s)
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("URL %q: no host; want ws://HOST or wss://HOST", s)
+	case u.Fragment != "":
+		return nil, fmt.Errorf("URL %q: a WebSocket URL has no #fragment", s)
+	}
+	if u.Path == "" {
+		u.Path = "/relay"
+	}
+	return u, nil
+}
+
+// redact takes the URL, which may hold a secret, out of an error of url.Parse.
+func redact(err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		return ue.Err
+	}
+	return err
+}
+
+// frameBytes is the largest message that leaves in one WebSocket frame: any
+// batch but a single line longer than that, which is continued in further
+// frames. Simple receivers do not join frames; those offer a small
+// welcome.max and get none.
+const frameBytes = maxBatch + headerRoom
+
+var frameBuffers sync.Pool
+
+// dial opens a WebSocket to u that speaks our protocol.
+func (r *Relay) dial(ctx context.Context, u *url.URL) (*websocket.Conn, *wire, *Fault) {
+	stop := func() bool { return true }
+	d := websocket.Dialer{
+		Proxy:            r.o.Proxy,
+		TLSClientConfig:  r.o.TLS,
+		HandshakeTimeout: r.pace.dial,
+		Subprotocols:     []string{handshake.Subprotocol},
+		WriteBufferSize:  frameBytes,
+		WriteBufferPool:  &frameBuffers,
+		NetDialContext: func(brief context.Context, network, addr string) (net.Conn, error) {
+			c, err := r.net(brief, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			// The dialer does not look at ctx while it waits for the answer.
+			stop = context.AfterFunc(ctx, func() { c.Close() })
+			return &wire{Conn: c}, nil
+		},
+	}
+	conn, resp, err := d.DialContext(ctx, u.String(), r.o.Header)
+	stop()
+	if err != nil {
+		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) && resp.StatusCode != http.StatusSwitchingProtocols {
+			return nil, nil, statusFault(resp)
+		}
+		return nil, nil, dialFault(err)
+	}
+	conn.SetReadLimit(handshake.MaxControl)
+	var fault *Fault
+	switch {
+	case conn.Subprotocol() != handshake.Subprotocol:
+		fault = hold("this server does not speak "+handshake.Subprotocol,
+			"check that the URL leads to wsreceive; for any other WebSocket server use --mode plain", nil)
+	case resp.Header.Get("Sec-WebSocket-Extensions") != "":
+		fault = breach(0, errors.New("it turns on an extension that was not offered"))
+	default:
+		return conn, under(conn.NetConn()), nil
+	}
+	conn.Close()
+	return nil, nil, fault
+}

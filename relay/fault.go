@@ -1,0 +1,248 @@
+package relay
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/handshake"
+)
+
+// Fault says why there is no session, in the three parts an operator needs.
+type Fault struct {
+	What   string // what happened
+	Effect string // what it means for the logs
+	Hint   string // what to do
+	Err    error  // the cause; nil where What says it all
+
+	hold   bool           // waiting alone mends nothing: retry slowly, and loudly
+	shrink bool           // the batches were too much for the link
+	floor  time.Duration  // the receiver asks us to stay away so long
+	spread *time.Duration // the receiver asks us to come back within it
+	code   int            // to close the connection with; 0: it is not ours to say
+}
+
+func (f *Fault) Error() string {
+	if f.Err == nil {
+		return f.What
+	}
+	return f.What + ": " + f.Err.Error()
+}
+
+func (f *Fault) Unwrap() error { return f.Err }
+
+const (
+	effectWait = "nothing is lost: lines wait in the queue on disk and are sent when the receiver takes them"
+	effectHold = "nothing is lost yet, but no line is delivered until this is mended; the queue on disk fills"
+
+	hintServer = "look at the receiver's log"
+	hintBug    = "one of the two ends does not keep to the protocol: update both, and report it with both logs"
+	hintTLS    = "check that the URL names the right host, or give its authority with --tls-ca"
+)
+
+func wait(what, hint string, err error) *Fault {
+	return &Fault{What: what, Effect: effectWait, Hint: hint, Err: err}
+}
+
+func hold(what, hint string, err error) *Fault {
+	return &Fault{What: what, Effect: effectHold, Hint: hint, Err: err, hold: true}
+}
+
+// breach is a fault of the protocol that the receiver is to hear of.
+func breach(code int, err error) *Fault {
+	f := hold("the receiver breaks the protocol", hintBug, err)
+	f.code = code
+	return f
+}
+
+func queueFault(err error) *Fault {
+	return &Fault{
+		What: "the queue cannot be read", Err: err,
+		Effect: "lines stay where they are; none is delivered until the queue can be read again",
+		Hint:   "look at the disk and at the queue's directory: wsrelay queue verify",
+	}
+}
+
+// dialFault says in plain words why a connection did not come about.
+func dialFault(err error) *Fault {
+	var (
+		dns    *net.DNSError
+		record tls.RecordHeaderError
+		alert  tls.AlertError
+		ne     net.Error
+	)
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return wait("no such host", "check the name in the URL and this host's DNS", err)
+	case errors.As(err, &dns):
+		return wait("the host's name could not be looked up", "check this host's DNS", err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return wait("connection refused", "check that the receiver runs and that the port is right", err)
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return wait("the host cannot be reached", "check network and firewall", err)
+	case errors.As(err, &record):
+		return hold("the port does not speak TLS", "use ws:// for this port, or the receiver's TLS port", err)
+	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`):
+		return hold("the port wants TLS", "use wss:// for this port", err)
+	case errors.As(err, &alert):
+		return hold("the receiver refuses our side of TLS", "it may want a client certificate: --tls-cert and --tls-key", err)
+	case errors.As(err, &ne) && ne.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
+		return wait("no answer in time", "check network and firewall, and that the receiver runs", err)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
+		return wait("the connection was closed before the upgrade", hintServer+", and at what stands in between", err)
+	}
+	if f := certFault(err); f != nil {
+		return f
+	}
+	return wait("no connection", "check URL, network and proxy", err)
+}
+
+// certFault tells apart why the receiver's certificate is not good enough.
+func certFault(err error) *Fault {
+	var (
+		unknown x509.UnknownAuthorityError
+		invalid x509.CertificateInvalidError
+		name    x509.HostnameError
+		other   *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.As(err, &unknown):
+		return hold("the receiver's certificate is signed by an unknown authority", hintTLS, err)
+	case errors.As(err, &name):
+		return hold("the receiver's certificate is for another name", hintTLS, err)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return hold("the receiver's certificate has expired, or a clock is wrong", "renew it; check both clocks", err)
+	case errors.As(err, &other):
+		return hold("the receiver's certificate cannot be verified", hintTLS, err)
+	}
+	return nil
+}
+
+// statusFault says what an HTTP answer means that is not the upgrade.
+func statusFault(resp *http.Response) *Fault {
+	what := "the server answered HTTP " + strconv.Itoa(resp.StatusCode)
+	switch code := resp.StatusCode; {
+	case code == http.StatusUnauthorized:
+		return hold(what+": not authenticated", "check --token-file, --key-file or the client certificate", nil)
+	case code == http.StatusForbidden:
+		return hold(what+": forbidden", "check what the receiver allows this host to send", nil)
+	case code == http.StatusNotFound:
+		return hold(what+": nothing at this path", "check the path in the URL; wsreceive serves /relay", nil)
+	case code == http.StatusUpgradeRequired:
+		return hold(what+": it wants another version of the protocol", "update the older of the two ends", nil)
+	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
+		f := wait(what+": it asks us to come later", hintServer, nil)
+		f.floor = retryAfter(resp.Header.Get("Retry-After"))
+		return f
+	case code == http.StatusProxyAuthRequired:
+		return hold(what+": the proxy wants credentials", "give them with --proxy", nil)
+	case code >= 500:
+		return wait(what, hintServer+", and at what stands in between", nil)
+	case code >= 300 && code < 400:
+		return hold(what+": it is somewhere else", "use the address it names: "+clean(resp.Header.Get("Location")), nil)
+	case code == http.StatusBadRequest && wantsTLS(resp.Body):
+		return hold("the port wants TLS", "use wss:// for this port", nil)
+	}
+	return hold(what+" instead of opening a WebSocket", "check that the URL leads to wsreceive", nil)
+}
+
+// wantsTLS knows how Go's server and nginx answer plain HTTP on a TLS port.
+func wantsTLS(body io.Reader) bool {
+	text, _ := io.ReadAll(io.LimitReader(body, 1024))
+	return strings.Contains(strings.ToLower(string(text)), "request to an https server") ||
+		strings.Contains(string(text), "sent to HTTPS port")
+}
+
+// retryAfter reads the header of that name, RFC 9110, 10.2.3.
+func retryAfter(s string) time.Duration {
+	if n, err := strconv.ParseInt(s, 10, 32); err == nil && n > 0 {
+		return time.Duration(n) * time.Second
+	}
+	if at, err := http.ParseTime(s); err == nil {
+		return max(time.Until(at), 0)
+	}
+	return 0
+}
+
+// lostFault says why a session broke that nobody had closed.
+func lostFault(err error) *Fault {
+	var ne net.Error
+	switch {
+	case errors.As(err, &ne) && ne.Timeout():
+		return wait("the receiver has fallen silent", "check the network, and that the receiver runs", err)
+	case errors.Is(err, websocket.ErrReadLimit):
+		return breach(websocket.CloseMessageTooBig, err)
+	}
+	return wait("the connection was lost", "check the network, and "+hintServer, err)
+}
+
+// closeFault says what the receiver means by closing with code. said is the
+// err frame that came before, if one did.
+func closeFault(code int, text string, said *handshake.Err) *Fault {
+	var away time.Duration
+	if said != nil {
+		text, away = said.Msg, time.Duration(said.AfterMS)*time.Millisecond
+	}
+	f := meaning(code)
+	f.floor = away
+	if text = clean(text); text != "" {
+		f.Err = fmt.Errorf("close code %d: %s", code, text)
+	} else {
+		f.Err = fmt.Errorf("close code %d", code)
+	}
+	return f
+}
+
+func meaning(code int) *Fault {
+	switch code {
+	case websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseServiceRestart:
+		return wait("the receiver closed the connection", "it should be back soon; if not, "+hintServer, nil)
+	case websocket.CloseProtocolError, websocket.CloseUnsupportedData, websocket.CloseInvalidFramePayloadData,
+		handshake.CloseBadFrame:
+		return hold("the receiver says that we break the protocol", hintBug, nil)
+	case websocket.ClosePolicyViolation, handshake.CloseForbidden:
+		return hold("the receiver forbids it", "check what the receiver allows this host to send", nil)
+	case websocket.CloseMessageTooBig:
+		f := wait("a message was too big for the receiver, or for what stands in between", "raise the limit there", nil)
+		f.shrink = true
+		return f
+	case handshake.CloseUnauthenticated:
+		return hold("the receiver does not know us", "check --token-file, --key-file or the client certificate", nil)
+	case handshake.CloseHandshakeTimeout:
+		return wait("the handshake took too long", "check the network, and "+hintServer, nil)
+	case handshake.CloseSuperseded:
+		return wait("another sender with our identity took over", "let no other wsrelay use a copy of this queue", nil)
+	case handshake.CloseRecordTooBig:
+		return hold("a line is too long for the receiver", "raise its limit for lines", nil)
+	case handshake.CloseVersion:
+		return hold("the receiver wants another version of the protocol", "update the older of the two ends", nil)
+	case handshake.CloseQuota:
+		return wait("the receiver's quota for us is used up", "raise the quota, or send less", nil)
+	case handshake.CloseStoreDown:
+		return wait("the receiver's store does not answer", "look at the store", nil)
+	}
+	return wait("the receiver closed the connection", hintServer, nil)
+}
+
+// clean makes text of the other end fit for a log: one line, printable, short.
+func clean(s string) string {
+	s = strings.ToValidUTF8(s[:min(len(s), handshake.MaxRejectedError)], "")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s)
+}

@@ -1,0 +1,227 @@
+package relay
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"wsrelay/buffer"
+	"wsrelay/handshake"
+)
+
+const (
+	joinBytes  = 256 << 10 // small blocks are joined up to so many bytes,
+	joinLines  = 5000      // and so many lines
+	maxBatch   = 1 << 20   // bytes of a batch, unless it is one line
+	minBatch   = 16 << 10  // the least that maxBatch is lowered to on a slow link
+	headerRoom = 512       // bytes kept free for the header of a data message
+)
+
+// batch is what one message carries. Its payload is valid until the packer is
+// asked again.
+type batch struct {
+	seq, end uint64
+	at       time.Time
+	enc      string
+	raw      int
+	crc      string
+	payload  []byte
+	gap      *buffer.Gap // instead of a payload
+}
+
+// errOtherStream says that the records of this session's stream are all
+// taken: the next ones need a session of their own.
+var errOtherStream = errors.New("the next record belongs to another stream")
+
+// oversizeError is a line that is longer than the receiver takes.
+type oversizeError struct {
+	seq   uint64
+	bytes int
+	limit int
+}
+
+func (e *oversizeError) Error() string {
+	return fmt.Sprintf("line %d has %d bytes, the receiver takes %d", e.seq, e.bytes, e.limit)
+}
+
+// packer makes batches of the queue's blocks. A block goes out as it is, with
+// the checksum it has on disk, where it can; small ones that wait are joined;
+// one that the receiver cannot take is decoded and, if need be, cut.
+type packer struct {
+	q       Queue
+	sid     string
+	enc     []string // what the receiver decodes, beside raw
+	max     int      // payload bytes of one message: what a single long line may have
+	maxRaw  int      // the same, decoded
+	ceiling int      // payload bytes of a batch of several lines
+
+	from  uint64        // records below it are left out: the receiver has them
+	plain uint64        // the block that holds it goes out decoded
+	held  *buffer.Block // taken from the queue, but not packed yet
+	rest  batch         // decoded lines of a block that is being cut
+	buf   []byte
+}
+
+// limit sets the sizes from what the receiver offers.
+func (p *packer) limit(w *handshake.Welcome, ceiling int) {
+	p.enc = w.Enc
+	p.max = int(min(max(w.Max-headerRoom, 1), handshake.MaxMessage))
+	p.maxRaw = int(min(w.MaxRaw, handshake.MaxMessage))
+	p.ceiling = min(ceiling, p.max)
+}
+
+// reset makes the packer go on at seq, to which the queue has been rewound.
+func (p *packer) reset(seq uint64) {
+	p.from, p.held, p.rest = seq, nil, batch{}
+}
+
+// next gives the next batch, nil if nothing waits. Errors are errOtherStream,
+// an *oversizeError, or the queue's.
+func (p *packer) next() (*batch, error) {
+	if len(p.rest.payload) > 0 {
+		return p.cut()
+	}
+	if cap(p.buf) > 4*maxBatch { // once in a while a line is huge
+		p.buf = nil
+	}
+	b, err := p.take()
+	if b == nil || err != nil {
+		return nil, err
+	}
+	if b.SID() != p.sid {
+		p.held = b
+		return nil, errOtherStream
+	}
+	r := b.Range()
+	if g := b.Gap(); g != nil {
+		return &batch{seq: r.First, end: r.End, at: b.At(), gap: g}, nil
+	}
+	if !p.whole(b) {
+		return p.open(b)
+	}
+	c, err := p.take()
+	if err != nil {
+		return nil, err
+	}
+	p.held = c
+	if c != nil && p.joins(b, c, b.RawLen(), r.First) {
+		return p.join(b)
+	}
+	return &batch{
+		seq: r.First, end: r.End, at: b.At(),
+		enc: encName(b.Codec()), raw: b.RawLen(), crc: handshake.FormatCRC(b.CRC()), payload: b.Encoded(),
+	}, nil
+}
+
+func (p *packer) take() (*buffer.Block, error) {
+	if b := p.held; b != nil {
+		p.held = nil
+		return b, nil
+	}
+	return p.q.TryNext()
+}
+
+// whole reports whether b can go out as it is.
+func (p *packer) whole(b *buffer.Block) bool {
+	r := b.Range()
+	if p.from > r.First || r.First <= p.plain && p.plain < r.End {
+		return false
+	}
+	size := p.ceiling
+	if r.End-r.First == 1 {
+		size = p.max
+	}
+	return p.takes(encName(b.Codec())) && len(b.Encoded()) <= size && b.RawLen() <= p.maxRaw
+}
+
+func (p *packer) takes(enc string) bool {
+	return enc == handshake.EncRaw || slices.Contains(p.enc, enc)
+}
+
+// joins reports whether c may follow in the batch that began with b at first
+// and has got raw bytes. One batch is of one day, because the receiver may
+// derive the target index from it.
+func (p *packer) joins(b, c *buffer.Block, raw int, first uint64) bool {
+	const day = 24 * time.Hour
+	return c.SID() == p.sid && c.Gap() == nil && p.whole(c) &&
+		raw+c.RawLen() <= min(joinBytes, p.ceiling) && c.Range().End-first <= joinLines &&
+		b.At().UTC().Truncate(day).Equal(c.At().UTC().Truncate(day))
+}
+
+// join packs b and all that waits and fits with it into one raw batch.
+func (p *packer) join(b *buffer.Block) (*batch, error) {
+	out := batch{seq: b.Range().First, at: b.At(), enc: handshake.EncRaw}
+	buf, err := b.Lines(p.buf[:0])
+	for c := b; err == nil; {
+		out.end = c.Range().End
+		if c, err = p.take(); err != nil || c == nil {
+			break
+		}
+		if !p.joins(b, c, len(buf), out.seq) {
+			p.held = c
+			break
+		}
+		buf, err = c.Lines(buf)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.buf = buf
+	out.raw, out.crc, out.payload = len(buf), handshake.CRC(buf), buf
+	return &out, nil
+}
+
+// open decodes b, leaves out what the receiver has, and gives the first batch
+// of it.
+func (p *packer) open(b *buffer.Block) (*batch, error) {
+	lines, err := b.Lines(p.buf[:0])
+	if err != nil {
+		return nil, err
+	}
+	p.buf = lines
+	r := b.Range()
+	for ; r.First < p.from && r.First < r.End; r.First++ {
+		lines = lines[bytes.IndexByte(lines, '\n')+1:]
+	}
+	p.rest = batch{seq: r.First, end: r.End, at: b.At(), enc: handshake.EncRaw, payload: lines}
+	if r.First == r.End { // the receiver has all of it
+		return p.next()
+	}
+	return p.cut()
+}
+
+// cut takes the next batch off the decoded block.
+func (p *packer) cut() (*batch, error) {
+	lines := p.rest.payload
+	size := len(lines)
+	if most := min(p.ceiling, p.maxRaw); size > most {
+		size = bytes.LastIndexByte(lines[:most], '\n') + 1
+	}
+	if size == 0 { // not even one line fits: it goes alone
+		size = bytes.IndexByte(lines, '\n') + 1
+		if most := min(p.max, p.maxRaw); size > most {
+			return nil, &oversizeError{p.rest.seq, size, most}
+		}
+	}
+	out := p.rest
+	out.payload = lines[:size]
+	out.end = out.seq + uint64(bytes.Count(out.payload, []byte{'\n'}))
+	out.raw, out.crc = size, handshake.CRC(out.payload)
+	p.rest.seq, p.rest.payload = out.end, lines[size:]
+	return &out, nil
+}
+
+func encName(c buffer.Codec) string {
+	switch c {
+	case buffer.Zstd:
+		return handshake.EncZstd
+	case buffer.S2:
+		return handshake.EncS2
+	}
+	return handshake.EncRaw
+}
+
+// size is what the batch takes of the window.
+func (b *batch) size() int { return len(b.payload) + headerRoom }

@@ -1,0 +1,207 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/buffer"
+	"wsrelay/handshake"
+)
+
+// What the receiver says, and what it makes the session do.
+
+// take handles one message of the receiver.
+func (s *session) take(m inbound) *Fault {
+	switch f := m.frame.(type) {
+	case nil:
+		return s.ended(m.err)
+	case *handshake.Ack:
+		return s.acked(f)
+	case *handshake.Nak:
+		return s.refused(f)
+	case *handshake.Busy:
+		s.stalled(f)
+	case *handshake.Bye:
+		s.leaving, s.parting = true, f
+		s.feed.stop()
+		s.drain.Reset(s.r.pace.drain)
+	case *handshake.Err:
+		s.leaving, s.said = true, f
+		s.feed.stop()
+		s.drain.Reset(s.r.pace.drain)
+	default:
+		return breach(websocket.CloseProtocolError, fmt.Errorf("%T in a session", f))
+	}
+	return nil
+}
+
+// acked takes a receipt: the only way for records to leave the queue.
+func (s *session) acked(a *handshake.Ack) *Fault {
+	if err := s.genuine(a); err != nil {
+		return breach(websocket.CloseProtocolError, err)
+	}
+	n, err := s.win.ack(a.Seq)
+	if err != nil {
+		return breach(websocket.CloseProtocolError, err)
+	}
+	if a.Win != nil {
+		s.win.limit = *a.Win
+	}
+	if n == 0 {
+		return nil
+	}
+	r := buffer.Receipt{Seq: a.Seq, RT: a.RT}
+	if a.UID != nil {
+		r.UID = a.UID.Last
+	}
+	if err := s.r.q.Ack(a.Seq, r); err != nil {
+		return queueFault(err)
+	}
+	s.busy = false
+	s.receipt.Stop()
+	if !s.win.empty() {
+		s.receipt.Reset(s.ackTo)
+	}
+	s.idle.Reset(s.r.o.IdleClose)
+	s.receipts++
+	s.r.backoff.Reset()
+	s.r.status.receipt(r, n)
+	st := s.r.q.Stats()
+	s.r.report.receipted(s.url, st.Head-st.Cursor)
+	s.log.Debug("receipt", "seq", a.Seq, "new", a.New, "dup", a.Dup, "took", time.Duration(a.Took)*time.Millisecond)
+	s.logRejected(a)
+	return nil
+}
+
+// genuine checks what will be kept of a receipt, and shown to a receiver
+// again: the id must be one of this stream.
+func (s *session) genuine(a *handshake.Ack) error {
+	const gapIDLen = handshake.UIDLen + 1 + len("9007199254740991")
+	switch {
+	case len(a.RT) > 128:
+		return errors.New("a receipt with an overlong rt")
+	case a.UID != nil && a.UID.Last != "" && (len(a.UID.Last) > gapIDLen || !strings.HasPrefix(a.UID.Last, s.sid)):
+		return fmt.Errorf("a receipt with uid %q in stream %s", clean(a.UID.Last), s.sid)
+	}
+	return nil
+}
+
+func (s *session) logRejected(a *handshake.Ack) {
+	if len(a.Rej) == 0 {
+		return
+	}
+	suppressed, ok := s.rejects.allow(time.Now())
+	if !ok {
+		return
+	}
+	first := a.Rej[0]
+	s.log.Warn("the store rejected lines", "lines", len(a.Rej)+a.RejMore, "first_seq", first.Seq,
+		"status", first.Status, "err", clean(first.Error), "suppressed", suppressed,
+		"effect", "they are kept in the dead-letter index, with the reason",
+		"hint", "mend the index's mapping, or the lines, and index them again from there")
+}
+
+// stalled: the receiver lives, but its store keeps it waiting.
+func (s *session) stalled(b *handshake.Busy) {
+	if !s.win.empty() {
+		s.receipt.Reset(s.ackTo)
+	}
+	if s.busy {
+		return
+	}
+	s.busy = true
+	s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", time.Duration(b.MS)*time.Millisecond,
+		"effect", effectWait, "hint", "look at the receiver's store")
+}
+
+// refusals counts how often the same number was refused.
+type refusals struct {
+	seq uint64
+	n   int
+}
+
+// The third time a number is refused its block is sent decoded, in case the
+// encoding is the trouble; after that the session ends.
+const (
+	refusalsPlain = 3
+	refusalsEnd   = 4
+)
+
+// refused goes back to where the receiver stopped reading.
+func (s *session) refused(n *handshake.Nak) *Fault {
+	switch {
+	case n.Expect > s.win.next:
+		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak that expects %d, where %d was sent last", n.Expect, s.win.next))
+	case n.Expect < s.win.base:
+		return hold("the receiver wants lines again that it has given a receipt for",
+			"it may have lost data: look at the receiver's store", fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base))
+	case n.Code == handshake.NakDiverged:
+		f := hold("the store holds another line under this number", "this queue was restored from a snapshot, or copied: "+
+			"its numbers were used twice", fmt.Errorf("seq %d of stream %s", n.Expect, s.sid))
+		f.code = websocket.CloseNormalClosure
+		return f
+	}
+	if s.naks.seq != n.Expect {
+		s.naks = refusals{seq: n.Expect}
+	}
+	s.naks.n++
+	s.log.Warn("the receiver refused a batch", "code", clean(n.Code), "seq", n.Expect, "times", s.naks.n,
+		"effect", "the batch is sent again", "hint", hintServer)
+	switch n.Code {
+	case handshake.NakTooBig:
+		if f := s.smaller(n); f != nil {
+			return f
+		}
+	case handshake.NakCRC, handshake.NakDecode, handshake.NakOrder:
+		if s.naks.n >= refusalsEnd {
+			f := hold("the receiver refuses a batch again and again", hintServer+"; if only this one is refused, report it",
+				fmt.Errorf("%s at %d", n.Code, n.Expect))
+			f.code = websocket.CloseNormalClosure
+			return f
+		}
+		if s.naks.n >= refusalsPlain {
+			s.pack.plain = n.Expect
+		}
+	default:
+		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak with code %q", clean(n.Code)))
+	}
+	return s.goBack(n.Expect)
+}
+
+// smaller lowers the size of batches to half of what the receiver refused, or
+// to what it names if that is less. So it comes to an end, at the latest with
+// a single line.
+func (s *session) smaller(n *handshake.Nak) *Fault {
+	f, ok := s.win.refused(n.B)
+	if !ok {
+		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak for batch %d, which is not on its way", n.B))
+	}
+	if f.end-f.seq == 1 {
+		return hold("a line is too long for the receiver", "raise the receiver's limit for lines", fmt.Errorf("seq %d", f.seq))
+	}
+	half := (f.size - headerRoom) / 2
+	if most := n.Max - headerRoom; most > 0 && most < int64(half) {
+		half = int(most)
+	}
+	s.pack.ceiling = max(min(half, s.pack.ceiling), 1)
+	return nil
+}
+
+// goBack makes the session go on at seq.
+func (s *session) goBack(seq uint64) *Fault {
+	s.feed.stop()
+	if err := s.r.q.Rewind(seq); err != nil {
+		return queueFault(err)
+	}
+	s.ready = nil
+	s.pack.reset(seq)
+	s.win.rewind(seq)
+	if s.win.empty() {
+		s.receipt.Stop()
+	}
+	return nil
+}

@@ -1,0 +1,244 @@
+// Package relay ships a queue over a WebSocket and moves the queue's cursor
+// when the receiver has answered with a receipt.
+//
+//	queue ──Next──▶ packer ──batch──▶ window ──data──▶ receiver
+//	  ▲                                 │                  │
+//	  └────────────Ack(seq)─────────────┴────receipt───────┘
+//
+// What holds, whatever the network and the receiver do:
+//
+//  1. A record leaves the queue only by a receipt for it. A receipt for
+//     something that was not sent acknowledges nothing.
+//  2. Records leave in the queue's order. After any break the relay goes back
+//     to the queue's cursor, or to where the receiver says that it stopped
+//     reading, never past a record that has no receipt.
+//  3. One batch may always be under way, whatever the window says, so that no
+//     limit of the receiver can stop the stream.
+//  4. Trouble ends a session, never [Relay.Run]; Run ends within a quarter of
+//     a second when its context does.
+//
+// The connection is opened when a record waits and closed when nothing has
+// moved for a while.
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"wsrelay/buffer"
+)
+
+// Queue is what the relay needs of a queue. The relay is its only consumer;
+// Ack and Stats may be called while Next waits, TryNext and Rewind are not.
+type Queue interface {
+	Next(ctx context.Context) (*buffer.Block, error)
+	TryNext() (*buffer.Block, error)
+	Ack(to uint64, r buffer.Receipt) error
+	Rewind(to uint64) error
+	Stats() buffer.Stats
+}
+
+// Options of a relay. Zero values are the defaults that stand beside them.
+type Options struct {
+	URLs  []string // at least one, in the form ParseURL takes; all lead to one store
+	Host  string   // hello.host: who sends
+	Agent string   // hello.agent: program and version
+	Boot  string   // hello.boot: differs at each start of the process
+
+	IdleClose time.Duration // 60 s: close when nothing has moved for so long
+	Ping      time.Duration // 20 s: between pings; 2.5 times this without a byte: dead
+
+	TLS    *tls.Config
+	Header http.Header                           // sent with the upgrade request
+	Proxy  func(*http.Request) (*url.URL, error) // nil: none
+
+	Log *slog.Logger // nil: discard
+}
+
+const (
+	defaultIdleClose = time.Minute
+	defaultPing      = 20 * time.Second
+)
+
+// pace is how long the relay waits for what. Tests shorten it.
+type pace struct {
+	dial      time.Duration // TCP, TLS and upgrade together, and each handshake step
+	receipt   time.Duration // for a receipt, if welcome does not say
+	drain     time.Duration // for the last receipts after a bye
+	goodbye   time.Duration // for the close frame to leave, and to be answered
+	hold      time.Duration // mean time between tries when a human has to act
+	first     time.Duration // the first try after a lost session comes within it
+	firstNear time.Duration // the same for a receiver on this host
+	backoff   time.Duration // where the exponential backoff begins
+	quiet     time.Duration // between log lines about the same trouble
+}
+
+var usualPace = pace{
+	dial:      10 * time.Second,
+	receipt:   30 * time.Second,
+	drain:     10 * time.Second,
+	goodbye:   250 * time.Millisecond,
+	hold:      time.Minute,
+	first:     10 * time.Second,
+	firstNear: time.Second,
+	backoff:   time.Second,
+	quiet:     time.Minute,
+}
+
+// maxAway bounds what a receiver can ask for with after_ms or Retry-After.
+const maxAway = 10 * time.Minute
+
+// Relay ships one queue. Its methods may be called concurrently; Run once.
+type Relay struct {
+	q    Queue
+	o    Options
+	log  *slog.Logger
+	pace pace
+	net  netDial
+
+	status recorder
+	report reporter
+
+	// Owned by Run.
+	backoff *backoff.ExponentialBackOff
+	turn    int // which of the URLs is next
+	held    int // attempts in a row that ended with a fault that holds
+	ceiling int // bytes of a batch of several lines; lowered when the link is too slow for more
+}
+
+// New makes a relay of q. It opens nothing: Run does.
+func New(q Queue, o Options) *Relay {
+	if o.IdleClose <= 0 {
+		o.IdleClose = defaultIdleClose
+	}
+	if o.Ping <= 0 {
+		o.Ping = defaultPing
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	r := &Relay{q: q, o: o, log: o.Log, pace: usualPace, net: dialNet, ceiling: maxBatch}
+	r.status.set(StateIdle, "")
+	return r
+}
+
+// Run ships the queue until ctx ends, and then returns nil. It has an error
+// only for options that no waiting can mend.
+func (r *Relay) Run(ctx context.Context) error {
+	urls := make([]*url.URL, len(r.o.URLs))
+	for i, s := range r.o.URLs {
+		u, err := ParseURL(s)
+		if err != nil {
+			return err
+		}
+		urls[i] = u
+	}
+	if len(urls) == 0 {
+		return fmt.Errorf("relay: no URL")
+	}
+	r.report = reporter{log: r.log, every: r.pace.quiet}
+	r.backoff = backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(r.pace.backoff), backoff.WithMultiplier(2), backoff.WithRandomizationFactor(1),
+		backoff.WithMaxInterval(30*r.pace.backoff), backoff.WithMaxElapsedTime(0))
+
+	for ctx.Err() == nil {
+		u := urls[r.turn%len(urls)]
+		end := r.once(ctx, u)
+		if err := r.q.Rewind(r.q.Stats().Cursor); err != nil && end.fault == nil {
+			end.fault = queueFault(err)
+		}
+		if end.fault == nil || ctx.Err() != nil {
+			continue
+		}
+		r.turn++
+		delay := r.delay(end, len(urls))
+		r.status.failed(end.fault)
+		r.report.lost(end.fault, u, delay)
+		sleep(ctx, delay)
+	}
+	r.status.set(StateIdle, "")
+	return nil
+}
+
+// ending is how an attempt came out.
+type ending struct {
+	fault     *Fault // nil: the session came to its end
+	receipted bool   // it had brought at least one receipt
+	near      bool   // the receiver is on this host
+}
+
+// once waits for a record, connects, and runs one session to its end.
+func (r *Relay) once(ctx context.Context, u *url.URL) ending {
+	if !r.report.down() {
+		r.status.set(StateIdle, "")
+	}
+	first, err := r.q.Next(ctx)
+	if err != nil {
+		return ending{fault: queueFault(err)}
+	}
+	r.status.set(StateConnecting, u.String())
+	conn, wire, fault := r.dial(ctx, u)
+	if fault != nil {
+		return ending{fault: fault}
+	}
+	s := newSession(r, conn, wire, u, first)
+	end := ending{fault: s.run(ctx), receipted: s.receipts > 0, near: wire.loopback()}
+	switch {
+	case end.fault != nil && end.fault.shrink && !end.receipted:
+		r.ceiling = max(r.ceiling/2, minBatch)
+	case end.receipted:
+		r.ceiling = min(r.ceiling*2, maxBatch)
+	}
+	return end
+}
+
+// delay says how long to stay away. Of many relays that lose their receiver
+// at the same moment, few must come back at the same moment: everything here
+// is drawn by lot.
+func (r *Relay) delay(end ending, urls int) time.Duration {
+	f := end.fault
+	if f.hold {
+		r.held++
+	} else {
+		r.held = 0
+	}
+	step := r.backoff.NextBackOff()
+	switch {
+	case f.hold && r.held%urls == 0: // no other URL is left to try first
+		return r.pace.hold/2 + upTo(r.pace.hold)
+	case f.floor > 0:
+		return min(f.floor, maxAway) + upTo(f.floor/4)
+	case !end.receipted:
+		return step
+	}
+	r.backoff.Reset()
+	switch {
+	case f.spread != nil:
+		return upTo(min(*f.spread, maxAway))
+	case end.near:
+		return upTo(r.pace.firstNear)
+	}
+	return upTo(r.pace.first)
+}
+
+// upTo draws a duration from [0, d].
+func upTo(d time.Duration) time.Duration {
+	return rand.N(max(d, 0) + 1)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,436 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/buffer"
+	"wsrelay/handshake"
+)
+
+// session is one WebSocket life. One goroutine, serve, owns everything below
+// and does all the writing; a second one reads and hands over what it read; a
+// third waits for the queue when nothing waits there. run ends them all.
+type session struct {
+	r    *Relay
+	conn *websocket.Conn
+	wire *wire
+	url  *url.URL
+	sid  string
+	log  *slog.Logger
+
+	in   chan inbound
+	done chan struct{} // closed when nobody takes from in any more
+	feed feed
+
+	pack  packer
+	win   window
+	ready *batch // packed, and waiting for room
+	b     uint64 // number of the last batch
+	buf   []byte // header of a data message
+
+	interval time.Duration // between pings
+	ackTo    time.Duration
+
+	leaving  bool           // send nothing more, take the last receipts, close
+	ours     bool           // and it was our wish
+	parting  *handshake.Bye // the receiver's
+	said     *handshake.Err // the receiver's
+	receipts int
+	naks     refusals
+	busy     bool // the receiver has said so since its last receipt
+	rejects  throttle
+
+	receipt, idle, drain *time.Timer
+}
+
+// inbound is one message of the receiver, or the end of the connection.
+type inbound struct {
+	frame handshake.Frame
+	err   error
+}
+
+func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, first *buffer.Block) *session {
+	s := &session{
+		r: r, conn: conn, wire: w, url: u, sid: first.SID(), log: r.log.With("url", u.String()),
+		in: make(chan inbound), done: make(chan struct{}), feed: newFeed(r.q),
+		rejects: throttle{every: r.pace.quiet},
+		receipt: stopped(), idle: stopped(), drain: stopped(),
+	}
+	s.pack = packer{q: r.q, sid: s.sid, held: first}
+	return s
+}
+
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// run lives the session to its end and closes the connection. The fault is
+// nil if the end was our own wish; the queue then waits to be rewound, as
+// always.
+func (s *session) run(ctx context.Context) *Fault {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		s.read()
+	}()
+	// A write to a peer that has stopped reading must not outlive ctx.
+	stop := context.AfterFunc(ctx, func() {
+		time.AfterFunc(s.r.pace.goodbye, func() { s.wire.Close() })
+	})
+	fault := s.open(ctx)
+	if fault == nil {
+		fault = s.serve(ctx)
+	}
+	s.feed.stop()
+	s.close(fault)
+	stop()
+	<-gone
+	return fault
+}
+
+// read hands the receiver's messages to the loop until the connection ends.
+func (s *session) read() {
+	for {
+		kind, msg, err := s.conn.ReadMessage()
+		m := inbound{err: err}
+		if err == nil {
+			m = decode(kind, msg)
+		}
+		select {
+		case s.in <- m:
+		case <-s.done:
+			return
+		}
+		if m.err != nil {
+			return
+		}
+	}
+}
+
+// decode reads one message; a receiver sends text only.
+func decode(kind int, msg []byte) inbound {
+	if kind != websocket.TextMessage {
+		return inbound{err: breach(websocket.CloseUnsupportedData, errors.New("a binary message"))}
+	}
+	f, err := handshake.Decode(msg)
+	if err != nil {
+		return inbound{err: breach(handshake.CloseBadFrame, err)}
+	}
+	return inbound{frame: f}
+}
+
+// open says hello and waits for the welcome.
+func (s *session) open(ctx context.Context) *Fault {
+	s.setPing(s.r.o.Ping)
+	st := s.r.q.Stats()
+	hello := &handshake.Hello{
+		V: handshake.Version, SID: s.sid, Host: s.r.o.Host, Agent: s.r.o.Agent, Boot: s.r.o.Boot,
+		Enc: []string{handshake.EncZstd, handshake.EncS2, handshake.EncRaw}, Max: handshake.MaxControl,
+		Acked: st.Cursor, Head: st.Head, Pending: handshake.Pending{N: st.Head - st.Cursor, Bytes: st.PendingBytes},
+	}
+	if st.Receipt.RT != "" {
+		hello.Proof = &handshake.Proof{Seq: st.Receipt.Seq, UID: st.Receipt.UID, RT: st.Receipt.RT}
+	}
+	if err := s.text(hello); err != nil {
+		return s.cause(err)
+	}
+	late := time.NewTimer(s.r.pace.dial)
+	defer late.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-late.C:
+			f := wait("no welcome in time", hintServer, nil)
+			f.code = handshake.CloseHandshakeTimeout
+			return f
+		case m := <-s.in:
+			switch f := m.frame.(type) {
+			case *handshake.Welcome:
+				s.welcome(f, st.Cursor)
+				return nil
+			case *handshake.Chal:
+				return hold("the receiver asks for a key", "give this host's key with --key-file", nil)
+			case *handshake.Err:
+				s.said = f // the close that follows says the rest
+			case nil:
+				return s.ended(m.err)
+			default:
+				return breach(websocket.CloseProtocolError, fmt.Errorf("%T before welcome", f))
+			}
+		}
+	}
+}
+
+func (s *session) welcome(w *handshake.Welcome, cursor uint64) {
+	s.pack.limit(w, s.r.ceiling)
+	s.win = newWindow(cursor, w.Win)
+	if hb := time.Duration(w.HB) * time.Millisecond; hb > 0 {
+		s.setPing(min(hb, s.r.o.Ping))
+	}
+	s.ackTo = s.r.pace.receipt
+	if w.AckTo > 0 {
+		s.ackTo = min(time.Duration(w.AckTo)*time.Millisecond, maxAway)
+	}
+	s.r.status.set(StateConnected, s.url.String())
+	s.r.report.welcomed(s.url, w)
+}
+
+func (s *session) setPing(d time.Duration) {
+	s.interval = d
+	s.wire.guard(d * 5 / 2)
+}
+
+// always is ready whenever a select asks.
+var always = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// serve sends what waits and takes receipts until something ends the session.
+func (s *session) serve(ctx context.Context) *Fault {
+	ping := time.NewTicker(s.interval)
+	defer ping.Stop()
+	s.idle.Reset(s.r.o.IdleClose)
+	for {
+		now, fault := s.fill(ctx)
+		if fault != nil {
+			return fault
+		}
+		if s.leaving && s.win.empty() && s.said == nil {
+			return s.parted()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case m := <-s.in:
+			fault = s.take(m)
+		case got := <-s.feed.got:
+			fault = s.fed(got)
+		case <-now:
+			fault = s.send()
+		case <-ping.C:
+			fault = s.cause(s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(s.interval)))
+		case <-s.receipt.C:
+			fault = s.overdue()
+		case <-s.idle.C:
+			if s.win.empty() && s.ready == nil {
+				fault = s.leave("idle")
+			}
+		case <-s.drain.C:
+			return s.parted()
+		}
+		if fault != nil {
+			return fault
+		}
+	}
+}
+
+// fill packs the next batch, or has the feed wait for one. The channel is
+// ready if the batch may leave.
+func (s *session) fill(ctx context.Context) (<-chan struct{}, *Fault) {
+	if s.leaving || s.feed.waiting() {
+		return nil, nil
+	}
+	if s.ready == nil {
+		b, err := s.pack.next()
+		var big *oversizeError
+		switch {
+		case errors.Is(err, errOtherStream):
+			return nil, s.leave("drain")
+		case errors.As(err, &big):
+			f := hold("a line is too long for the receiver", "raise the receiver's limit for lines", err)
+			f.code = websocket.CloseNormalClosure
+			return nil, f
+		case err != nil:
+			return nil, queueFault(err)
+		case b == nil:
+			s.feed.start(ctx)
+			return nil, nil
+		}
+		s.ready = b
+	}
+	if s.win.room(s.ready.size()) {
+		return always, nil
+	}
+	return nil, nil
+}
+
+func (s *session) fed(got fed) *Fault {
+	s.feed.end()
+	if errors.Is(got.err, context.Canceled) {
+		return nil // serve sees it too
+	}
+	if got.err != nil {
+		return queueFault(got.err)
+	}
+	s.pack.held = got.block
+	return nil
+}
+
+// send writes the batch that is ready.
+func (s *session) send() *Fault {
+	b := s.ready
+	s.ready = nil
+	s.b++
+	var n int
+	var err error
+	if b.gap != nil {
+		n, err = 0, s.text(&handshake.Gap{
+			B: s.b, Seq: b.seq, N: b.end - b.seq, Why: b.gap.Why, Maybe: b.gap.Maybe,
+			At: b.at.UnixMilli(), From: unixMilli(b.gap.From), To: unixMilli(b.gap.To),
+		})
+	} else {
+		s.buf = handshake.AppendData(s.buf[:0], handshake.Data{
+			B: s.b, Seq: b.seq, N: int(b.end - b.seq), At: b.at.UnixMilli(), Enc: b.enc, Raw: b.raw, C: b.crc,
+		}, nil)
+		n, err = len(s.buf)+len(b.payload), s.binary(s.buf, b.payload)
+	}
+	// It counts as sent even if only a part of it left.
+	s.r.status.sent(b, n)
+	if s.win.empty() {
+		s.receipt.Reset(s.ackTo)
+	}
+	s.win.add(flight{b: s.b, seq: b.seq, end: b.end, size: b.size()})
+	s.idle.Reset(s.r.o.IdleClose)
+	s.log.Debug("batch sent", "b", s.b, "seq", b.seq, "end", b.end, "bytes", n)
+	return s.cause(err)
+}
+
+// unixMilli is 0 for no time.
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+func (s *session) text(f handshake.Frame) error {
+	return s.conn.WriteMessage(websocket.TextMessage, handshake.Encode(f))
+}
+
+// binary writes one message of the parts without joining them first.
+func (s *session) binary(parts ...[]byte) error {
+	w, err := s.conn.NextWriter(websocket.BinaryMessage)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if _, err := w.Write(p); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+// leave ends the session because we have no more for it.
+func (s *session) leave(why string) *Fault {
+	s.feed.stop()
+	s.leaving, s.ours = true, true
+	s.drain.Reset(s.r.pace.drain)
+	return s.cause(s.text(&handshake.Bye{Why: why}))
+}
+
+// overdue is the end of the wait for a receipt.
+func (s *session) overdue() *Fault {
+	f := wait("no receipt in time", hintServer+", and at its store; the link may be too slow", nil)
+	f.code, f.shrink = websocket.CloseNormalClosure, true
+	return f
+}
+
+// parted is how a session came out that was taking its last receipts.
+func (s *session) parted() *Fault {
+	switch {
+	case s.said != nil:
+		return closeFault(s.said.Code, "", s.said)
+	case s.parting != nil:
+		f := wait("the receiver said goodbye: "+clean(s.parting.Why), "it should be back soon; if not, "+hintServer, nil)
+		away := time.Duration(s.parting.AfterMS) * time.Millisecond
+		f.spread, f.code = &away, websocket.CloseNormalClosure
+		return f
+	case !s.win.empty():
+		return s.overdue()
+	}
+	return nil
+}
+
+// ended says why the reader came to an end.
+func (s *session) ended(err error) *Fault {
+	var ours *Fault
+	var ce *websocket.CloseError
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case s.said != nil:
+		return closeFault(s.said.Code, "", s.said)
+	case s.parting != nil:
+		return s.parted()
+	case errors.As(err, &ce) && ce.Code != websocket.CloseAbnormalClosure:
+		return closeFault(ce.Code, ce.Text, nil)
+	}
+	return lostFault(err)
+}
+
+// cause finds out why a write failed. The receiver may have said it in what
+// is still to be read.
+func (s *session) cause(err error) *Fault {
+	if err == nil {
+		return nil
+	}
+	t := time.NewTimer(s.r.pace.goodbye)
+	defer t.Stop()
+	for {
+		select {
+		case m := <-s.in:
+			if f := s.take(m); f != nil {
+				return f
+			}
+		case <-t.C:
+			return lostFault(err)
+		}
+	}
+}
+
+// close takes leave as far as that can be done shortly: it sends the close
+// frame, and waits for the answer if the end is a good one.
+func (s *session) close(f *Fault) {
+	code := websocket.CloseNormalClosure
+	if f != nil {
+		code = f.code
+	}
+	if code != 0 {
+		deadline := time.Now().Add(s.r.pace.goodbye)
+		if s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), deadline) == nil {
+			s.lastWords(deadline)
+		}
+	}
+	s.wire.Close()
+	close(s.done)
+}
+
+// lastWords reads until the receiver has closed too, so that what we sent is
+// not lost to a reset.
+func (s *session) lastWords(deadline time.Time) {
+	t := time.NewTimer(time.Until(deadline))
+	defer t.Stop()
+	for {
+		select {
+		case m := <-s.in:
+			if m.err != nil {
+				return
+			}
+		case <-t.C:
+			return
+		}
+	}
+}

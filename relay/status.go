@@ -1,0 +1,167 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"net/url"
+	"sync"
+	"time"
+
+	"wsrelay/buffer"
+	"wsrelay/handshake"
+)
+
+// State is what a relay is doing.
+type State string
+
+// States of a relay.
+const (
+	StateIdle       State = "idle"       // not connected: nothing waits
+	StateConnecting State = "connecting" // from the dial to the receiver's welcome
+	StateConnected  State = "connected"
+	StateWaiting    State = "waiting" // to try again
+)
+
+// Status is a picture of a relay. Counters run since New.
+type Status struct {
+	State     State     `json:"state"`
+	URL       string    `json:"url,omitempty"` // of the last attempt
+	Since     time.Time `json:"since"`         // in this state
+	Attempts  int       `json:"attempts"`      // that failed since the last receipt
+	LastError string    `json:"last_error,omitempty"`
+	Hint      string    `json:"hint,omitempty"` // what to do about LastError
+
+	Receipt   buffer.Receipt `json:"receipt"` // the newest of this run
+	ReceiptAt time.Time      `json:"receipt_at,omitzero"`
+
+	SentLines      uint64 `json:"sent_lines"`
+	SentBytes      uint64 `json:"sent_bytes"` // of data messages, without WebSocket and TLS
+	SentAgain      uint64 `json:"sent_again"` // lines that went on the wire more than once
+	ReceiptedLines uint64 `json:"receipted_lines"`
+}
+
+// Status tells what the relay is doing.
+func (r *Relay) Status() Status { return r.status.get() }
+
+// recorder keeps the status.
+type recorder struct {
+	mu   sync.Mutex
+	now  Status
+	high uint64 // every number below was sent once
+}
+
+func (c *recorder) get() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *recorder) set(s State, url string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now.State != s {
+		c.now.State, c.now.Since = s, time.Now()
+	}
+	if url != "" {
+		c.now.URL = url
+	}
+}
+
+func (c *recorder) failed(f *Fault) {
+	c.set(StateWaiting, "")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now.Attempts++
+	c.now.LastError, c.now.Hint = f.Error(), f.Hint
+}
+
+func (c *recorder) sent(b *batch, bytes int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if b.gap == nil {
+		c.now.SentLines += b.end - b.seq
+		c.now.SentAgain += min(b.end, max(c.high, b.seq)) - b.seq
+	}
+	c.now.SentBytes += uint64(bytes)
+	c.high = max(c.high, b.end)
+}
+
+func (c *recorder) receipt(r buffer.Receipt, lines uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now.Receipt, c.now.ReceiptAt = r, time.Now()
+	c.now.ReceiptedLines += lines
+	c.now.Attempts, c.now.LastError, c.now.Hint = 0, "", ""
+}
+
+// reporter logs that the receiver is away and that it is back, not each
+// attempt in between. The receiver counts as back when it has given a
+// receipt. Run's goroutine alone uses it.
+type reporter struct {
+	log   *slog.Logger
+	every time.Duration
+
+	since    time.Time // the receiver is away; zero: it is not
+	attempts int
+	again    throttle
+	known    bool // it has been there before
+}
+
+func (p *reporter) down() bool { return !p.since.IsZero() }
+
+func (p *reporter) lost(f *Fault, u *url.URL, delay time.Duration) {
+	msg := "still disconnected"
+	if !p.down() {
+		msg = "disconnected"
+		p.since, p.attempts, p.again = time.Now(), 0, throttle{every: p.every}
+	}
+	p.attempts++
+	suppressed, ok := p.again.allow(time.Now())
+	if !ok {
+		return
+	}
+	level := slog.LevelWarn
+	if f.hold {
+		level = slog.LevelError
+	}
+	p.log.Log(context.Background(), level, msg, "url", u.String(), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed,
+		"next_try", delay.Round(time.Millisecond), "effect", f.Effect, "hint", f.Hint)
+}
+
+func (p *reporter) welcomed(u *url.URL, w *handshake.Welcome) {
+	if p.down() {
+		return // until it has given a receipt
+	}
+	p.known = true
+	p.log.Info("connected", "url", u.String(), "session", clean(w.Session),
+		"store", clean(w.Store), "guarantee", clean(w.Guarantee))
+}
+
+func (p *reporter) receipted(u *url.URL, backlog uint64) {
+	if !p.down() {
+		return
+	}
+	msg := "connected"
+	if p.known {
+		msg = "reconnected"
+	}
+	p.log.Info(msg, "url", u.String(), "attempts", p.attempts,
+		"down", time.Since(p.since).Round(time.Second), "backlog", backlog)
+	p.since, p.known = time.Time{}, true
+}
+
+// throttle lets one log line through in a while and counts the others.
+type throttle struct {
+	every      time.Duration
+	last       time.Time
+	suppressed int
+}
+
+func (t *throttle) allow(now time.Time) (suppressed int, ok bool) {
+	if !t.last.IsZero() && now.Sub(t.last) < t.every {
+		t.suppressed++
+		return 0, false
+	}
+	suppressed, t.suppressed, t.last = t.suppressed, 0, now
+	return suppressed, true
+}

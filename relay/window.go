@@ -1,0 +1,92 @@
+package relay
+
+import (
+	"fmt"
+
+	"wsrelay/handshake"
+)
+
+const (
+	windowStart = 2  // batches, before any receipt
+	windowMost  = 16 // batches, whatever the receiver offers
+)
+
+// window knows what is on its way without a receipt. It begins narrow and
+// grows by one batch with each receipt, up to what the receiver offers.
+type window struct {
+	base  uint64 // everything below has its receipt
+	next  uint64 // everything below was sent
+	sent  []flight
+	bytes int64
+	grown int
+	limit handshake.Win
+}
+
+// flight is one batch on its way: the records seq <= x < end.
+type flight struct {
+	b        uint64
+	seq, end uint64
+	size     int
+}
+
+func newWindow(base uint64, limit handshake.Win) window {
+	return window{base: base, next: base, grown: windowStart, limit: limit}
+}
+
+func (w *window) empty() bool { return len(w.sent) == 0 }
+
+// room reports whether a batch of size bytes may leave now.
+func (w *window) room(size int) bool {
+	if w.empty() {
+		return true
+	}
+	return len(w.sent) < min(w.grown, w.limit.Batches, windowMost) && w.bytes+int64(size) <= w.limit.Bytes
+}
+
+func (w *window) add(f flight) {
+	w.sent = append(w.sent, f)
+	w.bytes += int64(f.size)
+	w.next = f.end
+}
+
+// ack takes a receipt for everything below seq and gives the number of
+// records that are new in it.
+func (w *window) ack(seq uint64) (uint64, error) {
+	if seq > w.next || seq < w.base {
+		return 0, fmt.Errorf("a receipt for %d, where %d to %d are possible", seq, w.base, w.next)
+	}
+	n := seq - w.base
+	w.base = seq
+	for !w.empty() && w.sent[0].end <= seq {
+		w.bytes -= int64(w.sent[0].size)
+		w.sent = w.sent[1:]
+	}
+	if n > 0 {
+		w.grown = min(w.grown+1, windowMost)
+	}
+	return n, nil
+}
+
+// rewind forgets what was sent from seq on.
+func (w *window) rewind(seq uint64) {
+	for !w.empty() {
+		last := &w.sent[len(w.sent)-1]
+		if last.seq < seq {
+			last.end = min(last.end, seq)
+			break
+		}
+		w.bytes -= int64(last.size)
+		w.sent = w.sent[:len(w.sent)-1]
+	}
+	w.next = seq
+}
+
+// refused is the batch that the receiver means with a nak for b.
+func (w *window) refused(b uint64) (flight, bool) {
+	for _, f := range w.sent {
+		if f.b == b {
+			return f, true
+		}
+	}
+	return flight{}, false
+}
