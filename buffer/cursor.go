@@ -1,0 +1,103 @@
+package buffer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+)
+
+const (
+	cursorName  = "CURSOR"
+	cursorMagic = "WSRCURS\x00"
+	slotLen     = 1024
+	slotStride  = 4096 // no sector holds both slots
+)
+
+// Receipt is the receiver's word that every record below Seq is final. UID and
+// RT have at most 63 bytes.
+type Receipt struct {
+	Seq uint64
+	UID string // of the last document
+	RT  string // the receipt token
+}
+
+// cursor is what the file CURSOR says: two slots, written in turn, of which
+// the valid one with the higher generation counts.
+type cursor struct {
+	generation uint64
+	acked      uint64
+	segment    uint64 // the newest there was
+	receipt    Receipt
+	intakes    intakes
+}
+
+func (c *cursor) slot() []byte {
+	le := binary.LittleEndian
+	b := make([]byte, slotLen)
+	copy(b, cursorMagic)
+	le.PutUint64(b[8:], c.generation)
+	le.PutUint64(b[16:], c.acked)
+	le.PutUint64(b[24:], c.segment)
+	le.PutUint64(b[32:], c.receipt.Seq)
+	putString(b[64:128], c.receipt.UID)
+	putString(b[128:192], c.receipt.RT)
+	c.intakes.put(b[192 : 192+intakesLen])
+	le.PutUint32(b[slotLen-4:], crc32.Checksum(b[:slotLen-4], castagnoli))
+	return b
+}
+
+func getSlot(b []byte) (c cursor, ok bool) {
+	le := binary.LittleEndian
+	if string(b[:8]) != cursorMagic || le.Uint32(b[slotLen-4:]) != crc32.Checksum(b[:slotLen-4], castagnoli) {
+		return cursor{}, false
+	}
+	return cursor{
+		generation: le.Uint64(b[8:]), acked: le.Uint64(b[16:]), segment: le.Uint64(b[24:]),
+		receipt: Receipt{Seq: le.Uint64(b[32:]), UID: getString(b[64:128]), RT: getString(b[128:192])},
+		intakes: getIntakes(b[192:]),
+	}, true
+}
+
+func putString(b []byte, s string) { b[0] = byte(copy(b[1:], s)) }
+
+func getString(b []byte) string { return string(b[1 : 1+min(int(b[0]), len(b)-1)]) }
+
+// openCursor reads CURSOR, and makes it if it is not there. A cursor that
+// cannot be read is the zero one: that costs repeats, never lines (R2).
+func openCursor(fsys fileSystem) (file, cursor, error) {
+	f, err := fsys.open(cursorName)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err = fsys.create(cursorName)
+	}
+	if err != nil {
+		return nil, cursor{}, fmt.Errorf("open %s: %w", cursorName, err)
+	}
+	var best cursor
+	b := make([]byte, slotLen)
+	for off := int64(0); off <= slotStride; off += slotStride {
+		if _, err := f.ReadAt(b, off); err != nil {
+			if errors.Is(err, io.EOF) {
+				continue
+			}
+			return nil, cursor{}, errors.Join(fmt.Errorf("read %s: %w", cursorName, err), f.Close())
+		}
+		if c, ok := getSlot(b); ok && c.generation > best.generation {
+			best = c
+		}
+	}
+	return f, best, nil
+}
+
+// writeCursor writes the next generation over the older slot.
+func writeCursor(f file, c *cursor) error {
+	next := *c
+	next.generation++
+	if err := f.writeAt(next.slot(), int64(next.generation%2)*slotStride); err != nil {
+		return fmt.Errorf("write %s: %w", cursorName, err)
+	}
+	*c = next
+	return nil
+}

@@ -1,0 +1,125 @@
+package buffer
+
+import (
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+)
+
+const (
+	identityName = "IDENTITY"
+	identityTmp  = "IDENTITY.tmp"
+)
+
+// identity says which stream a number belongs to. What was in the queue keeps
+// its sid for ever: same bytes, same id.
+type identity struct {
+	home  string // where the directory was when this was written
+	pairs []pair // ascending; never empty once the queue is open
+}
+
+// pair: numbers from here on belong to sid, up to the next pair.
+type pair struct {
+	from uint64
+	sid  string
+}
+
+// sid is the stream of number seq.
+func (i *identity) sid(seq uint64) string {
+	sid := ""
+	for _, p := range i.pairs {
+		if p.from <= seq || sid == "" {
+			sid = p.sid
+		}
+	}
+	return sid
+}
+
+func (i *identity) has(sid string) bool {
+	return slices.ContainsFunc(i.pairs, func(p pair) bool { return p.sid == sid })
+}
+
+// renew gives the numbers from here on a new sid.
+func (i *identity) renew(from uint64) {
+	i.pairs = slices.DeleteFunc(i.pairs, func(p pair) bool { return p.from >= from })
+	i.pairs = append(i.pairs, pair{from, newSID()})
+}
+
+// prune forgets the pairs whose numbers are all below the cursor, unless a
+// segment still names them.
+func (i *identity) prune(acked uint64, segs []*segment) {
+	for len(i.pairs) > 1 && i.pairs[1].from <= acked &&
+		!slices.ContainsFunc(segs, func(s *segment) bool { return s.sid == i.pairs[0].sid }) {
+		i.pairs = i.pairs[1:]
+	}
+}
+
+// newSID draws 80 random bits: 16 lower-case base32hex characters.
+func newSID() string {
+	var b [10]byte
+	_, _ = rand.Read(b[:]) // cannot fail
+	return strings.ToLower(base32.HexEncoding.EncodeToString(b[:]))
+}
+
+func (i *identity) text() []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "wsrelay identity 1\nhome %s\n", i.home)
+	for _, p := range i.pairs {
+		fmt.Fprintf(&b, "from %d sid %s\n", p.from, p.sid)
+	}
+	fmt.Fprintf(&b, "crc %08x\n", crc32.Checksum([]byte(b.String()), castagnoli))
+	return []byte(b.String())
+}
+
+// readIdentity gives the zero identity for a file that is missing or damaged:
+// the segments name their sids themselves.
+func readIdentity(fsys fileSystem) (identity, error) {
+	f, err := fsys.open(identityName)
+	if errors.Is(err, fs.ErrNotExist) {
+		return identity{}, nil
+	}
+	if err != nil {
+		return identity{}, fmt.Errorf("open %s: %w", identityName, err)
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return identity{}, fmt.Errorf("read %s: %w", identityName, err)
+	}
+	var i identity
+	for line := range strings.Lines(string(b)) {
+		var p pair
+		if home, ok := strings.CutPrefix(line, "home "); ok {
+			i.home = strings.TrimSuffix(home, "\n")
+		} else if n, _ := fmt.Sscanf(line, "from %d sid %s\n", &p.from, &p.sid); n == 2 {
+			i.pairs = append(i.pairs, p)
+		}
+	}
+	if string(i.text()) != string(b) {
+		return identity{}, nil
+	}
+	return i, nil
+}
+
+func (i *identity) write(fsys fileSystem) error {
+	f, err := fsys.create(identityTmp)
+	if err == nil {
+		err = errors.Join(f.writeAt(i.text(), 0), f.sync())
+		err = errors.Join(err, f.Close())
+	}
+	if err == nil {
+		err = fsys.rename(identityTmp, identityName)
+	}
+	if err == nil {
+		err = fsys.syncDir(".")
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", identityName, err)
+	}
+	return nil
+}

@@ -1,0 +1,388 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Errors that callers meet.
+var (
+	ErrClosed = errors.New("queue is closed")
+	ErrAck    = errors.New("acknowledgement of records that were not given out")
+)
+
+// Options of a queue; the zero value is the default.
+type Options struct {
+	Limit    int64         // bytes on disk; 0: 8 GiB. Never more than half of what is free plus what the queue holds
+	Sync     time.Duration // how long a line may wait for fdatasync; 0: never without
+	Compress Compress      // default: by load
+	Living   Living        // the intake that goes on, for recovery
+	Log      *slog.Logger  // state changes; default: none
+}
+
+// Compress says which codec blocks get.
+type Compress uint8
+
+// The choices: Auto takes zstd when there is time, S2 under load, and stores
+// raw at the limit.
+const (
+	CompressAuto Compress = iota
+	CompressZstd
+	CompressS2
+	CompressNone
+)
+
+const (
+	defaultLimit = 8 << 30
+	minLimit     = 64 << 20
+	segmentSize  = 64 << 20 // or an eighth of the limit
+	aheadLimit   = 4 << 20  // raw bytes that are not durable yet; Append waits beyond
+	ringLimit    = 16 << 20 // encoded bytes that are durable and not given out yet
+)
+
+// Origin says where lines came from: up to which stream byte of which intake.
+type Origin struct {
+	Intake     uint64 // 0: none that could tell after a restart
+	End        int64  // stream offset behind the last byte
+	Unfinished bool   // the last line is a piece; the intake's next line continues it
+}
+
+// Queue is the disk-backed queue. One goroutine of its own, the writer, owns
+// the files that change; the fields below mu are where everyone meets.
+//
+// Append is for one goroutine, Next and TryNext for one other; every other
+// method is safe for all.
+type Queue struct {
+	fsys     fileSystem
+	o        Options
+	unlock   io.Closer
+	kick     chan struct{} // to the writer: there is something to do
+	stop     chan struct{} // closed by Close
+	abort    chan struct{} // closed when Close has waited long enough
+	done     chan struct{} // closed by the writer at its end
+	closing  sync.Once
+	closeErr error
+	reader   reader
+
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced at every change that somebody may wait for
+	segs     []*segment    // ascending; the last is being written
+	ident    identity
+	gaps     []*Block // undelivered and unacknowledged, ascending
+	head     uint64   // next number to give
+	durable  uint64   // every record below is on disk
+	acked    uint64   // the cursor: every record below has its receipt
+	next     uint64   // next record to give out
+	flight   []Range  // given out and not acknowledged, ascending, contiguous
+	moved    int      // counts the times next was set back
+	receipt  Receipt
+	origin   Origin // of the newest bytes, skipped ones too
+	table    intakes
+	filling  *Block   // takes lines
+	queued   []*Block // closed, not yet taken by the writer
+	ahead    int64    // raw bytes appended and not durable
+	ring     []*Block // durable, not given out, contiguous
+	ringSize int64
+	held     bool   // nothing is given out: recovery could not finish (R12)
+	wanted   bool   // somebody waits for what is not durable
+	trouble  string // what keeps the writer from writing; "": nothing
+}
+
+// Append adds n whole lines, each with its newline, from o. They are not yet
+// durable when it returns: WaitDurable tells. At most MaxBlock bytes or
+// MaxBlockLines lines at a time, or one line of up to MaxLine bytes. With n = 0
+// only o moves on: bytes that no line holds. Append waits while what is not yet
+// durable passes a bound: that is where a full disk is felt.
+func (q *Queue) Append(ctx context.Context, lines []byte, n int, o Origin) (Range, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.ahead > 0 && q.ahead+int64(len(lines)) > aheadLimit && !q.isClosed() {
+		if err := q.wait(ctx); err != nil {
+			return Range{}, err
+		}
+	}
+	if q.isClosed() {
+		return Range{}, ErrClosed
+	}
+	r := Range{q.head, q.head + uint64(n)}
+	if n > 0 {
+		q.fill(lines, n, o)
+	}
+	q.origin = o
+	q.poke()
+	return r, nil
+}
+
+// fill puts the lines into the filling block, or into a new one where they do
+// not fit.
+func (q *Queue) fill(lines []byte, n int, o Origin) {
+	b := q.filling
+	if b != nil && (b.intake != o.Intake || b.flags != 0 ||
+		len(b.buf)-headerLen+len(lines) > MaxBlock || int(b.count)+n > MaxBlockLines) {
+		q.queued = append(q.queued, b)
+		b = nil
+	}
+	if b == nil {
+		b = &Block{
+			header: header{kind: kindData, first: q.head, intake: o.Intake, at: time.Now().UnixMilli()},
+			sid:    q.ident.sid(q.head), buf: make([]byte, headerLen, headerLen+max(len(lines)+alignment, 4096)),
+		}
+		q.filling = b
+	}
+	b.buf = append(b.buf, lines...)
+	b.count += uint64(n)
+	b.end = o.End
+	if o.Unfinished {
+		b.flags = flagUnfinished
+	}
+	q.head += uint64(n)
+	q.ahead += int64(len(lines))
+}
+
+// WaitDurable waits until every record below seq is on disk.
+func (q *Queue) WaitDurable(ctx context.Context, seq uint64) error {
+	return q.waitFor(ctx, func() bool { return q.durable >= seq })
+}
+
+// WaitAcked waits until every record below seq has its receipt.
+func (q *Queue) WaitAcked(ctx context.Context, seq uint64) error {
+	return q.waitFor(ctx, func() bool { return q.acked >= seq })
+}
+
+func (q *Queue) waitFor(ctx context.Context, reached func() bool) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for !reached() {
+		select {
+		case <-q.done:
+			return ErrClosed
+		default:
+		}
+		if err := q.wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Next gives the blocks in order, durable ones only, and waits for one.
+func (q *Queue) Next(ctx context.Context) (*Block, error) {
+	for {
+		b, err := q.TryNext()
+		if b != nil || err != nil {
+			return b, err
+		}
+		q.mu.Lock()
+		for !q.available() && !q.isClosed() && err == nil {
+			q.wanted = true
+			q.poke()
+			err = q.wait(ctx)
+		}
+		q.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// TryNext is Next without the wait: nil, nil when nothing durable waits.
+func (q *Queue) TryNext() (*Block, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for {
+		if q.isClosed() {
+			return nil, ErrClosed
+		}
+		if !q.available() {
+			return nil, nil //nolint:nilnil // nothing waits: neither a block nor a failure
+		}
+		b := q.nextGap()
+		if b == nil {
+			b = q.nextRing()
+		}
+		if b == nil {
+			seq, moved := q.next, q.moved
+			q.mu.Unlock()
+			var err error
+			b, err = q.read(seq)
+			q.mu.Lock()
+			if err != nil {
+				return nil, err
+			}
+			if moved != q.moved {
+				continue // Rewind came in between
+			}
+		}
+		q.next = b.next()
+		q.flight = append(q.flight, b.Range())
+		return b, nil
+	}
+}
+
+func (q *Queue) available() bool { return !q.held && q.next < q.durable }
+
+func (q *Queue) nextGap() *Block {
+	for _, g := range q.gaps {
+		if g.first <= q.next && q.next < g.next() {
+			return g
+		}
+	}
+	return nil
+}
+
+func (q *Queue) nextRing() *Block {
+	for len(q.ring) > 0 && q.ring[0].first <= q.next {
+		b := q.popRing()
+		if b.first == q.next {
+			return b
+		}
+	}
+	return nil
+}
+
+func (q *Queue) popRing() *Block {
+	b := q.ring[0]
+	q.ring[0] = nil
+	q.ring = q.ring[1:]
+	q.ringSize -= int64(len(b.buf))
+	return b
+}
+
+// Ack says that every record below to is final: the receipt r, kept with the
+// cursor. The cursor moves by whole blocks. What was not given out cannot be
+// acknowledged: ErrAck, and nothing is.
+func (q *Queue) Ack(to uint64, r Receipt) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if to > q.next {
+		return fmt.Errorf("%w: up to %d, given out %d", ErrAck, to, q.next)
+	}
+	for len(q.flight) > 0 && q.flight[0].End <= to {
+		q.acked = q.flight[0].End
+		q.flight = q.flight[1:]
+	}
+	q.gaps = slices.DeleteFunc(q.gaps, func(g *Block) bool { return g.next() <= q.acked })
+	q.receipt = r
+	q.broadcast()
+	q.poke()
+	return nil
+}
+
+// Rewind makes Next go back to the block that holds record to, which is given
+// out and not acknowledged; with the cursor, to all such.
+func (q *Queue) Rewind(to uint64) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	k := slices.IndexFunc(q.flight, func(r Range) bool { return r.First <= to && to < r.End })
+	switch {
+	case k >= 0:
+		q.next = q.flight[k].First
+		q.flight = q.flight[:k]
+	case to != q.next:
+		return fmt.Errorf("rewind to %d: it is not under way (%d to %d)", to, q.acked, q.next)
+	}
+	q.moved++
+	q.broadcast()
+	return nil
+}
+
+// Stats is the state of a queue at one moment.
+type Stats struct {
+	SID          string // of the record at the cursor, or of the next one
+	Cursor       uint64 // every record below has its receipt
+	Durable      uint64 // every record below is on disk
+	Head         uint64 // every record below was appended
+	PendingBytes int64  // what waits takes on disk, about
+	Receipt      Receipt
+	DiskBytes    int64  // of segments
+	Trouble      string // what keeps lines from the disk; "": nothing
+}
+
+// Stats tells the state.
+func (q *Queue) Stats() Stats {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := Stats{
+		SID: q.ident.sid(q.acked), Cursor: q.acked, Durable: q.durable, Head: q.head,
+		Receipt: q.receipt, DiskBytes: q.diskLocked(), Trouble: q.trouble,
+	}
+	if s.Cursor < s.Durable {
+		s.PendingBytes = s.DiskBytes
+	}
+	return s
+}
+
+func (q *Queue) diskLocked() (n int64) {
+	for _, s := range q.segs {
+		n += s.size
+	}
+	return n
+}
+
+// Close makes everything durable, says so on disk, and lets go of the
+// directory. It tries until ctx ends; the error then says how much is not on
+// disk.
+func (q *Queue) Close(ctx context.Context) error {
+	q.closing.Do(func() {
+		q.mu.Lock()
+		close(q.stop)
+		q.broadcast()
+		q.mu.Unlock()
+		select {
+		case <-q.done:
+		case <-ctx.Done():
+			close(q.abort)
+			<-q.done
+		}
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.broadcast()
+		if q.durable < q.head {
+			q.closeErr = fmt.Errorf("close queue: %d lines are not on disk: %s", q.head-q.durable, q.trouble)
+		}
+		q.closeErr = errors.Join(q.closeErr, q.reader.close(), q.unlock.Close())
+	})
+	return q.closeErr
+}
+
+func (q *Queue) isClosed() bool {
+	select {
+	case <-q.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// poke tells the writer that there is something to do.
+func (q *Queue) poke() {
+	select {
+	case q.kick <- struct{}{}:
+	default:
+	}
+}
+
+// broadcast wakes all waiters; mu is held.
+func (q *Queue) broadcast() {
+	close(q.changed)
+	q.changed = make(chan struct{})
+}
+
+// wait gives up mu until something changes.
+func (q *Queue) wait(ctx context.Context) error {
+	ch := q.changed
+	q.mu.Unlock()
+	defer q.mu.Lock()
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

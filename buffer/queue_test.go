@@ -1,0 +1,81 @@
+package buffer
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+)
+
+func mustOpen(t *testing.T, dir string, o Options) (*Queue, *Recovery) {
+	t.Helper()
+	q, r, err := Open(t.Context(), dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { q.Close(context.Background()) })
+	return q, r
+}
+
+func TestQueue_GivesLinesInOrderAcrossReopen(t *testing.T) {
+	dir := t.TempDir()
+	var want, got bytes.Buffer
+	n := 0
+	var acked uint64 = 1
+	for round := range 6 {
+		q, rec := mustOpen(t, dir, Options{Limit: 512 << 20})
+		if len(rec.Gaps) > 0 {
+			t.Fatalf("gaps %v", rec.Gaps)
+		}
+		if s := q.Stats(); s.Cursor != acked {
+			t.Fatalf("round %d: cursor %d, want %d", round, s.Cursor, acked)
+		}
+		var last Range
+		for range 2000 {
+			var lines []byte
+			k := 1 + rand.IntN(50)
+			for range k {
+				lines = fmt.Appendf(lines, "line %d of round %d %x\n", n, round, bytes.Repeat([]byte{byte(n)}, rand.IntN(300)))
+				n++
+			}
+			want.Write(lines)
+			var err error
+			if last, err = q.Append(t.Context(), lines, k, Origin{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := q.WaitDurable(t.Context(), last.End); err != nil {
+			t.Fatal(err)
+		}
+		stop := last.End
+		if round%2 == 0 {
+			stop -= 1000
+		}
+		for {
+			b, err := q.TryNext()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b == nil || b.Range().First >= stop {
+				break
+			}
+			lines, err := b.Lines(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.Write(lines)
+			if err := q.Ack(b.Range().End, Receipt{Seq: b.Range().End, UID: "u"}); err != nil {
+				t.Fatal(err)
+			}
+			acked = b.Range().End
+		}
+		t.Logf("%+v", q.Stats())
+		if err := q.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(got.Bytes(), want.Bytes()) {
+		t.Fatalf("got %d bytes, want %d", got.Len(), want.Len())
+	}
+}

@@ -1,0 +1,149 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// reader is the place in the files where the consumer was last; one consumer
+// uses it.
+type reader struct {
+	seg  *segment
+	f    file
+	scan *scanner
+}
+
+func (r *reader) close() error {
+	if r.f == nil {
+		return nil
+	}
+	err := r.f.Close()
+	*r = reader{}
+	return err
+}
+
+// read gets the block that begins at seq, which is durable, from its segment;
+// where that is damaged, the gap that says what is lost.
+func (q *Queue) read(seq uint64) (*Block, error) {
+	seg, limit, end := q.segmentOf(seq)
+	if seg == nil {
+		return q.declare(Range{seq, end})
+	}
+	r := &q.reader
+	if r.seg != seg || r.scan.expect > seq {
+		if err := r.open(q.fsys, seg); err != nil {
+			return nil, err
+		}
+	}
+	r.scan.limit = limit
+	for {
+		h, _, err := r.scan.seek()
+		switch {
+		case errors.Is(err, io.EOF):
+			_ = r.close()
+			return q.declare(Range{seq, end})
+		case err != nil:
+			return nil, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
+		case h.kind == kindData && h.first > seq:
+			return q.declare(Range{seq, min(h.first, end)})
+		case h.kind != kindData || h.next() <= seq:
+			r.scan.skip(h)
+			continue
+		}
+		b, err := r.scan.block(h)
+		if err != nil {
+			return nil, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
+		}
+		r.scan.skip(h)
+		if b == nil {
+			return q.declare(Range{seq, h.next()})
+		}
+		b.sid = q.sid(seq)
+		return b, nil
+	}
+}
+
+func (r *reader) open(fsys fileSystem, seg *segment) error {
+	_ = r.close() // it was only read
+	f, err := fsys.open(segmentName(seg.id))
+	if err != nil {
+		return fmt.Errorf("open segment %s: %w", segmentName(seg.id), err)
+	}
+	*r = reader{seg: seg, f: f, scan: newScanner(f, seg, 0)}
+	return nil
+}
+
+// segmentOf is the segment that holds seq, how many bytes of it can be read, and
+// the number behind its last record; nil: no segment does, up to that number.
+func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	end = q.durable
+	for k := len(q.segs) - 1; k >= 0; k-- {
+		if s := q.segs[k]; s.base <= seq {
+			return s, s.written, end
+		} else if s.base < end {
+			end = s.base
+		}
+	}
+	return nil, 0, end
+}
+
+func (q *Queue) sid(seq uint64) string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ident.sid(seq)
+}
+
+// declare makes a gap of r durable and gives it. Nothing is said of these
+// records before; from then on the gap wins over whatever the files hold.
+func (q *Queue) declare(r Range) (*Block, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, b := range q.gapBlocks(r, Gap{Why: "damaged"}) {
+		q.queued = append(q.queued, b)
+		q.o.Log.Error("records are damaged on disk", "first", b.first, "lines", b.count,
+			"effect", "these lines are lost; a gap document with their numbers is delivered in their place",
+			"hint", "check the disk's health")
+	}
+	q.poke()
+	for !q.isClosed() {
+		if b := q.nextGap(); b != nil {
+			return b, nil
+		}
+		if err := q.wait(context.Background()); err != nil { // Close wakes it
+			return nil, err
+		}
+	}
+	return nil, ErrClosed
+}
+
+// gapBlocks are the gap blocks for r: one for each stream, and none for what a
+// live gap covers already (R8).
+func (q *Queue) gapBlocks(r Range, g Gap) (blocks []*Block) {
+	for seq := r.First; seq < r.End; {
+		end := r.End
+		for _, p := range q.ident.pairs {
+			if p.from > seq {
+				end = min(end, p.from)
+			}
+		}
+		covered := false
+		for _, old := range q.gaps {
+			if old.first <= seq && seq < old.next() {
+				seq, covered = old.next(), true
+			} else if old.first > seq {
+				end = min(end, old.first)
+			}
+		}
+		if covered {
+			continue
+		}
+		blocks = append(blocks, newGap(Range{seq, end}, g, q.ident.sid(seq), time.Now()))
+		seq = end
+	}
+	return blocks
+}

@@ -1,0 +1,474 @@
+package buffer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const damagedName = "damaged"
+
+// Recovery tells what Open found.
+type Recovery struct {
+	Gaps     []Range  // records that are lost, or were never promised and cannot be read
+	Copied   uint64   // records that were not yet proved durable and are now (R12)
+	SetAside []string // files in damaged/ that were not the queue's, or not readable
+	NewSID   bool     // the directory was copied, moved or restored: numbers go on under a new stream id
+	intakes  intakes
+}
+
+// Intake is how far the pipe with this id is on disk: the offset behind the
+// last stream byte, and whether the last line goes on behind it.
+func (r *Recovery) Intake(id uint64) (end int64, unfinished, ok bool) {
+	i, ok := r.intakes.get(id)
+	return i.end, i.unfinished, ok
+}
+
+// Living is an intake whose bytes from Mark on can still be read from its
+// pipe's mirror: what is doubtful from there on is better read again (R5).
+type Living struct {
+	Intake uint64
+	Mark   int64
+}
+
+// Open takes the directory, which it makes if need be, and recovers what it
+// holds. While another process has it, Open waits, until ctx ends.
+func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, err
+	}
+	unlock, err := lock(ctx, filepath.Join(dir, "LOCK"), o.Log)
+	if err != nil {
+		return nil, nil, err
+	}
+	q, rec, err := open(osDir(dir), o)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("queue %q: %w", dir, err), unlock.Close())
+	}
+	q.unlock = unlock
+	return q, rec, nil
+}
+
+// open recovers the queue in fsys and starts its writer.
+func open(fsys fileSystem, o Options) (*Queue, *Recovery, error) {
+	q := &Queue{
+		fsys: fsys, o: o,
+		kick: make(chan struct{}, 1), stop: make(chan struct{}), abort: make(chan struct{}),
+		done: make(chan struct{}), changed: make(chan struct{}),
+	}
+	w := &writer{q: q}
+	r := &recoverer{q: q, w: w}
+	if err := r.run(); err != nil {
+		return nil, nil, err
+	}
+	go w.run()
+	return q, &r.Recovery, nil
+}
+
+// recoverer is the state of one recovery. It changes nothing but by setting
+// files aside and by making one new segment, so a crash within it is harmless:
+// the next one finds the same (R11).
+type recoverer struct {
+	Recovery
+	q      *Queue
+	w      *writer
+	proved uint64  // every record below is known to have been durable
+	tail   []found // of the last segment, in file order: what is not below proved
+	expect uint64  // behind the last data block of the tail
+	sealed bool    // the last block is the seal of a clean close
+}
+
+// found is a valid block of the last segment, or numbers that it lacks.
+type found struct {
+	header
+	off  int64
+	lost Range // if not empty: no block holds these
+}
+
+func (r *recoverer) run() error {
+	q := r.q
+	var err error
+	if r.w.cursorFile, r.w.cur, err = openCursor(q.fsys); err != nil {
+		return err
+	}
+	if q.ident, err = readIdentity(q.fsys); err != nil {
+		return err
+	}
+	if err := r.findSegments(); err != nil {
+		return err
+	}
+	q.acked, q.receipt = r.w.cur.acked, r.w.cur.receipt
+	q.table = slices.Clone(r.w.cur.intakes)
+	if err := r.scanLast(); err != nil {
+		return err
+	}
+	r.judge()
+	if err := r.identify(); err != nil {
+		return err
+	}
+	return r.takeOver()
+}
+
+// findSegments lists the segments; what only looks like one is set aside, and
+// what a later segment has taken over is removed (R9).
+func (r *recoverer) findSegments() error {
+	entries, err := r.q.fsys.list()
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		id, ok := segmentID(e.Name())
+		if !ok {
+			continue
+		}
+		s, err := r.openSegment(id)
+		switch {
+		case errors.Is(err, errNoSegment):
+			if err := r.setAside(e.Name()); err != nil {
+				return err
+			}
+			continue
+		case err != nil:
+			return fmt.Errorf("segment %s: %w", e.Name(), err)
+		}
+		r.q.segs = append(r.q.segs, s)
+	}
+	segs := r.q.segs
+	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.id, b.id) })
+	if len(r.q.ident.pairs) == 0 {
+		r.rebuildIdentity()
+	}
+	for k := len(segs) - 2; k >= 0; k-- {
+		segs[k].next = segs[k+1].base
+		if segs[k].base < segs[k].next {
+			continue
+		}
+		if err := r.q.fsys.remove(segmentName(segs[k].id)); err != nil {
+			return err
+		}
+		segs = slices.Delete(segs, k, k+1)
+	}
+	r.q.segs = segs
+	return nil
+}
+
+func (r *recoverer) openSegment(id uint64) (*segment, error) {
+	f, err := r.q.fsys.open(segmentName(id))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	s, err := readSegment(f, id)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.q.ident.pairs) > 0 && !r.q.ident.has(s.sid) {
+		return nil, fmt.Errorf("%w: it belongs to stream %s", errNoSegment, s.sid)
+	}
+	s.size, err = f.size()
+	s.written = s.size
+	return s, err
+}
+
+// rebuildIdentity: the segments name their streams themselves.
+func (r *recoverer) rebuildIdentity() {
+	for _, s := range r.q.segs {
+		if s.sid != r.q.ident.sid(s.base) {
+			r.q.ident.pairs = append(r.q.ident.pairs, pair{s.base, s.sid})
+		}
+	}
+}
+
+// setAside moves a file into damaged/, under a name that is free.
+func (r *recoverer) setAside(name string) error {
+	if err := r.q.fsys.mkdir(damagedName); err != nil {
+		return err
+	}
+	to := filepath.Join(damagedName, fmt.Sprintf("%s-%d", name, time.Now().UnixNano()))
+	if err := r.q.fsys.rename(name, to); err != nil {
+		return err
+	}
+	r.SetAside = append(r.SetAside, to)
+	return nil
+}
+
+// scanLast reads the last segment to its end (R3, R4).
+func (r *recoverer) scanLast() error {
+	q := r.q
+	r.proved = q.acked
+	if len(q.segs) == 0 {
+		return nil
+	}
+	seg := q.segs[len(q.segs)-1]
+	r.proved = max(r.proved, seg.base)
+	for _, i := range seg.intakes {
+		r.reached(i)
+	}
+	f, err := q.fsys.open(segmentName(seg.id))
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	scan := newScanner(f, seg, seg.size)
+	for {
+		h, _, err := scan.seek()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		b, err := scan.block(h)
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			scan.off += h.span() // the header is sound: it says where the next block is
+			r.prove(h)
+			continue
+		}
+		if h.kind == kindData && h.first > scan.expect {
+			r.tail = append(r.tail, found{lost: Range{scan.expect, h.first}, off: scan.off})
+		}
+		if h.kind == kindGap {
+			b.sid = q.ident.sid(h.first)
+			q.gaps = append(q.gaps, b)
+		}
+		r.tail = append(r.tail, found{header: h, off: scan.off})
+		r.sealed = h.kind == kindSeal && h.durable >= h.first
+		scan.skip(h)
+		r.prove(h)
+	}
+	r.expect = scan.expect
+	return nil
+}
+
+// prove takes a header's word for what had been durable, and lets go of what
+// is below.
+func (r *recoverer) prove(h header) {
+	r.proved = max(r.proved, h.durable, h.acked)
+	r.q.acked = max(r.q.acked, h.acked)
+	r.settleBelow(r.proved)
+}
+
+// settleBelow takes from the front of the tail what is proved: its intakes
+// count, its missing numbers are damage (R6).
+func (r *recoverer) settleBelow(seq uint64) {
+	for len(r.tail) > 0 {
+		t := r.tail[0]
+		switch {
+		case t.lost.Len() > 0 && t.lost.End <= seq:
+			r.Gaps = append(r.Gaps, t.lost)
+		case t.lost.Len() == 0 && t.next() <= seq:
+			r.reached(intake{t.intake, t.end, t.flags&flagUnfinished != 0})
+		default:
+			return
+		}
+		r.tail = r.tail[1:]
+	}
+}
+
+// reached notes how far an intake is on disk.
+func (r *recoverer) reached(i intake) {
+	if old, ok := r.q.table.get(i.id); !ok || old.end <= i.end {
+		r.q.table.set(i)
+	}
+}
+
+// judge decides on what the last segment lacks, and numbers what comes.
+func (r *recoverer) judge() {
+	q := r.q
+	q.acked = max(q.acked, 1)
+	lost := r.Gaps
+	r.Gaps = nil
+	for _, x := range lost {
+		r.lose(x, "damaged")
+	}
+	for k, t := range r.tail {
+		if t.lost.Len() == 0 {
+			r.reached(intake{t.intake, t.end, t.flags&flagUnfinished != 0})
+			continue
+		}
+		if t.lost.First < r.proved {
+			r.lose(Range{t.lost.First, r.proved}, "damaged")
+			t.lost.First = r.proved
+		}
+		if r.readAgain(r.tail[k+1:]) {
+			r.tail, r.expect = r.tail[:k], t.lost.First
+			break
+		}
+		r.lose(t.lost, "unsynced")
+	}
+	if r.expect < r.proved && len(q.segs) > 0 {
+		r.lose(Range{max(r.expect, q.acked), r.proved}, "damaged")
+	}
+	q.head = max(1, r.expect, r.proved, q.acked)
+	for _, s := range q.segs {
+		q.head = max(q.head, s.base)
+	}
+	for _, g := range q.gaps {
+		q.head = max(q.head, g.next())
+	}
+	if len(q.segs) > 0 {
+		r.lose(Range{q.acked, max(q.acked, q.segs[0].base)}, "damaged") // R8
+	}
+	q.gaps = slices.DeleteFunc(q.gaps, func(g *Block) bool { return g.next() <= q.acked })
+	slices.SortFunc(q.gaps, func(a, b *Block) int { return cmp.Compare(a.first, b.first) })
+	q.durable, q.next = q.head, q.acked
+	r.intakes = q.table
+}
+
+// readAgain: all that stands behind the hole came from the living intake, and
+// its pipe's mirror still has it (R5).
+func (r *recoverer) readAgain(behind []found) bool {
+	l := r.q.o.Living
+	last, ok := r.q.table.get(l.Intake)
+	if !ok || last.end < l.Mark || r.q.table[len(r.q.table)-1] != last {
+		return false
+	}
+	return !slices.ContainsFunc(behind, func(t found) bool {
+		return t.lost.Len() == 0 && t.kind == kindData && t.intake != l.Intake
+	})
+}
+
+// lose makes gaps of r, but for what is acknowledged or in a gap already.
+func (r *recoverer) lose(x Range, why string) {
+	x.First = max(x.First, r.q.acked)
+	for _, b := range r.q.gapBlocks(x, Gap{Why: why, Maybe: true}) {
+		r.q.gaps = append(r.q.gaps, b)
+		r.Gaps = append(r.Gaps, b.Range())
+	}
+}
+
+// identify settles which stream the numbers to come belong to, before any is
+// given. Numbers may have been used that nothing here remembers: in a directory
+// that was copied, or whose newest segment somebody removed. Then what comes
+// gets a new stream, and what is here keeps its own.
+func (r *recoverer) identify() error {
+	q := r.q
+	was, here := q.ident, q.fsys.home()
+	var newest uint64
+	if len(q.segs) > 0 {
+		newest = q.segs[len(q.segs)-1].id
+	}
+	switch known := newest > 0 || r.w.cur.generation > 0; {
+	case len(was.pairs) == 0 && !known:
+		q.ident.renew(1)
+	case !known, was.home != here, newest < r.w.cur.segment:
+		q.ident.pairs = slices.Clone(was.pairs)
+		q.ident.renew(q.head)
+		r.NewSID = true
+	}
+	q.ident.home = here
+	q.ident.prune(q.acked, q.segs)
+	if was.home == here && slices.Equal(was.pairs, q.ident.pairs) {
+		return nil
+	}
+	return q.ident.write(q.fsys)
+}
+
+// takeOver copies what is not proved durable, with all gaps, into a new
+// segment (R12). That such blocks read well proves nothing: they may live in
+// the page cache only, and the file may be one whose sync failed. So they are
+// treated as after a failed sync (F1); if that cannot be done now, the writer
+// goes on trying, and Next gives nothing until then.
+func (r *recoverer) takeOver() error {
+	q, w := r.q, r.w
+	copies, err := r.readTail()
+	if err != nil {
+		return err
+	}
+	if len(copies) == 0 && len(r.Gaps) == 0 && (len(q.gaps) == 0 || r.sealed) {
+		w.recorded = q.durable
+		return nil
+	}
+	if len(copies) > 0 {
+		q.durable = copies[0].first
+	}
+	seal := newSeal(q.head)
+	seal.durable, seal.acked = q.head, q.acked
+	w.unsynced = append(append(q.gaps, copies...), seal)
+	q.gaps, q.held, w.poisoned = nil, true, true
+	for _, b := range copies {
+		q.ahead += int64(b.raw)
+		r.Copied += b.count
+	}
+	if err := w.sync(time.Now()); err != nil {
+		w.failed(err, time.Now())
+	}
+	return nil
+}
+
+// readTail reads the data blocks that are not proved durable.
+func (r *recoverer) readTail() (blocks []*Block, err error) {
+	tail := slices.DeleteFunc(r.tail, func(t found) bool { return t.kind != kindData })
+	if len(tail) == 0 {
+		return nil, nil
+	}
+	seg := r.q.segs[len(r.q.segs)-1]
+	f, err := r.q.fsys.open(segmentName(seg.id))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	for _, t := range tail {
+		scan := newScanner(f, seg, seg.size)
+		scan.off = t.off
+		b, err := scan.block(t.header)
+		if err != nil {
+			return nil, err
+		}
+		if b == nil {
+			return nil, fmt.Errorf("segment %s: block at %d does not read twice alike", segmentName(seg.id), t.off)
+		}
+		blocks = append(blocks, b)
+	}
+	return blocks, nil
+}
+
+// lock takes the lock file, waiting in line behind whoever holds it. flock(2)
+// cannot be given up, so it waits in a goroutine of its own, which lets go
+// again if ctx ended meanwhile.
+func lock(ctx context.Context, path string, log *slog.Logger) (io.Closer, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		holder := make([]byte, 20)
+		n, _ := f.ReadAt(holder, 0)
+		log.Warn("another wsrelay uses this queue: waiting for it to end", "lock", path, "pid", string(holder[:n]),
+			"effect", "no line is lost: what comes waits in the pipe", "hint", "give each wsrelay an instance of its own")
+		locked := make(chan error, 1)
+		go func() { locked <- ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX) }) }()
+		select {
+		case err = <-locked:
+		case <-ctx.Done():
+			go func() { <-locked; _ = f.Close() }()
+			return nil, ctx.Err()
+		}
+	}
+	if err == nil {
+		err = f.Truncate(0)
+	}
+	if err == nil {
+		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	return f, nil
+}
