@@ -1,0 +1,195 @@
+package receiver
+
+import (
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/gorilla/websocket"
+
+	"wsrelay/handshake"
+)
+
+// commitBatches makes batches final until the queue is closed, which means
+// that the sender has said bye, or the session ends.
+func (s *session) commitBatches(turn *stream) {
+	s.storeSince.Store(time.Now().UnixNano()) // an older session may hold the store
+	if !turn.take(s.ctx) {
+		return
+	}
+	defer turn.give()
+	s.storeSince.Store(0)
+	for {
+		group := s.waiting()
+		if s.ctx.Err() != nil { // what waits now is given back by dropQueued
+			s.drop(group)
+			return
+		}
+		if group == nil {
+			s.end(&ending{code: websocket.CloseNormalClosure, msg: "bye"})
+			return
+		}
+		s.commit(group)
+		s.drop(group)
+	}
+}
+
+// waiting is every batch that waits, at least one; nil when there will be none.
+func (s *session) waiting() []item {
+	var group []item
+	select {
+	case it, ok := <-s.queue:
+		if !ok {
+			return nil
+		}
+		group = append(group, it)
+	case <-s.ctx.Done():
+		return nil
+	}
+	for {
+		select {
+		case it, ok := <-s.queue:
+			if !ok {
+				return group
+			}
+			group = append(group, it)
+		default:
+			return group
+		}
+	}
+}
+
+// commit makes a group final and says so. When the store holds another line
+// somewhere in it, what stands before is made final first: the sender goes on
+// at the difference and will not come back to what is below.
+func (s *session) commit(group []item) {
+	for len(group) > 0 && !s.order.isCurrent(group[0].epoch) { // drained after a rewind
+		group = group[1:]
+	}
+	var diverged *DivergedError
+	var b uint64 // the batch that holds it
+	for errors.As(s.commitAndAck(group), &diverged) {
+		if group, b = splitAt(group, diverged.Seq); b == 0 {
+			s.end(&ending{websocket.CloseInternalServerErr, "the store named a line that was not given to it"})
+			return
+		}
+	}
+	if diverged == nil || s.ctx.Err() != nil {
+		return
+	}
+	s.log.Error("stream diverged", "seq", diverged.Seq,
+		"effect", "the store holds another line under this number; nothing is overwritten, and nothing from here on is receipted under this stream",
+		"hint", "the sender's queue, or the store, was restored from an older copy; the sender goes on under a new stream id by itself")
+	s.order.rewind(diverged.Seq)
+	s.send(&handshake.Nak{B: b, Code: handshake.NakDiverged, Expect: diverged.Seq})
+}
+
+// commitAndAck tries until the store answers or the session ends; the error is
+// then a *DivergedError or says that there was no answer.
+func (s *session) commitAndAck(group []item) error {
+	if len(group) == 0 {
+		return nil
+	}
+	batches := make([]Batch, len(group))
+	for i, it := range group {
+		batches[i] = it.Batch
+	}
+	start := time.Now()
+	s.storeSince.Store(start.UnixNano())
+	defer s.storeSince.Store(0)
+
+	var results []Result
+	try := func() (err error) {
+		results, err = s.r.store.Commit(s.commitCtx, batches)
+		if diverged := (*DivergedError)(nil); errors.As(err, &diverged) {
+			return backoff.Permanent(err)
+		}
+		return err
+	}
+	pause := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond),
+		backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
+	err := backoff.RetryNotify(try, backoff.WithContext(pause, s.ctx), func(err error, _ time.Duration) {
+		if s.commitCtx.Err() == nil {
+			s.r.health.failed(err)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	s.r.health.works()
+	s.ack(group, results, time.Since(start))
+	return nil
+}
+
+func (s *session) ack(group []item, results []Result, took time.Duration) {
+	first, last := &group[0], &group[len(group)-1]
+	ack := &handshake.Ack{
+		Seq:  last.End(),
+		B:    last.b,
+		UID:  &handshake.UIDs{First: first.firstUID(), Last: last.lastUID()},
+		Took: took.Milliseconds(),
+	}
+	for _, r := range results {
+		ack.New += r.New
+		ack.Dup += r.Dup
+		ack.Rej = append(ack.Rej, r.Rejected...)
+		if r.Index != "" {
+			ack.Index = r.Index
+		}
+	}
+	s.lines.Add(int64(ack.New + ack.Dup))
+	s.send(ack)
+}
+
+func (b *Batch) firstUID() string {
+	if b.Gap != nil {
+		return handshake.GapID(b.SID, b.Gap.Seq, b.Gap.N)
+	}
+	return handshake.UID(b.SID, b.Seq)
+}
+
+func (b *Batch) lastUID() string {
+	if b.Gap != nil {
+		return b.firstUID()
+	}
+	return handshake.UID(b.SID, b.End()-1)
+}
+
+// splitAt gives the part of group below seq, its last batch shortened if need
+// be, and the number of the batch that holds seq.
+func splitAt(group []item, seq uint64) (below []item, b uint64) {
+	for _, it := range group {
+		if it.End() <= seq {
+			below = append(below, it)
+			continue
+		}
+		if it.Gap == nil && it.Seq < seq {
+			it.Lines = it.Lines[:seq-it.Seq]
+			below = append(below, it)
+		}
+		return below, it.b
+	}
+	return below, 0
+}
+
+// drop gives the group's memory back to the budget.
+func (s *session) drop(group []item) {
+	for _, it := range group {
+		s.r.budget.release(it.cost)
+	}
+}
+
+// dropQueued drops what no committer will take any more.
+func (s *session) dropQueued() {
+	for {
+		select {
+		case it, ok := <-s.queue:
+			if !ok {
+				return
+			}
+			s.r.budget.release(it.cost)
+		default:
+			return
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package receiver
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// health logs when the store stops and when it starts to answer, once for all
+// sessions.
+type health struct {
+	log  *slog.Logger
+	down atomic.Bool
+
+	mu    sync.Mutex // guards since, and changes of down
+	since time.Time
+}
+
+func (h *health) failed(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down.Swap(true) {
+		return
+	}
+	h.since = time.Now()
+	h.log.Warn("store failed", "err", err,
+		"effect", "no line is lost: the senders keep what has no receipt, and send it again",
+		"hint", "the error says what the store lacks; trying goes on by itself")
+}
+
+func (h *health) works() {
+	if !h.down.Load() {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.down.Swap(false) {
+		h.log.Info("store works again", "down", time.Since(h.since).Round(time.Millisecond))
+	}
+}

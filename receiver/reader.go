@@ -1,0 +1,183 @@
+package receiver
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/handshake"
+)
+
+// readMessages reads until the session is over and says why that is.
+func (s *session) readMessages() *ending {
+	answerPing := s.conn.PingHandler()
+	s.conn.SetPingHandler(func(data string) error { s.alive(); return answerPing(data) })
+	s.conn.SetPongHandler(func(string) error { s.alive(); return nil })
+
+	header := bufio.NewReaderSize(nil, handshake.MaxHeader+1)
+	leaving := false // the sender said bye
+	for {
+		s.alive()
+		kind, r, err := s.conn.NextReader()
+		if err != nil {
+			return readEnding(err)
+		}
+		r = aliveReader{s, r}
+		var e *ending
+		switch {
+		case leaving || s.ctx.Err() != nil:
+			_, err = io.Copy(io.Discard, r)
+		case kind == websocket.BinaryMessage:
+			header.Reset(r)
+			e, err = s.readData(header)
+		default:
+			leaving, e, err = s.readControl(r)
+		}
+		switch {
+		case err != nil:
+			return readEnding(err)
+		case e != nil:
+			return e
+		}
+	}
+}
+
+// aliveReader takes every byte as a sign of life: a long message over a slow
+// line is no dead peer.
+type aliveReader struct {
+	s *session
+	r io.Reader
+}
+
+func (a aliveReader) Read(b []byte) (int, error) {
+	a.s.alive()
+	return a.r.Read(b)
+}
+
+func (s *session) readControl(r io.Reader) (leaving bool, e *ending, err error) {
+	msg, err := io.ReadAll(io.LimitReader(r, handshake.MaxControl+1))
+	if err != nil {
+		return false, nil, err
+	}
+	frame, err := handshake.Decode(msg)
+	if err != nil {
+		return false, badFrame(err), nil
+	}
+	switch f := frame.(type) {
+	case *handshake.Gap:
+		epoch, ok := s.inOrder(f.Seq, f.B)
+		if ok {
+			batch := Batch{SID: s.hello.SID, Host: s.hello.Host, Seq: f.Seq, At: time.UnixMilli(f.At).UTC(), Gap: f}
+			s.enqueue(item{Batch: batch, b: f.B, epoch: epoch})
+			s.log.Warn("gap in the stream", "seq", f.Seq, "n", f.N, "why", f.Why,
+				"effect", fmt.Sprintf("%d lines of this host will never come; the sender has given them up", f.N),
+				"hint", "the sender's log says what happened")
+		}
+		return false, nil, nil
+	case *handshake.Bye:
+		close(s.queue)
+		return true, nil, nil
+	}
+	return false, badFrame(fmt.Errorf("%T is not for a receiver in a session", frame)), nil
+}
+
+func badFrame(err error) *ending { return &ending{handshake.CloseBadFrame, err.Error()} }
+
+// readData takes one data message: header, order, price, payload. An error is
+// one of the connection.
+func (s *session) readData(r *bufio.Reader) (*ending, error) {
+	d, err := readHeader(r)
+	if errors.Is(err, handshake.ErrFrame) {
+		return badFrame(err), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	epoch, ok := s.inOrder(d.Seq, d.B)
+	if !ok {
+		_, err := io.Copy(io.Discard, r)
+		return nil, err
+	}
+	price := cost(d)
+	if d.Raw > maxRaw || price > maxCost {
+		s.refuse(&handshake.Nak{B: d.B, Code: handshake.NakTooBig, Expect: d.Seq, Max: maxRaw})
+		_, err := io.Copy(io.Discard, r)
+		return nil, err
+	}
+	if !s.pay(price) {
+		return nil, nil // the session has ended
+	}
+	lines, code, err := s.unpack.lines(d, r)
+	if err != nil || code != "" {
+		s.r.budget.release(price)
+		if err != nil {
+			return nil, err
+		}
+		s.refuse(&handshake.Nak{B: d.B, Code: code, Expect: d.Seq})
+		_, err := io.Copy(io.Discard, r)
+		return nil, err
+	}
+	batch := Batch{SID: s.hello.SID, Host: s.hello.Host, Seq: d.Seq, At: d.Time(), Lines: lines}
+	s.enqueue(item{Batch: batch, b: d.B, cost: price, epoch: epoch})
+	return nil, nil
+}
+
+// readHeader reads the header line of a data message. Errors that wrap
+// handshake.ErrFrame are the peer's fault, others the connection's.
+func readHeader(r *bufio.Reader) (handshake.Data, error) {
+	head, err := r.ReadSlice('\n')
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
+		return handshake.Data{}, err
+	}
+	d, _, err := handshake.DecodeData(head) // says itself what a line without an end is
+	return d, err
+}
+
+// inOrder says whether the batch b, which starts at seq, is the next one. If
+// not, it has been answered or is to be ignored.
+func (s *session) inOrder(seq, b uint64) (epoch int, ok bool) {
+	epoch, expect, verdict := s.order.check(seq)
+	if verdict == astray {
+		s.refuse(&handshake.Nak{B: b, Code: handshake.NakOrder, Expect: expect})
+	}
+	return epoch, verdict == next
+}
+
+// refuse answers a batch with nak; all data is ignored until nak.Expect comes.
+func (s *session) refuse(nak *handshake.Nak) {
+	s.order.refuse()
+	if s.refused++; s.refused == 1 {
+		s.log.Warn("batch refused", "code", nak.Code, "seq", nak.Expect,
+			"effect", "nothing is lost: the sender sends it again",
+			"hint", "if it goes on, something between sender and receiver changes the data, or one of them is faulty; the end of the session says how often")
+	}
+	s.send(nak)
+}
+
+// pay takes price from the budget; it waits while other sessions have used it
+// up. False means that the session has ended.
+func (s *session) pay(price int64) bool {
+	if s.r.budget.tryAcquire(price) {
+		return true
+	}
+	s.quotaSince.Store(time.Now().UnixNano())
+	defer s.quotaSince.Store(0)
+	return s.r.budget.acquire(s.ctx, price) == nil
+}
+
+// enqueue hands a batch to the committer.
+func (s *session) enqueue(it item) {
+	if !s.order.advance(it.epoch, it.End()) { // the store diverged in the meantime: it will come again
+		s.r.budget.release(it.cost)
+		return
+	}
+	select {
+	case s.queue <- it:
+	case <-s.ctx.Done():
+		s.r.budget.release(it.cost)
+	}
+}

@@ -1,0 +1,185 @@
+package receiver
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/handshake"
+)
+
+// What every sender is told in welcome. MaxRaw leaves room for one line of
+// handshake.MaxLine.
+const (
+	winBatches = 16
+	winBytes   = 8 << 20
+	maxMessage = handshake.MaxMessage
+	maxRaw     = handshake.MaxMessage
+)
+
+// Options of a Receiver. The zero value is the default.
+type Options struct {
+	Log    *slog.Logger // nil: no log
+	Budget int64        // bytes of decoded batches in memory, over all sessions; default 256 MiB
+
+	HandshakeTimeout time.Duration // for the upgrade and for hello; default 10 s
+	Heartbeat        time.Duration // between pings; 2.5 times this without a byte: dead; default 20 s
+	AckTimeout       time.Duration // how long senders wait for a receipt; busy goes out each sixth of it; default 30 s
+	StoreTimeout     time.Duration // without an answer of the store, until a sender is sent away; default 60 s
+	WriteTimeout     time.Duration // for one message to a sender; default 10 s
+	DrainTimeout     time.Duration // for the receipts after bye; default 5 s
+}
+
+func (o Options) withDefaults() Options {
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
+	o.Budget = max(cmp.Or(o.Budget, 256<<20), maxCost)
+	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 10*time.Second)
+	o.Heartbeat = cmp.Or(o.Heartbeat, 20*time.Second)
+	o.AckTimeout = cmp.Or(o.AckTimeout, 30*time.Second)
+	o.StoreTimeout = cmp.Or(o.StoreTimeout, 60*time.Second)
+	o.WriteTimeout = cmp.Or(o.WriteTimeout, 10*time.Second)
+	o.DrainTimeout = cmp.Or(o.DrainTimeout, 5*time.Second)
+	return o
+}
+
+// Receiver is the WebSocket endpoint, an http.Handler. It authenticates
+// nobody: who can reach it can write.
+type Receiver struct {
+	store           Store
+	name, guarantee string // what the store says of itself
+	opts            Options
+	log             *slog.Logger
+	upgrader        websocket.Upgrader
+	budget          *budget
+	health          health
+
+	mu       sync.Mutex // guards the fields below
+	closing  bool
+	sessions map[*session]struct{}
+	streams  map[string]*stream
+	running  sync.WaitGroup // one for each session
+}
+
+// New returns a receiver that commits to store. The store stays the caller's:
+// close it after Shutdown.
+func New(store Store, o Options) *Receiver {
+	o = o.withDefaults()
+	r := &Receiver{
+		store:    store,
+		opts:     o,
+		log:      o.Log,
+		budget:   newBudget(o.Budget),
+		health:   health{log: o.Log},
+		sessions: make(map[*session]struct{}),
+		streams:  make(map[string]*stream),
+	}
+	r.name, r.guarantee = store.Describe()
+	r.upgrader = websocket.Upgrader{
+		HandshakeTimeout: o.HandshakeTimeout,
+		ReadBufferSize:   64 << 10,
+		WriteBufferSize:  16 << 10, // an ordinary frame is never fragmented: some peers cannot join fragments
+		WriteBufferPool:  new(sync.Pool),
+		Subprotocols:     []string{handshake.Subprotocol},
+		CheckOrigin:      func(*http.Request) bool { return true }, // decided in admit, in plainer words
+		// Compression stays off: a read limit counts bytes on the wire, and
+		// permessage-deflate makes a thousand of each.
+	}
+	return r
+}
+
+// ServeHTTP runs one session; it returns when the session is over.
+func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if status, words := admit(req); status != http.StatusOK {
+		if status == http.StatusUpgradeRequired {
+			w.Header().Set("Upgrade", "websocket")
+			w.Header().Set("Connection", "Upgrade")
+			w.Header().Set("Sec-WebSocket-Protocol", handshake.Subprotocol)
+		}
+		http.Error(w, words, status)
+		return
+	}
+	if !r.enter() {
+		w.Header().Set("Retry-After", "1")
+		http.Error(w, "This receiver is shutting down. Try again in a moment.", http.StatusServiceUnavailable)
+		return
+	}
+	defer r.running.Done()
+	conn, err := r.upgrader.Upgrade(w, req, nil)
+	if err != nil {
+		r.log.Debug("upgrade failed", "remote", req.RemoteAddr, "err", err)
+		return
+	}
+	s := newSession(r, conn)
+	r.register(s)
+	defer r.unregister(s)
+	s.serve()
+}
+
+// admit says whether req may become a session, and if not why.
+func admit(req *http.Request) (status int, words string) {
+	if req.Header.Get("Origin") != "" {
+		return http.StatusForbidden,
+			"Requests with an Origin header come from web pages. This endpoint is for log senders only."
+	}
+	for _, p := range websocket.Subprotocols(req) {
+		if p == handshake.Subprotocol {
+			return http.StatusOK, ""
+		}
+	}
+	return http.StatusUpgradeRequired, fmt.Sprintf(
+		"This endpoint takes logs over WebSocket with the subprotocol %s, and the request does not offer it.\n"+
+			"If it was a wsrelay that sent it, then something in between removes the header Sec-WebSocket-Protocol.",
+		handshake.Subprotocol)
+}
+
+// Shutdown ends all sessions and waits for them. Senders are told with bye;
+// what they have sent is committed and receipted for up to
+// Options.DrainTimeout. New sessions are refused from now on.
+func (r *Receiver) Shutdown() {
+	r.mu.Lock()
+	r.closing = true
+	for s := range r.sessions {
+		s.drain()
+	}
+	r.mu.Unlock()
+
+	closeAll := time.AfterFunc(r.opts.DrainTimeout, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for s := range r.sessions {
+			s.end(shuttingDown)
+		}
+	})
+	defer closeAll.Stop()
+	r.running.Wait()
+}
+
+// enter counts a session in, unless the receiver is closing.
+func (r *Receiver) enter() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closing {
+		r.running.Add(1)
+	}
+	return !r.closing
+}
+
+func (r *Receiver) register(s *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sessions[s] = struct{}{}
+	if r.closing { // since enter
+		s.end(shuttingDown)
+	}
+}
+
+func (r *Receiver) unregister(s *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sessions, s)
+}

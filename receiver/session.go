@@ -1,0 +1,246 @@
+package receiver
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/handshake"
+)
+
+// session is the life of one WebSocket.
+type session struct {
+	r     *Receiver
+	conn  *websocket.Conn
+	log   *slog.Logger
+	hello *handshake.Hello // set by greet, constant from then on
+
+	// ctx is over when the session is; its cause is an *ending. commitCtx
+	// outlives it: a peer that is gone does not stop a commit under way, or
+	// a flapping line would stop all progress.
+	ctx        context.Context
+	cancel     context.CancelCauseFunc
+	commitCtx  context.Context
+	stopCommit context.CancelFunc
+
+	out     chan handshake.Frame // to the writer
+	bye     chan struct{}        // closed by drain
+	queue   chan item            // reader to committer; closed by the reader after the sender's bye
+	order   sequence
+	unpack  unpacker // the reader's
+	refused int      // the reader's: batches answered with nak
+
+	storeSince atomic.Int64 // Unix ns since when the committer waits for the store; 0: it does not
+	quotaSince atomic.Int64 // the same for the reader and the budget
+	lines      atomic.Int64 // receipted
+
+	drainOnce  sync.Once
+	deadlineMu sync.Mutex // see alive
+}
+
+// item is a verified batch on its way to the store.
+type item struct {
+	Batch
+	b     uint64 // its number on the wire
+	cost  int64  // what it holds of the budget
+	epoch int    // of the sequence
+}
+
+// ending says why a session ends, and what the peer is told.
+type ending struct {
+	code int // close code; 0: the connection is lost, nobody is there to be told
+	msg  string
+}
+
+func (e *ending) Error() string { return e.msg }
+
+var shuttingDown = &ending{code: websocket.CloseServiceRestart, msg: "the receiver is shutting down"}
+
+// lingerFor is how long an ended session goes on reading, so that its last
+// words arrive: closing a socket with unread bytes resets it.
+const lingerFor = time.Second
+
+func newSession(r *Receiver, conn *websocket.Conn) *session {
+	s := &session{
+		r:     r,
+		conn:  conn,
+		log:   r.log.With("remote", conn.RemoteAddr().String()),
+		out:   make(chan handshake.Frame, winBatches),
+		bye:   make(chan struct{}),
+		queue: make(chan item, winBatches),
+	}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	s.commitCtx, s.stopCommit = context.WithCancel(context.Background())
+	return s
+}
+
+// serve runs the session to its end and leaves no goroutine behind.
+func (s *session) serve() {
+	defer s.conn.Close()
+	defer s.stopCommit()
+	if err := s.greet(); err != nil {
+		s.end(err)
+		s.log.Info("refused", "reason", context.Cause(s.ctx))
+		s.lastWords()
+		s.linger()
+		return
+	}
+	stream := s.r.claim(s)
+	s.log.Info("connected", "acked", s.hello.Acked, "agent", s.hello.Agent)
+
+	var writer, committer sync.WaitGroup
+	writer.Go(s.writeFrames)
+	committer.Go(func() {
+		defer s.r.release(stream, s)
+		s.commitBatches(stream)
+	})
+	s.end(s.readMessages())
+	writer.Wait()
+	s.linger()
+	s.conn.Close() // before the committer is waited for: the store may take its time
+	committer.Wait()
+	s.dropQueued()
+	s.log.Info("disconnected", "reason", context.Cause(s.ctx), "lines", s.lines.Load(), "refused_batches", s.refused)
+}
+
+// end ends the session; the first call says why. Whatever ends it but a lost
+// connection also stops a commit under way.
+func (s *session) end(e *ending) {
+	s.cancel(e)
+	s.expire()
+	if e.code != 0 {
+		s.stopCommit()
+	}
+}
+
+// drain tells the sender to stop; what it sent already is still taken.
+func (s *session) drain() { s.drainOnce.Do(func() { close(s.bye) }) }
+
+// greet takes hello and answers welcome.
+func (s *session) greet() *ending {
+	s.conn.SetReadLimit(handshake.MaxHello)
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.r.opts.HandshakeTimeout))
+	if s.ctx.Err() != nil { // ended before the deadline above was set
+		return shuttingDown
+	}
+	kind, body, err := s.conn.ReadMessage()
+	if err != nil {
+		if isTimeout(err) {
+			return &ending{handshake.CloseHandshakeTimeout, fmt.Sprintf("no hello within %v", s.r.opts.HandshakeTimeout)}
+		}
+		return readEnding(err)
+	}
+	hello, e := asHello(kind, body)
+	if e != nil {
+		return e
+	}
+	s.hello = hello
+	s.log = s.log.With("host", hello.Host, "sid", hello.SID)
+	s.order.expect = hello.Acked
+	s.conn.SetReadLimit(maxMessage)
+	if err := s.writeMessage(s.welcome()); err != nil {
+		return &ending{msg: err.Error()}
+	}
+	return nil
+}
+
+func asHello(kind int, body []byte) (*handshake.Hello, *ending) {
+	if kind != websocket.TextMessage {
+		return nil, &ending{handshake.CloseBadFrame, "data before hello"}
+	}
+	frame, err := handshake.Decode(body)
+	if err != nil {
+		return nil, &ending{handshake.CloseBadFrame, err.Error()}
+	}
+	hello, ok := frame.(*handshake.Hello)
+	switch {
+	case !ok:
+		return nil, &ending{handshake.CloseBadFrame, "the first frame is not hello"}
+	case hello.V != handshake.Version:
+		return nil, &ending{handshake.CloseVersion, fmt.Sprintf("version %d, this receiver speaks %d", hello.V, handshake.Version)}
+	case len(hello.Host) > maxHost:
+		return nil, &ending{handshake.CloseBadFrame, fmt.Sprintf("a host name of %d bytes", len(hello.Host))}
+	}
+	return hello, nil
+}
+
+// maxHost is the longest DNS name (RFC 1035, 2.3.4).
+const maxHost = 255
+
+func (s *session) welcome() *handshake.Welcome {
+	return &handshake.Welcome{
+		Session:   rand.Text(),
+		Win:       handshake.Win{Bytes: winBytes, Batches: winBatches},
+		Max:       maxMessage,
+		MaxRaw:    maxRaw,
+		Enc:       []string{handshake.EncZstd, handshake.EncS2, handshake.EncRaw},
+		HB:        s.r.opts.Heartbeat.Milliseconds(),
+		Guarantee: s.r.guarantee,
+		Store:     s.r.name,
+		AckTo:     s.r.opts.AckTimeout.Milliseconds(),
+	}
+}
+
+// alive gives the peer another 2.5 heartbeats to be heard of.
+func (s *session) alive() {
+	s.deadlineMu.Lock()
+	defer s.deadlineMu.Unlock()
+	if s.ctx.Err() == nil { // else expire has set, or is about to set, the last deadline
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.r.opts.Heartbeat * 5 / 2))
+	}
+}
+
+// expire wakes a reader that waits for its peer.
+func (s *session) expire() {
+	s.deadlineMu.Lock()
+	defer s.deadlineMu.Unlock()
+	_ = s.conn.SetReadDeadline(time.Now().Add(lingerFor))
+}
+
+// linger reads until the peer has closed too, for at most lingerFor.
+func (s *session) linger() {
+	s.expire()
+	if context.Cause(s.ctx).(*ending).code == 0 {
+		return
+	}
+	for {
+		_, r, err := s.conn.NextReader()
+		if err == nil {
+			_, err = io.Copy(io.Discard, r)
+		}
+		if errors.Is(err, websocket.ErrReadLimit) { // gorilla reads no further, but the bytes are there
+			_, _ = io.Copy(io.Discard, s.conn.NetConn())
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// readEnding is the ending that an error of reading stands for.
+func readEnding(err error) *ending {
+	var closed *websocket.CloseError
+	switch {
+	case errors.As(err, &closed):
+		return &ending{msg: fmt.Sprintf("closed by the sender: %d %s", closed.Code, closed.Text)}
+	case errors.Is(err, websocket.ErrReadLimit):
+		return &ending{websocket.CloseMessageTooBig, "message too big"}
+	case isTimeout(err):
+		return &ending{msg: "no sign of life from the sender"}
+	}
+	return &ending{msg: err.Error()}
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}

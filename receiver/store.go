@@ -1,0 +1,65 @@
+package receiver
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"wsrelay/handshake"
+)
+
+// Store makes records final. Commit may be called concurrently by several
+// sessions, each for a stream of its own.
+type Store interface {
+	// Commit makes every record of the batches final and returns only when
+	// the store has said so. The batches are of one stream, in ascending
+	// order. Results stand in the order of the batches. Commit is idempotent
+	// by UID: a record that is there already counts as Dup. If some record
+	// that is there differs, it returns a *DivergedError and has stored
+	// nothing of the batches. Any other error means: the outcome is unknown,
+	// the caller tries again.
+	Commit(ctx context.Context, batches []Batch) ([]Result, error)
+
+	// Describe gives the store's name for welcome and its guarantee:
+	// handshake.ExactlyOnce or handshake.AtLeastOnce.
+	Describe() (name, guarantee string)
+
+	Close() error
+}
+
+// Batch is what one data message, or one gap, brings to the store.
+type Batch struct {
+	SID   string
+	Host  string         // who sends: hello.host
+	Seq   uint64         // of the first record
+	At    time.Time      // when the lines entered the sender's queue, UTC
+	Lines [][]byte       // without their newlines; nil for a gap
+	Gap   *handshake.Gap // nil for lines
+}
+
+// End is the number after the batch's last record.
+func (b *Batch) End() uint64 {
+	if b.Gap != nil {
+		return b.Gap.Seq + b.Gap.N
+	}
+	return b.Seq + uint64(len(b.Lines))
+}
+
+// Result is what became of one batch.
+type Result struct {
+	New      int                  // documents stored now
+	Dup      int                  // documents that were there already
+	Rejected []handshake.Rejected // in the dead-letter index, with the reason
+	Index    string               // where they are, if the store has indices
+}
+
+// DivergedError says that the store holds another line under the UID of Seq,
+// the first such of the batches.
+type DivergedError struct {
+	SID string
+	Seq uint64
+}
+
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("stream %s: the store holds another line under seq %d", e.SID, e.Seq)
+}

@@ -1,0 +1,114 @@
+package receiver
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/handshake"
+)
+
+// send hands a frame to the writer.
+func (s *session) send(f handshake.Frame) {
+	select {
+	case s.out <- f:
+	case <-s.ctx.Done():
+	}
+}
+
+// writeFrames is the session's only writer of messages after welcome. It ends
+// with the session, with its last words.
+func (s *session) writeFrames() {
+	ping := time.NewTicker(s.r.opts.Heartbeat)
+	defer ping.Stop()
+	watch := time.NewTicker(max(s.r.opts.AckTimeout/6, time.Millisecond))
+	defer watch.Stop()
+	bye := s.bye
+	for {
+		var err error
+		select {
+		case f := <-s.out:
+			err = s.writeMessage(f)
+		case <-bye:
+			bye = nil
+			err = s.writeMessage(&handshake.Bye{Why: "shutdown", AfterMS: s.r.opts.DrainTimeout.Milliseconds()})
+		case <-ping.C:
+			err = s.conn.WriteControl(websocket.PingMessage, nil, s.writeDeadline())
+		case <-watch.C:
+			err = s.reportWaiting()
+		case <-s.ctx.Done():
+			s.lastWords()
+			return
+		}
+		if err != nil {
+			s.end(&ending{msg: err.Error()})
+			return
+		}
+	}
+}
+
+// reportWaiting keeps the sender patient while the store, or the budget, keeps
+// the session waiting, and gives up on a store that has not answered for
+// Options.StoreTimeout. It is the writer's task because the committer may hang
+// in the store.
+func (s *session) reportWaiting() error {
+	why, since := "store", s.storeSince.Load()
+	if since == 0 {
+		why, since = "quota", s.quotaSince.Load()
+	}
+	if since == 0 {
+		return nil
+	}
+	waited := time.Since(time.Unix(0, since))
+	if why == "store" && waited >= s.r.opts.StoreTimeout {
+		s.r.health.failed(fmt.Errorf("no answer for %v", s.r.opts.StoreTimeout))
+		s.end(&ending{handshake.CloseStoreDown, fmt.Sprintf("the store has not answered for %v", s.r.opts.StoreTimeout)})
+		return nil
+	}
+	if waited < s.r.opts.AckTimeout/6 {
+		return nil
+	}
+	return s.writeMessage(&handshake.Busy{MS: s.r.opts.AckTimeout.Milliseconds(), Why: why})
+}
+
+// lastWords says what is left to say: receipts that are ready, then why the
+// session ends. Nobody may write beside it.
+func (s *session) lastWords() {
+	e := context.Cause(s.ctx).(*ending)
+	if e.code == 0 {
+		return
+	}
+	for {
+		select {
+		case f := <-s.out:
+			if s.writeMessage(f) != nil {
+				return
+			}
+			continue
+		default:
+		}
+		break
+	}
+	if e.code >= 4000 {
+		retry := e.code == handshake.CloseStoreDown || e.code == handshake.CloseHandshakeTimeout
+		if s.writeMessage(&handshake.Err{Code: e.code, Msg: e.msg, Retry: retry}) != nil {
+			return
+		}
+	}
+	_ = s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(e.code, clip(e.msg)), s.writeDeadline())
+}
+
+// clip keeps a close reason within the 123 bytes that RFC 6455 (5.5) leaves it.
+func clip(msg string) string { return strings.ToValidUTF8(msg[:min(len(msg), 123)], "") }
+
+func (s *session) writeMessage(f handshake.Frame) error {
+	if err := s.conn.SetWriteDeadline(s.writeDeadline()); err != nil {
+		return err
+	}
+	return s.conn.WriteMessage(websocket.TextMessage, handshake.Encode(f))
+}
+
+func (s *session) writeDeadline() time.Time { return time.Now().Add(s.r.opts.WriteTimeout) }
