@@ -71,7 +71,7 @@ func (s *session) reportWaiting() error {
 	if waited < s.r.opts.AckTimeout/6 {
 		return nil
 	}
-	return s.writeMessage(&handshake.Busy{MS: s.r.opts.AckTimeout.Milliseconds(), Why: why})
+	return s.writeMessage(&handshake.Busy{MS: waited.Milliseconds(), Why: why})
 }
 
 // lastWords says what is left to say: receipts that are ready, then why the
