@@ -63,7 +63,7 @@ func (f *Ack) check() error {
 		return fmt.Errorf("seq %d, b %d", f.Seq, f.B)
 	case f.New < 0 || f.Dup < 0 || f.RejMore < 0:
 		return fmt.Errorf("new %d, dup %d, rej_more %d", f.New, f.Dup, f.RejMore)
-	case !isWait(f.Took):
+	case !isSize(f.Took):
 		return fmt.Errorf("took %d", f.Took)
 	case f.Win != nil:
 		return f.Win.check()
@@ -72,7 +72,7 @@ func (f *Ack) check() error {
 }
 
 func (f *Busy) check() error {
-	if !isWait(f.MS) {
+	if !isSize(f.MS) {
 		return fmt.Errorf("ms %d", f.MS)
 	}
 	return nil
@@ -127,6 +127,7 @@ func isBatch(b uint64) bool { return 1 <= b && b <= MaxSeq }
 
 func isSize(n int64) bool { return 0 <= n && n <= MaxSeq }
 
+// isWait is for the durations that an end makes timers of.
 func isWait(ms int64) bool { return 0 <= ms && ms <= MaxWait.Milliseconds() }
 
 var lastMilli = time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC).UnixMilli()

@@ -44,7 +44,7 @@
 //     lines: what is too much is counted, not listed.
 //  5. Every sequence number, and every number just behind a range, is exact in
 //     a double; no range wraps around.
-//  6. No duration in a frame exceeds MaxWait, so no timer made from one
+//  6. No duration that an end is to wait for exceeds MaxWait, so no timer
 //     overflows.
 //  7. Arbitrary bytes never panic; every error wraps ErrFrame.
 //  8. UIDs have one length; those of a stream sort as its sequence numbers do;

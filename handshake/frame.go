@@ -17,7 +17,7 @@ const (
 	MaxLine    = 16 << 20       // bytes of one line, without its newline
 	MaxMessage = 17 << 20       // bytes of one data message a receiver takes by default
 	MaxSeq     = 1<<53 - 1      // sequence numbers stay exact in languages whose numbers are doubles
-	MaxWait    = 24 * time.Hour // of every duration in a frame
+	MaxWait    = 24 * time.Hour // of every duration that an end is to wait for
 )
 
 // Encodings of a data message's payload. Every receiver takes EncRaw.
@@ -174,7 +174,7 @@ type UIDs struct {
 
 // Busy says that the receiver lives but its store keeps it waiting.
 type Busy struct {
-	MS  int64  `json:"ms"`
+	MS  int64  `json:"ms"`  // for how long so far; for people, not for timers
 	Why string `json:"why"` // store, quota or disk
 }
 
