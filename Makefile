@@ -1,0 +1,57 @@
+GO       ?= go
+PREFIX   ?= /usr/local
+SCL      ?= /usr/share/syslog-ng/include/scl
+FUZZTIME ?= 10s
+
+NEED := scripts/need.sh
+# gcc comes with the target "needs", which runs before this is looked at.
+RACE  = $(if $(shell command -v gcc),-race)
+LINT  = $(GO) tool -modfile=tools/go.mod golangci-lint
+
+.PHONY: all build needs test soak lint fuzz bench demo install clean
+
+all: build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ . ./cmd/wsreceive
+
+needs:
+	@$(NEED) gcc="gcc libc6-dev" || echo "make test: without race detection, for lack of gcc"
+	@$(NEED) syslog-ng=syslog-ng-core || echo "make test: skips the end-to-end tests, for lack of syslog-ng"
+	@$(NEED) socat=socat || echo "make test: skips the test of Supervisor through socat, for lack of socat"
+	@command -v nginx >/dev/null || echo "make test: skips the test with nginx, which is not installed"
+
+test: needs
+	$(GO) vet ./...
+	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -shuffle=on ./...
+
+# The outages of the end-to-end test last 10 s instead of 1 s.
+soak: needs
+	SOAK=10s $(GO) test -count=1 -v -run TestChain ./e2e
+
+lint:
+	$(LINT) run ./...
+	shellcheck scripts/*.sh .ci/run
+
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+			echo "$$p $$f"; \
+			$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+		done; \
+	done
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+demo: build
+	@$(NEED) syslog-ng=syslog-ng-core
+	@$(GO) run ./e2e/demo
+
+install: build
+	install -D -t $(DESTDIR)$(PREFIX)/bin bin/wsrelay bin/wsreceive
+	install -d $(DESTDIR)$(SCL)/websocket
+	sed 's|/usr/bin/wsrelay|$(PREFIX)/bin/wsrelay|' syslog-ng/websocket/plugin.conf >$(DESTDIR)$(SCL)/websocket/plugin.conf
+
+clean:
+	rm -rf bin
