@@ -149,13 +149,19 @@ func (s *session) refused(n *handshake.Nak) *Fault {
 		s.naks = refusals{seq: n.Expect}
 	}
 	s.naks.n++
-	s.log.Warn("the receiver refused a batch", "code", clean(n.Code), "seq", n.Expect, "times", s.naks.n,
+	if f := s.yield(n); f != nil {
+		return f
+	}
+	s.log.Warn("the receiver refused a batch", "code", n.Code, "seq", n.Expect, "times", s.naks.n,
 		"effect", "the batch is sent again", "hint", hintServer)
+	return s.goBack(n.Expect)
+}
+
+// yield changes how the refused batch is sent the next time.
+func (s *session) yield(n *handshake.Nak) *Fault {
 	switch n.Code {
 	case handshake.NakTooBig:
-		if f := s.smaller(n); f != nil {
-			return f
-		}
+		return s.smaller(n)
 	case handshake.NakCRC, handshake.NakDecode, handshake.NakOrder:
 		if s.naks.n >= refusalsEnd {
 			f := hold("the receiver refuses a batch again and again", hintServer+"; if only this one is refused, report it",
@@ -166,10 +172,9 @@ func (s *session) refused(n *handshake.Nak) *Fault {
 		if s.naks.n >= refusalsPlain {
 			s.pack.plain = n.Expect
 		}
-	default:
-		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak with code %q", clean(n.Code)))
+		return nil
 	}
-	return s.goBack(n.Expect)
+	return breach(websocket.CloseProtocolError, fmt.Errorf("a nak with code %q", clean(n.Code)))
 }
 
 // smaller lowers the size of batches to half of what the receiver refused, or

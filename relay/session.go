@@ -59,7 +59,7 @@ type inbound struct {
 func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, first *buffer.Block) *session {
 	s := &session{
 		r: r, conn: conn, wire: w, url: u, sid: first.SID(), log: r.log.With("url", u.String()),
-		in: make(chan inbound), done: make(chan struct{}), feed: newFeed(r.q),
+		in: make(chan inbound, windowMost), done: make(chan struct{}), feed: newFeed(r.q),
 		rejects: throttle{every: r.pace.quiet},
 		receipt: stopped(), idle: stopped(), drain: stopped(),
 	}
@@ -288,7 +288,7 @@ func (s *session) send() *Fault {
 	if b.gap != nil {
 		n, err = 0, s.text(&handshake.Gap{
 			B: s.b, Seq: b.seq, N: b.end - b.seq, Why: b.gap.Why, Maybe: b.gap.Maybe,
-			At: b.at.UnixMilli(), From: unixMilli(b.gap.From), To: unixMilli(b.gap.To),
+			At: b.at.UnixMilli(), From: b.gap.From, To: b.gap.To,
 		})
 	} else {
 		s.buf = handshake.AppendData(s.buf[:0], handshake.Data{
@@ -305,14 +305,6 @@ func (s *session) send() *Fault {
 	s.idle.Reset(s.r.o.IdleClose)
 	s.log.Debug("batch sent", "b", s.b, "seq", b.seq, "end", b.end, "bytes", n)
 	return s.cause(err)
-}
-
-// unixMilli is 0 for no time.
-func unixMilli(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixMilli()
 }
 
 func (s *session) text(f handshake.Frame) error {

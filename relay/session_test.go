@@ -1,0 +1,543 @@
+package relay
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/handshake"
+)
+
+func TestRelay_DeliversEachLineOnceInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		end := appendLines(t, q, 50, 100)
+		r := connect(t, q, Options{Host: "h", Agent: "a", Boot: "b"}, func(p *peer) {
+			p.greet()
+			if p.hello.Host != "h" || p.hello.Agent != "a" || p.hello.Boot != "b" || p.hello.Acked != 1 || p.hello.Head != end {
+				t.Errorf("hello is %+v", p.hello)
+			}
+			p.receive(st)
+		})
+		run(t, r)
+		waitAcked(t, q, end)
+		end = appendLines(t, q, 10, 10) // while the session is waiting
+		waitAcked(t, q, end)
+		st.check(t, end, line)
+		if st.dups != 0 {
+			t.Errorf("%d lines came twice", st.dups)
+		}
+		got := r.Status()
+		if got.State != StateConnected || got.SentLines != end-1 || got.SentAgain != 0 || got.ReceiptedLines != end-1 {
+			t.Errorf("status is %+v", got)
+		}
+		if want := handshake.UID(q.Stats().SID, end-1); got.Receipt.Seq != end || got.Receipt.UID != want {
+			t.Errorf("receipt is %+v, want uid %s", got.Receipt, want)
+		}
+	})
+}
+
+func TestRelay_SendsAgainWhatHadNoReceipt(t *testing.T) {
+	for name, cut := range map[string]script{
+		"before hello":   func(p *peer) {},
+		"after hello":    func(p *peer) { p.readHello() },
+		"after welcome":  func(p *peer) { p.greet() },
+		"before receipt": func(p *peer) { p.greet(); p.data() },
+		"amid a frame":   func(p *peer) { p.greet(); _, _ = p.net.Read(make([]byte, 100)) },
+		"amid a receipt": func(p *peer) { p.greet(); p.data(); _, _ = p.net.Write([]byte{0x81, 0x7e, 0x01}) },
+		"after a receipt": func(p *peer) {
+			p.greet()
+			d, _ := p.data()
+			p.ack(d.B, d.Seq+uint64(d.N))
+			p.data()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, st := openQueue(t), &store{}
+				appendLines(t, q, 1, 2)
+				r := connect(t, q, Options{}, func(p *peer) { cut(p) }, func(p *peer) {
+					p.greet()
+					p.receive(st)
+				})
+				appendLine(t, q, 4, long)
+				appendLine(t, q, 4, long)
+				run(t, r)
+				waitAcked(t, q, q.Stats().Head)
+				if len(st.wrong) > 0 || st.lines[3] != "" && st.lines[3] != long(3) {
+					t.Errorf("wrong lines: %v", st.wrong)
+				}
+				if last := q.Stats().Head - 1; st.lines[last] != long(last) {
+					t.Errorf("line %d did not arrive", last)
+				}
+			})
+		})
+	}
+}
+
+// long is a line of 100 kB, so that blocks are not joined.
+func long(seq uint64) string {
+	b := make([]byte, 100_000)
+	for i := range b {
+		b[i] = byte('a' + (uint64(i)*7+seq)%26)
+	}
+	return string(b)
+}
+
+func TestSession_TakesNoReceiptForWhatItHasNotSent(t *testing.T) {
+	for name, ack := range map[string]func(p *peer, next uint64){
+		"beyond what was sent": func(p *peer, next uint64) { p.ack(1, next+1) },
+		"going backward":       func(p *peer, next uint64) { p.ack(1, next); p.ack(1, next-1) },
+		"uid of another stream": func(p *peer, next uint64) {
+			p.send(&handshake.Ack{Seq: next, B: 1, UID: &handshake.UIDs{Last: handshake.UID("vvvvvvvvvvvvvvvv", next-1)}})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := openQueue(t)
+				end := appendLines(t, q, 1, 10)
+				code := make(chan int, 1)
+				r := connect(t, q, Options{}, func(p *peer) {
+					p.greet()
+					d, _ := p.data()
+					ack(p, d.Seq+uint64(d.N))
+					code <- p.closed()
+				})
+				stop := run(t, r)
+				if got, want := <-code, websocket.CloseProtocolError; got != want {
+					t.Errorf("closed with %d, want %d", got, want)
+				}
+				stop()
+				if got := q.Stats().Cursor; name != "going backward" && got != 1 || got > end {
+					t.Errorf("the cursor is at %d", got)
+				}
+			})
+		})
+	}
+}
+
+func TestSession_EndsWithTheCodeForABadMessage(t *testing.T) {
+	for name, tt := range map[string]struct {
+		kind int
+		msg  string
+		want int
+	}{
+		"binary":       {websocket.BinaryMessage, "x", websocket.CloseUnsupportedData},
+		"not a frame":  {websocket.TextMessage, "hello?", handshake.CloseBadFrame},
+		"out of place": {websocket.TextMessage, string(handshake.Encode(&handshake.Auth{MAC: "00"})), websocket.CloseProtocolError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := openQueue(t)
+				appendLines(t, q, 1, 10)
+				code := make(chan int, 1)
+				r := connect(t, q, Options{}, func(p *peer) {
+					p.greet()
+					_ = p.WriteMessage(tt.kind, []byte(tt.msg))
+					code <- p.closed()
+				})
+				stop := run(t, r)
+				if got := <-code; got != tt.want {
+					t.Errorf("closed with %d, want %d", got, tt.want)
+				}
+				stop()
+			})
+		})
+	}
+}
+
+func TestSession_SendsARefusedBatchAgainThenDecodedThenEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := openQueue(t)
+		appendLines(t, q, 1, 1000)
+		var log logged
+		encs := make(chan string, 10)
+		code := make(chan int, 1)
+		r := connect(t, q, Options{Log: log.logger()}, func(p *peer) {
+			p.greet(func(w *handshake.Welcome) { w.Enc = []string{handshake.EncRaw, handshake.EncZstd, handshake.EncS2} })
+			for range refusalsEnd {
+				d, _ := p.data()
+				if d.Seq != 1 {
+					p.fail("data begins with %d, want 1", d.Seq)
+				}
+				encs <- d.Enc
+				p.send(&handshake.Nak{B: d.B, Code: handshake.NakCRC, Expect: 1})
+			}
+			code <- p.closed()
+		})
+		stop := run(t, r)
+		if got, want := <-code, websocket.CloseNormalClosure; got != want {
+			t.Errorf("closed with %d, want %d", got, want)
+		}
+		synctest.Wait()
+		stop()
+		for i, want := range []string{handshake.EncZstd, handshake.EncZstd, handshake.EncZstd, handshake.EncRaw} {
+			if got := <-encs; got != want {
+				t.Errorf("try %d was %s, want %s", i, got, want)
+			}
+		}
+		if log.count("level=ERROR msg=disconnected") != 1 || r.Status().SentAgain != 3000 {
+			t.Errorf("sent again %d; log:\n%s", r.Status().SentAgain, log.text())
+		}
+		if got := q.Stats().Cursor; got != 1 {
+			t.Errorf("the cursor is at %d, want 1", got)
+		}
+	})
+}
+
+func TestSession_GoesBackAmidABlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		end := appendLines(t, q, 1, 1000)
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet()
+			d, payload := p.data()
+			st.commit(d.Seq, payload[:len(payload)*3/4])
+			p.send(&handshake.Nak{B: d.B, Code: handshake.NakOrder, Expect: 751})
+			p.next = 751
+			p.receive(st)
+		})
+		run(t, r)
+		waitAcked(t, q, end)
+		st.check(t, end, line)
+		if st.dups != 0 {
+			t.Errorf("%d lines came twice", st.dups)
+		}
+	})
+}
+
+func TestSession_SendsSmallerBatchesWhenTheyAreTooBig(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		end := appendLines(t, q, 1, 1000)
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet()
+			for {
+				d, payload := p.data()
+				if d.Seq != p.next {
+					continue // sent before the nak came
+				}
+				if len(payload) > 1000 {
+					p.send(&handshake.Nak{B: d.B, Code: handshake.NakTooBig, Expect: p.next})
+					continue
+				}
+				p.next += uint64(d.N)
+				st.commit(d.Seq, payload)
+				p.ack(d.B, p.next)
+				if p.next == end {
+					p.receive(st)
+					return
+				}
+			}
+		})
+		run(t, r)
+		waitAcked(t, q, end)
+		st.check(t, end, line)
+	})
+}
+
+func TestSession_HonoursTheReceiversLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		end := appendLines(t, q, 3, 4000)
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.SetReadLimit(4096)
+			p.greet(func(w *handshake.Welcome) { w.Max, w.Win.Batches = 4096, 0 })
+			p.receive(st)
+		})
+		run(t, r)
+		waitAcked(t, q, end)
+		st.check(t, end, line)
+	})
+}
+
+func TestSession_HoldsWhatTheReceiverCannotTake(t *testing.T) {
+	for name, refuse := range map[string]script{
+		"a line over max_raw": func(p *peer) {
+			p.greet(func(w *handshake.Welcome) { w.MaxRaw = 5000 })
+			p.closed()
+		},
+		"a single line too big": func(p *peer) {
+			p.greet()
+			d, _ := p.data()
+			p.send(&handshake.Nak{B: d.B, Code: handshake.NakTooBig, Expect: d.Seq})
+			p.closed()
+		},
+		"diverged": func(p *peer) {
+			p.greet()
+			d, _ := p.data()
+			p.send(&handshake.Nak{B: d.B, Code: handshake.NakDiverged, Expect: d.Seq})
+			p.closed()
+		},
+		"unknown nak": func(p *peer) {
+			p.greet()
+			d, _ := p.data()
+			p.send(&handshake.Nak{B: d.B, Code: "mood", Expect: d.Seq})
+			p.closed()
+		},
+		"a nak beyond what was sent": func(p *peer) {
+			p.greet()
+			d, _ := p.data()
+			p.send(&handshake.Nak{B: d.B, Code: handshake.NakOrder, Expect: d.Seq + 5})
+			p.closed()
+		},
+		"a challenge": func(p *peer) {
+			p.readHello()
+			p.send(&handshake.Chal{Nonce: "00", Mech: "hmac-sha256", CB: "none"})
+			p.closed()
+		},
+		"forbidden": func(p *peer) { p.greet(); p.data(); p.close(handshake.CloseForbidden) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q, st := openQueue(t), &store{}
+				var log logged
+				appendLine(t, q, 1, long)
+				r := connect(t, q, Options{Log: log.logger()}, refuse, func(p *peer) {
+					p.greet()
+					p.receive(st)
+				})
+				start := time.Now()
+				run(t, r)
+				waitAcked(t, q, 2)
+				if away := time.Since(start); away < usualPace.hold/2 {
+					t.Errorf("tried again after %v, want at least %v", away, usualPace.hold/2)
+				}
+				if log.count("level=ERROR msg=disconnected") != 1 {
+					t.Errorf("log:\n%s", log.text())
+				}
+				st.check(t, 2, long)
+			})
+		})
+	}
+}
+
+func TestSession_RefusesToGoBackBelowItsReceipts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := openQueue(t)
+		appendLine(t, q, 3, long)
+		appendLine(t, q, 3, long)
+		var log logged
+		r := connect(t, q, Options{Log: log.logger()}, func(p *peer) {
+			p.greet()
+			d, _ := p.data()
+			p.ack(d.B, 4)
+			p.data()
+			p.send(&handshake.Nak{B: 2, Code: handshake.NakOrder, Expect: 2})
+			p.closed()
+		})
+		run(t, r)
+		synctest.Wait()
+		if log.count("level=ERROR msg=disconnected") != 1 || q.Stats().Cursor != 4 {
+			t.Errorf("cursor %d, log:\n%s", q.Stats().Cursor, log.text())
+		}
+	})
+}
+
+func TestSession_BusyRestartsTheReceiptTimer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		end := appendLines(t, q, 1, 10)
+		var log logged
+		r := connect(t, q, Options{Log: log.logger()}, func(p *peer) {
+			p.greet()
+			d, payload := p.data()
+			closed := make(chan int)
+			go func() { closed <- p.closed() }() // answers pings
+			for range 10 {
+				time.Sleep(25 * time.Second)
+				p.send(&handshake.Busy{MS: 1, Why: "store"})
+			}
+			st.commit(d.Seq, payload)
+			p.ack(d.B, end)
+			<-closed
+		})
+		run(t, r)
+		waitAcked(t, q, end)
+		if log.count("disconnected") != 0 || log.count("busy") != 1 {
+			t.Errorf("log:\n%s", log.text())
+		}
+	})
+}
+
+func TestSession_GivesUpWithoutAReceiptAndSendsLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		appendLine(t, q, 9, long)
+		sizes := make(chan int, 2)
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet()
+			_, payload := p.data()
+			sizes <- len(payload)
+			p.closed() // read, and say nothing
+		}, func(p *peer) {
+			p.greet()
+			d, payload := p.data()
+			sizes <- len(payload)
+			st.commit(d.Seq, payload)
+			p.next += uint64(d.N)
+			p.ack(d.B, p.next)
+			p.receive(st)
+		})
+		start := time.Now()
+		run(t, r)
+		waitAcked(t, q, 10)
+		if away := time.Since(start); away < 30*time.Second {
+			t.Errorf("gave up after %v, want 30 s or more", away)
+		}
+		if first, second := <-sizes, <-sizes; second > first*2/3 {
+			t.Errorf("the first batch had %d bytes, after that %d", first, second)
+		}
+		st.check(t, 10, long)
+	})
+}
+
+func TestSession_ByeDrainsReceiptsAndComesBackInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		appendLine(t, q, 3, long)
+		appendLine(t, q, 3, long)
+		var back time.Time
+		var left time.Time
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet()
+			a, one := p.data()
+			b, two := p.data()
+			p.send(&handshake.Bye{Why: "shutdown", AfterMS: 3000})
+			st.commit(a.Seq, one)
+			st.commit(b.Seq, two)
+			p.ack(a.B, 4)
+			time.Sleep(5 * time.Second)
+			p.ack(b.B, 7)
+			if code := p.closed(); code != websocket.CloseNormalClosure {
+				t.Errorf("closed with %d", code)
+			}
+			left = time.Now()
+		}, func(p *peer) {
+			back = time.Now()
+			p.greet()
+			if p.hello.Acked != 7 {
+				t.Errorf("acked is %d, want 7", p.hello.Acked)
+			}
+			p.receive(st)
+		})
+		run(t, r)
+		waitAcked(t, q, 7)
+		appendLine(t, q, 1, long)
+		waitAcked(t, q, 8)
+		if away := back.Sub(left); away > 3*time.Second {
+			t.Errorf("came back after %v, want 3 s at most", away)
+		}
+		st.check(t, 8, long)
+		if st.dups != 0 {
+			t.Errorf("%d lines came twice", st.dups)
+		}
+	})
+}
+
+func TestSession_ClosesWhenIdleAndOpensAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		end := appendLines(t, q, 1, 10)
+		var log logged
+		codes := make(chan int, 2)
+		r := connect(t, q, Options{Log: log.logger()}, func(p *peer) {
+			p.greet()
+			codes <- p.receive(st)
+		})
+		run(t, r)
+		waitAcked(t, q, end)
+		start := time.Now()
+		if got, want := <-codes, websocket.CloseNormalClosure; got != want {
+			t.Errorf("closed with %d, want %d", got, want)
+		}
+		if idle := time.Since(start); idle != defaultIdleClose {
+			t.Errorf("closed after %v, want %v", idle, defaultIdleClose)
+		}
+		synctest.Wait()
+		if got := r.Status().State; got != StateIdle {
+			t.Errorf("state is %s, want idle", got)
+		}
+		time.Sleep(time.Hour) // nobody dials without need
+		end = appendLines(t, q, 1, 10)
+		waitAcked(t, q, end)
+		if log.count("msg=connected") != 2 || log.count("disconnected") != 0 {
+			t.Errorf("log:\n%s", log.text())
+		}
+		st.check(t, end, line)
+	})
+}
+
+func TestSession_NoticesASilentReceiver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		end := appendLines(t, q, 1, 10)
+		r := connect(t, q, Options{IdleClose: time.Hour}, func(p *peer) {
+			p.greet(func(w *handshake.Welcome) { w.HB = 8000 })
+			d, payload := p.data()
+			st.commit(d.Seq, payload)
+			p.ack(d.B, end)
+			// The line is up, but nothing comes: not even pongs.
+			for {
+				if _, err := p.net.Read(make([]byte, 1)); err != nil {
+					return
+				}
+			}
+		}, func(p *peer) {
+			p.greet()
+			p.receive(st)
+		})
+		run(t, r)
+		waitAcked(t, q, end)
+		start := time.Now()
+		for r.Status().State == StateConnected {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if dead := time.Since(start).Round(time.Second); dead != 20*time.Second {
+			t.Errorf("noticed after %v, want 2.5 x 8 s", dead)
+		}
+	})
+}
+
+func TestSession_PingsKeepItAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		end := appendLines(t, q, 1, 10)
+		var log logged
+		r := connect(t, q, Options{IdleClose: time.Hour, Log: log.logger()}, func(p *peer) {
+			p.greet()
+			p.receive(st)
+		})
+		run(t, r)
+		waitAcked(t, q, end)
+		time.Sleep(50 * time.Minute)
+		if r.Status().State != StateConnected || log.count("disconnected") != 0 {
+			t.Errorf("status %+v, log:\n%s", r.Status(), log.text())
+		}
+	})
+}
+
+func TestRelay_EndsAtOnceWhateverThePeerDoes(t *testing.T) {
+	for name, play := range map[string]script{
+		"no welcome":    func(p *peer) { p.readHello(); p.closed() },
+		"stops reading": func(p *peer) { p.greet(); <-p.t.(*testing.T).Context().Done() },
+		"no receipt":    func(p *peer) { p.greet(); p.closed() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := openQueue(t)
+				appendLine(t, q, 9, long)
+				r := connect(t, q, Options{}, play)
+				stop := run(t, r)
+				synctest.Wait()
+				start := time.Now()
+				stop()
+				if took := time.Since(start); took > usualPace.goodbye {
+					t.Errorf("Run ended after %v, want %v at most", took, usualPace.goodbye)
+				}
+			})
+		})
+	}
+}
