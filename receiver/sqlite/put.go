@@ -1,0 +1,191 @@
+package sqlite
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+)
+
+// A document's id holds its stream's number and its seq.
+const (
+	seqBits   = 40
+	maxSeq    = 1<<seqBits - 1
+	maxStream = 1<<23 - 1
+)
+
+// insertRows is the number of rows of one INSERT.
+const insertRows = 64
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func documentID(stream int64, seq uint64) int64 { return stream<<seqBits | int64(seq) }
+
+func checkRange(batches []receiver.Batch) error {
+	for i := range batches {
+		b := &batches[i]
+		first := b.Seq
+		if b.Gap != nil {
+			first = b.Gap.Seq
+		}
+		if end := b.End(); first < 1 || first > maxSeq || end < first || end > maxSeq+1 {
+			return fmt.Errorf("stream %s: seq %d to %d is outside of what it can number, 1 to %d",
+				b.SID, first, end-1, uint64(maxSeq))
+		}
+	}
+	return nil
+}
+
+// put stores the batches of one stream and moves its cursor.
+func (w *writer) put(batches []receiver.Batch) ([]receiver.Result, error) {
+	last := &batches[len(batches)-1]
+	stream, err := w.stream(last.SID)
+	if err != nil {
+		return nil, err
+	}
+	results := make([]receiver.Result, len(batches))
+	var cursor uint64
+	documents, newest := 0, int64(0)
+	for i := range batches {
+		b := &batches[i]
+		cursor = max(cursor, b.End())
+		if b.Gap != nil {
+			results[i], err = w.putGap(stream, b)
+		} else {
+			results[i], err = w.putLines(stream, b)
+			documents += results[i].New
+			newest = max(newest, b.At.UnixMilli())
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return results, w.exec(`UPDATE streams SET host = ?, cursor = max(cursor, ?),
+		documents = documents + ?, newest = max(newest, ?) WHERE number = ?`,
+		last.Host, int64(cursor), documents, newest, stream)
+}
+
+// stream gives the number of a stream, which it draws for a new one.
+func (w *writer) stream(sid string) (int64, error) {
+	if n, ok := w.streams[sid]; ok {
+		return n, nil
+	}
+	n, err := w.lookUp(sid)
+	if errors.Is(err, sql.ErrNoRows) {
+		if err := w.exec("INSERT INTO streams (sid, host) VALUES (?, '')", sid); err != nil {
+			return 0, err
+		}
+		n, err = w.lookUp(sid)
+	}
+	if err != nil {
+		return 0, err
+	}
+	if n > maxStream {
+		return 0, errTooManyStreams
+	}
+	w.streams[sid] = n
+	return n, nil
+}
+
+func (w *writer) lookUp(sid string) (n int64, err error) {
+	s, err := w.stmt("SELECT number FROM streams WHERE sid = ?")
+	if err != nil {
+		return 0, err
+	}
+	err = s.QueryRow(sid).Scan(&n)
+	return n, err
+}
+
+func (w *writer) putGap(stream int64, b *receiver.Batch) (receiver.Result, error) {
+	g := b.Gap
+	n, err := w.execN(`INSERT INTO gaps (id, stream, seq, n, why, maybe, at, oldest, newest, host)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		handshake.GapID(b.SID, g.Seq, g.N), stream, int64(g.Seq), int64(g.N), g.Why, g.Maybe, g.At, g.From, g.To, b.Host)
+	return receiver.Result{New: int(n), Dup: 1 - int(n)}, err
+}
+
+// putLines stores the lines of a batch that are not there yet. Those that are
+// must be the same.
+func (w *writer) putLines(stream int64, b *receiver.Batch) (receiver.Result, error) {
+	first := documentID(stream, b.Seq)
+	var there []int // indices of the lines that are there already
+	err := w.each("SELECT id, crc FROM documents WHERE id BETWEEN ? AND ? ORDER BY id",
+		[]any{first, first + int64(len(b.Lines)) - 1},
+		func(scan func(...any) error) error {
+			var id, crc int64
+			if err := scan(&id, &crc); err != nil {
+				return err
+			}
+			i := int(id - first)
+			if uint32(crc) != crc32.Checksum(b.Lines[i], castagnoli) {
+				return &receiver.DivergedError{SID: b.SID, Seq: b.Seq + uint64(i)}
+			}
+			there = append(there, i)
+			return nil
+		})
+	if err != nil {
+		return receiver.Result{}, err
+	}
+	from := 0
+	for _, i := range append(there, len(b.Lines)) {
+		if err := w.insert(b, first, from, i); err != nil {
+			return receiver.Result{}, err
+		}
+		from = i + 1
+	}
+	return receiver.Result{New: len(b.Lines) - len(there), Dup: len(there)}, nil
+}
+
+// insert stores the lines from up to end of the batch whose first document has
+// the id base, and lists them as not yet indexed.
+func (w *writer) insert(b *receiver.Batch, base int64, from, end int) error {
+	if from == end {
+		return nil
+	}
+	for i := from; i < end; i += insertRows {
+		lines := b.Lines[i:min(i+insertRows, end)]
+		w.args = append(w.args[:0], base+int64(i), b.At.UnixMilli(), b.Host)
+		for _, line := range lines {
+			w.args = append(w.args, crc32.Checksum(line, castagnoli), column(line))
+		}
+		if err := w.exec(insertQueries[len(lines)](), w.args...); err != nil {
+			return err
+		}
+	}
+	return w.exec("INSERT INTO unindexed (first, last) VALUES (?, ?)", base+int64(from), base+int64(end)-1)
+}
+
+// insertQueries[n] stores n documents with ids in sequence, of one time and host.
+var insertQueries = rows("INSERT INTO documents (id, at, host, crc, line) VALUES ",
+	func(i int) string { return fmt.Sprintf("(?1+%d,?2,?3,?%d,?%d)", i, 2*i+4, 2*i+5) })
+
+// rows gives the texts of an INSERT for every number of rows up to insertRows,
+// each made when it is first asked for.
+func rows(insert string, tuple func(i int) string) (queries [insertRows + 1]func() string) {
+	for n := range queries {
+		queries[n] = sync.OnceValue(func() string {
+			tuples := make([]string, n)
+			for i := range tuples {
+				tuples[i] = tuple(i)
+			}
+			return insert + strings.Join(tuples, ",")
+		})
+	}
+	return queries
+}
+
+// column is a line as a column: SQLite ends a TEXT at its first NUL and expects
+// UTF-8 in it.
+func column(line []byte) any {
+	if bytes.IndexByte(line, 0) < 0 && utf8.Valid(line) {
+		return string(line)
+	}
+	return line
+}

@@ -1,0 +1,299 @@
+package sqlite
+
+import (
+	"database/sql"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"wsrelay/handshake"
+)
+
+// indexAll brings the index up to date.
+func indexAll(t testing.TB, w *writer) {
+	t.Helper()
+	for more := true; more; {
+		var err error
+		if more, err = w.index(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// find gives the seqs of the lines found.
+func find(t testing.TB, r *Reader, query string) []uint64 {
+	t.Helper()
+	hits, err := r.Search(t.Context(), query, 100)
+	if err != nil {
+		t.Fatalf("search %q: %v", query, err)
+	}
+	var seqs []uint64
+	for _, h := range hits {
+		_, seq, err := handshake.ParseUID(h.UID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seqs = append(seqs, seq)
+	}
+	return seqs
+}
+
+// logLines is what people's logs look like; searches is what they type.
+var (
+	logLines = []string{
+		1:  `{"remote_addr":"10.0.0.7","request":"GET /wp-login.php HTTP/1.1","status":404,"agent":"curl/8.5.0"}`,
+		2:  `{"remote_addr":"10.0.0.70","request":"POST \/api\/v1\/orders HTTP\/1.1","status":201}`,
+		3:  `Failed password for invalid user admin from 203.0.113.9 port 52144 ssh2`,
+		4:  `password check failed for admin`,
+		5:  `Received block blk_-6952295868487656571 of size 67108864 from /10.250.14.224`,
+		6:  `{"level":"ERROR","msg":"timeout\nat com.example.Main\tcaused by \"disk\"","user":"J\u00f6rg \ud83d\ude00"}`,
+		7:  `Störung: ГОРОД 東京`,
+		8:  "latin-1 Stra\xdfe and a \x00 NUL",
+		9:  `C:\new\table id=550e8400-e29b-41d4-a716-446655440000`,
+		10: `{not json \n\t}`,
+		11: strings.Repeat("long", 100) + " end",
+		12: strings.Repeat("0123456 ", maxSearched/8) + "toofar",
+	}
+	searches = []struct {
+		query string
+		want  []uint64
+	}{
+		{`10.0.0.7`, []uint64{1}},
+		{`10.0.0.7*`, []uint64{2, 1}},
+		{`/wp-login.php`, []uint64{1}},
+		{`wp-login`, []uint64{1}},
+		{`GET`, []uint64{1}},
+		{`get`, []uint64{1}},
+		{`status:404`, []uint64{1}},
+		{`status`, []uint64{2, 1}},
+		{`/api/v1/orders`, []uint64{2}},
+		{`"failed password"`, []uint64{3}},
+		{`failed password`, []uint64{4, 3}},
+		{`"failed pass"*`, []uint64{3}},
+		{`"failed pass"`, nil},
+		{`password failed -admin`, []uint64{4, 3}},
+		{`blk_-6952295868487656571`, []uint64{5}},
+		{`-6952295868487656571`, []uint64{5}},
+		{`10.250.14.224`, []uint64{5}},
+		{`err*`, []uint64{6}},
+		{`rror`, nil},
+		{`"timeout at com.example.main"`, []uint64{6}},
+		{`caused by disk`, []uint64{6}},
+		{`jörg`, []uint64{6}},
+		{`störung город 東京`, []uint64{7}},
+		{`東*`, []uint64{7}},
+		{`stra`, []uint64{8}},
+		{`nul`, []uint64{8}},
+		{`C:\new\table`, []uint64{9}},
+		{`550e8400-e29b-41d4-a716-446655440000`, []uint64{9}},
+		{`ntable`, nil},
+		{`n t json`, []uint64{10}},
+		{strings.Repeat("long", 100), []uint64{11}},
+		{`0123456 toofar`, nil},
+		{`GET "unclosed`, nil},
+		{`GET "wp`, []uint64{1}},
+		{`admin OR GET`, nil},
+		{`NEAR(admin)`, nil},
+		{`* GET " * - () ^ + :`, []uint64{1}},
+	}
+)
+
+func TestSearch_FindsLinesBeforeAndAfterTheyAreIndexed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	w, err := openWriter(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	r, err := OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	check := func(t *testing.T) {
+		for _, s := range searches {
+			if got := find(t, r, s.query); !slices.Equal(got, s.want) {
+				t.Errorf("%.60q: got %d, want %d", s.query, got, s.want)
+			}
+		}
+	}
+	if _, err := commit(w, batch(sidA, 1, logLines[1:]...)); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("before", check)
+	indexAll(t, w)
+	t.Run("after", check)
+	if got := stats(t, r).Unindexed; got != 0 {
+		t.Errorf("got %d lines not indexed, want 0", got)
+	}
+}
+
+func TestSearch_GivesTheNewestFirst(t *testing.T) {
+	w := newWriter(t)
+	r := readerOf(t, w)
+	// The streams take turns: even seconds and odd ones; the last one is old.
+	var want []string
+	for seq := uint64(1); seq <= 40; seq++ {
+		sid := []string{sidA, sidB}[seq%2]
+		if _, err := commit(w, batch(sid, seq, "tick")); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, handshake.UID(sid, seq))
+		if seq == 30 {
+			indexAll(t, w)
+		}
+	}
+	old := batch(sidC, 1000, "tick", "tick")
+	old.At = noon.Add(-time.Hour)
+	if _, err := commit(w, old); err != nil {
+		t.Fatal(err)
+	}
+	want = append([]string{handshake.UID(sidC, 1000), handshake.UID(sidC, 1001)}, want...)
+	slices.Reverse(want)
+	for _, query := range []string{"tick", ""} {
+		for _, limit := range []int{0, 1, 2, 15, 40, 41, 42, 100} {
+			hits, err := r.Search(t.Context(), query, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, h := range hits {
+				got = append(got, h.UID)
+			}
+			if !slices.Equal(got, want[:min(limit, len(want))]) {
+				t.Errorf("query %q, limit %d: got %q", query, limit, got)
+			}
+		}
+	}
+	hits, err := r.Search(t.Context(), "tick", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := Hit{UID: handshake.UID(sidA, 40), Time: noon.Add(40 * time.Second), Host: "web1", Line: "tick"}
+	if hits[0] != newest {
+		t.Errorf("got %+v, want %+v", hits[0], newest)
+	}
+}
+
+func readerOf(t testing.TB, w *writer) *Reader {
+	t.Helper()
+	var path string
+	if err := w.db.QueryRow("SELECT file FROM pragma_database_list").Scan(&path); err != nil {
+		t.Fatal(err)
+	}
+	r, err := OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+func TestIndex_TakesTurnsInShortTransactions(t *testing.T) {
+	w := newWriter(t)
+	r := readerOf(t, w)
+	// More than one step of the first stream, and runs with holes of the other.
+	if _, err := commit(w, accessBatch(sidA, 1, 5000)); err != nil {
+		t.Fatal(err)
+	}
+	for seq := uint64(1); seq < 2*indexRanges; seq += 2 {
+		if _, err := commit(w, batch(sidB, seq, "sparse")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := stats(t, r).Unindexed
+	steps := 0
+	for left := before; left > 0; steps++ {
+		if _, err := w.index(); err != nil {
+			t.Fatal(err)
+		}
+		now := stats(t, r).Unindexed
+		if done := left - now; done > indexBytes/200 || steps > 100 {
+			t.Fatalf("step %d indexed %d lines", steps, done)
+		}
+		left = now
+		if got := len(find(t, r, "sparse")); got != indexRanges {
+			t.Fatalf("after step %d: got %d lines, want %d", steps, got, indexRanges)
+		}
+	}
+	if steps < 5 {
+		t.Errorf("%d lines took %d steps, want more", before, steps)
+	}
+}
+
+func TestReader_ReadsWhileAnotherStoreWrites(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openTest(t, path)
+	r, err := OpenReader(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for seq := uint64(1); seq <= 50; seq++ {
+		word := fmt.Sprintf("unique%d", seq)
+		mustCommit(t, s, batch(sidA, seq, "the "+word+" line"))
+		if got := find(t, r, word); !slices.Equal(got, []uint64{seq}) {
+			t.Fatalf("%s: got %d at once after Commit", word, got)
+		}
+		if got := stats(t, r); got.Documents != int64(seq) || got.Streams[0].Cursor != seq+1 {
+			t.Fatalf("seq %d: got %+v", seq, got)
+		}
+	}
+}
+
+func TestStore_IndexesInTheBackground(t *testing.T) {
+	s := newStore(t)
+	for i := range uint64(5) {
+		mustCommit(t, s, accessBatch(sidA, 1+i*1000, 1000))
+	}
+	for stats(t, s.Reader).Unindexed > 0 { // ends, or the test times out
+		if t.Context().Err() != nil {
+			t.Fatal(t.Context().Err())
+		}
+	}
+}
+
+// FuzzSearch holds that no query is an error, and that the index and the scan
+// of what is not indexed agree on what matches.
+func FuzzSearch(f *testing.F) {
+	for _, s := range searches {
+		for _, line := range logLines[1:11] {
+			f.Add(s.query, []byte(line))
+		}
+	}
+	f.Add(strings.Repeat("a ", 5000), []byte("a"))
+	f.Add(strings.Repeat(`"a b"* `, 1000), []byte("a b"))
+	db, err := sql.Open("sqlite", ":memory:")
+	if err != nil {
+		f.Fatal(err)
+	}
+	db.SetMaxOpenConns(1)
+	if _, err := db.Exec(schema); err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { db.Close() })
+	f.Fuzz(func(t *testing.T, text string, line []byte) {
+		q := parseQuery(text)
+		if len(q) == 0 {
+			return
+		}
+		folded := fold(line)
+		if _, err := db.Exec("INSERT INTO words (words) VALUES ('delete-all')"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Exec("INSERT INTO words (rowid, text) VALUES (1, ?)", folded); err != nil {
+			t.Fatal(err)
+		}
+		var found bool
+		err := db.QueryRow("SELECT EXISTS (SELECT 1 FROM words WHERE words MATCH ?)", q.expression()).Scan(&found)
+		if err != nil {
+			t.Fatalf("query %q: %v", text, err)
+		}
+		if want := q.matches(folded); found != want {
+			t.Errorf("query %q, line %q: the index says %t, the scan %t", text, line, found, want)
+		}
+	})
+}

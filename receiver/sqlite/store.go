@@ -1,0 +1,206 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+)
+
+// ErrClosed is returned by Commit after Close.
+var ErrClosed = errors.New("the store is closed")
+
+// groupBytes bounds the lines of one transaction. One Commit may bring more.
+const groupBytes = 8 << 20
+
+// idleAfter is how long no Commit must have come for the store to be idle: a
+// session that is busy sends the next at once, but not in no time.
+const idleAfter = 5 * time.Millisecond
+
+// Options of a Store; the zero value is the default.
+type Options struct {
+	Log *slog.Logger // nil: nothing is logged
+}
+
+// Store is a receiver.Store in an SQLite file. Its methods may be called
+// concurrently.
+type Store struct {
+	*Reader
+	path     string
+	log      *slog.Logger
+	writer   *writer // used by run alone until done is closed
+	requests chan *request
+	quit     chan struct{}
+	done     chan struct{}
+	close    func() error
+}
+
+var _ receiver.Store = (*Store)(nil)
+
+// request is one Commit on its way to the writing goroutine and back.
+type request struct {
+	batches []receiver.Batch
+	results []receiver.Result
+	err     error
+	done    chan struct{} // closed when results and err are set
+}
+
+func (r *request) finish(err error) {
+	r.err = err
+	close(r.done)
+}
+
+func (r *request) bytes() int {
+	n := 0
+	for i := range r.batches {
+		for _, line := range r.batches[i].Lines {
+			n += len(line)
+		}
+	}
+	return n
+}
+
+// Open opens the store at path and creates it if there is no such file; its
+// directory must exist. The caller must Close the store.
+func Open(path string, o Options) (*Store, error) {
+	s, err := openStore(path, o)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", path, err)
+	}
+	go s.run()
+	return s, nil
+}
+
+func openStore(path string, o Options) (*Store, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	w, err := openWriter(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := openReader(path)
+	if err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	s := &Store{
+		Reader:   r,
+		path:     path,
+		log:      o.Log,
+		writer:   w,
+		requests: make(chan *request),
+		quit:     make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	s.close = sync.OnceValue(func() error {
+		close(s.quit)
+		<-s.done
+		return errors.Join(s.Reader.Close(), s.writer.close())
+	})
+	return s, nil
+}
+
+// Describe implements receiver.Store.
+func (s *Store) Describe() (name, guarantee string) { return "sqlite", handshake.ExactlyOnce }
+
+// Close waits for the transaction under way and closes the file. What is not
+// in the full-text index yet will be indexed after the next Open.
+func (s *Store) Close() error { return s.close() }
+
+// Commit implements receiver.Store. It gives up when ctx ends before a
+// transaction has taken the batches up; from then on it waits for the outcome,
+// so the lines are the caller's again when it returns. Another error than a
+// *receiver.DivergedError, such as a full disk, leaves the store as it was and
+// ready for the next try.
+func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receiver.Result, error) {
+	if err := checkRange(batches); err != nil {
+		return nil, fmt.Errorf("store %s: %w", s.path, err)
+	}
+	if len(batches) == 0 {
+		return nil, nil
+	}
+	r := &request{batches: batches, done: make(chan struct{})}
+	select {
+	case s.requests <- r:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.quit:
+		return nil, ErrClosed
+	}
+	<-r.done
+	if r.err != nil {
+		return nil, fmt.Errorf("store %s: %w", s.path, r.err)
+	}
+	return r.results, nil
+}
+
+// run is the goroutine that writes: Commits first, the index in between. It
+// indexes when no Commit has come for a moment, and after one if it has had less
+// than a tenth of the time.
+func (s *Store) run() {
+	defer close(s.done)
+	var (
+		behind             = true // the index may lack something
+		failing            bool   // and the last attempt to add it failed
+		committed, indexed time.Time
+		took               time.Duration
+	)
+	index := func() {
+		start := time.Now()
+		more, err := s.writer.index()
+		indexed, took = time.Now(), time.Since(start)
+		behind = more && err == nil // after an error: again after the next Commit
+		s.logIndexing(&failing, err)
+	}
+	for {
+		var idle <-chan time.Time
+		if behind {
+			idle = time.After(idleAfter - time.Since(committed))
+		}
+		select {
+		case <-s.quit:
+			return
+		case <-idle:
+			index()
+		case r := <-s.requests:
+			s.writer.commit(s.gather(r))
+			behind, committed = true, time.Now()
+			if time.Since(indexed) > 9*took {
+				index()
+			}
+		}
+	}
+}
+
+// gather adds to r the Commits that wait, up to groupBytes.
+func (s *Store) gather(r *request) []*request {
+	group := []*request{r}
+	for n := r.bytes(); n < groupBytes; {
+		select {
+		case r := <-s.requests:
+			group = append(group, r)
+			n += r.bytes()
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// logIndexing logs when indexing begins to fail and when it works again.
+func (s *Store) logIndexing(failing *bool, err error) {
+	switch {
+	case err != nil && !*failing:
+		s.log.Warn("full-text index stopped", "store", s.path, "err", err,
+			"effect", "lines are stored and found as before, but search becomes slow",
+			"hint", "look for a full or failing disk; indexing is tried again after each commit")
+	case err == nil && *failing:
+		s.log.Info("full-text index resumed", "store", s.path)
+	}
+	*failing = err != nil
+}

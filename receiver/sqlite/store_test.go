@@ -1,0 +1,402 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+)
+
+const (
+	sidA = "aaaaaaaaaaaaaaaa"
+	sidB = "bbbbbbbbbbbbbbbb"
+	sidC = "cccccccccccccccc"
+)
+
+var noon = time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
+
+func newStore(t testing.TB) *Store {
+	t.Helper()
+	return openTest(t, filepath.Join(t.TempDir(), "store.db"))
+}
+
+func openTest(t testing.TB, path string) *Store {
+	t.Helper()
+	s, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// newWriter is the writer without a goroutine that runs it.
+func newWriter(t testing.TB) *writer {
+	t.Helper()
+	w, err := openWriter(filepath.Join(t.TempDir(), "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.close() })
+	return w
+}
+
+func commit(w *writer, batches ...receiver.Batch) ([]receiver.Result, error) {
+	r := &request{batches: batches, done: make(chan struct{})}
+	w.commit([]*request{r})
+	<-r.done
+	return r.results, r.err
+}
+
+// batch is lines of a stream, a second younger with each seq.
+func batch(sid string, seq uint64, lines ...string) receiver.Batch {
+	b := receiver.Batch{SID: sid, Host: "web1", Seq: seq, At: noon.Add(time.Duration(seq) * time.Second)}
+	for _, line := range lines {
+		b.Lines = append(b.Lines, []byte(line))
+	}
+	return b
+}
+
+func gap(sid string, seq, n uint64) receiver.Batch {
+	return receiver.Batch{SID: sid, Host: "web1", Seq: seq, At: noon,
+		Gap: &handshake.Gap{Seq: seq, N: n, Why: handshake.GapOverflow, At: noon.UnixMilli()}}
+}
+
+func mustCommit(t testing.TB, s *Store, batches ...receiver.Batch) []receiver.Result {
+	t.Helper()
+	res, err := s.Commit(t.Context(), batches)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res
+}
+
+// contents is every document as "uid line", ordered by UID.
+func contents(t testing.TB, r *Reader) []string {
+	t.Helper()
+	hits, err := r.Search(t.Context(), "", 1_000_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, h := range hits {
+		all = append(all, h.UID+" "+h.Line)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func stats(t testing.TB, r *Reader) Stats {
+	t.Helper()
+	st, err := r.Stats(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func TestCommit_StoresEachLineOnceHoweverItIsResent(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		path := filepath.Join(t.TempDir(), "store.db")
+		s := openTest(t, path)
+		defer func() { s.Close() }()
+		stored := map[string]bool{}
+		cursors := map[string]uint64{}
+		for range rapid.IntRange(1, 8).Draw(rt, "commits") {
+			if rapid.IntRange(0, 3).Draw(rt, "reopen") == 0 {
+				if err := s.Close(); err != nil {
+					rt.Fatal(err)
+				}
+				s = openTest(t, path)
+			}
+			sid := rapid.SampledFrom([]string{sidA, sidB}).Draw(rt, "sid")
+			var batches []receiver.Batch
+			var want []receiver.Result
+			for range rapid.IntRange(1, 3).Draw(rt, "batches") {
+				seq := rapid.Uint64Range(1, 70).Draw(rt, "seq")
+				b := batch(sid, seq)
+				var res receiver.Result
+				for i := range rapid.Uint64Range(1, 70).Draw(rt, "n") {
+					line := fmt.Sprintf("line %d of %s", seq+i, sid)
+					b.Lines = append(b.Lines, []byte(line))
+					doc := handshake.UID(sid, seq+i) + " " + line
+					if stored[doc] {
+						res.Dup++
+					} else {
+						res.New++
+					}
+					stored[doc] = true
+				}
+				cursors[sid] = max(cursors[sid], b.End())
+				batches, want = append(batches, b), append(want, res)
+			}
+			got, err := s.Commit(t.Context(), batches)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			for i := range want {
+				if got[i].New != want[i].New || got[i].Dup != want[i].Dup {
+					rt.Fatalf("batch %d: got %+v, want %+v", i, got[i], want[i])
+				}
+			}
+		}
+		var want []string
+		for doc := range stored {
+			want = append(want, doc)
+		}
+		slices.Sort(want)
+		if got := contents(t, s.Reader); !slices.Equal(got, want) {
+			rt.Fatalf("got %d documents, want %d: %q, want %q", len(got), len(want), got, want)
+		}
+		for _, st := range stats(t, s.Reader).Streams {
+			if st.Cursor != cursors[st.SID] {
+				rt.Fatalf("stream %s: got cursor %d, want %d", st.SID, st.Cursor, cursors[st.SID])
+			}
+		}
+	})
+}
+
+func TestCommit_DivergedStoresNothing(t *testing.T) {
+	s := newStore(t)
+	mustCommit(t, s, batch(sidA, 1, "a", "b", "c"))
+	before := contents(t, s.Reader)
+
+	_, err := s.Commit(t.Context(), []receiver.Batch{
+		batch(sidA, 4, "d"), gap(sidA, 5, 3), batch(sidA, 1, "a", "B", "C", "e"),
+	})
+	var diverged *receiver.DivergedError
+	if !errors.As(err, &diverged) || diverged.SID != sidA || diverged.Seq != 2 {
+		t.Fatalf("got %v, want *DivergedError of seq 2", err)
+	}
+	if got := contents(t, s.Reader); !slices.Equal(got, before) {
+		t.Errorf("got %q, want %q", got, before)
+	}
+	st := stats(t, s.Reader)
+	if st.Gaps != 0 || st.Documents != 3 || st.Streams[0].Cursor != 4 {
+		t.Errorf("got %+v, want 3 documents, no gap, cursor 4", st)
+	}
+	if res := mustCommit(t, s, batch(sidA, 3, "c", "d")); res[0].New != 1 || res[0].Dup != 1 {
+		t.Errorf("after it: got %+v, want 1 new, 1 dup", res[0])
+	}
+}
+
+func TestCommit_DivergedHarmsNobodyElseInItsGroup(t *testing.T) {
+	w := newWriter(t)
+	if _, err := commit(w, batch(sidB, 1, "x")); err != nil {
+		t.Fatal(err)
+	}
+	var group []*request
+	for _, b := range []receiver.Batch{batch(sidA, 1, "a"), batch(sidB, 1, "y"), batch(sidC, 1, "c")} {
+		group = append(group, &request{batches: []receiver.Batch{b}, done: make(chan struct{})})
+	}
+	w.commit(slices.Clone(group))
+	for i, want := range []bool{false, true, false} {
+		<-group[i].done
+		if got := errors.As(group[i].err, new(*receiver.DivergedError)); got != want || (!want && group[i].results[0].New != 1) {
+			t.Errorf("request %d: got %+v, %v; want diverged %t", i, group[i].results, group[i].err, want)
+		}
+	}
+}
+
+func TestCommit_KeepsCursorAndGapsOnResend(t *testing.T) {
+	s := newStore(t)
+	mustCommit(t, s, batch(sidA, 1, "a", "b"), gap(sidA, 3, 10), batch(sidA, 13, "c"))
+	res := mustCommit(t, s, batch(sidA, 1, "a"), gap(sidA, 3, 10))
+	for i, r := range res {
+		if r.New != 0 || r.Dup != 1 {
+			t.Errorf("batch %d: got %+v, want 1 dup", i, r)
+		}
+	}
+	got := stats(t, s.Reader).Streams
+	want := []StreamStats{{
+		SID: sidA, Host: "web1", Cursor: 14, Documents: 3, Gaps: 1, Missing: 10, Newest: noon.Add(13 * time.Second),
+	}}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestCommit_GivesLinesBackByteForByte(t *testing.T) {
+	s := newStore(t)
+	lines := []string{
+		"", " ", "plain", "größer", "\x00", "a\x00b", "\xff\xfe", "cr\r", "\n", "😀", "\xed\xa0\x80", "0", "1e3",
+		strings.Repeat("x", 1<<20), string(make([]byte, 70_000)),
+	}
+	for b := range 256 {
+		lines = append(lines, string([]byte{byte(b)}), string([]byte{'a', byte(b), 'z'}))
+	}
+	mustCommit(t, s, batch(sidA, 1, lines...))
+	hits, err := s.Search(t.Context(), "", len(lines)+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(hits) != len(lines) {
+		t.Fatalf("got %d lines, want %d", len(hits), len(lines))
+	}
+	for i, want := range lines {
+		if got := hits[len(lines)-1-i].Line; got != want {
+			t.Errorf("line %d: got %.40q, want %.40q", i, got, want)
+		}
+	}
+	if res := mustCommit(t, s, batch(sidA, 1, lines...)); res[0].Dup != len(lines) {
+		t.Errorf("sent again: got %+v, want all dup", res[0])
+	}
+}
+
+func TestCommit_RefusesWhatItCannotNumber(t *testing.T) {
+	s := newStore(t)
+	mustCommit(t, s, batch(sidA, maxSeq, "the last"))
+	for _, b := range []receiver.Batch{
+		batch(sidA, maxSeq, "the last", "one more"), batch(sidA, maxSeq+1, "x"), batch(sidA, 0, "x"),
+		gap(sidA, maxSeq, 2), gap(sidA, 1, 1<<63), gap(sidA, 2, 1<<64-1),
+	} {
+		if _, err := s.Commit(t.Context(), []receiver.Batch{b}); err == nil || !strings.Contains(err.Error(), "outside") {
+			t.Errorf("seq %d: got %v, want it refused", b.Seq, err)
+		}
+	}
+	if got := contents(t, s.Reader); len(got) != 1 {
+		t.Errorf("got %q, want the last alone", got)
+	}
+}
+
+func TestCommit_NumbersStreamsUpToItsLimit(t *testing.T) {
+	w := newWriter(t)
+	err := w.transact(func() error {
+		return w.exec("INSERT INTO sqlite_sequence (name, seq) VALUES ('streams', ?)", maxStream-1)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := commit(w, batch(sidA, maxSeq, "the very last")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := commit(w, batch(sidB, 1, "x")); !errors.Is(err, errTooManyStreams) {
+			t.Errorf("got %v, want %v", err, errTooManyStreams)
+		}
+	}
+}
+
+func TestCommit_GathersWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Store{requests: make(chan *request), quit: make(chan struct{})}
+		for range 5 {
+			go s.Commit(t.Context(), []receiver.Batch{batch(sidA, 1, strings.Repeat("x", groupBytes/4))}) //nolint:errcheck // counted below
+		}
+		synctest.Wait()
+		first := s.gather(<-s.requests)
+		second := s.gather(<-s.requests)
+		if len(first) != 4 || len(second) != 1 {
+			t.Errorf("got groups of %d and %d, want 4 and 1", len(first), len(second))
+		}
+		for _, r := range append(first, second...) {
+			r.finish(nil)
+		}
+	})
+}
+
+func TestCommit_GivesUpWhileItWaits(t *testing.T) {
+	s := &Store{requests: make(chan *request), quit: make(chan struct{})} // nobody takes it
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Commit(ctx, []receiver.Batch{batch(sidA, 1, "x")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+}
+
+func TestCommit_FailsAfterClose(t *testing.T) {
+	s := newStore(t)
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Commit(t.Context(), []receiver.Batch{batch(sidA, 1, "x")}); !errors.Is(err, ErrClosed) {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
+}
+
+func TestCommit_OfManyStreamsAtOnce(t *testing.T) {
+	s := newStore(t)
+	const streams, commits, lines = 8, 20, 30
+	var wg sync.WaitGroup
+	for i := range streams {
+		wg.Go(func() {
+			sid := strings.Repeat(fmt.Sprint(i), handshake.SIDLen)
+			for c := range uint64(commits) {
+				res, err := s.Commit(t.Context(), []receiver.Batch{accessBatch(sid, 1+c*lines, lines)})
+				if err != nil || res[0].New != lines {
+					t.Errorf("stream %s: got %+v, %v", sid, res, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	st := stats(t, s.Reader)
+	if st.Documents != streams*commits*lines || len(st.Streams) != streams {
+		t.Errorf("got %d documents of %d streams", st.Documents, len(st.Streams))
+	}
+	for _, stream := range st.Streams {
+		if stream.Cursor != commits*lines+1 {
+			t.Errorf("stream %s: got cursor %d", stream.SID, stream.Cursor)
+		}
+	}
+}
+
+func TestCommit_RecoversFromFullDisk(t *testing.T) {
+	w := newWriter(t)
+	if _, err := commit(w, batch(sidA, 1, "before")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.transact(func() error { return w.exec("PRAGMA max_page_count = 30") }); err != nil {
+		t.Fatal(err)
+	}
+	large := accessBatch(sidA, 2, 3000)
+	if _, err := commit(w, large); err == nil || !strings.Contains(err.Error(), "full") {
+		t.Fatalf("got %v, want: full", err)
+	}
+	// The limit went with the connection, as if somebody had made room.
+	res, err := commit(w, large)
+	if err != nil || res[0].New != 3000 {
+		t.Errorf("got %+v, %v, want 3000 new", res, err)
+	}
+}
+
+func TestCommit_RecoversFromLockedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	var writers [2]*writer
+	for i := range writers {
+		w, err := openWriter(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.close()
+		writers[i] = w
+	}
+	if err := writers[1].transact(func() error { return writers[1].exec("PRAGMA busy_timeout = 0") }); err != nil {
+		t.Fatal(err)
+	}
+	err := writers[0].transact(func() error {
+		if _, err := commit(writers[1], batch(sidB, 1, "x")); err == nil || !strings.Contains(err.Error(), "locked") {
+			t.Errorf("got %v, want: locked", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := commit(writers[1], batch(sidB, 1, "x")); err != nil {
+		t.Error(err)
+	}
+}
