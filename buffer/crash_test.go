@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 // appendForEver appends numbered lines from the queue's head on and says on
 // stdout how far they are durable; it acknowledges some.
 func appendForEver(dir string) {
-	q, _, err := Open(context.Background(), dir, Options{Limit: minLimit})
+	q, _, err := Open(context.Background(), dir, Options{Limit: MinLimit})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -101,7 +101,7 @@ func TestQueue_LosesNothingDurableWhenKilled(t *testing.T) {
 // to what was promised at least.
 func checkNumbered(t *testing.T, dir string, promised uint64) {
 	t.Helper()
-	q, rec := mustOpen(t, dir, Options{Limit: minLimit})
+	q, rec := mustOpen(t, dir, Options{Limit: MinLimit})
 	defer q.Close(context.Background())
 	if len(rec.Gaps) > 0 {
 		t.Fatalf("gaps %v", rec.Gaps)

@@ -40,7 +40,7 @@ const (
 
 const (
 	defaultLimit = 8 << 30
-	minLimit     = 64 << 20
+	MinLimit     = 64 << 20
 	segmentSize  = 64 << 20 // or an eighth of the limit
 	aheadLimit   = 4 << 20  // raw bytes that are not durable yet; Append waits beyond
 	ringLimit    = 16 << 20 // encoded bytes that are durable and not given out yet

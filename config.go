@@ -1,0 +1,251 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/dustin/go-humanize"
+
+	"wsrelay/buffer"
+	"wsrelay/console"
+	"wsrelay/relay"
+)
+
+// config is every option, under the name it has on the command line, in the
+// environment (WSRELAY_QUEUE_DIR), in a file and on --options-fd alike.
+type config struct {
+	Args []string `arg:"" optional:"" name:"url" help:"Where to ship to: ws://HOST:PORT/relay or wss://…; several that lead to one store are tried in turn."`
+	URL  []string `name:"url" sep:"none" hidden:"" help:"The same, as an option."`
+
+	Instance   string        `default:"default" help:"Name of this relay among those of the host: [A-Za-z0-9_.-], at most 64."`
+	QueueDir   string        `placeholder:"DIR" help:"Where lines wait on disk. Default: ${queue_dir}."`
+	QueueLimit size          `default:"8GiB" placeholder:"SIZE" help:"Most the queue takes on disk, at least 64MiB; never more than half of what is free. When it is reached, reading stops until the receiver takes lines. Default: ${default}."`
+	Sync       syncEvery     `default:"always" placeholder:"always|DUR" help:"always: every line is on disk before it is sent. DUR, such as 1s: a crash of the machine costs up to the lines of that time. Default: ${default}."`
+	Compress   string        `default:"auto" enum:"auto,zstd,s2,none" help:"How lines are stored and sent: auto (by load), zstd, s2, none. Default: ${default}."`
+	IdleClose  time.Duration `default:"60s" placeholder:"DUR" help:"Close the connection when nothing has moved for so long. Default: ${default}."`
+	Ping       time.Duration `default:"20s" placeholder:"DUR" help:"Time between pings; after 2.5 times this without a byte the connection is taken for dead. Default: ${default}."`
+	Drain      time.Duration `default:"5s" placeholder:"DUR" help:"When the input has ended: how long to wait for delivery. Default: ${default}."`
+
+	LogFile   string `placeholder:"FILE" help:"Log here and not on stderr. Default where stderr is /dev/null, as under syslog-ng: wsrelay.log in the queue directory."`
+	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
+	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
+
+	Config    configFile       `placeholder:"FILE" help:"Read options from FILE: one 'name = value' a line."`
+	OptionsFD optionsFD        `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell."`
+	Version   kong.VersionFlag `help:"Print the version."`
+}
+
+const description = `Ships the lines on standard input to a WebSocket receiver, by way of a queue on disk: no line is lost and none doubled when the network, the receiver or wsrelay itself fails.
+
+Every option can also be given as WSRELAY_NAME in the environment, on --options-fd, and in the --config file. The command line counts first, then --options-fd, the environment, the file.
+
+Exit status: 0 all delivered, or, after a signal, all on disk; 75 lines wait in the queue; 64 usage; 78 configuration; 1 anything else.`
+
+var errHelp = errors.New("help was printed")
+
+// parse reads all sources of options.
+func parse(args []string, stdout io.Writer) (*config, error) {
+	c, src := &config{}, &sources{}
+	done := false
+	k, err := kong.New(c,
+		kong.Name("wsrelay"), kong.Description(description), kong.Writers(stdout, io.Discard),
+		kong.Exit(func(int) { done = true }), kong.Bind(src), kong.Resolvers(src),
+		kong.Vars{"version": version(), "queue_dir": queueDir("INSTANCE")},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+	if err != nil {
+		return nil, err
+	}
+	_, err = k.Parse(args)
+	if done {
+		return nil, errHelp
+	}
+	if err != nil {
+		return nil, usage(err)
+	}
+	return c, c.check()
+}
+
+// check is what the options must be together.
+func (c *config) check() error {
+	if !regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`).MatchString(c.Instance) {
+		return usage(fmt.Errorf("--instance %q is not a name of letters, digits, '_', '.' and '-', at most 64", c.Instance))
+	}
+	c.URL = append(c.Args, c.URL...)
+	if len(c.URL) == 0 {
+		return usage(errors.New("no URL to ship to"))
+	}
+	for _, u := range c.URL {
+		if _, err := relay.ParseURL(u); err != nil {
+			return &console.Complaint{Err: err, Effect: nothingRead, Hint: "wsrelay ws://HOST:8514/relay", Code: exitUsage}
+		}
+	}
+	if c.QueueLimit < buffer.MinLimit {
+		return usage(fmt.Errorf("--queue-limit %s is less than 64MiB", humanize.IBytes(uint64(c.QueueLimit))))
+	}
+	if c.QueueDir == "" {
+		c.QueueDir = queueDir(c.Instance)
+	}
+	return nil
+}
+
+// queueDir is where an instance keeps its queue by default. For root that is
+// where SELinux lets a child of syslog-ng write.
+func queueDir(instance string) string {
+	if os.Geteuid() == 0 {
+		return filepath.Join("/var/lib/syslog-ng/wsrelay", instance)
+	}
+	state := os.Getenv("XDG_STATE_HOME")
+	if state == "" {
+		state = filepath.Join(os.Getenv("HOME"), ".local", "state")
+	}
+	return filepath.Join(state, "wsrelay", instance)
+}
+
+func (c *config) compress() buffer.Compress {
+	return map[string]buffer.Compress{
+		"auto": buffer.CompressAuto, "zstd": buffer.CompressZstd, "s2": buffer.CompressS2, "none": buffer.CompressNone,
+	}[c.Compress]
+}
+
+func (c *config) level() (l slog.Level) {
+	_ = l.UnmarshalText([]byte(c.LogLevel)) // kong lets no other value through
+	return l
+}
+
+// size is a number of bytes, written as 8GiB or 500MB.
+type size int64
+
+func (s *size) UnmarshalText(b []byte) error {
+	n, err := humanize.ParseBytes(string(b))
+	if err != nil || n > 1<<62 {
+		return fmt.Errorf("%q is not a size such as 8GiB", b)
+	}
+	*s = size(n)
+	return nil
+}
+
+// syncEvery is a duration, or 0 for always.
+type syncEvery time.Duration
+
+func (s *syncEvery) UnmarshalText(b []byte) error {
+	if string(b) == "always" {
+		*s = 0
+		return nil
+	}
+	d, err := time.ParseDuration(string(b))
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is neither 'always' nor a duration such as 1s", b)
+	}
+	*s = syncEvery(d)
+	return nil
+}
+
+// sources answers for the options that the command line does not give.
+type sources struct {
+	fd, file map[string][]string
+}
+
+// Validate refuses names that are no option: a typing error in a file must not
+// pass for a default.
+func (s *sources) Validate(app *kong.Application) error {
+	known := map[string]bool{}
+	for _, f := range app.Flags {
+		known[f.Name] = f.Name != "help" && f.Name != "version" && f.Name != "config" && f.Name != "options-fd"
+	}
+	for _, from := range []map[string][]string{s.fd, s.file} {
+		for name := range from {
+			if !known[name] {
+				return fmt.Errorf("unknown option %q", name)
+			}
+		}
+	}
+	return nil
+}
+
+// Resolve is kong's question for a flag that was not given.
+func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	env, set := os.LookupEnv("WSRELAY_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_")))
+	switch {
+	case len(s.fd[flag.Name]) > 0:
+		return value(s.fd[flag.Name], flag), nil
+	case set && env != "":
+		return value([]string{env}, flag), nil
+	case len(s.file[flag.Name]) > 0:
+		return value(s.file[flag.Name], flag), nil
+	}
+	return nil, nil
+}
+
+// value: an option that can be given several times gets all, any other the
+// last.
+func value(values []string, flag *kong.Flag) any {
+	if flag.IsCumulative() {
+		all := make([]any, len(values))
+		for k, v := range values {
+			all[k] = v
+		}
+		return all
+	}
+	return values[len(values)-1]
+}
+
+type configFile string
+
+// BeforeResolve is kong's hook for a flag that other flags depend on.
+func (f configFile) BeforeResolve(ctx *kong.Context, trace *kong.Path, src *sources) error {
+	name, _ := ctx.FlagValue(trace.Flag).(configFile)
+	r, err := os.Open(string(name))
+	if err != nil {
+		return err
+	}
+	defer r.Close() //nolint:errcheck // only read
+	src.file, err = readOptions(r, string(name))
+	return err
+}
+
+type optionsFD int
+
+// BeforeResolve is as configFile's.
+func (f optionsFD) BeforeResolve(ctx *kong.Context, trace *kong.Path, src *sources) error {
+	fd, _ := ctx.FlagValue(trace.Flag).(optionsFD)
+	if fd < 3 {
+		return fmt.Errorf("--options-fd %d: descriptors 0 to 2 have their own use", fd)
+	}
+	r := os.NewFile(uintptr(fd), "options-fd")
+	defer r.Close() //nolint:errcheck // only read
+	var err error
+	src.fd, err = readOptions(r, "descriptor "+strconv.Itoa(int(fd)))
+	return err
+}
+
+// readOptions reads lines of the form 'name = value'. The value is all that
+// stands behind the first '=', without the blanks around it; nothing in it is
+// special. Empty lines and lines that begin with '#' are skipped.
+func readOptions(r io.Reader, from string) (map[string][]string, error) {
+	options := map[string][]string{}
+	lines := bufio.NewScanner(r)
+	for n := 1; lines.Scan(); n++ {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if !ok {
+			return nil, fmt.Errorf("%s, line %d: not of the form 'name = value'", from, n)
+		}
+		name = strings.TrimPrefix(strings.TrimSpace(name), "--")
+		options[name] = append(options[name], strings.TrimSpace(value))
+	}
+	return options, lines.Err()
+}

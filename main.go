@@ -1,0 +1,185 @@
+// Wsrelay ships the lines on its standard input to a WebSocket receiver, by way
+// of a queue on disk: nothing is lost and nothing doubled, whatever happens to
+// the network or to wsrelay itself.
+//
+//	stdin ─▶ intake ─▶ buffer (disk) ─▶ relay ══ws══▶ receiver
+//	                     ▲                │
+//	                     └─── receipts ───┘
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"wsrelay/buffer"
+	"wsrelay/console"
+	"wsrelay/intake"
+	"wsrelay/relay"
+)
+
+// Exit statuses, those of sysexits(3) where one fits. Never 126 or 127:
+// syslog-ng gives a destination up for them.
+const (
+	exitFailed  = 1
+	exitUsage   = 64
+	exitWaiting = 75
+	exitConfig  = 78
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+func run(args []string, stdin, stdout, stderr *os.File) int {
+	c, err := parse(args, stdout)
+	switch {
+	case errors.Is(err, errHelp):
+		return 0
+	case err != nil:
+		return console.Report(slog.New(console.New(stderr, "wsrelay", slog.LevelInfo, false)), err)
+	}
+	log := newLog(c, stderr)
+	if err := ship(c, stdin, stderr, log); err != nil {
+		return console.Report(log, err)
+	}
+	return 0
+}
+
+// ship moves lines from stdin to the receiver until the input ends and all is
+// delivered, or until a signal and all is on disk.
+func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
+	stop := catchSignals(isTerminal(stdin))
+	defer stop.release()
+
+	q, found, err := buffer.Open(stop.now, c.QueueDir, buffer.Options{
+		Limit: int64(c.QueueLimit), Sync: time.Duration(c.Sync), Compress: c.compress(), Log: log,
+	})
+	if err != nil {
+		return queueTrouble(c.QueueDir, err)
+	}
+	logRecovery(log, found)
+	r := relay.New(q, relay.Options{
+		URLs: c.URL, Host: hostname(), Agent: "wsrelay/" + version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
+		IdleClose: c.IdleClose, Ping: c.Ping, Log: log,
+	})
+	session, endSession := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(session) }()
+
+	in := intake.New(int(stdin.Fd()), q)
+	err = in.Run(context.Background(), stop.now)
+	if err == nil && !stop.asked.Load() {
+		drain(q, c.Drain, stop, stderr)
+	}
+	endSession()
+	err = errors.Join(err, <-ended, persist(q))
+
+	s, st := q.Stats(), r.Status()
+	log.Info("stopped", "lines", in.Lines(), "receipted", st.ReceiptedLines, "sent_again", st.SentAgain, "waiting", s.Head-s.Cursor)
+	if waiting := s.Head - s.Cursor; err == nil && waiting > 0 && !stop.asked.Load() {
+		return undelivered(c, waiting, st)
+	}
+	return err
+}
+
+// drain waits until the queue is delivered, for the time that the user gives,
+// or until a signal.
+func drain(q *buffer.Queue, limit time.Duration, stop *stopper, stderr *os.File) {
+	ctx, cancel := context.WithTimeout(stop.first, limit)
+	defer cancel()
+	drawn := make(chan struct{})
+	go func() {
+		defer close(drawn)
+		progress(ctx, stderr, q)
+	}()
+	_ = q.WaitAcked(ctx, q.Stats().Head) // how far it came is in Stats
+	cancel()
+	<-drawn
+}
+
+// persist closes the queue; a disk that does not take the lines holds it up for
+// a minute at most.
+func persist(q *buffer.Queue) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return q.Close(ctx)
+}
+
+// grace is how long the input may go on after the first signal: syslog-ng sends
+// SIGTERM and then closes the pipe, which may still be full.
+const grace = 5 * time.Second
+
+// stopper is what signals ask for.
+type stopper struct {
+	asked   atomic.Bool     // a signal came: what is read from here on is kept, not delivered
+	first   context.Context // ends with the first signal
+	now     context.Context // ends when the input is not waited for any more
+	release func()
+}
+
+// catchSignals makes the first signal a request to end when the input does, and
+// a second one, a second later or more, or grace without an end, a request to
+// end at once. systemd and syslog-ng both send SIGTERM, so repeats within a
+// second are one. Who types ^C at a terminal means at once.
+func catchSignals(terminal bool) *stopper {
+	sigs := make(chan os.Signal, 4)
+	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGINT)
+	signal.Ignore(syscall.SIGPIPE) // a stderr that nobody reads is no reason to die
+	first, asked := context.WithCancel(context.Background())
+	now, end := context.WithCancel(context.Background())
+	s := &stopper{first: first, now: now}
+	done := make(chan struct{})
+	s.release = func() { signal.Stop(sigs); close(done); asked(); end() }
+	go func() {
+		var late <-chan time.Time
+		var since time.Time
+		for {
+			select {
+			case <-sigs:
+				switch {
+				case terminal, !since.IsZero() && time.Since(since) >= time.Second:
+					end()
+				case since.IsZero():
+					late, since = time.After(grace), time.Now()
+				}
+				s.asked.Store(true)
+				asked()
+			case <-late:
+				end()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return s
+}
+
+func hostname() string {
+	name, _ := os.Hostname() // none is as good as any
+	return name
+}
+
+// version is the module's, or the revision it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "devel"
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
+	"gopkg.in/natefinch/lumberjack.v2"
+
+	"wsrelay/buffer"
+	"wsrelay/console"
+	"wsrelay/relay"
+)
+
+// The words for an operator that are not beside the code they speak of, and
+// where they go.
+
+const nothingRead = "nothing was read: no line is lost"
+
+func usage(err error) error {
+	return &console.Complaint{Err: err, Effect: nothingRead, Hint: "wsrelay --help lists every option", Code: exitUsage}
+}
+
+func queueTrouble(dir string, err error) error {
+	c := &console.Complaint{
+		Err: fmt.Errorf("cannot use the queue directory: %w", err), Code: exitConfig,
+		Effect: nothingRead, Hint: "make it writable for this user, or name another with --queue-dir",
+	}
+	if errors.Is(err, context.Canceled) {
+		c.Err, c.Hint = fmt.Errorf("stopped while another wsrelay uses %q", dir), "give each wsrelay an instance of its own"
+	}
+	return c
+}
+
+// undelivered says what the end of the input has left in the queue.
+func undelivered(c *config, waiting uint64, st relay.Status) error {
+	err := fmt.Errorf("%s not delivered within %s", count(waiting, "line was", "lines were"), c.Drain)
+	hint := "run wsrelay with this queue again when the receiver takes lines"
+	if st.LastError != "" {
+		err, hint = fmt.Errorf("%w: %s", err, st.LastError), st.Hint+"; then "+hint
+	}
+	return &console.Complaint{
+		Err: err, Effect: fmt.Sprintf("nothing is lost: %s in the queue %s", count(waiting, "line waits", "lines wait"), c.QueueDir),
+		Hint: hint, Code: exitWaiting,
+	}
+}
+
+func count(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return humanize.Comma(int64(n)) + " " + many
+}
+
+func logRecovery(log *slog.Logger, r *buffer.Recovery) {
+	for _, g := range r.Gaps {
+		log.Error("records are damaged on disk", "first", g.First, "lines", g.Len(),
+			console.Effect, "these lines are lost; a gap document with their numbers is delivered in their place", console.Hint, "check the disk's health")
+	}
+	if r.Copied > 0 {
+		log.Info("wsrelay was ended abruptly; what it had not made durable is durable now", "lines", r.Copied)
+	}
+	for _, name := range r.SetAside {
+		log.Warn("a file is not a segment of this queue", "moved_to", name,
+			console.Effect, "no line that the queue knows of is lost by this", console.Hint, "look at the file, then remove it")
+	}
+	if r.NewSID {
+		log.Warn("the queue's directory was copied, moved or cut short",
+			console.Effect, "lines that come now get a new stream id, so that none takes another's place", console.Hint, "never use copies of one queue side by side")
+	}
+}
+
+// newLog logs to --log-file, or to stderr; where that is /dev/null, as for
+// every program that syslog-ng starts, to a file in the queue directory. A file
+// is bounded: 1 MiB, and one older one.
+func newLog(c *config, stderr *os.File) *slog.Logger {
+	name := c.LogFile
+	if name == "" && isNull(stderr) {
+		name = filepath.Join(c.QueueDir, "wsrelay.log")
+	}
+	var w io.Writer = stderr
+	if name != "" {
+		w = &lumberjack.Logger{Filename: name, MaxSize: 1, MaxBackups: 1}
+	}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: c.level()}))
+	}
+	return slog.New(console.New(w, "wsrelay", c.level(), name != ""))
+}
+
+func isNull(f *os.File) bool {
+	var st, null unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && unix.Stat(os.DevNull, &null) == nil && st.Rdev == null.Rdev && st.Mode == null.Mode
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+// progress redraws one line while lines are delivered; on a terminal only.
+func progress(ctx context.Context, w *os.File, q *buffer.Queue) {
+	if !isTerminal(w) {
+		return
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	defer fmt.Fprint(w, "\r\x1b[K")
+	for last := q.Stats().Cursor; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s := q.Stats()
+		rate := s.Cursor - last
+		last = s.Cursor
+		left := "the receiver takes none now"
+		if rate > 0 {
+			left = fmt.Sprintf("%s lines/s, about %s left", humanize.Comma(int64(rate)), time.Duration((s.Head-s.Cursor)/rate+1)*time.Second)
+		}
+		fmt.Fprintf(w, "\r\x1b[K%s to deliver, %s on disk, %s", count(s.Head-s.Cursor, "line", "lines"), humanize.IBytes(uint64(s.PendingBytes)), left)
+	}
+}
