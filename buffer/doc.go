@@ -1,0 +1,132 @@
+// Package buffer is the disk-backed queue: lines go in at one end, blocks come
+// out at the other, and what is between survives the end of the process at any
+// instruction, and, once it is durable, the end of the machine.
+//
+// # The idea
+//
+// A block is some consecutive lines, encoded and checksummed once. It is the
+// unit of disk, of compression, as a rule of the wire, and of the cursor. The
+// lines stand in it verbatim, each with its newline; nothing frames a line. The
+// bytes whose checksum is taken here are the bytes that the receiver verifies.
+//
+// Every record has a number, from 1 on, and every queue a stream id. A number
+// names one byte string for ever: nothing is given out before it is durable,
+// so no crash can take back a number that anybody has seen.
+//
+// # Use
+//
+//	Append ──▶ filling ──▶ queued ──▶ todo ──▶ unsynced ──▶ durable ──▶ flight ──▶ acked
+//	           block       blocks     encoded  in the file  fdatasync   Next       Ack
+//	└────────── under mu ─────────┘ └────── the writer ───┘ └───────── under mu ────────┘
+//
+// One goroutine, the writer, owns the files. While its fdatasync is under way
+// lines gather, and become the next group: the slower the disk, the larger the
+// groups. Blocks stay in memory until they are durable, which is what makes a
+// failed sync survivable.
+//
+// # Files
+//
+// All numbers are little endian; every checksum is CRC-32C.
+//
+//	LOCK            flock(2), held while the queue is open; the pid of the holder
+//	IDENTITY        which stream a number belongs to; text
+//	CURSOR          how far all is acknowledged; two slots
+//	%016x.seg       segments: blocks, the truth
+//	spare           the next segment while it is made, or an acknowledged one to be written again
+//	damaged/        what was set aside
+//
+// A segment begins with a page of 4096 bytes:
+//
+//	  0  magic "WSRSEGM\0"       40  base: the first number it may hold
+//	  8  format version, u32     48  nonce, u64
+//	 16  stream id, 16 bytes     56  created, Unix ms
+//	 32  segment id, u64         64  intakes: count u64, then 16 × {id u64, end i64, unfinished u64}
+//	                           4092  checksum of the page
+//
+// and goes on with blocks, each at a multiple of 64 bytes:
+//
+//	  0  magic "WSRB"            40  intake id, u64
+//	  4  kind, codec: u8         48  end: stream offset of the intake behind the block, i64
+//	  6  flags, u16              56  durable: every record below was on disk, u64
+//	  8  first number, u64       64  acked: every record below had its receipt, u64
+//	 16  records, u64            72  when the first line came, Unix ms
+//	 24  stored length, u32      80  segment id, u64
+//	 28  raw length, u32         88  zero
+//	 32  payload checksum, u32  124  checksum of these 124 bytes, seeded with the nonce
+//	 36  zero                   128  payload, then zeros up to a multiple of 64
+//
+// 128 bytes are more than the fields need; 64 would be less. A block of one
+// line pays for it, but costs a whole page of the file system's anyway.
+//
+// Kinds: 1 data; 2 gap: records that will never come, the payload says why in
+// JSON; 3 seal: no records, all below its number is durable. A gap takes no
+// numbers of its own, it stands for numbers given before. Flag 1: the last line
+// is a piece of a longer one. Codecs: 0 raw, 1 zstd, 2 S2.
+//
+// The nonce makes a recycled file safe: the blocks of its former life do not
+// pass. The payload's checksum is not seeded, so that it is valid on the wire.
+//
+// A slot of CURSOR, at 0 and at 4096, is 1024 bytes: magic "WSRCURS\0",
+// generation, acked, newest segment, receipt number (u64 each), receipt UID at
+// 64 and receipt token at 128 (a length byte and up to 63 bytes each), intakes
+// at 192, checksum at 1020. The valid slot of the higher generation counts.
+//
+// # We assume
+//
+//   - A write(2) may tear at any sector and be reordered with any other until
+//     an fdatasync of the file returns 0.
+//   - rename(2) is atomic, and durable once the directory is synced.
+//   - An fdatasync that failed once says nothing about that file ever after.
+//   - The disk does not lie about flush, and returns either what was written or
+//     something whose checksum is wrong.
+//
+// # Recovery
+//
+//	R1  The lock comes first. Waiters get it in the order they came.
+//	R2  Segments are the truth. CURSOR and the acked numbers in block headers
+//	    only move the start forward; without them lines repeat, none is lost.
+//	R3  Only the last segment is scanned: any other was synced to its end before
+//	    its successor got its name, and is checked when it is read.
+//	R4  A block counts if magic, header checksum, segment id, numbers that do not
+//	    go back, and payload checksum agree. Behind a bad one the search goes on
+//	    in steps of 64 bytes.
+//	R5  Numbers that are missing and that no durable covers were never promised.
+//	    With nothing valid behind them they are used again. In the middle, if
+//	    the living intake's mirror still has the bytes, all from there on is
+//	    read from it again; else they become a gap "unsynced".
+//	R6  Missing numbers that some durable covers are damage: a gap with exactly
+//	    these numbers. What the last group before a crash had promised is only
+//	    known once a later header says so; a seal does, a second after the last
+//	    line and at Close.
+//	R7  Nothing is appended to a segment that an earlier process wrote.
+//	R8  Missing segments below the cursor are acknowledged ones; above it they
+//	    are a gap, but for numbers that a listed gap covers.
+//	R9  Where two segments hold the same numbers the later one counts: a segment
+//	    ends where the base of the next one says.
+//	R11 A crash during recovery is harmless: it changes nothing but by one
+//	    rename.
+//	R12 What is not proved durable is copied, with every gap, to a new segment
+//	    before anything is given out. That it reads well proves nothing: it may
+//	    be in the page cache only.
+//
+// Numbering goes on behind the highest number that a valid block, a base, a gap
+// or the cursor has. Where numbers may have been used that nothing remembers (a
+// copied directory, a removed segment), what comes gets a new stream id.
+//
+// # Failure
+//
+//	F1  After a failed sync the file is not believed any more: what was not
+//	    durable is written again, from memory, to a new segment (as in R12).
+//	F2  A full disk, or the limit: the writer waits and tries again, Append waits
+//	    behind it. Nothing is dropped.
+//
+// # Invariants
+//
+//	I1  acked ≤ durable ≤ head; each only grows.
+//	I2  Every record from acked up to durable can be read or is in a gap.
+//	I3  Records come out in the order they went in, but for Rewind.
+//	I4  Once WaitDurable(s) has returned nil, what is below s survives any crash.
+//	I5  What comes out again after a restart is all from the cursor on.
+//	I6  The segments take no more than the limit and one segment.
+//	I7  No block is given out that this queue was not given.
+package buffer
