@@ -80,7 +80,7 @@ func dialFault(err error) *Fault {
 	var (
 		dns    *net.DNSError
 		record tls.RecordHeaderError
-		alert  tls.AlertError
+		op     *net.OpError
 		ne     net.Error
 	)
 	switch {
@@ -96,7 +96,7 @@ func dialFault(err error) *Fault {
 		return hold("the port does not speak TLS", "use ws:// for this port, or the receiver's TLS port", err)
 	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`):
 		return hold("the port wants TLS", "use wss:// for this port", err)
-	case errors.As(err, &alert):
+	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
 		return hold("the receiver refuses our side of TLS", "it may want a client certificate: --tls-cert and --tls-key", err)
 	case errors.As(err, &ne) && ne.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
 		return wait("no answer in time", "check network and firewall, and that the receiver runs", err)

@@ -51,7 +51,12 @@ func warm() error {
 // openQueue opens a real queue in a directory of its own.
 func openQueue(t testing.TB) *buffer.Queue {
 	t.Helper()
-	q, _, err := buffer.Open(t.Context(), t.TempDir(), buffer.Options{Compress: buffer.CompressZstd})
+	return openQueueIn(t, t.TempDir(), buffer.CompressZstd)
+}
+
+func openQueueIn(t testing.TB, dir string, c buffer.Compress) *buffer.Queue {
+	t.Helper()
+	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{Compress: c})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,16 @@
 package relay
 
 import (
+	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/gorilla/websocket"
 
+	"wsrelay/buffer"
 	"wsrelay/handshake"
 )
 
@@ -334,6 +338,72 @@ func TestSession_RefusesToGoBackBelowItsReceipts(t *testing.T) {
 			t.Errorf("cursor %d, log:\n%s", q.Stats().Cursor, log.text())
 		}
 	})
+}
+
+func TestSession_SendsAGapForWhatIsDamaged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := damagedQueue(t), &store{}
+		var gap *handshake.Gap
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet()
+			for p.next < 31 {
+				kind, msg, err := p.ReadMessage()
+				if err != nil {
+					p.fail("%v", err)
+				}
+				if kind == websocket.BinaryMessage {
+					d, payload := p.checked(msg)
+					st.commit(d.Seq, payload)
+					p.next = d.Seq + uint64(d.N)
+					p.ack(d.B, p.next)
+					continue
+				}
+				f, _ := handshake.Decode(msg)
+				gap, _ = f.(*handshake.Gap)
+				id := handshake.GapID(p.hello.SID, gap.Seq, gap.N)
+				p.next = gap.Seq + gap.N
+				p.send(&handshake.Ack{Seq: p.next, B: gap.B, UID: &handshake.UIDs{First: id, Last: id}})
+			}
+			p.closed()
+		})
+		run(t, r)
+		waitAcked(t, q, 31)
+		if gap == nil || gap.Seq != 11 || gap.N != 10 || gap.Why != handshake.GapDamaged || gap.At == 0 {
+			t.Errorf("the gap is %+v", gap)
+		}
+		if len(st.lines) != 20 || st.lines[10] != line(10) || st.lines[21] != line(21) {
+			t.Errorf("the store has %v", st.lines)
+		}
+	})
+}
+
+// damagedQueue holds three blocks of ten lines, the second of which cannot be
+// read any more.
+func damagedQueue(t *testing.T) *buffer.Queue {
+	t.Helper()
+	dir := t.TempDir()
+	q := openQueueIn(t, dir, buffer.CompressNone)
+	appendLines(t, q, 3, 10)
+	if err := q.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	segs, err := filepath.Glob(filepath.Join(dir, "*.seg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range segs {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := bytes.Index(b, []byte(line(15))); at > 0 {
+			b[at]++
+			if err := os.WriteFile(name, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return openQueueIn(t, dir, buffer.CompressNone)
 }
 
 func TestSession_BusyRestartsTheReceiptTimer(t *testing.T) {

@@ -61,6 +61,9 @@ func (w *window) ack(seq uint64) (uint64, error) {
 		w.bytes -= int64(w.sent[0].size)
 		w.sent = w.sent[1:]
 	}
+	if !w.empty() {
+		w.sent[0].seq = max(w.sent[0].seq, seq)
+	}
 	if n > 0 {
 		w.grown = min(w.grown+1, windowMost)
 	}
