@@ -103,7 +103,7 @@ func (d *Data) check() error {
 	switch {
 	case !isBatch(d.B):
 		return fmt.Errorf("b %d", d.B)
-	case d.N < 1 || d.Raw < d.N || !isSize(int64(d.Raw)): // a line is at least its newline
+	case d.Raw < d.N || !isSize(int64(d.Raw)): // a line is at least its newline
 		return fmt.Errorf("n %d, raw %d", d.N, d.Raw)
 	case d.Enc == "" || !isCRC(d.C):
 		return fmt.Errorf("enc %.20q, c %.20q", d.Enc, d.C)

@@ -38,11 +38,11 @@ func Decode(msg []byte) (Frame, error) {
 	if len(msg) > MaxControl {
 		return nil, fmt.Errorf("%w: a control message of %d bytes, limit %d", ErrFrame, len(msg), MaxControl)
 	}
-	obj, err := object(msg)
+	v, err := parse(msg)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFrame, err)
 	}
-	t := obj.Get("t").Str
+	t := v.Get("t").Str
 	f := blank(t)
 	if f == nil {
 		return nil, fmt.Errorf("%w: unknown type %.20q", ErrFrame, t)
@@ -83,7 +83,7 @@ func DecodeData(msg []byte) (d Data, payload []byte, err error) {
 		return Data{}, nil, fmt.Errorf("%w: data: no header line within %d bytes", ErrFrame, MaxHeader)
 	}
 	head := msg[:end]
-	if _, err := object(head); err != nil {
+	if _, err := parse(head); err != nil {
 		return Data{}, nil, fmt.Errorf("%w: data: %w", ErrFrame, err)
 	}
 	if err := json.Unmarshal(head, &d); err != nil {
@@ -101,22 +101,19 @@ const (
 	maxDepth   = 8
 )
 
-// object parses msg and refuses what JSON readers disagree about. Names in
+// parse reads msg as JSON and refuses what JSON readers disagree about. Names in
 // another case, escaped, or there twice are read in one way by encoding/json,
 // in another by gjson, and in others by other languages: an ack with two seqs
 // must not mean two things.
-func object(msg []byte) (gjson.Result, error) {
+func parse(msg []byte) (gjson.Result, error) {
 	if !utf8.Valid(msg) {
 		return gjson.Result{}, errors.New("not UTF-8")
 	}
 	if !json.Valid(msg) {
 		return gjson.Result{}, errors.New("not JSON")
 	}
-	obj := gjson.ParseBytes(msg)
-	if !obj.IsObject() {
-		return gjson.Result{}, errors.New("not a JSON object")
-	}
-	return obj, checkNames(obj, 1)
+	v := gjson.ParseBytes(msg)
+	return v, checkNames(v, 1)
 }
 
 func checkNames(v gjson.Result, depth int) error {
