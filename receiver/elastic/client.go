@@ -1,0 +1,154 @@
+package elastic
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/elastic/elastic-transport-go/v8/elastictransport"
+	"github.com/tidwall/gjson"
+)
+
+const (
+	requestTimeout = 90 * time.Second // the engine itself waits a minute for a shard
+	maxAnswer      = 64 << 20         // bytes; that of a full bulk is under 3 MiB
+	maxReason      = 2 << 10          // bytes
+)
+
+type client struct {
+	transport *elastictransport.Client
+	http      *http.Transport
+	timeout   time.Duration // of one request
+}
+
+// call sends one request and gives the body of a 2xx answer, which is valid
+// JSON. Every other outcome is an *Error.
+func (c *client) call(ctx context.Context, method, path, contentType string, body []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, path, bytes.NewReader(body))
+	if err != nil {
+		return nil, &Error{Err: err}
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	res, err := c.transport.Perform(req)
+	if err != nil {
+		return nil, &Error{Err: err}
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	switch {
+	case err != nil:
+		return nil, &Error{Err: err}
+	case res.StatusCode/100 != 2:
+		return nil, newError(res.StatusCode, gjson.GetBytes(answer, "error"))
+	case !gjson.ValidBytes(answer):
+		return nil, &Error{Err: errors.New("the answer is not JSON")}
+	}
+	return answer, nil
+}
+
+// Error is an engine's refusal, of a request or of one document, or the lack
+// of an answer.
+type Error struct {
+	Status int    // as in HTTP; 0: no answer
+	Type   string // the engine's name for it, such as cluster_block_exception
+	Reason string // in its words; of a document's content only names of fields
+	Err    error  // why there was no answer
+
+	whole bool // the request was refused, not one document of it
+}
+
+// newError reads an error object. Engines quote what they could not read after
+// these words: the value, or the whole HTTP request with its credentials.
+func newError(status int, object gjson.Result) *Error {
+	e := &Error{Status: status, Type: object.Get("type").Str}
+	for _, path := range []string{"reason", "caused_by.reason"} {
+		reason, _, _ := strings.Cut(object.Get(path).Str, "\n")
+		reason, _, _ = strings.Cut(reason, " Preview of field's value:")
+		if reason == "" {
+			continue
+		}
+		if e.Reason != "" {
+			e.Reason += ": "
+		}
+		e.Reason += reason
+	}
+	e.Reason = cut(e.Reason, maxReason)
+	return e
+}
+
+func (e *Error) Error() string {
+	switch {
+	case e.Err != nil:
+		return fmt.Sprintf("no answer from the engine: %v", e.Err)
+	case e.Type != "":
+		return fmt.Sprintf("the engine answered %d %s: %s", e.Status, e.Type, e.Reason)
+	case e.Reason != "":
+		return fmt.Sprintf("the engine answered %d: %s", e.Status, e.Reason)
+	}
+	return fmt.Sprintf("the engine answered %d", e.Status)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint says what an operator can do.
+func (e *Error) Hint() string {
+	switch {
+	case e.Status == 0, e.Status >= http.StatusInternalServerError:
+		return "see whether the engine is up, its address right and its certificate signed by the CA that is given"
+	case e.isBlock():
+		return "the engine does not let the index be written: free disk space on it, or lift the index block"
+	case e.Status == http.StatusTooManyRequests:
+		return "the engine is overloaded; it is asked again, more slowly"
+	case e.Status == http.StatusUnauthorized:
+		return "the engine does not know these credentials: mend them and start again"
+	case e.Status == http.StatusForbidden:
+		return "these credentials may not do this: they need create_index, create_doc and read on wsrelay-*"
+	case e.Status == http.StatusRequestEntityTooLarge:
+		return "a proxy or the engine takes no document of this size: raise its limit (http.max_content_length, client_max_body_size)"
+	case e.Type == "validation_exception":
+		return "the cluster is at its limit of shards: delete old indices or raise cluster.max_shards_per_node"
+	case e.Status == http.StatusNotFound:
+		return "the index is missing and may not be created: allow wsrelay-* in action.auto_create_index"
+	}
+	return "the reason is the engine's; nothing is lost, the lines wait with their senders"
+}
+
+// transient reports whether waiting may help.
+func (e *Error) transient() bool {
+	return e.Status == 0 || e.Status == http.StatusTooManyRequests ||
+		e.Status >= http.StatusInternalServerError || e.isBlock()
+}
+
+func (e *Error) isBlock() bool { return e.Type == "cluster_block_exception" }
+
+// ofDocument reports whether a refusal is about the document's own content, so
+// that it will be refused for ever, and no other for its sake.
+func (e *Error) ofDocument() bool {
+	if e.Status != http.StatusBadRequest {
+		return false
+	}
+	switch e.Type {
+	case "document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception":
+		return true
+	case "illegal_argument_exception":
+		return strings.Contains(e.Reason, "field") || strings.Contains(e.Reason, "mapper [") || strings.Contains(e.Reason, "mapping")
+	}
+	return false
+}
+
+// cut shortens s to at most n bytes, at a character's end.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
+}

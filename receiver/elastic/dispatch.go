@@ -1,0 +1,126 @@
+package elastic
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+)
+
+// Limits of one bulk, and how many may be under way.
+const (
+	maxBulkBytes = 5 << 20
+	maxBulkDocs  = 5000
+	fewestBulks  = 2
+	mostBulks    = 8
+)
+
+var errClosed = errors.New("the store is closed")
+
+// call is one caller's documents in the dispatcher.
+type call struct {
+	left int           // without outcome; guarded by dispatcher.mu
+	done chan struct{} // closed when left is 0
+}
+
+// dispatcher merges the documents of concurrent callers into bulks. While fewer
+// bulks are under way than the limit, a document leaves at once; beyond it
+// documents gather. The limit grows by one for each round of bulks that the
+// engine took while more were waiting, and is halved when it asks for less.
+type dispatcher struct {
+	send func(context.Context, []*op) (throttled bool)
+	ctx  context.Context
+	stop context.CancelFunc
+	wg   sync.WaitGroup // of the bulks under way
+
+	mu      sync.Mutex
+	queue   []*op
+	running int
+	limit   float64
+}
+
+func newDispatcher(send func(context.Context, []*op) bool) *dispatcher {
+	d := &dispatcher{send: send, limit: fewestBulks}
+	d.ctx, d.stop = context.WithCancel(context.Background())
+	return d
+}
+
+// do sends the documents and waits until each has its outcome. After an error
+// the documents are not the caller's any more: they may still be under way.
+func (d *dispatcher) do(ctx context.Context, ops []*op) error {
+	c := &call{left: len(ops), done: make(chan struct{})}
+	for _, o := range ops {
+		o.call = c
+	}
+	d.mu.Lock()
+	if d.ctx.Err() != nil {
+		d.mu.Unlock()
+		return errClosed
+	}
+	d.queue = append(d.queue, ops...)
+	d.startLocked()
+	d.mu.Unlock()
+
+	select {
+	case <-c.done:
+		return nil
+	case <-d.ctx.Done():
+		return errClosed
+	case <-ctx.Done():
+		d.mu.Lock()
+		d.queue = slices.DeleteFunc(d.queue, func(o *op) bool { return o.call == c })
+		d.mu.Unlock()
+		return context.Cause(ctx)
+	}
+}
+
+// close ends the bulks under way and waits for them.
+func (d *dispatcher) close() {
+	d.mu.Lock()
+	d.stop()
+	d.queue = nil
+	d.mu.Unlock()
+	d.wg.Wait()
+}
+
+func (d *dispatcher) startLocked() {
+	for len(d.queue) > 0 && d.running < int(d.limit) {
+		bulk := d.takeLocked()
+		d.running++
+		d.wg.Go(func() { d.run(bulk) })
+	}
+}
+
+// takeLocked takes what fits into one bulk, at least one document.
+func (d *dispatcher) takeLocked() []*op {
+	n, size := 0, 0
+	for n < len(d.queue) && n < maxBulkDocs && (n == 0 || size+len(d.queue[n].body) <= maxBulkBytes) {
+		size += len(d.queue[n].body)
+		n++
+	}
+	bulk := slices.Clone(d.queue[:n])
+	d.queue = slices.Delete(d.queue, 0, n)
+	return bulk
+}
+
+func (d *dispatcher) run(bulk []*op) {
+	throttled := d.send(d.ctx, bulk)
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.running--
+	switch {
+	case throttled:
+		d.limit = max(fewestBulks, d.limit/2)
+	case len(d.queue) > 0:
+		d.limit = min(mostBulks, d.limit+1/d.limit)
+	}
+	for _, o := range bulk {
+		if o.call.left--; o.call.left == 0 {
+			close(o.call.done)
+		}
+	}
+	if d.ctx.Err() == nil {
+		d.startLocked()
+	}
+}

@@ -1,0 +1,64 @@
+package elastic
+
+import (
+	"context"
+	"net/http"
+	"sync"
+)
+
+// The fields that are ours have their types fixed before a line can guess them.
+const (
+	ownFields = `"wsrelay":{"properties":{` +
+		`"sid":{"type":"keyword"},"seq":{"type":"long"},"crc":{"type":"keyword","index":false},` +
+		`"at":{"type":"date"},"host":{"type":"keyword"},"raw":{"type":"binary"},` +
+		`"gap":{"properties":{"n":{"type":"long"},"why":{"type":"keyword"},"maybe":{"type":"boolean"},` +
+		`"from":{"type":"date"},"to":{"type":"date"}}}}}`
+
+	mainMapping = `{"mappings":{"properties":{` + ownFields + `}}}`
+
+	deadMapping = `{"mappings":{"dynamic":false,"properties":{` + ownFields + `,` +
+		`"@timestamp":{"type":"date"},"message":{"type":"text"},` +
+		`"error":{"properties":{"code":{"type":"keyword"},"type":{"type":"keyword"},` +
+		`"message":{"type":"text"},"index":{"type":"keyword"}}}}}}`
+)
+
+// indices remembers which ones are known to exist.
+type indices struct {
+	mu    sync.Mutex
+	known map[string]bool
+}
+
+// ensure creates the indices of the documents that are not known to exist. A
+// refusal is not judged here: the documents' own answers tell what it means.
+func (x *indices) ensure(ctx context.Context, c *client, ops []*op) *Error {
+	for _, o := range ops {
+		if x.has(o.index) {
+			continue
+		}
+		mapping := mainMapping
+		if o.dead != nil {
+			mapping = deadMapping
+		}
+		_, err := c.call(ctx, http.MethodPut, "/"+o.index, "application/json", []byte(mapping))
+		if err != nil && asError(err).transient() {
+			return asError(err)
+		}
+		x.add(o.index)
+	}
+	return nil
+}
+
+func (x *indices) has(index string) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.known[index]
+}
+
+func (x *indices) add(index string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.known == nil {
+		x.known = make(map[string]bool)
+	}
+	x.known[index] = true
+}

@@ -1,0 +1,209 @@
+package elastic
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/tidwall/gjson"
+
+	"wsrelay/receiver"
+)
+
+const (
+	lookupPath = "/_mget?_source_includes=wsrelay.crc,error.*"
+	maxLookup  = 5000 // ids in one request
+)
+
+// place is where a document is or would be.
+type place struct{ index, id string }
+
+// document is what a lookup found.
+type document struct {
+	found bool
+	crc   string
+	error *Error // of a dead letter: why it is one
+}
+
+// missing looks every document up, in its index and among the dead letters,
+// and gives those that are in neither. If one is there that differs, it is a
+// *receiver.DivergedError, and nothing has been written.
+func (s *Store) missing(ctx context.Context, ops []*op) ([]*op, error) {
+	places := make([]place, 0, 2*len(ops))
+	for _, o := range ops {
+		places = append(places, place{o.index, o.id}, place{o.deadIndex(), o.id})
+	}
+	docs, err := s.find(ctx, places)
+	if err != nil {
+		return nil, err
+	}
+	var missing []*op
+	for i, o := range ops {
+		own, dead := docs[2*i], docs[2*i+1]
+		switch {
+		case own.found:
+			err = s.match(o, own)
+		case dead.found:
+			o.dead = dead.error
+			err = s.match(o, dead)
+		default:
+			missing = append(missing, o)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return missing, nil
+}
+
+// compare looks at what holds the ids of documents that could not be created,
+// and gives those whose id is free after all.
+func (s *Store) compare(ctx context.Context, ops []*op) (gone []*op, err error) {
+	places := make([]place, len(ops))
+	for i, o := range ops {
+		places[i] = place{o.index, o.id}
+	}
+	docs, err := s.find(ctx, places)
+	if err != nil {
+		return nil, err
+	}
+	for i, o := range ops {
+		if !docs[i].found {
+			o.outcome = unknown
+			o.err = &Error{Err: fmt.Errorf("the id of document %s is taken and free at once", o.id)}
+			gone = append(gone, o)
+			continue
+		}
+		if err := s.match(o, docs[i]); err != nil {
+			return nil, err
+		}
+	}
+	return gone, nil
+}
+
+// match notes on o that doc holds its id, or says that doc is another line.
+func (s *Store) match(o *op, doc document) error {
+	switch {
+	case doc.crc != o.crc && doc.crc != "" && o.crc != "":
+		return &receiver.DivergedError{SID: o.batch.SID, Seq: o.seq}
+	case doc.crc == "" && o.crc != "":
+		s.log.Warn("stored document has no checksum", "id", o.id, "index", o.index,
+			"effect", "it is taken for the line with this id", "hint", "something other than wsreceive writes to this index")
+	}
+	o.outcome = same
+	if o.dead != nil {
+		o.outcome = rejected
+	}
+	return nil
+}
+
+// find looks documents up, at once visible after their receipt: no refresh is
+// needed. The answer stands in the order of places.
+func (s *Store) find(ctx context.Context, places []place) ([]document, error) {
+	docs := make([]document, 0, len(places))
+	for try := 0; len(docs) < len(places); {
+		some := places[len(docs):min(len(docs)+maxLookup, len(places))]
+		found, err := s.client.find(ctx, some)
+		if err != nil {
+			if err := s.wait(ctx, &try, asError(err)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		docs = append(docs, found...)
+	}
+	return docs, nil
+}
+
+func (c *client) find(ctx context.Context, places []place) ([]document, error) {
+	body := []byte(`{"docs":[`)
+	for i, p := range places {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = append(body, `{"_index":"`+p.index+`","_id":"`+p.id+`"}`...)
+	}
+	answer, err := c.call(ctx, http.MethodPost, lookupPath, "application/json", append(body, "]}"...))
+	if err != nil {
+		return nil, err
+	}
+	items := gjson.GetBytes(answer, "docs").Array()
+	if len(items) != len(places) {
+		return nil, &Error{Err: fmt.Errorf("%d documents were looked up, the answer is about %d", len(places), len(items))}
+	}
+	docs := make([]document, len(items))
+	for i, item := range items {
+		if item.Get("_id").Str != places[i].id {
+			return nil, &Error{Err: fmt.Errorf("document %s was looked up, the answer is about another", places[i].id)}
+		}
+		if docs[i], err = readDocument(item); err != nil {
+			return nil, err
+		}
+	}
+	return docs, nil
+}
+
+func readDocument(item gjson.Result) (document, error) {
+	if e := item.Get("error"); e.Exists() {
+		switch kind := e.Get("type").Str; kind {
+		case "index_not_found_exception":
+			return document{}, nil
+		case "index_closed_exception":
+			return document{}, newError(http.StatusBadRequest, e)
+		default: // such as a shard that is moving
+			return document{}, newError(http.StatusServiceUnavailable, e)
+		}
+	}
+	doc := document{found: item.Get("found").Bool(), crc: item.Get("_source.wsrelay.crc").Str}
+	if e := item.Get("_source.error"); doc.found {
+		status, _ := strconv.Atoi(e.Get("code").Str)
+		doc.error = &Error{Status: status, Type: e.Get("type").Str, Reason: e.Get("message").Str}
+	}
+	return doc, nil
+}
+
+// streams remembers up to where each stream was found to be new: none of the
+// ids that were looked up, or created since, was there. As long as a stream
+// goes on from there its ids are not looked up before they are created.
+type streams struct {
+	mu   sync.Mutex
+	next map[string]uint64
+}
+
+const maxStreams = 100_000 // beyond it all are forgotten: that costs one look-up each
+
+func (s *streams) isNew(sid string, seq uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next, ok := s.next[sid]
+	return ok && next == seq
+}
+
+// passed notes that everything below end is final; fresh says that none of it
+// was there before.
+func (s *streams) passed(sid string, end uint64, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !fresh {
+		delete(s.next, sid)
+		return
+	}
+	if s.next == nil || len(s.next) >= maxStreams {
+		s.next = make(map[string]uint64)
+	}
+	s.next[sid] = end
+}
+
+// forget makes the stream one that is looked up again.
+func (s *streams) forget(sid string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.next, sid)
+}
+
+// Begin is to be called when a session of a stream begins: its first ids are
+// looked up before any is created, so that a stream that was restored from a
+// copy, and has diverged, writes nothing.
+func (s *Store) Begin(sid string) { s.streams.forget(sid) }
