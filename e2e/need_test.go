@@ -1,0 +1,155 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// need skips the test where a program is missing, and fails it in CI, where
+// nothing may be skipped.
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
+		var err error
+		if program == "syslog-ng" {
+			_, err = SyslogNGPath()
+		} else {
+			_, err = exec.LookPath(program)
+		}
+		switch {
+		case err == nil:
+		case os.Getenv("CI") == "true":
+			t.Fatalf("%s is not installed, and CI skips nothing", program)
+		default:
+			t.Skipf("%s is not installed", program)
+		}
+	}
+}
+
+// standIn is a directory with a wsrelay that only keeps what it gets: its
+// options in the file "options" and its lines in the file "lines".
+func standIn(t *testing.T) string {
+	t.Helper()
+	bin := t.TempDir()
+	script := "#!/bin/sh\ncat <&3 >options\nexec cat >>lines\n"
+	if err := os.WriteFile(filepath.Join(bin, "wsrelay"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return bin
+}
+
+func newSandbox(t *testing.T, bin string) *Sandbox {
+	t.Helper()
+	s, err := NewSandbox(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// start runs syslog-ng on body until the test ends.
+func start(t *testing.T, s *Sandbox, body string, sockets ...string) {
+	t.Helper()
+	conf, err := s.WriteConfig(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.StartSyslogNG(t.Context(), conf, sockets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stop(t, s, p) })
+}
+
+// stop ends syslog-ng and waits for the end of what it had started.
+func stop(t *testing.T, s *Sandbox, p *Process) {
+	t.Helper()
+	if err := p.Stop(); err != nil {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
+	defer cancel()
+	if err := s.WaitGone(ctx); err != nil {
+		t.Error(err)
+	}
+}
+
+// waitFile reads a file of the sandbox once it has size bytes.
+func waitFile(t *testing.T, s *Sandbox, name string, size int) string {
+	t.Helper()
+	return waitFor(t, s, name, func(b []byte) bool { return len(b) >= size })
+}
+
+// waitLines reads the lines that the stand-in got once there are n.
+func waitLines(t *testing.T, s *Sandbox, n int) []string {
+	t.Helper()
+	text := waitFor(t, s, "lines", func(b []byte) bool { return bytes.Count(b, []byte("\n")) >= n })
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+}
+
+func waitFor(t *testing.T, s *Sandbox, name string, enough func([]byte) bool) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var content []byte
+	err := poll(ctx, func() (bool, error) {
+		content, _ = os.ReadFile(s.Path(name)) // not there yet: not enough
+		return enough(content), nil
+	})
+	if err != nil {
+		t.Fatalf("%s has only %.1000q: %v", name, content, err)
+	}
+	return string(content)
+}
+
+// build makes the programs, once for all tests; TestMain removes them.
+var build = sync.OnceValues(func() (string, error) {
+	bin, err := os.MkdirTemp("", "wsrelay-bin-")
+	if err != nil {
+		return "", err
+	}
+	binaries = bin
+	out, err := exec.Command("go", "build", "-o", bin, "wsrelay", "wsrelay/cmd/wsreceive").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+var binaries string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if binaries != "" {
+		_ = os.RemoveAll(binaries)
+	}
+	os.Exit(code)
+}
+
+// built is the directory with wsrelay and wsreceive.
+func built(t *testing.T) string {
+	t.Helper()
+	bin, err := build()
+	must(t, err)
+	return bin
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
