@@ -19,7 +19,7 @@ needs:
 	@$(NEED) gcc="gcc libc6-dev" || echo "make test: without race detection, for lack of gcc"
 	@$(NEED) syslog-ng=syslog-ng-core || echo "make test: skips the end-to-end tests, for lack of syslog-ng"
 	@$(NEED) socat=socat || echo "make test: skips the test of Supervisor through socat, for lack of socat"
-	@command -v nginx >/dev/null || echo "make test: skips the test with nginx, which is not installed"
+	@for p in nginx supervisord; do command -v $$p >/dev/null || echo "make test: skips the tests with $$p, which is not installed"; done
 
 test: needs
 	$(GO) vet ./...
