@@ -28,7 +28,7 @@ type Fault struct {
 	Err    error  // the cause; nil where What says it all
 
 	hold   bool           // waiting alone mends nothing: retry slowly, and loudly
-	shrink bool           // the batches were too much for the link
+	shrink bool           // smaller batches may get through
 	floor  time.Duration  // the receiver asks us to stay away so long
 	spread *time.Duration // the receiver asks us to come back within it
 	code   int            // to close the connection with; 0: it is not ours to say
@@ -181,11 +181,15 @@ func lostFault(err error) *Fault {
 	var ne net.Error
 	switch {
 	case errors.As(err, &ne) && ne.Timeout():
-		return wait("the receiver has fallen silent", "check the network, and that the receiver runs", err)
+		f := wait("the receiver has fallen silent", "check the network, and that the receiver runs", err)
+		f.shrink = true
+		return f
 	case errors.Is(err, websocket.ErrReadLimit):
 		return breach(websocket.CloseMessageTooBig, err)
 	}
-	return wait("the connection was lost", "check the network, and "+hintServer, err)
+	f := wait("the connection was lost", "check the network, and "+hintServer, err)
+	f.shrink = true // on a network that breaks often, only short messages get through
+	return f
 }
 
 // closeFault says what the receiver means by closing with code. said is the

@@ -55,7 +55,8 @@ type packer struct {
 	enc     []string // what the receiver decodes, beside raw
 	max     int      // payload bytes of one message: what a single long line may have
 	maxRaw  int      // the same, decoded
-	ceiling int      // payload bytes of a batch of several lines
+	ceiling int      // payload bytes of a batch of several lines: what seems to get through,
+	most    int      // and how far it may grow
 
 	from  uint64        // records below it are left out: the receiver has them
 	plain uint64        // the block that holds it goes out decoded
@@ -69,7 +70,18 @@ func (p *packer) limit(w *handshake.Welcome, ceiling int) {
 	p.enc = w.Enc
 	p.max = int(min(max(w.Max-headerRoom, 1), handshake.MaxMessage))
 	p.maxRaw = int(min(w.MaxRaw, handshake.MaxMessage))
-	p.ceiling = min(ceiling, p.max)
+	p.most = min(maxBatch, p.max)
+	p.ceiling = min(ceiling, p.most)
+}
+
+// grow is called with each receipt.
+func (p *packer) grow() { p.ceiling = min(p.ceiling*2, p.most) }
+
+// shrink is called when a batch of several lines with size bytes of payload
+// was too big.
+func (p *packer) shrink(size int) {
+	p.most = max(min(p.most, size), 1)
+	p.ceiling = min(p.ceiling, p.most)
 }
 
 // reset makes the packer go on at seq, to which the queue has been rewound.

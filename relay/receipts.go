@@ -68,6 +68,7 @@ func (s *session) acked(a *handshake.Ack) *Fault {
 	}
 	s.idle.Reset(s.r.o.IdleClose)
 	s.receipts++
+	s.pack.grow()
 	s.r.backoff.Reset()
 	s.r.status.receipt(r, n)
 	st := s.r.q.Stats()
@@ -192,7 +193,7 @@ func (s *session) smaller(n *handshake.Nak) *Fault {
 	if most := n.Max - headerRoom; most > 0 && most < int64(half) {
 		half = int(most)
 	}
-	s.pack.ceiling = max(min(half, s.pack.ceiling), 1)
+	s.pack.shrink(half)
 	return nil
 }
 

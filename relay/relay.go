@@ -111,7 +111,7 @@ type Relay struct {
 	backoff *backoff.ExponentialBackOff
 	turn    int // which of the URLs is next
 	held    int // attempts in a row that ended with a fault that holds
-	ceiling int // bytes of a batch of several lines; lowered when the link is too slow for more
+	ceiling int // where the next session's packer.ceiling begins
 }
 
 // New makes a relay of q. It opens nothing: Run does.
@@ -191,11 +191,11 @@ func (r *Relay) once(ctx context.Context, u *url.URL) ending {
 	}
 	s := newSession(r, conn, wire, u, first)
 	end := ending{fault: s.run(ctx), receipted: s.receipts > 0, near: wire.loopback()}
-	switch {
-	case end.fault != nil && end.fault.shrink && !end.receipted:
+	if s.pack.ceiling > 0 { // it was welcome
+		r.ceiling = s.pack.ceiling
+	}
+	if end.fault != nil && end.fault.shrink {
 		r.ceiling = max(r.ceiling/2, minBatch)
-	case end.receipted:
-		r.ceiling = min(r.ceiling*2, maxBatch)
 	}
 	return end
 }
