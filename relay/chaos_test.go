@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -119,12 +120,12 @@ func TestRelay_EachLineOnceThroughANetworkThatBreaks(t *testing.T) {
 	}()
 	rng := rand.New(rand.NewPCG(1, 2))
 	var mu sync.Mutex
-	cuts := 0
+	var cuts atomic.Int32
 	p := newProxy(t, srv.Listener.Addr().String(), func(client, server net.Conn) {
 		mu.Lock()
 		up, down := 1+rng.Int64N(1<<uint(9+rng.IntN(12))), 1+rng.Int64N(1<<uint(9+rng.IntN(6)))
-		cuts++
 		mu.Unlock()
+		cuts.Add(1)
 		forward(client, server, up, down)
 	})
 
@@ -144,7 +145,7 @@ func TestRelay_EachLineOnceThroughANetworkThatBreaks(t *testing.T) {
 		t.Fatalf("%v; %+v, %+v", err, q.Stats(), r.Status())
 	}
 	stop()
-	t.Logf("%d connections, status %+v", cuts, r.Status())
+	t.Logf("%d connections, status %+v", cuts.Load(), r.Status())
 
 	f, err := os.Open(path)
 	if err != nil {
@@ -160,8 +161,8 @@ func TestRelay_EachLineOnceThroughANetworkThatBreaks(t *testing.T) {
 	if seq != end {
 		t.Errorf("the file has %d lines, want %d", seq-1, end-1)
 	}
-	if cuts < 3 || r.Status().SentAgain == 0 {
-		t.Errorf("only %d connections, %d lines sent again: nothing was tested", cuts, r.Status().SentAgain)
+	if cuts.Load() < 3 || r.Status().SentAgain == 0 {
+		t.Errorf("only %d connections, %d lines sent again: nothing was tested", cuts.Load(), r.Status().SentAgain)
 	}
 }
 
@@ -172,12 +173,11 @@ func TestRelay_NoticesANetworkThatSwallowsEverything(t *testing.T) {
 		p.receive(st)
 	}))
 	defer srv.Close()
-	first := true
+	var conns atomic.Int32
 	release := make(chan struct{})
 	p := newProxy(t, srv.Listener.Addr().String(), func(client, server net.Conn) {
-		if first {
-			first = false
-			forward1(client, server, 2000)
+		if conns.Add(1) == 1 {
+			swallow(client, server, 2000)
 			<-release // both sockets stay open, and nothing moves
 			return
 		}
@@ -194,9 +194,9 @@ func TestRelay_NoticesANetworkThatSwallowsEverything(t *testing.T) {
 	st.check(t, 10, long)
 }
 
-// forward1 forwards until up bytes have gone to the server, and then leaves
-// the connections open.
-func forward1(client, server net.Conn, up int64) {
+// swallow forwards until up bytes have gone to the server; then nothing moves
+// any more, and the connections stay open.
+func swallow(client, server net.Conn, up int64) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 
 	"github.com/gorilla/websocket"
@@ -22,24 +23,36 @@ func ParseURL(s string) (*url.URL, error) {
 	if err != nil {
 		return nil, fmt.Errorf("URL: %w", redact(err))
 	}
+	name := fmt.Sprintf("URL %q", s)
+	if strings.Contains(s, "@") { // what it is part of may be a secret
+		name = "URL"
+	}
 	switch {
 	case u.User != nil:
 		return nil, errors.New("URL: a user or password in a URL ends up in logs; use --token-file or --key-file")
 	case u.Scheme == "http":
-		return nil, fmt.Errorf("URL %q: write ws:// instead of http://", s)
+		return nil, fmt.Errorf("%s: write ws:// instead of http://", name)
 	case u.Scheme == "https":
-		return nil, fmt.Errorf("URL %q: write wss:// instead of https://", s)
+		return nil, fmt.Errorf("%s: write wss:// instead of https://", name)
 	case u.Scheme != "ws" && u.Scheme != "wss":
-		return nil, fmt.Errorf("URL %q: want ws://HOST or wss://HOST, for example wss://logs.example.com/relay", s)
+		return nil, fmt.Errorf("%s: want ws://HOST or wss://HOST, for example wss://logs.example.com/relay", name)
 	case u.Hostname() == "":
-		return nil, fmt.Errorf("URL %q: no host; want ws://HOST or wss://HOST", s)
+		return nil, fmt.Errorf("%s: no host; want ws://HOST or wss://HOST", name)
 	case u.Fragment != "":
-		return nil, fmt.Errorf("URL %q: a WebSocket URL has no #fragment", s)
+		return nil, fmt.Errorf("%s: a WebSocket URL has no #fragment", name)
 	}
 	if u.Path == "" {
 		u.Path = "/relay"
 	}
 	return u, nil
+}
+
+// shown is u as logs and status have it: without the query, which may hold
+// what nobody else should read.
+func shown(u *url.URL) string {
+	c := *u
+	c.RawQuery = ""
+	return c.String()
 }
 
 // redact takes the URL, which may hold a secret, out of an error of url.Parse.

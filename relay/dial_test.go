@@ -50,6 +50,7 @@ func TestParseURL_SaysWhatIsWrong(t *testing.T) {
 		{"ws://h/#x", "#fragment"},
 		{"wss://user:sesame@h/", "--token-file"},
 		{"http://user:sesame@h/", "--token-file"},
+		{"user:sesame@h/", "want ws://HOST"},
 		{"ws://user:sesame@h:port/", "port"},
 		{"ws://h/%zz", "invalid URL escape"},
 	} {

@@ -197,7 +197,7 @@ func lostFault(err error) *Fault {
 func closeFault(code int, text string, said *handshake.Err) *Fault {
 	var away time.Duration
 	if said != nil {
-		text, away = said.Msg, time.Duration(said.AfterMS)*time.Millisecond
+		text, away = said.Msg, millis(said.AfterMS)
 	}
 	f := meaning(code)
 	f.floor = away
@@ -238,6 +238,11 @@ func meaning(code int) *Fault {
 		return wait("the receiver's store does not answer", "look at the store", nil)
 	}
 	return wait("the receiver closed the connection", hintServer, nil)
+}
+
+// millis reads a duration of the wire; it is not negative and has a bound.
+func millis(n int64) time.Duration {
+	return time.Duration(n) * time.Millisecond
 }
 
 // clean makes text of the other end fit for a log: one line, printable, short.

@@ -73,7 +73,7 @@ func (s *session) acked(a *handshake.Ack) *Fault {
 	s.r.status.receipt(r, n)
 	st := s.r.q.Stats()
 	s.r.report.receipted(s.url, st.Head-st.Cursor)
-	s.log.Debug("receipt", "seq", a.Seq, "new", a.New, "dup", a.Dup, "took", time.Duration(a.Took)*time.Millisecond)
+	s.log.Debug("receipt", "seq", a.Seq, "new", a.New, "dup", a.Dup, "took", millis(a.Took))
 	s.logRejected(a)
 	return nil
 }
@@ -115,7 +115,7 @@ func (s *session) stalled(b *handshake.Busy) {
 		return
 	}
 	s.busy = true
-	s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", time.Duration(b.MS)*time.Millisecond,
+	s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS),
 		"effect", effectWait, "hint", "look at the receiver's store")
 }
 

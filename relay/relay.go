@@ -71,7 +71,6 @@ const (
 // pace is how long the relay waits for what. Tests shorten it.
 type pace struct {
 	dial      time.Duration // TCP, TLS and upgrade together, and each handshake step
-	receipt   time.Duration // for a receipt, if welcome does not say
 	drain     time.Duration // for the last receipts after a bye
 	goodbye   time.Duration // for the close frame to leave, and to be answered
 	hold      time.Duration // mean time between tries when a human has to act
@@ -83,7 +82,6 @@ type pace struct {
 
 var usualPace = pace{
 	dial:      10 * time.Second,
-	receipt:   30 * time.Second,
 	drain:     10 * time.Second,
 	goodbye:   250 * time.Millisecond,
 	hold:      time.Minute,
@@ -145,9 +143,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		return fmt.Errorf("relay: no URL")
 	}
 	r.report = reporter{log: r.log, every: r.pace.quiet}
-	r.backoff = backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(r.pace.backoff), backoff.WithMultiplier(2), backoff.WithRandomizationFactor(1),
-		backoff.WithMaxInterval(30*r.pace.backoff), backoff.WithMaxElapsedTime(0))
+	r.backoff = newBackoff(r.pace.backoff)
 
 	for ctx.Err() == nil {
 		u := urls[r.turn%len(urls)]
@@ -168,6 +164,12 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
+// newBackoff doubles from start to 30 times that, and never gives up.
+func newBackoff(start time.Duration) *backoff.ExponentialBackOff {
+	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(start), backoff.WithMaxInterval(30*start),
+		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(1), backoff.WithMaxElapsedTime(0))
+}
+
 // ending is how an attempt came out.
 type ending struct {
 	fault     *Fault // nil: the session came to its end
@@ -184,7 +186,7 @@ func (r *Relay) once(ctx context.Context, u *url.URL) ending {
 	if err != nil {
 		return ending{fault: queueFault(err)}
 	}
-	r.status.set(StateConnecting, u.String())
+	r.status.set(StateConnecting, shown(u))
 	conn, wire, fault := r.dial(ctx, u)
 	if fault != nil {
 		return ending{fault: fault}

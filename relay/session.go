@@ -27,6 +27,7 @@ type session struct {
 
 	in   chan inbound
 	done chan struct{} // closed when nobody takes from in any more
+	gone chan struct{} // closed when nobody puts into in any more
 	feed feed
 
 	pack  packer
@@ -39,9 +40,8 @@ type session struct {
 	ackTo    time.Duration
 
 	leaving  bool           // send nothing more, take the last receipts, close
-	ours     bool           // and it was our wish
-	parting  *handshake.Bye // the receiver's
-	said     *handshake.Err // the receiver's
+	parting  *handshake.Bye // the receiver's bye
+	said     *handshake.Err // the receiver's word on why it is about to close
 	receipts int
 	naks     refusals
 	busy     bool // the receiver has said so since its last receipt
@@ -58,8 +58,8 @@ type inbound struct {
 
 func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, first *buffer.Block) *session {
 	s := &session{
-		r: r, conn: conn, wire: w, url: u, sid: first.SID(), log: r.log.With("url", u.String()),
-		in: make(chan inbound, windowMost), done: make(chan struct{}), feed: newFeed(r.q),
+		r: r, conn: conn, wire: w, url: u, sid: first.SID(), log: r.log.With("url", shown(u)),
+		in: make(chan inbound, windowMost), done: make(chan struct{}), gone: make(chan struct{}), feed: newFeed(r.q),
 		rejects: throttle{every: r.pace.quiet},
 		receipt: stopped(), idle: stopped(), drain: stopped(),
 	}
@@ -77,28 +77,25 @@ func stopped() *time.Timer {
 // nil if the end was our own wish; the queue then waits to be rewound, as
 // always.
 func (s *session) run(ctx context.Context) *Fault {
-	gone := make(chan struct{})
-	go func() {
-		defer close(gone)
-		s.read()
-	}()
+	go s.read()
 	// A write to a peer that has stopped reading must not outlive ctx.
 	stop := context.AfterFunc(ctx, func() {
 		time.AfterFunc(s.r.pace.goodbye, func() { s.wire.Close() })
 	})
 	fault := s.open(ctx)
-	if fault == nil {
+	if fault == nil && ctx.Err() == nil {
 		fault = s.serve(ctx)
 	}
 	s.feed.stop()
 	s.close(fault)
 	stop()
-	<-gone
+	<-s.gone
 	return fault
 }
 
 // read hands the receiver's messages to the loop until the connection ends.
 func (s *session) read() {
+	defer close(s.gone)
 	for {
 		kind, msg, err := s.conn.ReadMessage()
 		m := inbound{err: err}
@@ -174,14 +171,9 @@ func (s *session) open(ctx context.Context) *Fault {
 func (s *session) welcome(w *handshake.Welcome, cursor uint64) {
 	s.pack.limit(w, s.r.ceiling)
 	s.win = newWindow(cursor, w.Win)
-	if hb := time.Duration(w.HB) * time.Millisecond; hb > 0 {
-		s.setPing(min(hb, s.r.o.Ping))
-	}
-	s.ackTo = s.r.pace.receipt
-	if w.AckTo > 0 {
-		s.ackTo = min(time.Duration(w.AckTo)*time.Millisecond, maxAway)
-	}
-	s.r.status.set(StateConnected, s.url.String())
+	s.setPing(min(max(millis(w.HB), time.Second), s.r.o.Ping))
+	s.ackTo = max(millis(w.AckTo), time.Second)
+	s.r.status.set(StateConnected, shown(s.url))
 	s.r.report.welcomed(s.url, w)
 }
 
@@ -328,101 +320,7 @@ func (s *session) binary(parts ...[]byte) error {
 // leave ends the session because we have no more for it.
 func (s *session) leave(why string) *Fault {
 	s.feed.stop()
-	s.leaving, s.ours = true, true
+	s.leaving = true
 	s.drain.Reset(s.r.pace.drain)
 	return s.cause(s.text(&handshake.Bye{Why: why}))
-}
-
-// overdue is the end of the wait for a receipt.
-func (s *session) overdue() *Fault {
-	f := wait("no receipt in time", hintServer+", and at its store; the link may be too slow", nil)
-	f.code, f.shrink = websocket.CloseNormalClosure, true
-	return f
-}
-
-// parted is how a session came out that was taking its last receipts.
-func (s *session) parted() *Fault {
-	switch {
-	case s.said != nil:
-		return closeFault(s.said.Code, "", s.said)
-	case s.parting != nil:
-		f := wait("the receiver said goodbye: "+clean(s.parting.Why), "it should be back soon; if not, "+hintServer, nil)
-		away := time.Duration(s.parting.AfterMS) * time.Millisecond
-		f.spread, f.code = &away, websocket.CloseNormalClosure
-		return f
-	case !s.win.empty():
-		return s.overdue()
-	}
-	return nil
-}
-
-// ended says why the reader came to an end.
-func (s *session) ended(err error) *Fault {
-	var ours *Fault
-	var ce *websocket.CloseError
-	switch {
-	case errors.As(err, &ours):
-		return ours
-	case s.said != nil:
-		return closeFault(s.said.Code, "", s.said)
-	case s.parting != nil:
-		return s.parted()
-	case errors.As(err, &ce) && ce.Code != websocket.CloseAbnormalClosure:
-		return closeFault(ce.Code, ce.Text, nil)
-	}
-	return lostFault(err)
-}
-
-// cause finds out why a write failed. The receiver may have said it in what
-// is still to be read.
-func (s *session) cause(err error) *Fault {
-	if err == nil {
-		return nil
-	}
-	t := time.NewTimer(s.r.pace.goodbye)
-	defer t.Stop()
-	for {
-		select {
-		case m := <-s.in:
-			if f := s.take(m); f != nil {
-				return f
-			}
-		case <-t.C:
-			return lostFault(err)
-		}
-	}
-}
-
-// close takes leave as far as that can be done shortly: it sends the close
-// frame, and waits for the answer if the end is a good one.
-func (s *session) close(f *Fault) {
-	code := websocket.CloseNormalClosure
-	if f != nil {
-		code = f.code
-	}
-	if code != 0 {
-		deadline := time.Now().Add(s.r.pace.goodbye)
-		if s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), deadline) == nil {
-			s.lastWords(deadline)
-		}
-	}
-	s.wire.Close()
-	close(s.done)
-}
-
-// lastWords reads until the receiver has closed too, so that what we sent is
-// not lost to a reset.
-func (s *session) lastWords(deadline time.Time) {
-	t := time.NewTimer(time.Until(deadline))
-	defer t.Stop()
-	for {
-		select {
-		case m := <-s.in:
-			if m.err != nil {
-				return
-			}
-		case <-t.C:
-			return
-		}
-	}
 }

@@ -591,7 +591,12 @@ func TestSession_PingsKeepItAlive(t *testing.T) {
 
 func TestRelay_EndsAtOnceWhateverThePeerDoes(t *testing.T) {
 	for name, play := range map[string]script{
-		"no welcome":    func(p *peer) { p.readHello(); p.closed() },
+		"no welcome": func(p *peer) {
+			p.readHello()
+			if _, msg, err := p.ReadMessage(); err == nil {
+				p.fail("sent without a welcome: %.80q", msg)
+			}
+		},
 		"stops reading": func(p *peer) { p.greet(); <-p.t.(*testing.T).Context().Done() },
 		"no receipt":    func(p *peer) { p.greet(); p.closed() },
 	} {

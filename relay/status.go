@@ -124,7 +124,7 @@ func (p *reporter) lost(f *Fault, u *url.URL, delay time.Duration) {
 	if f.hold {
 		level = slog.LevelError
 	}
-	p.log.Log(context.Background(), level, msg, "url", u.String(), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed,
+	p.log.Log(context.Background(), level, msg, "url", shown(u), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed,
 		"next_try", delay.Round(time.Millisecond), "effect", f.Effect, "hint", f.Hint)
 }
 
@@ -133,7 +133,7 @@ func (p *reporter) welcomed(u *url.URL, w *handshake.Welcome) {
 		return // until it has given a receipt
 	}
 	p.known = true
-	p.log.Info("connected", "url", u.String(), "session", clean(w.Session),
+	p.log.Info("connected", "url", shown(u), "session", clean(w.Session),
 		"store", clean(w.Store), "guarantee", clean(w.Guarantee))
 }
 
@@ -145,7 +145,7 @@ func (p *reporter) receipted(u *url.URL, backlog uint64) {
 	if p.known {
 		msg = "reconnected"
 	}
-	p.log.Info(msg, "url", u.String(), "attempts", p.attempts,
+	p.log.Info(msg, "url", shown(u), "attempts", p.attempts,
 		"down", time.Since(p.since).Round(time.Second), "backlog", backlog)
 	p.since, p.known = time.Time{}, true
 }

@@ -1,0 +1,102 @@
+package relay
+
+import (
+	"errors"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// How a session comes to its end, and why.
+
+// overdue is the end of the wait for a receipt.
+func (s *session) overdue() *Fault {
+	f := wait("no receipt in time", hintServer+", and at its store; the link may be too slow", nil)
+	f.code, f.shrink = websocket.CloseNormalClosure, true
+	return f
+}
+
+// parted is how a session came out that was taking its last receipts.
+func (s *session) parted() *Fault {
+	switch {
+	case s.said != nil:
+		return closeFault(s.said.Code, "", s.said)
+	case s.parting != nil:
+		f := wait("the receiver said goodbye: "+clean(s.parting.Why), "it should be back soon; if not, "+hintServer, nil)
+		away := millis(s.parting.AfterMS)
+		f.spread, f.code = &away, websocket.CloseNormalClosure
+		return f
+	case !s.win.empty():
+		return s.overdue()
+	}
+	return nil
+}
+
+// ended says why the reader came to an end.
+func (s *session) ended(err error) *Fault {
+	var ours *Fault
+	var ce *websocket.CloseError
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case s.said != nil:
+		return closeFault(s.said.Code, "", s.said)
+	case s.parting != nil:
+		return s.parted()
+	case errors.As(err, &ce) && ce.Code != websocket.CloseAbnormalClosure:
+		return closeFault(ce.Code, ce.Text, nil)
+	}
+	return lostFault(err)
+}
+
+// cause finds out why a write failed. The receiver may have said it in what
+// is still to be read.
+func (s *session) cause(err error) *Fault {
+	if err == nil {
+		return nil
+	}
+	t := time.NewTimer(s.r.pace.goodbye)
+	defer t.Stop()
+	for {
+		select {
+		case m := <-s.in:
+			if f := s.take(m); f != nil {
+				return f
+			}
+		case <-t.C:
+			return lostFault(err)
+		}
+	}
+}
+
+// close takes leave as far as that can be done shortly: it sends the close
+// frame and waits for the answer, so that what we wrote last is not lost to a
+// reset. Then the connection goes.
+func (s *session) close(f *Fault) {
+	cut := time.AfterFunc(s.r.pace.goodbye, func() { s.wire.Close() })
+	defer cut.Stop()
+	code := websocket.CloseNormalClosure
+	if f != nil {
+		code = f.code
+	}
+	words := websocket.FormatCloseMessage(code, "")
+	if code != 0 && s.conn.WriteControl(websocket.CloseMessage, words, time.Now().Add(s.r.pace.goodbye)) == nil {
+		s.await()
+	}
+	s.wire.Close()
+	close(s.done)
+}
+
+// await waits until the receiver has closed too.
+func (s *session) await() {
+	for {
+		select {
+		case m := <-s.in:
+			if m.err != nil {
+				return
+			}
+		case <-s.gone:
+			return
+		}
+	}
+}
