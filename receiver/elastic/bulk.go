@@ -65,7 +65,7 @@ func (c *client) bulk(ctx context.Context, ops []*op) (throttled bool) {
 func (c *client) halves(ctx context.Context, ops []*op) (throttled bool) {
 	left, right := ops[:len(ops)/2], ops[len(ops)/2:]
 	throttled = c.bulk(ctx, left)
-	if o := left[0]; o.outcome == failed && o.err.whole {
+	if o := left[0]; o.outcome == failed && o.err.whole && o.err.Status == http.StatusBadRequest {
 		for _, r := range right {
 			r.outcome, r.err = failed, o.err
 		}

@@ -1,0 +1,106 @@
+package elastic
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/tidwall/gjson"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+)
+
+func documentOf(t *testing.T, line string) string {
+	t.Helper()
+	ops := newOps("logs", []receiver.Batch{batchOf("0123456789abcdef", 7, line)})
+	_, doc, _ := strings.Cut(string(ops[0].body), "\n")
+	if !json.Valid([]byte(doc)) || strings.Count(doc, "\n") != 1 {
+		t.Fatalf("line %q: the document %q is not one line of JSON", line, doc)
+	}
+	return doc
+}
+
+const own = `{"wsrelay":{"sid":"0123456789abcdef","seq":7,"crc":"CRC","at":"2026-11-22T23:59:59.007Z","host":"web1"}`
+
+func TestDocument_AnObjectGoesThroughAsItIs(t *testing.T) {
+	const at = `,"@timestamp":"2026-11-22T23:59:59.007Z"`
+	for line, want := range map[string]string{
+		`{"a": 1.50}`:           own + at + `,"a": 1.50}`,
+		"  { \"a\":1 }\r":       own + at + `,"a":1 }`,
+		`{}`:                    own + at + `}`,
+		`{ }`:                   own + at + `}`,
+		`{"@timestamp":"x"}`:    own + `,"@timestamp":"x"}`,
+		`{"\u0040timestamp":1}`: own + `,"\u0040timestamp":1}`,
+		`{"x":{"wsrelay":1}}`:   own + at + `,"x":{"wsrelay":1}}`,
+		`{"a":"` + strings.Repeat("{", 999) + `"}`: own + at + `,"a":"` + strings.Repeat("{", 999) + `"}`,
+	} {
+		want = strings.Replace(want, "CRC", handshake.CRC([]byte(line)), 1) + "\n"
+		if got := documentOf(t, line); got != want {
+			t.Errorf("line %q:\ngot  %swant %s", line, got, want)
+		}
+	}
+}
+
+func TestDocument_AnythingElseIsText(t *testing.T) {
+	for _, line := range []string{
+		"", "plain", `"string"`, "[1]", "17", "null", "{", `{"a":1} x`, `{"a":01}`, "{\"a\":\"\x01\"}",
+		`{"wsrelay":1}`, `{"wsrelay.crc":"x"}`, `{"\u0077srelay":1}`, "<b>&\u2028",
+		`{"a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + "}",
+		strings.Repeat(`{"a":`, 1<<20),
+	} {
+		doc := documentOf(t, line)
+		if got := gjson.Get(doc, "message").Str; got != line {
+			t.Errorf("message %q, want %q", got, line)
+		}
+		if got := gjson.Get(doc, `wsrelay.crc`).Str; got != handshake.CRC([]byte(line)) {
+			t.Errorf("line %q: crc %q", line, got)
+		}
+	}
+}
+
+func TestDocument_BytesThatAreNotUTF8AreKept(t *testing.T) {
+	for _, line := range []string{"caf\xe9", "{\"a\":\"\xff\"}"} {
+		doc := documentOf(t, line)
+		if got, want := gjson.Get(doc, "message").Str, strings.ToValidUTF8(line, "\ufffd"); got != want {
+			t.Errorf("message %q, want %q", got, want)
+		}
+		if raw, err := base64.StdEncoding.DecodeString(gjson.Get(doc, "wsrelay.raw").Str); err != nil || string(raw) != line {
+			t.Errorf("raw %q, %v, want %q", raw, err, line)
+		}
+	}
+}
+
+// FuzzDocument: every line becomes one line of JSON that says which line it
+// was and holds all of it.
+func FuzzDocument(f *testing.F) {
+	for _, seed := range []string{"", "x", `{"a":1}`, `{"@timestamp":1,"a":[{}]}`, "\xff", `{"wsrelay":{}}`, `{}`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		if bytes.IndexByte(line, '\n') >= 0 {
+			return
+		}
+		doc := documentOf(t, string(line))
+		if got := gjson.Get(doc, "wsrelay.crc").Str; got != handshake.CRC(line) {
+			t.Fatalf("crc %q", got)
+		}
+		members, _, ok := readObject(line)
+		switch raw := gjson.Get(doc, "wsrelay.raw"); {
+		case ok:
+			if !strings.HasSuffix(doc, string(members)+"\n") {
+				t.Fatalf("%q does not end in the line's members %q", doc, members)
+			}
+		case raw.Exists():
+			if raw.Str != base64.StdEncoding.EncodeToString(line) {
+				t.Fatalf("raw %q", raw.Str)
+			}
+		default:
+			if got := gjson.Get(doc, "message").Str; got != string(line) {
+				t.Fatalf("message %q", got)
+			}
+		}
+	})
+}

@@ -1,0 +1,204 @@
+package elastic
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+)
+
+// scripted is an engine in memory: it creates and finds documents as the real
+// one does, except where a test puts a fault in the way.
+type scripted struct {
+	*httptest.Server
+
+	mu    sync.Mutex
+	docs  map[place]string // source
+	bulks []int            // documents in each bulk
+
+	// before may answer a bulk itself; after may spoil the answer to one that
+	// was carried out; item may answer one document. They are called with mu
+	// held; n counts the bulks from 1.
+	before func(w http.ResponseWriter, n int, body []byte) (answered bool)
+	after  func(w http.ResponseWriter, n int, answer string) (answered bool)
+	item   func(n int, at place, source string) (answer string)
+	lookup func(at place) (answer string)
+}
+
+func newScripted(t *testing.T) *scripted {
+	t.Helper()
+	e := &scripted{docs: make(map[place]string)}
+	e.Server = httptest.NewServer(http.HandlerFunc(e.serve))
+	t.Cleanup(e.Close)
+	return e
+}
+
+func (e *scripted) serve(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the client has gone
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case r.URL.Path == "/_bulk":
+		e.serveBulk(w, body)
+	case r.URL.Path == "/_mget":
+		e.serveLookup(w, body)
+	case r.Method == http.MethodPut:
+		fmt.Fprint(w, `{"acknowledged":true}`)
+	case r.URL.Path == "/":
+		fmt.Fprint(w, `{"version":{"number":"2.19.1","distribution":"opensearch"}}`)
+	}
+}
+
+func (e *scripted) serveBulk(w http.ResponseWriter, body []byte) {
+	lines := bytes.Split(bytes.TrimSuffix(body, []byte{'\n'}), []byte{'\n'})
+	e.bulks = append(e.bulks, len(lines)/2)
+	n := len(e.bulks)
+	if e.before != nil && e.before(w, n, body) {
+		return
+	}
+	var items []string
+	for i := 0; i < len(lines); i += 2 {
+		create := gjson.GetBytes(lines[i], "create")
+		at := place{create.Get("_index").Str, create.Get("_id").Str}
+		answer := ""
+		if e.item != nil {
+			answer = e.item(n, at, string(lines[i+1]))
+		}
+		if answer == "" {
+			answer = `"status":409,"error":{"type":"version_conflict_engine_exception","reason":"exists"}`
+			if _, taken := e.docs[at]; !taken {
+				e.docs[at] = string(lines[i+1])
+				answer = `"status":201`
+			}
+		}
+		items = append(items, fmt.Sprintf(`{"create":{"_id":%q,%s}}`, at.id, answer))
+	}
+	answer := `{"items":[` + strings.Join(items, ",") + `]}`
+	if e.after == nil || !e.after(w, n, answer) {
+		fmt.Fprint(w, answer)
+	}
+}
+
+func (e *scripted) serveLookup(w http.ResponseWriter, body []byte) {
+	var docs []string
+	for _, d := range gjson.GetBytes(body, "docs").Array() {
+		at := place{d.Get("_index").Str, d.Get("_id").Str}
+		answer := ""
+		if e.lookup != nil {
+			answer = e.lookup(at)
+		}
+		if answer == "" {
+			answer = `"error":{"type":"index_not_found_exception","reason":"no such index"}`
+			if source, ok := e.docs[at]; ok {
+				answer = `"found":true,"_source":` + source
+			}
+		}
+		docs = append(docs, fmt.Sprintf(`{"_index":%q,"_id":%q,%s}`, at.index, at.id, answer))
+	}
+	fmt.Fprint(w, `{"docs":[`+strings.Join(docs, ",")+`]}`)
+}
+
+// refuse makes item answers.
+func refuse(status int, kind, reason string) string {
+	text, _ := json.Marshal(reason)
+	return fmt.Sprintf(`"status":%d,"error":{"type":%q,"reason":%s}`, status, kind, text)
+}
+
+// hangUp ends the connection without an answer.
+func hangUp(w http.ResponseWriter) bool {
+	conn, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	_ = conn.Close()
+	return true
+}
+
+func answerWith(w http.ResponseWriter, status int, body string) bool {
+	w.WriteHeader(status)
+	fmt.Fprint(w, body)
+	return true
+}
+
+func openAt(t *testing.T, url string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), url, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.pause = time.Millisecond
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+var testDay = time.Date(2026, 11, 22, 23, 59, 59, 7e6, time.UTC)
+
+const (
+	testIndex = "wsrelay-logs-2026.11.22"
+	testDead  = "wsrelay-dead-2026.11"
+)
+
+func batchOf(sid string, seq uint64, lines ...string) receiver.Batch {
+	b := receiver.Batch{SID: sid, Host: "web1", Seq: seq, At: testDay}
+	for _, l := range lines {
+		b.Lines = append(b.Lines, []byte(l))
+	}
+	return b
+}
+
+// linesFrom makes n lines that differ.
+func linesFrom(seq uint64, n int) []string {
+	lines := make([]string, n)
+	for i := range lines {
+		lines[i] = fmt.Sprintf(`{"n":%d,"message":"line %[1]d of a test"}`, seq+uint64(i))
+	}
+	return lines
+}
+
+// mustCommit commits one batch.
+func mustCommit(t *testing.T, s *Store, b receiver.Batch) receiver.Result {
+	t.Helper()
+	results, err := s.Commit(t.Context(), []receiver.Batch{b})
+	if err != nil {
+		t.Fatalf("Commit: %v", err)
+	}
+	return results[0]
+}
+
+func checkCounts(t *testing.T, r receiver.Result, new, dup, rejected int) {
+	t.Helper()
+	if r.New != new || r.Dup != dup || len(r.Rejected) != rejected {
+		t.Errorf("got %d new, %d dup, %d rejected, want %d, %d, %d", r.New, r.Dup, len(r.Rejected), new, dup, rejected)
+	}
+}
+
+// checkStored wants exactly these lines of the stream in the main index.
+func (e *scripted) checkStored(t *testing.T, sid string, seq uint64, lines []string) {
+	t.Helper()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, l := range lines {
+		source, ok := e.docs[place{testIndex, handshake.UID(sid, seq+uint64(i))}]
+		if !ok || gjson.Get(source, "wsrelay.crc").Str != handshake.CRC([]byte(l)) {
+			t.Fatalf("seq %d: got %q (there: %v), want line %q", seq+uint64(i), source, ok, l)
+		}
+	}
+	if len(e.docs) != len(lines) {
+		t.Errorf("%d documents, want %d", len(e.docs), len(lines))
+	}
+}

@@ -1,0 +1,455 @@
+package elastic
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+)
+
+// The tests in this file run against a real engine: scripts/engine.sh test.
+
+// realStore opens a store with a prefix of its own on the real engine, through
+// the address proxy if that is not "".
+func realStore(t testing.TB, prefix, proxy string) *Store {
+	t.Helper()
+	url := engineURL(t)
+	if proxy != "" {
+		url = "http://" + proxy
+	}
+	s, err := Open(t.Context(), url, Options{Prefix: prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func engineURL(t testing.TB) string {
+	t.Helper()
+	url := os.Getenv("ELASTICSEARCH_URL")
+	if url == "" {
+		t.Skip("needs a real engine: run scripts/engine.sh test opensearch, or set ELASTICSEARCH_URL")
+	}
+	return url
+}
+
+func newPrefix(t testing.TB) string {
+	prefix := "test-" + handshake.NewSID()
+	t.Cleanup(func() { ask(t, http.MethodDelete, "/wsrelay-"+prefix+"-*", "") })
+	return prefix
+}
+
+// ask talks to the engine past the store.
+func ask(t testing.TB, method, path, body string) gjson.Result {
+	t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), method, engineURL(t)+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode/100 != 2 {
+		t.Fatalf("%s %s: %s %s %v", method, path, res.Status, answer, err)
+	}
+	return gjson.ParseBytes(answer)
+}
+
+// count is how many documents of the streams match.
+func count(t testing.TB, index, query string) int {
+	t.Helper()
+	ask(t, http.MethodPost, "/"+index+"/_refresh", "")
+	return int(ask(t, http.MethodPost, "/"+index+"/_count",
+		`{"query":{"query_string":{"query":"`+query+`"}}}`).Get("count").Int())
+}
+
+func TestEngine_StoresOnceAndTellsTheSameFromAnother(t *testing.T) {
+	prefix := newPrefix(t)
+	index := "wsrelay-" + prefix + "-2026.11.22"
+	s := realStore(t, prefix, "")
+	t.Log(s.Describe())
+	sid, lines := handshake.NewSID(), linesFrom(1, 100)
+
+	checkCounts(t, mustCommit(t, s, batchOf(sid, 1, lines...)), 100, 0, 0)
+	checkCounts(t, mustCommit(t, s, batchOf(sid, 101, linesFrom(101, 50)...)), 50, 0, 0)
+	checkCounts(t, mustCommit(t, s, batchOf(sid, 1, lines...)), 0, 100, 0) // looked up
+	other := realStore(t, prefix, "")
+	mustCommit(t, other, batchOf(sid, 151, linesFrom(151, 1)...))
+	mustCommit(t, other, batchOf(sid, 152, linesFrom(152, 49)...))
+	mustCommit(t, s, batchOf(sid, 146, linesFrom(146, 5)...))
+	s.streams.passed(sid, 151, true)
+	checkCounts(t, mustCommit(t, s, batchOf(sid, 151, linesFrom(151, 60)...)), 10, 50, 0) // 409, then compared
+
+	other.Begin(sid)
+	diverged := linesFrom(201, 20)
+	diverged[3] = "another"
+	_, err := other.Commit(t.Context(), []receiver.Batch{batchOf(sid, 201, diverged...)})
+	var de *receiver.DivergedError
+	if !errors.As(err, &de) || de.Seq != 204 {
+		t.Errorf("error %v, want diverged at 204", err)
+	}
+	gap := receiver.Batch{SID: sid, Seq: 211, At: testDay, Gap: &handshake.Gap{Seq: 211, N: 1000, Why: handshake.GapOverflow, From: 1, To: 2}}
+	checkCounts(t, mustCommit(t, s, gap), 1, 0, 0)
+	s.Begin(sid)
+	checkCounts(t, mustCommit(t, s, gap), 0, 1, 0)
+	if got := count(t, index, "wsrelay.sid:"+sid); got != 211 {
+		t.Errorf("%d documents, want 211", got)
+	}
+	if got := count(t, index, "wsrelay.gap.why:overflow AND wsrelay.gap.n:1000"); got != 1 {
+		t.Errorf("%d gap documents are found, want 1", got)
+	}
+}
+
+// Lines that engines stumble over: each becomes a document somewhere.
+func TestEngine_EveryLineArrives(t *testing.T) {
+	var fields []string
+	for i := range 1200 {
+		fields = append(fields, fmt.Sprintf(`"f%d":1`, i))
+	}
+	lines := []struct {
+		line string
+		dead bool
+	}{
+		{`{"a":1,"o":{"x":1},"@timestamp":"2026-11-22T10:00:00Z"}`, false},
+		{`{"a":"a word"}`, true},
+		{`{"a":{"b":1}}`, true},
+		{`{"o":"scalar"}`, true},
+		{`{"z":1,"z":2}`, true},
+		{`{"":1}`, true},
+		{`{".":1}`, true},
+		{`{"a..b":1}`, true},
+		{`{"_id":"x"}`, true},
+		{`{"n":1e999}`, true},
+		{`{"big":123456789012345678901234567890}`, true},
+		{`{"@timestamp":"yesterday"}`, true},
+		{`{"m":[1,"x",{"y":2}]}`, true},
+		{strings.Repeat(`{"d":`, 25) + "1" + strings.Repeat("}", 25), true},
+		{strings.Repeat(`{"e":`, 1500) + "1" + strings.Repeat("}", 1500), false},
+		{`{"f":` + strings.Repeat("[", 100000), false},
+		{"{" + strings.Join(fields, ",") + "}", true},
+		{`{"s":"\ud800"}`, false},
+		{`{"s":"a\u0000b"}`, false},
+		{`{"wsrelay":{"crc":"00000000"}}`, false},
+		{`{"s":"` + strings.Repeat("x", 100000) + `"}`, false},
+		{"caf\xe9", false},
+		{"", false},
+		{"plain words", false},
+		{`["array"]`, false},
+		{`{"cr":1}` + "\r", false},
+	}
+	prefix := newPrefix(t)
+	s := realStore(t, prefix, "")
+	sid := handshake.NewSID()
+	for i, l := range lines { // one by one: the first fixes the types
+		seq := uint64(i + 1)
+		r := mustCommit(t, s, batchOf(sid, seq, l.line))
+		if got := len(r.Rejected) == 1; got != l.dead || r.New+len(r.Rejected) != 1 {
+			t.Errorf("line %.60q: %+v, want a dead letter: %v", l.line, r, l.dead)
+		}
+		again := mustCommit(t, s, batchOf(sid, seq, l.line))
+		if again.New != 0 || fmt.Sprint(again.Rejected) != fmt.Sprint(r.Rejected) {
+			t.Errorf("line %.60q again: %+v, was %+v", l.line, again, r)
+		}
+	}
+	main, dead := count(t, "wsrelay-"+prefix+"-*", "wsrelay.sid:"+sid), count(t, testDead, "wsrelay.sid:"+sid)
+	if main+dead != len(lines) {
+		t.Errorf("%d documents and %d dead letters for %d lines", main, dead, len(lines))
+	}
+	for _, query := range []string{"message:word", "error.type:mapper_parsing_exception", "error.message:field", "wsrelay.seq:2"} {
+		if got := count(t, testDead, "wsrelay.sid:"+sid+" AND "+query); got < 1 {
+			t.Errorf("no dead letter is found by %s", query)
+		}
+	}
+}
+
+// What an administrator did is an error as long as it lasts, and costs nothing.
+func TestEngine_HoldsLinesUntilTheFaultIsMended(t *testing.T) {
+	settings := func(name string) func(t *testing.T, index string, on bool) {
+		return func(t *testing.T, index string, on bool) {
+			value := "null"
+			if on {
+				value = "true"
+			}
+			ask(t, http.MethodPut, "/"+index+"/_settings", `{"`+name+`":`+value+`}`)
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		set    func(t *testing.T, index string, on bool)
+		status int
+		kind   string
+	}{
+		{"write block", settings("index.blocks.write"), 403, "cluster_block_exception"},
+		{"read-only", settings("index.blocks.read_only"), 403, "cluster_block_exception"},
+		{"flood-stage watermark", settings("index.blocks.read_only_allow_delete"), 429, "cluster_block_exception"},
+		{"closed", func(t *testing.T, index string, on bool) {
+			verb := "_open"
+			if on {
+				verb = "_close"
+			}
+			ask(t, http.MethodPost, "/"+index+"/"+verb+"?wait_for_active_shards=1", "")
+		}, 400, "index_closed_exception"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			prefix := newPrefix(t)
+			index := "wsrelay-" + prefix + "-2026.11.22"
+			s := realStore(t, prefix, "")
+			s.pause = time.Millisecond
+			sid := handshake.NewSID()
+			mustCommit(t, s, batchOf(sid, 1, linesFrom(1, 10)...))
+			tt.set(t, index, true)
+			_, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 11, linesFrom(11, 10)...)})
+			var e *Error
+			if !errors.As(err, &e) || e.Status != tt.status || e.Type != tt.kind {
+				t.Errorf("error %v, want %d %s", err, tt.status, tt.kind)
+			}
+			tt.set(t, index, false)
+			checkCounts(t, mustCommit(t, s, batchOf(sid, 11, linesFrom(11, 10)...)), 10, 0, 0)
+			if got := count(t, index, "wsrelay.sid:"+sid); got != 20 {
+				t.Errorf("%d documents, want 20", got)
+			}
+		})
+	}
+}
+
+// A full cluster refuses the new day's index; the lines wait.
+func TestEngine_HoldsLinesAtTheShardLimit(t *testing.T) {
+	limit := func(value string) {
+		ask(t, http.MethodPut, "/_cluster/settings", `{"transient":{"cluster.max_shards_per_node":`+value+`}}`)
+	}
+	prefix := newPrefix(t)
+	s := realStore(t, prefix, "")
+	limit("1")
+	t.Cleanup(func() { limit("null") })
+	sid := handshake.NewSID()
+	_, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 1, "a")})
+	var e *Error
+	if !errors.As(err, &e) || e.Type != "validation_exception" {
+		t.Errorf("error %v, want the shard limit", err)
+	}
+	limit("null")
+	checkCounts(t, mustCommit(t, s, batchOf(sid, 1, "a")), 1, 0, 0)
+}
+
+// cutter forwards connections to the engine and cuts each after a random
+// number of bytes in one direction.
+func cutter(t *testing.T) (addr string, cuts *atomic.Int64) {
+	t.Helper()
+	target := strings.TrimPrefix(engineURL(t), "http://")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cuts = new(atomic.Int64)
+	var wg sync.WaitGroup
+	serve := func(client net.Conn) {
+		defer client.Close()
+		engine, err := net.Dial("tcp", target)
+		if err != nil {
+			return
+		}
+		defer engine.Close()
+		var both sync.WaitGroup
+		forward := func(dst, src net.Conn, limit int64) {
+			if n, _ := io.CopyN(dst, src, limit); n == limit {
+				cuts.Add(1)
+			}
+			_, _ = client.Close(), engine.Close()
+		}
+		both.Go(func() { forward(engine, client, rand.Int64N(1<<20)) })
+		both.Go(func() { forward(client, engine, rand.Int64N(40<<10)) })
+		both.Wait()
+	}
+	wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { serve(client) })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close() })
+	return l.Addr().String(), cuts
+}
+
+// send commits a stream's lines in batches, each until it succeeds, as a
+// session does.
+func send(t *testing.T, s *Store, sid string, lines, perBatch int, sent *atomic.Int64) {
+	for seq := uint64(1); seq <= uint64(lines); seq += uint64(perBatch) {
+		b := batchOf(sid, seq, linesFrom(seq, perBatch)...)
+		for {
+			r, err := s.Commit(t.Context(), []receiver.Batch{b})
+			if err == nil {
+				checkCounts(t, r[0], perBatch-r[0].Dup, r[0].Dup, 0)
+				break
+			}
+			var e *Error
+			if !errors.As(err, &e) || !e.transient() {
+				t.Errorf("Commit: %v", err)
+				return
+			}
+			time.Sleep(10 * time.Millisecond) // a session waits here as well
+		}
+		sent.Add(int64(perBatch))
+	}
+}
+
+// checkComplete wants each line of the streams exactly once, by its id.
+func checkComplete(t *testing.T, prefix string, sids []string, lines int) {
+	t.Helper()
+	for _, sid := range sids {
+		if got := count(t, "wsrelay-"+prefix+"-*", "wsrelay.sid:"+sid); got != lines {
+			t.Errorf("stream %s: %d documents, want %d", sid, got, lines)
+		}
+		seqs := ask(t, http.MethodPost, "/wsrelay-"+prefix+"-*/_search?size=0",
+			`{"query":{"term":{"wsrelay.sid":"`+sid+`"}},"aggs":{"max":{"max":{"field":"wsrelay.seq"}}}}`)
+		if got := seqs.Get("aggregations.max.value").Int(); got != int64(lines) {
+			t.Errorf("stream %s: highest seq %d, want %d", sid, got, lines)
+		}
+	}
+}
+
+func sendStreams(t *testing.T, s *Store, streams, lines, perBatch int) (sids []string, sent *atomic.Int64, wait func()) {
+	sent = new(atomic.Int64)
+	var wg sync.WaitGroup
+	for range streams {
+		sid := handshake.NewSID()
+		sids = append(sids, sid)
+		wg.Go(func() { send(t, s, sid, lines, perBatch, sent) })
+	}
+	return sids, sent, wg.Wait
+}
+
+func TestEngine_CutConnectionsLoseAndDoubleNothing(t *testing.T) {
+	const streams, lines = 6, 12000
+	prefix := newPrefix(t)
+	addr, cuts := cutter(t)
+	s := realStore(t, prefix, addr)
+	s.pause = 5 * time.Millisecond
+	sids, _, wait := sendStreams(t, s, streams, lines, 400)
+	wait()
+	checkComplete(t, prefix, sids, lines)
+	t.Logf("%d lines through %d cut connections", streams*lines, cuts.Load())
+	if cuts.Load() < 10 {
+		t.Errorf("only %d connections were cut", cuts.Load())
+	}
+}
+
+func TestEngine_KilledEngineLosesAndDoublesNothing(t *testing.T) {
+	dir := os.Getenv("ENGINE_DIR")
+	if dir == "" {
+		t.Skip("needs an engine that may be killed: run scripts/engine.sh test")
+	}
+	control := func(verb string) {
+		out, err := exec.Command("../../scripts/engine.sh", verb, dir).CombinedOutput()
+		if err != nil {
+			t.Fatalf("engine.sh %s: %v\n%s", verb, err, out)
+		}
+	}
+	const streams, lines = 4, 40000
+	prefix := newPrefix(t)
+	s := realStore(t, prefix, "")
+	sids, sent, wait := sendStreams(t, s, streams, lines, 500)
+	for _, share := range []int64{4, 2} {
+		for sent.Load() < streams*lines/share/2 && !t.Failed() {
+			time.Sleep(time.Millisecond)
+		}
+		control("kill")
+		t.Logf("killed after %d of %d lines", sent.Load(), streams*lines)
+		control("restart")
+	}
+	wait()
+	checkComplete(t, prefix, sids, lines)
+}
+
+// Both benchmarks send the same lines to indices of the same mapping; compare
+// their docs/s in one run.
+func benchmarkEngine(b *testing.B, run func(s *Store, prefix string, worker, rounds int)) {
+	const workers = 8
+	prefix := newPrefix(b)
+	s := realStore(b, prefix, "")
+	if _, err := s.Commit(b.Context(), []receiver.Batch{batchOf(handshake.NewSID(), 1, "warm")}); err != nil {
+		b.Fatal(err)
+	}
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() { run(s, prefix, w, b.N) })
+	}
+	wg.Wait()
+	b.ReportMetric(float64(workers*benchLines*b.N)/b.Elapsed().Seconds(), "docs/s")
+}
+
+const benchLines = 1000 // in one batch
+
+func benchLine(seq uint64) string {
+	return fmt.Sprintf(`{"@timestamp":"2026-11-22T10:11:12.345Z","remote_addr":"192.0.2.%d","method":"GET","path":"/catalogue/item/%d?view=full&sort=price",`+
+		`"status":%d,"bytes":%d,"duration":0.%03d,"referrer":"https://www.example.org/catalogue","agent":"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36","host_header":"www.example.org"}`,
+		seq%250, seq%10000, 200+seq%3*100, 1000+seq%5000, seq%1000)
+}
+
+func benchLinesFrom(seq uint64) []string {
+	lines := make([]string, benchLines)
+	for i := range lines {
+		lines[i] = benchLine(seq + uint64(i))
+	}
+	return lines
+}
+
+func BenchmarkEngine_Commit(b *testing.B) {
+	benchmarkEngine(b, func(s *Store, _ string, _, rounds int) {
+		sid := handshake.NewSID()
+		for i := range rounds {
+			seq := uint64(i*benchLines + 1)
+			if _, err := s.Commit(b.Context(), []receiver.Batch{batchOf(sid, seq, benchLinesFrom(seq)...)}); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+// BenchmarkEngine_BareBulk lets the engine choose the ids and reads nothing of
+// the answers but their status.
+func BenchmarkEngine_BareBulk(b *testing.B) {
+	benchmarkEngine(b, func(_ *Store, prefix string, worker, rounds int) {
+		url := engineURL(b) + "/wsrelay-" + prefix + "-2026.11.22/_bulk?filter_path=errors"
+		for i := range rounds {
+			var body bytes.Buffer
+			for _, l := range benchLinesFrom(uint64((worker*rounds+i)*benchLines + 1)) {
+				fmt.Fprintf(&body, "{\"index\":{}}\n%s\n", l)
+			}
+			res, err := http.Post(url, ndjson, &body)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+			if res.StatusCode != http.StatusOK {
+				b.Error(res.Status)
+			}
+		}
+	})
+}

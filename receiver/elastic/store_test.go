@@ -1,0 +1,124 @@
+package elastic
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/tidwall/gjson"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+)
+
+func TestOpen_NamesProductAndVersion(t *testing.T) {
+	for answer, want := range map[string]string{
+		`{"version":{"number":"2.19.1","distribution":"opensearch"}}`: "opensearch 2.19.1",
+		`{"version":{"number":"8.15.0"},"tagline":"x"}`:               "elasticsearch 8.15.0",
+	} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
+		name, guarantee := openAt(t, srv.URL+"/").Describe()
+		if name != want || guarantee != handshake.ExactlyOnce {
+			t.Errorf("Describe: %q, %q, want %q", name, guarantee, want)
+		}
+		srv.Close()
+	}
+}
+
+func TestOpen_SucceedsWhileTheEngineIsDown(t *testing.T) {
+	down := httptest.NewServer(nil)
+	down.Close()
+	var log bytes.Buffer
+	s, err := Open(t.Context(), down.URL, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if !strings.Contains(log.String(), "effect=") || !strings.Contains(log.String(), "hint=") {
+		t.Errorf("log %q, want effect and hint", log.String())
+	}
+	s.pause = 1
+	_, err = s.Commit(t.Context(), []receiver.Batch{batchOf(handshake.NewSID(), 1, "a")})
+	var e *Error
+	if !errors.As(err, &e) || e.Status != 0 {
+		t.Errorf("Commit: %v, want no answer", err)
+	}
+}
+
+func TestOpen_RefusesWhatWaitingDoesNotMend(t *testing.T) {
+	for _, tt := range []struct {
+		status       int
+		answer, want string
+	}{
+		{401, `{"error":{"type":"security_exception","reason":"missing credentials"}}`, "401 security_exception: missing credentials"},
+		{404, "nginx", "404"},
+		{200, `{"status":"ok"}`, "neither"},
+	} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answerWith(w, tt.status, tt.answer) }))
+		_, err := Open(t.Context(), srv.URL, Options{})
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) || e.Hint() == "" {
+			t.Errorf("Open: %v, want %q and a hint", err, tt.want)
+		}
+		srv.Close()
+	}
+}
+
+func TestOpen_ChecksItsOptions(t *testing.T) {
+	for _, tt := range []struct {
+		url string
+		o   Options
+	}{
+		{"localhost:9200", Options{}},
+		{"ftp://u:SECRET@x", Options{}},
+		{"http://u:SECRET@x:port", Options{}},
+		{"http://127.0.0.1:1", Options{Prefix: "Logs"}},
+		{"http://127.0.0.1:1", Options{Prefix: "dead"}},
+		{"http://127.0.0.1:1", Options{Auth: "SECRET"}},
+		{"http://127.0.0.1:1", Options{CAFile: "/nonexistent"}},
+	} {
+		if _, err := Open(t.Context(), tt.url, tt.o); err == nil || strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("Open(%q, %+v): %v, want an error without the secret", tt.url, tt.o, err)
+		}
+	}
+}
+
+func TestOpen_SendsTheCredentials(t *testing.T) {
+	for auth, want := range map[string]string{
+		"":                  "Basic dTpw", // from the URL
+		"ApiKey abc\n":      "ApiKey abc",
+		"Bearer abc":        "Bearer abc",
+		"elastic:pass word": "Basic ZWxhc3RpYzpwYXNzIHdvcmQ=",
+	} {
+		var got string
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			got = r.Header.Get("Authorization")
+			fmt.Fprint(w, `{"version":{"number":"8.0.0"}}`)
+		}))
+		s, err := Open(t.Context(), strings.Replace(srv.URL, "//", "//u:p@", 1), Options{Auth: auth})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = s.Close()
+		srv.Close()
+		if got != want {
+			t.Errorf("Auth %q: header %q, want %q", auth, got, want)
+		}
+	}
+}
+
+// Some engines quote the whole request, credentials and lines, in a reason.
+func TestError_HasNoSecretsAndNoPayload(t *testing.T) {
+	e := newError(400, gjson.Parse(`{"type":"mapper_parsing_exception",`+
+		`"reason":"failed to parse field [a] of type [long] in document with id 'x'. Preview of field's value: 'SECRET'",`+
+		`"caused_by":{"type":"json_parse_exception","reason":"Duplicate field 'z'\n at [Source: (byte[])\"POST /_bulk HTTP/1.1\r\nAuthorization: SECRET"}}`))
+	const want = "failed to parse field [a] of type [long] in document with id 'x'.: Duplicate field 'z'"
+	if e.Reason != want {
+		t.Errorf("reason %q, want %q", e.Reason, want)
+	}
+}
