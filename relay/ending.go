@@ -12,8 +12,8 @@ import (
 // overdue is the end of the wait for a receipt.
 func (s *session) overdue() *Fault {
 	f := wait("no receipt in time", hintServer+", and at its store; the link may be too slow", nil)
-	f.code, f.shrink = websocket.CloseNormalClosure, true
-	return f
+	f.shrink = true
+	return parting(f)
 }
 
 // parted is how a session came out that was taking its last receipts.
@@ -24,8 +24,8 @@ func (s *session) parted() *Fault {
 	case s.parting != nil:
 		f := wait("the receiver said goodbye: "+clean(s.parting.Why), "it should be back soon; if not, "+hintServer, nil)
 		away := millis(s.parting.AfterMS)
-		f.spread, f.code = &away, websocket.CloseNormalClosure
-		return f
+		f.spread = &away
+		return parting(f)
 	case !s.win.empty():
 		return s.overdue()
 	}

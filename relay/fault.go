@@ -67,12 +67,22 @@ func breach(code int, err error) *Fault {
 	return f
 }
 
+// parting is a fault that the receiver is told nothing of but a goodbye.
+func parting(f *Fault) *Fault {
+	f.code = websocket.CloseNormalClosure
+	return f
+}
+
+func tooLong(err error) *Fault {
+	return parting(hold("a line is too long for the receiver", "raise the receiver's limit for lines", err))
+}
+
 func queueFault(err error) *Fault {
-	return &Fault{
+	return parting(&Fault{
 		What: "the queue cannot be read", Err: err,
 		Effect: "lines stay where they are; none is delivered until the queue can be read again",
 		Hint:   "look at the disk and at the queue's directory: wsrelay queue verify",
-	}
+	})
 }
 
 // dialFault says in plain words why a connection did not come about.

@@ -53,10 +53,10 @@ type packer struct {
 	q       Queue
 	sid     string
 	enc     []string // what the receiver decodes, beside raw
-	max     int      // payload bytes of one message: what a single long line may have
-	maxRaw  int      // the same, decoded
-	ceiling int      // payload bytes of a batch of several lines: what seems to get through,
-	most    int      // and how far it may grow
+	max     int      // payload bytes the receiver takes in one message
+	maxRaw  int      // and decoded
+	ceiling int      // payload bytes of a batch of several lines: what seems to get through
+	several int      // decoded bytes of such a batch: lowered when one was too big
 
 	from  uint64        // records below it are left out: the receiver has them
 	plain uint64        // the block that holds it goes out decoded
@@ -70,19 +70,12 @@ func (p *packer) limit(w *handshake.Welcome, ceiling int) {
 	p.enc = w.Enc
 	p.max = int(min(max(w.Max-headerRoom, 1), handshake.MaxMessage))
 	p.maxRaw = int(min(w.MaxRaw, handshake.MaxMessage))
-	p.most = min(maxBatch, p.max)
-	p.ceiling = min(ceiling, p.most)
+	p.ceiling = min(ceiling, p.max)
+	p.several = p.maxRaw
 }
 
 // grow is called with each receipt.
-func (p *packer) grow() { p.ceiling = min(p.ceiling*2, p.most) }
-
-// shrink is called when a batch of several lines with size bytes of payload
-// was too big.
-func (p *packer) shrink(size int) {
-	p.most = max(min(p.most, size), 1)
-	p.ceiling = min(p.ceiling, p.most)
-}
+func (p *packer) grow() { p.ceiling = min(p.ceiling*2, maxBatch, p.max) }
 
 // reset makes the packer go on at seq, to which the queue has been rewound.
 func (p *packer) reset(seq uint64) {
@@ -141,11 +134,11 @@ func (p *packer) whole(b *buffer.Block) bool {
 	if p.from > r.First || r.First <= p.plain && p.plain < r.End {
 		return false
 	}
-	size := p.ceiling
-	if r.End-r.First == 1 {
-		size = p.max
+	size, raw := p.ceiling, p.several
+	if r.Len() == 1 {
+		size, raw = p.max, p.maxRaw
 	}
-	return p.takes(encName(b.Codec())) && len(b.Encoded()) <= size && b.RawLen() <= p.maxRaw
+	return p.takes(encName(b.Codec())) && len(b.Encoded()) <= size && b.RawLen() <= raw
 }
 
 func (p *packer) takes(enc string) bool {
@@ -158,7 +151,7 @@ func (p *packer) takes(enc string) bool {
 func (p *packer) joins(b, c *buffer.Block, raw int, first uint64) bool {
 	const day = 24 * time.Hour
 	return c.SID() == p.sid && c.Gap() == nil && p.whole(c) &&
-		raw+c.RawLen() <= min(joinBytes, p.ceiling) && c.Range().End-first <= joinLines &&
+		raw+c.RawLen() <= min(joinBytes, p.ceiling, p.several) && c.Range().End-first <= joinLines &&
 		b.At().UTC().Truncate(day).Equal(c.At().UTC().Truncate(day))
 }
 
@@ -208,7 +201,7 @@ func (p *packer) open(b *buffer.Block) (*batch, error) {
 func (p *packer) cut() (*batch, error) {
 	lines := p.rest.payload
 	size := len(lines)
-	if most := min(p.ceiling, p.maxRaw); size > most {
+	if most := min(p.ceiling, p.several); size > most {
 		size = bytes.LastIndexByte(lines[:most], '\n') + 1
 	}
 	if size == 0 { // not even one line fits: it goes alone

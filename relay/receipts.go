@@ -138,13 +138,11 @@ func (s *session) refused(n *handshake.Nak) *Fault {
 	case n.Expect > s.win.next:
 		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak that expects %d, where %d was sent last", n.Expect, s.win.next))
 	case n.Expect < s.win.base:
-		return hold("the receiver wants lines again that it has given a receipt for",
-			"it may have lost data: look at the receiver's store", fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base))
+		return parting(hold("the receiver wants lines again that it has given a receipt for",
+			"it may have lost data: look at the receiver's store", fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base)))
 	case n.Code == handshake.NakDiverged:
-		f := hold("the store holds another line under this number", "this queue was restored from a snapshot, or copied: "+
-			"its numbers were used twice", fmt.Errorf("seq %d of stream %s", n.Expect, s.sid))
-		f.code = websocket.CloseNormalClosure
-		return f
+		return parting(hold("the store holds another line under this number", "this queue was restored from a snapshot, or "+
+			"copied: its numbers were used twice", fmt.Errorf("seq %d of stream %s", n.Expect, s.sid)))
 	}
 	if s.naks.seq != n.Expect {
 		s.naks = refusals{seq: n.Expect}
@@ -165,10 +163,8 @@ func (s *session) yield(n *handshake.Nak) *Fault {
 		return s.smaller(n)
 	case handshake.NakCRC, handshake.NakDecode, handshake.NakOrder:
 		if s.naks.n >= refusalsEnd {
-			f := hold("the receiver refuses a batch again and again", hintServer+"; if only this one is refused, report it",
-				fmt.Errorf("%s at %d", n.Code, n.Expect))
-			f.code = websocket.CloseNormalClosure
-			return f
+			return parting(hold("the receiver refuses a batch again and again",
+				hintServer+"; if only this one is refused, report it", fmt.Errorf("%s at %d", n.Code, n.Expect)))
 		}
 		if s.naks.n >= refusalsPlain {
 			s.pack.plain = n.Expect
@@ -182,18 +178,17 @@ func (s *session) yield(n *handshake.Nak) *Fault {
 // to what it names if that is less. So it comes to an end, at the latest with
 // a single line.
 func (s *session) smaller(n *handshake.Nak) *Fault {
-	f, ok := s.win.refused(n.B)
+	f, ok := s.win.at(n.Expect)
 	if !ok {
-		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak for batch %d, which is not on its way", n.B))
+		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak for %d, which is not on its way", n.Expect))
 	}
 	if f.end-f.seq == 1 {
-		return hold("a line is too long for the receiver", "raise the receiver's limit for lines", fmt.Errorf("seq %d", f.seq))
+		return tooLong(fmt.Errorf("seq %d", f.seq))
 	}
-	half := (f.size - headerRoom) / 2
-	if most := n.Max - headerRoom; most > 0 && most < int64(half) {
-		half = int(most)
+	s.pack.several = max(f.raw/2, 1)
+	if n.Max > 0 && n.Max < int64(s.pack.several) {
+		s.pack.several = int(n.Max)
 	}
-	s.pack.shrink(half)
 	return nil
 }
 

@@ -179,9 +179,7 @@ type ending struct {
 
 // once waits for a record, connects, and runs one session to its end.
 func (r *Relay) once(ctx context.Context, u *url.URL) ending {
-	if !r.report.down() {
-		r.status.set(StateIdle, "")
-	}
+	r.status.set(StateIdle, "")
 	first, err := r.q.Next(ctx)
 	if err != nil {
 		return ending{fault: queueFault(err)}
@@ -217,7 +215,8 @@ func (r *Relay) delay(end ending, urls int) time.Duration {
 	case f.hold && r.held%urls == 0: // no other URL is left to try first
 		return r.pace.hold/2 + upTo(r.pace.hold)
 	case f.floor > 0:
-		return min(f.floor, maxAway) + upTo(f.floor/4)
+		floor := min(f.floor, maxAway)
+		return floor + upTo(floor/4)
 	case !end.receipted:
 		return step
 	}

@@ -85,6 +85,7 @@ func TestRun_SaysOnceThatItIsBack(t *testing.T) {
 		synctest.Wait()
 		end = appendLines(t, q, 1, 10)
 		waitAcked(t, q, end)
+		synctest.Wait() // the log comes after the receipt
 		for what, want := range map[string]int{
 			"msg=connected": 1, "msg=disconnected": 1, "msg=reconnected": 1, "attempts=3 down=": 1, "backlog=0": 1,
 		} {

@@ -156,7 +156,7 @@ func (s *session) open(ctx context.Context) *Fault {
 				s.welcome(f, st.Cursor)
 				return nil
 			case *handshake.Chal:
-				return hold("the receiver asks for a key", "give this host's key with --key-file", nil)
+				return parting(hold("the receiver asks for a key", "give this host's key with --key-file", nil))
 			case *handshake.Err:
 				s.said = f // the close that follows says the rest
 			case nil:
@@ -171,11 +171,14 @@ func (s *session) open(ctx context.Context) *Fault {
 func (s *session) welcome(w *handshake.Welcome, cursor uint64) {
 	s.pack.limit(w, s.r.ceiling)
 	s.win = newWindow(cursor, w.Win)
-	s.setPing(min(max(millis(w.HB), time.Second), s.r.o.Ping))
-	s.ackTo = max(millis(w.AckTo), time.Second)
+	s.setPing(min(max(millis(w.HB), minPing), s.r.o.Ping))
+	s.ackTo = millis(w.AckTo)
 	s.r.status.set(StateConnected, shown(s.url))
 	s.r.report.welcomed(s.url, w)
 }
+
+// minPing bounds how often a receiver can make us ping.
+const minPing = 100 * time.Millisecond
 
 func (s *session) setPing(d time.Duration) {
 	s.interval = d
@@ -241,9 +244,7 @@ func (s *session) fill(ctx context.Context) (<-chan struct{}, *Fault) {
 		case errors.Is(err, errOtherStream):
 			return nil, s.leave("drain")
 		case errors.As(err, &big):
-			f := hold("a line is too long for the receiver", "raise the receiver's limit for lines", err)
-			f.code = websocket.CloseNormalClosure
-			return nil, f
+			return nil, tooLong(err)
 		case err != nil:
 			return nil, queueFault(err)
 		case b == nil:
@@ -293,7 +294,7 @@ func (s *session) send() *Fault {
 	if s.win.empty() {
 		s.receipt.Reset(s.ackTo)
 	}
-	s.win.add(flight{b: s.b, seq: b.seq, end: b.end, size: b.size()})
+	s.win.add(flight{b: s.b, seq: b.seq, end: b.end, size: b.size(), raw: b.raw})
 	s.idle.Reset(s.r.o.IdleClose)
 	s.log.Debug("batch sent", "b", s.b, "seq", b.seq, "end", b.end, "bytes", n)
 	return s.cause(err)

@@ -29,6 +29,7 @@ func TestRelay_DeliversEachLineOnceInOrder(t *testing.T) {
 		waitAcked(t, q, end)
 		end = appendLines(t, q, 10, 10) // while the session is waiting
 		waitAcked(t, q, end)
+		synctest.Wait() // the status comes after the receipt
 		st.check(t, end, line)
 		if st.dups != 0 {
 			t.Errorf("%d lines came twice", st.dups)
@@ -239,6 +240,39 @@ func TestSession_SendsSmallerBatchesWhenTheyAreTooBig(t *testing.T) {
 		run(t, r)
 		waitAcked(t, q, end)
 		st.check(t, end, line)
+	})
+}
+
+func TestSession_MakesBlocksSmallerWhoseLinesAreTooBig(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		for range 3 {
+			appendLine(t, q, 2, long) // compressed to a few hundred bytes
+		}
+		naks := 0
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet(func(w *handshake.Welcome) { w.Enc = []string{handshake.EncRaw, handshake.EncZstd} })
+			for p.next < 7 {
+				d, payload := p.data()
+				switch {
+				case d.Seq != p.next:
+				case d.Raw > 150_000:
+					naks++
+					p.send(&handshake.Nak{Code: handshake.NakTooBig, Expect: p.next, Max: 150_000})
+				default:
+					p.next += uint64(d.N)
+					st.commit(d.Seq, payload)
+					p.ack(d.B, p.next)
+				}
+			}
+			p.closed()
+		})
+		run(t, r)
+		waitAcked(t, q, 7)
+		st.check(t, 7, long)
+		if naks != 1 {
+			t.Errorf("%d batches were too big, want one to be enough", naks)
+		}
 	})
 }
 

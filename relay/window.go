@@ -26,7 +26,8 @@ type window struct {
 type flight struct {
 	b        uint64
 	seq, end uint64
-	size     int
+	size     int // of the message, about
+	raw      int // of the lines
 }
 
 func newWindow(base uint64, limit handshake.Win) window {
@@ -84,10 +85,10 @@ func (w *window) rewind(seq uint64) {
 	w.next = seq
 }
 
-// refused is the batch that the receiver means with a nak for b.
-func (w *window) refused(b uint64) (flight, bool) {
+// at is the batch that holds seq.
+func (w *window) at(seq uint64) (flight, bool) {
 	for _, f := range w.sent {
-		if f.b == b {
+		if f.seq <= seq && seq < f.end {
 			return f, true
 		}
 	}
