@@ -440,6 +440,41 @@ func damagedQueue(t *testing.T) *buffer.Queue {
 	return openQueueIn(t, dir, buffer.CompressNone)
 }
 
+func TestSession_ServesOneStreamAndThenTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		here, there := t.TempDir(), filepath.Join(t.TempDir(), "copy")
+		q := openQueueIn(t, here, buffer.CompressZstd)
+		appendLines(t, q, 3, 10)
+		if err := q.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(there, os.DirFS(here)); err != nil {
+			t.Fatal(err)
+		}
+		// A queue that finds itself copied gives a new sid to what comes.
+		q, st := openQueueIn(t, there, buffer.CompressZstd), &store{}
+		appendLines(t, q, 3, 10)
+		sids := make(chan string, 2)
+		codes := make(chan int, 2)
+		var log logged
+		r := connect(t, q, Options{Log: log.logger()}, func(p *peer) {
+			p.greet()
+			sids <- p.hello.SID
+			codes <- p.receive(st)
+		})
+		start := time.Now()
+		run(t, r)
+		waitAcked(t, q, 61)
+		if first, second := <-sids, <-sids; first == second {
+			t.Errorf("both sessions have sid %s", first)
+		}
+		if got := <-codes; got != websocket.CloseNormalClosure || time.Since(start) > time.Second || log.count("disconnected") != 0 {
+			t.Errorf("the first closed with %d; it took %v; log:\n%s", got, time.Since(start), log.text())
+		}
+		st.check(t, 61, line)
+	})
+}
+
 func TestSession_BusyRestartsTheReceiptTimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, st := openQueue(t), &store{}
