@@ -26,6 +26,8 @@ func (s *session) parted() *Fault {
 		away := millis(s.parting.AfterMS)
 		f.spread = &away
 		return parting(f)
+	case s.trouble != nil:
+		return s.trouble
 	case !s.win.empty():
 		return s.overdue()
 	}

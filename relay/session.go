@@ -40,6 +40,7 @@ type session struct {
 	ackTo    time.Duration
 
 	leaving  bool           // send nothing more, take the last receipts, close
+	trouble  *Fault         // why, if not for want of lines
 	parting  *handshake.Bye // the receiver's bye
 	said     *handshake.Err // the receiver's word on why it is about to close
 	receipts int
@@ -220,7 +221,7 @@ func (s *session) serve(ctx context.Context) *Fault {
 			fault = s.overdue()
 		case <-s.idle.C:
 			if s.win.empty() && s.ready == nil {
-				fault = s.leave("idle")
+				fault = s.leave("idle", nil)
 			}
 		case <-s.drain.C:
 			return s.parted()
@@ -242,11 +243,11 @@ func (s *session) fill(ctx context.Context) (<-chan struct{}, *Fault) {
 		var big *oversizeError
 		switch {
 		case errors.Is(err, errOtherStream):
-			return nil, s.leave("drain")
+			return nil, s.leave("drain", nil)
 		case errors.As(err, &big):
-			return nil, tooLong(err)
+			return nil, s.leave("drain", tooLong(err))
 		case err != nil:
-			return nil, queueFault(err)
+			return nil, s.leave("drain", queueFault(err))
 		case b == nil:
 			s.feed.start(ctx)
 			return nil, nil
@@ -265,7 +266,7 @@ func (s *session) fed(got fed) *Fault {
 		return nil // serve sees it too
 	}
 	if got.err != nil {
-		return queueFault(got.err)
+		return s.leave("drain", queueFault(got.err))
 	}
 	s.pack.held = got.block
 	return nil
@@ -318,10 +319,11 @@ func (s *session) binary(parts ...[]byte) error {
 	return w.Close()
 }
 
-// leave ends the session because we have no more for it.
-func (s *session) leave(why string) *Fault {
+// leave ends the session because we have no more for it, or because of a
+// fault on our side; what is on its way still gets its receipts.
+func (s *session) leave(why string, f *Fault) *Fault {
 	s.feed.stop()
-	s.leaving = true
+	s.leaving, s.trouble = true, f
 	s.drain.Reset(s.r.pace.drain)
 	return s.cause(s.text(&handshake.Bye{Why: why}))
 }

@@ -2,8 +2,11 @@ package relay
 
 import (
 	"bytes"
+	"encoding/binary"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -350,6 +353,54 @@ func TestSession_HoldsWhatTheReceiverCannotTake(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestSession_TakesTheReceiptsForWhatCameBeforeALongLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := openQueue(t)
+		end := appendLines(t, q, 1, 10)
+		appendLine(t, q, 1, long)
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet(func(w *handshake.Welcome) { w.MaxRaw = 5000 })
+			d, _ := p.data()
+			if bye, ok := p.frame().(*handshake.Bye); !ok {
+				p.fail("want bye, got %T", bye)
+			}
+			time.Sleep(time.Second)
+			p.ack(d.B, end)
+			p.closed()
+		})
+		start := time.Now()
+		run(t, r)
+		waitAcked(t, q, end)
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("the receipt counted after %v", took)
+		}
+		synctest.Wait()
+		if got := r.Status(); !strings.Contains(got.LastError, "too long") {
+			t.Errorf("status is %+v", got)
+		}
+	})
+}
+
+func TestSession_SendsABatchInOneFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := openQueueIn(t, t.TempDir(), buffer.CompressNone)
+		appendLine(t, q, 10, long)
+		head := make(chan []byte, 1)
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet()
+			b := make([]byte, 10) // RFC 6455, 5.2
+			_, _ = io.ReadFull(p.net, b)
+			head <- b
+		})
+		stop := run(t, r)
+		b := <-head
+		stop()
+		if size := binary.BigEndian.Uint64(b[2:]); b[0] != 0x82 || b[1] != 0xff || size < 10*100_000 {
+			t.Errorf("the frame begins % x: want FIN, binary, and all of the batch", b)
+		}
+	})
 }
 
 func TestSession_RefusesToGoBackBelowItsReceipts(t *testing.T) {
