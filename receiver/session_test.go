@@ -1,0 +1,665 @@
+package receiver
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+
+	"wsrelay/handshake"
+)
+
+func TestEndpoint_RefusesWithoutSubprotocol(t *testing.T) {
+	_, url := serve(t, &memStore{}, Options{})
+	status, body := get(t, url, nil)
+	if status != http.StatusUpgradeRequired || !strings.Contains(body, handshake.Subprotocol) {
+		t.Errorf("got %d %q, want 426 and words that name %s", status, body, handshake.Subprotocol)
+	}
+}
+
+func TestEndpoint_RefusesOrigin(t *testing.T) {
+	_, url := serve(t, &memStore{}, Options{})
+	status, _ := get(t, url, http.Header{"Origin": {url}, "Sec-Websocket-Protocol": {handshake.Subprotocol}})
+	if status != http.StatusForbidden {
+		t.Errorf("got %d, want 403", status)
+	}
+}
+
+func TestSession_WelcomesWithItsLimits(t *testing.T) {
+	_, url := serve(t, &memStore{}, Options{})
+	s := dial(t, url)
+	s.control(hello(1))
+	w := want[*handshake.Welcome](s)
+	if w.Win != (handshake.Win{Bytes: 8 << 20, Batches: 16}) || w.Max != 17<<20 || w.MaxRaw != 17<<20 ||
+		w.HB != 20000 || w.AckTo != 30000 || w.Guarantee != handshake.ExactlyOnce || w.Store != "memory" || w.Session == "" {
+		t.Errorf("got welcome %+v", w)
+	}
+}
+
+func TestSession_ReceiptsWhatItStored(t *testing.T) {
+	store := &memStore{}
+	_, url := serve(t, store, Options{})
+	s := connect(t, url)
+	s.lines(1, "one", "two", "")
+	ack := want[*handshake.Ack](s)
+	if ack.Seq != 4 || ack.B != 1 || ack.New != 3 || ack.Dup != 0 ||
+		ack.UID.First != handshake.UID(sid, 1) || ack.UID.Last != handshake.UID(sid, 3) {
+		t.Errorf("got ack %+v, uid %+v", ack, ack.UID)
+	}
+	if got := []string{store.get(1), store.get(2), store.get(3)}; strings.Join(got, ",") != "one,two," {
+		t.Errorf("stored %q", got)
+	}
+	s.control(&handshake.Bye{Why: "idle"})
+	s.wantClose(websocket.CloseNormalClosure)
+}
+
+func TestSession_CountsWhatIsThereAlreadyAsDup(t *testing.T) {
+	_, url := serve(t, &memStore{}, Options{})
+	s := connect(t, url)
+	s.lines(1, "one", "two")
+	s.wantAck(3)
+	s.conn.Close()
+
+	s = connect(t, url)
+	s.lines(1, "one", "two")
+	s.lines(3, "three")
+	dup := 0
+	for ack := want[*handshake.Ack](s); ; ack = want[*handshake.Ack](s) {
+		if dup += ack.Dup; ack.Seq == 4 {
+			break
+		}
+	}
+	if dup != 2 {
+		t.Errorf("got dup %d, want 2", dup)
+	}
+}
+
+func TestSession_TakesEveryEncoding(t *testing.T) {
+	enc, _ := zstd.NewWriter(nil)
+	encode := map[string]func([]byte) []byte{
+		handshake.EncRaw:  func(b []byte) []byte { return b },
+		handshake.EncS2:   func(b []byte) []byte { return s2.Encode(nil, b) },
+		handshake.EncZstd: func(b []byte) []byte { return enc.EncodeAll(b, nil) },
+	}
+	store := &memStore{}
+	_, url := serve(t, store, Options{})
+	s := connect(t, url)
+	seq := uint64(1)
+	for name, f := range encode {
+		d, payload := batch(seq, strings.Repeat(name, 1000), name)
+		payload = f(payload)
+		d.Enc, d.C = name, handshake.CRC(payload)
+		s.data(d, payload)
+		s.wantAck(seq + 2)
+		if got := store.get(seq + 1); got != name {
+			t.Errorf("%s: stored %q", name, got)
+		}
+		seq += 2
+	}
+}
+
+func TestSession_TakesALineOf16MiB(t *testing.T) {
+	store := &memStore{}
+	_, url := serve(t, store, Options{})
+	s := connect(t, url)
+	s.lines(1, strings.Repeat("x", handshake.MaxLine))
+	s.wantAck(2)
+	if got := len(store.get(1)); got != handshake.MaxLine {
+		t.Errorf("stored %d bytes", got)
+	}
+}
+
+// Invariant 3.
+func TestSession_RefusesBadBatchesAndGoesOn(t *testing.T) {
+	zeros, _ := zstd.NewWriter(nil, zstd.WithSingleSegment(true))
+	block := func(n int) []byte { return zeros.EncodeAll(make([]byte, n), nil) }
+	encoded := func(enc string, raw int, payload []byte) func(*handshake.Data, *[]byte) {
+		return func(d *handshake.Data, p *[]byte) {
+			d.Enc, d.Raw, *p, d.C = enc, raw, payload, handshake.CRC(payload)
+		}
+	}
+	tests := map[string]struct {
+		code  string
+		spoil func(d *handshake.Data, payload *[]byte)
+	}{
+		"checksum":           {handshake.NakCRC, func(d *handshake.Data, _ *[]byte) { d.C = "00000000" }},
+		"encoding":           {handshake.NakDecode, func(d *handshake.Data, _ *[]byte) { d.Enc = "lz4" }},
+		"fewer lines":        {handshake.NakDecode, func(d *handshake.Data, _ *[]byte) { d.N++ }},
+		"more lines":         {handshake.NakDecode, func(d *handshake.Data, _ *[]byte) { d.N-- }},
+		"short":              {handshake.NakDecode, func(d *handshake.Data, _ *[]byte) { d.Raw++ }},
+		"empty":              {handshake.NakDecode, encoded(handshake.EncRaw, 8, nil)},
+		"no newline":         {handshake.NakDecode, encoded(handshake.EncRaw, 8, []byte("one\ntwo3"))},
+		"too long":           {handshake.NakTooBig, func(d *handshake.Data, _ *[]byte) { d.Raw = maxRaw + 1 }},
+		"too many lines":     {handshake.NakTooBig, func(d *handshake.Data, _ *[]byte) { d.Raw, d.N = maxRaw, maxRaw }},
+		"s2 of another size": {handshake.NakDecode, encoded(handshake.EncS2, 8, s2.Encode(nil, make([]byte, 9)))},
+		"s2 garbage":         {handshake.NakDecode, encoded(handshake.EncS2, 8, []byte{8, 0xff, 0xff})},
+		"zstd of more":       {handshake.NakDecode, encoded(handshake.EncZstd, 8, block(1<<20))},
+		"zstd of less":       {handshake.NakDecode, encoded(handshake.EncZstd, 1<<20, block(8))},
+		"zstd that lies":     {handshake.NakDecode, encoded(handshake.EncZstd, 100_000, lying(block(1<<20), 100_000))},
+		"two zstd frames":    {handshake.NakDecode, encoded(handshake.EncZstd, 1<<20, append(block(1<<20), block(1<<20)...))},
+		"zstd garbage":       {handshake.NakDecode, encoded(handshake.EncZstd, 8, []byte("garbage"))},
+		"overlong payload":   {handshake.NakDecode, encoded(handshake.EncS2, 8, make([]byte, 1<<20))},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			store := &memStore{}
+			_, url := serve(t, store, Options{})
+			s := connect(t, url)
+			s.lines(1, "zero")
+			s.wantAck(2)
+
+			d, payload := batch(2, "one", "two")
+			test.spoil(&d, &payload)
+			s.data(d, payload)
+			s.wantNak(test.code, 2)
+			s.lines(4, "ignored") // was on its way
+			s.lines(2, "one", "two")
+			s.wantAck(4)
+			if got := store.count(); got != 3 {
+				t.Errorf("stored %d lines, want 3", got)
+			}
+		})
+	}
+}
+
+func TestSession_RefusesZstdBombInBoundedMemory(t *testing.T) {
+	bomb := bombOf(t, 256<<20) // a stream: the frame does not state its size
+	_, url := serve(t, &memStore{}, Options{})
+	s := connect(t, url)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 20 {
+		s.data(handshake.Data{Seq: 1, N: 1, Enc: handshake.EncZstd, Raw: 8 << 20, C: handshake.CRC(bomb)}, bomb)
+		s.wantNak(handshake.NakDecode, 1)
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > 64<<20 {
+		t.Errorf("20 bombs of %d bytes made the receiver allocate %d MiB", len(bomb), got>>20)
+	}
+}
+
+// lying patches the content size of a single-segment frame (RFC 8878, 3.1.1.1.4).
+func lying(frame []byte, size uint32) []byte {
+	binary.LittleEndian.PutUint32(frame[5:], size)
+	return frame
+}
+
+func bombOf(t testing.TB, n int) []byte {
+	t.Helper()
+	var b strings.Builder
+	w, err := zstd.NewWriter(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := make([]byte, 1<<20)
+	for range n / len(zeros) {
+		_, _ = w.Write(zeros)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return []byte(b.String())
+}
+
+// Invariant 2.
+func TestSession_KeepsOrder(t *testing.T) {
+	store := &memStore{}
+	_, url := serve(t, store, Options{})
+	s := dial(t, url)
+	s.control(hello(10))
+	want[*handshake.Welcome](s)
+	s.lines(9, "below what is acked")
+	s.wantNak(handshake.NakOrder, 10)
+	s.lines(15, "the first may leave a hole")
+	s.wantAck(16)
+	s.lines(17, "a later one must not")
+	s.wantNak(handshake.NakOrder, 16)
+	s.lines(18, "ignored")
+	s.lines(16, "sixteen", "seventeen")
+	s.wantAck(18)
+	s.lines(17, "an overlap")
+	s.wantNak(handshake.NakOrder, 18)
+	if got := store.count(); got != 3 {
+		t.Errorf("stored %d lines, want 3", got)
+	}
+}
+
+func TestSession_StoresGapsInOrder(t *testing.T) {
+	store := &memStore{}
+	_, url := serve(t, store, Options{})
+	s := connect(t, url)
+	gap := &handshake.Gap{B: 1, Seq: 1, N: 1 << 40, Why: handshake.GapOverflow, At: 1_700_000_000_000}
+	s.control(gap)
+	ack := want[*handshake.Ack](s)
+	if id := handshake.GapID(sid, 1, 1<<40); ack.Seq != 1+1<<40 || ack.UID.First != id || ack.UID.Last != id {
+		t.Errorf("got ack %+v, uid %+v", ack, ack.UID)
+	}
+	s.lines(1+1<<40, "after")
+	s.wantAck(2 + 1<<40)
+	s.b++
+	s.control(&handshake.Gap{B: s.b, Seq: 7, N: 1, Why: handshake.GapDamaged})
+	s.wantNak(handshake.NakOrder, 2+1<<40)
+	if len(store.gaps) != 1 || store.gaps[0] != *gap {
+		t.Errorf("stored gaps %+v", store.gaps)
+	}
+}
+
+// Invariant 7.
+func TestSession_EndsOnBadFrames(t *testing.T) {
+	huge := handshake.Data{B: 1, Seq: 1, N: 1, Enc: handshake.EncRaw, Raw: maxRaw, C: "00000000"}
+	tests := map[string]struct {
+		kind int
+		msg  string
+		code int
+	}{
+		"no header":        {websocket.BinaryMessage, "no header", handshake.CloseBadFrame},
+		"endless header":   {websocket.BinaryMessage, strings.Repeat("x", 1<<20), handshake.CloseBadFrame},
+		"bad header":       {websocket.BinaryMessage, `{"b":1,"seq":0}` + "\nx\n", handshake.CloseBadFrame},
+		"not JSON":         {websocket.TextMessage, "hello?", handshake.CloseBadFrame},
+		"unknown frame":    {websocket.TextMessage, `{"t":"what"}`, handshake.CloseBadFrame},
+		"a second hello":   {websocket.TextMessage, string(handshake.Encode(hello(1))), handshake.CloseBadFrame},
+		"a huge message":   {websocket.BinaryMessage, string(handshake.AppendData(nil, huge, make([]byte, maxMessage))), websocket.CloseMessageTooBig},
+		"a huge control":   {websocket.TextMessage, strings.Repeat(" ", 1<<20), handshake.CloseBadFrame},
+		"an ack, reversed": {websocket.TextMessage, string(handshake.Encode(&handshake.Ack{Seq: 1})), handshake.CloseBadFrame},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, url := serve(t, &memStore{}, Options{})
+			s := connect(t, url)
+			_ = s.conn.WriteMessage(test.kind, []byte(test.msg)) // fails when the receiver closes early
+			s.wantClose(test.code)
+		})
+	}
+}
+
+func TestHandshake_RefusesWithItsReason(t *testing.T) {
+	old := hello(1)
+	old.V = 2
+	long := hello(1)
+	long.Host = strings.Repeat("h", 256)
+	tests := map[string]struct {
+		kind int
+		msg  []byte
+		code int
+	}{
+		"nothing":     {0, nil, handshake.CloseHandshakeTimeout},
+		"data":        {websocket.BinaryMessage, []byte("{}\n"), handshake.CloseBadFrame},
+		"bye":         {websocket.TextMessage, handshake.Encode(&handshake.Bye{}), handshake.CloseBadFrame},
+		"garbage":     {websocket.TextMessage, []byte("{"), handshake.CloseBadFrame},
+		"too big":     {websocket.TextMessage, make([]byte, 1<<20), websocket.CloseMessageTooBig},
+		"new version": {websocket.TextMessage, handshake.Encode(old), handshake.CloseVersion},
+		"long host":   {websocket.TextMessage, handshake.Encode(long), handshake.CloseBadFrame},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			o := Options{}
+			if test.msg == nil {
+				o.HandshakeTimeout = 20 * time.Millisecond
+			}
+			_, url := serve(t, &memStore{}, o)
+			s := dial(t, url)
+			if test.msg != nil {
+				_ = s.conn.WriteMessage(test.kind, test.msg)
+			}
+			s.wantClose(test.code)
+		})
+	}
+}
+
+// Invariant 5.
+func TestSession_NewerWaitsForTheOldersLastCommit(t *testing.T) {
+	var order []string
+	var mu sync.Mutex
+	entered, finish := newGate(t), newGate(t)
+	store := &memStore{hook: func(_ context.Context, batches []Batch) error {
+		name := string(batches[0].Lines[0])
+		mu.Lock()
+		order = append(order, name+" begins")
+		mu.Unlock()
+		if name == "old" {
+			entered.open()
+			finish.wait() // as a store does that cannot be interrupted
+		}
+		mu.Lock()
+		order = append(order, name+" ends")
+		mu.Unlock()
+		return nil
+	}}
+	_, url := serve(t, store, Options{})
+	older := connect(t, url)
+	older.lines(1, "old")
+	entered.wait()
+	newer := connect(t, url)
+	older.wantClose(handshake.CloseSuperseded)
+	newer.lines(2, "new")
+	third := connect(t, url) // does not find the way free because the second has left
+	newer.wantClose(handshake.CloseSuperseded)
+	third.lines(3, "third")
+	finish.open()
+	third.wantAck(4)
+
+	mu.Lock()
+	defer mu.Unlock()
+	if got := strings.Join(order, ", "); got != "old begins, old ends, third begins, third ends" {
+		t.Errorf("got %s", got)
+	}
+}
+
+// Invariant 1.
+func TestSession_SaysBusyWhileTheStoreFails(t *testing.T) {
+	var down atomic.Bool
+	down.Store(true)
+	store := &memStore{hook: func(context.Context, []Batch) error {
+		if down.Load() {
+			return errors.New("no space left")
+		}
+		return nil
+	}}
+	_, url := serve(t, store, Options{AckTimeout: 60 * time.Millisecond})
+	s := connect(t, url)
+	s.lines(1, "one")
+	for range 2 {
+		if busy := want[*handshake.Busy](s); busy.Why != "store" {
+			t.Errorf("got busy %+v", busy)
+		}
+	}
+	down.Store(false)
+	for {
+		f, err := s.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ack, ok := f.(*handshake.Ack); ok {
+			if ack.Seq != 2 || ack.New != 1 {
+				t.Errorf("got ack %+v", ack)
+			}
+			return
+		}
+	}
+}
+
+func TestSession_SendsAwayWhenTheStoreStaysDown(t *testing.T) {
+	tests := map[string]func(context.Context, []Batch) error{
+		"it fails": func(context.Context, []Batch) error { return errors.New("refused") },
+		"it hangs": func(ctx context.Context, _ []Batch) error { <-ctx.Done(); return ctx.Err() },
+	}
+	for name, hook := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, url := serve(t, &memStore{hook: hook}, Options{AckTimeout: 60 * time.Millisecond, StoreTimeout: 100 * time.Millisecond})
+			s := connect(t, url)
+			s.lines(1, "one")
+			s.wantClose(handshake.CloseStoreDown)
+		})
+	}
+}
+
+func TestSession_DivergedStoresWhatIsBelowAndNothingElse(t *testing.T) {
+	block, blocked := newGate(t), newGate(t)
+	store := &memStore{lines: map[string]map[uint64]string{sid: {4: "FOUR"}}}
+	store.hook = func(_ context.Context, batches []Batch) error {
+		if batches[0].Seq == 1 {
+			blocked.open()
+			block.wait() // so that the rest arrives as one group
+		}
+		return nil
+	}
+	r, url := serve(t, store, Options{})
+	s := connect(t, url)
+	s.lines(1, "one")
+	blocked.wait()
+	s.lines(2, "two")
+	s.lines(3, "three", "four", "five")
+	s.lines(6, "six")
+	waitQueued(t, r, 3)
+	block.open()
+	s.wantAck(2)
+	s.wantAck(4)
+	nak := want[*handshake.Nak](s)
+	if nak.Code != handshake.NakDiverged || nak.Expect != 4 || nak.B != 3 {
+		t.Errorf("got nak %+v, want diverged at 4 in batch 3", nak)
+	}
+	s.lines(7, "ignored")
+	s.lines(4, "FOUR", "five")
+	s.wantAck(6)
+	if got := store.get(6); got != "" {
+		t.Errorf("line 6 is stored: %q", got)
+	}
+}
+
+// waitQueued waits until n batches of the only session wait for its committer.
+func waitQueued(t *testing.T, r *Receiver, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); runtime.Gosched() {
+		r.mu.Lock()
+		for s := range r.sessions {
+			if len(s.queue) == n {
+				r.mu.Unlock()
+				return
+			}
+		}
+		r.mu.Unlock()
+	}
+	t.Fatalf("never %d batches in the queue", n)
+}
+
+func TestSession_CommitsTogetherWhatWaits(t *testing.T) {
+	block, entered := newGate(t), newGate(t)
+	store := &memStore{hook: func(context.Context, []Batch) error {
+		entered.open()
+		block.wait()
+		return nil
+	}}
+	r, url := serve(t, store, Options{})
+	s := connect(t, url)
+	s.lines(1, "one")
+	entered.wait()
+	for seq := uint64(2); seq < 10; seq++ {
+		s.lines(seq, "more")
+	}
+	waitQueued(t, r, 8)
+	block.open()
+	s.wantAck(2)
+	if ack := want[*handshake.Ack](s); ack.Seq != 10 || ack.B != 9 || ack.New != 8 {
+		t.Errorf("got ack %+v, want one for all of the eight that waited", ack)
+	}
+}
+
+// Invariant 4.
+func TestSession_WaitsForTheBudget(t *testing.T) {
+	block := newGate(t)
+	store := &memStore{hook: func(context.Context, []Batch) error { block.wait(); return nil }}
+	r, url := serve(t, store, Options{Budget: 1, AckTimeout: 60 * time.Millisecond}) // raised to maxCost
+	s := connect(t, url)
+	half := strings.Repeat("x", maxCost/2-1000)
+	s.lines(1, half)
+	other := dial(t, url)
+	h := hello(1)
+	h.SID = "vvvvvvvvvvvvvvvv"
+	other.control(h)
+	want[*handshake.Welcome](other)
+	other.lines(1, half)
+	third := dial(t, url)
+	h.SID = "uuuuuuuuuuuuuuuu"
+	third.control(h)
+	want[*handshake.Welcome](third)
+	sent := make(chan struct{})
+	go func() { defer close(sent); third.lines(1, half) }() // nobody reads it yet
+	waiting := map[string]bool{}
+	for _, s := range []*sender{s, other, third} {
+		busy := want[*handshake.Busy](s)
+		waiting[busy.Why] = true
+	}
+	if !waiting["quota"] {
+		t.Error("three halves fit into the budget")
+	}
+	block.open()
+	<-sent
+	for _, s := range []*sender{s, other, third} {
+		for {
+			f, err := s.read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := f.(*handshake.Ack); ok {
+				break
+			}
+		}
+	}
+	waitFree(t, r.budget, maxCost)
+}
+
+func waitFree(t *testing.T, b *budget, n int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := b.acquire(ctx, n); err != nil {
+		t.Fatalf("the budget has not got back all: %v", err)
+	}
+	if b.take(1) == nil {
+		t.Error("the budget has grown")
+	}
+	b.release(n)
+}
+
+// Invariant 6.
+func TestShutdown_ReceiptsWhatWasSent(t *testing.T) {
+	block, entered := newGate(t), newGate(t)
+	store := &memStore{hook: func(context.Context, []Batch) error {
+		entered.open()
+		block.wait()
+		return nil
+	}}
+	r, url := serve(t, store, Options{})
+	s := connect(t, url)
+	s.lines(1, "one")
+	entered.wait()
+	s.lines(2, "two")
+	done := make(chan struct{})
+	go func() { defer close(done); r.Shutdown() }()
+	if bye := want[*handshake.Bye](s); bye.Why != "shutdown" || bye.AfterMS != 5000 {
+		t.Errorf("got bye %+v", bye)
+	}
+	status, _ := get(t, url, http.Header{"Sec-Websocket-Protocol": {handshake.Subprotocol}})
+	if status != http.StatusServiceUnavailable {
+		t.Errorf("a new session got %d, want 503", status)
+	}
+	block.open()
+	s.wantAck(3)
+	s.control(&handshake.Bye{Why: "drain"})
+	s.wantClose(websocket.CloseNormalClosure)
+	<-done
+}
+
+func TestShutdown_ClosesWhoDoesNotLeave(t *testing.T) {
+	hang := func(ctx context.Context, _ []Batch) error { <-ctx.Done(); return ctx.Err() }
+	r, url := serve(t, &memStore{hook: hang}, Options{DrainTimeout: 20 * time.Millisecond})
+	busy, idle, mute := connect(t, url), dial(t, url), dial(t, url)
+	h := hello(1)
+	h.SID = "vvvvvvvvvvvvvvvv"
+	idle.control(h)
+	want[*handshake.Welcome](idle)
+	busy.lines(1, "one")
+	done := make(chan struct{})
+	go func() { defer close(done); r.Shutdown() }()
+	for _, s := range []*sender{busy, idle, mute} {
+		s.wantClose(websocket.CloseServiceRestart)
+	}
+	<-done
+}
+
+func TestSession_EndsWithoutASignOfLife(t *testing.T) {
+	r, url := serve(t, &memStore{}, Options{Heartbeat: 20 * time.Millisecond})
+	connect(t, url) // and read nothing, so that no ping is answered
+	for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+		r.mu.Lock()
+		n := len(r.sessions)
+		r.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the session of a dead sender lives on")
+		}
+	}
+}
+
+func TestSession_StaysWithASilentSenderThatAnswersPings(t *testing.T) {
+	_, url := serve(t, &memStore{}, Options{Heartbeat: 200 * time.Millisecond})
+	s := connect(t, url)
+	pings := make(chan struct{}, 100)
+	answer := s.conn.PingHandler()
+	s.conn.SetPingHandler(func(data string) error { pings <- struct{}{}; return answer(data) })
+	acked := make(chan error, 1)
+	go func() { // reading answers pings
+		_, err := s.read()
+		acked <- err
+	}()
+	for range 5 { // twice what a dead sender would get
+		select {
+		case <-pings:
+		case err := <-acked:
+			t.Fatal(err)
+		}
+	}
+	s.lines(1, "still here")
+	if err := <-acked; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSession_LetsACommitFinishWhenTheSenderIsGone(t *testing.T) {
+	entered, finish := newGate(t), newGate(t)
+	store := &memStore{hook: func(ctx context.Context, _ []Batch) error {
+		entered.open()
+		finish.wait()
+		return ctx.Err()
+	}}
+	r, url := serve(t, store, Options{})
+	s := connect(t, url)
+	s.lines(1, "one")
+	entered.wait()
+	r.mu.Lock()
+	var session *session
+	for session = range r.sessions {
+	}
+	r.mu.Unlock()
+	s.conn.Close()
+	<-session.ctx.Done()
+	finish.open()
+	r.running.Wait()
+	if got := store.get(1); got != "one" {
+		t.Errorf("stored %q, want what was under way", got)
+	}
+}
+
+func TestSequence_AdmitsNothingCheckedBeforeARewind(t *testing.T) {
+	q := sequence{expect: 1}
+	epoch, _, v := q.check(5)
+	if v != next {
+		t.Fatalf("got verdict %v for the first", v)
+	}
+	q.rewind(3)
+	if q.advance(epoch, 9) {
+		t.Error("advanced past a rewind")
+	}
+	if _, expect, v := q.check(9); v != ignored || expect != 3 {
+		t.Errorf("got verdict %v, expect %d; want ignored, 3", v, expect)
+	}
+}
+
+func ExampleBatch_End() {
+	b := Batch{Seq: 7, Lines: [][]byte{[]byte("a"), []byte("b")}}
+	fmt.Println(b.End())
+	// Output: 9
+}
