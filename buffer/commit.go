@@ -31,7 +31,8 @@ var errFull = errors.New("the queue has reached its limit")
 type writer struct {
 	q          *Queue
 	cursorFile file
-	cur        cursor
+	cur        cursor // as in cursorFile
+	stale      bool   // or perhaps not
 
 	seg      *segment // nil until the first block after Open
 	f        file
@@ -413,28 +414,32 @@ func (w *writer) writeSeal(now time.Time) error {
 func (w *writer) cursorWanted() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.cur.acked != w.q.acked || w.cur.receipt != w.q.receipt || w.seg != nil && w.cur.segment != w.seg.id
+	return w.stale || w.cur.acked != w.q.acked || w.cur.receipt != w.q.receipt || w.seg != nil && w.cur.segment != w.seg.id
 }
 
 // saveCursor writes CURSOR, and syncs it only where something is about to
 // depend on it.
 func (w *writer) saveCursor(now time.Time, sync bool) error {
 	if w.cursorWanted() {
-		w.q.mu.Lock()
-		w.cur.acked, w.cur.receipt, w.cur.intakes = w.q.acked, w.q.receipt, w.q.table
-		w.q.mu.Unlock()
+		next := cursor{generation: w.cur.generation + 1, segment: w.cur.segment}
 		if w.seg != nil {
-			w.cur.segment = w.seg.id
+			next.segment = w.seg.id
 		}
-		if err := writeCursor(w.cursorFile, &w.cur); err != nil {
+		w.q.mu.Lock()
+		next.acked, next.receipt, next.intakes = w.q.acked, w.q.receipt, w.q.table
+		w.q.mu.Unlock()
+		if err := next.write(w.cursorFile); err != nil {
 			return err
 		}
+		w.cur = next
 	}
 	w.lastCursor = now
-	if sync {
-		return w.cursorFile.sync()
+	if !sync {
+		return nil
 	}
-	return nil
+	err := w.cursorFile.sync()
+	w.stale = err != nil // what a failed sync held may be lost: write it again
+	return err
 }
 
 // trim removes the segments whose records are all acknowledged, after the

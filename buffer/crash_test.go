@@ -20,6 +20,8 @@ func TestMain(m *testing.M) {
 		appendForEver(dir)
 		return
 	}
+	// Made at first use, and not to belong to one test's bubble.
+	_, _ = decoder.DecodeAll(encoder.EncodeAll([]byte("warm"), nil), nil)
 	os.Exit(m.Run())
 }
 

@@ -91,13 +91,10 @@ func openCursor(fsys fileSystem) (file, cursor, error) {
 	return f, best, nil
 }
 
-// writeCursor writes the next generation over the older slot.
-func writeCursor(f file, c *cursor) error {
-	next := *c
-	next.generation++
-	if err := f.writeAt(next.slot(), int64(next.generation%2)*slotStride); err != nil {
+// write puts c over the slot that the generation before the last had.
+func (c *cursor) write(f file) error {
+	if err := f.writeAt(c.slot(), int64(c.generation%2)*slotStride); err != nil {
 		return fmt.Errorf("write %s: %w", cursorName, err)
 	}
-	*c = next
 	return nil
 }

@@ -37,23 +37,23 @@
 //
 // A segment begins with a page of 4096 bytes:
 //
-//	  0  magic "WSRSEGM\0"       40  base: the first number it may hold
-//	  8  format version, u32     48  nonce, u64
-//	 16  stream id, 16 bytes     56  created, Unix ms
-//	 32  segment id, u64         64  intakes: count u64, then 16 × {id u64, end i64, unfinished u64}
-//	                           4092  checksum of the page
+//	 0  magic "WSRSEGM\0"       40  base: the first number it may hold
+//	 8  format version, u32     48  nonce, u64
+//	16  stream id, 16 bytes     56  created, Unix ms
+//	32  segment id, u64         64  intakes: count u64, then 16 × {id u64, end i64, unfinished u64}
+//	                          4092  checksum of the page
 //
 // and goes on with blocks, each at a multiple of 64 bytes:
 //
-//	  0  magic "WSRB"            40  intake id, u64
-//	  4  kind, codec: u8         48  end: stream offset of the intake behind the block, i64
-//	  6  flags, u16              56  durable: every record below was on disk, u64
-//	  8  first number, u64       64  acked: every record below had its receipt, u64
-//	 16  records, u64            72  when the first line came, Unix ms
-//	 24  stored length, u32      80  segment id, u64
-//	 28  raw length, u32         88  zero
-//	 32  payload checksum, u32  124  checksum of these 124 bytes, seeded with the nonce
-//	 36  zero                   128  payload, then zeros up to a multiple of 64
+//	 0  magic "WSRB"            40  intake id, u64
+//	 4  kind, codec: u8         48  end: stream offset of the intake behind the block, i64
+//	 6  flags, u16              56  durable: every record below was on disk, u64
+//	 8  first number, u64       64  acked: every record below had its receipt, u64
+//	16  records, u64            72  when the first line came, Unix ms
+//	24  stored length, u32      80  segment id, u64
+//	28  raw length, u32         88  zero
+//	32  payload checksum, u32  124  checksum of these 124 bytes, seeded with the nonce
+//	36  zero                   128  payload, then zeros up to a multiple of 64
 //
 // 128 bytes are more than the fields need; 64 would be less. A block of one
 // line pays for it, but costs a whole page of the file system's anyway.

@@ -326,8 +326,8 @@ func (q *Queue) diskLocked() (n int64) {
 }
 
 // Close makes everything durable, says so on disk, and lets go of the
-// directory. It tries until ctx ends; the error then says how much is not on
-// disk.
+// directory. It tries until ctx ends; the error then says how many lines are
+// not on disk: none, if only the cursor could not be saved.
 func (q *Queue) Close(ctx context.Context) error {
 	q.closing.Do(func() {
 		q.mu.Lock()
@@ -339,13 +339,11 @@ func (q *Queue) Close(ctx context.Context) error {
 		case <-ctx.Done():
 			close(q.abort)
 			<-q.done
+			q.closeErr = fmt.Errorf("close queue: %d lines are not on disk: %s", q.Stats().Head-q.Stats().Durable, q.Stats().Trouble)
 		}
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.broadcast()
-		if q.durable < q.head {
-			q.closeErr = fmt.Errorf("close queue: %d lines are not on disk: %s", q.head-q.durable, q.trouble)
-		}
 		q.closeErr = errors.Join(q.closeErr, q.reader.close(), q.unlock.Close())
 	})
 	return q.closeErr

@@ -44,12 +44,10 @@ type Living struct {
 // Open takes the directory, which it makes if need be, and recovers what it
 // holds. While another process has it, Open waits, until ctx ends.
 func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, err
 	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	unlock, err := lock(ctx, filepath.Join(dir, "LOCK"), o.Log)
 	if err != nil {
 		return nil, nil, err
@@ -64,6 +62,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 
 // open recovers the queue in fsys and starts its writer.
 func open(fsys fileSystem, o Options) (*Queue, *Recovery, error) {
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	q := &Queue{
 		fsys: fsys, o: o,
 		kick: make(chan struct{}, 1), stop: make(chan struct{}), abort: make(chan struct{}),

@@ -1,0 +1,300 @@
+package buffer
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// strictFS is a file system in memory that keeps no promise it did not make:
+// after a power cut, writes that were not synced are there or not, sector by
+// sector, in any order; names that were not synced are there up to some moment;
+// a file's bytes survive only if they were synced, whatever its name does.
+type strictFS struct {
+	mu    sync.Mutex
+	rnd   *rand.Rand
+	names map[string]*inode // now
+	log   []func(map[string]*inode)
+	disk  map[string]*inode // names as of the last syncDir
+	space int64             // free bytes
+	place string            // home
+	calls int
+	fault func(n int, call, name string) error // asked before the n-th call
+	dead  bool                                 // the process that used it is gone
+}
+
+type inode struct {
+	now    []byte // what a reader sees
+	disk   []byte // what a power cut leaves for sure
+	writes []write
+	failed bool // a sync failed: the kernel has forgotten that the pages are dirty
+}
+
+type write struct {
+	off  int64
+	data []byte
+}
+
+const sector = 512
+
+var (
+	errCrashed = errors.New("the process is dead")
+	errShort   = errors.New("short write") // asks writeAt for half a write and ENOSPC
+)
+
+func newStrictFS(seed uint64) *strictFS {
+	return &strictFS{
+		rnd: rand.New(rand.NewPCG(seed, 1)), names: map[string]*inode{}, disk: map[string]*inode{},
+		space: 1 << 40, place: "here",
+	}
+}
+
+// call counts a call and asks for its fault; mu is held.
+func (s *strictFS) call(call, name string) error {
+	if s.dead {
+		return errCrashed
+	}
+	s.calls++
+	if s.fault != nil {
+		return s.fault(s.calls, call, name)
+	}
+	return nil
+}
+
+func (s *strictFS) change(f func(map[string]*inode)) {
+	f(s.names)
+	s.log = append(s.log, f)
+}
+
+func (s *strictFS) open(name string) (file, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.call("open", name); err != nil {
+		return nil, err
+	}
+	i := s.names[name]
+	if i == nil {
+		return nil, fs.ErrNotExist
+	}
+	return &strictFile{s, i, name}, nil
+}
+
+func (s *strictFS) create(name string) (file, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.call("create", name); err != nil {
+		return nil, err
+	}
+	i := &inode{}
+	s.change(func(m map[string]*inode) { m[name] = i })
+	return &strictFile{s, i, name}, nil
+}
+
+func (s *strictFS) list() ([]fs.DirEntry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.call("list", "."); err != nil {
+		return nil, err
+	}
+	var entries []fs.DirEntry
+	for name := range s.names {
+		if !strings.Contains(name, "/") {
+			entries = append(entries, entry(name))
+		}
+	}
+	return entries, nil
+}
+
+func (s *strictFS) rename(from, to string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.call("rename", to); err != nil {
+		return err
+	}
+	if s.names[from] == nil {
+		return fs.ErrNotExist
+	}
+	s.change(func(m map[string]*inode) {
+		if i := m[from]; i != nil {
+			delete(m, from)
+			m[to] = i
+		}
+	})
+	return nil
+}
+
+func (s *strictFS) remove(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.call("remove", name); err != nil {
+		return err
+	}
+	if s.names[name] == nil {
+		return fs.ErrNotExist
+	}
+	s.change(func(m map[string]*inode) { delete(m, name) })
+	return nil
+}
+
+func (s *strictFS) mkdir(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.call("mkdir", name)
+}
+
+func (s *strictFS) syncDir(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.call("syncDir", name); err != nil {
+		return err
+	}
+	s.apply(len(s.log))
+	return nil
+}
+
+// apply makes the first n changes of names durable.
+func (s *strictFS) apply(n int) {
+	for _, f := range s.log[:n] {
+		f(s.disk)
+	}
+	s.log = s.log[n:]
+}
+
+func (s *strictFS) free() (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.space, s.call("free", ".")
+}
+
+func (s *strictFS) home() string { return s.place }
+
+// kill is kill -9: what was written stays. The old process can do nothing more
+// with the file system that comes back.
+func (s *strictFS) kill() *strictFS {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dead = true
+	next := newStrictFS(s.rnd.Uint64())
+	next.names, next.log, next.disk, next.space, next.place = s.names, s.log, s.disk, s.space, s.place
+	return next
+}
+
+// powerCut is the end of the machine.
+func (s *strictFS) powerCut() *strictFS {
+	next := s.kill()
+	next.apply(next.rnd.IntN(len(next.log) + 1))
+	next.log = nil
+	next.names = map[string]*inode{}
+	done := map[*inode]*inode{}
+	for name, i := range next.disk {
+		if done[i] == nil {
+			done[i] = i.afterPowerCut(next.rnd)
+		}
+		next.names[name] = done[i]
+	}
+	next.disk = map[string]*inode{}
+	for name, i := range next.names {
+		next.disk[name] = i
+	}
+	return next
+}
+
+func (i *inode) afterPowerCut(rnd *rand.Rand) *inode {
+	b := slices.Clone(i.disk)
+	keep := rnd.IntN(3) // of what was not synced: little, half, most
+	for _, w := range i.writes {
+		for at := 0; at < len(w.data); {
+			n := min(len(w.data)-at, sector-int(w.off+int64(at))%sector)
+			if rnd.IntN(4) <= keep {
+				b = put(b, w.data[at:at+n], w.off+int64(at))
+			}
+			at += n
+		}
+	}
+	return &inode{now: slices.Clone(b), disk: b}
+}
+
+func put(b, data []byte, off int64) []byte {
+	if n := off + int64(len(data)); n > int64(len(b)) {
+		b = append(b, make([]byte, n-int64(len(b)))...)
+	}
+	copy(b[off:], data)
+	return b
+}
+
+type strictFile struct {
+	s    *strictFS
+	i    *inode
+	name string
+}
+
+func (f *strictFile) ReadAt(b []byte, off int64) (int, error) {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if err := f.s.call("read", f.name); err != nil {
+		return 0, err
+	}
+	if off >= int64(len(f.i.now)) {
+		return 0, io.EOF
+	}
+	n := copy(b, f.i.now[off:])
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *strictFile) writeAt(b []byte, off int64) error {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	err := f.s.call("write", f.name)
+	grow := off + int64(len(b)) - int64(len(f.i.now))
+	if err == nil && grow > f.s.space {
+		err = errShort
+	}
+	if errors.Is(err, errShort) {
+		b, err = b[:len(b)/2], unix.ENOSPC
+	} else if err != nil {
+		return err
+	}
+	f.s.space -= max(0, off+int64(len(b))-int64(len(f.i.now)))
+	f.i.now = put(f.i.now, b, off)
+	f.i.writes = append(f.i.writes, write{off, slices.Clone(b)})
+	return err
+}
+
+func (f *strictFile) sync() error {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if err := f.s.call("sync", f.name); err != nil {
+		f.i.writes, f.i.failed = nil, true // marked clean, and not on disk
+		return err
+	}
+	for _, w := range f.i.writes {
+		f.i.disk = put(f.i.disk, w.data, w.off)
+	}
+	f.i.writes = nil
+	return nil
+}
+
+func (f *strictFile) size() (int64, error) {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	return int64(len(f.i.now)), f.s.call("size", f.name)
+}
+
+func (f *strictFile) Close() error { return nil }
+
+type entry string
+
+func (e entry) Name() string               { return path.Base(string(e)) }
+func (e entry) IsDir() bool                { return false }
+func (e entry) Type() fs.FileMode          { return 0 }
+func (e entry) Info() (fs.FileInfo, error) { return nil, fs.ErrInvalid }
