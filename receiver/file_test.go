@@ -1,0 +1,401 @@
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"wsrelay/handshake"
+)
+
+func openFile(t *testing.T, path string) *File {
+	t.Helper()
+	s, err := OpenFile(path, FileOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func linesBatch(seq uint64, lines ...string) Batch {
+	b := Batch{SID: sid, Host: "web1", Seq: seq}
+	for _, l := range lines {
+		b.Lines = append(b.Lines, []byte(l))
+	}
+	return b
+}
+
+// mustCommit commits and gives the sums of new and dup.
+func mustCommit(t *testing.T, s Store, batches ...Batch) (added, dup int) {
+	t.Helper()
+	results, err := s.Commit(t.Context(), batches)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		added, dup = added+r.New, dup+r.Dup
+	}
+	return added, dup
+}
+
+func wantFile(t *testing.T, path, want string) {
+	t.Helper()
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s holds\n%q, want\n%q", filepath.Base(path), got, want)
+	}
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func writeFile(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o640); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFile_WritesEachLineOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	if added, dup := mustCommit(t, s, linesBatch(1, "one", "two"), linesBatch(3, "", "four")); added != 4 || dup != 0 {
+		t.Errorf("got new %d, dup %d; want 4, 0", added, dup)
+	}
+	if added, dup := mustCommit(t, s, linesBatch(2, "two", "", "four", "five")); added != 1 || dup != 3 {
+		t.Errorf("got new %d, dup %d; want 1, 3", added, dup)
+	}
+	wantFile(t, path, "one\ntwo\n\nfour\nfive\n")
+}
+
+func TestFile_KeepsStreamsApart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one"))
+	other := linesBatch(1, "another one")
+	other.SID = handshake.NewSID()
+	if added, _ := mustCommit(t, s, other); added != 1 {
+		t.Errorf("got new %d, want 1", added)
+	}
+	wantFile(t, path, "one\nanother one\n")
+}
+
+func TestFile_RefusesAnotherLineUnderANumber(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one", "two"))
+	_, err := s.Commit(t.Context(), []Batch{linesBatch(1, "one"), linesBatch(2, "TWO", "three")})
+	var diverged *DivergedError
+	if !errors.As(err, &diverged) || diverged.Seq != 2 || diverged.SID != sid {
+		t.Errorf("got error %v, want diverged at 2", err)
+	}
+	wantFile(t, path, "one\ntwo\n")
+}
+
+func TestFile_DoesNothingForASupersededSession(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Commit(ctx, []Batch{linesBatch(1, "one")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want canceled", err)
+	}
+	wantFile(t, path, "")
+}
+
+func TestFile_WritesGapsBeside(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	gap := Batch{
+		SID: sid, Host: "web1", Seq: 2, At: time.UnixMilli(1_700_000_000_123).UTC(),
+		Gap: &handshake.Gap{Seq: 2, N: 7, Why: handshake.GapExpired},
+	}
+	mustCommit(t, s, linesBatch(1, "one"), gap, linesBatch(9, "nine"))
+	wantFile(t, path, "one\nnine\n")
+	wantFile(t, path+".gaps", `{"id":"0123456789abcdef0000000000002g7","sid":"0123456789abcdef","host":"web1",`+
+		`"seq":2,"n":7,"why":"expired","at":"2023-11-14T22:13:20.123Z"}`+"\n")
+}
+
+func TestFile_RefusesASecondWriter(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	_, err := OpenFile(path, FileOptions{})
+	if want := fmt.Sprintf("locked by pid %d", os.Getpid()); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	openFile(t, path)
+}
+
+// TestFile_IsExactAfterACrashAtEveryByte stops a commit at every byte that it
+// writes, in the order in which it writes them, starts again and sends the
+// batch again, as a sender does that got no receipt.
+func TestFile_IsExactAfterACrashAtEveryByte(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one", "two"))
+	log0, cursor0 := readFile(t, path), readFile(t, path+".cursor")
+	mustCommit(t, s, linesBatch(3, "three", "four"))
+	log1, cursor1 := readFile(t, path), readFile(t, path+".cursor")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	crash := func(log, cursor []byte) {
+		t.Helper()
+		writeFile(t, path, log) // keeps the inode
+		writeFile(t, path+".cursor", cursor)
+		writeFile(t, path+".cursor.new", []byte("the rest of a replacement"))
+		s, err := OpenFile(path, FileOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		added, dup := mustCommit(t, s, linesBatch(2, "two", "three", "four"), linesBatch(5, "five"))
+		if added+dup != 4 || dup < 1 {
+			t.Errorf("got new %d, dup %d", added, dup)
+		}
+		wantFile(t, path, "one\ntwo\nthree\nfour\nfive\n")
+	}
+	for n := len(log0); n <= len(log1); n++ {
+		crash(log1[:n], cursor0)
+	}
+	for n := len(cursor0); n <= len(cursor1); n++ {
+		crash(log1, cursor1[:n])
+	}
+}
+
+func TestFile_TakesAwayTheRestOfAFailedCommit(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one"))
+	s.journal.f.Close() // the lines get to PATH, the entry does not get to PATH.cursor
+	if _, err := s.Commit(t.Context(), []Batch{linesBatch(2, "two", "three")}); err == nil {
+		t.Fatal("no error")
+	}
+	wantFile(t, path, "one\ntwo\nthree\n")
+	if added, dup := mustCommit(t, s, linesBatch(2, "two")); added != 1 || dup != 0 {
+		t.Errorf("got new %d, dup %d; want 1, 0", added, dup)
+	}
+	wantFile(t, path, "one\ntwo\n")
+}
+
+func TestFile_FailedCommitLeavesNothingInARotatedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one"))
+	s.journal.f.Close()
+	if _, err := s.Commit(t.Context(), []Batch{linesBatch(2, "two")}); err == nil {
+		t.Fatal("no error")
+	}
+	rename(t, path, path+".1")
+	mustCommit(t, s, linesBatch(2, "two"))
+	wantFile(t, path+".1", "one\n")
+	wantFile(t, path, "two\n")
+}
+
+func rename(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFile_FollowsARotation(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "log")
+	s := openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one"))
+	rename(t, path, path+".1")
+	mustCommit(t, s, linesBatch(1, "one", "two"))
+	wantFile(t, path+".1", "one\n")
+	wantFile(t, path, "two\n")
+
+	s.Close()
+	rename(t, path, path+".2") // while nobody runs
+	s = openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one", "two", "three"))
+	wantFile(t, path, "three\n")
+	s.Close()
+	openFile(t, path)
+	wantFile(t, path, "three\n")
+}
+
+func TestFile_GoesOnAtTheEndOfAFileThatBecameShorter(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "log")
+		s := openFile(t, path)
+		mustCommit(t, s, linesBatch(1, "one", "two"))
+		if restart {
+			s.Close()
+		}
+		if err := os.Truncate(path, 3); err != nil {
+			t.Fatal(err)
+		}
+		if restart {
+			s = openFile(t, path)
+		}
+		mustCommit(t, s, linesBatch(2, "two", "three"))
+		wantFile(t, path, "one\nthree\n")
+	}
+}
+
+func TestFile_KeepsWhatWasThereBefore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	writeFile(t, path, []byte("somebody else's\nlines"))
+	s := openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one"))
+	wantFile(t, path, "somebody else's\nlines\none\n")
+}
+
+func TestFile_DamagedCursorCostsNoLine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	for seq := range uint64(3) {
+		mustCommit(t, s, linesBatch(seq+1, "line"))
+	}
+	s.Close()
+	cursor := readFile(t, path+".cursor")
+	cursor[slices.Index(cursor, '\n')+20] ^= 1 // the second entry
+	writeFile(t, path+".cursor", cursor)
+	s = openFile(t, path)
+	wantFile(t, path, "line\nline\nline\n")
+	if _, dup := mustCommit(t, s, linesBatch(2, "line", "line")); dup != 2 {
+		t.Errorf("got dup %d, want the two that the damage spared", dup)
+	}
+}
+
+func TestFile_JournalStaysShort(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	b := Batch{SID: sid, Seq: 1}
+	for range 50_000 {
+		b.Lines = append(b.Lines, []byte("x"))
+	}
+	for range 40 {
+		mustCommit(t, s, b)
+		b.Seq = b.End()
+	}
+	if limit := int64(3*8*rememberLines + 8<<20); s.journal.size > limit {
+		t.Errorf("the journal has %d bytes, limit %d", s.journal.size, limit)
+	}
+	s.Close()
+	s = openFile(t, path)
+	b.Seq -= rememberLines
+	b.Lines = slices.Repeat(b.Lines[:1], rememberLines)
+	if added, dup := mustCommit(t, s, b); added != 0 || dup != rememberLines {
+		t.Errorf("got new %d, dup %d; want 0, %d", added, dup, rememberLines)
+	}
+}
+
+func TestFile_OpenSaysWhatIsWrong(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{dir, filepath.Join(dir, "missing", "log")} {
+		if s, err := OpenFile(path, FileOptions{}); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: got %v", path, err)
+			if err == nil {
+				s.Close()
+			}
+		}
+	}
+}
+
+func TestMemory_ForgetsTheOldestFirst(t *testing.T) {
+	var m memory
+	m.add(run{Seq: 5_000_000, CRCs: crcs{7}}) // committed first, whatever its number
+	m.add(run{Seq: 1, CRCs: make(crcs, rememberLines)})
+	if _, ok := m.lookUp(5_000_000); ok {
+		t.Error("the oldest is still there")
+	}
+	m.add(run{Seq: 1 + rememberLines, CRCs: crcs{8}})
+	if _, ok := m.lookUp(1); ok {
+		t.Error("line 1 is still there")
+	}
+	if _, ok := m.lookUp(2); !ok {
+		t.Error("line 2 is forgotten")
+	}
+	if sum, ok := m.lookUp(1 + rememberLines); !ok || sum != 8 {
+		t.Errorf("got %d, %v for the newest", sum, ok)
+	}
+	for i := range uint64(2 * rememberRuns) {
+		m.add(run{Seq: 10_000_000 + 2*i, CRCs: crcs{1}})
+	}
+	if len(m.runs) > rememberRuns || m.lines != rememberRuns {
+		t.Errorf("%d runs, %d lines", len(m.runs), m.lines)
+	}
+}
+
+func FuzzDecodeEntry(f *testing.F) {
+	e := entry{Inode: 7, End: 12, Runs: []run{{SID: sid, Seq: 1, CRCs: crcs{1, 0xffffffff}}}}
+	f.Add(e.encode())
+	f.Add([]byte("00000000 {}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		body := data
+		if len(data) > 9 {
+			body = data[9:]
+		}
+		line := append([]byte(handshake.CRC(body)+" "), body...) // past the checksum
+		e, ok := decodeEntry(line)
+		if !ok {
+			return
+		}
+		again, ok := decodeEntry(e.encode()[:len(e.encode())-1])
+		if !ok || again.End != e.End || again.Inode != e.Inode || len(again.Runs) != len(e.Runs) {
+			t.Errorf("%+v became %+v", e, again)
+		}
+	})
+}
+
+func TestStdout_WritesLinesAgain(t *testing.T) {
+	var b strings.Builder
+	s := NewStdout(&b)
+	mustCommit(t, s, linesBatch(1, "one", "two"))
+	mustCommit(t, s, linesBatch(2, "two"))
+	if b.String() != "one\ntwo\ntwo\n" {
+		t.Errorf("got %q", b.String())
+	}
+}
+
+// flaky fails its first write.
+type flaky struct {
+	strings.Builder
+	failed bool
+}
+
+func (f *flaky) Write(p []byte) (int, error) {
+	if !f.failed {
+		f.failed = true
+		return 0, errors.New("full")
+	}
+	return f.Builder.Write(p)
+}
+
+func TestStdout_GoesOnAfterAnError(t *testing.T) {
+	var w flaky
+	s := NewStdout(&w)
+	if _, err := s.Commit(t.Context(), []Batch{linesBatch(1, "one")}); err == nil {
+		t.Error("no error")
+	}
+	mustCommit(t, s, linesBatch(1, "one"))
+	if w.String() != "one\n" {
+		t.Errorf("got %q", w.String())
+	}
+}

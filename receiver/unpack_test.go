@@ -1,0 +1,55 @@
+package receiver
+
+import (
+	"bufio"
+	"bytes"
+	"testing"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
+
+	"wsrelay/handshake"
+)
+
+// FuzzDataMessage sends arbitrary messages down the path of data. Invariants 3
+// and 7: what comes out is what the header says.
+func FuzzDataMessage(f *testing.F) {
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	d, raw := batch(1, "one", "two", "")
+	d.B = 1
+	for name, payload := range map[string][]byte{
+		handshake.EncRaw:  raw,
+		handshake.EncS2:   s2.Encode(nil, raw),
+		handshake.EncZstd: enc.EncodeAll(raw, nil),
+	} {
+		d.Enc = name
+		f.Add(handshake.AppendData(nil, d, payload))
+	}
+	var u unpacker
+	header := bufio.NewReaderSize(nil, handshake.MaxHeader+1)
+	f.Fuzz(func(t *testing.T, msg []byte) {
+		header.Reset(bytes.NewReader(msg))
+		d, err := readHeader(header)
+		if err != nil || d.Raw > maxRaw || cost(d) > maxCost {
+			return
+		}
+		_, payload, err := handshake.DecodeData(msg)
+		if err != nil {
+			t.Fatalf("the header alone decodes, the message does not: %v", err)
+		}
+		d.C = handshake.CRC(payload) // past the checksum
+		lines, nak, err := u.lines(d, header)
+		if err != nil || nak != "" {
+			if lines != nil {
+				t.Error("lines of a refused message")
+			}
+			return
+		}
+		if got := append(bytes.Join(lines, newline), '\n'); len(lines) != d.N || len(got) != d.Raw {
+			t.Errorf("%d lines, %d bytes, want %d, %d", len(lines), len(got), d.N, d.Raw)
+		}
+	})
+}
