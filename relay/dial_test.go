@@ -101,8 +101,11 @@ func dialed(t *testing.T, u string, o Options) *Fault {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, _, fault := r.dial(t.Context(), parsed)
+	conn, w, fault := r.dial(t.Context(), parsed)
 	if conn != nil {
+		if w == nil {
+			t.Error("the connection has no wire")
+		}
 		conn.Close()
 	}
 	return fault

@@ -98,6 +98,12 @@ func TestSession_TakesNoReceiptForWhatItHasNotSent(t *testing.T) {
 	for name, ack := range map[string]func(p *peer, next uint64){
 		"beyond what was sent": func(p *peer, next uint64) { p.ack(1, next+1) },
 		"going backward":       func(p *peer, next uint64) { p.ack(1, next); p.ack(1, next-1) },
+		"overlong uid": func(p *peer, next uint64) {
+			p.send(&handshake.Ack{Seq: next, B: 1, UID: &handshake.UIDs{Last: p.hello.SID + strings.Repeat("0", 1000)}})
+		},
+		"overlong rt": func(p *peer, next uint64) {
+			p.send(&handshake.Ack{Seq: next, B: 1, RT: strings.Repeat("0", 1000)})
+		},
 		"uid of another stream": func(p *peer, next uint64) {
 			p.send(&handshake.Ack{Seq: next, B: 1, UID: &handshake.UIDs{Last: handshake.UID("vvvvvvvvvvvvvvvv", next-1)}})
 		},
