@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 )
@@ -48,8 +47,7 @@ func (f *Feeder) open(s *Sandbox) error {
 		f.writers[kind] = datagrams{conn}
 		f.closers = append(f.closers, conn)
 	}
-	name := filepath.Join(s.Path(SupervisorDir), programs[Supervisor]+".log")
-	file, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	file, err := os.OpenFile(s.supervisorLog(), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
 	}
@@ -94,17 +92,20 @@ func (f *Feeder) run(ctx context.Context, rate int) error {
 // Sent is the number of lines of all kinds sent so far.
 func (f *Feeder) Sent() int { return int(f.sent.Load()) }
 
+// Err is why the feeder has ended by itself, nil if it has not.
+func (f *Feeder) Err() error {
+	select {
+	case <-f.done:
+		return f.err
+	default:
+		return nil
+	}
+}
+
 // WaitSent waits until more further lines are sent.
 func (f *Feeder) WaitSent(ctx context.Context, more int) error {
 	goal := f.Sent() + more
-	return poll(ctx, func() (bool, error) {
-		select {
-		case <-f.done:
-			return false, fmt.Errorf("the feeder has ended: %w", f.err)
-		default:
-			return f.Sent() >= goal, ctx.Err()
-		}
-	})
+	return poll(ctx, func() (bool, error) { return f.Sent() >= goal, errors.Join(f.Err(), ctx.Err()) })
 }
 
 // Stop ends the sending; Sent does not change any more.

@@ -60,8 +60,8 @@ func newSandbox(t *testing.T, bin string) *Sandbox {
 	return s
 }
 
-// start runs syslog-ng on body until the test ends.
-func start(t *testing.T, s *Sandbox, body string, sockets ...string) {
+// start runs syslog-ng on body until the test ends, or stop is called.
+func start(t *testing.T, s *Sandbox, body string, sockets ...string) *Process {
 	t.Helper()
 	conf, err := s.WriteConfig(body)
 	if err != nil {
@@ -72,6 +72,7 @@ func start(t *testing.T, s *Sandbox, body string, sockets ...string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { stop(t, s, p) })
+	return p
 }
 
 // stop ends syslog-ng and waits for the end of what it had started.
@@ -82,7 +83,7 @@ func stop(t *testing.T, s *Sandbox, p *Process) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopGrace)
 	defer cancel()
-	if err := s.WaitGone(ctx); err != nil {
+	if err := s.WaitChildren(ctx); err != nil {
 		t.Error(err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -27,10 +28,12 @@ const stopGrace = 10 * time.Second
 
 // Sandbox is a temporary directory and the processes that run in it.
 type Sandbox struct {
-	Dir  string // removed by Close
-	root string // the checkout
-	bin  string // where wsrelay and wsreceive are
-	env  []string
+	Dir string // removed by Close
+
+	root    string // the checkout
+	bin     string // where wsrelay and wsreceive are
+	env     []string
+	started []int // pids
 }
 
 // NewSandbox makes an empty sandbox whose chain uses the programs in bin. The
@@ -43,6 +46,9 @@ func NewSandbox(bin string) (*Sandbox, error) {
 	bin, err = filepath.Abs(bin)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := os.Stat(filepath.Join(bin, "wsrelay")); err != nil {
+		return nil, fmt.Errorf("wsrelay is not built: %w", err)
 	}
 	dir, err := os.MkdirTemp("", "wsrelay-e2e-")
 	if err != nil {
@@ -90,14 +96,15 @@ func (s *Sandbox) Close() error {
 	return errors.Join(left, os.RemoveAll(s.Dir))
 }
 
-// WaitGone waits until no process of the sandbox is left.
-func (s *Sandbox) WaitGone(ctx context.Context) error {
+// WaitChildren waits until only processes that Start has started are left:
+// syslog-ng does not wait for the wsrelay that it has started.
+func (s *Sandbox) WaitChildren(ctx context.Context) error {
 	return poll(ctx, func() (bool, error) {
-		pids := s.pids()
-		if ctx.Err() != nil {
-			return false, fmt.Errorf("processes %v are still running", pids)
+		children := slices.DeleteFunc(s.pids(), func(pid int) bool { return slices.Contains(s.started, pid) })
+		if ctx.Err() != nil && len(children) > 0 {
+			return false, fmt.Errorf("processes %v are still running", children)
 		}
-		return len(pids) == 0, nil
+		return len(children) == 0, nil
 	})
 }
 
@@ -142,6 +149,7 @@ func (s *Sandbox) Start(name, program string, args ...string) (*Process, error) 
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
+	s.started = append(s.started, p.cmd.Process.Pid)
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.done)

@@ -93,13 +93,18 @@ func replaceOnce(text, old, with string) (string, error) {
 }
 
 // StartSyslogNG runs syslog-ng on the configuration file and waits until it
-// serves the sockets, given by their names in the sandbox.
+// serves the sockets, given by their names in the sandbox. The feeder's file is
+// there before: syslog-ng 3.38.1 misses a file that appears in its directory in
+// the very moment it starts.
 func (s *Sandbox) StartSyslogNG(ctx context.Context, conf string, sockets ...string) (*Process, error) {
 	program, err := SyslogNGPath()
 	if err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(s.Path(SupervisorDir), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(s.supervisorLog(), nil, 0o600); err != nil {
 		return nil, err
 	}
 	p, err := s.Start("syslog-ng", program, "--foreground", "--no-caps", "--cfgfile", conf,
@@ -115,6 +120,12 @@ func (s *Sandbox) StartSyslogNG(ctx context.Context, conf string, sockets ...str
 		}
 		return true
 	})
+}
+
+// supervisorLog is the file of the feeder's Supervisor lines. syslog-ng makes
+// its name the program.
+func (s *Sandbox) supervisorLog() string {
+	return filepath.Join(s.Path(SupervisorDir), programs[Supervisor]+".log")
 }
 
 // served reports whether somebody listens on the Unix socket.
