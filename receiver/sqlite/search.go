@@ -21,12 +21,15 @@ type Hit struct {
 }
 
 // Search gives the newest limit lines that match the query, the newest first;
-// within one stream the order is that of the sequence numbers. See parseQuery
-// for what a query may be: no text is an error, and one without a word gives
-// the newest lines. Of each line its first 64 KiB are searched.
+// within one stream the newest are those with the highest sequence numbers. Words
+// must all be there, in upper or lower case: error timeout; those in quotes, and
+// the parts of 10.0.0.7 or /wp-login.php, one after the other; time* is a word
+// that begins so. No text is an error, and one without a word gives the newest
+// lines. Of each line its first 64 KiB are searched.
 //
 // Every line whose Commit has returned is found. Lines that the full-text index
-// does not hold yet are read one by one, about a million a second.
+// does not hold yet are read one by one, some hundred thousand a second; end ctx
+// to stop that.
 func (r *Reader) Search(ctx context.Context, text string, limit int) ([]Hit, error) {
 	tx, err := r.db.BeginTx(ctx, nil)
 	if err != nil {

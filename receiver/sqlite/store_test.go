@@ -2,8 +2,10 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -106,42 +108,35 @@ func stats(t testing.TB, r *Reader) Stats {
 	return st
 }
 
+// Two handles are two receivers of one store; each run has streams of its own.
 func TestCommit_StoresEachLineOnceHoweverItIsResent(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	stores := []*Store{openTest(t, path), openTest(t, path)}
 	rapid.Check(t, func(rt *rapid.T) {
-		path := filepath.Join(t.TempDir(), "store.db")
-		s := openTest(t, path)
-		defer func() { s.Close() }()
-		stored := map[string]bool{}
+		sids := []string{handshake.NewSID(), handshake.NewSID()}
+		stored := map[string][]string{} // by sid
 		cursors := map[string]uint64{}
 		for range rapid.IntRange(1, 8).Draw(rt, "commits") {
-			if rapid.IntRange(0, 3).Draw(rt, "reopen") == 0 {
-				if err := s.Close(); err != nil {
-					rt.Fatal(err)
-				}
-				s = openTest(t, path)
-			}
-			sid := rapid.SampledFrom([]string{sidA, sidB}).Draw(rt, "sid")
+			sid := rapid.SampledFrom(sids).Draw(rt, "sid")
 			var batches []receiver.Batch
 			var want []receiver.Result
 			for range rapid.IntRange(1, 3).Draw(rt, "batches") {
-				seq := rapid.Uint64Range(1, 70).Draw(rt, "seq")
-				b := batch(sid, seq)
+				b := batch(sid, rapid.Uint64Range(1, 70).Draw(rt, "seq"))
 				var res receiver.Result
 				for i := range rapid.Uint64Range(1, 70).Draw(rt, "n") {
-					line := fmt.Sprintf("line %d of %s", seq+i, sid)
+					line := fmt.Sprintf("%03d of %s", b.Seq+i, sid)
 					b.Lines = append(b.Lines, []byte(line))
-					doc := handshake.UID(sid, seq+i) + " " + line
-					if stored[doc] {
+					if slices.Contains(stored[sid], line) {
 						res.Dup++
 					} else {
 						res.New++
+						stored[sid] = append(stored[sid], line)
 					}
-					stored[doc] = true
 				}
 				cursors[sid] = max(cursors[sid], b.End())
 				batches, want = append(batches, b), append(want, res)
 			}
-			got, err := s.Commit(t.Context(), batches)
+			got, err := rapid.SampledFrom(stores).Draw(rt, "store").Commit(t.Context(), batches)
 			if err != nil {
 				rt.Fatal(err)
 			}
@@ -151,20 +146,29 @@ func TestCommit_StoresEachLineOnceHoweverItIsResent(t *testing.T) {
 				}
 			}
 		}
-		var want []string
-		for doc := range stored {
-			want = append(want, doc)
-		}
-		slices.Sort(want)
-		if got := contents(t, s.Reader); !slices.Equal(got, want) {
-			rt.Fatalf("got %d documents, want %d: %q, want %q", len(got), len(want), got, want)
-		}
-		for _, st := range stats(t, s.Reader).Streams {
-			if st.Cursor != cursors[st.SID] {
-				rt.Fatalf("stream %s: got cursor %d, want %d", st.SID, st.Cursor, cursors[st.SID])
+		for sid, want := range stored {
+			got, cursor := streamOf(t, stores[0].Reader, sid)
+			if slices.Sort(want); !slices.Equal(got, want) || cursor != cursors[sid] {
+				rt.Fatalf("stream %s: got cursor %d, %q; want %d, %q", sid, cursor, got, cursors[sid], want)
 			}
 		}
 	})
+}
+
+// streamOf is the lines of one stream in the order of their ids, and its cursor.
+func streamOf(t testing.TB, r *Reader, sid string) (lines []string, cursor uint64) {
+	t.Helper()
+	err := eachRow(func() (*sql.Rows, error) {
+		return r.db.QueryContext(t.Context(),
+			"SELECT line, cursor FROM documents, streams WHERE sid = ? AND id >> 40 = number ORDER BY id", sid)
+	}, func(scan func(...any) error) error {
+		lines = append(lines, "")
+		return scan(&lines[len(lines)-1], &cursor)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines, cursor
 }
 
 func TestCommit_DivergedStoresNothing(t *testing.T) {
@@ -398,5 +402,19 @@ func TestCommit_RecoversFromLockedFile(t *testing.T) {
 	}
 	if _, err := commit(writers[1], batch(sidB, 1, "x")); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestStore_LogsWhenTheIndexStopsAndResumes(t *testing.T) {
+	var log strings.Builder
+	s := &Store{path: "x.db", log: slog.New(slog.NewTextHandler(&log, nil))}
+	var failing bool
+	for _, err := range []error{nil, errors.New("disk full"), errors.New("disk full"), nil, nil} {
+		s.logIndexing(&failing, err)
+	}
+	got := log.String()
+	if strings.Count(got, "\n") != 2 || !strings.Contains(got, "stopped") || !strings.Contains(got, "hint=") ||
+		!strings.Contains(got, "resumed") {
+		t.Errorf("got %s, want one stop and one resumption", got)
 	}
 }
