@@ -60,29 +60,30 @@ func (c *client) call(ctx context.Context, method, path, contentType string, bod
 type Error struct {
 	Status int    // as in HTTP; 0: no answer
 	Type   string // the engine's name for it, such as cluster_block_exception
-	Reason string // in its words; of a document's content only names of fields
+	Reason string // in its words, up to where it quotes the document
 	Err    error  // why there was no answer
 
 	whole bool // the request was refused, not one document of it
 }
 
-// newError reads an error object. Engines quote what they could not read after
-// these words: the value, or the whole HTTP request with its credentials.
+// newError reads an error object. The cause is read only where the reason says
+// nothing by itself: elsewhere it repeats the value that could not be read.
 func newError(status int, object gjson.Result) *Error {
-	e := &Error{Status: status, Type: object.Get("type").Str}
-	for _, path := range []string{"reason", "caused_by.reason"} {
-		reason, _, _ := strings.Cut(object.Get(path).Str, "\n")
-		reason, _, _ = strings.Cut(reason, " Preview of field's value:")
-		if reason == "" {
-			continue
-		}
-		if e.Reason != "" {
-			e.Reason += ": "
-		}
-		e.Reason += reason
+	e := &Error{Status: status, Type: object.Get("type").Str, Reason: unquoted(object.Get("reason").Str)}
+	if cause := object.Get("caused_by.reason").Str; cause != "" && strings.HasSuffix(e.Reason, "failed to parse") {
+		e.Reason += ": " + unquoted(cause)
 	}
 	e.Reason = cut(e.Reason, maxReason)
 	return e
+}
+
+// unquoted is a reason up to where engines begin to quote what they could not
+// read: a value, or the whole HTTP request with its credentials.
+func unquoted(reason string) string {
+	for _, quote := range []string{"\n", " Preview of field's value:", " The prefix of the first immense term"} {
+		reason, _, _ = strings.Cut(reason, quote)
+	}
+	return reason
 }
 
 func (e *Error) Error() string {

@@ -11,6 +11,7 @@ import (
 const (
 	maxBulkBytes = 5 << 20
 	maxBulkDocs  = 5000
+	minBulkDocs  = 500 // fewer only if no more wait
 	fewestBulks  = 2
 	mostBulks    = 8
 )
@@ -91,10 +92,14 @@ func (d *dispatcher) startLocked() {
 	}
 }
 
-// takeLocked takes what fits into one bulk, at least one document.
+// takeLocked takes what fits into one bulk, at least one document. What waits
+// is shared among the bulks that may start: an engine works on one bulk of one
+// index with one thread.
 func (d *dispatcher) takeLocked() []*op {
+	free := int(d.limit) - d.running
+	share := min(maxBulkDocs, max(minBulkDocs, (len(d.queue)+free-1)/free))
 	n, size := 0, 0
-	for n < len(d.queue) && n < maxBulkDocs && (n == 0 || size+len(d.queue[n].body) <= maxBulkBytes) {
+	for n < len(d.queue) && n < share && (n == 0 || size+len(d.queue[n].body) <= maxBulkBytes) {
 		size += len(d.queue[n].body)
 		n++
 	}

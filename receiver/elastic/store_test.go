@@ -114,11 +114,14 @@ func TestOpen_SendsTheCredentials(t *testing.T) {
 
 // Some engines quote the whole request, credentials and lines, in a reason.
 func TestError_HasNoSecretsAndNoPayload(t *testing.T) {
-	e := newError(400, gjson.Parse(`{"type":"mapper_parsing_exception",`+
-		`"reason":"failed to parse field [a] of type [long] in document with id 'x'. Preview of field's value: 'SECRET'",`+
-		`"caused_by":{"type":"json_parse_exception","reason":"Duplicate field 'z'\n at [Source: (byte[])\"POST /_bulk HTTP/1.1\r\nAuthorization: SECRET"}}`))
-	const want = "failed to parse field [a] of type [long] in document with id 'x'.: Duplicate field 'z'"
-	if e.Reason != want {
-		t.Errorf("reason %q, want %q", e.Reason, want)
+	for answer, want := range map[string]string{
+		`{"reason":"failed to parse field [a] of type [long] in document with id 'x'. Preview of field's value: 'SECRET'",` +
+			`"caused_by":{"reason":"For input string: \"SECRET\""}}`: "failed to parse field [a] of type [long] in document with id 'x'.",
+		`{"reason":"failed to parse","caused_by":{"reason":"Duplicate field 'z'\n at [Source: (byte[])\"POST /_bulk HTTP/1.1\r\nAuthorization: SECRET"}}`: "failed to parse: Duplicate field 'z'",
+		`{"reason":"immense term in field=\"kw\", all of which were skipped. The prefix of the first immense term is: 'SECRET'"}`:                         `immense term in field="kw", all of which were skipped.`,
+	} {
+		if got := newError(400, gjson.Parse(answer)).Reason; got != want {
+			t.Errorf("reason %q, want %q", got, want)
+		}
 	}
 }
