@@ -69,7 +69,6 @@ func (s *session) acked(a *handshake.Ack) *Fault {
 	s.idle.Reset(s.r.o.IdleClose)
 	s.receipts++
 	s.pack.grow()
-	s.r.backoff.Reset()
 	s.r.status.receipt(r, n)
 	st := s.r.q.Stats()
 	s.r.report.receipted(s.url, st.Head-st.Cursor)

@@ -210,7 +210,9 @@ func (r *Relay) delay(end ending, urls int) time.Duration {
 	} else {
 		r.held = 0
 	}
-	step := r.backoff.NextBackOff()
+	if end.receipted {
+		r.backoff.Reset()
+	}
 	switch {
 	case f.hold && r.held%urls == 0: // no other URL is left to try first
 		return r.pace.hold/2 + upTo(r.pace.hold)
@@ -218,10 +220,7 @@ func (r *Relay) delay(end ending, urls int) time.Duration {
 		floor := min(f.floor, maxAway)
 		return floor + upTo(floor/4)
 	case !end.receipted:
-		return step
-	}
-	r.backoff.Reset()
-	switch {
+		return r.backoff.NextBackOff()
 	case f.spread != nil:
 		return upTo(min(*f.spread, maxAway))
 	case end.near:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -98,6 +99,46 @@ func TestRun_SaysOnceThatItIsBack(t *testing.T) {
 		}
 		if got := r.Status(); got.Attempts != 0 || got.LastError != "" {
 			t.Errorf("status is %+v", got)
+		}
+	})
+}
+
+func TestRun_AReceiptResetsTheBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := openQueue(t)
+		end := appendLines(t, q, 1, 10)
+		cut := make(chan struct{})
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet()
+			d, _ := p.data()
+			p.ack(d.B, end)
+			<-cut
+		})
+		there := r.net
+		var up atomic.Bool
+		times := make(chan time.Time, 1000)
+		r.net = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if up.Load() {
+				return there(ctx, network, addr)
+			}
+			return refusing(times)(ctx, network, addr)
+		}
+		run(t, r)
+		time.Sleep(time.Hour) // by now it waits 30 s on average
+		up.Store(true)
+		waitAcked(t, q, end)
+		up.Store(false)
+		appendLines(t, q, 1, 1)
+		for len(times) > 0 {
+			<-times
+		}
+		close(cut)
+		first := <-times
+		for range 3 {
+			<-times
+		}
+		if took := time.Since(first); took > 14*time.Second {
+			t.Errorf("three more tries took %v, want 2 + 4 + 8 s at most", took)
 		}
 	})
 }

@@ -409,6 +409,74 @@ func TestSession_SendsABatchInOneFrame(t *testing.T) {
 	})
 }
 
+func TestSession_HonoursAWindowThatChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := openQueueIn(t, t.TempDir(), buffer.CompressNone)
+		for range 9 {
+			appendLine(t, q, 4, long) // too long to be joined
+		}
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet(func(w *handshake.Welcome) { w.Win.Batches = 1 })
+			d, _ := p.data()
+			p.send(&handshake.Ack{Seq: d.Seq, Win: &handshake.Win{Bytes: 8 << 20, Batches: 16}}) // acknowledges nothing
+			p.data()
+			p.ack(d.B, d.Seq+uint64(d.N))
+			p.data()
+			p.data()
+			p.ack(d.B+3, 17)
+			p.closed()
+		})
+		run(t, r)
+		waitAcked(t, q, 17)
+	})
+}
+
+func TestSession_SendsLargerBatchesAgainWithEachReceipt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := openQueueIn(t, t.TempDir(), buffer.CompressNone)
+		for range 8 {
+			appendLines(t, q, 1, 5000)
+		}
+		var sizes []int
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet()
+			for p.next < 40001 {
+				d, payload := p.data()
+				sizes = append(sizes, len(payload))
+				p.next += uint64(d.N)
+				p.ack(d.B, p.next)
+			}
+			p.closed()
+		})
+		r.ceiling = minBatch
+		run(t, r)
+		waitAcked(t, q, 40001)
+		if first, last := sizes[0], sizes[len(sizes)-1]; first > minBatch || last < 2*minBatch {
+			t.Errorf("batches have %v bytes", sizes)
+		}
+	})
+}
+
+func TestSession_SendsNothingFromBeforeANak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueueIn(t, t.TempDir(), buffer.CompressNone), &store{}
+		for range 6 { // more than the window takes: one batch is packed and waits
+			appendLine(t, q, 4, long)
+		}
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet()
+			d, _ := p.data()
+			p.data()
+			synctest.Wait()
+			p.send(&handshake.Nak{B: d.B, Code: handshake.NakCRC, Expect: 1})
+			p.receive(st)
+		})
+		run(t, r)
+		waitAcked(t, q, 25)
+		st.check(t, 25, long)
+	})
+}
+
 func TestSession_RefusesToGoBackBelowItsReceipts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := openQueue(t)
