@@ -4,7 +4,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -179,17 +181,23 @@ func (d *demo) watch(ctx context.Context, done func(stored int) bool) error {
 // bar draws the backlog, a mark for each 250 lines.
 func bar(n int) string { return strings.Repeat("▪", max(0, (n+249)/250)) }
 
-// search shows that what has arrived can be found, by a person's words.
+// search shows that what has arrived can be found by a word in it.
 func (d *demo) search(ctx context.Context) error {
 	words := []string{"invoice", "0000042"}
-	out, err := exec.CommandContext(ctx, d.receiver.Program(), append([]string{"search", "--to", "sqlite:" + d.receiver.StorePath()}, words...)...).CombinedOutput()
+	args := append([]string{"search", "--json", "--to", "sqlite:" + d.receiver.StorePath()}, words...)
+	out, err := exec.CommandContext(ctx, d.receiver.Program(), args...).Output()
 	if err != nil {
-		return fmt.Errorf("wsreceive search: %w\n%s", err, out)
+		return fmt.Errorf("wsreceive search: %w", err)
 	}
-	fmt.Printf("\n  $ wsreceive search %s\n", strings.Join(words, " "))
-	for line := range strings.Lines(string(out)) {
-		fmt.Print("  ", line)
+	var hit struct{ UID, Line string }
+	if err := json.Unmarshal(out, &hit); err != nil {
+		return fmt.Errorf("wsreceive search found %q: %w", out, err)
 	}
+	var document bytes.Buffer
+	if err := json.Indent(&document, []byte(hit.Line), "  ", "  "); err != nil {
+		return fmt.Errorf("the document %q: %w", hit.Line, err)
+	}
+	fmt.Printf("\n  $ wsreceive search %s\n  UID %s\n  %s\n", strings.Join(words, " "), hit.UID, &document)
 	return nil
 }
 
