@@ -228,8 +228,8 @@ func (d *demo) verdict(ctx context.Context) error {
 		fmt.Printf("  %7d  %v\n", n, e2e.Kind(kind))
 	}
 	fmt.Printf(`
-  %d lines went over the wire again, for their receipts were lost with the
-  receiver. The store knows each line by its UID and keeps it once.
+  %d lines went over the wire again: the receiver was killed before it had
+  answered for them. The store knows each line by its UID and keeps it once.
 
   lost %d doubled %d   (sent %d, received %d, sent again %d)
 
