@@ -1,0 +1,103 @@
+// Command wsreceive takes lines from wsrelay over WebSocket and stores them.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"wsrelay/console"
+)
+
+// Exit statuses, those of sysexits(3). Anything else that fails is 1.
+const (
+	exitUsage  = 64
+	exitConfig = 78
+)
+
+type cli struct {
+	Serve   serveCmd         `cmd:"" default:"withargs" help:"Take lines from wsrelay and store them (the default)."`
+	Search  searchCmd        `cmd:"" help:"Search the embedded store, also while it is being written."`
+	Version kong.VersionFlag `help:"Print the version."`
+}
+
+const description = `Takes the lines that wsrelay sends over WebSocket, stores each exactly once, and only then says so with a receipt.
+
+Exit status: 0 stopped by a signal; 64 usage; 78 configuration; 1 anything else.`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)   // a second signal ends the process at once
+	signal.Ignore(syscall.SIGPIPE) // a reader of stdout that is gone is an error, not the end
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole program but for the process around it. It returns the exit
+// code. A ctx that ends shuts the receiver down.
+func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
+	var c cli
+	selected, err := parse(&c, args, stdout)
+	switch {
+	case errors.Is(err, errHelp):
+		return 0
+	case err == nil:
+		selected.BindTo(ctx, (*context.Context)(nil))
+		err = selected.Run(&streams{out: stdout, err: stderr})
+	}
+	if err != nil {
+		return console.Report(c.Serve.logger(stderr), err)
+	}
+	return 0
+}
+
+// streams are where a command writes.
+type streams struct{ out, err io.Writer }
+
+// errHelp says that --help or --version has been answered.
+var errHelp = errors.New("help was printed")
+
+// parse gives the command that args ask for.
+func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
+	answered := false
+	parser, err := kong.New(c,
+		kong.Name("wsreceive"),
+		kong.Description(description),
+		kong.Writers(stdout, io.Discard),
+		kong.Exit(func(int) { answered = true }), // kong goes on, and finds what else is wrong
+		kong.Vars{"version": "wsreceive " + version()},
+	)
+	if err != nil {
+		return nil, err
+	}
+	selected, err := parser.Parse(args)
+	switch {
+	case answered:
+		return nil, errHelp
+	case err != nil:
+		return nil, &console.Complaint{Err: err, Hint: "wsreceive --help lists every option", Code: exitUsage}
+	}
+	return selected, nil
+}
+
+// version is what the build says of itself.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "devel"
+}

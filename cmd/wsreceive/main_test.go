@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"wsrelay/handshake"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"wsreceive": main,
+		"send":      sendMain,
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:  "testdata",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "status": status},
+	})
+}
+
+// waitFor FILE PATTERN [NAME] waits until FILE holds PATTERN and sets NAME to
+// its first group.
+func waitFor(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: waitfor FILE PATTERN [NAME]")
+	}
+	pattern := regexp.MustCompile(args[1])
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-tick.C {
+		text, _ := os.ReadFile(ts.MkAbs(args[0])) // it may not be there yet
+		if found := pattern.FindSubmatch(text); found != nil {
+			if len(args) == 3 {
+				ts.Setenv(args[2], string(found[1]))
+			}
+			return
+		}
+	}
+	text, _ := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Fatalf("%s never said %s:\n%s", args[0], args[1], text)
+}
+
+// sendMain is the program "send URL SEQ LINE...": a sender of one batch. It
+// prints the receipt, or why there is none.
+func sendMain() {
+	seq, err := strconv.ParseUint(os.Args[2], 10, 64)
+	if err == nil {
+		err = send(os.Args[1], seq, os.Args[3:])
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func send(url string, seq uint64, lines []string) error {
+	dialer := websocket.Dialer{Subprotocols: []string{handshake.Subprotocol}}
+	conn, _, err := dialer.DialContext(context.Background(), url, nil)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	hello := &handshake.Hello{V: handshake.Version, SID: "0123456789abcdef", Host: "web1", Acked: 1, Head: seq + uint64(len(lines))}
+	if err := conn.WriteMessage(websocket.TextMessage, handshake.Encode(hello)); err != nil {
+		return err
+	}
+	payload := []byte(strings.Join(lines, "\n") + "\n")
+	d := handshake.Data{
+		B: 1, Seq: seq, N: len(lines), At: 1_700_000_000_000,
+		Enc: handshake.EncRaw, Raw: len(payload), C: handshake.CRC(payload),
+	}
+	if err := conn.WriteMessage(websocket.BinaryMessage, handshake.AppendData(nil, d, payload)); err != nil {
+		return err
+	}
+	for {
+		_, msg, err := conn.ReadMessage()
+		if err != nil {
+			return err
+		}
+		frame, err := handshake.Decode(msg)
+		if err != nil {
+			return err
+		}
+		switch f := frame.(type) {
+		case *handshake.Welcome, *handshake.Busy:
+		case *handshake.Ack:
+			fmt.Printf("ack seq=%d new=%d dup=%d\n", f.Seq, f.New, f.Dup)
+			return nil
+		default:
+			return fmt.Errorf("%s", msg)
+		}
+	}
+}
+
+// status N PROGRAM ARG... runs a program that must end with status N.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N PROGRAM ARG...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	}
+	if want := args[0]; strconv.Itoa(got) != want {
+		ts.Fatalf("%s ended with status %d, want %s (%v)", args[1], got, want, err)
+	}
+}

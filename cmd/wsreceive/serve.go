@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"syscall"
+	"time"
+
+	"wsrelay/console"
+	"wsrelay/receiver"
+)
+
+type serveCmd struct {
+	Listen    string `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Loopback address to listen on; port 0: any that is free. Default: ${default}."`
+	To        string `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"Where lines go: sqlite:PATH, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, stdout. Default: ${default}."`
+	Index     string `placeholder:"PREFIX" help:"The engine's indices are named wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
+	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
+	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
+}
+
+// Run receives until ctx ends, or stdout does when it is the store.
+func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
+	if err := checkListen(c.Listen); err != nil {
+		return err
+	}
+	log := c.logger(to.err)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stdout := &stdoutWriter{w: to.out, gone: func(err error) { cancel(stdoutGone(err)) }}
+	store, err := openStore(ctx, c.To, c.Index, stdout, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+
+	ln, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return &console.Complaint{
+			Err: fmt.Errorf("cannot listen: %w", err), Code: 1,
+			Effect: nothingReceived, Hint: "another wsreceive may be running; --listen takes another address",
+		}
+	}
+	rcv := receiver.New(store, receiver.Options{Log: log})
+	_, guarantee := store.Describe()
+	log.Info("listening", "url", "ws://"+ln.Addr().String()+"/relay", "store", withoutPassword(c.To), "guarantee", guarantee)
+	if err := serve(ctx, ln, rcv, log); err != nil {
+		return err
+	}
+	if c := (*console.Complaint)(nil); errors.As(context.Cause(ctx), &c) {
+		return c
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// serve answers on ln until ctx ends, then lets the sessions end in good order.
+func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, log *slog.Logger) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /relay", rcv)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	srv := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() { failed <- srv.Serve(ln) })
+	defer wg.Wait()
+
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		log.Info("shutting down")
+	}
+	rcv.Shutdown()
+	return errors.Join(err, srv.Close())
+}
+
+// nothingReceived is what it means for the logs when wsreceive cannot start.
+const nothingReceived = "nothing is received; senders keep their lines and try again"
+
+// checkListen refuses what could be reached from elsewhere: nothing here asks
+// who sends.
+func checkListen(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return &console.Complaint{
+			Err: fmt.Errorf("--listen: %w", err), Code: exitConfig,
+			Effect: nothingReceived, Hint: "use HOST:PORT, such as 127.0.0.1:8514",
+		}
+	}
+	if ip, err := netip.ParseAddr(host); host == "localhost" || err == nil && ip.IsLoopback() {
+		return nil
+	}
+	return &console.Complaint{
+		Err: fmt.Errorf("--listen %s is not a loopback address, and wsreceive asks no sender who it is", addr), Code: exitConfig,
+		Effect: "nothing is received: anybody who reached the port could write lines",
+		Hint:   "listen on 127.0.0.1 or [::1], and let senders in through a tunnel or a proxy that knows them",
+	}
+}
+
+func (c *serveCmd) logger(w io.Writer) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.LogLevel)) // kong has checked it; info before that
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+	}
+	return slog.New(console.New(w, "wsreceive", level, false))
+}
+
+// stdoutWriter notices when nobody reads any more.
+type stdoutWriter struct {
+	w    io.Writer
+	gone func(error)
+}
+
+func (s *stdoutWriter) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
+		s.gone(err)
+	}
+	return n, err
+}
+
+func stdoutGone(err error) error {
+	return &console.Complaint{
+		Err: fmt.Errorf("the reader of stdout is gone: %w", err), Code: 1,
+		Effect: "lines without a receipt stay with their senders", Hint: "start wsreceive again together with what reads it",
+	}
+}

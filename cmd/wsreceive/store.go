@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"strings"
+
+	"wsrelay/console"
+	"wsrelay/receiver"
+	"wsrelay/receiver/elastic"
+	"wsrelay/receiver/sqlite"
+)
+
+// openStore opens the store that --to names.
+func openStore(ctx context.Context, to, index string, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
+	kind, path, _ := strings.Cut(to, ":")
+	engine := kind == "http" || kind == "https"
+	switch {
+	case index != "" && !engine:
+		return nil, &console.Complaint{
+			Err: fmt.Errorf("--index %s means nothing to --to %s", index, to), Code: exitConfig,
+			Effect: nothingReceived, Hint: "only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT",
+		}
+	case to == "stdout":
+		return receiver.NewStdout(stdout), nil
+	case engine:
+		store, err := elastic.Open(ctx, to, elastic.Options{Prefix: index, Log: log})
+		return opened(store, err, withoutPassword(to), "curl shows whether an engine answers at this address")
+	case kind == "sqlite" && path != "":
+		store, err := sqlite.Open(path, sqlite.Options{Log: log})
+		return opened(store, err, to, "the directory must exist and be writable; one wsreceive writes a store at a time")
+	case kind == "file" && path != "":
+		store, err := receiver.OpenFile(path, receiver.FileOptions{Log: log})
+		return opened(store, err, to, "the directory must exist and be writable; one wsreceive writes a file at a time")
+	}
+	return nil, &console.Complaint{
+		Err: fmt.Errorf("--to %q is no store", to), Code: exitConfig,
+		Effect: nothingReceived, Hint: "use sqlite:PATH, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, or stdout",
+	}
+}
+
+// opened makes a complaint of err. S is a type of its own so that a nil
+// pointer does not become a Store.
+func opened[S receiver.Store](store S, err error, name, hint string) (receiver.Store, error) {
+	if err == nil {
+		return store, nil
+	}
+	return nil, &console.Complaint{
+		Err: fmt.Errorf("cannot use the store %s: %w", name, err), Code: 1,
+		Effect: nothingReceived, Hint: hint,
+	}
+}
+
+// withoutPassword is a store as it may be shown.
+func withoutPassword(to string) string {
+	if u, err := url.Parse(to); err == nil && u.User != nil {
+		return u.Redacted()
+	}
+	return to
+}
