@@ -73,7 +73,7 @@ func child(path string) error {
 
 func TestStore_SurvivesKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "store.db")
-	rounds := 25
+	rounds := 12
 	if testing.Short() {
 		rounds = 3
 	}
