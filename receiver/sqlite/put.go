@@ -181,8 +181,8 @@ func rows(insert string, tuple func(i int) string) (queries [insertRows + 1]func
 	return queries
 }
 
-// column is a line as a column: SQLite ends a TEXT at its first NUL and expects
-// UTF-8 in it.
+// column is a line as a column. The driver would give back any bytes of a TEXT,
+// but SQL functions and the sqlite3 shell stop at its first NUL and expect UTF-8.
 func column(line []byte) any {
 	if bytes.IndexByte(line, 0) < 0 && utf8.Valid(line) {
 		return string(line)

@@ -258,6 +258,16 @@ func TestCommit_GivesLinesBackByteForByte(t *testing.T) {
 	}
 }
 
+func TestCommit_StoresTextWhereSQLCanReadIt(t *testing.T) {
+	s := newStore(t)
+	mustCommit(t, s, batch(sidA, 1, "", "größer", "a\x00b", "\xff"))
+	var got string
+	err := s.db.QueryRow("SELECT group_concat(typeof(line), ' ' ORDER BY id) FROM documents").Scan(&got)
+	if want := "text text blob blob"; err != nil || got != want {
+		t.Errorf("got %s, %v, want %s", got, err, want)
+	}
+}
+
 func TestCommit_RefusesWhatItCannotNumber(t *testing.T) {
 	s := newStore(t)
 	mustCommit(t, s, batch(sidA, maxSeq, "the last"))
