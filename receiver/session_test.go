@@ -133,7 +133,10 @@ func TestSession_RefusesBadBatchesAndGoesOn(t *testing.T) {
 		code  string
 		spoil func(d *handshake.Data, payload *[]byte)
 	}{
-		"checksum":           {handshake.NakCRC, func(d *handshake.Data, _ *[]byte) { d.C = "00000000" }},
+		"checksum": {handshake.NakCRC, func(d *handshake.Data, _ *[]byte) { d.C = "00000000" }},
+		"checksum, encoded": {handshake.NakCRC, func(d *handshake.Data, p *[]byte) {
+			d.Enc, *p, d.C = handshake.EncS2, s2.Encode(nil, *p), "00000000"
+		}},
 		"encoding":           {handshake.NakDecode, func(d *handshake.Data, _ *[]byte) { d.Enc = "lz4" }},
 		"fewer lines":        {handshake.NakDecode, func(d *handshake.Data, _ *[]byte) { d.N++ }},
 		"more lines":         {handshake.NakDecode, func(d *handshake.Data, _ *[]byte) { d.N-- }},
@@ -154,7 +157,7 @@ func TestSession_RefusesBadBatchesAndGoesOn(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			store := &memStore{}
-			_, url := serve(t, store, Options{})
+			r, url := serve(t, store, Options{})
 			s := connect(t, url)
 			s.lines(1, "zero")
 			s.wantAck(2)
@@ -169,6 +172,7 @@ func TestSession_RefusesBadBatchesAndGoesOn(t *testing.T) {
 			if got := store.count(); got != 3 {
 				t.Errorf("stored %d lines, want 3", got)
 			}
+			waitFree(t, r.budget, r.opts.Budget)
 		})
 	}
 }
@@ -405,35 +409,42 @@ func TestSession_SendsAwayWhenTheStoreStaysDown(t *testing.T) {
 }
 
 func TestSession_DivergedStoresWhatIsBelowAndNothingElse(t *testing.T) {
-	block, blocked := newGate(t), newGate(t)
+	entered := map[uint64]*gate{1: newGate(t), 2: newGate(t)}
+	leave := map[uint64]*gate{1: newGate(t), 2: newGate(t)}
 	store := &memStore{lines: map[string]map[uint64]string{sid: {4: "FOUR"}}}
 	store.hook = func(_ context.Context, batches []Batch) error {
-		if batches[0].Seq == 1 {
-			blocked.open()
-			block.wait() // so that the rest arrives as one group
+		if seq := batches[0].Seq; entered[seq] != nil {
+			entered[seq].open()
+			leave[seq].wait()
 		}
 		return nil
 	}
 	r, url := serve(t, store, Options{})
 	s := connect(t, url)
 	s.lines(1, "one")
-	blocked.wait()
-	s.lines(2, "two")
+	entered[1].wait()
+	s.lines(2, "two") // from here on one group
 	s.lines(3, "three", "four", "five")
 	s.lines(6, "six")
 	waitQueued(t, r, 3)
-	block.open()
+	leave[1].open()
+	entered[2].wait()
+	s.lines(7, "verified, and void when the group turns out to differ")
+	waitQueued(t, r, 1)
+	leave[2].open()
 	s.wantAck(2)
 	s.wantAck(4)
 	nak := want[*handshake.Nak](s)
 	if nak.Code != handshake.NakDiverged || nak.Expect != 4 || nak.B != 3 {
 		t.Errorf("got nak %+v, want diverged at 4 in batch 3", nak)
 	}
-	s.lines(7, "ignored")
+	s.lines(8, "ignored")
 	s.lines(4, "FOUR", "five")
 	s.wantAck(6)
-	if got := store.get(6); got != "" {
-		t.Errorf("line 6 is stored: %q", got)
+	for seq := uint64(6); seq <= 8; seq++ {
+		if got := store.get(seq); got != "" {
+			t.Errorf("line %d is stored: %q", seq, got)
+		}
 	}
 }
 
