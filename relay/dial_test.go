@@ -63,6 +63,16 @@ func TestParseURL_SaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestShown_LeavesOutTheQuery(t *testing.T) {
+	u, err := ParseURL("wss://h:1/a?token=sesame")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := shown(u), "wss://h:1/a"; got != want || u.RawQuery == "" {
+		t.Errorf("got %s, want %s, and the URL as it was: %s", got, want, u)
+	}
+}
+
 // certificate makes a self-signed one for 127.0.0.1 or for name.
 func certificate(t *testing.T, name string, until time.Time) (tls.Certificate, *x509.CertPool) {
 	t.Helper()

@@ -660,23 +660,23 @@ func TestSession_GivesUpWithoutAReceiptAndSendsLess(t *testing.T) {
 
 func TestSession_ByeDrainsReceiptsAndComesBackInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, st := openQueue(t), &store{}
-		appendLine(t, q, 3, long)
-		appendLine(t, q, 3, long)
-		var back time.Time
-		var left time.Time
+		q, st := openQueueIn(t, t.TempDir(), buffer.CompressNone), &store{}
+		for range 4 {
+			appendLine(t, q, 3, long)
+		}
+		var left, back time.Time
 		r := connect(t, q, Options{}, func(p *peer) {
 			p.greet()
 			a, one := p.data()
 			b, two := p.data()
-			p.send(&handshake.Bye{Why: "shutdown", AfterMS: 3000})
+			p.send(&handshake.Bye{Why: "shutdown", AfterMS: 50})
 			st.commit(a.Seq, one)
 			st.commit(b.Seq, two)
 			p.ack(a.B, 4)
 			time.Sleep(5 * time.Second)
 			p.ack(b.B, 7)
-			if code := p.closed(); code != websocket.CloseNormalClosure {
-				t.Errorf("closed with %d", code)
+			if _, msg, err := p.ReadMessage(); closeCode(err) != websocket.CloseNormalClosure {
+				p.fail("got %.80q and %v, want the close", msg, err)
 			}
 			left = time.Now()
 		}, func(p *peer) {
@@ -688,15 +688,83 @@ func TestSession_ByeDrainsReceiptsAndComesBackInTime(t *testing.T) {
 			p.receive(st)
 		})
 		run(t, r)
-		waitAcked(t, q, 7)
-		appendLine(t, q, 1, long)
-		waitAcked(t, q, 8)
-		if away := back.Sub(left); away > 3*time.Second {
-			t.Errorf("came back after %v, want 3 s at most", away)
+		waitAcked(t, q, 13)
+		if away := back.Sub(left); away > 50*time.Millisecond {
+			t.Errorf("came back after %v, want 50 ms at most", away)
 		}
-		st.check(t, 8, long)
+		st.check(t, 13, long)
 		if st.dups != 0 {
 			t.Errorf("%d lines came twice", st.dups)
+		}
+	})
+}
+
+func TestSession_ComesBackInTimeAfterAByeThatDidNotDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueueIn(t, t.TempDir(), buffer.CompressNone), &store{}
+		appendLine(t, q, 3, long)
+		appendLine(t, q, 3, long)
+		var left, back time.Time
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.greet()
+			d, payload := p.data()
+			p.data()
+			p.send(&handshake.Bye{Why: "shutdown", AfterMS: 50})
+			st.commit(d.Seq, payload)
+			p.ack(d.B, 4)
+			left = time.Now()
+			p.close(websocket.CloseServiceRestart)
+		}, func(p *peer) {
+			back = time.Now()
+			p.greet()
+			p.receive(st)
+		})
+		run(t, r)
+		waitAcked(t, q, 7)
+		if away := back.Sub(left); away > 50*time.Millisecond {
+			t.Errorf("came back after %v, want 50 ms at most", away)
+		}
+		st.check(t, 7, long)
+	})
+}
+
+func TestSession_TheGoodbyeOfAPeerThatDoesNotReadIsShort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := openQueue(t)
+		appendLines(t, q, 1, 10)
+		r := connect(t, q, Options{Ping: time.Hour}, func(p *peer) {
+			p.greet(func(w *handshake.Welcome) { w.HB = time.Hour.Milliseconds() })
+			p.data()
+			<-t.Context().Done() // reads no more
+		})
+		start := time.Now()
+		run(t, r)
+		for r.Status().State != StateWaiting {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(start); took < 30*time.Second || took > 31*time.Second {
+			t.Errorf("the session ended after %v, want ack_to and no more than a second", took)
+		}
+	})
+}
+
+func TestSession_WaitsForTheAnswerToItsClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		appendLines(t, q, 1, 10)
+		answer := make(chan error, 1)
+		r := connect(t, q, Options{}, func(p *peer) {
+			p.SetCloseHandler(func(code int, _ string) error {
+				time.Sleep(100 * time.Millisecond)
+				answer <- p.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(time.Second))
+				return nil
+			})
+			p.greet()
+			p.receive(st)
+		})
+		run(t, r)
+		if err := <-answer; err != nil {
+			t.Errorf("the answer did not get through: %v", err)
 		}
 	})
 }
