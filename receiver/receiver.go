@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,10 +127,8 @@ func admit(req *http.Request) (status int, words string) {
 		return http.StatusForbidden,
 			"Requests with an Origin header come from web pages. This endpoint is for log senders only."
 	}
-	for _, p := range websocket.Subprotocols(req) {
-		if p == handshake.Subprotocol {
-			return http.StatusOK, ""
-		}
+	if slices.Contains(websocket.Subprotocols(req), handshake.Subprotocol) {
+		return http.StatusOK, ""
 	}
 	return http.StatusUpgradeRequired, fmt.Sprintf(
 		"This endpoint takes logs over WebSocket with the subprotocol %s, and the request does not offer it.\n"+

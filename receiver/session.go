@@ -89,7 +89,7 @@ func (s *session) serve() {
 	defer s.stopCommit()
 	if err := s.greet(); err != nil {
 		s.end(err)
-		s.log.Info("refused", "reason", context.Cause(s.ctx))
+		s.log.Info("refused", "reason", s.why())
 		s.lastWords()
 		s.linger()
 		return
@@ -109,7 +109,7 @@ func (s *session) serve() {
 	s.conn.Close() // before the committer is waited for: the store may take its time
 	committer.Wait()
 	s.dropQueued()
-	s.log.Info("disconnected", "reason", context.Cause(s.ctx), "lines", s.lines.Load(), "refused_batches", s.refused)
+	s.log.Info("disconnected", "reason", s.why(), "lines", s.lines.Load(), "refused_batches", s.refused)
 }
 
 // end ends the session; the first call says why. Whatever ends it but a lost
@@ -120,6 +120,12 @@ func (s *session) end(e *ending) {
 	if e.code != 0 {
 		s.stopCommit()
 	}
+}
+
+// why is the ending of a session that has ended.
+func (s *session) why() (e *ending) {
+	errors.As(context.Cause(s.ctx), &e) // cancel is called with nothing else
+	return e
 }
 
 // drain tells the sender to stop; what it sent already is still taken.
@@ -209,7 +215,7 @@ func (s *session) expire() {
 // linger reads until the peer has closed too, for at most lingerFor.
 func (s *session) linger() {
 	s.expire()
-	if context.Cause(s.ctx).(*ending).code == 0 {
+	if s.why().code == 0 {
 		return
 	}
 	for {

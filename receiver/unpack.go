@@ -25,7 +25,7 @@ func cost(d handshake.Data) int64 { return int64(d.Raw) + lineHeader*int64(d.N) 
 // zstdDecoder serves all sessions: DecodeAll may be called concurrently. With
 // the cap limit it writes into the buffer that it is given and not beyond.
 var zstdDecoder = func() *zstd.Decoder {
-	d, err := zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true),
+	d, err := zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderConcurrency(0),
 		zstd.WithDecoderMaxMemory(maxRaw), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		panic(err) // constant options

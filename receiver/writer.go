@@ -1,7 +1,6 @@
 package receiver
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -77,7 +76,7 @@ func (s *session) reportWaiting() error {
 // lastWords says what is left to say: receipts that are ready, then why the
 // session ends. Nobody may write beside it.
 func (s *session) lastWords() {
-	e := context.Cause(s.ctx).(*ending)
+	e := s.why()
 	if e.code == 0 {
 		return
 	}

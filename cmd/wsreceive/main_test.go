@@ -124,3 +124,17 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s ended with status %d, want %s (%v)", args[1], got, want, err)
 	}
 }
+
+func TestWithoutPassword_HidesItInEveryNode(t *testing.T) {
+	for to, want := range map[string]string{
+		"sqlite:./a@b.db":             "sqlite:./a@b.db",
+		"https://es:9200":             "https://es:9200",
+		"https://u:pw@es:9200":        "https://u:xxxxx@es:9200",
+		"http://u:pw@a,http://u:pw@b": "http://u:xxxxx@a,http://u:xxxxx@b",
+		"http://u:p%zw@a":             "(not a URL)",
+	} {
+		if got := withoutPassword(to); got != want {
+			t.Errorf("%s: got %s, want %s", to, got, want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -42,8 +43,8 @@ func (c *searchCmd) Run(ctx context.Context, to *streams) (err error) {
 		return err
 	}
 	out := bufio.NewWriter(to.out)
-	for i := len(hits) - 1; i >= 0; i-- {
-		c.print(out, hits[i])
+	for _, h := range slices.Backward(hits) {
+		c.print(out, h)
 	}
 	return out.Flush()
 }

@@ -17,16 +17,15 @@ import (
 // openStore opens the store that --to names.
 func openStore(ctx context.Context, to, index string, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
 	kind, path, _ := strings.Cut(to, ":")
-	engine := kind == "http" || kind == "https"
 	switch {
-	case index != "" && !engine:
+	case index != "" && !isEngine(to):
 		return nil, &console.Complaint{
 			Err: fmt.Errorf("--index %s means nothing to --to %s", index, to), Code: exitConfig,
 			Effect: nothingReceived, Hint: "only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT",
 		}
 	case to == "stdout":
 		return receiver.NewStdout(stdout), nil
-	case engine:
+	case isEngine(to):
 		store, err := elastic.Open(ctx, to, elastic.Options{Prefix: index, Log: log})
 		return opened(store, err, withoutPassword(to), "curl shows whether an engine answers at this address")
 	case kind == "sqlite" && path != "":
@@ -54,10 +53,23 @@ func opened[S receiver.Store](store S, err error, name, hint string) (receiver.S
 	}
 }
 
-// withoutPassword is a store as it may be shown.
+// withoutPassword is a store as it may be shown; of a cluster --to names
+// several nodes, separated by commas.
 func withoutPassword(to string) string {
-	if u, err := url.Parse(to); err == nil && u.User != nil {
-		return u.Redacted()
+	if !isEngine(to) {
+		return to
 	}
-	return to
+	nodes := strings.Split(to, ",")
+	for i, node := range nodes {
+		if u, err := url.Parse(node); err == nil {
+			nodes[i] = u.Redacted()
+		} else {
+			nodes[i] = "(not a URL)" // and so not known to be without one
+		}
+	}
+	return strings.Join(nodes, ",")
+}
+
+func isEngine(to string) bool {
+	return strings.HasPrefix(to, "http://") || strings.HasPrefix(to, "https://")
 }
