@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -237,7 +238,7 @@ func readEnding(err error) *ending {
 	var closed *websocket.CloseError
 	switch {
 	case errors.As(err, &closed):
-		return &ending{msg: fmt.Sprintf("closed by the sender: %d %s", closed.Code, closed.Text)}
+		return &ending{msg: strings.TrimSpace(fmt.Sprintf("closed by the sender: %d %s", closed.Code, closed.Text))}
 	case errors.Is(err, websocket.ErrReadLimit):
 		return &ending{websocket.CloseMessageTooBig, "message too big"}
 	case isTimeout(err):
