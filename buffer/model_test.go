@@ -36,7 +36,7 @@ func TestQueue_KeepsItsInvariants(t *testing.T) {
 				"faults":   m.faults,
 				"":         m.check,
 			})
-			m.fs.fault = nil
+			m.setFault(nil)
 			m.restart(rt)
 			m.drain()
 		})
@@ -69,8 +69,8 @@ type model struct {
 	acked    uint64
 	out      uint64 // next number to come out
 	ranges   []Range
-	unsynced uint64 // numbers from here on may be a gap: a crash came before they were promised
 	made     int
+	faulty   bool // calls may fail
 }
 
 const modelLimit = 1 << 20 // segments of 128 KiB
@@ -247,14 +247,14 @@ func (m *model) restart(t *rapid.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := m.q.Close(ctx); err != nil {
-		if m.fs.fault == nil {
+		if !m.faulty {
 			t.Fatalf("close: %v", err)
 		}
 		m.crash((*strictFS).kill)
 		return
 	}
 	m.promised = m.head
-	m.fs.fault = nil
+	m.setFault(nil)
 	m.open()
 	s := m.q.Stats()
 	if s.Head != m.head || s.Cursor != m.acked {
@@ -266,7 +266,7 @@ func (m *model) restart(t *rapid.T) {
 func (m *model) crash(how func(*strictFS) *strictFS) {
 	next := how(m.fs)
 	m.abandon()
-	m.fs = next
+	m.fs, m.faulty = next, false
 	m.open()
 	s := m.q.Stats()
 	if s.Head < m.promised || s.Head > m.head || s.Cursor > m.acked {
@@ -285,14 +285,12 @@ var errInjected = fmt.Errorf("injected: %w", unix.EIO)
 func (m *model) faults(t *rapid.T) {
 	one := rapid.SampledFrom([]int{0, 0, 3, 10}).Draw(t, "one in")
 	err := rapid.SampledFrom([]error{errInjected, unix.ENOSPC, errShort}).Draw(t, "error")
-	m.fs.mu.Lock()
-	defer m.fs.mu.Unlock()
-	m.fs.fault = nil
 	if one == 0 {
+		m.setFault(nil)
 		return
 	}
 	rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "faults"), 3))
-	m.fs.fault = func(_ int, call, _ string) error {
+	m.setFault(func(_ int, call, _ string) error {
 		if rnd.IntN(one) > 0 || call == "list" || call == "open" {
 			return nil
 		}
@@ -300,7 +298,13 @@ func (m *model) faults(t *rapid.T) {
 			return nil
 		}
 		return err
-	}
+	})
+}
+
+func (m *model) setFault(f func(n int, call, name string) error) {
+	m.fs.mu.Lock()
+	defer m.fs.mu.Unlock()
+	m.fs.fault, m.faulty = f, f != nil
 }
 
 func (m *model) check(t *rapid.T) {

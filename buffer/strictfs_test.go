@@ -18,7 +18,7 @@ import (
 // sector, in any order; names that were not synced are there up to some moment;
 // a file's bytes survive only if they were synced, whatever its name does.
 type strictFS struct {
-	mu    sync.Mutex
+	mu    *sync.Mutex // of all lives: their files are the same
 	rnd   *rand.Rand
 	names map[string]*inode // now
 	log   []func(map[string]*inode)
@@ -51,7 +51,7 @@ var (
 
 func newStrictFS(seed uint64) *strictFS {
 	return &strictFS{
-		rnd: rand.New(rand.NewPCG(seed, 1)), names: map[string]*inode{}, disk: map[string]*inode{},
+		mu: new(sync.Mutex), rnd: rand.New(rand.NewPCG(seed, 1)), names: map[string]*inode{}, disk: map[string]*inode{},
 		space: 1 << 40, place: "here",
 	}
 }
@@ -182,13 +182,15 @@ func (s *strictFS) kill() *strictFS {
 	defer s.mu.Unlock()
 	s.dead = true
 	next := newStrictFS(s.rnd.Uint64())
-	next.names, next.log, next.disk, next.space, next.place = s.names, s.log, s.disk, s.space, s.place
+	next.mu, next.names, next.log, next.disk, next.space, next.place = s.mu, s.names, s.log, s.disk, s.space, s.place
 	return next
 }
 
 // powerCut is the end of the machine.
 func (s *strictFS) powerCut() *strictFS {
 	next := s.kill()
+	next.mu.Lock()
+	defer next.mu.Unlock()
 	next.apply(next.rnd.IntN(len(next.log) + 1))
 	next.log = nil
 	next.names = map[string]*inode{}
