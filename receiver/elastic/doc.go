@@ -66,7 +66,7 @@
 //
 // By the tests on OpenSearch 2.19.1 and Elasticsearch 7.10.2 themselves, one
 // node each (scripts/engine.sh test): create, 409, the same and another line,
-// look-ups, gaps; the dead letters of 15 kinds of lines and that they are found
+// look-ups, gaps; the dead letters of 14 kinds of lines and that they are found
 // by reason; index write block, read-only, flood-stage block, closed index and
 // shard limit: error while it lasts, complete afterwards; randomly cut
 // connections, and SIGKILL of the engine under load with a restart: documents =
