@@ -36,6 +36,8 @@ type config struct {
 	Ping       time.Duration `default:"20s" placeholder:"DUR" help:"Time between pings; after 2.5 times this without a byte the connection is taken for dead. Default: ${default}."`
 	Drain      time.Duration `default:"5s" placeholder:"DUR" help:"When the input has ended: how long to wait for delivery. Default: ${default}."`
 
+	Keeper string `default:"auto" enum:"auto,off" help:"auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed. On the command line or in the environment only. Default: ${default}."`
+
 	LogFile   string `placeholder:"FILE" help:"Log here and not on stderr. Default where stderr is /dev/null, as under syslog-ng: wsrelay.log in the queue directory."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
@@ -161,7 +163,7 @@ type sources struct {
 func (s *sources) Validate(app *kong.Application) error {
 	known := map[string]bool{}
 	for _, f := range app.Flags {
-		known[f.Name] = f.Name != "help" && f.Name != "version" && f.Name != "config" && f.Name != "options-fd"
+		known[f.Name] = f.Name != "help" && f.Name != "version" && f.Name != "config" && f.Name != "options-fd" && f.Name != "keeper"
 	}
 	for _, from := range []map[string][]string{s.fd, s.file} {
 		for name := range from {

@@ -39,6 +39,14 @@ func main() {
 }
 
 func run(args []string, stdin, stdout, stderr *os.File) int {
+	if k, ok := intake.Wanted(args, stdin); ok {
+		k.Service = isNull(stderr)
+		status, err := k.Keep()
+		if err == nil {
+			return status
+		}
+		_ = os.Setenv("WSRELAY_KEEPER", "off") // without one, then: see what it costs in the README
+	}
 	c, err := parse(args, stdout)
 	switch {
 	case errors.Is(err, errHelp):
@@ -56,12 +64,15 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 // ship moves lines from stdin to the receiver until the input ends and all is
 // delivered, or until a signal and all is on disk.
 func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
-	stop := catchSignals(isTerminal(stdin))
-	defer stop.release()
-
-	q, found, err := buffer.Open(stop.now, c.QueueDir, buffer.Options{
-		Limit: int64(c.QueueLimit), Sync: time.Duration(c.Sync), Compress: c.compress(), Log: log,
+	in, err := intake.New(stdin)
+	if err != nil {
+		return err
+	}
+	stop := obey(in.Signals(), stopOptions{
+		terminal: isTerminal(stdin), service: in.Kept() && isNull(stderr), log: log,
 	})
+	defer stop.release()
+	q, found, err := open(c, in, stop, log)
 	if err != nil {
 		return queueTrouble(c.QueueDir, err)
 	}
@@ -74,8 +85,7 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(session) }()
 
-	in := intake.New(int(stdin.Fd()), q)
-	err = in.Run(context.Background(), stop.now)
+	err = in.Run(context.Background(), stop.now, q, found, log)
 	if err == nil && !stop.asked.Load() {
 		drain(q, c.Drain, stop, stderr)
 	}
@@ -88,6 +98,23 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
 		return undelivered(c, waiting, st)
 	}
 	return err
+}
+
+// open takes the queue. Until it is ours, the pipe's content goes to memory, as
+// far as that may, where a keeper holds it; else a request to end ends the wait.
+func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffer.Queue, *buffer.Recovery, error) {
+	wait := stop.now
+	if in.Kept() {
+		wait = context.Background()
+	}
+	filling, stopFilling := context.WithCancel(context.Background())
+	filled := make(chan error, 1)
+	go func() { filled <- in.Fill(filling) }()
+	q, found, err := buffer.Open(wait, c.QueueDir, buffer.Options{
+		Limit: int64(c.QueueLimit), Sync: time.Duration(c.Sync), Compress: c.compress(), Living: in.Living(), Log: log,
+	})
+	stopFilling()
+	return q, found, errors.Join(err, <-filled)
 }
 
 // drain waits until the queue is delivered, for the time that the user gives,
@@ -125,35 +152,40 @@ type stopper struct {
 	release func()
 }
 
-// catchSignals makes the first signal a request to end when the input does, and
-// a second one, a second later or more, or grace without an end, a request to
-// end at once. systemd and syslog-ng both send SIGTERM, so repeats within a
-// second are one. Who types ^C at a terminal means at once.
-func catchSignals(terminal bool) *stopper {
-	sigs := make(chan os.Signal, 4)
-	signal.Notify(sigs, syscall.SIGTERM, syscall.SIGINT)
-	signal.Ignore(syscall.SIGPIPE) // a stderr that nobody reads is no reason to die
+type stopOptions struct {
+	terminal bool // the input is one: ^C means at once
+	service  bool // nobody means us to end but by ending the input
+	log      *slog.Logger
+}
+
+// obey makes the first signal a request to end when the input does. The input
+// not ending within grace, or a further signal, is a request to end at once;
+// but under syslog-ng, where the pipe says when it is over, wsrelay goes on.
+func obey(sigs <-chan os.Signal, o stopOptions) *stopper {
 	first, asked := context.WithCancel(context.Background())
 	now, end := context.WithCancel(context.Background())
 	s := &stopper{first: first, now: now}
 	done := make(chan struct{})
-	s.release = func() { signal.Stop(sigs); close(done); asked(); end() }
+	s.release = func() { close(done); asked(); end() }
+	signal.Ignore(syscall.SIGPIPE) // a stderr that nobody reads is no reason to die
 	go func() {
 		var late <-chan time.Time
-		var since time.Time
 		for {
 			select {
 			case <-sigs:
-				switch {
-				case terminal, !since.IsZero() && time.Since(since) >= time.Second:
+				if o.terminal || late != nil && !o.service {
 					end()
-				case since.IsZero():
-					late, since = time.After(grace), time.Now()
 				}
+				late = time.After(grace)
 				s.asked.Store(true)
 				asked()
 			case <-late:
-				end()
+				if !o.service {
+					end()
+					break
+				}
+				s.asked.Store(false)
+				o.log.Warn("told to end, but the input goes on: going on", console.Effect, "nothing is lost", console.Hint, "end syslog-ng, or its destination, to end wsrelay")
 			case <-done:
 				return
 			}

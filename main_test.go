@@ -24,7 +24,6 @@ const programEnv = "WSRELAY_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(programEnv) != "" {
-		_ = os.Unsetenv(programEnv)
 		main()
 	}
 	testscript.Main(m, map[string]func(){"wsrelay": main})

@@ -292,6 +292,14 @@ func (q *Queue) Rewind(to uint64) error {
 	return nil
 }
 
+// IntakeEnd is how far the intake with this id is on disk: a stream offset.
+func (q *Queue) IntakeEnd(id uint64) int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i, _ := q.table.get(id)
+	return i.end
+}
+
 // Stats is the state of a queue at one moment.
 type Stats struct {
 	SID          string // of the record at the cursor, or of the next one

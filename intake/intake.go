@@ -2,18 +2,41 @@
 //
 // A line is what stands between two newlines, whatever its bytes are: CR, NUL
 // and invalid UTF-8 stay. Empty lines are skipped. What stands behind the last
-// newline when the pipe ends is a line too. A line longer than MaxLine is cut
-// into pieces of that length, each a line of its own.
+// newline when the pipe ends is a line too. A line longer than
+// [buffer.MaxLine] is cut into pieces of that length, each a line of its own.
 //
 // The intake reads as fast as the queue takes: where the queue waits, for the
 // disk or for its limit, the pipe fills and its writer waits.
+//
+// # Exactly once out of a pipe
+//
+// What has been read from a pipe is gone from it, so a reader that dies takes
+// lines along. Here two processes share the work:
+//
+//		syslog-ng ══pipe══▶ keeper         holds pipe and mirror, reads nothing
+//		              ╲        │ starts, and starts again
+//		               ╲══▶ worker ──splice──▶ mirror ──lines──▶ queue
+//
+//	 1. The worker takes from the pipe with splice(2) only, to the end of the
+//	    mirror, a file in memory that the keeper holds open. As seen from a kill
+//	    that is all or nothing: the mirror's size is what was ever taken.
+//	 2. The queue knows on disk up to which stream offset it has everything. What
+//	    is pending is exactly from there to the mirror's size, and a new worker
+//	    begins there.
+//	 3. What is on disk is freed from the mirror, after a mark says so.
+//
+// Input that is not a pipe, or has no keeper, is read as usual: a worker that
+// dies loses what it had read and not yet put on disk.
 package intake
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
+	"os/signal"
 
 	"golang.org/x/sys/unix"
 
@@ -21,153 +44,256 @@ import (
 )
 
 const (
-	readSize = 256 << 10 // room for each read(2)
+	readSize = 256 << 10 // room for each read
 	pipeSize = 1 << 20   // asked of the kernel: fewer, larger reads
 )
 
 // Queue is what the intake needs of the disk-backed queue.
 type Queue interface {
 	Append(ctx context.Context, lines []byte, n int, o buffer.Origin) (buffer.Range, error)
+	IntakeEnd(id uint64) int64
 }
 
-// Intake reads one pipe, or whatever else the descriptor is.
+// Intake reads one input.
 type Intake struct {
-	fd    int
-	queue Queue
-	buf   []byte // read and not yet appended: at most one line and one read
-	lines uint64
+	fd      int
+	input   io.Reader
+	mirror  *mirror  // nil: none
+	control *os.File // from the keeper; nil: none
+
+	buf      []byte // read and not yet appended: at most one line and one read
+	end      int64  // stream offset behind buf
+	appended int64  // stream offset up to which the queue has everything
+	lines    uint64
 }
 
-// New reads from the descriptor fd, which stays the caller's.
-func New(fd int, q Queue) *Intake {
-	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, pipeSize) // not a pipe, or not allowed: as it is
-	return &Intake{fd: fd, queue: q}
+// New opens the input: through the keeper's mirror where there is one.
+func New(stdin *os.File) (*Intake, error) {
+	in := &Intake{fd: int(stdin.Fd())}
+	env, ok := os.LookupEnv(workerEnv)
+	if !ok {
+		_, _ = unix.FcntlInt(stdin.Fd(), unix.F_SETPIPE_SZ, pipeSize) // not a pipe, or not allowed: as it is
+		in.input = descriptor(in.fd)
+		return in, nil
+	}
+	_ = os.Unsetenv(workerEnv)
+	signal.Ignore(unix.SIGTERM, unix.SIGINT) // the keeper counts them
+	var fd, control int
+	if _, err := fmt.Sscanf(env, "%d %d", &fd, &control); err != nil {
+		return nil, fmt.Errorf("%s=%q: %w", workerEnv, env, err)
+	}
+	in.control = os.NewFile(uintptr(control), "control")
+	unix.CloseOnExec(fd)
+	unix.CloseOnExec(control)
+	var err error
+	in.mirror, err = openMirror(os.NewFile(uintptr(fd), "mirror"), in.fd)
+	in.input = in.mirror
+	return in, err
 }
 
-// Run appends lines until the pipe ends, and then returns nil: every line read
+// Kept tells whether a keeper holds the input.
+func (in *Intake) Kept() bool { return in.mirror != nil }
+
+// Living is the pipe as the queue's recovery has to know it.
+func (in *Intake) Living() buffer.Living {
+	if in.mirror == nil {
+		return buffer.Living{}
+	}
+	return buffer.Living{Intake: in.mirror.id, Mark: in.mirror.mark}
+}
+
+// Signals gives the signals that count: the keeper's word, or, without one,
+// SIGTERM and SIGINT themselves.
+func (in *Intake) Signals() <-chan os.Signal {
+	sigs := make(chan os.Signal, 8)
+	if in.control == nil {
+		signal.Notify(sigs, unix.SIGTERM, unix.SIGINT)
+		return sigs
+	}
+	go func() { // ends with the process: the keeper's word may come at any time
+		b := make([]byte, 1)
+		for {
+			if _, err := in.control.Read(b); err != nil {
+				signal.Notify(sigs, unix.SIGTERM, unix.SIGINT) // the keeper is dead
+				return
+			}
+			sigs <- map[byte]os.Signal{'T': unix.SIGTERM, 'I': unix.SIGINT}[b[0]]
+		}
+	}()
+	return sigs
+}
+
+// Fill takes from the pipe while there is no queue yet, as much as may be
+// pending, until ctx ends.
+func (in *Intake) Fill(ctx context.Context) error {
+	if in.mirror == nil {
+		return nil
+	}
+	wake, err := newWaker(ctx)
+	if err != nil {
+		return err
+	}
+	defer wake.close()
+	for in.mirror.size-in.mirror.mark < mirrorAhead {
+		got, err := wake.wait(in.fd, -1)
+		if err != nil || got != readable {
+			return err
+		}
+		if n, err := in.mirror.take(readSize); n == 0 && !errors.Is(err, unix.EAGAIN) {
+			return err // or the end, which Run will see as well
+		}
+	}
+	return nil
+}
+
+// Run appends lines to q until the input ends, and then returns nil: all of it
 // is in the queue. When stop ends it takes what the pipe still holds and does
-// not wait for more. When ctx ends it gives up, and lines in memory are lost.
-func (in *Intake) Run(ctx context.Context, stop context.Context) error {
+// not wait for more. When ctx ends it gives up.
+func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, log *slog.Logger) error {
+	if in.mirror != nil {
+		in.resume(r, log)
+	}
 	wake, err := newWaker(stop)
 	if err != nil {
 		return err
 	}
 	defer wake.close()
 	for {
-		ready, err := wake.wait(in.fd)
-		if err != nil {
-			return fmt.Errorf("wait for lines: %w", err)
+		if in.mirror == nil || !in.mirror.pending() {
+			switch got, err := wake.wait(in.fd, in.patience()); {
+			case err != nil:
+				return fmt.Errorf("wait for lines: %w", err)
+			case got == stopped:
+				return in.finish(ctx, q)
+			case got == nothing:
+				if err := in.free(q); err != nil {
+					return err
+				}
+				continue
+			}
 		}
-		if !ready {
-			return in.finish(ctx)
-		}
-		n, err := in.read()
-		if err != nil {
+		err := in.read()
+		switch {
+		case errors.Is(err, io.EOF):
+			return in.finish(ctx, q)
+		case errors.Is(err, unix.EAGAIN): // somebody else was faster
+			continue
+		case err != nil:
 			return fmt.Errorf("read lines: %w", err)
 		}
-		if n == 0 {
-			return in.finish(ctx)
+		if err := in.append(ctx, q); err != nil {
+			return err
 		}
-		if err := in.append(ctx); err != nil {
+		if err := in.free(q); err != nil {
 			return err
 		}
 	}
 }
 
-func (in *Intake) read() (int, error) {
+// resume goes on where the queue and the mark say that the one before stopped.
+func (in *Intake) resume(r *buffer.Recovery, log *slog.Logger) {
+	m := in.mirror
+	end, _, known := r.Intake(m.id)
+	if known && end < m.mark {
+		log.Error("the queue has lost what it had on disk", "bytes", m.mark-end,
+			"effect", "lines are lost that were on disk; the queue reports which", "hint", "check the disk's health")
+	}
+	m.read = max(end, m.mark)
+	in.end, in.appended = m.read, m.read
+}
+
+func (in *Intake) read() error {
 	used := len(in.buf)
 	if cap(in.buf)-used < readSize {
 		in.buf = append(make([]byte, 0, 2*used+2*readSize), in.buf...)
 	}
-	for {
-		n, err := unix.Read(in.fd, in.buf[used:used+readSize])
-		switch {
-		case err == nil:
-			in.buf = in.buf[:used+n]
-			return n, nil
-		case errors.Is(err, unix.EAGAIN): // somebody else read it first: wait again
-			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(in.fd), Events: unix.POLLIN}}, -1); err != nil && !errors.Is(err, unix.EINTR) {
-				return 0, err
-			}
-		case !errors.Is(err, unix.EINTR):
-			return 0, err
-		}
-	}
+	n, err := in.input.Read(in.buf[used : used+readSize])
+	in.buf = in.buf[:used+n]
+	in.end += int64(n)
+	return err
 }
 
 // append gives the queue all whole lines, and what is too long to wait for its
 // newline.
-func (in *Intake) append(ctx context.Context) error {
+func (in *Intake) append(ctx context.Context, q Queue) error {
 	b := in.buf
 	for {
 		skip, end, n := cut(b, buffer.MaxBlock, buffer.MaxBlockLines)
-		run := b[skip:end]
-		if end-skip > buffer.MaxLine+1 || n == 0 && len(b)-skip > buffer.MaxLine {
+		run, unfinished := b[skip:end], false
+		if len(run) > buffer.MaxLine+1 || n == 0 && len(b)-skip > buffer.MaxLine {
 			end = skip + buffer.MaxLine
-			run, n = withNewline(b[skip:end]), 1
+			run, n, unfinished = withNewline(b[skip:end]), 1, true
 		}
-		if n == 0 {
-			in.buf = in.buf[:copy(in.buf, b[skip:])]
-			return nil
+		b = b[end:]
+		o := in.origin(in.end - int64(len(b)))
+		o.Unfinished = unfinished
+		if n == 0 && o.End == in.appended {
+			break
 		}
-		if _, err := in.queue.Append(ctx, run, n, buffer.Origin{}); err != nil {
+		if _, err := q.Append(ctx, run, n, o); err != nil {
 			return err
 		}
+		in.appended = o.End
 		in.lines += uint64(n)
-		b = b[end:]
 	}
+	in.buf = in.buf[:copy(in.buf, b)]
+	return nil
 }
 
 // finish keeps what has no newline as a line.
-func (in *Intake) finish(ctx context.Context) error {
+func (in *Intake) finish(ctx context.Context, q Queue) error {
 	if len(in.buf) == 0 {
 		return nil
 	}
-	in.buf = withNewline(in.buf)
-	return in.append(ctx)
+	_, err := q.Append(ctx, withNewline(in.buf), 1, in.origin(in.end))
+	in.lines++
+	return err
 }
 
 func withNewline(b []byte) []byte {
 	return append(b[:len(b):len(b)], '\n')
 }
 
+func (in *Intake) origin(end int64) buffer.Origin {
+	if in.mirror == nil {
+		return buffer.Origin{}
+	}
+	return buffer.Origin{Intake: in.mirror.id, End: end}
+}
+
+// free lets go of what the mirror holds and the disk has.
+func (in *Intake) free(q Queue) error {
+	if in.mirror == nil {
+		return nil
+	}
+	return in.mirror.release(q.IntakeEnd(in.mirror.id))
+}
+
+// patience: while the mirror holds what will soon be on disk, look again.
+func (in *Intake) patience() int {
+	if in.mirror != nil && in.mirror.mark < in.appended {
+		return 1000
+	}
+	return -1
+}
+
 // Lines is how many lines went to the queue; once Run has returned.
 func (in *Intake) Lines() uint64 { return in.lines }
 
-// waker lets a context end a wait for a descriptor. The descriptor itself is
-// not made non-blocking: others share that.
-type waker struct {
-	r, w *os.File
-	off  func() bool
-}
+// descriptor reads a file descriptor as the kernel does.
+type descriptor int
 
-func newWaker(ctx context.Context) (*waker, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	k := &waker{r: r, w: w}
-	k.off = context.AfterFunc(ctx, func() { _, _ = w.Write([]byte{0}) })
-	return k, nil
-}
-
-func (k *waker) close() {
-	k.off()
-	_ = k.r.Close()
-	_ = k.w.Close()
-}
-
-// wait waits until fd can be read or has ended; false: nothing is there, and
-// the context has ended.
-func (k *waker) wait(fd int) (bool, error) {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(k.r.Fd()), Events: unix.POLLIN}}
+func (d descriptor) Read(b []byte) (int, error) {
 	for {
-		_, err := unix.Poll(fds, -1)
-		if err == nil {
-			return fds[0].Revents != 0, nil
-		}
-		if !errors.Is(err, unix.EINTR) {
-			return false, err
+		n, err := unix.Read(int(d), b)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
 		}
 	}
 }

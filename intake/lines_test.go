@@ -30,6 +30,8 @@ func (s *sink) Append(_ context.Context, lines []byte, n int, _ buffer.Origin) (
 	return buffer.Range{}, nil
 }
 
+func (s *sink) IntakeEnd(uint64) int64 { return 0 }
+
 // intakeOf gives what the intake makes of an input that comes in these pieces.
 func intakeOf(t *testing.T, pieces ...string) [][]byte {
 	t.Helper()
@@ -44,8 +46,17 @@ func intakeOf(t *testing.T, pieces ...string) [][]byte {
 			_, _ = w.WriteString(p)
 		}
 	}()
+	return run(t, r, t.Context())
+}
+
+func run(t *testing.T, r *os.File, stop context.Context) [][]byte {
+	t.Helper()
+	in, err := New(r)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := &sink{t: t}
-	if err := New(int(r.Fd()), s).Run(t.Context(), t.Context()); err != nil {
+	if err := in.Run(t.Context(), stop, s, nil, nil); err != nil {
 		t.Fatal(err)
 	}
 	return s.lines
@@ -119,11 +130,7 @@ func TestIntake_TakesWhatIsThereAndEndsWhenStopped(t *testing.T) {
 	}
 	stop, cancel := context.WithCancel(t.Context())
 	cancel()
-	s := &sink{t: t}
-	if err := New(int(r.Fd()), s).Run(t.Context(), stop); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := string(bytes.Join(s.lines, nil)), "a\nb\npart\n"; got != want {
+	if got, want := string(bytes.Join(run(t, r, stop), nil)), "a\nb\npart\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

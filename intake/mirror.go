@@ -1,0 +1,122 @@
+package intake
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// A mirror is a memory file that holds what was ever taken from a pipe and is
+// not yet on disk. Bytes get into it by splice(2) alone, at its end, and that is
+// all or nothing as seen from a kill: so its size is how many bytes were ever
+// taken, and after any death of the process that took them it tells exactly
+// where to go on. What is on disk is freed again, by holes.
+//
+//	page 0   magic "WSRMIRR\1" | intake id, u64 | mark, i64
+//	then     the stream, byte for byte; below the mark there are holes
+//
+// The mark is moved before the hole is made: bytes below it are never read.
+type mirror struct {
+	f    *os.File
+	pipe int // where the bytes come from
+	id   uint64
+	mark int64 // stream offset: everything below is on disk
+	read int64 // stream offset: what Read gives next
+	size int64 // stream bytes taken
+}
+
+const (
+	mirrorPage  = 4096
+	mirrorMagic = "WSRMIRR\x01"
+	mirrorAhead = 4 << 20 // bytes taken before anything can be put on disk
+)
+
+// newMirror makes an empty mirror, for a pipe of its own.
+func newMirror() (*os.File, error) {
+	fd, err := unix.MemfdCreate("wsrelay-mirror", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make the mirror: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "mirror")
+	page := append([]byte(mirrorMagic), make([]byte, mirrorPage-len(mirrorMagic))...)
+	_, _ = rand.Read(page[8:16]) // cannot fail
+	if _, err := f.WriteAt(page, 0); err != nil {
+		return nil, fmt.Errorf("make the mirror: %w", err)
+	}
+	return f, nil
+}
+
+// openMirror is the mirror that an earlier process may have left off.
+func openMirror(f *os.File, pipe int) (*mirror, error) {
+	page := make([]byte, 24)
+	if _, err := f.ReadAt(page, 0); err != nil {
+		return nil, fmt.Errorf("open the mirror: %w", err)
+	}
+	if string(page[:8]) != mirrorMagic {
+		return nil, errors.New("open the mirror: the descriptor is something else")
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("open the mirror: %w", err)
+	}
+	m := &mirror{
+		f: f, pipe: pipe, size: st.Size() - mirrorPage,
+		id: binary.LittleEndian.Uint64(page[8:]), mark: int64(binary.LittleEndian.Uint64(page[16:])),
+	}
+	m.read = m.mark
+	return m, nil
+}
+
+// take moves what the pipe holds, at most n bytes, to the mirror's end. 0: the
+// pipe has ended. unix.EAGAIN: it holds nothing now.
+func (m *mirror) take(n int) (int, error) {
+	for {
+		end := m.size + mirrorPage
+		moved, err := unix.Splice(m.pipe, nil, int(m.f.Fd()), &end, n, unix.SPLICE_F_NONBLOCK)
+		if !errors.Is(err, unix.EINTR) {
+			m.size += max(moved, 0)
+			return int(max(moved, 0)), err
+		}
+	}
+}
+
+// pending: there is something to read without waiting for the pipe.
+func (m *mirror) pending() bool { return m.read < m.size }
+
+// Read gives what the mirror holds and was not read, or else takes from the
+// pipe first. It is io.Reader's, but for unix.EAGAIN.
+func (m *mirror) Read(b []byte) (int, error) {
+	if !m.pending() {
+		if n, err := m.take(len(b)); err != nil {
+			return 0, err
+		} else if n == 0 {
+			return 0, io.EOF
+		}
+	}
+	n, err := m.f.ReadAt(b[:min(int64(len(b)), m.size-m.read)], m.read+mirrorPage)
+	m.read += int64(n)
+	return n, err
+}
+
+// release frees the bytes below to, which are on disk.
+func (m *mirror) release(to int64) error {
+	if to <= m.mark {
+		return nil
+	}
+	var b [8]byte
+	binary.LittleEndian.PutUint64(b[:], uint64(to))
+	if _, err := m.f.WriteAt(b[:], 16); err != nil {
+		return fmt.Errorf("mark the mirror: %w", err)
+	}
+	from := (m.mark + mirrorPage) &^ (mirrorPage - 1)
+	m.mark = to
+	if n := (to+mirrorPage)&^(mirrorPage-1) - from; n > 0 {
+		return os.NewSyscallError("fallocate", unix.Fallocate(int(m.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, n))
+	}
+	return nil
+}
