@@ -111,7 +111,7 @@ func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffe
 	filled := make(chan error, 1)
 	go func() { filled <- in.Fill(filling) }()
 	q, found, err := buffer.Open(wait, c.QueueDir, buffer.Options{
-		Limit: int64(c.QueueLimit), Sync: time.Duration(c.Sync), Compress: c.compress(), Living: in.Living(), Log: log,
+		Limit: int64(c.QueueLimit), DropOldest: c.QueueFull == "drop-oldest", MaxAge: c.QueueAge, Sync: time.Duration(c.Sync), Compress: c.compress(), Living: in.Living(), Log: log,
 	})
 	stopFilling()
 	return q, found, errors.Join(err, <-filled)

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -20,9 +21,14 @@ const (
 	cursorEvery = time.Second
 	retryFirst  = 100 * time.Millisecond
 	retryMax    = 5 * time.Second
+	reserve     = 2*aheadLimit + 2*maxRaw // bytes beyond the limit, for what is in memory when the queue is closed
 )
 
-var errFull = errors.New("the queue has reached its limit")
+// What keeps the queue from growing.
+var (
+	errFull  = errors.New("the queue has reached its limit")
+	errSpace = errors.New("the file system is nearly full")
+)
 
 // writer owns the files that change: it alone writes, syncs, creates and
 // removes them. step does all that can be done now; the goroutine around it
@@ -85,7 +91,7 @@ func (w *writer) closeFiles() {
 // step does what there is to do and says when it wants to be called again at
 // the latest. With closing, nothing is put off.
 func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
-	err := w.trim()
+	err := errors.Join(w.trim(), w.expire(now))
 	if wait := w.retryAt; now.Before(wait) && !closing {
 		return wait
 	}
@@ -121,6 +127,9 @@ func (w *writer) trickling() bool {
 
 func (w *writer) nextWake(now time.Time) time.Time {
 	wake := now.Add(time.Hour)
+	if age := w.q.o.MaxAge; age > 0 {
+		wake = now.Add(max(time.Second, age/16))
+	}
 	if len(w.unsynced) > 0 {
 		wake = w.lastSync.Add(w.q.o.Sync)
 	}
@@ -180,17 +189,40 @@ func (q *Queue) codec() Codec {
 func (w *writer) writeAll() error {
 	for len(w.todo) > 0 {
 		b := w.todo[0]
-		if err := w.ensure(b); err != nil {
+		if err := w.makeRoom(b); err != nil {
 			return err
 		}
-		if err := w.put(b); err != nil {
+		if err := w.write(b); err != nil {
 			return err
 		}
-		w.unsynced = append(w.unsynced, b)
 		w.todo = w.todo[1:]
 	}
 	w.todo = nil
 	return nil
+}
+
+// write puts b into a segment that it may go to. A segment ends durable before
+// the next one begins.
+func (w *writer) write(b *Block) error {
+	for !w.fits(b) {
+		if len(w.unsynced) > 0 {
+			if err := w.sync(time.Now()); err != nil {
+				return err
+			}
+		} else if err := w.rotate(nil); err != nil {
+			return err
+		}
+	}
+	if err := w.put(b); err != nil {
+		return err
+	}
+	w.unsynced = append(w.unsynced, b)
+	return nil
+}
+
+func (w *writer) fits(b *Block) bool {
+	return w.seg != nil && !w.poisoned && (b.kind != kindData || w.seg.sid == b.sid) &&
+		(w.off+b.span() <= w.q.segmentSize() || w.off == w.start)
 }
 
 // put writes b to the segment. A block half written is a torn tail like any
@@ -212,33 +244,24 @@ func (w *writer) put(b *Block) error {
 }
 
 func noSpace(err error) bool {
-	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+	return errors.Is(err, errSpace) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
-// ensure makes sure that b has a segment to go to. A segment ends durable
-// before the next one begins.
-func (w *writer) ensure(b *Block) error {
-	if err := w.room(b); err != nil {
-		return err
-	}
-	for !w.fits(b) {
-		if len(w.unsynced) > 0 {
-			if err := w.sync(time.Now()); err != nil {
-				return err
-			}
-		} else if err := w.rotate(nil); err != nil {
+// makeRoom makes sure that b does not pass the limit, as the policy says.
+func (w *writer) makeRoom(b *Block) error {
+	for {
+		err := w.room(b)
+		if err == nil || b.kind != kindData || !w.q.o.DropOldest {
 			return err
 		}
+		if dropped, failed := w.dropOldest(); failed != nil || !dropped {
+			return cmp.Or(failed, err)
+		}
 	}
-	return nil
 }
 
-func (w *writer) fits(b *Block) bool {
-	return w.seg != nil && !w.poisoned && w.seg.sid == b.sid &&
-		(w.off+b.span() <= w.q.segmentSize() || w.off == w.start)
-}
-
-// room refuses a block that would pass the limit.
+// room refuses a block that would pass the limit. What is kept when the queue
+// is closed may pass it a little: it is in memory, and that is about to end.
 func (w *writer) room(b *Block) error {
 	free, err := w.q.fsys.free()
 	if err != nil {
@@ -247,12 +270,18 @@ func (w *writer) room(b *Block) error {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
 	held := w.q.diskLocked()
-	limit := min(w.q.limit(), (free+held)/2)
 	if w.seg != nil {
 		held += w.off - w.seg.size // the rest of a recycled file is ours already
 	}
-	if held+b.span() > limit {
+	limit := w.q.limit()
+	if w.q.isClosed() {
+		limit += reserve
+	}
+	switch {
+	case held+b.span() > limit:
 		return fmt.Errorf("%w of %d MiB", errFull, limit>>20)
+	case held+b.span() > (held+free)/2:
+		return fmt.Errorf("%w: %d MiB are free, and the queue leaves half of the space to others", errSpace, free>>20)
 	}
 	return nil
 }
@@ -363,6 +392,7 @@ func (w *writer) settle() {
 			q.ring = append(q.ring, b)
 			q.ringSize += int64(len(b.buf))
 		case kindGap:
+			q.moved++ // what is being read there is void
 			q.gaps = append(q.gaps, b)
 			slices.SortFunc(q.gaps, func(a, b *Block) int { return int(int64(a.first - b.first)) })
 		case kindSeal:

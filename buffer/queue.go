@@ -19,11 +19,13 @@ var (
 
 // Options of a queue; the zero value is the default.
 type Options struct {
-	Limit    int64         // bytes on disk; 0: 8 GiB. Never more than half of what is free plus what the queue holds
-	Sync     time.Duration // how long a line may wait for fdatasync; 0: never without
-	Compress Compress      // default: by load
-	Living   Living        // the intake that goes on, for recovery
-	Log      *slog.Logger  // state changes; default: none
+	Limit      int64         // bytes on disk; 0: 8 GiB. Never more than half of what is free plus what the queue holds
+	DropOldest bool          // at the limit the oldest lines go; default: Append waits
+	MaxAge     time.Duration // lines older than this go, by whole segments; 0: none do
+	Sync       time.Duration // how long a line may wait for fdatasync; 0: never without
+	Compress   Compress      // default: by load
+	Living     Living        // the intake that goes on, for recovery
+	Log        *slog.Logger  // state changes; default: none
 }
 
 // Compress says which codec blocks get.
@@ -80,7 +82,9 @@ type Queue struct {
 	acked    uint64   // the cursor: every record below has its receipt
 	next     uint64   // next record to give out
 	flight   []Range  // given out and not acknowledged, ascending, contiguous
-	moved    int      // counts the times next was set back
+	moved    int      // counts the times that next, or what stands there, was changed
+	given    uint64   // every record from here on was never given out
+	dropped  uint64   // records given up since Open
 	receipt  Receipt
 	origin   Origin // of the newest bytes, skipped ones too
 	table    intakes
@@ -220,6 +224,7 @@ func (q *Queue) TryNext() (*Block, error) {
 			}
 		}
 		q.next = b.next()
+		q.given = max(q.given, q.next)
 		q.flight = append(q.flight, b.Range())
 		return b, nil
 	}
@@ -309,6 +314,7 @@ type Stats struct {
 	PendingBytes int64  // what waits takes on disk, about
 	Receipt      Receipt
 	DiskBytes    int64  // of segments
+	Dropped      uint64 // records given up since Open, by a limit
 	Trouble      string // what keeps lines from the disk; "": nothing
 }
 
@@ -318,10 +324,16 @@ func (q *Queue) Stats() Stats {
 	defer q.mu.Unlock()
 	s := Stats{
 		SID: q.ident.sid(q.acked), Cursor: q.acked, Durable: q.durable, Head: q.head,
-		Receipt: q.receipt, DiskBytes: q.diskLocked(), Trouble: q.trouble,
+		Receipt: q.receipt, DiskBytes: q.diskLocked(), Dropped: q.dropped, Trouble: q.trouble,
 	}
-	if s.Cursor < s.Durable {
-		s.PendingBytes = s.DiskBytes
+	for k, seg := range q.segs {
+		end := q.durable
+		if k+1 < len(q.segs) {
+			end = seg.next
+		}
+		if first := max(seg.base, q.acked); first < end {
+			s.PendingBytes += (seg.written - pageLen) * int64(end-first) / int64(end-seg.base)
+		}
 	}
 	return s
 }

@@ -326,7 +326,7 @@ func (r *recoverer) judge() {
 	}
 	q.gaps = slices.DeleteFunc(q.gaps, func(g *Block) bool { return g.next() <= q.acked })
 	slices.SortFunc(q.gaps, func(a, b *Block) int { return cmp.Compare(a.first, b.first) })
-	q.durable, q.next = q.head, q.acked
+	q.durable, q.next, q.given = q.head, q.acked, q.head
 	r.intakes = q.table
 }
 
