@@ -21,8 +21,17 @@ import (
 	"wsrelay/relay"
 )
 
-// config is every option, under the name it has on the command line, in the
-// environment (WSRELAY_QUEUE_DIR), in a file and on --options-fd alike.
+// cli is the commands. The first is meant where none is named.
+type cli struct {
+	Run   config   `cmd:"" default:"withargs" help:"Ship the lines on standard input (the default)."`
+	Queue queueCmd `cmd:"" help:"Look into a queue directory, beside a running wsrelay or without one."`
+
+	Version kong.VersionFlag `help:"Print the version."`
+}
+
+// config is the options of run, under the names that they have on the command
+// line, in the environment (WSRELAY_QUEUE_DIR), in a file and on --options-fd
+// alike.
 type config struct {
 	Args []string `arg:"" optional:"" name:"url" help:"Where to ship to: ws://HOST:PORT/relay or wss://…; several that lead to one store are tried in turn."`
 	URL  []string `name:"url" sep:"none" hidden:"" help:"The same, as an option."`
@@ -44,9 +53,8 @@ type config struct {
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
 
-	Config    configFile       `placeholder:"FILE" help:"Read options from FILE: one 'name = value' a line."`
-	OptionsFD optionsFD        `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell."`
-	Version   kong.VersionFlag `help:"Print the version."`
+	Config    configFile `placeholder:"FILE" help:"Read options from FILE: one 'name = value' a line."`
+	OptionsFD optionsFD  `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell."`
 }
 
 const description = `Ships the lines on standard input to a WebSocket receiver, by way of a queue on disk: no line is lost and none doubled when the network, the receiver or wsrelay itself fails.
@@ -57,27 +65,29 @@ Exit status: 0 all delivered, or, after a signal, all on disk; 75 lines wait in 
 
 var errHelp = errors.New("help was printed")
 
-// parse reads all sources of options.
-func parse(args []string, stdout io.Writer) (*config, error) {
-	c, src := &config{}, &sources{}
-	done := false
+// parse gives the command that args, with all other sources, ask for.
+func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
+	src := &sources{}
+	answered := false
 	k, err := kong.New(c,
 		kong.Name("wsrelay"), kong.Description(description), kong.Writers(stdout, io.Discard),
-		kong.Exit(func(int) { done = true }), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": version(), "queue_dir": queueDir("INSTANCE")},
+		kong.Exit(func(int) { answered = true }), kong.Bind(src), kong.Resolvers(src),
+		kong.Vars{"version": console.Version(), "queue_dir": queueDir("INSTANCE")},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 	if err != nil {
 		return nil, err
 	}
-	_, err = k.Parse(args)
-	if done {
+	command, err := k.Parse(args)
+	switch {
+	case answered:
 		return nil, errHelp
-	}
-	if err != nil {
+	case err != nil:
 		return nil, usage(err)
+	case command.Selected().Name == "run":
+		return command, c.Run.check()
 	}
-	return c, c.check()
+	return command, nil
 }
 
 // check is what the options must be together.
@@ -164,8 +174,8 @@ type sources struct {
 // pass for a default.
 func (s *sources) Validate(app *kong.Application) error {
 	known := map[string]bool{}
-	for _, f := range app.Flags {
-		known[f.Name] = f.Name != "help" && f.Name != "version" && f.Name != "config" && f.Name != "options-fd" && f.Name != "keeper"
+	for _, f := range app.DefaultCmd.Flags {
+		known[f.Name] = f.Name != "config" && f.Name != "options-fd" && f.Name != "keeper"
 	}
 	for _, from := range []map[string][]string{s.fd, s.file} {
 		for name := range from {

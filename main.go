@@ -13,8 +13,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -39,7 +39,7 @@ func main() {
 }
 
 func run(args []string, stdin, stdout, stderr *os.File) int {
-	if k, ok := intake.Wanted(args, stdin); ok {
+	if k, ok := intake.Wanted(args, stdin); ok && ships(args) {
 		k.Service = isNull(stderr)
 		status, err := k.Keep()
 		if err == nil {
@@ -47,18 +47,28 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 		}
 		_ = os.Setenv("WSRELAY_KEEPER", "off") // without one, then: see what it costs in the README
 	}
-	c, err := parse(args, stdout)
-	switch {
-	case errors.Is(err, errHelp):
+	var c cli
+	command, err := parse(&c, args, stdout)
+	if err == nil {
+		err = command.Run(&streams{in: stdin, out: stdout, err: stderr})
+	}
+	if err == nil || errors.Is(err, errHelp) {
 		return 0
-	case err != nil:
-		return console.Report(slog.New(console.New(stderr, "wsrelay", slog.LevelInfo, false)), err)
 	}
-	log := newLog(c, stderr)
-	if err := ship(c, stdin, stderr, log); err != nil {
-		return console.Report(log, err)
-	}
-	return 0
+	return console.Report(c.Run.logger(stderr), err)
+}
+
+// ships tells whether args mean the command run, by its name or by none.
+func ships(args []string) bool {
+	return len(args) == 0 || args[0] == "run" || strings.HasPrefix(args[0], "-") || strings.Contains(args[0], "://")
+}
+
+// streams are what a command reads and writes.
+type streams struct{ in, out, err *os.File }
+
+// Run ships lines: the command that is meant when none is named.
+func (c *config) Run(s *streams) error {
+	return ship(c, s.in, s.err, c.logger(s.err))
 }
 
 // ship moves lines from stdin to the receiver until the input ends and all is
@@ -78,7 +88,7 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
 	}
 	logRecovery(log, found)
 	r := relay.New(q, relay.Options{
-		URLs: c.URL, Host: hostname(), Agent: "wsrelay/" + version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
+		URLs: c.URL, Host: hostname(), Agent: "wsrelay/" + console.Version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
 		IdleClose: c.IdleClose, Ping: c.Ping, Log: log,
 	})
 	session, endSession := context.WithCancel(context.Background())
@@ -197,21 +207,4 @@ func obey(sigs <-chan os.Signal, o stopOptions) *stopper {
 func hostname() string {
 	name, _ := os.Hostname() // none is as good as any
 	return name
-}
-
-// version is the module's, or the revision it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return "devel"
 }

@@ -25,7 +25,7 @@ import (
 const nothingRead = "nothing was read: no line is lost"
 
 func usage(err error) error {
-	return &console.Complaint{Err: err, Effect: nothingRead, Hint: "wsrelay --help lists every option", Code: exitUsage}
+	return &console.Complaint{Err: err, Effect: nothingRead, Hint: "wsrelay run --help lists every option", Code: exitUsage}
 }
 
 func queueTrouble(dir string, err error) error {
@@ -77,10 +77,10 @@ func logRecovery(log *slog.Logger, r *buffer.Recovery) {
 	}
 }
 
-// newLog logs to --log-file, or to stderr; where that is /dev/null, as for
+// logger logs to --log-file, or to stderr; where that is /dev/null, as for
 // every program that syslog-ng starts, to a file in the queue directory. A file
 // is bounded: 1 MiB, and one older one.
-func newLog(c *config, stderr *os.File) *slog.Logger {
+func (c *config) logger(stderr *os.File) *slog.Logger {
 	name := c.LogFile
 	if name == "" && isNull(stderr) {
 		name = filepath.Join(c.QueueDir, "wsrelay.log")

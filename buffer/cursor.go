@@ -75,20 +75,27 @@ func openCursor(fsys fileSystem) (file, cursor, error) {
 	if err != nil {
 		return nil, cursor{}, fmt.Errorf("open %s: %w", cursorName, err)
 	}
-	var best cursor
+	c, err := readCursor(f)
+	if err != nil {
+		return nil, cursor{}, errors.Join(err, f.Close())
+	}
+	return f, c, nil
+}
+
+func readCursor(f io.ReaderAt) (best cursor, err error) {
 	b := make([]byte, slotLen)
 	for off := int64(0); off <= slotStride; off += slotStride {
 		if _, err := f.ReadAt(b, off); err != nil {
 			if errors.Is(err, io.EOF) {
 				continue
 			}
-			return nil, cursor{}, errors.Join(fmt.Errorf("read %s: %w", cursorName, err), f.Close())
+			return cursor{}, fmt.Errorf("read %s: %w", cursorName, err)
 		}
 		if c, ok := getSlot(b); ok && c.generation > best.generation {
 			best = c
 		}
 	}
-	return f, best, nil
+	return best, nil
 }
 
 // write puts c over the slot that the generation before the last had.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -70,7 +69,7 @@ func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 		kong.Description(description),
 		kong.Writers(stdout, io.Discard),
 		kong.Exit(func(int) { answered = true }), // kong goes on, and finds what else is wrong
-		kong.Vars{"version": "wsreceive " + version()},
+		kong.Vars{"version": "wsreceive " + console.Version()},
 	)
 	if err != nil {
 		return nil, err
@@ -83,21 +82,4 @@ func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 		return nil, &console.Complaint{Err: err, Hint: "wsreceive --help lists every option", Code: exitUsage}
 	}
 	return selected, nil
-}
-
-// version is what the build says of itself.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return "devel"
 }

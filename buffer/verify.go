@@ -1,0 +1,171 @@
+package buffer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Report is what Verify found.
+type Report struct {
+	Segments, Blocks int
+	Cursor           uint64  // every record below has its receipt
+	Head             uint64  // every record that was found is below
+	Gaps             []Range // records that will never come, as gap records say
+	Missing          []Range // records from the cursor on that can neither be read nor are in a gap
+	Problems         int     // lines that told of one
+}
+
+// Verify reads the whole queue in dir, without a lock and without changing
+// anything, and writes a line to w for each segment and each problem. Beside a
+// running wsrelay the newest lines may look unfinished, as they are. An error
+// says that it could not look.
+func Verify(dir string, w io.Writer) (Report, error) {
+	return walk(dir, w, func(header, int64) {})
+}
+
+// Dump is Verify with a line for each block.
+func Dump(dir string, w io.Writer) (Report, error) {
+	return walk(dir, w, func(h header, off int64) {
+		fmt.Fprintf(w, "  %8d %-4s %d+%d %s %d of %d bytes, intake %016x to %d, durable %d, acked %d, %s\n",
+			off, kindNames[h.kind], h.first, h.count, codecNames[h.codec], h.stored, h.raw,
+			h.intake, h.end, h.durable, h.acked, time.UnixMilli(h.at).UTC().Format(time.RFC3339))
+	})
+}
+
+var (
+	kindNames  = map[kind]string{kindData: "data", kindGap: "gap", kindSeal: "seal"}
+	codecNames = map[Codec]string{Raw: "raw", Zstd: "zstd", S2: "s2"}
+)
+
+// walker looks at one segment after the other.
+type walker struct {
+	Report
+	w     io.Writer
+	each  func(h header, off int64)
+	holes []Range
+}
+
+func walk(dir string, w io.Writer, each func(header, int64)) (Report, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.seg"))
+	if err != nil {
+		return Report{}, err
+	}
+	v := &walker{w: w, each: each}
+	if v.Cursor, err = v.cursor(dir); err != nil {
+		return Report{}, err
+	}
+	v.Head = v.Cursor
+	for _, name := range names { // in the order of their ids
+		if err := v.segment(name); err != nil {
+			return v.Report, err
+		}
+	}
+	for _, h := range v.holes {
+		v.missing(h)
+	}
+	return v.Report, nil
+}
+
+func (v *walker) problem(format string, args ...any) {
+	v.Problems++
+	fmt.Fprintf(v.w, "problem: "+format+"\n", args...)
+}
+
+func (v *walker) cursor(dir string) (uint64, error) {
+	f, err := os.Open(filepath.Join(dir, cursorName))
+	if err != nil {
+		return 1, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	c, err := readCursor(f)
+	if err == nil && c.generation == 0 {
+		v.problem("%s cannot be read: acknowledged lines will be sent again", cursorName)
+	}
+	return max(1, c.acked), err
+}
+
+func (v *walker) segment(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	base := filepath.Base(name)
+	id, _ := segmentID(base)
+	s, err := readSegment(osFile{f}, id)
+	switch {
+	case errors.Is(err, errNoSegment), errors.Is(err, errVersion):
+		v.problem("%s: %v", base, err)
+		return nil
+	case err != nil:
+		return err
+	}
+	if s.size, err = (osFile{f}).size(); err != nil {
+		return err
+	}
+	v.Segments++
+	if s.base > v.Head {
+		v.holes = append(v.holes, Range{v.Head, s.base})
+	}
+	blocks, err := v.blocks(f, s)
+	v.Blocks += blocks
+	v.Head = max(v.Head, s.base)
+	fmt.Fprintf(v.w, "%s  stream %s  from %d  %d blocks  %d KiB\n", base, s.sid, s.base, blocks, s.size>>10)
+	return err
+}
+
+func (v *walker) blocks(f *os.File, s *segment) (n int, err error) {
+	scan := newScanner(f, s, s.size)
+	proved := scan.expect // records below were on disk once
+	for {
+		h, _, err := scan.seek()
+		if errors.Is(err, io.EOF) {
+			if scan.expect < proved {
+				v.holes = append(v.holes, Range{scan.expect, proved})
+			}
+			v.Head = max(v.Head, scan.expect, proved)
+			return n, nil
+		} else if err != nil {
+			return n, err
+		}
+		proved = max(proved, h.durable)
+		b, err := scan.block(h)
+		if err != nil {
+			return n, err
+		}
+		if b == nil {
+			v.problem("%s: the block at %d is damaged", segmentName(s.id), scan.off)
+			scan.off += h.span()
+			continue
+		}
+		if h.kind == kindData && h.first > scan.expect {
+			v.holes = append(v.holes, Range{scan.expect, h.first})
+		}
+		if h.kind == kindGap {
+			v.Gaps = append(v.Gaps, b.Range())
+		}
+		v.each(h, scan.off)
+		scan.skip(h)
+		n++
+	}
+}
+
+// missing takes from a hole what is acknowledged or in a gap; the rest is a
+// problem.
+func (v *walker) missing(hole Range) {
+	slices.SortFunc(v.Gaps, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
+	at := max(hole.First, v.Cursor)
+	for _, g := range append(v.Gaps, Range{hole.End, hole.End}) {
+		if end := min(g.First, hole.End); at < end {
+			v.Missing = append(v.Missing, Range{at, end})
+			v.problem("records %d-%d are missing: they will be delivered as a gap", at, end-1)
+		}
+		at = max(at, g.End)
+	}
+}
