@@ -12,7 +12,11 @@
 //	sender                                 receiver
 //	  │ hello  sid, acked, head, enc          │
 //	  ├──────────────────────────────────────▶│
-//	  │ welcome  win, max, enc, hb            │
+//	  │ chal  nonce, cb  (with a key only)    │
+//	  │◀──────────────────────────────────────┤
+//	  │ auth  mac                             │
+//	  ├──────────────────────────────────────▶│
+//	  │ welcome  mac, win, max, enc, hb       │
 //	  │◀──────────────────────────────────────┤
 //	  │ data 1..500   data 501..900           │
 //	  ├──────────────────────────────────────▶│──▶ store
@@ -49,4 +53,6 @@
 //  7. Arbitrary bytes never panic; every error wraps ErrFrame.
 //  8. UIDs have one length; those of a stream sort as its sequence numbers do;
 //     ParseUID takes apart what UID put together and nothing else.
+//  9. A MAC of a Transcript covers every byte of its messages, where each ends,
+//     the channel binding, and which end it is of.
 package handshake

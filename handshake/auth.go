@@ -1,0 +1,101 @@
+package handshake
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+)
+
+// MechHMAC is the one mechanism of hello.mech and chal.mech.
+const MechHMAC = "hmac-sha256"
+
+// Channel bindings of chal.cb.
+const (
+	CBExporter = "tls-exporter" // RFC 9266
+	CBNone     = "none"         // only where the receiver allows it: behind a proxy that ends TLS
+)
+
+// ExporterLabel and ExporterLen are what both ends derive the channel binding
+// with, from the TLS connection that they share, with an empty context
+// (RFC 9266, 4.2).
+const (
+	ExporterLabel = "EXPORTER-Channel-Binding"
+	ExporterLen   = 32
+)
+
+// MinNonce and MaxNonce bound the characters of a nonce.
+const (
+	MinNonce = 16
+	MaxNonce = 64
+)
+
+// NewNonce draws a nonce of 130 random bits.
+func NewNonce() string { return rand.Text() }
+
+// ValidNonce reports whether s may be one.
+func ValidNonce(s string) bool { return MinNonce <= len(s) && len(s) <= MaxNonce }
+
+// Transcript is what the ends have said to each other in a handshake, byte for
+// byte as it went over the wire, and the channel it went over. Each end proves
+// with a MAC of it that it holds the key, that it means this handshake and no
+// other, and that nobody stands between the two ends of the TLS connection.
+type Transcript struct {
+	Hello, Chal, Auth []byte
+	Binding           []byte // ExporterLen bytes, or none with CBNone
+}
+
+// SenderMAC is auth.mac: 64 hexadecimal digits. Auth need not be known yet.
+func (t *Transcript) SenderMAC(key []byte) string {
+	return t.mac(key, "wsrelay1 c", t.Hello, t.Chal)
+}
+
+// ReceiverMAC is welcome.mac.
+func (t *Transcript) ReceiverMAC(key []byte) string {
+	return t.mac(key, "wsrelay1 s", t.Hello, t.Chal, t.Auth)
+}
+
+// mac is HMAC-SHA256(key, label | SHA-256(length, message, ...) | binding); a
+// length is 4 bytes, the most significant first.
+func (t *Transcript) mac(key []byte, label string, messages ...[]byte) string {
+	said := sha256.New()
+	for _, m := range messages {
+		var length [4]byte
+		binary.BigEndian.PutUint32(length[:], uint32(len(m))) //nolint:gosec // MaxHello and MaxControl are far below
+		said.Write(length[:])
+		said.Write(m)
+	}
+	return sum(key, []byte(label), said.Sum(nil), t.Binding)
+}
+
+// ReceiptToken is ack.rt: 32 hexadecimal digits. Seq and uid are those of the
+// ack, ack.seq and ack.uid.last. All receivers of one store share the secret, so
+// that each knows a receipt of the others.
+func ReceiptToken(secret []byte, sid string, seq uint64, uid string) string {
+	var number [8]byte
+	binary.BigEndian.PutUint64(number[:], seq)
+	return sum(secret, []byte("rt1"), []byte(sid), number[:], []byte(uid))[:32]
+}
+
+// Verify reports whether p is a receipt that a holder of secret has given to a
+// stream; the stream's sid is the beginning of the uid.
+func (p *Proof) Verify(secret []byte) bool {
+	if len(p.UID) < UIDLen {
+		return false
+	}
+	return SameMAC(p.RT, ReceiptToken(secret, p.UID[:SIDLen], p.Seq, p.UID))
+}
+
+// SameMAC compares in a time that tells nothing about where two differ.
+func SameMAC(got, want string) bool {
+	return hmac.Equal([]byte(got), []byte(want))
+}
+
+func sum(key []byte, parts ...[]byte) string {
+	h := hmac.New(sha256.New, key)
+	for _, p := range parts {
+		h.Write(p)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
