@@ -33,9 +33,10 @@
 //	CURSOR          how far all is acknowledged; two slots
 //	%016x.seg       segments: blocks, the truth
 //	spare           the next segment while it is made, or an acknowledged one to be written again
-//	damaged/        what was set aside
+//	damaged/        what was set aside: files that are no segments, damaged bytes
 //
-// A segment begins with a page of 4096 bytes:
+// A segment begins with its header, of 2048 bytes, twice: one bad sector does
+// not cost the segment.
 //
 //	 0  magic "WSRSEGM\0"       40  base: the first number it may hold
 //	 8  format version, u32     48  nonce, u64

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,29 +42,55 @@ func (q *Queue) read(seq uint64) (*Block, error) {
 	}
 	r.scan.limit = limit
 	for {
-		h, _, err := r.scan.seek()
+		h, from, err := r.scan.seek()
 		switch {
 		case errors.Is(err, io.EOF):
+			keepDamaged(q.fsys, r.f, seg, from, limit)
 			_ = r.close()
 			return q.declare(Range{seq, end})
 		case err != nil:
 			return nil, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
 		case h.kind == kindData && h.first > seq:
+			keepDamaged(q.fsys, r.f, seg, from, r.scan.off)
 			return q.declare(Range{seq, min(h.first, end)})
 		case h.kind != kindData || h.next() <= seq:
 			r.scan.skip(h)
 			continue
 		}
+		at := r.scan.off
 		b, err := r.scan.block(h)
-		if err != nil {
-			return nil, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
-		}
 		r.scan.skip(h)
+		if err != nil && !r.scan.readable() {
+			_ = r.close()
+			return nil, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err) // F3: it may come back
+		}
 		if b == nil {
+			keepDamaged(q.fsys, r.f, seg, at, r.scan.off)
 			return q.declare(Range{seq, h.next()})
 		}
 		b.sid = q.sid(seq)
 		return b, nil
+	}
+}
+
+// What is kept of damage: the rest would only fill the disk.
+const (
+	keepBytes = 1 << 20
+	keepFiles = 16 // in one run
+)
+
+var kept atomic.Int32
+
+// keepDamaged copies damaged bytes aside, for whoever wants to look at them. It
+// does what it can: nothing depends on it.
+func keepDamaged(fsys fileSystem, f io.ReaderAt, seg *segment, from, to int64) {
+	if from >= to || kept.Add(1) > keepFiles || fsys.mkdir(damagedName) != nil {
+		return
+	}
+	b := make([]byte, min(to-from, keepBytes))
+	n, _ := f.ReadAt(b, from)
+	if aside, err := fsys.create(filepath.Join(damagedName, fmt.Sprintf("%016x-%d", seg.id, from))); err == nil {
+		_ = errors.Join(aside.writeAt(b[:n], 0), aside.Close())
 	}
 }
 

@@ -53,12 +53,28 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 		return nil, nil, err
 	}
 	q, rec, err := open(osDir(dir), o)
+	if errors.Is(err, errVersion) { // R10: what is there is for a newer wsrelay to deliver
+		o.Log.Error("the queue was written by a newer wsrelay", "dir", dir, "err", err,
+			"effect", "its lines stay where they are and are not delivered; lines that come now go to the folder \"older\" in it",
+			"hint", "run the newer wsrelay on this queue")
+		q, rec, err := Open(ctx, filepath.Join(dir, "older"), o)
+		if err != nil {
+			return nil, nil, errors.Join(err, unlock.Close())
+		}
+		q.unlock = both{q.unlock, unlock}
+		return q, rec, nil
+	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("queue %q: %w", dir, err), unlock.Close())
 	}
 	q.unlock = unlock
 	return q, rec, nil
 }
+
+// both lets go of two locks.
+type both [2]io.Closer
+
+func (b both) Close() error { return errors.Join(b[0].Close(), b[1].Close()) }
 
 // open recovers the queue in fsys and starts its writer.
 func open(fsys fileSystem, o Options) (*Queue, *Recovery, error) {
@@ -222,6 +238,7 @@ func (r *recoverer) scanLast() error {
 	}
 	defer f.Close() //nolint:errcheck // only read
 	scan := newScanner(f, seg, seg.size)
+	good := scan.off // behind the last valid block
 	for {
 		h, _, err := scan.seek()
 		if errors.Is(err, io.EOF) {
@@ -240,6 +257,7 @@ func (r *recoverer) scanLast() error {
 			continue
 		}
 		if h.kind == kindData && h.first > scan.expect {
+			keepDamaged(q.fsys, f, seg, good, scan.off)
 			r.tail = append(r.tail, found{lost: Range{scan.expect, h.first}, off: scan.off})
 		}
 		if h.kind == kindGap {
@@ -249,9 +267,13 @@ func (r *recoverer) scanLast() error {
 		r.tail = append(r.tail, found{header: h, off: scan.off})
 		r.sealed = h.kind == kindSeal && h.durable >= h.first
 		scan.skip(h)
+		good = scan.off
 		r.prove(h)
 	}
 	r.expect = scan.expect
+	if r.expect < r.proved {
+		keepDamaged(q.fsys, f, seg, good, seg.size)
+	}
 	return nil
 }
 

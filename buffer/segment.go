@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	pageLen       = 4096 // a segment's header
+	pageLen       = 4096 // a segment's header, twice
+	halfLen       = pageLen / 2
 	formatVersion = 1
 	segmentMagic  = "WSRSEGM\x00"
 	spareName     = "spare"
@@ -51,9 +52,10 @@ func segmentID(name string) (uint64, bool) {
 	return id, err == nil && segmentName(id) == name
 }
 
+// page is the header twice, so that one bad sector does not cost the segment.
 func (s *segment) page() []byte {
 	le := binary.LittleEndian
-	b := make([]byte, pageLen)
+	b := make([]byte, halfLen)
 	copy(b, segmentMagic)
 	le.PutUint32(b[8:], formatVersion)
 	copy(b[16:32], s.sid)
@@ -62,25 +64,34 @@ func (s *segment) page() []byte {
 	le.PutUint64(b[48:], s.nonce)
 	le.PutUint64(b[56:], uint64(s.created))
 	s.intakes.put(b[64:])
-	le.PutUint32(b[pageLen-4:], crc32.Checksum(b[:pageLen-4], castagnoli))
-	return b
+	le.PutUint32(b[halfLen-4:], crc32.Checksum(b[:halfLen-4], castagnoli))
+	return append(b, b...)
 }
 
 // readSegment reads the header of the segment with this id.
-func readSegment(f io.ReaderAt, id uint64) (*segment, error) {
-	le := binary.LittleEndian
+func readSegment(f io.ReaderAt, id uint64) (s *segment, err error) {
 	b := make([]byte, pageLen)
 	if _, err := f.ReadAt(b, 0); errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: shorter than its header", errNoSegment)
 	} else if err != nil {
 		return nil, err
 	}
+	if s, err = parseSegment(b[:halfLen], id); err != nil {
+		if other, ok := parseSegment(b[halfLen:], id); ok == nil {
+			return other, nil
+		}
+	}
+	return s, err
+}
+
+func parseSegment(b []byte, id uint64) (*segment, error) {
+	le := binary.LittleEndian
 	switch {
 	case string(b[:8]) != segmentMagic:
 		return nil, fmt.Errorf("%w: no magic", errNoSegment)
 	case le.Uint32(b[8:]) > formatVersion:
 		return nil, fmt.Errorf("%w: %d, this program knows %d", errVersion, le.Uint32(b[8:]), formatVersion)
-	case le.Uint32(b[pageLen-4:]) != crc32.Checksum(b[:pageLen-4], castagnoli):
+	case le.Uint32(b[halfLen-4:]) != crc32.Checksum(b[:halfLen-4], castagnoli):
 		return nil, fmt.Errorf("%w: header checksum", errNoSegment)
 	case le.Uint64(b[32:]) != id:
 		return nil, fmt.Errorf("%w: its header says segment %d", errNoSegment, le.Uint64(b[32:]))
@@ -227,6 +238,13 @@ func (s *scanner) block(h header) (*Block, error) {
 		return nil, nil //nolint:nilnil // damage is an answer, not a failure to read
 	}
 	return b, nil
+}
+
+// readable tells whether the file can be read where the scanner stands: then a
+// block before that could not be read is damage, and not the whole disk's.
+func (s *scanner) readable() bool {
+	_, err := s.f.ReadAt(make([]byte, headerLen), s.off)
+	return err == nil || errors.Is(err, io.EOF)
 }
 
 // intake is how far one pipe is on disk.
