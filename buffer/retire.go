@@ -3,8 +3,81 @@ package buffer
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"time"
 )
+
+func (w *writer) cursorWanted() bool {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	return w.stale || w.cur.acked != w.q.acked || w.cur.receipt != w.q.receipt || w.seg != nil && w.cur.segment != w.seg.id
+}
+
+// saveCursor writes CURSOR, and syncs it only where something is about to
+// depend on it.
+func (w *writer) saveCursor(now time.Time, sync bool) error {
+	if w.cursorWanted() {
+		next := cursor{generation: w.cur.generation + 1, segment: w.cur.segment}
+		if w.seg != nil {
+			next.segment = w.seg.id
+		}
+		w.q.mu.Lock()
+		next.acked, next.receipt, next.intakes = w.q.acked, w.q.receipt, w.q.table
+		w.q.mu.Unlock()
+		if err := next.write(w.cursorFile); err != nil {
+			return err
+		}
+		w.cur = next
+	}
+	w.lastCursor = now
+	if !sync {
+		return nil
+	}
+	err := w.cursorFile.sync()
+	w.stale = err != nil // what a failed sync held may be lost: write it again
+	return err
+}
+
+// trim removes the segments whose records are all acknowledged, after the
+// cursor that says so is durable. The newest segment always stays. One acked
+// segment is kept to be written again: blocks that exist need no journal.
+func (w *writer) trim() error {
+	q := w.q
+	q.mu.Lock()
+	n := 0
+	for n < len(q.segs)-1 && q.segs[n].next <= q.acked {
+		n++
+	}
+	old := slices.Clone(q.segs[:n])
+	q.mu.Unlock()
+	if n == 0 {
+		return nil
+	}
+	if err := w.saveCursor(time.Now(), true); err != nil {
+		return err
+	}
+	for _, s := range old {
+		if err := w.retire(s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		q.mu.Lock()
+		q.segs = q.segs[1:]
+		q.mu.Unlock()
+	}
+	w.retryAt = time.Time{} // there may be room again
+	q.mu.Lock()
+	q.broadcast()
+	q.mu.Unlock()
+	return nil
+}
+
+// retire makes the file of s the spare one, or removes it.
+func (w *writer) retire(s *segment) error {
+	if s.size <= w.q.segmentSize() && s.size > w.q.segmentSize()/2 {
+		return w.q.fsys.rename(segmentName(s.id), spareName)
+	}
+	return w.q.fsys.remove(segmentName(s.id))
+}
 
 // Lines that are given up, by a limit that the user has set, go by whole
 // segments, and a gap with their exact numbers takes their place: durable before
