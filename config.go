@@ -23,8 +23,9 @@ import (
 
 // cli is the commands. The first is meant where none is named.
 type cli struct {
-	Run   config   `cmd:"" default:"withargs" help:"Ship the lines on standard input (the default)."`
-	Queue queueCmd `cmd:"" help:"Look into a queue directory, beside a running wsrelay or without one."`
+	Run     config     `cmd:"" default:"withargs" help:"Ship the lines on standard input (the default)."`
+	Upgrade upgradeCmd `cmd:"" help:"Make a running wsrelay go on as the program that was installed since, without missing a line."`
+	Queue   queueCmd   `cmd:"" help:"Look into a queue directory, beside a running wsrelay or without one."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }
@@ -83,6 +84,7 @@ func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 	case answered:
 		return nil, errHelp
 	case err != nil:
+		c.Run.salvage(args, src)
 		return nil, usage(err)
 	case command.Selected().Name == "run":
 		return command, c.Run.check()
@@ -90,10 +92,15 @@ func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 	return command, nil
 }
 
+var instanceName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
 // check is what the options must be together.
 func (c *config) check() error {
-	if !regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`).MatchString(c.Instance) {
+	if !instanceName.MatchString(c.Instance) {
 		return usage(fmt.Errorf("--instance %q is not a name of letters, digits, '_', '.' and '-', at most 64", c.Instance))
+	}
+	if c.QueueDir == "" {
+		c.QueueDir = queueDir(c.Instance)
 	}
 	c.URL = append(c.Args, c.URL...)
 	if len(c.URL) == 0 {
@@ -106,9 +113,6 @@ func (c *config) check() error {
 	}
 	if c.QueueLimit < buffer.MinLimit {
 		return usage(fmt.Errorf("--queue-limit %s is less than 64MiB", humanize.IBytes(uint64(c.QueueLimit))))
-	}
-	if c.QueueDir == "" {
-		c.QueueDir = queueDir(c.Instance)
 	}
 	return nil
 }
@@ -189,7 +193,7 @@ func (s *sources) Validate(app *kong.Application) error {
 
 // Resolve is kong's question for a flag that was not given.
 func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	env, set := os.LookupEnv("WSRELAY_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_")))
+	env, set := os.LookupEnv(envName(flag.Name))
 	switch {
 	case len(s.fd[flag.Name]) > 0:
 		return value(s.fd[flag.Name], flag), nil
@@ -199,6 +203,10 @@ func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 		return value(s.file[flag.Name], flag), nil
 	}
 	return nil, nil
+}
+
+func envName(option string) string {
+	return "WSRELAY_" + strings.ToUpper(strings.ReplaceAll(option, "-", "_"))
 }
 
 // value: an option that can be given several times gets all, any other the
@@ -219,12 +227,16 @@ type configFile string
 // BeforeResolve is kong's hook for a flag that other flags depend on.
 func (f configFile) BeforeResolve(ctx *kong.Context, trace *kong.Path, src *sources) error {
 	name, _ := ctx.FlagValue(trace.Flag).(configFile)
-	r, err := os.Open(string(name))
+	return src.readFile(string(name))
+}
+
+func (s *sources) readFile(name string) error {
+	r, err := os.Open(name)
 	if err != nil {
 		return err
 	}
 	defer r.Close() //nolint:errcheck // only read
-	src.file, err = readOptions(r, string(name))
+	s.file, err = readOptions(r, name)
 	return err
 }
 
@@ -233,21 +245,25 @@ type optionsFD int
 // BeforeResolve is as configFile's.
 func (f optionsFD) BeforeResolve(ctx *kong.Context, trace *kong.Path, src *sources) error {
 	fd, _ := ctx.FlagValue(trace.Flag).(optionsFD)
+	return src.readFD(int(fd))
+}
+
+func (s *sources) readFD(fd int) (err error) {
 	if fd < 3 {
 		return fmt.Errorf("--options-fd %d: descriptors 0 to 2 have their own use", fd)
 	}
 	r := os.NewFile(uintptr(fd), "options-fd")
 	defer r.Close() //nolint:errcheck // only read
-	var err error
-	src.fd, err = readOptions(r, "descriptor "+strconv.Itoa(int(fd)))
+	s.fd, err = readOptions(r, "descriptor "+strconv.Itoa(fd))
 	return err
 }
 
 // readOptions reads lines of the form 'name = value'. The value is all that
 // stands behind the first '=', without the blanks around it; nothing in it is
-// special. Empty lines and lines that begin with '#' are skipped.
-func readOptions(r io.Reader, from string) (map[string][]string, error) {
-	options := map[string][]string{}
+// special. Empty lines and lines that begin with '#' are skipped. An error does
+// not take back the options above it.
+func readOptions(r io.Reader, from string) (options map[string][]string, err error) {
+	options = map[string][]string{}
 	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
@@ -256,7 +272,7 @@ func readOptions(r io.Reader, from string) (map[string][]string, error) {
 		}
 		name, value, ok := strings.Cut(line, "=")
 		if !ok {
-			return nil, fmt.Errorf("%s, line %d: not of the form 'name = value'", from, n)
+			return options, fmt.Errorf("%s, line %d: not of the form 'name = value'", from, n)
 		}
 		name = strings.TrimPrefix(strings.TrimSpace(name), "--")
 		options[name] = append(options[name], strings.TrimSpace(value))

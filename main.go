@@ -12,11 +12,8 @@ import (
 	"errors"
 	"log/slog"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"wsrelay/buffer"
@@ -49,10 +46,15 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	}
 	var c cli
 	command, err := parse(&c, args, stdout)
-	if err == nil {
+	switch {
+	case errors.Is(err, errHelp):
+		return 0
+	case err == nil:
 		err = command.Run(&streams{in: stdin, out: stdout, err: stderr})
+	case intake.Worker() && isNull(stderr):
+		err = c.Run.hold(err, &streams{in: stdin, out: stdout, err: stderr})
 	}
-	if err == nil || errors.Is(err, errHelp) {
+	if err == nil {
 		return 0
 	}
 	return console.Report(c.Run.logger(stderr), err)
@@ -71,8 +73,25 @@ func (c *config) Run(s *streams) error {
 	return ship(c, s.in, s.err, c.logger(s.err))
 }
 
-// ship moves lines from stdin to the receiver until the input ends and all is
-// delivered, or until a signal and all is on disk.
+// hold keeps lines under a configuration that cannot work, where nobody sees an
+// exit status and the pipe must not be left alone. As a worker it may end at any
+// time: the next one looks whether the configuration was mended.
+func (c *config) hold(wrong error, s *streams) error {
+	if c.QueueDir == "" {
+		return wrong
+	}
+	const look = 30 * time.Second
+	log := c.logger(s.err)
+	status := console.Report(log, wrong)
+	log.Warn("not delivering until the configuration is mended", "queue", c.QueueDir,
+		console.Effect, "no line is lost: they wait in the queue", console.Hint, "mend it, and reload syslog-ng if it is part of its configuration")
+	time.AfterFunc(look, func() { os.Exit(status) })
+	c.URL, c.QueueLimit = nil, 0
+	return ship(c, s.in, s.err, log)
+}
+
+// ship moves lines from stdin to the receiver, if there is a URL, until the
+// input ends and all is delivered, or until a signal and all is on disk.
 func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
 	in, err := intake.New(stdin)
 	if err != nil {
@@ -93,18 +112,25 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
 	})
 	session, endSession := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- r.Run(session) }()
+	go func() {
+		if len(c.URL) == 0 {
+			ended <- nil
+			return
+		}
+		ended <- r.Run(session)
+	}()
 
 	err = in.Run(context.Background(), stop.now, q, found, log)
-	if err == nil && !stop.asked.Load() {
-		drain(q, c.Drain, stop, stderr)
+	told := stop.told()
+	if err == nil && len(c.URL) > 0 && told.Err() == nil {
+		drain(q, c.Drain, told, stderr)
 	}
 	endSession()
 	err = errors.Join(err, <-ended, persist(q))
 
 	s, st := q.Stats(), r.Status()
 	log.Info("stopped", "lines", in.Lines(), "receipted", st.ReceiptedLines, "sent_again", st.SentAgain, "waiting", s.Head-s.Cursor)
-	if waiting := s.Head - s.Cursor; err == nil && waiting > 0 && !stop.asked.Load() {
+	if waiting := s.Head - s.Cursor; err == nil && waiting > 0 && told.Err() == nil {
 		return undelivered(c, waiting, st)
 	}
 	return err
@@ -118,19 +144,23 @@ func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffe
 		wait = context.Background()
 	}
 	filling, stopFilling := context.WithCancel(context.Background())
-	filled := make(chan error, 1)
-	go func() { filled <- in.Fill(filling) }()
+	filled := make(chan struct{})
+	go func() {
+		defer close(filled)
+		in.Fill(filling)
+	}()
 	q, found, err := buffer.Open(wait, c.QueueDir, buffer.Options{
 		Limit: int64(c.QueueLimit), DropOldest: c.QueueFull == "drop-oldest", MaxAge: c.QueueAge, Sync: time.Duration(c.Sync), Compress: c.compress(), Living: in.Living(), Log: log,
 	})
 	stopFilling()
-	return q, found, errors.Join(err, <-filled)
+	<-filled
+	return q, found, err
 }
 
 // drain waits until the queue is delivered, for the time that the user gives,
-// or until a signal.
-func drain(q *buffer.Queue, limit time.Duration, stop *stopper, stderr *os.File) {
-	ctx, cancel := context.WithTimeout(stop.first, limit)
+// or until told to end.
+func drain(q *buffer.Queue, limit time.Duration, told context.Context, stderr *os.File) {
+	ctx, cancel := context.WithTimeout(told, limit)
 	defer cancel()
 	drawn := make(chan struct{})
 	go func() {
@@ -148,60 +178,6 @@ func persist(q *buffer.Queue) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return q.Close(ctx)
-}
-
-// grace is how long the input may go on after the first signal: syslog-ng sends
-// SIGTERM and then closes the pipe, which may still be full.
-const grace = 5 * time.Second
-
-// stopper is what signals ask for.
-type stopper struct {
-	asked   atomic.Bool     // a signal came: what is read from here on is kept, not delivered
-	first   context.Context // ends with the first signal
-	now     context.Context // ends when the input is not waited for any more
-	release func()
-}
-
-type stopOptions struct {
-	terminal bool // the input is one: ^C means at once
-	service  bool // nobody means us to end but by ending the input
-	log      *slog.Logger
-}
-
-// obey makes the first signal a request to end when the input does. The input
-// not ending within grace, or a further signal, is a request to end at once;
-// but under syslog-ng, where the pipe says when it is over, wsrelay goes on.
-func obey(sigs <-chan os.Signal, o stopOptions) *stopper {
-	first, asked := context.WithCancel(context.Background())
-	now, end := context.WithCancel(context.Background())
-	s := &stopper{first: first, now: now}
-	done := make(chan struct{})
-	s.release = func() { close(done); asked(); end() }
-	signal.Ignore(syscall.SIGPIPE) // a stderr that nobody reads is no reason to die
-	go func() {
-		var late <-chan time.Time
-		for {
-			select {
-			case <-sigs:
-				if o.terminal || late != nil && !o.service {
-					end()
-				}
-				late = time.After(grace)
-				s.asked.Store(true)
-				asked()
-			case <-late:
-				if !o.service {
-					end()
-					break
-				}
-				s.asked.Store(false)
-				o.log.Warn("told to end, but the input goes on: going on", console.Effect, "nothing is lost", console.Hint, "end syslog-ng, or its destination, to end wsrelay")
-			case <-done:
-				return
-			}
-		}
-	}()
-	return s
 }
 
 func hostname() string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func logRecovery(log *slog.Logger, r *buffer.Recovery) {
 func (c *config) logger(stderr *os.File) *slog.Logger {
 	name := c.LogFile
 	if name == "" && isNull(stderr) {
-		name = filepath.Join(c.QueueDir, "wsrelay.log")
+		name = filepath.Join(cmp.Or(c.QueueDir, queueDir("default")), "wsrelay.log")
 	}
 	var w io.Writer = stderr
 	if name != "" {

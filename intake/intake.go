@@ -35,8 +35,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -46,6 +48,10 @@ import (
 const (
 	readSize = 256 << 10 // room for each read
 	pipeSize = 1 << 20   // asked of the kernel: fewer, larger reads
+
+	// ahead is how many stream bytes may be with the queue and not yet on disk.
+	// The queue's own bound, which is lower, does not count skipped newlines.
+	ahead = 8 << 20
 )
 
 // Queue is what the intake needs of the disk-backed queue.
@@ -61,6 +67,7 @@ type Intake struct {
 	mirror  *mirror  // nil: none
 	control *os.File // from the keeper; nil: none
 
+	idle     bool   // wait before the next read
 	buf      []byte // read and not yet appended: at most one line and one read
 	end      int64  // stream offset behind buf
 	appended int64  // stream offset up to which the queue has everything
@@ -73,11 +80,11 @@ func New(stdin *os.File) (*Intake, error) {
 	env, ok := os.LookupEnv(workerEnv)
 	if !ok {
 		_, _ = unix.FcntlInt(stdin.Fd(), unix.F_SETPIPE_SZ, pipeSize) // not a pipe, or not allowed: as it is
-		in.input = descriptor(in.fd)
+		in.input, in.idle = descriptor(in.fd), true
 		return in, nil
 	}
 	_ = os.Unsetenv(workerEnv)
-	signal.Ignore(unix.SIGTERM, unix.SIGINT) // the keeper counts them
+	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP) // the keeper counts them
 	var fd, control int
 	if _, err := fmt.Sscanf(env, "%d %d", &fd, &control); err != nil {
 		return nil, fmt.Errorf("%s=%q: %w", workerEnv, env, err)
@@ -91,6 +98,12 @@ func New(stdin *os.File) (*Intake, error) {
 	return in, err
 }
 
+// Worker tells whether a keeper started this process; until New has run.
+func Worker() bool {
+	_, ok := os.LookupEnv(workerEnv)
+	return ok
+}
+
 // Kept tells whether a keeper holds the input.
 func (in *Intake) Kept() bool { return in.mirror != nil }
 
@@ -102,19 +115,19 @@ func (in *Intake) Living() buffer.Living {
 	return buffer.Living{Intake: in.mirror.id, Mark: in.mirror.mark}
 }
 
-// Signals gives the signals that count: the keeper's word, or, without one,
-// SIGTERM and SIGINT themselves.
+// Signals gives the signals that ask to end: the keeper's word, or, without a
+// keeper, what comes to this process. SIGHUP is a terminal that was closed.
 func (in *Intake) Signals() <-chan os.Signal {
 	sigs := make(chan os.Signal, 8)
 	if in.control == nil {
-		signal.Notify(sigs, unix.SIGTERM, unix.SIGINT)
+		notify(sigs, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 		return sigs
 	}
 	go func() { // ends with the process: the keeper's word may come at any time
 		b := make([]byte, 1)
 		for {
 			if _, err := in.control.Read(b); err != nil {
-				signal.Notify(sigs, unix.SIGTERM, unix.SIGINT) // the keeper is dead
+				signal.Notify(sigs, unix.SIGTERM, unix.SIGINT, unix.SIGHUP) // the keeper is dead
 				return
 			}
 			sigs <- map[byte]os.Signal{'T': unix.SIGTERM, 'I': unix.SIGINT}[b[0]]
@@ -124,31 +137,29 @@ func (in *Intake) Signals() <-chan os.Signal {
 }
 
 // Fill takes from the pipe while there is no queue yet, as much as may be
-// pending, until ctx ends.
-func (in *Intake) Fill(ctx context.Context) error {
+// pending, until ctx ends. What goes wrong, Run meets again.
+func (in *Intake) Fill(ctx context.Context) {
 	if in.mirror == nil {
-		return nil
+		return
 	}
 	wake, err := newWaker(ctx)
 	if err != nil {
-		return err
+		return
 	}
 	defer wake.close()
 	for in.mirror.size-in.mirror.mark < mirrorAhead {
-		got, err := wake.wait(in.fd, -1)
-		if err != nil || got != readable {
-			return err
+		if got, err := wake.wait(in.fd, -1); err != nil || got != readable {
+			return
 		}
 		if n, err := in.mirror.take(readSize); n == 0 && !errors.Is(err, unix.EAGAIN) {
-			return err // or the end, which Run will see as well
+			return
 		}
 	}
-	return nil
 }
 
 // Run appends lines to q until the input ends, and then returns nil: all of it
-// is in the queue. When stop ends it takes what the pipe still holds and does
-// not wait for more. When ctx ends it gives up.
+// is in the queue. When stop ends it takes what the input holds at that moment
+// and no more. When ctx ends it gives up.
 func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, log *slog.Logger) error {
 	if in.mirror != nil {
 		in.resume(r, log)
@@ -158,43 +169,47 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 		return err
 	}
 	defer wake.close()
+	last := int64(math.MaxInt64) // stream offset where stop ends it
 	for {
-		if in.mirror == nil || !in.mirror.pending() {
-			switch got, err := wake.wait(in.fd, in.patience()); {
-			case err != nil:
-				return fmt.Errorf("wait for lines: %w", err)
-			case got == stopped:
-				return in.finish(ctx, q)
-			case got == nothing:
-				if err := in.free(q); err != nil {
-					return err
-				}
-				continue
-			}
+		if last == math.MaxInt64 && stop.Err() != nil {
+			last = in.end + in.waiting()
 		}
-		err := in.read()
-		switch {
+		if in.end >= last {
+			return in.finish(ctx, q)
+		}
+		switch err := in.read(wake); {
 		case errors.Is(err, io.EOF):
 			return in.finish(ctx, q)
-		case errors.Is(err, unix.EAGAIN): // somebody else was faster
-			continue
-		case err != nil:
+		case err != nil && !errors.Is(err, unix.EAGAIN):
 			return fmt.Errorf("read lines: %w", err)
 		}
 		if err := in.append(ctx, q); err != nil {
 			return err
 		}
-		if err := in.free(q); err != nil {
+		if err := in.free(ctx, q); err != nil {
 			return err
 		}
 	}
+}
+
+// waiting is how many bytes can be read without waiting for the writer.
+func (in *Intake) waiting() int64 {
+	n, _ := unix.IoctlGetInt(in.fd, unix.TIOCINQ) // of what has no such count: none
+	if in.mirror != nil {
+		return int64(n) + in.mirror.size - in.mirror.read
+	}
+	return int64(n)
 }
 
 // resume goes on where the queue and the mark say that the one before stopped.
 func (in *Intake) resume(r *buffer.Recovery, log *slog.Logger) {
 	m := in.mirror
 	end, _, known := r.Intake(m.id)
-	if known && end < m.mark {
+	switch {
+	case !known && m.mark > 0:
+		log.Warn("the queue does not know this pipe: it is another one, or was emptied", "bytes_before", m.mark,
+			"effect", "lines of this pipe that were in a queue before are not in this one", "hint", "let wsrelay deliver the queue directory that it had before, if it still exists")
+	case end < m.mark:
 		log.Error("the queue has lost what it had on disk", "bytes", m.mark-end,
 			"effect", "lines are lost that were on disk; the queue reports which", "hint", "check the disk's health")
 	}
@@ -202,15 +217,31 @@ func (in *Intake) resume(r *buffer.Recovery, log *slog.Logger) {
 	in.end, in.appended = m.read, m.read
 }
 
-func (in *Intake) read() error {
+// read reads once, if need be when there is something to read. unix.EAGAIN:
+// there is nothing yet, but something else may have changed.
+func (in *Intake) read(wake *waker) error {
 	used := len(in.buf)
-	if cap(in.buf)-used < readSize {
+	if cap(in.buf)-used < readSize || used == 0 && cap(in.buf) > 8*readSize {
 		in.buf = append(make([]byte, 0, 2*used+2*readSize), in.buf...)
 	}
-	n, err := in.input.Read(in.buf[used : used+readSize])
-	in.buf = in.buf[:used+n]
-	in.end += int64(n)
-	return err
+	for range 2 { // a pipe under load never needs the wait
+		if in.idle {
+			switch got, err := wake.wait(in.fd, in.patience()); {
+			case err != nil:
+				return err
+			case got != readable:
+				return unix.EAGAIN
+			}
+		}
+		n, err := in.input.Read(in.buf[used : used+readSize])
+		in.idle = in.mirror == nil || errors.Is(err, unix.EAGAIN)
+		if !errors.Is(err, unix.EAGAIN) {
+			in.buf = in.buf[:used+n]
+			in.end += int64(n)
+			return err
+		}
+	}
+	return unix.EAGAIN
 }
 
 // append gives the queue all whole lines, and what is too long to wait for its
@@ -261,15 +292,30 @@ func (in *Intake) origin(end int64) buffer.Origin {
 	return buffer.Origin{Intake: in.mirror.id, End: end}
 }
 
-// free lets go of what the mirror holds and the disk has.
-func (in *Intake) free(q Queue) error {
-	if in.mirror == nil {
+// free lets go of what the mirror holds and the disk has. Where that is far
+// behind, it waits: so many newlines and no line.
+func (in *Intake) free(ctx context.Context, q Queue) error {
+	m := in.mirror
+	if m == nil {
 		return nil
 	}
-	return in.mirror.release(q.IntakeEnd(in.mirror.id))
+	for {
+		if err := m.release(q.IntakeEnd(m.id)); err != nil {
+			return err
+		}
+		if in.appended-m.mark <= ahead {
+			return nil
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
-// patience: while the mirror holds what will soon be on disk, look again.
+// patience, in milliseconds: while the mirror holds what will soon be on disk,
+// look again.
 func (in *Intake) patience() int {
 	if in.mirror != nil && in.mirror.mark < in.appended {
 		return 1000

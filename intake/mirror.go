@@ -33,22 +33,22 @@ type mirror struct {
 const (
 	mirrorPage  = 4096
 	mirrorMagic = "WSRMIRR\x01"
+	markAt      = 16      // offset of the mark
 	mirrorAhead = 4 << 20 // bytes taken before anything can be put on disk
 )
 
 // newMirror makes an empty mirror, for a pipe of its own.
-func newMirror() (*os.File, error) {
-	fd, err := unix.MemfdCreate("wsrelay-mirror", unix.MFD_CLOEXEC)
+func newMirror() (fd int, err error) {
+	fd, err = unix.MemfdCreate("wsrelay-mirror", unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("make the mirror: %w", err)
+		return 0, fmt.Errorf("make the mirror: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "mirror")
 	page := append([]byte(mirrorMagic), make([]byte, mirrorPage-len(mirrorMagic))...)
 	_, _ = rand.Read(page[8:16]) // cannot fail
-	if _, err := f.WriteAt(page, 0); err != nil {
-		return nil, fmt.Errorf("make the mirror: %w", err)
+	if n, err := unix.Pwrite(fd, page, 0); n < len(page) {
+		return 0, fmt.Errorf("make the mirror: %w", errors.Join(err, unix.Close(fd)))
 	}
-	return f, nil
+	return fd, nil
 }
 
 // openMirror is the mirror that an earlier process may have left off.
@@ -66,10 +66,10 @@ func openMirror(f *os.File, pipe int) (*mirror, error) {
 	}
 	m := &mirror{
 		f: f, pipe: pipe, size: st.Size() - mirrorPage,
-		id: binary.LittleEndian.Uint64(page[8:]), mark: int64(binary.LittleEndian.Uint64(page[16:])),
+		id: binary.LittleEndian.Uint64(page[8:]), mark: int64(binary.LittleEndian.Uint64(page[markAt:])),
 	}
 	m.read = m.mark
-	return m, nil
+	return m, m.punch(0) // what a kill between mark and hole has left
 }
 
 // take moves what the pipe holds, at most n bytes, to the mirror's end. 0: the
@@ -110,13 +110,21 @@ func (m *mirror) release(to int64) error {
 	}
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], uint64(to))
-	if _, err := m.f.WriteAt(b[:], 16); err != nil {
+	if _, err := m.f.WriteAt(b[:], markAt); err != nil {
 		return fmt.Errorf("mark the mirror: %w", err)
 	}
-	from := (m.mark + mirrorPage) &^ (mirrorPage - 1)
+	from := m.mark
 	m.mark = to
-	if n := (to+mirrorPage)&^(mirrorPage-1) - from; n > 0 {
-		return os.NewSyscallError("fallocate", unix.Fallocate(int(m.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, n))
+	return m.punch(from)
+}
+
+// punch frees the whole pages between from, where the last hole ends, and the
+// mark.
+func (m *mirror) punch(from int64) error {
+	from = (from + mirrorPage) &^ (mirrorPage - 1)
+	n := (m.mark+mirrorPage)&^(mirrorPage-1) - from
+	if n == 0 {
+		return nil
 	}
-	return nil
+	return os.NewSyscallError("fallocate", unix.Fallocate(int(m.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, n))
 }

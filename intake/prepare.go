@@ -1,0 +1,113 @@
+package intake
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Internal to keeper and worker: which descriptors are what.
+const (
+	workerEnv = "WSRELAY_INTERNAL_WORKER" // MIRROR CONTROL
+	adoptEnv  = "WSRELAY_INTERNAL_ADOPT"  // MIRROR PID TOLD: the keeper was replaced by a new binary
+)
+
+// Wanted tells whether these arguments ask for a keeper: the input is a pipe,
+// and nobody has said --keeper off. It looks no closer than that.
+func Wanted(args []string, stdin *os.File) (k *Keeper, ok bool) {
+	var st unix.Stat_t
+	if _, worker := os.LookupEnv(workerEnv); worker || unix.Fstat(int(stdin.Fd()), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return nil, false
+	}
+	if FlagValue(args, "--keeper", os.Getenv("WSRELAY_KEEPER")) == "off" {
+		return nil, false
+	}
+	fd, _ := strconv.Atoi(FlagValue(args, "--options-fd", ""))
+	if fd < 3 || fd > 255 {
+		fd = 0 // the worker says what is wrong with it
+	}
+	return &Keeper{Args: args, OptionsFD: fd}, true
+}
+
+// FlagValue is what follows the flag in args, the last time that it is there.
+func FlagValue(args []string, flag, otherwise string) string {
+	for k, arg := range slices.Backward(args) {
+		if v, ok := strings.CutPrefix(arg, flag+"="); ok {
+			return v
+		}
+		if arg == flag && k+1 < len(args) {
+			return args[k+1]
+		}
+	}
+	return otherwise
+}
+
+// prepare gets what outlives the workers: made anew, or handed on by the keeper
+// that this one replaces.
+func (k *Keeper) prepare() (err error) {
+	if k.program, err = programPath(); err != nil {
+		return err
+	}
+	if handed, ok := os.LookupEnv(adoptEnv); ok {
+		_ = os.Unsetenv(adoptEnv)
+		return k.adopt(handed)
+	}
+	if err := liftFileSize(); err != nil {
+		return err
+	}
+	if err := k.keepOptions(); err != nil { // first: its descriptor may be a free number, which the mirror would take
+		return err
+	}
+	_, _ = unix.FcntlInt(0, unix.F_SETPIPE_SZ, pipeSize) // not allowed: as it is
+	k.mirror, err = newMirror()
+	return err
+}
+
+// programPath is where this program was found, so that a link that leads to it
+// may lead to another one later.
+func programPath() (string, error) {
+	if path, err := exec.LookPath(os.Args[0]); err == nil {
+		return filepath.Abs(path)
+	}
+	return os.Executable()
+}
+
+// liftFileSize: the mirror's size only grows, though what it holds is little.
+func liftFileSize() error {
+	limit := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if unix.Setrlimit(unix.RLIMIT_FSIZE, &limit) == nil {
+		return nil
+	}
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil || limit.Max == unix.RLIM_INFINITY {
+		limit.Cur = limit.Max
+		return errors.Join(err, unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
+	}
+	return fmt.Errorf("files may not grow beyond %d bytes (ulimit -f)", limit.Max)
+}
+
+// keepOptions puts a copy that can be read again in the place of the options.
+// A descriptor that cannot be read stays out: the worker says so.
+func (k *Keeper) keepOptions() error {
+	if _, err := unix.FcntlInt(uintptr(k.OptionsFD), unix.F_GETFD, 0); k.OptionsFD == 0 || err != nil {
+		return nil
+	}
+	fd, err := unix.MemfdCreate("wsrelay-options", unix.MFD_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("memfd_create", err)
+	}
+	file := os.NewFile(uintptr(fd), "options")
+	defer file.Close() //nolint:errcheck // what is left of it is the copy's descriptor
+	if _, err = io.Copy(file, io.LimitReader(descriptor(k.OptionsFD), 1<<20)); err != nil {
+		return nil
+	}
+	k.options = true
+	return os.NewSyscallError("dup3", unix.Dup3(fd, k.OptionsFD, unix.O_CLOEXEC))
+}

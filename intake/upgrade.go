@@ -1,0 +1,81 @@
+package intake
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// An upgrade makes the keeper go on as the binary that is now in its place. It
+// stays the same process, with the same pipe and mirror, so the worker stays
+// its child. At every step somebody has the pipe:
+//
+//  1. A binary that cannot even tell its version is not run.
+//  2. execve(2); the old worker lives. Fails it, all goes on as it was.
+//  3. The new keeper has its handlers, and kills and reaps the old worker.
+//  4. It starts its own, which goes on where the mirror and the queue say.
+//
+// A worker that dies between 1 and 3 stays a zombie of this process until 3:
+// its pid is not another's.
+func (k *Keeper) upgrade(sigs <-chan os.Signal) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if exec.CommandContext(ctx, k.program, "--version").Run() != nil {
+		return
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	// A signal that comes between here and the new image's handlers waits for these.
+	var old unix.Sigset_t
+	_ = unix.PthreadSigmask(unix.SIG_BLOCK, sigset(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR2), &old)
+	for len(sigs) > 0 {
+		if sig := <-sigs; sig != unix.SIGUSR2 {
+			k.tell(sig)
+		}
+	}
+	k.inherit(0)
+	handed := fmt.Sprintf("%s=%d %d %q", adoptEnv, k.mirror, k.worker, k.told)
+	_ = syscall.Exec(k.program, append([]string{k.program}, k.Args...), append(os.Environ(), handed))
+	k.inherit(unix.FD_CLOEXEC)
+	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
+}
+
+// adopt is upgrade's other half.
+func (k *Keeper) adopt(handed string) error {
+	var told string
+	if _, err := fmt.Sscanf(handed, "%d %d %q", &k.mirror, &k.worker, &told); err != nil {
+		return fmt.Errorf("%s=%q: %w", adoptEnv, handed, err)
+	}
+	k.told = []byte(told)
+	_, err := unix.FcntlInt(uintptr(k.OptionsFD), unix.F_GETFD, 0)
+	k.options = k.OptionsFD > 0 && err == nil
+	k.inherit(unix.FD_CLOEXEC)
+	_ = unix.Kill(k.worker, unix.SIGKILL) // a child of ours, if only a dead one
+	for err = unix.EINTR; err == unix.EINTR; {
+		_, err = unix.Wait4(k.worker, nil, 0, nil)
+	}
+	k.worker, k.marked = 0, k.mark()
+	return nil
+}
+
+// inherit sets the flags of what the new image needs.
+func (k *Keeper) inherit(flags int) {
+	_, _ = unix.FcntlInt(uintptr(k.mirror), unix.F_SETFD, flags)
+	if k.options {
+		_, _ = unix.FcntlInt(uintptr(k.OptionsFD), unix.F_SETFD, flags)
+	}
+}
+
+func sigset(sigs ...unix.Signal) *unix.Sigset_t {
+	var set unix.Sigset_t
+	for _, s := range sigs {
+		set.Val[(s-1)/64] |= 1 << ((s - 1) % 64)
+	}
+	return &set
+}
