@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/binary"
 	"encoding/hex"
 )
@@ -17,13 +18,12 @@ const (
 	CBNone     = "none"         // only where the receiver allows it: behind a proxy that ends TLS
 )
 
-// ExporterLabel and ExporterLen are what both ends derive the channel binding
-// with, from the TLS connection that they share, with an empty context
-// (RFC 9266, 4.2).
-const (
-	ExporterLabel = "EXPORTER-Channel-Binding"
-	ExporterLen   = 32
-)
+// TLSBinding is the channel binding that both ends of one TLS connection derive
+// from it, 32 bytes (RFC 9266, 4.2). TLS 1.2 has it only with the extended
+// master secret.
+func TLSBinding(state tls.ConnectionState) ([]byte, error) {
+	return state.ExportKeyingMaterial("EXPORTER-Channel-Binding", []byte{}, 32)
+}
 
 // MinNonce and MaxNonce bound the characters of a nonce.
 const (
@@ -43,7 +43,7 @@ func ValidNonce(s string) bool { return MinNonce <= len(s) && len(s) <= MaxNonce
 // other, and that nobody stands between the two ends of the TLS connection.
 type Transcript struct {
 	Hello, Chal, Auth []byte
-	Binding           []byte // ExporterLen bytes, or none with CBNone
+	Binding           []byte // see TLSBinding; none with CBNone
 }
 
 // SenderMAC is auth.mac: 64 hexadecimal digits. Auth need not be known yet.

@@ -70,7 +70,7 @@ func (s *session) commit(group []item) {
 	var b uint64 // the batch that holds it
 	for errors.As(s.commitAndAck(group), &diverged) {
 		if group, b = splitAt(group, diverged.Seq); b == 0 {
-			s.end(&ending{websocket.CloseInternalServerErr, "the store named a line that was not given to it"})
+			s.end(&ending{code: websocket.CloseInternalServerErr, msg: "the store named a line that was not given to it"})
 			return
 		}
 	}
@@ -136,6 +136,9 @@ func (s *session) ack(group []item, results []Result, took time.Duration) {
 		if r.Index != "" {
 			ack.Index = r.Index
 		}
+	}
+	if secret := s.r.access.Load().ReceiptSecret; secret != nil {
+		ack.RT = handshake.ReceiptToken(secret, s.hello.SID, ack.Seq, ack.UID.Last)
 	}
 	s.lines.Add(int64(ack.New + ack.Dup))
 	s.send(ack)

@@ -85,7 +85,7 @@ func (s *session) readControl(r io.Reader) (leaving bool, e *ending, err error) 
 	return false, badFrame(fmt.Errorf("%T is not for a receiver in a session", frame)), nil
 }
 
-func badFrame(err error) *ending { return &ending{handshake.CloseBadFrame, err.Error()} }
+func badFrame(err error) *ending { return &ending{code: handshake.CloseBadFrame, msg: err.Error()} }
 
 // readData takes one data message: header, order, price, payload. An error is
 // one of the connection.

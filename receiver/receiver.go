@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -27,8 +30,10 @@ const (
 type Options struct {
 	Log    *slog.Logger // nil: no log
 	Budget int64        // bytes of decoded batches in memory, over all sessions; default 256 MiB
+	Access Access       // who may send; the zero value: everybody
+	Greets float64      // sessions a second that may begin without a token or certificate; default 1000
 
-	HandshakeTimeout time.Duration // for the upgrade and for hello; default 10 s
+	HandshakeTimeout time.Duration // for the upgrade, for hello and for auth, each; default 10 s
 	Heartbeat        time.Duration // between pings; 2.5 times this without a byte: dead; default 20 s
 	AckTimeout       time.Duration // how long senders wait for a receipt; busy goes out each sixth of it; default 30 s
 	StoreTimeout     time.Duration // without an answer of the store, until a sender is sent away; default 60 s
@@ -39,6 +44,7 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	o.Budget = max(cmp.Or(o.Budget, 256<<20), maxCost)
+	o.Greets = cmp.Or(o.Greets, 1000)
 	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 10*time.Second)
 	o.Heartbeat = cmp.Or(o.Heartbeat, 20*time.Second)
 	o.AckTimeout = cmp.Or(o.AckTimeout, 30*time.Second)
@@ -48,8 +54,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Receiver is the WebSocket endpoint, an http.Handler. It authenticates
-// nobody: who can reach it can write.
+// Receiver is the WebSocket endpoint, an http.Handler. Who may send is
+// Options.Access; see also Door.
 type Receiver struct {
 	store           Store
 	name, guarantee string // what the store says of itself
@@ -58,6 +64,9 @@ type Receiver struct {
 	upgrader        websocket.Upgrader
 	budget          *budget
 	health          health
+	access          atomic.Pointer[Access]
+	greets          *bucket
+	complaints      complaints
 
 	mu       sync.Mutex // guards the fields below
 	closing  bool
@@ -71,18 +80,21 @@ type Receiver struct {
 func New(store Store, o Options) *Receiver {
 	o = o.withDefaults()
 	r := &Receiver{
-		store:    store,
-		opts:     o,
-		log:      o.Log,
-		budget:   newBudget(o.Budget),
-		health:   health{log: o.Log},
-		sessions: make(map[*session]struct{}),
-		streams:  make(map[string]*stream),
+		store:      store,
+		opts:       o,
+		log:        o.Log,
+		budget:     newBudget(o.Budget),
+		health:     health{log: o.Log},
+		sessions:   make(map[*session]struct{}),
+		streams:    make(map[string]*stream),
+		greets:     newBucket(o.Greets, o.Greets),
+		complaints: complaints{bucket: newBucket(1, 20)},
 	}
+	r.access.Store(&o.Access)
 	r.name, r.guarantee = store.Describe()
 	r.upgrader = websocket.Upgrader{
 		HandshakeTimeout: o.HandshakeTimeout,
-		ReadBufferSize:   64 << 10,
+		ReadBufferSize:   4 << 10,  // what is longer is read past it
 		WriteBufferSize:  16 << 10, // an ordinary frame is never fragmented: some peers cannot join fragments
 		WriteBufferPool:  new(sync.Pool),
 		Subprotocols:     []string{handshake.Subprotocol},
@@ -95,12 +107,19 @@ func New(store Store, o Options) *Receiver {
 
 // ServeHTTP runs one session; it returns when the session is over.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	if status, words := admit(req); status != http.StatusOK {
-		if status == http.StatusUpgradeRequired {
-			w.Header().Set("Upgrade", "websocket")
-			w.Header().Set("Connection", "Upgrade")
-			w.Header().Set("Sec-WebSocket-Protocol", handshake.Subprotocol)
-		}
+	who, status, words := r.admit(req)
+	switch status {
+	case http.StatusOK:
+	case http.StatusUpgradeRequired:
+		w.Header().Set("Upgrade", "websocket")
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Sec-WebSocket-Protocol", handshake.Subprotocol)
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter+rand.N(retryAfter))) // or all come back together
+	}
+	if status != http.StatusOK {
 		http.Error(w, words, status)
 		return
 	}
@@ -115,25 +134,37 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.log.Debug("upgrade failed", "remote", req.RemoteAddr, "err", err)
 		return
 	}
-	s := newSession(r, conn)
+	s := newSession(r, conn, who)
 	r.register(s)
 	defer r.unregister(s)
 	s.serve()
 }
 
+// retryAfter is how long a sender stays away, at least, that came when too many
+// did: in seconds.
+const retryAfter = 5
+
 // admit says whether req may become a session, and if not why.
-func admit(req *http.Request) (status int, words string) {
+func (r *Receiver) admit(req *http.Request) (who []identity, status int, words string) {
 	if req.Header.Get("Origin") != "" {
-		return http.StatusForbidden,
+		return nil, http.StatusForbidden,
 			"Requests with an Origin header come from web pages. This endpoint is for log senders only."
 	}
-	if slices.Contains(websocket.Subprotocols(req), handshake.Subprotocol) {
-		return http.StatusOK, ""
+	if !slices.Contains(websocket.Subprotocols(req), handshake.Subprotocol) {
+		return nil, http.StatusUpgradeRequired, fmt.Sprintf(
+			"This endpoint takes logs over WebSocket with the subprotocol %s, and the request does not offer it.\n"+
+				"If it was a wsrelay that sent it, then something in between removes the header Sec-WebSocket-Protocol.",
+			handshake.Subprotocol)
 	}
-	return http.StatusUpgradeRequired, fmt.Sprintf(
-		"This endpoint takes logs over WebSocket with the subprotocol %s, and the request does not offer it.\n"+
-			"If it was a wsrelay that sent it, then something in between removes the header Sec-WebSocket-Protocol.",
-		handshake.Subprotocol)
+	who, status, words = r.access.Load().identify(req)
+	if status != http.StatusOK {
+		r.refused(r.log.With("remote", req.RemoteAddr), &ending{code: handshake.CloseForbidden, msg: words})
+		return nil, status, words
+	}
+	if len(who) == 0 && !r.greets.take(time.Now()) { // who is known is not kept out by a crowd of strangers
+		return nil, http.StatusServiceUnavailable, "Too many senders at this moment."
+	}
+	return who, http.StatusOK, ""
 }
 
 // Shutdown ends all sessions and waits for them. Senders are told with bye;

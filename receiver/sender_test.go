@@ -126,7 +126,13 @@ type sender struct {
 
 func dial(t testing.TB, url string) *sender {
 	t.Helper()
-	d := websocket.Dialer{Subprotocols: []string{handshake.Subprotocol}, WriteBufferSize: 1 << 20}
+	return dialBuffered(t, url, 1<<20)
+}
+
+// dialBuffered makes a sender that writes frames of up to size bytes.
+func dialBuffered(t testing.TB, url string, size int) *sender {
+	t.Helper()
+	d := websocket.Dialer{Subprotocols: []string{handshake.Subprotocol}, ReadBufferSize: 4 << 10, WriteBufferSize: size}
 	conn, _, err := d.DialContext(t.Context(), url, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package receiver
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -23,6 +22,7 @@ type session struct {
 	r     *Receiver
 	conn  *websocket.Conn
 	log   *slog.Logger
+	who   []identity       // who has proved to be the sender; complete after greet
 	hello *handshake.Hello // set by greet, constant from then on
 
 	// ctx is over when the session is; its cause is an *ending. commitCtx
@@ -44,6 +44,7 @@ type session struct {
 	quotaSince atomic.Int64 // the same for the reader and the budget
 	lines      atomic.Int64 // receipted
 
+	proved     atomic.Pointer[[]identity] // who, once that is complete
 	drainOnce  sync.Once
 	deadlineMu sync.Mutex // see alive
 }
@@ -58,8 +59,10 @@ type item struct {
 
 // ending says why a session ends, and what the peer is told.
 type ending struct {
-	code int // close code; 0: the connection is lost, nobody is there to be told
-	msg  string
+	code  int           // close code; 0: the connection is lost, nobody is there to be told
+	msg   string        // for the peer
+	after time.Duration // the peer is to stay away so long
+	log   string        // what only our log is to know
 }
 
 func (e *ending) Error() string { return e.msg }
@@ -70,10 +73,11 @@ var shuttingDown = &ending{code: websocket.CloseServiceRestart, msg: "the receiv
 // words arrive: closing a socket with unread bytes resets it.
 const lingerFor = time.Second
 
-func newSession(r *Receiver, conn *websocket.Conn) *session {
+func newSession(r *Receiver, conn *websocket.Conn, who []identity) *session {
 	s := &session{
 		r:     r,
 		conn:  conn,
+		who:   who,
 		log:   r.log.With("remote", conn.RemoteAddr().String()),
 		out:   make(chan handshake.Frame, winBatches),
 		bye:   make(chan struct{}),
@@ -90,13 +94,13 @@ func (s *session) serve() {
 	defer s.stopCommit()
 	if err := s.greet(); err != nil {
 		s.end(err)
-		s.log.Info("refused", "reason", s.why())
+		s.r.refused(s.log, s.why())
 		s.lastWords()
 		s.linger()
 		return
 	}
 	stream := s.r.claim(s)
-	s.log.Info("connected", "acked", s.hello.Acked, "agent", s.hello.Agent)
+	s.log.Info("connected", "acked", s.hello.Acked, "agent", s.hello.Agent, "proved", names(s.who))
 
 	var writer, committer sync.WaitGroup
 	writer.Go(s.writeFrames)
@@ -131,71 +135,6 @@ func (s *session) why() (e *ending) {
 
 // drain tells the sender to stop; what it sent already is still taken.
 func (s *session) drain() { s.drainOnce.Do(func() { close(s.bye) }) }
-
-// greet takes hello and answers welcome.
-func (s *session) greet() *ending {
-	s.conn.SetReadLimit(handshake.MaxHello)
-	_ = s.conn.SetReadDeadline(time.Now().Add(s.r.opts.HandshakeTimeout))
-	if s.ctx.Err() != nil { // ended before the deadline above was set
-		return shuttingDown
-	}
-	kind, body, err := s.conn.ReadMessage()
-	if err != nil {
-		if isTimeout(err) {
-			return &ending{handshake.CloseHandshakeTimeout, fmt.Sprintf("no hello within %v", s.r.opts.HandshakeTimeout)}
-		}
-		return readEnding(err)
-	}
-	hello, e := asHello(kind, body)
-	if e != nil {
-		return e
-	}
-	s.hello = hello
-	s.log = s.log.With("host", hello.Host, "sid", hello.SID)
-	s.order.expect = hello.Acked
-	s.conn.SetReadLimit(maxMessage)
-	if err := s.writeMessage(s.welcome()); err != nil {
-		return &ending{msg: err.Error()}
-	}
-	return nil
-}
-
-func asHello(kind int, body []byte) (*handshake.Hello, *ending) {
-	if kind != websocket.TextMessage {
-		return nil, &ending{handshake.CloseBadFrame, "data before hello"}
-	}
-	frame, err := handshake.Decode(body)
-	if err != nil {
-		return nil, &ending{handshake.CloseBadFrame, err.Error()}
-	}
-	hello, ok := frame.(*handshake.Hello)
-	switch {
-	case !ok:
-		return nil, &ending{handshake.CloseBadFrame, "the first frame is not hello"}
-	case hello.V != handshake.Version:
-		return nil, &ending{handshake.CloseVersion, fmt.Sprintf("version %d, this receiver speaks %d", hello.V, handshake.Version)}
-	case len(hello.Host) > maxHost:
-		return nil, &ending{handshake.CloseBadFrame, fmt.Sprintf("a host name of %d bytes", len(hello.Host))}
-	}
-	return hello, nil
-}
-
-// maxHost is the longest DNS name (RFC 1035, 2.3.4).
-const maxHost = 255
-
-func (s *session) welcome() *handshake.Welcome {
-	return &handshake.Welcome{
-		Session:   rand.Text(),
-		Win:       handshake.Win{Bytes: winBytes, Batches: winBatches},
-		Max:       maxMessage,
-		MaxRaw:    maxRaw,
-		Enc:       []string{handshake.EncZstd, handshake.EncS2, handshake.EncRaw},
-		HB:        s.r.opts.Heartbeat.Milliseconds(),
-		Guarantee: s.r.guarantee,
-		Store:     s.r.name,
-		AckTo:     s.r.opts.AckTimeout.Milliseconds(),
-	}
-}
 
 // alive gives the peer another 2.5 heartbeats to be heard of.
 func (s *session) alive() {
@@ -240,7 +179,7 @@ func readEnding(err error) *ending {
 	case errors.As(err, &closed):
 		return &ending{msg: strings.TrimSpace(fmt.Sprintf("closed by the sender: %d %s", closed.Code, closed.Text))}
 	case errors.Is(err, websocket.ErrReadLimit):
-		return &ending{websocket.CloseMessageTooBig, "message too big"}
+		return &ending{code: websocket.CloseMessageTooBig, msg: "message too big"}
 	case isTimeout(err):
 		return &ending{msg: "no sign of life from the sender"}
 	}

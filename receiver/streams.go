@@ -24,7 +24,7 @@ func (r *Receiver) claim(s *session) *stream {
 		r.streams[s.hello.SID] = st
 	}
 	if st.owner != nil {
-		st.owner.end(&ending{handshake.CloseSuperseded, "a newer session of this stream has taken over"})
+		st.owner.end(&ending{code: handshake.CloseSuperseded, msg: "a newer session of this stream has taken over"})
 	}
 	st.owner = s
 	st.users++

@@ -64,7 +64,7 @@ func (s *session) reportWaiting() error {
 	waited := time.Since(time.Unix(0, since))
 	if why == "store" && waited >= s.r.opts.StoreTimeout {
 		s.r.health.failed(fmt.Errorf("no answer for %v", s.r.opts.StoreTimeout))
-		s.end(&ending{handshake.CloseStoreDown, fmt.Sprintf("the store has not answered for %v", s.r.opts.StoreTimeout)})
+		s.end(&ending{code: handshake.CloseStoreDown, msg: fmt.Sprintf("the store has not answered for %v", s.r.opts.StoreTimeout)})
 		return nil
 	}
 	if waited < s.r.opts.AckTimeout/6 {
@@ -93,7 +93,7 @@ func (s *session) lastWords() {
 	}
 	if e.code >= 4000 {
 		retry := e.code == handshake.CloseStoreDown || e.code == handshake.CloseHandshakeTimeout
-		if s.writeMessage(&handshake.Err{Code: e.code, Msg: e.msg, Retry: retry}) != nil {
+		if s.writeMessage(&handshake.Err{Code: e.code, Msg: e.msg, Retry: retry, AfterMS: e.after.Milliseconds()}) != nil {
 			return
 		}
 	}
@@ -103,11 +103,13 @@ func (s *session) lastWords() {
 // clip keeps a close reason within the 123 bytes that RFC 6455 (5.5) leaves it.
 func clip(msg string) string { return strings.ToValidUTF8(msg[:min(len(msg), 123)], "") }
 
-func (s *session) writeMessage(f handshake.Frame) error {
+func (s *session) writeMessage(f handshake.Frame) error { return s.writeText(handshake.Encode(f)) }
+
+func (s *session) writeText(msg []byte) error {
 	if err := s.conn.SetWriteDeadline(s.writeDeadline()); err != nil {
 		return err
 	}
-	return s.conn.WriteMessage(websocket.TextMessage, handshake.Encode(f))
+	return s.conn.WriteMessage(websocket.TextMessage, msg)
 }
 
 func (s *session) writeDeadline() time.Time { return time.Now().Add(s.r.opts.WriteTimeout) }

@@ -1,0 +1,135 @@
+package receiver
+
+import (
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+
+	"wsrelay/handshake"
+)
+
+// Access says who may send. With neither keys nor tokens nor certificates,
+// everybody may who can reach the receiver. Of those that are there, any one
+// will do.
+type Access struct {
+	Keys         handshake.Secrets // proved in the handshake, both ways
+	Tokens       handshake.Secrets // bearer tokens of the upgrade request
+	Certificates bool              // the TLS server verifies client certificates if given
+
+	// Unbound is for a receiver behind a proxy that ends TLS: it believes
+	// what comes without TLS of its own, and binds no key to a connection.
+	Unbound bool
+
+	ReceiptSecret  []byte // of the receivers of one store; nil: receipts carry no token
+	RequireReceipt bool   // refuse a stream that is not new and shows no receipt
+}
+
+func (a *Access) asks() bool { return len(a.Keys) > 0 || len(a.Tokens) > 0 || a.Certificates }
+
+// How a sender proves who it is.
+const (
+	byKey         = "key"
+	byToken       = "token"
+	byCertificate = "certificate"
+)
+
+// identity is one thing that a sender has proved; a certificate restricts
+// nothing.
+type identity struct {
+	kind string
+	*handshake.Secret
+}
+
+// names are the identities as a log has them.
+func names(who []identity) string {
+	all := make([]string, len(who))
+	for i, w := range who {
+		all[i] = w.kind + ":" + w.Name
+	}
+	return strings.Join(all, ",")
+}
+
+// identify is what the upgrade request itself proves. An empty list means that
+// hello is to name a key. If status is not 200 the request is refused.
+func (a *Access) identify(req *http.Request) (who []identity, status int, words string) {
+	if !a.asks() {
+		return nil, http.StatusOK, ""
+	}
+	if req.TLS == nil && !a.Unbound {
+		return nil, http.StatusForbidden, "This receiver believes nobody who comes without TLS."
+	}
+	if value := req.Header.Get("Authorization"); value != "" && len(a.Tokens) > 0 {
+		scheme, token, _ := strings.Cut(value, " ")
+		found := a.Tokens.Find([]byte(token))
+		if !strings.EqualFold(scheme, "Bearer") || found == nil {
+			return nil, http.StatusUnauthorized, "The token is not known here."
+		}
+		who = append(who, identity{byToken, found})
+	}
+	if a.Certificates && req.TLS != nil && len(req.TLS.VerifiedChains) > 0 {
+		who = append(who, identity{byCertificate, &handshake.Secret{Name: req.TLS.PeerCertificates[0].Subject.CommonName}})
+	}
+	if len(who) == 0 && len(a.Keys) == 0 {
+		return nil, http.StatusUnauthorized, "This receiver wants a token or a client certificate."
+	}
+	return who, http.StatusOK, ""
+}
+
+// honours reports whether w still proves that its holder may send this.
+func (a *Access) honours(w identity, hello *handshake.Hello) bool {
+	good := func(s handshake.Secret) bool {
+		return handshake.SameMAC(string(s.Value), string(w.Value)) && s.Allows(hello.Host, hello.SID)
+	}
+	switch w.kind {
+	case byKey:
+		return slices.ContainsFunc(a.Keys.Named(w.Name), good)
+	case byToken:
+		return slices.ContainsFunc(a.Tokens.Named(w.Name), good)
+	}
+	return a.Certificates
+}
+
+// SetAccess changes who may send, from the next handshake on. A session ends
+// whose key or token is no longer there.
+func (r *Receiver) SetAccess(a Access) {
+	r.access.Store(&a)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for s := range r.sessions {
+		s.recheck(&a)
+	}
+}
+
+// recheck ends a session that would not be welcome any more. One that is not
+// welcome yet looks for itself, in greet.
+func (s *session) recheck(a *Access) {
+	who := s.proved.Load()
+	if who == nil || !a.asks() {
+		return
+	}
+	withdrawn := func(w identity) bool { return !a.honours(w, s.hello) }
+	if len(*who) == 0 || slices.ContainsFunc(*who, withdrawn) {
+		s.end(&ending{code: handshake.CloseUnauthenticated, msg: "what proved who you are has been withdrawn"})
+	}
+}
+
+// refused logs why a sender did not become a session. Strangers can make this
+// happen as often as they like, so there is a limit to it.
+func (r *Receiver) refused(log *slog.Logger, e *ending) {
+	suppressed, ok := r.complaints.allow()
+	if !ok {
+		return
+	}
+	reason := e.msg
+	if e.log != "" {
+		reason = e.log
+	}
+	if e.code != handshake.CloseUnauthenticated && e.code != handshake.CloseForbidden {
+		log.Info("refused", "reason", reason, "suppressed", suppressed)
+		return
+	}
+	log.Warn("sender refused", "reason", reason, "suppressed", suppressed,
+		"effect", "nothing of it is stored; if it is one of yours, its lines wait in its queue",
+		"hint", "if it is one of yours, compare its --key-file or --token-file with --keys or --tokens here; wsrelay check, there, says more")
+}

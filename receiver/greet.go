@@ -1,0 +1,186 @@
+package receiver
+
+import (
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/handshake"
+)
+
+// maxHost is the longest DNS name (RFC 1035, 2.3.4).
+const maxHost = 255
+
+// greet takes hello, has the sender prove who it is, and answers welcome.
+func (s *session) greet() *ending {
+	s.conn.SetReadLimit(handshake.MaxHello)
+	said := &handshake.Transcript{}
+	frame, e := s.listen(&said.Hello)
+	if e != nil {
+		return e
+	}
+	hello, e := asHello(frame)
+	if e != nil {
+		return e
+	}
+	s.hello = hello
+	s.log = s.log.With("host", hello.Host, "sid", hello.SID)
+	s.order.expect = hello.Acked
+	welcome := s.welcome()
+	access := s.r.access.Load()
+	if welcome.MAC, e = s.authenticate(access, said); e != nil {
+		return e
+	}
+	if e := s.checkReceipt(access); e != nil {
+		return e
+	}
+	s.proved.Store(&s.who)
+	if now := s.r.access.Load(); now != access { // since we looked
+		s.recheck(now)
+	}
+	s.conn.SetReadLimit(maxMessage)
+	if err := s.writeMessage(welcome); err != nil {
+		return &ending{msg: err.Error()}
+	}
+	admit(s.conn.NetConn())
+	return nil
+}
+
+// listen reads the next message of the handshake and keeps it in raw.
+func (s *session) listen(raw *[]byte) (handshake.Frame, *ending) {
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.r.opts.HandshakeTimeout))
+	if s.ctx.Err() != nil { // ended before the deadline above was set
+		return nil, shuttingDown
+	}
+	kind, body, err := s.conn.ReadMessage()
+	switch {
+	case isTimeout(err):
+		return nil, &ending{code: handshake.CloseHandshakeTimeout, msg: fmt.Sprintf("no answer within %v", s.r.opts.HandshakeTimeout)}
+	case err != nil:
+		return nil, readEnding(err)
+	case kind != websocket.TextMessage:
+		return nil, &ending{code: handshake.CloseBadFrame, msg: "data in the handshake"}
+	}
+	frame, err := handshake.Decode(body)
+	if err != nil {
+		return nil, badFrame(err)
+	}
+	*raw = body
+	return frame, nil
+}
+
+func asHello(frame handshake.Frame) (*handshake.Hello, *ending) {
+	hello, ok := frame.(*handshake.Hello)
+	switch {
+	case !ok:
+		return nil, &ending{code: handshake.CloseBadFrame, msg: "the first frame is not hello"}
+	case hello.V != handshake.Version:
+		return nil, &ending{code: handshake.CloseVersion, msg: fmt.Sprintf("version %d, this receiver speaks %d", hello.V, handshake.Version)}
+	case len(hello.Host) > maxHost:
+		return nil, &ending{code: handshake.CloseBadFrame, msg: fmt.Sprintf("a host name of %d bytes", len(hello.Host))}
+	}
+	return hello, nil
+}
+
+// authenticate asks for a proof of the key that hello names, if it names one,
+// and gives ours. It fails when nothing proves who the sender is, or when that
+// one may not send this.
+func (s *session) authenticate(a *Access, said *handshake.Transcript) (mac string, e *ending) {
+	if s.hello.KID != "" && len(a.Keys) > 0 {
+		key, e := s.challenge(a, said)
+		if e != nil {
+			return "", e
+		}
+		mac = said.ReceiverMAC(key.Value)
+		s.who = append(s.who, identity{byKey, key})
+	}
+	if a.asks() && len(s.who) == 0 {
+		return "", &ending{code: handshake.CloseUnauthenticated, msg: "this receiver wants a key, and hello names none", log: "no key, token or certificate"}
+	}
+	for _, w := range s.who {
+		if !w.Allows(s.hello.Host, s.hello.SID) {
+			return "", &ending{
+				code: handshake.CloseForbidden, msg: fmt.Sprintf("the %s is for other hosts or streams", w.kind),
+				log: fmt.Sprintf("%s %q is not for this host or stream", w.kind, w.Name),
+			}
+		}
+	}
+	return mac, nil
+}
+
+// challenge gives the key that the sender has proved to hold. A sender without
+// one is not told whether the name or the proof was wrong.
+func (s *session) challenge(a *Access, said *handshake.Transcript) (*handshake.Secret, *ending) {
+	unproved := func(why string) *ending {
+		return &ending{code: handshake.CloseUnauthenticated, msg: "the key is not known here, or does not fit", log: why}
+	}
+	if !slices.Contains(s.hello.Mech, handshake.MechHMAC) || !handshake.ValidNonce(s.hello.Nonce) {
+		return nil, unproved("hello with a kid, but without mechanism or nonce")
+	}
+	chal := &handshake.Chal{Nonce: handshake.NewNonce(), Mech: handshake.MechHMAC, CB: handshake.CBNone}
+	if t, ok := s.conn.NetConn().(*tls.Conn); ok && !a.Unbound {
+		var err error
+		if said.Binding, err = handshake.TLSBinding(t.ConnectionState()); err != nil {
+			return nil, unproved("no channel binding: " + err.Error())
+		}
+		chal.CB = handshake.CBExporter
+	}
+	said.Chal = handshake.Encode(chal)
+	if err := s.writeText(said.Chal); err != nil {
+		return nil, &ending{msg: err.Error()}
+	}
+	frame, e := s.listen(&said.Auth)
+	if e != nil {
+		return nil, e
+	}
+	auth, ok := frame.(*handshake.Auth)
+	if !ok {
+		return nil, badFrame(fmt.Errorf("%T where auth is due", frame))
+	}
+	live := a.Keys.Named(s.hello.KID)
+	for i := range live {
+		if handshake.SameMAC(auth.MAC, said.SenderMAC(live[i].Value)) {
+			return &live[i], nil
+		}
+	}
+	if len(live) == 0 {
+		return nil, unproved(fmt.Sprintf("no key %.64q", s.hello.KID))
+	}
+	return nil, unproved(fmt.Sprintf("key %q does not fit: it is another one, or TLS ends somewhere in between, or a handshake was replayed", s.hello.KID))
+}
+
+// checkReceipt looks at the receipt that the sender shows. One that is not good
+// proves nothing bad by itself: another store may have given it.
+func (s *session) checkReceipt(a *Access) *ending {
+	p := s.hello.Proof
+	switch {
+	case a.ReceiptSecret == nil,
+		p == nil && s.hello.Acked == 1, // a new stream has none
+		p != nil && p.Verify(a.ReceiptSecret):
+		return nil
+	case a.RequireReceipt:
+		return &ending{code: handshake.CloseForbidden, msg: "the sender shows no receipt of this store", log: "no valid receipt"}
+	}
+	s.log.Warn("sender shows no receipt of this store", "acked", s.hello.Acked, "shown", p != nil,
+		"effect", "none: what it sends is stored once all the same",
+		"hint", "expected once after a new --receipt-secret or store; otherwise its queue may be a copy, or lines were receipted by another store")
+	return nil
+}
+
+func (s *session) welcome() *handshake.Welcome {
+	return &handshake.Welcome{
+		Session:   rand.Text(),
+		Win:       handshake.Win{Bytes: winBytes, Batches: winBatches},
+		Max:       maxMessage,
+		MaxRaw:    maxRaw,
+		Enc:       []string{handshake.EncZstd, handshake.EncS2, handshake.EncRaw},
+		HB:        s.r.opts.Heartbeat.Milliseconds(),
+		Guarantee: s.r.guarantee,
+		Store:     s.r.name,
+		AckTo:     s.r.opts.AckTimeout.Milliseconds(),
+	}
+}
