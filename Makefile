@@ -8,7 +8,7 @@ NEED := scripts/need.sh
 RACE  = $(if $(shell command -v gcc),-race)
 LINT  = $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: all build needs test soak lint fuzz bench demo install clean
+& lint fuzz bench demo install clean
 
 all: build
 
@@ -29,6 +29,11 @@ test: needs
 soak: needs
 	SOAK=10s $(GO) test -count=1 -v -run TestChain ./e2e
 
+# Against real engines, fetched and started for it.
+test-engines:
+	scripts/engine.sh test opensearch
+	scripts/engine.sh test elasticsearch
+
 lint:
 	$(LINT) run ./...
 	shellcheck scripts/*.sh .ci/run
@@ -43,6 +48,7 @@ fuzz:
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+	cd bench/queue && $(GO) test -bench .
 
 demo: build
 	@$(NEED) syslog-ng=syslog-ng-core

@@ -173,7 +173,7 @@ func nonce() uint64 {
 func (w *writer) syncDue(now time.Time) bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.q.o.Sync == 0 || w.q.wanted || w.q.ahead >= aheadLimit/2 || now.Sub(w.lastSync) >= w.q.o.Sync
+	return w.q.o.Sync == 0 || w.q.wanted || w.q.urgent || w.q.ahead >= aheadLimit/2 || now.Sub(w.lastSync) >= w.q.o.Sync
 }
 
 // sync makes what was written durable: by fdatasync, or, where that ever
@@ -229,7 +229,7 @@ func (w *writer) settle() {
 	}
 	w.unsynced = nil
 	w.seg.written = w.off
-	q.wanted, q.held = false, false
+	q.wanted, q.urgent, q.held = false, false, false
 	q.broadcast()
 }
 

@@ -94,7 +94,8 @@ type Queue struct {
 	ring     []*Block // durable, not given out, contiguous
 	ringSize int64
 	held     bool   // nothing is given out: recovery could not finish (R12)
-	wanted   bool   // somebody waits for what is not durable
+	wanted   bool   // the consumer waits for what is not durable
+	urgent   bool   // somebody waits until it is
 	trouble  string // what keeps the writer from writing; "": nothing
 }
 
@@ -151,6 +152,10 @@ func (q *Queue) fill(lines []byte, n int, o Origin) {
 
 // WaitDurable waits until every record below seq is on disk.
 func (q *Queue) WaitDurable(ctx context.Context, seq uint64) error {
+	q.mu.Lock()
+	q.urgent = true
+	q.mu.Unlock()
+	q.poke()
 	return q.waitFor(ctx, func() bool { return q.durable >= seq })
 }
 

@@ -114,7 +114,7 @@ func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 func (w *writer) trickling() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return len(w.q.queued) == 0 && (w.q.filling == nil || len(w.q.filling.buf) < trickle)
+	return !w.q.urgent && len(w.q.queued) == 0 && (w.q.filling == nil || len(w.q.filling.buf) < trickle)
 }
 
 func (w *writer) nextWake(now time.Time) time.Time {
