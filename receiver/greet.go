@@ -42,11 +42,11 @@ func (s *session) greet() *ending {
 	if now := s.r.access.Load(); now != access { // since we looked
 		s.recheck(now)
 	}
+	admit(s.conn.NetConn())
 	s.conn.SetReadLimit(maxMessage)
 	if err := s.writeMessage(welcome); err != nil {
 		return &ending{msg: err.Error()}
 	}
-	admit(s.conn.NetConn())
 	return nil
 }
 
