@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
@@ -195,6 +196,25 @@ func (b *Block) Lines(dst []byte) ([]byte, error) {
 		return dst[:start], fmt.Errorf("decode block %d-%d: %w", b.first, b.next()-1, err)
 	}
 	return dst, nil
+}
+
+// part is the records of b in r, as a block of its own: raw.
+func (b *Block) part(r Range) (*Block, error) {
+	lines, err := b.Lines(nil)
+	if err != nil {
+		return nil, err
+	}
+	p := &Block{header: b.header, sid: b.sid, buf: make([]byte, headerLen)}
+	p.first, p.count = r.First, r.Len()
+	seq := b.first
+	for line := range bytes.Lines(lines) {
+		if r.First <= seq && seq < r.End {
+			p.buf = append(p.buf, line...)
+		}
+		seq++
+	}
+	p.encode(Raw)
+	return p, nil
 }
 
 var (

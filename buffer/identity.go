@@ -41,6 +41,16 @@ func (i *identity) sid(seq uint64) string {
 	return sid
 }
 
+// until is the number where the stream of number seq ends.
+func (i *identity) until(seq uint64) uint64 {
+	for _, p := range i.pairs {
+		if p.from > seq {
+			return p.from
+		}
+	}
+	return ^uint64(0)
+}
+
 func (i *identity) has(sid string) bool {
 	return slices.ContainsFunc(i.pairs, func(p pair) bool { return p.sid == sid })
 }
@@ -49,6 +59,19 @@ func (i *identity) has(sid string) bool {
 func (i *identity) renew(from uint64) {
 	i.pairs = slices.DeleteFunc(i.pairs, func(p pair) bool { return p.from >= from })
 	i.pairs = append(i.pairs, pair{from, newSID()})
+}
+
+// diverge gives the numbers from here up to the next pair a new sid.
+func (i *identity) diverge(from uint64) {
+	k := slices.IndexFunc(i.pairs, func(p pair) bool { return p.from >= from })
+	switch {
+	case k < 0:
+		i.pairs = append(i.pairs, pair{from, newSID()})
+	case i.pairs[k].from == from:
+		i.pairs[k].sid = newSID()
+	default:
+		i.pairs = slices.Insert(i.pairs, k, pair{from, newSID()})
+	}
 }
 
 // prune forgets the pairs whose numbers are all below the cursor, unless a

@@ -228,6 +228,13 @@ func (q *Queue) TryNext() (*Block, error) {
 				continue // Rewind came in between
 			}
 		}
+		if r := (Range{q.next, min(b.next(), q.ident.until(q.next))}); b.gap == nil && r != b.Range() {
+			var err error
+			if b, err = b.part(r); err != nil { // the stream changes within the block
+				return nil, err
+			}
+		}
+		b.sid = q.ident.sid(b.first)
 		q.next = b.next()
 		q.given = max(q.given, q.next)
 		q.flight = append(q.flight, b.Range())
@@ -297,6 +304,36 @@ func (q *Queue) Rewind(to uint64) error {
 	case to != q.next:
 		return fmt.Errorf("rewind to %d: it is not under way (%d to %d)", to, q.acked, q.next)
 	}
+	q.moved++
+	q.broadcast()
+	return nil
+}
+
+// Diverge gives the records from seq on, up to the next change of stream, a new
+// stream id, durably: the receiver has other lines under these numbers, because
+// a queue was restored and its numbers were used twice. Next goes back to seq,
+// which is given out and not acknowledged.
+func (q *Queue) Diverge(seq uint64) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if seq < q.acked || seq >= q.given {
+		return fmt.Errorf("diverge at %d: it is not under way (%d to %d)", seq, q.acked, q.given)
+	}
+	next := identity{home: q.ident.home, pairs: slices.Clone(q.ident.pairs)}
+	next.diverge(seq)
+	if err := next.write(q.fsys); err != nil {
+		return err
+	}
+	q.ident = next
+	for len(q.flight) > 0 && q.flight[len(q.flight)-1].End > seq {
+		last := &q.flight[len(q.flight)-1]
+		if last.First < seq {
+			last.End = seq
+			break
+		}
+		q.flight = q.flight[:len(q.flight)-1]
+	}
+	q.next, q.ring, q.ringSize = seq, nil, 0
 	q.moved++
 	q.broadcast()
 	return nil

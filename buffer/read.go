@@ -68,7 +68,6 @@ func (q *Queue) read(seq uint64) (*Block, error) {
 			keepDamaged(q.fsys, r.f, seg, at, r.scan.off)
 			return q.declare(Range{seq, h.next()})
 		}
-		b.sid = q.sid(seq)
 		return b, nil
 	}
 }
@@ -118,12 +117,6 @@ func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64) {
 		}
 	}
 	return nil, 0, end
-}
-
-func (q *Queue) sid(seq uint64) string {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.ident.sid(seq)
 }
 
 // declare makes a gap of r durable and gives it. Nothing is said of these

@@ -1,0 +1,62 @@
+package buffer
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+)
+
+func TestQueue_DivergeGivesANewStreamFromThatNumberOn(t *testing.T) {
+	dir := t.TempDir()
+	q, _ := mustOpen(t, dir, Options{})
+	var lines []byte
+	for k := range 10 {
+		lines = fmt.Appendf(lines, "line %d\n", k+1)
+	}
+	r, err := q.Append(t.Context(), lines, 10, Origin{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := q.Next(t.Context())
+	if err != nil || b.Range() != r {
+		t.Fatalf("got %v %v, want %v", b.Range(), err, r)
+	}
+	old := b.SID()
+	if err := q.Diverge(4); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Diverge(11); err == nil {
+		t.Error("diverged at a number that was never given out")
+	}
+	fresh := ""
+	for range 2 { // now, and after a restart, which begins at the cursor again
+		want, sid := uint64(4), ""
+		if fresh != "" {
+			want, sid = 1, old
+		}
+		for want < 11 {
+			b, err := q.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want == 4 {
+				if fresh == "" {
+					fresh = b.SID()
+				}
+				sid = fresh
+			}
+			got, err := b.Lines(nil)
+			if err != nil || b.Range().First != want || b.SID() != sid || !bytes.HasPrefix(got, fmt.Appendf(nil, "line %d\n", want)) {
+				t.Fatalf("got %v of %s %q, %v; want what begins at %d of %s", b.Range(), b.SID(), got, err, want, sid)
+			}
+			want = b.Range().End
+		}
+		if err := q.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		q, _ = mustOpen(t, dir, Options{})
+	}
+	if fresh == old || len(fresh) != 16 {
+		t.Errorf("streams %q and %q", old, fresh)
+	}
+}
