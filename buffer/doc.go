@@ -119,7 +119,10 @@
 //	F1  After a failed sync the file is not believed any more: what was not
 //	    durable is written again, from memory, to a new segment (as in R12).
 //	F2  A full disk, or the limit: the writer waits and tries again, Append waits
-//	    behind it. Nothing is dropped.
+//	    behind it. Nothing is dropped, unless the user has asked for it
+//	    (DropOldest, MaxAge): then whole segments go, a durable gap first.
+//	F3  A block that cannot be read is tried again and again; it counts as
+//	    damaged only after many tries, and if what is behind it can be read.
 //
 // # Invariants
 //

@@ -71,6 +71,8 @@ type Queue struct {
 	closing  sync.Once
 	closeErr error
 	reader   reader
+	failedAt uint64 // the consumer's: where reading fails, and how often it has
+	failures int
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced at every change that somebody may wait for

@@ -60,9 +60,9 @@ func (q *Queue) read(seq uint64) (*Block, error) {
 		at := r.scan.off
 		b, err := r.scan.block(h)
 		r.scan.skip(h)
-		if err != nil && !r.scan.readable() {
+		if err != nil && (q.unreadable(seq) < giveUpAfter || !r.scan.readable()) {
 			_ = r.close()
-			return nil, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err) // F3: it may come back
+			return nil, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
 		}
 		if b == nil {
 			keepDamaged(q.fsys, r.f, seg, at, r.scan.off)
@@ -70,6 +70,19 @@ func (q *Queue) read(seq uint64) (*Block, error) {
 		}
 		return b, nil
 	}
+}
+
+// giveUpAfter is how often a block must fail to be read, while what is behind it
+// can be, until it counts as damaged (F3). The relay backs off in between.
+const giveUpAfter = 16
+
+// unreadable counts the failures in a row to read the block at seq.
+func (q *Queue) unreadable(seq uint64) int {
+	if q.failedAt != seq {
+		q.failedAt, q.failures = seq, 0
+	}
+	q.failures++
+	return q.failures
 }
 
 // What is kept of damage: the rest would only fill the disk.
