@@ -40,9 +40,11 @@ const (
 	CompressNone
 )
 
+// MinLimit is the least that a queue can do with, in bytes.
+const MinLimit = 64 << 20
+
 const (
 	defaultLimit = 8 << 30
-	MinLimit     = 64 << 20
 	segmentSize  = 64 << 20 // or an eighth of the limit
 	aheadLimit   = 4 << 20  // raw bytes that are not durable yet; Append waits beyond
 	ringLimit    = 16 << 20 // encoded bytes that are durable and not given out yet

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -122,8 +123,8 @@ func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	end = q.durable
-	for k := len(q.segs) - 1; k >= 0; k-- {
-		if s := q.segs[k]; s.base <= seq {
+	for _, s := range slices.Backward(q.segs) {
+		if s.base <= seq {
 			return s, s.written, end
 		} else if s.base < end {
 			end = s.base

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,10 +42,10 @@ func (c *Complaint) Unwrap() error { return c.Err }
 func Report(log *slog.Logger, err error) int {
 	var c *Complaint
 	if !errors.As(err, &c) {
-		log.Error(err.Error())
+		log.Error(err.Error()) //nolint:sloglint // what an operator reads is the message
 		return 1
 	}
-	log.Error(c.Error(), Effect, c.Effect, Hint, c.Hint)
+	log.Error(c.Error(), Effect, c.Effect, Hint, c.Hint) //nolint:sloglint // as above
 	return c.Code
 }
 
@@ -108,7 +109,7 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 // WithAttrs is slog.Handler's.
 func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	other := *h
-	other.attrs = append(h.attrs[:len(h.attrs):len(h.attrs)], attrs...)
+	other.attrs = slices.Concat(h.attrs, attrs)
 	return &other
 }
 
