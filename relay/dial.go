@@ -73,26 +73,30 @@ const frameBytes = maxBatch + headerRoom
 var frameBuffers sync.Pool
 
 // dial opens a WebSocket to u that speaks our protocol.
-func (r *Relay) dial(ctx context.Context, u *url.URL) (*websocket.Conn, *wire, *Fault) {
+func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*websocket.Conn, *wire, *Fault) {
 	stop := func() bool { return true }
+	// The dialer does not look at ctx while it waits for the answer.
+	begun := func(c net.Conn) { stop = context.AfterFunc(ctx, func() { c.Close() }) }
 	d := websocket.Dialer{
-		Proxy:            r.o.Proxy,
-		TLSClientConfig:  r.o.TLS,
+		TLSClientConfig:  with.tls,
 		HandshakeTimeout: r.pace.dial,
 		Subprotocols:     []string{handshake.Subprotocol},
 		WriteBufferSize:  frameBytes,
 		WriteBufferPool:  &frameBuffers,
 		NetDialContext: func(brief context.Context, network, addr string) (net.Conn, error) {
+			if with.proxy != nil {
+				c, err := through(brief, r.net, with.proxy, addr, begun)
+				return &wire{Conn: c}, err
+			}
 			c, err := r.net(brief, network, addr)
 			if err != nil {
 				return nil, err
 			}
-			// The dialer does not look at ctx while it waits for the answer.
-			stop = context.AfterFunc(ctx, func() { c.Close() })
+			begun(c)
 			return &wire{Conn: c}, nil
 		},
 	}
-	conn, resp, err := d.DialContext(ctx, u.String(), r.o.Header)
+	conn, resp, err := d.DialContext(ctx, u.String(), with.header)
 	stop()
 	if err != nil {
 		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) && resp.StatusCode != http.StatusSwitchingProtocols {

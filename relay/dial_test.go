@@ -7,11 +7,14 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -73,8 +76,9 @@ func TestShown_LeavesOutTheQuery(t *testing.T) {
 	}
 }
 
-// certificate makes a self-signed one for 127.0.0.1 or for name.
-func certificate(t *testing.T, name string, until time.Time) (tls.Certificate, *x509.CertPool) {
+// certificate makes a self-signed one for 127.0.0.1 or for name, and a file
+// with it.
+func certificate(t *testing.T, name string, until time.Time) (cert tls.Certificate, ca string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -93,13 +97,12 @@ func certificate(t *testing.T, name string, until time.Time) (tls.Certificate, *
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
+	ca = filepath.Join(t.TempDir(), "ca.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	if err := os.WriteFile(ca, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(leaf)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, ca
 }
 
 // dialed is what dialling u with o comes to.
@@ -111,7 +114,11 @@ func dialed(t *testing.T, u string, o Options) *Fault {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, w, fault := r.dial(t.Context(), parsed)
+	with, fault := o.Way.ready(parsed)
+	if fault != nil {
+		return fault
+	}
+	conn, w, fault := r.dial(t.Context(), parsed, with)
 	if conn != nil {
 		if w == nil {
 			t.Error("the connection has no wire")
@@ -136,22 +143,22 @@ func checkFault(t *testing.T, f *Fault, what string, hold bool) {
 
 func TestDial_SaysWhatATLSPortIs(t *testing.T) {
 	day := 24 * time.Hour
-	good, pool := certificate(t, "127.0.0.1", time.Now().Add(day))
-	other, otherPool := certificate(t, "other.example", time.Now().Add(day))
-	old, oldPool := certificate(t, "127.0.0.1", time.Now().Add(-day))
+	good, ca := certificate(t, "127.0.0.1", time.Now().Add(day))
+	other, otherCA := certificate(t, "other.example", time.Now().Add(day))
+	old, oldCA := certificate(t, "127.0.0.1", time.Now().Add(-day))
 
 	for name, tt := range map[string]struct {
 		cert   tls.Certificate
-		roots  *x509.CertPool
+		roots  string
 		client tls.ClientAuthType
 		scheme string
 		want   string
 	}{
-		"unknown authority":  {cert: good, roots: x509.NewCertPool(), want: "unknown authority"},
-		"other name":         {cert: other, roots: otherPool, want: "for another name"},
-		"expired":            {cert: old, roots: oldPool, want: "expired"},
-		"client certificate": {cert: good, roots: pool, client: tls.RequireAnyClientCert, want: "refuses our side of TLS"},
-		"plain to TLS":       {cert: good, roots: pool, scheme: "ws", want: "wants TLS"},
+		"unknown authority":  {cert: good, roots: otherCA, want: "unknown authority"},
+		"other name":         {cert: other, roots: otherCA, want: "for another name"},
+		"expired":            {cert: old, roots: oldCA, want: "expired"},
+		"client certificate": {cert: good, roots: ca, client: tls.RequireAnyClientCert, want: "refuses our side of TLS"},
+		"plain to TLS":       {cert: good, roots: ca, scheme: "ws", want: "wants TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewUnstartedServer(handler(t, func(*peer) {}))
@@ -163,7 +170,7 @@ func TestDial_SaysWhatATLSPortIs(t *testing.T) {
 			if tt.scheme != "" {
 				scheme = tt.scheme
 			}
-			f := dialed(t, scheme+"://"+srv.Listener.Addr().String(), Options{TLS: &tls.Config{RootCAs: tt.roots}})
+			f := dialed(t, scheme+"://"+srv.Listener.Addr().String(), Options{Way: Way{CAFile: tt.roots}})
 			checkFault(t, f, tt.want, true)
 		})
 	}
@@ -172,7 +179,7 @@ func TestDial_SaysWhatATLSPortIs(t *testing.T) {
 		srv.TLS = &tls.Config{Certificates: []tls.Certificate{good}}
 		srv.StartTLS()
 		defer srv.Close()
-		if f := dialed(t, "wss://"+srv.Listener.Addr().String(), Options{TLS: &tls.Config{RootCAs: pool}}); f != nil {
+		if f := dialed(t, "wss://"+srv.Listener.Addr().String(), Options{Way: Way{CAFile: ca}}); f != nil {
 			t.Errorf("got %v", f)
 		}
 	})
@@ -343,7 +350,7 @@ func TestDial_EndsWithItsContext(t *testing.T) {
 	}()
 	r := New(nil, Options{})
 	r.pace.dial = time.Hour
-	if _, _, fault := r.dial(ctx, &url.URL{Scheme: "ws", Host: l.Addr().String()}); fault == nil {
+	if _, _, fault := r.dial(ctx, &url.URL{Scheme: "ws", Host: l.Addr().String()}, &credentials{}); fault == nil {
 		t.Error("connected")
 	}
 }

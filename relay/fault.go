@@ -49,6 +49,7 @@ const (
 
 	hintServer = "look at the receiver's log"
 	hintBug    = "one of the two ends does not keep to the protocol: update both, and report it with both logs"
+	hintKnown  = "check --token-file, --key-file or the client certificate; if a proxy ends TLS in between, wsreceive must be told so with --behind-proxy"
 	hintTLS    = "check that the URL names the right host, or give its authority with --tls-ca"
 )
 
@@ -92,8 +93,11 @@ func dialFault(err error) *Fault {
 		record tls.RecordHeaderError
 		op     *net.OpError
 		ne     net.Error
+		known  *Fault
 	)
 	switch {
+	case errors.As(err, &known):
+		return known
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return wait("no such host", "check the name in the URL and this host's DNS", err)
 	case errors.As(err, &dns):
@@ -126,8 +130,12 @@ func certFault(err error) *Fault {
 		invalid x509.CertificateInvalidError
 		name    x509.HostnameError
 		other   *tls.CertificateVerificationError
+		pin     *pinError
 	)
 	switch {
+	case errors.As(err, &pin):
+		return hold("the receiver's certificate is not the pinned one",
+			"if its key was changed, pin the new one with --tls-pin; if not, somebody stands in between", err)
 	case errors.As(err, &unknown):
 		return hold("the receiver's certificate is signed by an unknown authority", hintTLS, err)
 	case errors.As(err, &name):
@@ -145,7 +153,7 @@ func statusFault(resp *http.Response) *Fault {
 	what := "the server answered HTTP " + strconv.Itoa(resp.StatusCode)
 	switch code := resp.StatusCode; {
 	case code == http.StatusUnauthorized:
-		return hold(what+": not authenticated", "check --token-file, --key-file or the client certificate", nil)
+		return hold(what+": not authenticated", hintKnown, nil)
 	case code == http.StatusForbidden:
 		return hold(what+": forbidden", "check what the receiver allows this host to send", nil)
 	case code == http.StatusNotFound:
@@ -233,7 +241,7 @@ func meaning(code int) *Fault {
 		f.shrink = true
 		return f
 	case handshake.CloseUnauthenticated:
-		return hold("the receiver does not know us", "check --token-file, --key-file or the client certificate", nil)
+		return hold("the receiver does not know us", hintKnown, nil)
 	case handshake.CloseHandshakeTimeout:
 		return wait("the handshake took too long", "check the network, and "+hintServer, nil)
 	case handshake.CloseSuperseded:

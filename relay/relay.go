@@ -23,11 +23,9 @@ package relay
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -56,10 +54,7 @@ type Options struct {
 	IdleClose time.Duration // 60 s: close when nothing has moved for so long
 	Ping      time.Duration // 20 s: between pings; 2.5 times this without a byte: dead
 
-	TLS    *tls.Config
-	Header http.Header                           // sent with the upgrade request
-	Proxy  func(*http.Request) (*url.URL, error) // nil: none
-
+	Way Way          // to the receiver
 	Log *slog.Logger // nil: discard
 }
 
@@ -107,9 +102,10 @@ type Relay struct {
 
 	// Owned by Run.
 	backoff *backoff.ExponentialBackOff
-	turn    int // which of the URLs is next
-	held    int // attempts in a row that ended with a fault that holds
-	ceiling int // where the next session's packer.ceiling begins
+	turn    int             // which of the URLs is next
+	held    int             // attempts in a row that ended with a fault that holds
+	ceiling int             // where the next session's packer.ceiling begins
+	loose   map[string]bool // secret files that others can read, and it was said
 }
 
 // New makes a relay of q. It opens nothing: Run does.
@@ -123,7 +119,7 @@ func New(q Queue, o Options) *Relay {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{q: q, o: o, log: o.Log, pace: usualPace, net: dialNet, ceiling: maxBatch}
+	r := &Relay{q: q, o: o, log: o.Log, pace: usualPace, net: dialNet, ceiling: maxBatch, loose: map[string]bool{}}
 	r.status.set(StateIdle, "")
 	return r
 }
@@ -185,11 +181,16 @@ func (r *Relay) once(ctx context.Context, u *url.URL) ending {
 		return ending{fault: queueFault(err)}
 	}
 	r.status.set(StateConnecting, shown(u))
-	conn, wire, fault := r.dial(ctx, u)
+	with, fault := r.o.Way.ready(u)
 	if fault != nil {
 		return ending{fault: fault}
 	}
-	s := newSession(r, conn, wire, u, first)
+	r.warn(with.loose)
+	conn, wire, fault := r.dial(ctx, u, with)
+	if fault != nil {
+		return ending{fault: fault}
+	}
+	s := newSession(r, conn, wire, u, first, with.key)
 	end := ending{fault: s.run(ctx), receipted: s.receipts > 0, near: wire.loopback()}
 	if s.pack.ceiling > 0 { // it was welcome
 		r.ceiling = s.pack.ceiling
@@ -198,6 +199,17 @@ func (r *Relay) once(ctx context.Context, u *url.URL) ending {
 		r.ceiling = max(r.ceiling/2, minBatch)
 	}
 	return end
+}
+
+// warn says, once for each, which secrets are not.
+func (r *Relay) warn(loose []string) {
+	for _, name := range loose {
+		if !r.loose[name] {
+			r.loose[name] = true
+			r.log.Warn("others can read a secret", "file", name,
+				"effect", "whoever reads it can send lines in this host's name", "hint", "chmod 600 the file, and make a new secret if in doubt")
+		}
+	}
 }
 
 // delay says how long to stay away. Of many relays that lose their receiver

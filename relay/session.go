@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/url"
 	"time"
@@ -23,7 +22,10 @@ type session struct {
 	wire *wire
 	url  *url.URL
 	sid  string
+	key  *handshake.Secret // nil: neither end proves anything in the handshake
 	log  *slog.Logger
+
+	transcript handshake.Transcript // of the handshake
 
 	in   chan inbound
 	done chan struct{} // closed when nobody takes from in any more
@@ -54,12 +56,13 @@ type session struct {
 // inbound is one message of the receiver, or the end of the connection.
 type inbound struct {
 	frame handshake.Frame
+	raw   []byte // as it came
 	err   error
 }
 
-func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, first *buffer.Block) *session {
+func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, first *buffer.Block, key *handshake.Secret) *session {
 	s := &session{
-		r: r, conn: conn, wire: w, url: u, sid: first.SID(), log: r.log.With("url", shown(u)),
+		r: r, conn: conn, wire: w, url: u, sid: first.SID(), key: key, log: r.log.With("url", shown(u)),
 		in: make(chan inbound, windowMost), done: make(chan struct{}), gone: make(chan struct{}), feed: newFeed(r.q),
 		rejects: throttle{every: r.pace.quiet},
 		receipt: stopped(), idle: stopped(), drain: stopped(),
@@ -123,50 +126,7 @@ func decode(kind int, msg []byte) inbound {
 	if err != nil {
 		return inbound{err: breach(handshake.CloseBadFrame, err)}
 	}
-	return inbound{frame: f}
-}
-
-// open says hello and waits for the welcome.
-func (s *session) open(ctx context.Context) *Fault {
-	s.setPing(s.r.o.Ping)
-	st := s.r.q.Stats()
-	hello := &handshake.Hello{
-		V: handshake.Version, SID: s.sid, Host: s.r.o.Host, Agent: s.r.o.Agent, Boot: s.r.o.Boot,
-		Enc: []string{handshake.EncZstd, handshake.EncS2, handshake.EncRaw}, Max: handshake.MaxControl,
-		Acked: st.Cursor, Head: st.Head, Pending: handshake.Pending{N: st.Head - st.Cursor, Bytes: st.PendingBytes},
-	}
-	if st.Receipt.RT != "" {
-		hello.Proof = &handshake.Proof{Seq: st.Receipt.Seq, UID: st.Receipt.UID, RT: st.Receipt.RT}
-	}
-	if err := s.text(hello); err != nil {
-		return s.cause(err)
-	}
-	late := time.NewTimer(s.r.pace.dial)
-	defer late.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-late.C:
-			f := wait("no welcome in time", hintServer, nil)
-			f.code = handshake.CloseHandshakeTimeout
-			return f
-		case m := <-s.in:
-			switch f := m.frame.(type) {
-			case *handshake.Welcome:
-				s.welcome(f, st.Cursor)
-				return nil
-			case *handshake.Chal:
-				return parting(hold("the receiver asks for a key", "give this host's key with --key-file", nil))
-			case *handshake.Err:
-				s.said = f // the close that follows says the rest
-			case nil:
-				return s.ended(m.err)
-			default:
-				return breach(websocket.CloseProtocolError, fmt.Errorf("%T before welcome", f))
-			}
-		}
-	}
+	return inbound{frame: f, raw: msg}
 }
 
 func (s *session) welcome(w *handshake.Welcome, cursor uint64) {

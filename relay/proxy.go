@@ -1,0 +1,77 @@
+package relay
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// through opens a connection to addr by way of an HTTP proxy (CONNECT, RFC
+// 9110, 9.3.6). begun is called with the connection to the proxy.
+func through(ctx context.Context, dial netDial, proxy *url.URL, addr string, begun func(net.Conn)) (net.Conn, error) {
+	host := proxy.Host
+	if proxy.Port() == "" {
+		host = net.JoinHostPort(proxy.Hostname(), "80")
+	}
+	c, err := dial(ctx, "tcp", host)
+	if err != nil {
+		f := dialFault(err)
+		f.What = "the proxy " + host + ": " + f.What
+		return nil, f
+	}
+	begun(c)
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = c.SetDeadline(deadline)
+	}
+	if err := connectTo(c, proxy, addr); err != nil {
+		c.Close()
+		return nil, err
+	}
+	_ = c.SetDeadline(time.Time{})
+	return c, nil
+}
+
+// maxProxyAnswer is what the head of a proxy's answer may have, in bytes.
+const maxProxyAnswer = 16 << 10
+
+func connectTo(c net.Conn, proxy *url.URL, addr string) error {
+	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: addr}, Host: addr, Header: http.Header{}}
+	if user := proxy.User; user != nil {
+		password, _ := user.Password()
+		req.Header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)))
+	}
+	if err := req.Write(c); err != nil {
+		return err
+	}
+	r := bufio.NewReader(io.LimitReader(c, maxProxyAnswer))
+	resp, err := http.ReadResponse(r, req)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the proxy's answer: %w", err)
+	case resp.StatusCode == http.StatusOK && r.Buffered() == 0:
+		return nil
+	case resp.StatusCode == http.StatusOK: // the other side waits for us to speak
+		return errors.New("the proxy says more than its answer")
+	}
+	return proxyFault(resp.StatusCode, addr)
+}
+
+// proxyFault says what it means that the proxy does not let us through.
+func proxyFault(status int, addr string) *Fault {
+	what := fmt.Sprintf("the proxy answered HTTP %d", status)
+	switch {
+	case status == http.StatusProxyAuthRequired:
+		return hold(what+": it wants credentials, or others",
+			"put user and password into the proxy's URL, in the environment or in the file of --config", nil)
+	case status >= 500 || status == http.StatusTooManyRequests:
+		return wait(what+": it does not reach "+addr, "check that the receiver runs, and the proxy's log", nil)
+	}
+	return hold(what+": it does not let us through to "+addr, "have the proxy allow CONNECT to this host and port", nil)
+}

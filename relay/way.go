@@ -1,0 +1,200 @@
+package relay
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"wsrelay/handshake"
+)
+
+// Way is how a relay gets to its receiver, and how both prove who they are.
+// Files are read at every attempt, so what they hold can be replaced at any
+// time; a session that is open goes on. The zero value goes straight there,
+// over TLS with an authority of this system, and proves nothing.
+type Way struct {
+	KeyFile     string      // one line of handshake.ParseKeys: both ends prove that they hold the key
+	TokenFile   string      // a bearer token; it leaves this host over TLS only
+	CAFile      string      // PEM of the authorities to trust, and no others
+	Pins        []string    // keys to trust, in the form ParsePin takes; without CAFile, whoever signed them and for whatever name
+	CertFile    string      // PEM of our certificate
+	CertKeyFile string      // PEM of its key
+	Header      http.Header // sent with the upgrade request
+	Proxy       string      // an HTTP proxy's URL; "none"; "" or "env": what HTTPS_PROXY, HTTP_PROXY and NO_PROXY say
+}
+
+// credentials are what one attempt goes with: what the files hold right now.
+type credentials struct {
+	key    *handshake.Secret // nil: none
+	tls    *tls.Config
+	header http.Header
+	proxy  *url.URL // nil: none
+	loose  []string // secret files that others can read
+}
+
+// ready reads what an attempt at u takes. Whatever is configured and cannot be
+// had is a fault: there is no falling back to less.
+func (w *Way) ready(u *url.URL) (*credentials, *Fault) {
+	c := &credentials{header: http.Header{}}
+	for name, values := range w.Header {
+		c.header[name] = values
+	}
+	for _, step := range []func(*credentials, *url.URL) *Fault{w.readProxy, w.readKey, w.readToken, w.readTLS} {
+		if fault := step(c, u); fault != nil {
+			return nil, fault
+		}
+	}
+	return c, nil
+}
+
+func (w *Way) readProxy(c *credentials, u *url.URL) (fault *Fault) {
+	var err error
+	switch w.Proxy {
+	case "none":
+	case "", "env":
+		plain := *u
+		plain.Scheme = strings.Replace(u.Scheme, "ws", "http", 1)
+		c.proxy, err = http.ProxyFromEnvironment(&http.Request{URL: &plain})
+	default:
+		c.proxy, err = ParseProxy(w.Proxy)
+	}
+	if err == nil && c.proxy != nil && c.proxy.Scheme != "http" {
+		err = fmt.Errorf("%q is no proxy of a kind that wsrelay can use", c.proxy.Scheme)
+	}
+	if err != nil {
+		return hold("the proxy cannot be used", "use --proxy http://HOST:PORT, or none", redact(err))
+	}
+	return nil
+}
+
+// ParseProxy reads a proxy's address. Errors hold no password.
+func ParseProxy(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return nil, redact(err)
+	case u.Scheme != "http" || u.Hostname() == "":
+		return nil, errors.New("want http://HOST:PORT")
+	}
+	return u, nil
+}
+
+func (w *Way) readKey(c *credentials, _ *url.URL) *Fault {
+	if w.KeyFile == "" {
+		return nil
+	}
+	file, err := c.secret(w.KeyFile)
+	if err == nil {
+		var keys handshake.Secrets
+		if keys, err = handshake.ParseKeys(file); err == nil && len(keys) > 1 {
+			err = fmt.Errorf("%d keys, want this host's alone", len(keys))
+		}
+		if err == nil {
+			c.key = &keys[0]
+			return nil
+		}
+		err = fmt.Errorf("%s: %w", w.KeyFile, err)
+	}
+	return hold("the key cannot be used", "wsrelay keygen makes a file for --key-file", err)
+}
+
+func (w *Way) readToken(c *credentials, u *url.URL) *Fault {
+	if w.TokenFile == "" {
+		return nil
+	}
+	if u.Scheme != "wss" && (!isLoopback(u.Hostname()) || c.proxy != nil) {
+		return hold("a token must not travel without TLS", "use wss://, or --key-file, which gives no secret away", nil)
+	}
+	file, err := c.secret(w.TokenFile)
+	if err == nil {
+		token := strings.TrimSpace(string(file))
+		if _, err = handshake.ParseTokens([]byte("token " + token)); err == nil {
+			c.header.Set("Authorization", "Bearer "+token)
+			return nil
+		}
+		err = fmt.Errorf("%s: want a token and nothing else", w.TokenFile)
+	}
+	return hold("the token cannot be used", "put the token that the receiver has in --tokens, alone, into the file", err)
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// secret reads a file that only we should be able to read.
+func (c *credentials) secret(name string) ([]byte, error) {
+	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
+		c.loose = append(c.loose, name)
+	}
+	return os.ReadFile(name)
+}
+
+func (w *Way) readTLS(c *credentials, _ *url.URL) *Fault {
+	c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	if w.CAFile != "" {
+		pem, err := os.ReadFile(w.CAFile)
+		if err != nil {
+			return hold("the authorities cannot be read", "--tls-ca names a file of certificates in PEM", err)
+		}
+		c.tls.RootCAs = x509.NewCertPool()
+		if !c.tls.RootCAs.AppendCertsFromPEM(pem) {
+			return hold("the file of authorities holds no certificate", "--tls-ca names a file of certificates in PEM", errors.New(w.CAFile))
+		}
+	}
+	if w.CertFile != "" {
+		if _, err := c.secret(w.CertKeyFile); err != nil {
+			return hold("the key of our certificate cannot be read", "look at --tls-key", err)
+		}
+		cert, err := tls.LoadX509KeyPair(w.CertFile, w.CertKeyFile)
+		if err != nil {
+			return hold("our certificate cannot be used", "look at --tls-cert and --tls-key", err)
+		}
+		c.tls.Certificates = []tls.Certificate{cert}
+	}
+	if len(w.Pins) > 0 {
+		c.tls.InsecureSkipVerify = w.CAFile == "" // the pin says more than a name
+		c.tls.VerifyConnection = w.checkPin
+	}
+	return nil
+}
+
+const pinPrefix = "sha256//"
+
+// Pin is how --tls-pin names the key of a certificate: the form of curl and of
+// RFC 7469. It stays the same when a certificate is renewed with its key.
+func Pin(cert *x509.Certificate) string {
+	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	return pinPrefix + base64.StdEncoding.EncodeToString(sum[:])
+}
+
+// ParsePin says whether s has the form that Pin gives.
+func ParsePin(s string) error {
+	text, ok := strings.CutPrefix(s, pinPrefix)
+	sum, err := base64.StdEncoding.DecodeString(text)
+	if !ok || err != nil || len(sum) != sha256.Size {
+		return fmt.Errorf("%q is not of the form %sBASE64, a SHA-256 of the public key", s, pinPrefix)
+	}
+	return nil
+}
+
+func (w *Way) checkPin(state tls.ConnectionState) error {
+	if got := Pin(state.PeerCertificates[0]); !slices.Contains(w.Pins, got) {
+		return &pinError{got}
+	}
+	return nil
+}
+
+// pinError is a certificate with another key than those pinned.
+type pinError struct{ got string }
+
+func (e *pinError) Error() string { return "its key is " + e.got }
