@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -20,7 +22,11 @@ import (
 	"wsrelay/buffer"
 )
 
-const testDirEnv = "INTAKE_TEST_DIR"
+const (
+	testDirEnv     = "INTAKE_TEST_DIR"     // the queue of a worker
+	testStatusEnv  = "INTAKE_TEST_STATUS"  // with which the first worker ends
+	testServiceEnv = "INTAKE_TEST_SERVICE" // the keeper is one of a service
+)
 
 // TestMain lets the test binary be keeper and worker.
 func TestMain(m *testing.M) {
@@ -29,12 +35,20 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	if k, ok := Wanted(os.Args[1:], os.Stdin); ok {
+		k.Service = os.Getenv(testServiceEnv) != ""
 		status, err := k.Keep()
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			status = 99
 		}
 		os.Exit(status)
+	}
+	if status, err := strconv.Atoi(os.Getenv(testStatusEnv)); err == nil {
+		first, err := os.OpenFile(filepath.Join(dir, "first"), os.O_CREATE|os.O_EXCL, 0o600)
+		_ = first.Close()
+		if !errors.Is(err, fs.ErrExist) {
+			os.Exit(status)
+		}
 	}
 	if err := work(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -48,8 +62,16 @@ func work(dir string) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	filling, stop := context.WithCancel(context.Background())
+	filled := make(chan struct{})
+	go func() {
+		defer close(filled)
+		in.Fill(filling)
+	}()
 	q, rec, err := buffer.Open(context.Background(), dir, buffer.Options{Living: in.Living(), Log: log})
+	stop()
+	<-filled
 	if err != nil {
 		return err
 	}
@@ -59,32 +81,46 @@ func work(dir string) error {
 	return q.Close(context.Background())
 }
 
+// program is this test binary as keeper or worker.
+func program(dir string, env ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(append(os.Environ(), testDirEnv+"="+dir, "GORACE=atexit_sleep_ms=0"), env...)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
 // keeper starts a keeper whose workers put its input into the queue in dir.
-func keeper(t *testing.T, dir string) (*exec.Cmd, *os.File) {
+func keeper(t *testing.T, dir string, env ...string) (*exec.Cmd, *os.File) {
+	t.Helper()
+	return startPiped(t, program(dir, env...))
+}
+
+func startPiped(t *testing.T, cmd *exec.Cmd) (*exec.Cmd, *os.File) {
 	t.Helper()
 	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), testDirEnv+"="+dir)
-	cmd.Stdin, cmd.Stderr = r, os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	cmd.Stdin = r
+	must(t, cmd.Start())
 	_ = r.Close()
 	t.Cleanup(func() { _ = w.Close(); _ = cmd.Process.Kill() })
 	return cmd, w
 }
 
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, w *os.File, s string) {
+	t.Helper()
+	_, err := w.WriteString(s)
+	must(t, err)
+}
+
 // child is the pid of the keeper's worker; 0: it has none now.
 func child(pid int) int {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, f := range strings.Fields(string(b)) {
-		n, _ := strconv.Atoi(f)
-		return n
-	}
-	// The worker may be the child of another thread of the keeper.
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, task := range tasks {
 		b, _ := os.ReadFile(task)
@@ -96,30 +132,60 @@ func child(pid int) int {
 	return 0
 }
 
-// checkNumbers finds the lines 0 to n-1 in the queue, once each and in order.
-func checkNumbers(t *testing.T, dir string, n int) {
+// kill ends the keeper's worker as the OOM killer would; false: it has none
+// that lives.
+func kill(keeper int) bool {
+	pid := child(keeper)
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !bytes.Contains(stat, []byte(") Z ")) && unix.Kill(pid, unix.SIGKILL) == nil
+}
+
+// waitFor waits until something is so.
+func waitFor(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for range 3000 {
+		if so() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("it does not come to be that %s", what)
+}
+
+// queued is what stands in the queue in dir.
+func queued(t *testing.T, dir string) []byte {
+	t.Helper()
+	var all []byte
+	eachBlock(t, dir, func(lines []byte) { all = append(all, lines...) })
+	return all
+}
+
+// eachBlock gives the lines in the queue in dir. There must be no gap.
+func eachBlock(t *testing.T, dir string, do func(lines []byte)) {
 	t.Helper()
 	q, rec, err := buffer.Open(t.Context(), dir, buffer.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer q.Close(context.Background()) //nolint:errcheck // only read
 	if len(rec.Gaps) > 0 {
 		t.Errorf("gaps %v", rec.Gaps)
 	}
-	want := 0
 	for {
 		b, err := q.TryNext()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if b == nil {
-			break
+			return
 		}
 		lines, err := b.Lines(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		do(lines)
+	}
+}
+
+// checkNumbers finds the lines 0 to n-1 in the queue, once each and in order.
+func checkNumbers(t *testing.T, dir string, n int) {
+	t.Helper()
+	want := 0
+	eachBlock(t, dir, func(lines []byte) {
 		for line := range bytes.Lines(lines) {
 			number, _, _ := bytes.Cut(line, []byte(" "))
 			if got, err := strconv.Atoi(string(number)); err != nil || got != want {
@@ -127,54 +193,46 @@ func checkNumbers(t *testing.T, dir string, n int) {
 			}
 			want++
 		}
-	}
+	})
 	if want != n {
 		t.Errorf("%d lines, want %d", want, n)
 	}
 }
 
+// KILLS makes the test as long as one has time for.
 func TestKeeper_LosesAndDoublesNothingWhenWorkersAreKilled(t *testing.T) {
 	lines, kills := 2_000_000, 300
 	if testing.Short() {
-		lines, kills = 200_000, 20
+		lines, kills = 200_000, 30
+	}
+	if n, err := strconv.Atoi(os.Getenv("KILLS")); err == nil {
+		lines, kills = n*1000, n
 	}
 	dir := filepath.Join(t.TempDir(), "q")
 	cmd, w := keeper(t, dir)
-	killed, stop := make(chan int), make(chan struct{})
-	go func() {
-		n := 0
-		defer func() { killed <- n }()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Duration(rand.IntN(40)) * time.Millisecond):
-			}
-			if pid := child(cmd.Process.Pid); pid > 0 && unix.Kill(pid, unix.SIGKILL) == nil {
-				n++
-			}
-		}
-	}()
-	out := bufio.NewWriterSize(w, 300)
+	out := bufio.NewWriterSize(w, 4096) // lines that stand in two writes too
 	pad := strings.Repeat("x", 240)
+	met, next := 0, 0
 	for k := range lines {
-		if _, err := fmt.Fprintf(out, "%d %s\n", k, pad[:k%240]); err != nil {
-			t.Fatal(err)
+		_, err := fmt.Fprintf(out, "%d %s\n", k, pad[:k%240])
+		must(t, err)
+		if k < next {
+			continue
 		}
-		if k%1000 == 0 {
-			time.Sleep(time.Duration(float64(kills*25) / float64(lines) * 1000 * float64(time.Millisecond)))
+		if kill(cmd.Process.Pid) {
+			met++
+		}
+		next = k + rand.IntN(7*lines/kills/4) // on average 7/8 of the share
+		if met%4 == 0 {
+			next = k + rand.IntN(50) // while the next one starts
 		}
 	}
-	_ = out.Flush()
-	close(stop)
-	n := <-killed
-	_ = w.Close()
-	if err := cmd.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%d kills met a live worker", n)
-	if n < kills/3 {
-		t.Errorf("%d kills, want more", n)
+	must(t, out.Flush())
+	must(t, w.Close())
+	must(t, cmd.Wait())
+	t.Logf("%d lines, %d kills met a live worker", lines, met)
+	if met < kills {
+		t.Errorf("%d kills, want %d", met, kills)
 	}
 	checkNumbers(t, dir, lines)
 }
