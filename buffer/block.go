@@ -213,7 +213,7 @@ func (b *Block) part(r Range) (*Block, error) {
 		}
 		seq++
 	}
-	p.encode(Raw)
+	p.encode(Raw, nil)
 	return p, nil
 }
 
@@ -233,25 +233,27 @@ func must[T any](v T, err error) T {
 // minShrink: shorter payloads than this are stored as they are.
 const minShrink = 256
 
-// encode turns a block whose payload is the raw lines into one in codec c, if
-// that is shorter, and computes the payload's checksum.
-func (b *Block) encode(c Codec) {
-	b.raw, b.stored = uint32(len(b.buf)-headerLen), uint32(len(b.buf)-headerLen)
-	b.codec = Raw
-	if c != Raw && b.raw >= minShrink {
-		lines := b.buf[headerLen:]
-		var out []byte
+// encode computes the payload's checksum, of a block whose payload is the raw
+// lines; and, if that is shorter, turns it into one in codec c: then what it
+// gives back is the buffer of the raw lines, for another use. The scratch
+// buffer is the caller's to keep; what a block keeps is no larger than need be.
+func (b *Block) encode(c Codec, scratch *[]byte) (freed []byte) {
+	lines := b.buf[headerLen:]
+	b.raw, b.stored, b.codec = uint32(len(lines)), uint32(len(lines)), Raw
+	if c != Raw && len(lines) >= minShrink {
 		if c == Zstd {
-			out = encoder.EncodeAll(lines, make([]byte, headerLen, headerLen+len(lines)/3))
+			*scratch = encoder.EncodeAll(lines, (*scratch)[:0])
 		} else {
-			out = make([]byte, headerLen+s2.MaxEncodedLen(len(lines)))
-			out = out[:headerLen+len(s2.Encode(out[headerLen:], lines))]
+			*scratch = s2.Encode((*scratch)[:cap(*scratch)], lines)
 		}
-		if len(out) < len(b.buf) {
-			b.buf, b.codec, b.stored = out, c, uint32(len(out)-headerLen)
+		if n := len(*scratch); n < len(lines) {
+			freed = b.buf
+			b.buf = append(make([]byte, headerLen, span(n)), *scratch...)
+			b.codec, b.stored = c, uint32(n)
 		}
 	}
 	b.sum = crc32.Checksum(b.Encoded(), castagnoli)
+	return freed
 }
 
 // seal is the block that carries no records.
@@ -269,7 +271,7 @@ func newGap(r Range, g Gap, sid string, now time.Time) *Block {
 		header: header{kind: kindGap, first: r.First, count: r.Len(), at: now.UnixMilli()},
 		sid:    sid, gap: &g, buf: append(make([]byte, headerLen), payload...),
 	}
-	b.encode(Raw)
+	b.encode(Raw, nil)
 	return b
 }
 

@@ -259,7 +259,7 @@ func (w *writer) writeSeal(now time.Time) error {
 	if !idle {
 		return nil
 	}
-	b.encode(Raw)
+	b.encode(Raw, nil)
 	w.todo = append(w.todo, b)
 	if err := w.writeAll(); err != nil {
 		return err

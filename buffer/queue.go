@@ -47,7 +47,7 @@ const (
 	defaultLimit = 8 << 30
 	segmentSize  = 64 << 20 // or an eighth of the limit
 	aheadLimit   = 4 << 20  // raw bytes that are not durable yet; Append waits beyond
-	ringLimit    = 16 << 20 // encoded bytes that are durable and not given out yet
+	ringLimit    = 4 << 20  // encoded bytes that are durable and not given out yet
 )
 
 // Origin says where lines came from: up to which stream byte of which intake.
@@ -93,6 +93,7 @@ type Queue struct {
 	origin   Origin // of the newest bytes, skipped ones too
 	table    intakes
 	filling  *Block   // takes lines
+	spares   [][]byte // buffers for whole blocks
 	queued   []*Block // closed, not yet taken by the writer
 	ahead    int64    // raw bytes appended and not durable
 	ring     []*Block // durable, not given out, contiguous
@@ -140,9 +141,12 @@ func (q *Queue) fill(lines []byte, n int, o Origin) {
 	if b == nil {
 		b = &Block{
 			header: header{kind: kindData, first: q.head, intake: o.Intake, at: time.Now().UnixMilli()},
-			sid:    q.ident.sid(q.head), buf: make([]byte, headerLen, headerLen+max(len(lines)+alignment, 4096)),
+			sid:    q.ident.sid(q.head), buf: make([]byte, headerLen, smallBlock),
 		}
 		q.filling = b
+	}
+	if n := len(b.buf) + len(lines); n > cap(b.buf) && n <= wholeBlock {
+		b.buf = append(q.wholeBuffer(), b.buf...)
 	}
 	b.buf = append(b.buf, lines...)
 	b.count += uint64(n)
@@ -152,6 +156,34 @@ func (q *Queue) fill(lines []byte, n int, o Origin) {
 	}
 	q.head += uint64(n)
 	q.ahead += int64(len(lines))
+}
+
+// A block begins small and, if many lines come at once, goes on in a buffer for
+// a whole one. Those are used again as soon as a block is encoded.
+const (
+	smallBlock = 4096
+	wholeBlock = headerLen + MaxBlock + alignment
+	maxSpares  = 4
+)
+
+// wholeBuffer is an empty buffer for a whole block; mu is held.
+func (q *Queue) wholeBuffer() []byte {
+	n := len(q.spares) - 1
+	if n < 0 {
+		return make([]byte, 0, wholeBlock)
+	}
+	b := q.spares[n]
+	q.spares = q.spares[:n]
+	return b[:0]
+}
+
+// recycle takes back a buffer that wholeBuffer gave.
+func (q *Queue) recycle(b []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if cap(b) == wholeBlock && len(q.spares) < maxSpares {
+		q.spares = append(q.spares, b)
+	}
 }
 
 // WaitDurable waits until every record below seq is on disk.

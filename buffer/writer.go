@@ -39,6 +39,7 @@ type writer struct {
 	poisoned bool     // a sync of f failed: nothing written to it is believed any more
 	todo     []*Block // encoded, not in a file
 	unsynced []*Block // in f, not synced
+	scratch  []byte   // of the encoder
 	recorded uint64   // the highest durable that a synced header carries
 	noted    Origin   // the newest origin that a synced header carries
 
@@ -153,7 +154,7 @@ func (w *writer) take(now time.Time) {
 	codec := q.codec()
 	q.mu.Unlock()
 	for _, b := range blocks {
-		b.encode(codec)
+		q.recycle(b.encode(codec, &w.scratch))
 		w.lastData = now
 	}
 	w.todo = append(w.todo, blocks...)
