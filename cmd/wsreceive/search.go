@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"wsrelay/console"
@@ -15,16 +16,39 @@ import (
 )
 
 type searchCmd struct {
-	Words []string `arg:"" help:"All of these words, in any order; 'a phrase' with quotes of its own; the beginning of a word with *."`
-	To    string   `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"The embedded store. Default: ${default}."`
-	Limit int      `default:"100" placeholder:"N" help:"So many lines at most, the newest. Default: ${default}."`
-	JSON  bool     `help:"One JSON object a line: uid, time, host, line."`
+	Words  []string `arg:"" optional:"" name:"query" help:"What to look for. Without it: every line."`
+	To     string   `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"The embedded store. Default: ${default}."`
+	Limit  int      `default:"100" placeholder:"N" help:"So many lines at most, the newest. Default: ${default}."`
+	From   string   `placeholder:"TIME" help:"Not older than this: 2026-03-14T15:00:00Z, 2026-03-14 15:00 (UTC), or -1h30m, -7d."`
+	Until  string   `placeholder:"TIME" help:"Older than this, in the same forms."`
+	Follow bool     `short:"f" help:"Go on with lines as they are stored, until interrupted."`
+	JSON   bool     `help:"One JSON object a line: uid, time, host, line."`
+}
+
+// Help is shown below the options.
+func (c *searchCmd) Help() string {
+	return `The query:
+
+  error timeout          both words, anywhere in the line, in upper or lower case
+  '"failed password"'    these words one after the other
+  time*                  a word that begins so
+  status:404             this word in a field of a JSON line (name=value in others)
+  'path:="/a b"'         a field with just this value; user:* with any
+  host: program: severity: sid: uid:
+                         fields that every line can have
+  'a OR b'  -c  NOT c    either, and not; AND need not be written
+  '(a OR b) c'           parentheses group
+  from:-1h to:-5m        of this time, as with --from and --until
+
+Put a query with -, quotes or parentheses into quotes of the shell, and one that
+begins with - behind "--".`
 }
 
 // timeForm has a fixed width, so that columns line up and lines sort.
 const timeForm = "2006-01-02T15:04:05.000Z"
 
-// Run prints the newest lines that match, the oldest of them first.
+// Run prints the newest lines that match, the oldest of them first, and those
+// that come then.
 func (c *searchCmd) Run(ctx context.Context, to *streams) (err error) {
 	path, ok := strings.CutPrefix(c.To, "sqlite:")
 	if !ok || path == "" || c.Limit < 1 {
@@ -33,20 +57,54 @@ func (c *searchCmd) Run(ctx context.Context, to *streams) (err error) {
 			Hint: "search reads the embedded store, --to sqlite:PATH, and wants a --limit of at least 1",
 		}
 	}
+	query, err := c.query(time.Now())
+	if err != nil {
+		return &console.Complaint{Err: err, Code: exitUsage, Hint: "wsreceive search --help shows how a query is written"}
+	}
 	store, err := sqlite.OpenReader(path)
 	if err != nil {
 		return &console.Complaint{Err: err, Code: 1, Hint: "--to sqlite:PATH says where wsreceive stores"}
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	hits, err := store.Search(ctx, strings.Join(c.Words, " "), c.Limit)
+	found, err := store.Search(ctx, sqlite.Request{Query: query, Limit: c.Limit})
 	if err != nil {
 		return err
 	}
 	out := bufio.NewWriter(to.out)
-	for _, h := range slices.Backward(hits) {
+	for _, h := range slices.Backward(found.Hits) {
 		c.print(out, h)
 	}
-	return out.Flush()
+	if err := out.Flush(); err != nil || !c.Follow {
+		return err
+	}
+	err = store.Follow(ctx, query, found.Mark, func(hits []sqlite.Hit) error {
+		for _, h := range hits {
+			c.print(out, h)
+		}
+		return out.Flush()
+	})
+	if ctx.Err() != nil {
+		return nil // this is how it ends
+	}
+	return err
+}
+
+// query puts together what was asked for.
+func (c *searchCmd) query(now time.Time) (*sqlite.Query, error) {
+	query, err := sqlite.ParseQuery(strings.Join(c.Words, " "), now)
+	if err != nil {
+		return nil, err
+	}
+	var bounds [2]time.Time
+	for i, option := range []struct{ name, value string }{{"--from", c.From}, {"--until", c.Until}} {
+		if option.value == "" {
+			continue
+		}
+		if bounds[i], err = sqlite.ParseTime(option.value, now); err != nil {
+			return nil, fmt.Errorf("%s: %w", option.name, err)
+		}
+	}
+	return query.Within(bounds[0], bounds[1]), nil
 }
 
 func (c *searchCmd) print(out *bufio.Writer, h sqlite.Hit) {
@@ -65,8 +123,9 @@ type hit struct {
 	Line string `json:"line"`
 }
 
-// harmless shows control characters instead of sending them to a terminal: a
-// log line is written by strangers.
+// harmless shows control characters, and those that turn the direction of
+// writing, instead of sending them to a terminal: a log line is written by
+// strangers.
 func harmless(s string) string {
 	if !strings.ContainsFunc(s, isControl) {
 		return s
@@ -82,4 +141,6 @@ func harmless(s string) string {
 	return b.String()
 }
 
-func isControl(r rune) bool { return unicode.IsControl(r) && r != '\t' }
+func isControl(r rune) bool {
+	return unicode.IsControl(r) && r != '\t' || unicode.Is(unicode.Bidi_Control, r)
+}

@@ -69,19 +69,20 @@ func (w *writer) indexSpan(s span, budget *int) (next int64, err error) {
 		return w.exec(indexQueries[len(w.args)/2](), w.args...)
 	}
 	next = s.first
-	err = w.each("SELECT id, line FROM documents WHERE id BETWEEN ? AND ? ORDER BY id", []any{s.first, s.last},
+	err = w.each("SELECT id, host, line FROM documents WHERE id BETWEEN ? AND ? ORDER BY id", []any{s.first, s.last},
 		func(scan func(...any) error) error {
 			if *budget <= 0 {
 				return errEnough
 			}
 			var id int64
+			var host string
 			var line []byte
-			if err := scan(&id, &line); err != nil {
+			if err := scan(&id, &host, &line); err != nil {
 				return err
 			}
 			*budget -= min(len(line), maxSearched)
 			next = id + 1
-			w.args = append(w.args, id, fold(line))
+			w.args = append(w.args, id, text(host, line))
 			if len(w.args) == 2*insertRows {
 				return flush()
 			}

@@ -144,10 +144,7 @@ func checkSurvivor(t *testing.T, path string, receipts map[string]uint64) {
 			t.Errorf("stream %s: %d documents and gaps below cursor %d", stream.SID, got, stream.Cursor)
 		}
 	}
-	hits, err := r.Search(t.Context(), "firefox", int(st.Documents)+1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	hits := search(t, r, "firefox", int(st.Documents)+1)
 	seen := map[string]bool{}
 	for _, h := range hits {
 		_, seq, err := handshake.ParseUID(h.UID)

@@ -144,7 +144,7 @@ func (w *writer) putLines(stream int64, b *receiver.Batch) (receiver.Result, err
 }
 
 // insert stores the lines from up to end of the batch whose first document has
-// the id base, and lists them as not yet indexed.
+// the id base, adds them to their run and lists them as not yet indexed.
 func (w *writer) insert(b *receiver.Batch, base int64, from, end int) error {
 	if from == end {
 		return nil
@@ -159,7 +159,25 @@ func (w *writer) insert(b *receiver.Batch, base int64, from, end int) error {
 			return err
 		}
 	}
-	return w.exec("INSERT INTO unindexed (first, last) VALUES (?, ?)", base+int64(from), base+int64(end)-1)
+	added := span{base + int64(from), base + int64(end) - 1}
+	if err := w.extendRun(added, b.At.UnixMilli()/minute); err != nil {
+		return err
+	}
+	return w.exec("INSERT INTO unindexed (first, last) VALUES (?, ?)", added.first, added.last)
+}
+
+// minute is the time of a run, in milliseconds.
+const minute = 60_000
+
+// extendRun adds documents to the run that ends right before them, if it is of
+// their minute, and else begins one.
+func (w *writer) extendRun(added span, at int64) error {
+	n, err := w.execN(`UPDATE runs SET last = ? WHERE last = ? AND minute = ?
+		AND first = (SELECT max(first) FROM runs WHERE first < ?)`, added.last, added.first-1, at, added.first)
+	if err != nil || n > 0 {
+		return err
+	}
+	return w.exec("INSERT INTO runs (first, last, minute) VALUES (?, ?, ?)", added.first, added.last, at)
 }
 
 // insertQueries[n] stores n documents with ids in sequence, of one time and host.

@@ -1,176 +1,176 @@
 package sqlite
 
 import (
-	"bytes"
-	"strconv"
+	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
+	"time"
 
-	"github.com/tidwall/gjson"
+	"wsrelay/handshake"
 )
 
-// What search sees of a line, and of one word.
-const (
-	maxSearched = 64 << 10 // bytes
-	maxWord     = 128      // bytes; what is longer is cut
-)
+// Query is a question that has been understood. The zero value asks for every
+// line.
+type Query struct {
+	From, To time.Time // From ≤ time < To; zero: no bound
+	root     node      // nil: every line
+}
 
-// query is what must be in a line: all of the terms.
-type query []term
+// QueryError says what is wrong with the text of a query, and where.
+type QueryError struct {
+	At      int // the character, from 1 on
+	Problem string
+}
+
+func (e *QueryError) Error() string {
+	return fmt.Sprintf("the query is not understood at character %d: %s", e.At, e.Problem)
+}
+
+// node is a part of a query.
+type node interface {
+	// match reports whether the document is meant.
+	match(d *document) bool
+	// expression is what the full-text index is to be asked, in the language of
+	// FTS5: every document that is meant fits it. It is exact if no other does.
+	// An empty one fits every document.
+	expression() (fts string, exact bool)
+}
+
+// matches reports whether a document is what the query asks for.
+func (q *Query) matches(d *document) bool {
+	if !q.From.IsZero() && d.at < q.From.UnixMilli() || !q.To.IsZero() && d.at >= q.To.UnixMilli() {
+		return false
+	}
+	return q.root == nil || q.root.match(d)
+}
+
+// expression is that of the root; the times are not in it.
+func (q *Query) expression() (fts string, exact bool) {
+	if q.root == nil {
+		return "", true
+	}
+	return q.root.expression()
+}
+
+// Within is the query with further bounds; zero times are none.
+func (q *Query) Within(from, to time.Time) *Query {
+	narrow := *q
+	if from.After(q.From) {
+		narrow.From = from
+	}
+	if !to.IsZero() && (q.To.IsZero() || to.Before(q.To)) {
+		narrow.To = to
+	}
+	return &narrow
+}
+
+// sid is the only stream that the query can find something of, "" if there may
+// be several.
+func (q *Query) sid() string {
+	parts, ok := q.root.(and)
+	if !ok {
+		parts = and{q.root}
+	}
+	for _, n := range parts {
+		if o, ok := n.(own); ok {
+			return o.value[:handshake.SIDLen] // a UID begins with it
+		}
+	}
+	return ""
+}
 
 // term is words that follow each other, in the form of fold: with a space on
 // either side, but none at the end of a term whose last word is a prefix.
 type term string
 
-// parseQuery reads what a person typed. There is nothing it refuses:
-//
-//	error timeout       both words, anywhere in the line
-//	"failed password"   these words one after the other
-//	10.0.0.7  /wp-login.php  status:404
-//	                    also: their parts one after the other
-//	time*               a word that begins so
-//
-// Upper and lower case are the same. A term without a letter or digit asks for
-// nothing.
-func parseQuery(s string) query {
-	var q query
-	for s = strings.TrimSpace(s); s != ""; s = strings.TrimSpace(s) {
-		var text string
-		if quoted, ok := strings.CutPrefix(s, `"`); ok {
-			text, s, _ = strings.Cut(quoted, `"`)
-		} else {
-			end := strings.IndexFunc(s, func(r rune) bool { return r == '"' || unicode.IsSpace(r) })
-			if end < 0 {
-				end = len(s)
-			}
-			text, s = s[:end], s[end:]
-		}
-		rest, star := strings.CutPrefix(s, "*")
-		if star {
-			s = rest
-		}
-		prefix := star || strings.HasSuffix(text, "*")
-		words := fold([]byte(text))
-		if words == "" {
-			continue
-		}
-		if prefix {
-			words = strings.TrimSuffix(words, " ")
-		}
-		q = append(q, term(words))
+func newTerm(words string, prefix bool) term {
+	folded := fold([]byte(words))
+	if prefix {
+		folded = strings.TrimSuffix(folded, " ")
 	}
-	return q
+	return term(folded)
 }
 
-// matches reports whether a line, folded, has all of the terms. It gives the
-// same answer as FTS5 does for expression.
-func (q query) matches(folded string) bool {
-	for _, t := range q {
-		if !strings.Contains(folded, string(t)) {
+func (t term) match(d *document) bool { return t.in(d.text()) }
+
+func (t term) in(folded string) bool { return strings.Contains(folded, string(t)) }
+
+// The words of a term are letters and digits only: nothing needs quoting.
+func (t term) expression() (string, bool) {
+	if t == "" {
+		return "", true
+	}
+	phrase := `"` + strings.TrimSpace(string(t)) + `"`
+	if !strings.HasSuffix(string(t), " ") {
+		phrase += "*"
+	}
+	return phrase, true
+}
+
+type and []node
+
+func (a and) match(d *document) bool {
+	for _, n := range a {
+		if !n.match(d) {
 			return false
 		}
 	}
 	return true
 }
 
-// expression is the query in the language of FTS5. Its words are letters and
-// digits only, so nothing in them needs quoting.
-func (q query) expression() string {
-	phrases := make([]string, len(q))
-	for i, t := range q {
-		phrases[i] = `"` + strings.TrimSpace(string(t)) + `"`
-		if !strings.HasSuffix(string(t), " ") {
-			phrases[i] += "*"
-		}
-	}
-	return strings.Join(phrases, " AND ")
-}
-
-// fold is the words of a line, in lower case, each between two spaces; "" if
-// there are none. A word is a run of letters, marks and digits: what people
-// look for is found whole and in parts. In a line that is JSON the escapes are
-// read, and its names are words as well.
-//
-// The index holds fold's output, cut by a tokenizer that knows nothing but
-// spaces, so index and query agree on what a word is.
-func fold(line []byte) string {
-	if bytes.IndexByte(line, '\\') >= 0 && gjson.ValidBytes(line) {
-		line = unescape(line[:min(len(line), maxSearched)])
-	}
-	line = line[:min(len(line), maxSearched)]
-	folded := make([]byte, 1, len(line)+2)
-	folded[0] = ' '
-	start := 1 // of the word
-	for len(line) > 0 {
-		r, n := rune(line[0]), 1
-		if r >= utf8.RuneSelf {
-			r, n = utf8.DecodeRune(line)
-		}
-		line = line[n:]
-		switch {
-		case !inWord(r):
-			if len(folded) > start {
-				folded = append(folded, ' ')
-				start = len(folded)
+// FTS5 knows NOT only between two expressions, so what is excluded comes last.
+func (a and) expression() (string, bool) {
+	var wanted, unwanted []string
+	exact := true
+	for _, n := range a {
+		if not, ok := n.(not); ok {
+			fts, ok := not.node.expression()
+			if ok && fts != "" {
+				unwanted = append(unwanted, fts)
 			}
-		case len(folded)-start < maxWord:
-			folded = utf8.AppendRune(folded, unicode.ToLower(r))
+			exact = exact && ok && fts != ""
+			continue
 		}
+		fts, ok := n.expression()
+		if fts != "" {
+			wanted = append(wanted, fts)
+		}
+		exact = exact && ok
 	}
-	if len(folded) > start {
-		folded = append(folded, ' ')
+	if len(wanted) == 0 {
+		return "", false
 	}
-	if len(folded) == 1 {
-		return ""
+	fts := strings.Join(wanted, " AND ")
+	if len(unwanted) > 0 {
+		fts = "(" + fts + ") NOT (" + strings.Join(unwanted, " OR ") + ")"
 	}
-	return string(folded)
+	return "(" + fts + ")", exact
 }
 
-func inWord(r rune) bool {
-	if r < utf8.RuneSelf {
-		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9'
-	}
-	return unicode.In(r, unicode.L, unicode.M, unicode.N)
-}
+type or []node
 
-// unescape replaces the escapes of JSON (RFC 8259, 7). They occur in strings
-// only, so there is no need to know where those are.
-func unescape(b []byte) []byte {
-	out := make([]byte, 0, len(b))
-	for {
-		i := bytes.IndexByte(b, '\\')
-		if i < 0 || i+1 == len(b) {
-			return append(out, b...)
-		}
-		out = append(out, b[:i]...)
-		c := b[i+1]
-		b = b[i+2:]
-		switch c {
-		case 'b', 'f', 'n', 'r', 't':
-			out = append(out, ' ')
-		case 'u':
-			r, n := codeUnit(b)
-			b = b[n:]
-			if utf16.IsSurrogate(r) && bytes.HasPrefix(b, []byte(`\u`)) {
-				low, n := codeUnit(b[2:])
-				r = utf16.DecodeRune(r, low)
-				b = b[2+n:]
-			}
-			out = utf8.AppendRune(out, r)
-		default:
-			out = append(out, c)
+func (o or) match(d *document) bool {
+	for _, n := range o {
+		if n.match(d) {
+			return true
 		}
 	}
+	return false
 }
 
-// codeUnit reads four hexadecimal digits and says how many bytes they are.
-func codeUnit(b []byte) (r rune, n int) {
-	n = min(4, len(b))
-	v, err := strconv.ParseUint(string(b[:n]), 16, 16)
-	if err != nil {
-		return utf8.RuneError, n // cut off by maxSearched
+func (o or) expression() (string, bool) {
+	parts := make([]string, len(o))
+	exact := true
+	for i, n := range o {
+		fts, ok := n.expression()
+		if fts == "" {
+			return "", false
+		}
+		parts[i], exact = fts, exact && ok
 	}
-	return rune(v), n
+	return "(" + strings.Join(parts, " OR ") + ")", exact
 }
+
+type not struct{ node node }
+
+func (n not) match(d *document) bool     { return !n.node.match(d) }
+func (n not) expression() (string, bool) { return "", false }

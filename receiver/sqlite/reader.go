@@ -45,6 +45,7 @@ type Stats struct {
 	Documents int64 // lines, each with a UID of its own
 	Gaps      int64 // gap records
 	Missing   int64 // records that the gaps stand for
+	Retired   int64 // documents deleted since the store was made: see Retain
 	Unindexed int64 // documents that are not in the full-text index yet
 	Bytes     int64 // of the database, without its write-ahead log
 	Streams   []StreamStats
@@ -58,7 +59,8 @@ type StreamStats struct {
 	Documents int64
 	Gaps      int64
 	Missing   int64
-	Newest    time.Time // of its documents, UTC; the zero time if it has none
+	Retired   int64
+	Newest    time.Time // of its documents, UTC; the zero time if there were none
 }
 
 // Stats gives the numbers of one moment, the streams in the order in which they
@@ -85,20 +87,21 @@ func (r *Reader) stats(ctx context.Context) (st Stats, err error) {
 		return Stats{}, err
 	}
 	err = eachRow(func() (*sql.Rows, error) {
-		return tx.QueryContext(ctx, `SELECT sid, s.host, cursor, documents, s.newest, count(g.id), coalesce(sum(g.n), 0)
+		return tx.QueryContext(ctx, `SELECT sid, s.host, cursor, documents, retired, s.newest, count(g.id), coalesce(sum(g.n), 0)
 			FROM streams s LEFT JOIN gaps g ON g.stream = s.number GROUP BY s.number ORDER BY s.number`)
 	}, func(scan func(...any) error) error {
 		var s StreamStats
 		var newest int64
-		if err := scan(&s.SID, &s.Host, &s.Cursor, &s.Documents, &newest, &s.Gaps, &s.Missing); err != nil {
+		if err := scan(&s.SID, &s.Host, &s.Cursor, &s.Documents, &s.Retired, &newest, &s.Gaps, &s.Missing); err != nil {
 			return err
 		}
-		if s.Documents > 0 {
+		if s.Documents+s.Retired > 0 {
 			s.Newest = time.UnixMilli(newest).UTC()
 		}
 		st.Documents += s.Documents
 		st.Gaps += s.Gaps
 		st.Missing += s.Missing
+		st.Retired += s.Retired
 		st.Streams = append(st.Streams, s)
 		return nil
 	})

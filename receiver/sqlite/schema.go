@@ -16,7 +16,7 @@ import (
 // The header of our files: PRAGMA application_id ("wsrc") and user_version.
 const (
 	applicationID = 0x77737263
-	schemaVersion = 1
+	schemaVersion = 2
 )
 
 // AUTOINCREMENT keeps SQLite from giving the number of a deleted stream to a
@@ -28,6 +28,7 @@ CREATE TABLE streams (
 	host      TEXT NOT NULL,
 	cursor    INTEGER NOT NULL DEFAULT 0,
 	documents INTEGER NOT NULL DEFAULT 0,
+	retired   INTEGER NOT NULL DEFAULT 0,
 	newest    INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE documents (
@@ -49,6 +50,12 @@ CREATE TABLE gaps (
 	newest INTEGER NOT NULL,
 	host   TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE runs (
+	first  INTEGER PRIMARY KEY,
+	last   INTEGER NOT NULL,
+	minute INTEGER NOT NULL
+) STRICT;
+CREATE INDEX runs_by_minute ON runs (minute);
 CREATE TABLE unindexed (
 	first INTEGER PRIMARY KEY,
 	last  INTEGER NOT NULL
@@ -122,6 +129,11 @@ func prepare(ctx context.Context, db *sql.DB) error {
 		return err
 	}
 	defer conn.Close()
+	// Pages that retention frees can be given back, a few at a time. SQLite takes
+	// this in before there is a table.
+	if _, err := conn.ExecContext(ctx, "PRAGMA auto_vacuum = INCREMENTAL"); err != nil {
+		return err
+	}
 	var mode string
 	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode); err != nil {
 		return err

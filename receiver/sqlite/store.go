@@ -18,13 +18,10 @@ var ErrClosed = errors.New("the store is closed")
 // groupBytes bounds the lines of one transaction. One Commit may bring more.
 const groupBytes = 8 << 20
 
-// idleAfter is how long no Commit must have come for the store to be idle: a
-// session that is busy sends the next at once, but not in no time.
-const idleAfter = 5 * time.Millisecond
-
 // Options of a Store; the zero value is the default.
 type Options struct {
-	Log *slog.Logger // nil: nothing is logged
+	Retain Retain
+	Log    *slog.Logger // nil: nothing is logged
 }
 
 // Store is a receiver.Store in an SQLite file. Its methods may be called
@@ -32,6 +29,7 @@ type Options struct {
 type Store struct {
 	*Reader
 	path     string
+	retain   Retain
 	log      *slog.Logger
 	writer   *writer // used by run alone until done is closed
 	requests chan *request
@@ -91,6 +89,7 @@ func openStore(path string, o Options) (*Store, error) {
 	s := &Store{
 		Reader:   r,
 		path:     path,
+		retain:   o.Retain,
 		log:      o.Log,
 		writer:   w,
 		requests: make(chan *request),
@@ -139,39 +138,36 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 	return r.results, nil
 }
 
-// run is the goroutine that writes: Commits first, the index in between. It
-// indexes when no Commit has come for a moment, and after one if it has had less
-// than a tenth of the time.
+// run is the goroutine that writes: Commits first, chores in between, when no
+// Commit has come for a moment, and after one if the chore is due.
 func (s *Store) run() {
 	defer close(s.done)
-	var (
-		behind             = true // the index may lack something
-		failing            bool   // and the last attempt to add it failed
-		committed, indexed time.Time
-		took               time.Duration
-	)
-	index := func() {
-		start := time.Now()
-		more, err := s.writer.index()
-		indexed, took = time.Now(), time.Since(start)
-		behind = more && err == nil // after an error: again after the next Commit
-		s.logIndexing(&failing, err)
-	}
-	for {
+	chores := s.chores()
+	for committed := (time.Time{}); ; {
+		wait := time.Duration(-1)
+		for _, c := range chores {
+			if in := c.in(committed); in >= 0 && (wait < 0 || in < wait) {
+				wait = in
+			}
+		}
 		var idle <-chan time.Time
-		if behind {
-			idle = time.After(idleAfter - time.Since(committed))
+		if wait >= 0 {
+			idle = time.After(wait)
 		}
 		select {
 		case <-s.quit:
 			return
 		case <-idle:
-			index()
+			for _, c := range chores {
+				if c.in(committed) == 0 {
+					c.do()
+				}
+			}
 		case r := <-s.requests:
 			s.writer.commit(s.gather(r))
-			behind, committed = true, time.Now()
-			if time.Since(indexed) > 9*took {
-				index()
+			committed = time.Now()
+			for _, c := range chores {
+				c.after()
 			}
 		}
 	}
@@ -190,17 +186,4 @@ func (s *Store) gather(r *request) []*request {
 		}
 	}
 	return group
-}
-
-// logIndexing logs when indexing begins to fail and when it works again.
-func (s *Store) logIndexing(failing *bool, err error) {
-	switch {
-	case err != nil && !*failing:
-		s.log.Warn("full-text index stopped", "store", s.path, "err", err,
-			"effect", "lines are stored and found as before, but search becomes slow",
-			"hint", "look for a full or failing disk; indexing is tried again after each commit")
-	case err == nil && *failing:
-		s.log.Info("full-text index resumed", "store", s.path)
-	}
-	*failing = err != nil
 }

@@ -87,10 +87,7 @@ func mustCommit(t testing.TB, s *Store, batches ...receiver.Batch) []receiver.Re
 // contents is every document as "uid line", ordered by UID.
 func contents(t testing.TB, r *Reader) []string {
 	t.Helper()
-	hits, err := r.Search(t.Context(), "", 1_000_000)
-	if err != nil {
-		t.Fatal(err)
-	}
+	hits := search(t, r, "", 1_000_000)
 	var all []string
 	for _, h := range hits {
 		all = append(all, h.UID+" "+h.Line)
@@ -241,10 +238,7 @@ func TestCommit_GivesLinesBackByteForByte(t *testing.T) {
 		lines = append(lines, string([]byte{byte(b)}), string([]byte{'a', byte(b), 'z'}))
 	}
 	mustCommit(t, s, batch(sidA, 1, lines...))
-	hits, err := s.Search(t.Context(), "", len(lines)+1)
-	if err != nil {
-		t.Fatal(err)
-	}
+	hits := search(t, s.Reader, "", len(lines)+1)
 	if len(hits) != len(lines) {
 		t.Fatalf("got %d lines, want %d", len(hits), len(lines))
 	}
@@ -415,12 +409,13 @@ func TestCommit_RecoversFromLockedFile(t *testing.T) {
 	}
 }
 
-func TestStore_LogsWhenTheIndexStopsAndResumes(t *testing.T) {
+func TestChore_LogsWhenItStopsAndResumes(t *testing.T) {
 	var log strings.Builder
 	s := &Store{path: "x.db", log: slog.New(slog.NewTextHandler(&log, nil))}
-	var failing bool
-	for _, err := range []error{nil, errors.New("disk full"), errors.New("disk full"), nil, nil} {
-		s.logIndexing(&failing, err)
+	var failure error
+	c := chore{step: func() (bool, error) { return false, failure }, told: s.told("retention", "the effect", "the hint")}
+	for _, failure = range []error{nil, errors.New("disk full"), errors.New("disk full"), nil, nil} {
+		c.do()
 	}
 	got := log.String()
 	if strings.Count(got, "\n") != 2 || !strings.Contains(got, "stopped") || !strings.Contains(got, "hint=") ||
