@@ -125,8 +125,7 @@ func (w *writer) nextWake(now time.Time) time.Time {
 	}
 	if len(w.unsynced) > 0 {
 		wake = w.lastSync.Add(w.q.o.Sync)
-	}
-	if w.sealWanted() {
+	} else if w.sealWanted() {
 		wake = earlier(wake, w.lastData.Add(sealAfter))
 	}
 	if w.cursorWanted() {
