@@ -18,13 +18,14 @@ import (
 
 	"wsrelay/buffer"
 	"wsrelay/console"
-	"wsrelay/relay"
 )
 
 // cli is the commands. The first is meant where none is named.
 type cli struct {
 	Run     config     `cmd:"" default:"withargs" help:"Ship the lines on standard input (the default)."`
 	Upgrade upgradeCmd `cmd:"" help:"Make a running wsrelay go on as the program that was installed since, without missing a line."`
+	Check   checkCmd   `cmd:"" help:"Go to the receiver as far as its welcome, say what is there at each step, and send no line."`
+	Keygen  keygenCmd  `cmd:"" help:"Make a key for --key-file and for the receiver's --keys."`
 	Queue   queueCmd   `cmd:"" help:"Look into a queue directory, beside a running wsrelay or without one."`
 
 	Version kong.VersionFlag `help:"Print the version."`
@@ -34,8 +35,7 @@ type cli struct {
 // line, in the environment (WSRELAY_QUEUE_DIR), in a file and on --options-fd
 // alike.
 type config struct {
-	Args []string `arg:"" optional:"" name:"url" help:"Where to ship to: ws://HOST:PORT/relay or wss://…; several that lead to one store are tried in turn."`
-	URL  []string `name:"url" sep:"none" hidden:"" help:"The same, as an option."`
+	reach
 
 	Instance   string        `default:"default" help:"Name of this relay among those of the host: [A-Za-z0-9_.-], at most 64."`
 	QueueDir   string        `placeholder:"DIR" help:"Where lines wait on disk. Default: ${queue_dir}."`
@@ -102,19 +102,10 @@ func (c *config) check() error {
 	if c.QueueDir == "" {
 		c.QueueDir = queueDir(c.Instance)
 	}
-	c.URL = append(c.Args, c.URL...)
-	if len(c.URL) == 0 {
-		return usage(errors.New("no URL to ship to"))
-	}
-	for _, u := range c.URL {
-		if _, err := relay.ParseURL(u); err != nil {
-			return &console.Complaint{Err: err, Effect: nothingRead, Hint: "wsrelay ws://HOST:8514/relay", Code: exitUsage}
-		}
-	}
 	if c.QueueLimit < buffer.MinLimit {
 		return usage(fmt.Errorf("--queue-limit %s is less than 64MiB", humanize.IBytes(uint64(c.QueueLimit))))
 	}
-	return nil
+	return c.reach.check()
 }
 
 // queueDir is where an instance keeps its queue by default. For root that is

@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) { return cond == "root" && os.Geteuid() == 0, nil },
-		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "status": status, "withfd": withFD},
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"certs": makeCerts, "proxy": startProxy, "waitfor": waitFor, "status": status, "withfd": withFD},
 	})
 }
 

@@ -43,7 +43,8 @@ func FuzzSession(f *testing.F) {
 				t.Fatal(err)
 			}
 		}()
-		s := newSession(r, nil, &wire{Conn: here}, &url.URL{}, first, nil)
+		s := newSession(r, nil, &wire{Conn: here}, &url.URL{}, first.SID(), nil)
+		s.pack.held = first
 		s.welcome(&handshake.Welcome{Win: handshake.Win{Bytes: 1 << 20, Batches: 16}, Max: headerRoom + 120, MaxRaw: 1 << 20}, 1)
 		for range 3 {
 			b, err := s.pack.next()

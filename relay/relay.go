@@ -190,9 +190,10 @@ func (r *Relay) once(ctx context.Context, u *url.URL) ending {
 	if fault != nil {
 		return ending{fault: fault}
 	}
-	s := newSession(r, conn, wire, u, first, with.key)
-	end := ending{fault: s.run(ctx), receipted: s.receipts > 0, near: wire.loopback()}
-	if s.pack.ceiling > 0 { // it was welcome
+	s := newSession(r, conn, wire, u, first.SID(), with.key)
+	s.pack.held = first
+	end := ending{fault: s.run(ctx, s.serve), receipted: s.receipts > 0, near: wire.loopback()}
+	if s.granted != nil {
 		r.ceiling = s.pack.ceiling
 	}
 	if end.fault != nil && end.fault.shrink {

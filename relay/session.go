@@ -9,7 +9,6 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"wsrelay/buffer"
 	"wsrelay/handshake"
 )
 
@@ -26,6 +25,7 @@ type session struct {
 	log  *slog.Logger
 
 	transcript handshake.Transcript // of the handshake
+	granted    *handshake.Welcome   // how it came out; nil: it has not yet
 
 	in   chan inbound
 	done chan struct{} // closed when nobody takes from in any more
@@ -60,14 +60,14 @@ type inbound struct {
 	err   error
 }
 
-func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, first *buffer.Block, key *handshake.Secret) *session {
+func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, sid string, key *handshake.Secret) *session {
 	s := &session{
-		r: r, conn: conn, wire: w, url: u, sid: first.SID(), key: key, log: r.log.With("url", shown(u)),
+		r: r, conn: conn, wire: w, url: u, sid: sid, key: key, log: r.log.With("url", shown(u)),
 		in: make(chan inbound, windowMost), done: make(chan struct{}), gone: make(chan struct{}), feed: newFeed(r.q),
 		rejects: throttle{every: r.pace.quiet},
 		receipt: stopped(), idle: stopped(), drain: stopped(),
 	}
-	s.pack = packer{q: r.q, sid: s.sid, held: first}
+	s.pack = packer{q: r.q, sid: s.sid}
 	return s
 }
 
@@ -77,10 +77,10 @@ func stopped() *time.Timer {
 	return t
 }
 
-// run lives the session to its end and closes the connection. The fault is
-// nil if the end was our own wish; the queue then waits to be rewound, as
-// always.
-func (s *session) run(ctx context.Context) *Fault {
+// run opens the session, does what it is for, and closes the connection. The
+// fault is nil if the end was our own wish; the queue then waits to be rewound,
+// as always.
+func (s *session) run(ctx context.Context, do func(context.Context) *Fault) *Fault {
 	go s.read()
 	// A write to a peer that has stopped reading must not outlive ctx.
 	stop := context.AfterFunc(ctx, func() {
@@ -88,7 +88,7 @@ func (s *session) run(ctx context.Context) *Fault {
 	})
 	fault := s.open(ctx)
 	if fault == nil && ctx.Err() == nil {
-		fault = s.serve(ctx)
+		fault = do(ctx)
 	}
 	s.feed.stop()
 	s.close(fault)
@@ -130,6 +130,7 @@ func decode(kind int, msg []byte) inbound {
 }
 
 func (s *session) welcome(w *handshake.Welcome, cursor uint64) {
+	s.granted = w
 	s.pack.limit(w, s.r.ceiling)
 	s.win = newWindow(cursor, w.Win)
 	s.setPing(min(max(millis(w.HB), minPing), s.r.o.Ping))

@@ -32,7 +32,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each program sleeps a second at its end
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"waitfor": waitFor, "status": status},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"certs": makeCerts, "serial": serial, "waitfor": waitFor, "status": status},
 	})
 }
 

@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
+	"os"
+	"os/signal"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,19 +22,26 @@ import (
 )
 
 type serveCmd struct {
-	Listen    string `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Loopback address to listen on; port 0: any that is free. Default: ${default}."`
-	To        string `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"Where lines go: sqlite:PATH, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, stdout. Default: ${default}."`
-	Index     string `placeholder:"PREFIX" help:"The engine's indices are named wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
+	Listen string `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Address to listen on; port 0: any that is free. Beyond loopback only with TLS and keys, tokens or client certificates. Default: ${default}."`
+	To     string `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"Where lines go: sqlite:PATH, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, stdout. Default: ${default}."`
+	Index  string `placeholder:"PREFIX" help:"The engine's indices are named wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
+	access
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
 }
 
 // Run receives until ctx ends, or stdout does when it is the store.
 func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
-	if err := checkListen(c.Listen); err != nil {
+	if err := c.access.check(c.Listen); err != nil {
 		return err
 	}
 	log := c.logger(to.err)
+	who, err := c.load(log)
+	if err != nil {
+		return &console.Complaint{
+			Err: fmt.Errorf("cannot tell who may send: %w", err), Effect: nothingReceived, Hint: "wsrelay keygen makes lines for --keys", Code: exitConfig,
+		}
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stdout := &stdoutWriter{w: to.out, gone: func(err error) { cancel(stdoutGone(err)) }}
@@ -47,9 +58,27 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 			Effect: nothingReceived, Hint: "another wsreceive may be running; --listen takes another address",
 		}
 	}
-	rcv := receiver.New(store, receiver.Options{Log: log})
+	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access})
+	url := "ws://" + ln.Addr().String() + "/relay"
+	ln = receiver.NewDoor(ln, strangers)
+	var current atomic.Pointer[tls.Config]
+	if current.Store(who.tls); who.tls != nil {
+		url = "wss" + strings.TrimPrefix(url, "ws")
+		ln = tls.NewListener(ln, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load(), nil }})
+	}
 	_, guarantee := store.Describe()
-	log.Info("listening", "url", "ws://"+ln.Addr().String()+"/relay", "store", withoutPassword(c.To), "guarantee", guarantee)
+	log.Info("listening", "url", url, "store", withoutPassword(c.To), "guarantee", guarantee, "senders", who.describe())
+	stopReload := onHangup(func() {
+		who, err := c.load(log)
+		if err != nil {
+			log.Error("cannot reload who may send", "err", err, console.Effect, "none: all goes on as before", console.Hint, "mend the file and send SIGHUP again")
+			return
+		}
+		current.Store(who.tls)
+		rcv.SetAccess(who.Access)
+		log.Info("reloaded", "senders", who.describe(), "certificate_until", who.expiry())
+	})
+	defer stopReload()
 	if err := serve(ctx, ln, rcv, log); err != nil {
 		return err
 	}
@@ -90,23 +119,28 @@ func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, log *sl
 // nothingReceived is what it means for the logs when wsreceive cannot start.
 const nothingReceived = "nothing is received; senders keep their lines and try again"
 
-// checkListen refuses what could be reached from elsewhere: nothing here asks
-// who sends.
-func checkListen(addr string) error {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return &console.Complaint{
-			Err: fmt.Errorf("--listen: %w", err), Code: exitConfig,
-			Effect: nothingReceived, Hint: "use HOST:PORT, such as 127.0.0.1:8514",
+// strangers is how many connections may be open that have not proved anything.
+const strangers = 2000
+
+// onHangup calls reload at each SIGHUP, until it is stopped.
+func onHangup(reload func()) (stop func()) {
+	hangup, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(hangup, syscall.SIGHUP)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-hangup:
+				reload()
+			case <-done:
+				return
+			}
 		}
-	}
-	if ip, err := netip.ParseAddr(host); host == "localhost" || err == nil && ip.IsLoopback() {
-		return nil
-	}
-	return &console.Complaint{
-		Err: fmt.Errorf("--listen %s is not a loopback address, and wsreceive asks no sender who it is", addr), Code: exitConfig,
-		Effect: "nothing is received: anybody who reached the port could write lines",
-		Hint:   "listen on 127.0.0.1 or [::1], and let senders in through a tunnel or a proxy that knows them",
+	})
+	return func() {
+		signal.Stop(hangup)
+		close(done)
+		wg.Wait()
 	}
 }
 

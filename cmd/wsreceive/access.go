@@ -1,0 +1,170 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+
+	"wsrelay/console"
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+)
+
+// access is the options that say who may send. The files are read again on
+// SIGHUP.
+type access struct {
+	Keys           string `placeholder:"FILE" help:"Keys of senders, one 'name key' a line as wsrelay keygen makes them; host=NAME or sid=SID behind it restricts a key. A name on two lines has two keys, so that one can be replaced."`
+	Tokens         string `placeholder:"FILE" help:"Bearer tokens of senders, one 'name token' a line, with the same restrictions."`
+	ClientCA       string `name:"client-ca" placeholder:"FILE" help:"Authorities (PEM) whose certificates senders may show. Of keys, tokens and certificates any one will do."`
+	TLSCert        string `name:"tls-cert" placeholder:"FILE" help:"Our certificate, with the chain (PEM): listen with TLS."`
+	TLSKey         string `name:"tls-key" placeholder:"FILE" help:"Its key (PEM)."`
+	BehindProxy    bool   `help:"All senders come through a proxy that ends TLS: believe them without TLS of our own, and tie no key to a connection."`
+	AllowInsecure  bool   `help:"Listen without TLS, or without knowing who sends, also where others can reach it."`
+	ReceiptSecret  string `placeholder:"FILE" help:"Make receipts that cannot be forged with the key in FILE, a line as wsrelay keygen makes it; all receivers of one store share it."`
+	RequireReceipt bool   `help:"Refuse a stream that is not new and shows no such receipt. Without this it is only logged."`
+}
+
+func (a *access) asks() bool { return a.Keys != "" || a.Tokens != "" || a.ClientCA != "" }
+
+// check is what the options must be together, and with the address.
+func (a *access) check(listen string) error {
+	host, _, err := net.SplitHostPort(listen)
+	wrong := func(code int, hint, format string, args ...any) error {
+		return &console.Complaint{Err: fmt.Errorf(format, args...), Effect: nothingReceived, Hint: hint, Code: code}
+	}
+	switch far := !isLoopback(host); {
+	case err != nil:
+		return wrong(exitConfig, "use HOST:PORT, such as 127.0.0.1:8514", "--listen: %w", err)
+	case (a.TLSCert == "") != (a.TLSKey == ""):
+		return wrong(exitUsage, "give both, or none", "--tls-cert and --tls-key go together")
+	case a.ClientCA != "" && (a.TLSCert == "" || a.BehindProxy):
+		return wrong(exitUsage, "give --tls-cert and --tls-key; a proxy that ends TLS has to look at certificates itself", "--client-ca means nothing where TLS does not end here")
+	case a.RequireReceipt && a.ReceiptSecret == "":
+		return wrong(exitUsage, "wsrelay keygen makes a file for --receipt-secret", "--require-receipt needs --receipt-secret")
+	case a.AllowInsecure:
+	case far && !a.asks():
+		return wrong(exitConfig, "give --keys and --tls-cert, or listen on 127.0.0.1; --allow-insecure if the network is all yours",
+			"--listen %s is not a loopback address, and anybody who reached it could write lines", listen)
+	case far && a.TLSCert == "":
+		return wrong(exitConfig, "give --tls-cert and --tls-key, or listen on 127.0.0.1; --allow-insecure if the network is all yours",
+			"--listen %s is not a loopback address, and without TLS anybody in between could read lines and change them", listen)
+	case a.asks() && a.TLSCert == "" && !a.BehindProxy:
+		return wrong(exitConfig, "give --tls-cert and --tls-key; --behind-proxy if a proxy on this host ends TLS; --allow-insecure for a test",
+			"senders cannot prove anything without TLS")
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// loaded is what the files hold.
+type loaded struct {
+	receiver.Access
+	tls *tls.Config // nil: none
+}
+
+// load reads the files. An error names the file and holds no secret.
+func (a *access) load(log *slog.Logger) (*loaded, error) {
+	l := &loaded{}
+	l.Unbound, l.RequireReceipt = a.BehindProxy || a.TLSCert == "", a.RequireReceipt
+	var err error
+	if l.Keys, err = readSecrets(a.Keys, handshake.ParseKeys, log); err != nil {
+		return nil, err
+	}
+	if l.Tokens, err = readSecrets(a.Tokens, handshake.ParseTokens, log); err != nil {
+		return nil, err
+	}
+	receipt, err := readSecrets(a.ReceiptSecret, handshake.ParseKeys, log)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(receipt) > 1:
+		return nil, fmt.Errorf("%s: %d keys, want one", a.ReceiptSecret, len(receipt))
+	case len(receipt) == 1:
+		l.ReceiptSecret = receipt[0].Value
+	}
+	if a.TLSCert != "" {
+		err = a.loadTLS(l, log)
+	}
+	return l, err
+}
+
+func (a *access) loadTLS(l *loaded, log *slog.Logger) error {
+	warnLoose(a.TLSKey, log)
+	cert, err := tls.LoadX509KeyPair(a.TLSCert, a.TLSKey)
+	if err != nil {
+		return fmt.Errorf("%s and %s: %w", a.TLSCert, a.TLSKey, err)
+	}
+	l.tls = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}
+	if a.ClientCA == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(a.ClientCA)
+	if err != nil {
+		return err
+	}
+	l.Certificates = true
+	l.tls.ClientAuth, l.tls.ClientCAs = tls.VerifyClientCertIfGiven, x509.NewCertPool() // without one it is said in HTTP, in plainer words
+	if !l.tls.ClientCAs.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("%s holds no certificate", a.ClientCA)
+	}
+	return nil
+}
+
+// readSecrets reads a file, if it has a name.
+func readSecrets(name string, parse func([]byte) (handshake.Secrets, error), log *slog.Logger) (handshake.Secrets, error) {
+	if name == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	warnLoose(name, log)
+	all, err := parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return all, nil
+}
+
+func warnLoose(name string, log *slog.Logger) {
+	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
+		log.Warn("others can read a secret", "file", name,
+			console.Effect, "whoever reads it can pass for a sender, or for this receiver", console.Hint, "chmod 600 the file, and make new secrets if in doubt")
+	}
+}
+
+// describe says who may send, for the log.
+func (l *loaded) describe() string {
+	var all []string
+	if len(l.Keys) > 0 {
+		all = append(all, fmt.Sprintf("%d keys", len(l.Keys)))
+	}
+	if len(l.Tokens) > 0 {
+		all = append(all, fmt.Sprintf("%d tokens", len(l.Tokens)))
+	}
+	if l.Certificates {
+		all = append(all, "certificates")
+	}
+	if all == nil {
+		return "anybody"
+	}
+	return strings.Join(all, ", ")
+}
+
+// expiry is when our certificate ends to be good; empty without one.
+func (l *loaded) expiry() string {
+	if l.tls == nil {
+		return ""
+	}
+	return l.tls.Certificates[0].Leaf.NotAfter.UTC().Format("2006-01-02")
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"regexp"
+	"strings"
+
+	"wsrelay/console"
+	"wsrelay/relay"
+)
+
+// reach is how to get to a receiver, and how both prove who they are: the
+// options that run and check share.
+type reach struct {
+	Args []string `arg:"" optional:"" name:"url" help:"Where to ship to: ws://HOST:PORT/relay or wss://…; several that lead to one store are tried in turn."`
+	URL  []string `name:"url" sep:"none" hidden:"" help:"The same, as an option."`
+
+	KeyFile   string   `placeholder:"FILE" help:"The key in FILE proves to the receiver who we are, and to us that it is ours: without that nothing is sent. wsrelay keygen makes one."`
+	TokenFile string   `placeholder:"FILE" help:"The token in FILE goes to the receiver with the upgrade, over TLS or within this host only."`
+	TLSCA     string   `name:"tls-ca" placeholder:"FILE" help:"Trust the authorities in FILE (PEM) and no others. Default: those of the system."`
+	TLSPin    []string `name:"tls-pin" sep:"none" placeholder:"PIN" help:"Trust only a certificate with this key, sha256//BASE64 as wsrelay check shows it; without --tls-ca, whoever signed it and for whatever name. Several: any of them."`
+	TLSCert   string   `name:"tls-cert" placeholder:"FILE" help:"Our own certificate (PEM), for a receiver with --client-ca."`
+	TLSKey    string   `name:"tls-key" placeholder:"FILE" help:"Its key (PEM)."`
+	Header    []string `sep:"none" placeholder:"NAME=VALUE" help:"Send this header with the upgrade; several add up. One that is secret belongs in --config, not on a command line."`
+	Proxy     string   `default:"env" placeholder:"URL|env|none" help:"HTTP proxy to go through with CONNECT: http://HOST:PORT; env: as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say; none. One with a password belongs in the environment or in --config. Default: ${default}."`
+}
+
+// check is what these options must be together.
+func (r *reach) check() error {
+	r.URL = append(r.Args, r.URL...)
+	if len(r.URL) == 0 {
+		return usage(errors.New("no URL to ship to"))
+	}
+	for _, u := range r.URL {
+		if _, err := relay.ParseURL(u); err != nil {
+			return &console.Complaint{Err: err, Effect: nothingRead, Hint: "wsrelay ws://HOST:8514/relay", Code: exitUsage}
+		}
+	}
+	for _, pin := range r.TLSPin {
+		if err := relay.ParsePin(pin); err != nil {
+			return usage(fmt.Errorf("--tls-pin: %w", err))
+		}
+	}
+	if (r.TLSCert == "") != (r.TLSKey == "") {
+		return usage(errors.New("--tls-cert and --tls-key go together"))
+	}
+	if r.Proxy != "env" && r.Proxy != "none" {
+		if _, err := relay.ParseProxy(r.Proxy); err != nil {
+			return usage(fmt.Errorf("--proxy: %w", err))
+		}
+	}
+	_, err := r.headers()
+	return err
+}
+
+var (
+	headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // a token of RFC 9110, 5.6.2
+	ownHeader  = regexp.MustCompile(`^(Upgrade|Connection|Content-Length|Transfer-Encoding|Origin|Sec-Websocket-.*)$`)
+)
+
+// headers is --header as HTTP has it. No error holds a value, which may be
+// secret.
+func (r *reach) headers() (http.Header, error) {
+	all := http.Header{}
+	for _, h := range r.Header {
+		name, value, ok := strings.Cut(h, "=")
+		name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))
+		switch {
+		case !ok || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00"):
+			return nil, usage(errors.New("--header: want NAME=VALUE, as HTTP has them"))
+		case ownHeader.MatchString(name):
+			return nil, usage(fmt.Errorf("--header: %s is the WebSocket's own", name))
+		case name == "Authorization" && r.TokenFile != "":
+			return nil, usage(errors.New("--header: --token-file gives Authorization already"))
+		}
+		all.Add(name, value)
+	}
+	return all, nil
+}
+
+// way is what the relay makes of it, once it was checked.
+func (r *reach) way() relay.Way {
+	header, _ := r.headers()
+	return relay.Way{
+		KeyFile: r.KeyFile, TokenFile: r.TokenFile, CAFile: r.TLSCA, Pins: r.TLSPin,
+		CertFile: r.TLSCert, CertKeyFile: r.TLSKey, Header: header, Proxy: r.Proxy,
+	}
+}

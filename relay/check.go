@@ -1,0 +1,172 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"wsrelay/buffer"
+	"wsrelay/handshake"
+)
+
+// Check goes all the way to a receiver's welcome and away again, without a line,
+// and under a stream identity of its own, so that it disturbs no relay. It
+// reports what it found at each step: files, dns, tcp, proxy, tls, upgrade,
+// handshake, as far as the way has it. A fault is of the step that it returns.
+func Check(ctx context.Context, o Options, address string, report func(step, found string)) (step string, fault *Fault) {
+	u, err := ParseURL(address)
+	if err != nil {
+		return "url", hold("this is no address", "wss://HOST/relay", err)
+	}
+	c := &check{o: o, u: u, step: "files", report: report}
+	fault = c.run(ctx)
+	return c.step, fault
+}
+
+// check is one attempt under observation.
+type check struct {
+	o      Options
+	u      *url.URL
+	with   *credentials
+	step   string // that is under way
+	report func(step, found string)
+}
+
+// found reports the step that is under way, and begins the next.
+func (c *check) found(what, next string) {
+	if what != "" {
+		c.report(c.step, what)
+	}
+	c.step = next
+}
+
+func (c *check) run(ctx context.Context) (fault *Fault) {
+	if c.with, fault = c.o.Way.ready(c.u); fault != nil {
+		return fault
+	}
+	c.found(c.files(), "tcp")
+	c.o.Log = slog.New(slog.DiscardHandler)
+	r := New(noQueue{}, c.o)
+	r.report = reporter{log: r.log}
+	r.net = c.dial
+	conn, wire, fault := r.dial(httptrace.WithClientTrace(ctx, c.trace()), c.u, c.with)
+	if fault != nil {
+		var refused *tls.CertificateVerificationError
+		if errors.As(fault, &refused) {
+			c.report(c.step, describe(refused.UnverifiedCertificates[0]))
+		}
+		return fault
+	}
+	c.found("the server speaks "+handshake.Subprotocol, "handshake")
+	s := newSession(r, conn, wire, c.u, handshake.NewSID(), c.with.key)
+	if fault := s.run(ctx, func(context.Context) *Fault { return nil }); fault != nil {
+		return fault
+	}
+	if s.granted == nil {
+		return wait("no welcome in time", hintServer, ctx.Err())
+	}
+	c.found(fmt.Sprintf("%s; the store is %s, %s", proved(s), clean(s.granted.Store), clean(s.granted.Guarantee)), "")
+	return nil
+}
+
+// files says what was read, and what is to be mended about it.
+func (c *check) files() string {
+	var all []string
+	if c.with.key != nil {
+		all = append(all, fmt.Sprintf("key %q in %s", c.with.key.Name, c.o.Way.KeyFile))
+	}
+	for _, f := range []struct{ is, name string }{
+		{"token", c.o.Way.TokenFile}, {"authorities", c.o.Way.CAFile}, {"certificate", c.o.Way.CertFile},
+	} {
+		if f.name != "" {
+			all = append(all, f.is+" in "+f.name)
+		}
+	}
+	for _, name := range c.with.loose {
+		all = append(all, "others can read "+name+": chmod 600")
+	}
+	return strings.Join(all, "; ")
+}
+
+// dial is the relay's, observed.
+func (c *check) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := dialNet(ctx, network, addr)
+	if err == nil {
+		next := "upgrade"
+		if c.u.Scheme == "wss" {
+			next = "tls"
+		}
+		if c.with.proxy != nil {
+			next = "proxy"
+		}
+		c.found("connected to "+conn.RemoteAddr().String(), next)
+	}
+	return conn, err
+}
+
+// trace follows the dialer where nothing else does.
+func (c *check) trace() *httptrace.ClientTrace {
+	return &httptrace.ClientTrace{
+		DNSStart: func(httptrace.DNSStartInfo) { c.step = "dns" },
+		DNSDone: func(i httptrace.DNSDoneInfo) {
+			if i.Err == nil {
+				var all []string
+				for _, a := range i.Addrs {
+					all = append(all, a.String())
+				}
+				c.found(strings.Join(all, ", "), "tcp")
+			}
+		},
+		GotConn: func(httptrace.GotConnInfo) {
+			if c.with.proxy != nil {
+				c.found("the proxy "+c.with.proxy.Host+" connects us to "+c.u.Host, "upgrade")
+			}
+		},
+		TLSHandshakeStart: func() { c.step = "tls" },
+		TLSHandshakeDone: func(state tls.ConnectionState, err error) {
+			if err == nil {
+				c.found(tls.VersionName(state.Version)+", "+describe(state.PeerCertificates[0]), "upgrade")
+			}
+		},
+	}
+}
+
+// describe is what a certificate says.
+func describe(cert *x509.Certificate) string {
+	names := slices.Clone(cert.DNSNames)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return fmt.Sprintf("certificate for %s, by %s, until %s (%d days), pin %s",
+		clean(strings.Join(names, " ")), clean(cert.Issuer.String()), cert.NotAfter.UTC().Format(time.DateOnly),
+		int(time.Until(cert.NotAfter).Hours()/24), Pin(cert))
+}
+
+// proved is what the handshake of s has shown.
+func proved(s *session) string {
+	switch {
+	case s.key == nil:
+		return "welcome, and no key was asked for"
+	case s.transcript.Binding != nil:
+		return fmt.Sprintf("both ends proved the key %q over this very TLS connection", s.key.Name)
+	}
+	return fmt.Sprintf("both ends proved the key %q; TLS, if any, ends before the receiver", s.key.Name)
+}
+
+// noQueue is the queue of a relay that has nothing to send.
+type noQueue struct{}
+
+func (noQueue) Next(ctx context.Context) (*buffer.Block, error) { <-ctx.Done(); return nil, ctx.Err() }
+func (noQueue) TryNext() (*buffer.Block, error)                 { return nil, nil }
+func (noQueue) Ack(uint64, buffer.Receipt) error                { return nil }
+func (noQueue) Rewind(uint64) error                             { return nil }
+func (noQueue) Stats() buffer.Stats                             { return buffer.Stats{Cursor: 1, Head: 1} }
