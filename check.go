@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 
 	"wsrelay/console"
@@ -60,12 +61,7 @@ type keygenCmd struct {
 // Run makes a key.
 func (k *keygenCmd) Run(s *streams) error {
 	if k.Name == "" {
-		k.Name = strings.Map(func(r rune) rune {
-			if instanceName.MatchString(string(r)) {
-				return r
-			}
-			return '-'
-		}, hostname())
+		k.Name = regexp.MustCompile(`[^A-Za-z0-9_.-]`).ReplaceAllString(hostname(), "-")
 	}
 	line := handshake.NewKeyLine(k.Name)
 	if _, err := handshake.ParseKeys([]byte(line)); err != nil {
