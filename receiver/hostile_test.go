@@ -128,7 +128,7 @@ func TestHostile_StrangersGetNothingAndHoldLittle(t *testing.T) {
 				crowd[i] = dialBuffered(t, url, 4<<10)
 				attack.say(crowd[i])
 			}
-			held := int64(heap()-before) / strangers
+			held := (heap() - before) / strangers
 			for _, s := range crowd {
 				s.wantClose(attack.code)
 			}

@@ -60,8 +60,7 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 	r.net = c.dial
 	conn, wire, fault := r.dial(httptrace.WithClientTrace(ctx, c.trace()), c.u, c.with)
 	if fault != nil {
-		var refused *tls.CertificateVerificationError
-		if errors.As(fault, &refused) {
+		if refused, ok := errors.AsType[*tls.CertificateVerificationError](fault); ok {
 			c.report(c.step, describe(refused.UnverifiedCertificates[0]))
 		}
 		return fault

@@ -57,8 +57,7 @@ func shown(u *url.URL) string {
 
 // redact takes the URL, which may hold a secret, out of an error of url.Parse.
 func redact(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		return ue.Err
 	}
 	return err

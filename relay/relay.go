@@ -23,7 +23,7 @@ package relay
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
@@ -136,7 +136,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		urls[i] = u
 	}
 	if len(urls) == 0 {
-		return fmt.Errorf("relay: no URL")
+		return errors.New("relay: no URL")
 	}
 	r.report = reporter{log: r.log, every: r.pace.quiet}
 	r.backoff = newBackoff(r.pace.backoff)

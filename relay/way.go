@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -45,9 +46,7 @@ type credentials struct {
 // had is a fault: there is no falling back to less.
 func (w *Way) ready(u *url.URL) (*credentials, *Fault) {
 	c := &credentials{header: http.Header{}}
-	for name, values := range w.Header {
-		c.header[name] = values
-	}
+	maps.Copy(c.header, w.Header)
 	for _, step := range []func(*credentials, *url.URL) *Fault{w.readProxy, w.readKey, w.readToken, w.readTLS} {
 		if fault := step(c, u); fault != nil {
 			return nil, fault

@@ -32,7 +32,7 @@ type serveCmd struct {
 
 // Run receives until ctx ends, or stdout does when it is the store.
 func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
-	if err := c.access.check(c.Listen); err != nil {
+	if err := c.check(c.Listen); err != nil {
 		return err
 	}
 	log := c.logger(to.err)
