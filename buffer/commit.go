@@ -75,15 +75,32 @@ func noSpace(err error) bool {
 
 // makeRoom makes sure that b does not pass the limit, as the policy says.
 func (w *writer) makeRoom(b *Block) error {
+	if b.kind != kindData {
+		return nil // small, and the consumer may wait for it before it frees any room
+	}
 	for {
 		err := w.room(b)
-		if err == nil || b.kind != kindData || !w.q.o.DropOldest {
+		if err != nil && w.spent() {
+			if failed := cmp.Or(w.rotate(nil), w.trim()); failed != nil {
+				return failed
+			}
+			continue
+		}
+		if err == nil || !w.q.o.DropOldest {
 			return err
 		}
 		if dropped, failed := w.dropOldest(); failed != nil || !dropped {
 			return cmp.Or(failed, err)
 		}
 	}
+}
+
+// spent tells whether all that the newest segment holds is acknowledged: then
+// another can take its place, where the file system has no room for both.
+func (w *writer) spent() bool {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	return w.q.acked == w.q.durable && len(w.unsynced) == 0 && len(w.q.segs) > 0 && (w.seg == nil || w.off > w.start)
 }
 
 // room refuses a block that would pass the limit. What is kept when the queue

@@ -82,7 +82,7 @@ func TestQueue_DropOldestNamesExactlyWhatItDropped(t *testing.T) {
 func TestQueue_MaxAgeGivesUpOldSegmentsOnly(t *testing.T) {
 	inBubble(t, func() {
 		fs := newStrictFS(1)
-		q, _, err := open(fs, Options{Limit: modelLimit, MaxAge: time.Hour, Compress: CompressNone})
+		q, _, err := open(fs, Options{Limit: 1 << 20, MaxAge: time.Hour, Compress: CompressNone})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,14 +1,9 @@
 package buffer
 
 import (
-	"bytes"
-	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,313 +11,258 @@ import (
 )
 
 // TestQueue_KeepsItsInvariants drives a queue on the strict file system through
-// random histories of use, faults, kills and power cuts, beside a model that
+// random histories of use, faults, kills and power cuts, beside an oracle that
 // knows every line.
 func TestQueue_KeepsItsInvariants(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		inBubble(t, func() {
 			m := newModel(rt)
 			defer m.abandon()
-			rt.Repeat(map[string]func(*rapid.T){
-				"append":   m.append,
-				"wait":     m.wait,
-				"deliver":  m.deliver,
-				"ack":      m.ack,
-				"rewind":   m.rewind,
-				"idle":     func(*rapid.T) { time.Sleep(2 * time.Second) },
-				"restart":  m.restart,
-				"kill":     func(*rapid.T) { m.crash((*strictFS).kill) },
-				"powercut": func(*rapid.T) { m.crash((*strictFS).powerCut) },
-				"faults":   m.faults,
-				"":         m.check,
-			})
-			m.setFault(nil)
-			m.restart(rt)
-			m.drain()
+			rt.Repeat(m.actions())
+			m.finish()
 		})
 	})
 }
 
-// inBubble runs f with synthetic time. Rapid stops a failed case by a panic,
-// which has to reach rapid's own goroutine.
-func inBubble(t *testing.T, f func()) {
-	var stopped any
-	synctest.Test(t, func(*testing.T) {
-		defer func() { stopped = recover() }()
-		f()
+// TestQueue_LosesNoMoreThanWhatIsDamaged adds what no program can prevent:
+// damaged bytes, removed files, directories copied and put back.
+func TestQueue_LosesNoMoreThanWhatIsDamaged(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		inBubble(t, func() {
+			m := newModel(rt)
+			defer m.abandon()
+			actions := m.actions()
+			for name, f := range m.accidents() {
+				actions[name] = f
+			}
+			rt.Repeat(actions)
+			m.finish()
+		})
 	})
-	if stopped != nil {
-		panic(stopped)
-	}
 }
 
-type model struct {
-	t  *rapid.T
-	fs *strictFS
-	q  *Queue
+// model draws what happens to a world.
+type model struct{ *world }
 
-	lines    map[uint64]string // what each number below head must hold
-	gone     map[uint64]bool   // numbers that came out as a gap
-	ever     map[string]string // what came out under each UID, in any life
-	head     uint64
-	promised uint64 // WaitDurable has said so
-	acked    uint64
-	out      uint64 // next number to come out
-	ranges   []Range
-	made     int
-	faulty   bool // calls may fail
-}
-
-const modelLimit = 1 << 20 // segments of 128 KiB
-
-func newModel(t *rapid.T) *model {
-	m := &model{
-		t: t, fs: newStrictFS(rapid.Uint64().Draw(t, "seed")),
-		lines: map[uint64]string{}, gone: map[uint64]bool{}, ever: map[string]string{},
-		head: 1, promised: 1, acked: 1, out: 1,
+func newModel(t *rapid.T) model {
+	o := Options{
+		Sync:       rapid.SampledFrom([]time.Duration{0, 0, 500 * time.Millisecond}).Draw(t, "sync"),
+		Compress:   rapid.SampledFrom([]Compress{CompressAuto, CompressNone}).Draw(t, "compress"),
+		DropOldest: rapid.IntRange(0, 3).Draw(t, "drop") == 0,
 	}
-	m.open()
+	m := model{newWorld(t, rapid.Uint64().Draw(t, "seed"), o)}
+	m.mustStart()
 	return m
 }
 
-func (m *model) open() *Recovery {
-	q, rec, err := open(m.fs, Options{Limit: modelLimit, Log: nil})
-	if err != nil {
-		m.t.Fatalf("open: %v", err)
-	}
-	q.unlock = nopCloser{}
-	m.q = q
-	return rec
-}
-
-type nopCloser struct{}
-
-func (nopCloser) Close() error { return nil }
-
-// abandon lets go of a queue whose process is dead.
-func (m *model) abandon() {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = m.q.Close(ctx)
-}
-
-func (m *model) append(t *rapid.T) {
-	if m.head-m.acked > 2000 {
-		return // within the limit
-	}
-	n := rapid.IntRange(1, 40).Draw(t, "n")
-	size := rapid.SampledFrom([]int{1, 40, 250, 250, 3000}).Draw(t, "size")
-	if n*size*2 > modelLimit/16 {
-		n = 5
-	}
-	var lines []byte
-	for k := range n {
-		m.made++
-		line := fmt.Sprintf("line %d %s\n", m.made, noise(m.made, size))
-		m.lines[m.head+uint64(k)] = line
-		lines = append(lines, line...)
-	}
-	r, err := m.q.Append(context.Background(), lines, n, Origin{Intake: 7, End: int64(m.made)})
-	if err != nil || r != (Range{m.head, m.head + uint64(n)}) {
-		t.Fatalf("append at %d: %v, %v", m.head, r, err)
-	}
-	m.head = r.End
-}
-
-// noise does not compress away.
-func noise(seed, n int) string {
-	rnd := rand.New(rand.NewPCG(uint64(seed), 2))
-	var b strings.Builder
-	for range n {
-		b.WriteByte("0123456789abcdef"[rnd.IntN(16)])
-	}
-	return b.String()
-}
-
-func (m *model) wait(*rapid.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	if m.q.WaitDurable(ctx, m.head) == nil {
-		m.promised = m.head
-	}
-}
-
-func (m *model) deliver(t *rapid.T) {
-	for range rapid.IntRange(1, 10).Draw(t, "blocks") {
-		if !m.next() {
-			return
-		}
-	}
-}
-
-// next takes one block out and compares it.
-func (m *model) next() bool {
-	b, err := m.q.TryNext()
-	if errors.Is(err, errInjected) {
-		return false
-	}
-	if err != nil {
-		m.t.Fatalf("next: %v", err)
-	}
-	if b == nil {
-		return false
-	}
-	r := b.Range()
-	if r.First != m.out || r.End > m.head {
-		m.t.Fatalf("got %v, want what begins at %d, head %d", r, m.out, m.head)
-	}
-	if b.Gap() != nil {
-		m.gap(b)
-	} else {
-		m.data(b)
-	}
-	m.out = r.End
-	m.ranges = append(m.ranges, r)
-	return true
-}
-
-func (m *model) gap(b *Block) {
-	for seq := b.Range().First; seq < b.Range().End; seq++ {
-		if seq < m.promised || m.ever[uid(b, seq)] != "" && !m.gone[seq] {
-			m.t.Fatalf("gap %v %+v at %d, which was promised (%d)", b.Range(), b.Gap(), seq, m.promised)
-		}
-		m.gone[seq] = true
-	}
-}
-
-func (m *model) data(b *Block) {
-	lines, err := b.Lines(nil)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	seq := b.Range().First
-	for line := range bytes.Lines(lines) {
-		want := m.lines[seq]
-		if string(line) != want {
-			m.t.Fatalf("seq %d: got %.40q, want %.40q", seq, line, want)
-		}
-		if m.gone[seq] {
-			m.t.Fatalf("seq %d came out as a gap before", seq)
-		}
-		if was := m.ever[uid(b, seq)]; was != "" && was != want {
-			m.t.Fatalf("seq %d: uid used for %.40q and %.40q", seq, was, want)
-		}
-		m.ever[uid(b, seq)] = want
-		seq++
-	}
-	if seq != b.Range().End {
-		m.t.Fatalf("%v has lines up to %d", b.Range(), seq)
-	}
-}
-
-func uid(b *Block, seq uint64) string { return fmt.Sprint(b.SID(), seq) }
-
-func (m *model) ack(t *rapid.T) {
-	if len(m.ranges) == 0 {
-		return
-	}
-	n := rapid.IntRange(1, len(m.ranges)).Draw(t, "acks")
-	to := m.ranges[n-1].End
-	if err := m.q.Ack(to, Receipt{Seq: to, UID: "u"}); err != nil {
-		t.Fatal(err)
-	}
-	m.acked, m.ranges = to, m.ranges[n:]
-	if err := m.q.Ack(m.out+1, Receipt{}); !errors.Is(err, ErrAck) {
-		t.Fatalf("an ack of what was not given out: %v", err)
-	}
-}
-
-func (m *model) rewind(t *rapid.T) {
-	if len(m.ranges) == 0 {
-		return
-	}
-	k := rapid.IntRange(0, len(m.ranges)-1).Draw(t, "to")
-	if err := m.q.Rewind(m.ranges[k].End - 1); err != nil {
-		t.Fatal(err)
-	}
-	m.out, m.ranges = m.ranges[k].First, m.ranges[:k]
-}
-
-func (m *model) restart(t *rapid.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if err := m.q.Close(ctx); err != nil {
-		if !m.faulty {
-			t.Fatalf("close: %v", err)
-		}
-		m.crash((*strictFS).kill)
-		return
-	}
-	m.promised = m.head
+func (m model) finish() {
 	m.setFault(nil)
-	m.open()
-	s := m.q.Stats()
-	if s.Head != m.head || s.Cursor != m.acked {
-		t.Fatalf("after a restart: head %d cursor %d, want %d %d", s.Head, s.Cursor, m.head, m.acked)
-	}
-	m.out, m.ranges = m.acked, nil
+	m.drain()
+	m.restart()
+	m.drain()
 }
 
-func (m *model) crash(how func(*strictFS) *strictFS) {
-	next := how(m.fs)
-	m.abandon()
-	m.fs, m.faulty = next, false
-	m.open()
-	s := m.q.Stats()
-	if s.Head < m.promised || s.Head > m.head || s.Cursor > m.acked {
-		m.t.Fatalf("after a crash: head %d, promised %d, was %d; cursor %d, acked %d", s.Head, m.promised, m.head, s.Cursor, m.acked)
+func (m model) actions() map[string]func(*rapid.T) {
+	kill, cut := (*strictFS).kill, (*strictFS).powerCut
+	return map[string]func(*rapid.T){
+		"append":            m.appendSome,
+		"skip":              func(*rapid.T) { m.skip(10) },
+		"wait":              func(*rapid.T) { m.wait() },
+		"deliver":           func(t *rapid.T) { m.deliver(rapid.IntRange(1, 10).Draw(t, "blocks")) },
+		"ack":               func(t *rapid.T) { m.ack(rapid.IntRange(1, 10).Draw(t, "acks")) },
+		"rewind":            m.rewindSome,
+		"release":           func(*rapid.T) { m.release() },
+		"idle":              func(*rapid.T) { m.idle() },
+		"churn":             func(*rapid.T) { m.churn() },
+		"fill":              m.fill,
+		"restart":           func(*rapid.T) { m.restart() },
+		"kill":              func(t *rapid.T) { m.crash(kill, again(t)) },
+		"power cut":         func(t *rapid.T) { m.crash(cut, again(t)) },
+		"dying":             func(t *rapid.T) { m.dieWithin(t, kill) },
+		"losing power":      func(t *rapid.T) { m.dieWithin(t, cut) },
+		"failed sync":       m.failedSync,
+		"out of page cache": func(*rapid.T) { m.fs.evict() },
+		"faults":            m.faults,
+		"no faults":         func(*rapid.T) { m.setFault(nil) },
+		"":                  func(*rapid.T) { m.check() },
 	}
-	for seq := s.Head; seq < m.head; seq++ {
-		delete(m.lines, seq)
-	}
-	m.head, m.acked = s.Head, s.Cursor
-	m.out, m.ranges = s.Cursor, nil
 }
 
-var errInjected = fmt.Errorf("injected: %w", unix.EIO)
+// again is the call of a recovery at which it crashes; 0: it does not.
+func again(t *rapid.T) int {
+	return max(0, rapid.IntRange(-20, 25).Draw(t, "again"))
+}
 
-// faults lets one in some calls fail for a while, or none.
-func (m *model) faults(t *rapid.T) {
-	one := rapid.SampledFrom([]int{0, 0, 3, 10}).Draw(t, "one in")
-	err := rapid.SampledFrom([]error{errInjected, unix.ENOSPC, errShort}).Draw(t, "error")
-	if one == 0 {
+func (m model) appendSome(t *rapid.T) {
+	n := rapid.IntRange(1, 20).Draw(t, "lines")
+	m.append(n, rapid.SampledFrom([]int{1, 40, 250, 700, 3000}).Draw(t, "size"))
+}
+
+func (m model) rewindSome(t *rapid.T) {
+	if n := len(m.ranges); n > 0 {
+		m.rewind(rapid.IntRange(0, n-1).Draw(t, "to"))
+	}
+}
+
+// churn moves so much through the queue that segments are written again.
+func (m model) churn() {
+	for range 8 {
+		m.append(4, 40<<10)
+		m.wait()
+		m.deliver(1000)
+		m.ack(len(m.ranges))
+	}
+}
+
+// fill comes to the limit and beyond.
+func (m model) fill(t *rapid.T) {
+	for range rapid.IntRange(1, 24).Draw(t, "times 240 KiB") {
+		m.append(10, 24<<10)
+	}
+}
+
+// dieWithin ends the process, or the machine, at a file call soon to come.
+func (m model) dieWithin(t *rapid.T, how func(*strictFS) *strictFS) {
+	m.fs.mu.Lock()
+	m.fs.crashAt = m.fs.calls + rapid.IntRange(1, 12).Draw(t, "calls")
+	m.fs.mu.Unlock()
+	m.appendSome(t)
+	m.wait()
+	m.deliver(3)
+	m.crash(how, again(t))
+}
+
+// failedSync is one sync that fails, what is done about it, and perhaps an end
+// in the midst of that.
+func (m model) failedSync(t *rapid.T) {
+	failed := false
+	m.setFault(func(_ int, call, _ string) error {
+		if call == "sync" && !failed {
+			failed = true
+			return errInjected
+		}
+		return nil
+	})
+	switch rapid.SampledFrom([]string{"go on", "go on", "kill", "kill, then cut", "cut"}).Draw(t, "then") {
+	case "go on":
+		m.appendSome(t)
+		m.wait()
 		m.setFault(nil)
-		return
+	case "kill":
+		m.dieWithin(t, (*strictFS).kill)
+		m.fs.evict()
+	case "kill, then cut":
+		m.dieWithin(t, (*strictFS).kill)
+		m.deliver(100)
+		m.crash((*strictFS).powerCut, 0)
+	case "cut":
+		m.dieWithin(t, (*strictFS).powerCut)
 	}
+}
+
+// faults lets one in some calls fail for a while.
+func (m model) faults(t *rapid.T) {
+	one := rapid.SampledFrom([]int{2, 3, 10}).Draw(t, "one in")
+	err := rapid.SampledFrom([]error{errInjected, unix.ENOSPC, errShort}).Draw(t, "error")
 	rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "faults"), 3))
 	m.setFault(func(_ int, call, _ string) error {
-		if rnd.IntN(one) > 0 || call == "list" || call == "open" {
-			return nil
-		}
-		if errors.Is(err, errShort) && call != "write" || errors.Is(err, unix.ENOSPC) && call == "read" {
+		if rnd.IntN(one) > 0 || call == "list" || call == "open" || !canFail(call, err) {
 			return nil
 		}
 		return err
 	})
 }
 
-func (m *model) setFault(f func(n int, call, name string) error) {
-	m.fs.mu.Lock()
-	defer m.fs.mu.Unlock()
-	m.fs.fault, m.faulty = f, f != nil
+// canFail tells whether this call fails with this error in life.
+func canFail(call string, err error) bool {
+	switch {
+	case errors.Is(err, errShort):
+		return call == "write"
+	case errors.Is(err, unix.ENOSPC):
+		return call == "write" || call == "create" || call == "sync" || call == "rename" || call == "mkdir" || call == "syncDir"
+	}
+	return true
 }
 
-func (m *model) check(t *rapid.T) {
-	s := m.q.Stats()
-	if s.Cursor > s.Durable || s.Durable > s.Head || s.Head != m.head || s.Cursor != m.acked {
-		t.Fatalf("cursor %d durable %d head %d, want head %d cursor %d", s.Cursor, s.Durable, s.Head, m.head, m.acked)
-	}
-	if s.DiskBytes > modelLimit+modelLimit/8 {
-		t.Fatalf("%d bytes on disk, limit %d", s.DiskBytes, modelLimit)
+func (m model) accidents() map[string]func(*rapid.T) {
+	return map[string]func(*rapid.T){
+		"bit flip":     func(t *rapid.T) { m.pause(t); m.damageSome(t, 1) },
+		"bad sector":   func(t *rapid.T) { m.pause(t); m.damageSome(t, sector) },
+		"removed file": func(t *rapid.T) { m.pause(t); m.removeSome(t) },
+		"moved":        func(t *rapid.T) { m.pause(t); m.move(); m.resume(m.mustStart()) },
+		"restored":     m.restoreSome,
 	}
 }
 
-// drain takes everything out: all that was promised and not acknowledged.
-func (m *model) drain() {
-	m.wait(nil)
-	for m.next() {
+// pause ends the process in an orderly way, or not. What was idle is recorded.
+func (m model) pause(t *rapid.T) {
+	if rapid.Bool().Draw(t, "idle") {
+		m.wait()
+		m.idle()
 	}
-	if m.out != m.head {
-		m.t.Fatalf("%d came out, head is %d", m.out, m.head)
+	if rapid.Bool().Draw(t, "killed") || !m.stop() {
+		m.end1((*strictFS).kill)
 	}
+	m.setFault(nil)
+}
+
+func (m model) damageSome(t *rapid.T, size int) {
+	names := append(m.fs.segments(), cursorName, identityName)
+	name := rapid.SampledFrom(names).Draw(t, "file")
+	n := len(m.fs.bytes(name))
+	if n == 0 {
+		m.resume(m.mustStart())
+		return
+	}
+	off := rapid.IntRange(0, n-1).Draw(t, "offset")
+	if rapid.IntRange(0, 3).Draw(t, "begin") == 0 {
+		off %= min(n, pageLen+512)
+	}
+	off -= off % size
+	rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "garbage"), 4))
+	zero := rapid.Bool().Draw(t, "zero")
+	m.damage(name, off, size, func(b []byte) {
+		for k := range b {
+			switch {
+			case size == 1:
+				b[k] ^= 1 << (off % 8)
+			case zero:
+				b[k] = 0
+			default:
+				b[k] = byte(rnd.Uint32())
+			}
+		}
+	})
+	m.resume(m.mustStart())
+}
+
+func (m model) removeSome(t *rapid.T) {
+	names := m.fs.segments()
+	if len(names) > 0 {
+		m.remove(rapid.SampledFrom(names).Draw(t, "file"))
+	}
+	m.resume(m.mustStart())
+}
+
+// restoreSome takes a backup, goes on, and puts the backup back: in its place,
+// or in another.
+func (m model) restoreSome(t *rapid.T) {
+	m.setFault(nil)
+	if !m.wait() {
+		return
+	}
+	m.deliver(3)
+	b := m.backup()
+	for range rapid.IntRange(0, 3).Draw(t, "steps") {
+		m.appendSome(t)
+		m.wait()
+		m.deliver(3)
+		m.ack(2)
+	}
+	if rapid.Bool().Draw(t, "idle") {
+		m.idle()
+	}
+	m.abandon()
+	m.restore(b, rapid.Bool().Draw(t, "elsewhere"))
+	m.resume(m.mustStart())
 }

@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -18,16 +19,18 @@ import (
 // sector, in any order; names that were not synced are there up to some moment;
 // a file's bytes survive only if they were synced, whatever its name does.
 type strictFS struct {
-	mu    *sync.Mutex // of all lives: their files are the same
-	rnd   *rand.Rand
-	names map[string]*inode // now
-	log   []func(map[string]*inode)
-	disk  map[string]*inode // names as of the last syncDir
-	space int64             // free bytes
-	place string            // home
-	calls int
-	fault func(n int, call, name string) error // asked before the n-th call
-	dead  bool                                 // the process that used it is gone
+	mu      *sync.Mutex // of all lives: their files are the same
+	rnd     *rand.Rand
+	names   map[string]*inode // now
+	log     []func(map[string]*inode)
+	disk    map[string]*inode // names as of the last syncDir
+	space   int64             // bytes for all files
+	place   string            // home
+	calls   int
+	fault   func(n int, call, name string) error // asked before the n-th call
+	crashAt int                                  // the process dies at its n-th call; 0: not
+	dead    bool                                 // the process that used it is gone
+	wasCut  bool                                 // it came up after a power cut
 }
 
 type inode struct {
@@ -46,6 +49,7 @@ const sector = 512
 
 var (
 	errCrashed = errors.New("the process is dead")
+	errDies    = fmt.Errorf("%w, from this call on", errCrashed)
 	errShort   = errors.New("short write") // asks writeAt for half a write and ENOSPC
 )
 
@@ -62,6 +66,10 @@ func (s *strictFS) call(call, name string) error {
 		return errCrashed
 	}
 	s.calls++
+	if s.calls == s.crashAt {
+		s.dead = true
+		return errDies
+	}
 	if s.fault != nil {
 		return s.fault(s.calls, call, name)
 	}
@@ -109,6 +117,7 @@ func (s *strictFS) list() ([]fs.DirEntry, error) {
 			entries = append(entries, entry(name))
 		}
 	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return entries, nil
 }
 
@@ -170,7 +179,15 @@ func (s *strictFS) apply(n int) {
 func (s *strictFS) free() (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.space, s.call("free", ".")
+	return s.freeLocked(), s.call("free", ".")
+}
+
+func (s *strictFS) freeLocked() int64 {
+	free := s.space
+	for _, i := range s.names {
+		free -= int64(len(i.now))
+	}
+	return free
 }
 
 func (s *strictFS) home() string { return s.place }
@@ -191,6 +208,7 @@ func (s *strictFS) powerCut() *strictFS {
 	next := s.kill()
 	next.mu.Lock()
 	defer next.mu.Unlock()
+	next.wasCut = true
 	next.apply(next.rnd.IntN(len(next.log) + 1))
 	next.log = nil
 	next.names = map[string]*inode{}
@@ -221,6 +239,69 @@ func (i *inode) afterPowerCut(rnd *rand.Rand) *inode {
 		}
 	}
 	return &inode{now: slices.Clone(b), disk: b}
+}
+
+// evict is the kernel in need of memory: it forgets what it holds clean. Where
+// a sync failed the file goes back to what the disk has.
+func (s *strictFS) evict() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.names {
+		if !i.failed {
+			continue
+		}
+		i.now, i.failed = slices.Clone(i.disk), false
+		for _, w := range i.writes {
+			i.now = put(i.now, w.data, w.off)
+		}
+	}
+}
+
+// damage changes bytes of a file where they lie, on the disk and in memory.
+func (s *strictFS) damage(name string, off int, change func(b []byte)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := s.names[name]
+	change(i.now[off:])
+	if off < len(i.disk) {
+		change(i.disk[off:])
+	}
+}
+
+// bytes is what a file holds; nil: there is none.
+func (s *strictFS) bytes(name string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i := s.names[name]; i != nil {
+		return slices.Clone(i.now)
+	}
+	return nil
+}
+
+// segments are the names of the segments, in order.
+func (s *strictFS) segments() (names []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range s.names {
+		if _, ok := segmentID(name); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// backup is a copy as a backup takes it: what can be read now.
+func (s *strictFS) backup() *strictFS {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := newStrictFS(s.rnd.Uint64())
+	c.space, c.place = s.space, s.place
+	for name, i := range s.names {
+		c.names[name] = &inode{now: slices.Clone(i.now), disk: slices.Clone(i.now)}
+		c.disk[name] = c.names[name]
+	}
+	return c
 }
 
 func put(b, data []byte, off int64) []byte {
@@ -258,15 +339,17 @@ func (f *strictFile) writeAt(b []byte, off int64) error {
 	defer f.s.mu.Unlock()
 	err := f.s.call("write", f.name)
 	grow := off + int64(len(b)) - int64(len(f.i.now))
-	if err == nil && grow > f.s.space {
+	if err == nil && grow > 0 && grow > f.s.freeLocked() {
 		err = errShort
 	}
-	if errors.Is(err, errShort) {
+	switch {
+	case errors.Is(err, errShort):
 		b, err = b[:len(b)/2], unix.ENOSPC
-	} else if err != nil {
+	case errors.Is(err, errDies):
+		b = b[:len(b)/2]
+	case err != nil:
 		return err
 	}
-	f.s.space -= max(0, off+int64(len(b))-int64(len(f.i.now)))
 	f.i.now = put(f.i.now, b, off)
 	f.i.writes = append(f.i.writes, write{off, slices.Clone(b)})
 	return err
@@ -276,7 +359,9 @@ func (f *strictFile) sync() error {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	if err := f.s.call("sync", f.name); err != nil {
-		f.i.writes, f.i.failed = nil, true // marked clean, and not on disk
+		if !errors.Is(err, errCrashed) {
+			f.i.writes, f.i.failed = nil, true // marked clean, and not on disk
+		}
 		return err
 	}
 	for _, w := range f.i.writes {

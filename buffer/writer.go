@@ -3,6 +3,7 @@ package buffer
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -94,9 +95,9 @@ func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 	w.take(now)
 	if err == nil {
 		err = w.writeAll()
-	}
-	if err == nil && (closing || w.syncDue(now)) {
-		err = w.sync(now)
+		if closing || w.syncDue(now) { // what was written before an error, too
+			err = errors.Join(err, w.sync(now))
+		}
 	}
 	if err == nil && (closing || now.Sub(w.lastData) >= sealAfter) {
 		err = w.writeSeal(now)
@@ -155,8 +156,12 @@ func (w *writer) take(now time.Time) {
 	for _, b := range blocks {
 		q.recycle(b.encode(codec, &w.scratch))
 		w.lastData = now
+		if b.kind == kindGap { // the consumer waits for it; lines may have to wait for room
+			w.todo = slices.Insert(w.todo, 0, b)
+		} else {
+			w.todo = append(w.todo, b)
+		}
 	}
-	w.todo = append(w.todo, blocks...)
 }
 
 // codec is chosen by load: how much waits to become durable; mu is held.

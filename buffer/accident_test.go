@@ -1,0 +1,179 @@
+package buffer
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// placed is a block in a segment's file.
+type placed struct {
+	header
+	off, end int64 // end of what its checksums cover
+}
+
+// blocksIn are the valid blocks in a segment's bytes.
+func blocksIn(w failer, name string, b []byte) (*segment, []placed) {
+	w.Helper()
+	id, _ := segmentID(name)
+	seg, err := readSegment(strings.NewReader(string(b)), id)
+	if err != nil {
+		return nil, nil
+	}
+	var blocks []placed
+	scan := newScanner(strings.NewReader(string(b)), seg, int64(len(b)))
+	for {
+		h, _, err := scan.seek()
+		if err != nil {
+			return seg, blocks
+		}
+		found, err := scan.block(h)
+		if err != nil {
+			w.Fatalf("read %s: %v", name, err)
+		}
+		if found == nil {
+			scan.off += h.span()
+			continue
+		}
+		blocks = append(blocks, placed{h, scan.off, scan.off + headerLen + int64(h.stored)})
+		scan.skip(h)
+	}
+}
+
+// damage changes size bytes of a file and notes what that may cost: the blocks
+// that it hits; a segment, if nothing is left of its header.
+func (w *world) damage(name string, off, size int, change func([]byte)) {
+	w.Helper()
+	b := w.fs.bytes(name)
+	to := min(off+size, len(b))
+	after := slices.Clone(b)
+	change(after[off:to])
+	if bytes.Equal(b, after) {
+		return
+	}
+	w.scarred = true
+	switch id, isSegment := segmentID(name); {
+	case name == cursorName:
+		w.lostCursor()
+	case name == identityName:
+		w.moved = true
+	case isSegment && off < pageLen:
+		if _, err := readSegment(bytes.NewReader(after), id); err != nil {
+			w.lose(name)
+		}
+	case isSegment:
+		w.hit(name, int64(off), int64(to))
+	}
+	w.fs.damage(name, off, func(b []byte) { copy(b, after[off:to]) })
+}
+
+// lostCursor: what was acknowledged may come again; and if its segments are
+// gone, nobody can tell that it was.
+func (w *world) lostCursor() {
+	w.hurtAll(Range{1, w.acked})
+}
+
+func (w *world) hurtAll(r Range) {
+	for seq := r.First; seq < r.End; seq++ {
+		w.hurt[seq] = true
+	}
+}
+
+// hit notes that the blocks between two offsets are damaged.
+func (w *world) hit(name string, from, to int64) {
+	w.Helper()
+	seg, blocks := blocksIn(w, name, w.fs.bytes(name))
+	if seg == nil {
+		return
+	}
+	recorded := seg.base
+	for _, b := range blocks {
+		if b.end <= from || b.off >= to {
+			recorded = max(recorded, b.durable, b.acked)
+		}
+	}
+	for _, b := range blocks {
+		if b.end <= from || b.off >= to {
+			continue
+		}
+		w.hurtAll(Range{b.first, b.next()})
+		if b.kind == kindData && b.next() > recorded && w.newest(name) {
+			w.unsure = min(w.unsure, b.first)
+		}
+	}
+}
+
+func (w *world) newest(name string) bool {
+	names := w.fs.segments()
+	return names[len(names)-1] == name
+}
+
+// lose notes that a whole segment is lost.
+func (w *world) lose(name string) {
+	w.Helper()
+	seg, blocks := blocksIn(w, name, w.fs.bytes(name))
+	if seg == nil {
+		return // it was before
+	}
+	for _, b := range blocks {
+		w.hurtAll(Range{b.first, b.next()})
+	}
+	if w.newest(name) {
+		w.moved, w.beyond = true, true
+		w.unsure = min(w.unsure, seg.base)
+		w.hurtAll(Range{seg.base, w.head})
+	}
+}
+
+func (w *world) remove(name string) {
+	w.Helper()
+	w.scarred = true
+	w.lose(name)
+	w.fs.mu.Lock()
+	defer w.fs.mu.Unlock()
+	w.fs.change(func(m map[string]*inode) { delete(m, name) })
+	w.fs.apply(len(w.fs.log))
+}
+
+func (w *world) move() {
+	w.fs.place += "'"
+	w.moved = true
+}
+
+// backup is the directory as it is now, and what the oracle knows of it.
+type backup struct {
+	fs    *strictFS
+	lines map[uint64]string
+	head  uint64
+}
+
+func (w *world) backup() backup { return backup{w.fs.backup(), maps.Clone(w.lines), w.head} }
+
+// restore puts a backup back. In the old place nothing can tell that numbers
+// were used since: the receiver notices, by the checksums. Elsewhere what comes
+// is another stream. The pipe is another one in any case.
+func (w *world) restore(b backup, elsewhere bool) {
+	w.fs.mu.Lock()
+	w.fs.dead = true
+	w.fs.mu.Unlock()
+	w.fs, w.faulty = b.fs, false
+	w.scarred, w.beyond = true, true
+	w.lines, w.head, w.proved, w.unsure = b.lines, b.head, b.head, b.head
+	w.intake, w.stream, w.end, w.mark = w.intake+1, nil, 0, 0
+	if elsewhere {
+		w.move()
+		return
+	}
+	for id := range w.ever {
+		_, seq, _ := strings.Cut(id, " ")
+		if n, err := strconv.ParseUint(seq, 10, 64); err != nil {
+			panic(fmt.Sprintf("uid %q", id))
+		} else if n >= b.head {
+			delete(w.where, w.ever[id])
+			delete(w.ever, id)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package buffer
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A queue that is full must come free again by what its consumer does.
+
+// fillUp appends until the queue has no room, and drops what does not fit from
+// the test's books: nobody waits for it.
+func fillUp(w *world) {
+	for w.q.Stats().Trouble == "" {
+		before := w.head
+		w.append(10, 24<<10)
+		if w.head == before {
+			time.Sleep(time.Second)
+		}
+		synctest.Wait()
+	}
+}
+
+func TestQueue_GivesGapsWhileItIsFull(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w.mustStart()
+		defer w.abandon()
+		w.append(10, 1000)
+		w.wait()
+		fillUp(w)
+		w.q.mu.Lock()
+		w.q.ring, w.q.ringSize = nil, 0 // the consumer lags: it reads the file
+		w.q.mu.Unlock()
+		name := w.fs.segments()[0]
+		w.damage(name, pageLen+headerLen+100, 1, func(b []byte) { b[0] ^= 1 })
+		w.drain()
+	})
+}
+
+func TestQueue_GoesOnWhereItsNewestSegmentFillsTheFileSystem(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w.o.Limit = 64 << 20 // segments of 8 MiB
+		w.fs.space = 6 << 20
+		w.mustStart()
+		defer w.abandon()
+		for range 10 {
+			fillUp(w)
+			w.drain()
+			w.ack(len(w.ranges))
+			time.Sleep(10 * time.Second)
+			if err := w.q.WaitAcked(context.Background(), w.head); err != nil {
+				t.Fatal(err)
+			}
+			if s := w.q.Stats(); s.Trouble != "" {
+				t.Fatalf("all is acknowledged, and still: %s", s.Trouble)
+			}
+		}
+	})
+}

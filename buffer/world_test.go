@@ -1,0 +1,476 @@
+package buffer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// inBubble runs f with synthetic time. Rapid stops a failed case by a panic,
+// which has to reach rapid's own goroutine.
+func inBubble(t *testing.T, f func()) {
+	t.Helper()
+	var stopped any
+	synctest.Test(t, func(*testing.T) {
+		defer func() { stopped = recover() }()
+		f()
+	})
+	if stopped != nil {
+		panic(stopped)
+	}
+}
+
+// failer is what a test and a case of rapid have in common.
+type failer interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// world is a queue on a strict file system, the pipe that feeds it, the
+// receiver, and an oracle that knows every line and what was promised of it.
+type world struct {
+	failer
+	fs *strictFS
+	q  *Queue
+	o  Options
+
+	made    int
+	lines   map[uint64]string // what each number below head must hold
+	hurt    map[uint64]bool   // numbers in what was damaged: they may become a gap
+	gone    map[uint64]bool   // numbers that came out as a gap
+	named   map[uint64]bool   // numbers that a recovery said were lost
+	ever    map[string]string // what came out under each UID, in any life
+	where   map[string]string // under which UID a line came out
+	head    uint64
+	unsure  uint64 // from here on nothing was recorded: damage may cut what is durable
+	proved  uint64 // WaitDurable has said so
+	acked   uint64
+	out     uint64 // next number to come out
+	ranges  []Range
+	moved   bool  // the directory is in another place, or lacks its newest file: a new stream is due
+	scarred bool  // something was damaged once
+	beyond  bool  // CURSOR may name a segment that is gone: a new stream may come again
+	faulty  bool  // calls may fail
+	took    int64 // bytes on disk at the start: what was in memory at a Close may pass the limit
+
+	intake uint64       // the pipe; a power cut makes another
+	stream []streamLine // all that was ever taken from it
+	end    int64        // its offset
+	mark   int64        // up to here the mirror is freed
+}
+
+// streamLine is a line's place in its pipe.
+type streamLine struct {
+	text       string
+	start, end int64
+}
+
+const modelLimit = 4 << 20 // segments of 512 KiB: blocks are not larger than a quarter
+
+func newWorld(f failer, seed uint64, o Options) *world {
+	w := &world{
+		failer: f, fs: newStrictFS(seed), o: o,
+		lines: map[uint64]string{}, hurt: map[uint64]bool{}, gone: map[uint64]bool{}, named: map[uint64]bool{},
+		ever: map[string]string{}, where: map[string]string{},
+		head: 1, proved: 1, acked: 1, out: 1, unsure: 1, intake: 7,
+	}
+	w.o.Limit = modelLimit
+	return w
+}
+
+// start opens the queue; an error says that the process died of a fault.
+func (w *world) start() (*Recovery, error) {
+	w.o.Living = Living{Intake: w.intake, Mark: w.mark}
+	q, rec, err := open(w.fs, w.o)
+	if err != nil {
+		return nil, err
+	}
+	q.unlock = nopCloser{}
+	w.q, w.took = q, q.Stats().DiskBytes
+	return rec, nil
+}
+
+func (w *world) mustStart() *Recovery {
+	w.Helper()
+	rec, err := w.start()
+	if err != nil {
+		w.Fatalf("open: %v", err)
+	}
+	return rec
+}
+
+type nopCloser struct{}
+
+func (nopCloser) Close() error { return nil }
+
+// abandon lets go of a queue whose process is dead.
+func (w *world) abandon() {
+	if w.q == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = w.q.Close(ctx)
+	w.q = nil
+}
+
+// append takes n lines of about size bytes from the pipe, unless the queue
+// would make it wait.
+func (w *world) append(n, size int) {
+	w.Helper()
+	w.q.mu.Lock()
+	ahead := w.q.ahead
+	w.q.mu.Unlock()
+	if ahead+int64(n*size) > aheadLimit/2 {
+		return
+	}
+	first := len(w.stream)
+	for range n {
+		w.made++
+		text := fmt.Sprintf("line %d %s\n", w.made, noise(w.made, size))
+		w.stream = append(w.stream, streamLine{text, w.end, w.end + int64(len(text))})
+		w.end += int64(len(text))
+	}
+	w.feed(first)
+}
+
+// skip takes bytes from the pipe that are no line.
+func (w *world) skip(n int) {
+	w.end += int64(n)
+	defer synctest.Wait()
+	_, _ = w.q.Append(context.Background(), nil, 0, Origin{Intake: w.intake, End: w.end})
+}
+
+// feed appends the stream's lines from the k-th on, as the intake does: some at
+// a time.
+func (w *world) feed(k int) {
+	w.Helper()
+	for k < len(w.stream) {
+		var lines []byte
+		n := uint64(0)
+		for ; k < len(w.stream) && n < 20 && len(lines) < MaxBlock/8; k++ {
+			w.lines[w.head+n] = w.stream[k].text
+			lines = append(lines, w.stream[k].text...)
+			n++
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		r, err := w.q.Append(ctx, lines, int(n), Origin{Intake: w.intake, End: w.stream[k-1].end})
+		cancel()
+		if err != nil || r != (Range{w.head, w.head + n}) {
+			w.Fatalf("append at %d: %v, %v", w.head, r, err)
+		}
+		w.head = r.End
+		synctest.Wait()
+	}
+}
+
+var static = func() string {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var b strings.Builder
+	for range 1 << 16 {
+		b.WriteByte("0123456789abcdef"[rnd.IntN(16)])
+	}
+	return b.String()
+}()
+
+// noise does not compress away.
+func noise(seed, n int) string {
+	off := seed * 7919 % (len(static) - n)
+	return static[off : off+n]
+}
+
+// wait is for what was appended to be durable, for a while.
+func (w *world) wait() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if w.q.WaitDurable(ctx, w.head) != nil {
+		return false
+	}
+	w.proved = w.head
+	return true
+}
+
+// idle is long enough for a seal and the cursor.
+func (w *world) idle() {
+	time.Sleep(3 * time.Second)
+	synctest.Wait()
+}
+
+// release frees what the mirror holds and the disk has.
+func (w *world) release() { w.mark = max(w.mark, w.q.IntakeEnd(w.intake)) }
+
+// deliver takes up to n blocks out.
+func (w *world) deliver(n int) {
+	w.Helper()
+	for range n {
+		if !w.next() {
+			return
+		}
+	}
+}
+
+// next takes one block out and compares it.
+func (w *world) next() bool {
+	w.Helper()
+	synctest.Wait()
+	b, err := w.q.TryNext()
+	if errors.Is(err, errInjected) || errors.Is(err, errCrashed) {
+		return false
+	}
+	if err != nil {
+		w.Fatalf("next: %v", err)
+	}
+	if b == nil {
+		return false
+	}
+	r := b.Range()
+	if r.First != w.out || r.End > w.head || r.Len() == 0 {
+		w.Fatalf("got %v, want what begins at %d, head %d", r, w.out, w.head)
+	}
+	if b.Gap() != nil {
+		w.gap(b)
+	} else {
+		w.data(b)
+	}
+	w.out = r.End
+	w.ranges = append(w.ranges, r)
+	return true
+}
+
+func (w *world) gap(b *Block) {
+	w.Helper()
+	for seq := b.Range().First; seq < b.Range().End; seq++ {
+		switch given := w.ever[uid(b, seq)] != ""; {
+		case w.gone[seq] || w.hurt[seq] || w.named[seq]:
+		case b.Gap().Why == "overflow" && w.o.DropOldest && (b.Gap().Maybe || !given):
+		default:
+			w.Fatalf("gap %v %+v has %d (promised %d, given out %v, acked %d)", b.Range(), *b.Gap(), seq, w.proved, given, w.acked)
+		}
+		w.gone[seq] = true
+	}
+}
+
+func (w *world) data(b *Block) {
+	w.Helper()
+	lines, err := b.Lines(nil)
+	if err != nil {
+		w.Fatalf("lines: %v", err)
+	}
+	seq := b.Range().First
+	for line := range bytes.Lines(lines) {
+		want, id := w.lines[seq], uid(b, seq)
+		if string(line) != want {
+			w.Fatalf("seq %d: got %.40q, want %.40q", seq, line, want)
+		}
+		if w.gone[seq] && !w.hurt[seq] {
+			w.Fatalf("seq %d came out as a gap before", seq)
+		}
+		if was := w.ever[id]; was != "" && was != want {
+			w.Fatalf("uid %s names %.40q and %.40q", id, was, want)
+		}
+		if was := w.where[want]; was != "" && was != id {
+			w.Fatalf("%.40q came out as %s and %s", want, was, id)
+		}
+		w.ever[id], w.where[want] = want, id
+		seq++
+	}
+	if seq != b.Range().End {
+		w.Fatalf("%v has lines up to %d", b.Range(), seq)
+	}
+}
+
+func uid(b *Block, seq uint64) string { return fmt.Sprint(b.SID(), " ", seq) }
+
+// ack acknowledges the first n blocks that are out.
+func (w *world) ack(n int) {
+	w.Helper()
+	n = max(0, min(n, len(w.ranges)))
+	if n == 0 {
+		return
+	}
+	to := w.ranges[n-1].End
+	if err := w.q.Ack(to, Receipt{Seq: to, UID: "u"}); err != nil {
+		w.Fatalf("ack %d: %v", to, err)
+	}
+	w.acked, w.ranges = to, w.ranges[n:]
+	if err := w.q.Ack(w.out+1, Receipt{}); !errors.Is(err, ErrAck) {
+		w.Fatalf("an ack of what was not given out: %v", err)
+	}
+}
+
+// rewind makes the k-th block that is out, and all after it, come again.
+func (w *world) rewind(k int) {
+	w.Helper()
+	if err := w.q.Rewind(w.ranges[k].End - 1); err != nil {
+		w.Fatalf("rewind: %v", err)
+	}
+	w.out, w.ranges = w.ranges[k].First, w.ranges[:k]
+}
+
+// stop closes the queue; false: it could not, and the process is dead.
+func (w *world) stop() bool {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	err := w.q.Close(ctx)
+	trouble := w.q.Stats().Trouble
+	w.q = nil
+	if err != nil && !w.faulty && trouble == "" {
+		w.Fatalf("close: %v", err)
+	}
+	if err == nil {
+		w.proved, w.unsure = w.head, w.head
+	}
+	return err == nil
+}
+
+func (w *world) restart() {
+	w.Helper()
+	if !w.stop() {
+		w.crash((*strictFS).kill, 0)
+		return
+	}
+	w.setFault(nil)
+	rec := w.mustStart()
+	if s := w.q.Stats(); !w.scarred && (s.Head != w.head || s.Cursor != w.acked) {
+		w.Fatalf("after a restart: head %d cursor %d, want %d %d", s.Head, s.Cursor, w.head, w.acked)
+	}
+	w.resume(rec)
+}
+
+// crash ends the process or the machine, and starts it again; if again > 0 it
+// ends once more at that call of the recovery.
+func (w *world) crash(how func(*strictFS) *strictFS, again int) {
+	w.Helper()
+	w.end1(how)
+	if again > 0 {
+		w.fs.crashAt = again
+		_, _ = w.start()
+		synctest.Wait()
+		w.end1(how)
+	}
+	w.resume(w.mustStart())
+}
+
+// end1 is one end of a process.
+func (w *world) end1(how func(*strictFS) *strictFS) {
+	next := how(w.fs)
+	w.abandon()
+	w.fs, w.faulty = next, false
+	if next.wasCut {
+		w.intake, w.stream, w.end, w.mark = w.intake+1, nil, 0, 0
+	}
+}
+
+// resume compares what the queue says after a start with what it may say, and
+// feeds it what the mirror has and the queue has not.
+func (w *world) resume(rec *Recovery) {
+	w.Helper()
+	s := w.q.Stats()
+	floor := w.proved
+	if w.scarred {
+		floor = min(floor, w.unsure)
+	}
+	if s.Head < floor || s.Head > w.head || s.Cursor > w.acked {
+		w.Fatalf("after a start: head %d, promised %d, was %d; cursor %d, acked %d", s.Head, floor, w.head, s.Cursor, w.acked)
+	}
+	if rec.NewSID != w.moved && s.Head > 1 && !w.beyond {
+		w.Fatalf("new stream: %v, want %v", rec.NewSID, w.moved)
+	}
+	w.moved = false
+	for _, r := range rec.Gaps {
+		for seq := r.First; seq < r.End; seq++ {
+			if !w.hurt[seq] && !w.gone[seq] && (seq < w.proved || w.where[w.lines[seq]] != "") {
+				w.Fatalf("recovery lost %v: %d was promised (%d)", r, seq, w.proved)
+			}
+			w.named[seq] = true
+		}
+	}
+	sids := w.identity()
+	for seq := s.Head; seq < w.head; seq++ {
+		if w.scarred {
+			delete(w.where, w.lines[seq])
+			delete(w.ever, fmt.Sprint(sids.sid(seq), " ", seq))
+		}
+		delete(w.lines, seq)
+		delete(w.gone, seq)
+		delete(w.hurt, seq)
+		delete(w.named, seq)
+	}
+	w.head, w.acked, w.proved = s.Head, s.Cursor, min(w.proved, s.Head)
+	w.out, w.ranges = s.Cursor, nil
+	w.unsure = min(w.unsure, w.head)
+	w.replay(rec)
+}
+
+func (w *world) identity() identity {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	return w.q.ident
+}
+
+// replay feeds what is in the mirror and not on disk.
+func (w *world) replay(rec *Recovery) {
+	w.Helper()
+	end, _, _ := rec.Intake(w.intake)
+	if end < w.mark && !w.scarred {
+		w.Fatalf("intake is on disk up to %d, was up to %d", end, w.mark)
+	}
+	end = max(end, w.mark)
+	k := 0
+	for k < len(w.stream) && w.stream[k].start < end {
+		k++
+	}
+	if k > 0 && w.stream[k-1].end > end {
+		w.Fatalf("the intake goes on at %d, within a line", end)
+	}
+	if k > 0 && !w.scarred && w.lines[w.head-1] != w.stream[k-1].text {
+		w.Fatalf("the queue ends with %.40q, the intake goes on behind %.40q", w.lines[w.head-1], w.stream[k-1].text)
+	}
+	w.feed(k)
+}
+
+var errInjected = fmt.Errorf("injected: %w", unix.EIO)
+
+func (w *world) setFault(f func(n int, call, name string) error) {
+	w.fs.mu.Lock()
+	defer w.fs.mu.Unlock()
+	w.fs.fault, w.faulty = f, f != nil
+}
+
+// check compares the queue's own account; it holds at any time.
+func (w *world) check() {
+	w.Helper()
+	s := w.q.Stats()
+	if s.Cursor > s.Durable || s.Durable > s.Head || s.Head != w.head || s.Cursor != w.acked || s.Durable < w.out {
+		w.Fatalf("cursor %d durable %d head %d, want head %d cursor %d out %d", s.Cursor, s.Durable, s.Head, w.head, w.acked, w.out)
+	}
+	if s.DiskBytes > max(modelLimit, w.took)+modelLimit/4 {
+		w.Fatalf("%d bytes on disk, limit %d", s.DiskBytes, modelLimit)
+	}
+}
+
+// drain takes everything out: all that was promised and not acknowledged.
+func (w *world) drain() {
+	w.Helper()
+	for range 100 {
+		durable := w.wait()
+		for w.next() {
+		}
+		if w.out == w.head && durable {
+			w.check()
+			return
+		}
+		w.ack(len(w.ranges))
+		w.idle()
+	}
+	w.Fatalf("%d came out, head is %d, %+v", w.out, w.head, w.q.Stats())
+}
