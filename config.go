@@ -92,11 +92,13 @@ func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 	return command, nil
 }
 
-var instanceName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+func isInstance(name string) bool {
+	return regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`).MatchString(name) // here: a keeper has no use for it
+}
 
 // check is what the options must be together.
 func (c *config) check() error {
-	if !instanceName.MatchString(c.Instance) {
+	if !isInstance(c.Instance) {
 		return usage(fmt.Errorf("--instance %q is not a name of letters, digits, '_', '.' and '-', at most 64", c.Instance))
 	}
 	if c.QueueDir == "" {

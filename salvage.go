@@ -21,7 +21,7 @@ func (c *config) salvage(args []string, src *sources) {
 		return cmp.Or(intake.FlagValue(args, "--"+name, ""), last(src.fd[name]), os.Getenv(envName(name)), last(src.file[name]))
 	}
 	*c = config{Instance: cmp.Or(find("instance"), "default"), QueueDir: find("queue-dir"), LogFile: find("log-file")}
-	if c.QueueDir == "" && instanceName.MatchString(c.Instance) {
+	if c.QueueDir == "" && isInstance(c.Instance) {
 		c.QueueDir = queueDir(c.Instance)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -21,10 +22,12 @@ type Keeper struct {
 	Service   bool     // nobody looks at the exit status: a bad configuration is tried again
 
 	program string // path of this program, and of a new one in its place
-	options bool   // OptionsFD is open, and can be read again
-	mirror  int    // descriptor
-	control int    // to the worker; its end says that the keeper has died
-	worker  int    // pid; 0: none now
+	argv    []string
+	plan    syscall.ProcAttr // of a worker
+	options bool             // OptionsFD is open, and can be read again
+	mirror  int              // descriptor
+	control int              // to the worker; its end says that the keeper has died
+	worker  int              // pid; 0: none now
 	born    time.Time
 	marked  int64 // the mark when the worker before ended
 	idle    int   // workers in a row that died early and got nothing on disk
@@ -43,12 +46,15 @@ func (k *Keeper) Keep() (int, error) {
 	if err := k.prepare(); err != nil {
 		return 0, err
 	}
+	k.arrange()
+	debug.SetGCPercent(25) // of 4 MiB: what starting workers leaves behind stays little
 	again := time.NewTimer(0)
 	for {
 		select {
 		case <-again.C:
 			if err := k.start(); err != nil { // of memory or processes there are too few, or there is no /proc
 				if k.size() == 0 {
+					debug.SetGCPercent(100)
 					return 0, err
 				}
 				again.Reset(k.pause())
@@ -90,20 +96,11 @@ func (k *Keeper) start() error {
 		return os.NewSyscallError("pipe2", err)
 	}
 	defer unix.Close(control[0]) //nolint:errcheck // the worker has its own
-	const closed = ^uintptr(0)
-	files := []uintptr{0, 1, 2}
-	for len(files) <= k.OptionsFD {
-		files = append(files, closed)
-	}
 	if k.options {
 		_, _ = unix.Seek(k.OptionsFD, 0, 0) // a memory file
-		files[k.OptionsFD] = uintptr(k.OptionsFD)
 	}
-	n := len(files)
-	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{k.program}, k.Args...), &syscall.ProcAttr{
-		Files: append(files, uintptr(k.mirror), uintptr(control[0])),
-		Env:   append(os.Environ(), fmt.Sprintf("%s=%d %d", workerEnv, n, n+1)),
-	})
+	k.plan.Files[len(k.plan.Files)-1] = uintptr(control[0])
+	pid, err := syscall.ForkExec("/proc/self/exe", k.argv, &k.plan)
 	if err != nil {
 		_ = unix.Close(control[1])
 		return os.NewSyscallError("start a worker", err)
@@ -111,6 +108,23 @@ func (k *Keeper) start() error {
 	k.worker, k.control, k.born = pid, control[1], time.Now()
 	_, _ = unix.Write(k.control, k.told)
 	return nil
+}
+
+// arrange makes what all workers are started with: garbage costs the keeper more
+// than all else.
+func (k *Keeper) arrange() {
+	const closed = ^uintptr(0)
+	files := []uintptr{0, 1, 2}
+	for len(files) <= k.OptionsFD {
+		files = append(files, closed)
+	}
+	if k.options {
+		files[k.OptionsFD] = uintptr(k.OptionsFD)
+	}
+	n := len(files)
+	k.argv = append([]string{k.program}, k.Args...)
+	k.plan.Files = append(files, uintptr(k.mirror), closed) // and control
+	k.plan.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", workerEnv, n, n+1))
 }
 
 // reap takes the exit status of a worker that has ended; -1: a signal ended it.
