@@ -168,4 +168,5 @@ func (noQueue) Next(ctx context.Context) (*buffer.Block, error) { <-ctx.Done(); 
 func (noQueue) TryNext() (*buffer.Block, error)                 { return nil, nil }
 func (noQueue) Ack(uint64, buffer.Receipt) error                { return nil }
 func (noQueue) Rewind(uint64) error                             { return nil }
+func (noQueue) Diverge(uint64) error                            { return nil }
 func (noQueue) Stats() buffer.Stats                             { return buffer.Stats{Cursor: 1, Head: 1} }

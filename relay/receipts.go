@@ -140,8 +140,7 @@ func (s *session) refused(n *handshake.Nak) *Fault {
 		return parting(hold("the receiver wants lines again that it has given a receipt for",
 			"it may have lost data: look at the receiver's store", fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base)))
 	case n.Code == handshake.NakDiverged:
-		return parting(hold("the store holds another line under this number", "this queue was restored from a snapshot, or "+
-			"copied: its numbers were used twice", fmt.Errorf("seq %d of stream %s", n.Expect, s.sid)))
+		return s.diverged(n.Expect)
 	}
 	if s.naks.seq != n.Expect {
 		s.naks = refusals{seq: n.Expect}
@@ -153,6 +152,24 @@ func (s *session) refused(n *handshake.Nak) *Fault {
 	s.log.Warn("the receiver refused a batch", "code", n.Code, "seq", n.Expect, "times", s.naks.n,
 		"effect", "the batch is sent again", "hint", hintServer)
 	return s.goBack(n.Expect)
+}
+
+// diverged gives the lines from seq on a new stream, and ends the session: one
+// carries one stream. The next begins after a pause, should a receiver say so
+// again and again.
+func (s *session) diverged(seq uint64) *Fault {
+	if seq == s.win.next {
+		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak that finds another line at %d, which was not sent", seq))
+	}
+	s.feed.stop()
+	if err := s.r.q.Diverge(seq); err != nil {
+		return queueFault(err)
+	}
+	return parting(&Fault{
+		What: "the store holds other lines under our numbers", Err: fmt.Errorf("from seq %d of stream %s on", seq, s.sid),
+		Effect: "nothing is lost: what the store has stays there, and these lines go under a new stream",
+		Hint:   "this queue, or a copy of it, was restored from an older state; see that no other wsrelay uses a copy",
+	})
 }
 
 // yield changes how the refused batch is sent the next time.

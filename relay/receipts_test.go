@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -185,10 +186,10 @@ func TestSession_HoldsWhatTheReceiverCannotTake(t *testing.T) {
 			p.send(&handshake.Nak{B: d.B, Code: handshake.NakTooBig, Expect: d.Seq})
 			p.closed()
 		},
-		"diverged": func(p *peer) {
+		"diverged where nothing was sent": func(p *peer) {
 			p.greet()
 			d, _ := p.data()
-			p.send(&handshake.Nak{B: d.B, Code: handshake.NakDiverged, Expect: d.Seq})
+			p.send(&handshake.Nak{B: d.B, Code: handshake.NakDiverged, Expect: d.Seq + 1})
 			p.closed()
 		},
 		"unknown nak": func(p *peer) {
@@ -407,5 +408,38 @@ func TestSession_GivesUpWithoutAReceiptAndSendsLess(t *testing.T) {
 			t.Errorf("the first batch had %d bytes, after that %d", first, second)
 		}
 		st.check(t, 10, long)
+	})
+}
+
+func TestSession_LinesThatDivergeGoUnderANewStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, st := openQueue(t), &store{}
+		end := appendLines(t, q, 1, 10)
+		var log logged
+		var sids []string
+		r := connect(t, q, Options{Log: log.logger()}, func(p *peer) {
+			p.greet()
+			sids = append(sids, p.hello.SID)
+			d, payload := p.data()
+			lines := bytes.SplitAfter(payload, []byte("\n"))
+			st.commit(d.Seq, bytes.Join(lines[:4], nil))
+			p.ack(d.B, 5)
+			p.send(&handshake.Nak{B: d.B, Code: handshake.NakDiverged, Expect: 5})
+			p.closed()
+		}, func(p *peer) {
+			p.greet()
+			sids = append(sids, p.hello.SID)
+			p.receive(st)
+		})
+		run(t, r)
+		waitAcked(t, q, end)
+		st.check(t, end, line)
+		// What was below comes again: the cursor moves by whole blocks.
+		if len(sids) != 3 || sids[1] != sids[0] || sids[2] == sids[0] {
+			t.Errorf("streams %q, want the old one up to seq 4, then a new one", sids)
+		}
+		if log.count("other lines under our numbers") == 0 {
+			t.Errorf("log:\n%s", log.text())
+		}
 	})
 }

@@ -35,12 +35,13 @@ import (
 )
 
 // Queue is what the relay needs of a queue. The relay is its only consumer;
-// Ack and Stats may be called while Next waits, TryNext and Rewind are not.
+// Ack and Stats may be called while Next waits, the others are not.
 type Queue interface {
 	Next(ctx context.Context) (*buffer.Block, error)
 	TryNext() (*buffer.Block, error)
 	Ack(to uint64, r buffer.Receipt) error
 	Rewind(to uint64) error
+	Diverge(seq uint64) error
 	Stats() buffer.Stats
 }
 
