@@ -256,6 +256,9 @@ func (r *recoverer) judge() {
 		r.lose(Range{max(r.expect, q.acked), r.proved}, "damaged")
 	}
 	q.head = max(1, r.expect, r.proved, q.acked)
+	for _, p := range q.ident.pairs {
+		q.head = max(q.head, p.from)
+	}
 	for _, s := range q.segs {
 		q.head = max(q.head, s.base)
 	}
