@@ -16,6 +16,7 @@ type campaign struct {
 	Done int // rounds that were judged
 	Live int // of these: met a living process that had work
 	Sum  verdict
+	Next map[string]int // where to go on, for a campaign with an order
 
 	name  string
 	unit  string
@@ -30,7 +31,7 @@ func long() bool { return os.Getenv("TORTURE") == "long" }
 
 func newCampaign(t testing.TB, name, unit string, short, goal int) *campaign {
 	t.Helper()
-	c := &campaign{name: name, unit: unit, goal: short, begun: time.Now(), told: time.Now()}
+	c := &campaign{name: name, unit: unit, goal: short, Next: map[string]int{}, begun: time.Now(), told: time.Now()}
 	if long() {
 		dir := os.Getenv("TORTURE_DIR")
 		if dir == "" {

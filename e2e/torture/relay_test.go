@@ -1,10 +1,12 @@
 package torture
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +23,8 @@ import (
 type relay struct {
 	*door
 	cmd  *exec.Cmd
-	r, w *os.File // the pipe
+	w    *os.File // the pipe
+	held *os.File // the mirror, once it was found
 	gone sync.Once
 }
 
@@ -53,7 +56,8 @@ func (g *rig) start(t testing.TB, around []string, options ...string) *relay {
 	cmd.Stdin, cmd.Stderr = r, log
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	must(t, cmd.Start())
-	p := &relay{door: d, cmd: cmd, r: r, w: w}
+	must(t, r.Close())
+	p := &relay{door: d, cmd: cmd, w: w}
 	t.Cleanup(p.kill)
 	return p
 }
@@ -106,36 +110,43 @@ func (g *rig) logTail() string {
 func (p *relay) wait(limit time.Duration) error {
 	over := time.AfterFunc(limit, func() { _ = unix.Kill(-p.cmd.Process.Pid, unix.SIGQUIT) })
 	defer over.Stop()
-	_ = p.r.Close()
 	err := p.cmd.Wait()
 	p.kill()
 	return err
 }
 
-// kill ends all at once, wherever they are, and waits until they are gone.
-func (p *relay) kill() { p.gone.Do(p.end) }
+// kill ends all at once and removes what they used.
+func (p *relay) kill() {
+	p.gone.Do(func() {
+		p.slay()
+		_, _ = p.w.Close(), p.held.Close() // nil is fine
+		p.remove()
+	})
+}
 
-func (p *relay) end() {
+// slay ends all processes at once, wherever they are, and waits until they are
+// gone.
+func (p *relay) slay() {
 	pid := p.cmd.Process.Pid
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	_ = p.cmd.Wait() // it was killed, or has been waited for
 	for {
 		_, err := unix.Wait4(-pid, nil, 0, nil) // the worker is our child now
 		if err != nil && !errors.Is(err, unix.EINTR) {
-			break
+			return
 		}
 	}
-	_, _ = p.r.Close(), p.w.Close()
-	p.remove()
 }
 
-// worker is the pid of the living worker; 0: there is none.
+// worker is the pid of the living worker; 0: there is none. A child that is no
+// worker yet does not count, nor does what strace forks.
 func (p *relay) worker() int {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", p.cmd.Process.Pid))
 	for _, task := range tasks {
 		b, _ := os.ReadFile(task)
 		for _, f := range strings.Fields(string(b)) {
-			if pid, _ := strconv.Atoi(f); alive(pid) {
+			env, _ := os.ReadFile("/proc/" + f + "/environ")
+			if pid, _ := strconv.Atoi(f); bytes.Contains(env, []byte("WSRELAY_INTERNAL_WORKER=")) && alive(pid) {
 				return pid
 			}
 		}
@@ -166,24 +177,45 @@ func (p *relay) awaitWorker(ctx context.Context, other int) (pid int) {
 // mirror is the keeper's memory file, of which intake/mirror.go has the
 // picture; nil: it has none yet.
 func (p *relay) mirror() *os.File {
+	if p.held != nil {
+		return p.held
+	}
 	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.cmd.Process.Pid))
 	for _, fd := range fds {
 		if to, _ := os.Readlink(fd); strings.HasPrefix(to, "/memfd:wsrelay-mirror") {
-			f, _ := os.Open(fd)
-			return f
+			p.held, _ = os.Open(fd)
 		}
 	}
-	return nil
+	return p.held
 }
 
 const mirrorPage = 4096
 
 // mark is how many bytes of the stream the mirror says are on disk.
-func mark(mirror *os.File) int64 {
+func (p *relay) mark() int64 {
 	var b [8]byte
-	if mirror == nil {
-		return 0
+	if m := p.mirror(); m != nil {
+		_, _ = m.ReadAt(b[:], 16) // a memory file; shorter: nothing yet
 	}
-	_, _ = mirror.ReadAt(b[:], 16) // a memory file; shorter: nothing yet
 	return int64(binary.LittleEndian.Uint64(b[:]))
+}
+
+// progress waits until more is on disk than was, or for a few seconds.
+func (p *relay) progress(ctx context.Context, was int64) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil && p.mark() <= was {
+		<-tick.C
+	}
+}
+
+// moment waits for any moment in the life of a wsrelay that is fed: in its
+// start as often as in its work.
+func (p *relay) moment(ctx context.Context) {
+	if rand.IntN(2) == 0 {
+		p.progress(ctx, 0)
+	}
+	time.Sleep(rand.N(80 * time.Millisecond))
 }

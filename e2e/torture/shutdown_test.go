@@ -45,18 +45,14 @@ func (g *rig) shutdown(t *testing.T, d *disk) (live bool) {
 	p := g.start(t, nil)
 	p.away.Store(rand.IntN(2) == 0) // lines wait on disk, or the consumer keeps up
 	f := feed(p.w, g.next, nil)
-	time.Sleep(rand.N(120 * time.Millisecond))
-	mirror := p.mirror()
+	p.moment(t.Context())
 	live = p.worker() != 0
 	p.close()
-	durable := mark(mirror)
+	durable := p.mark()
 	d.shutdown()
 	time.Sleep(rand.N(5 * time.Millisecond)) // it meets the dead file system
 	p.kill()
 	f.halt()
-	if mirror != nil {
-		must(t, mirror.Close())
-	}
 	d.remount()
 	g.lives = append(g.lives, life{first: g.next, end: f.end(), promised: lineAt(g.next, durable), powerCut: true})
 	g.next = f.end()
