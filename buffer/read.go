@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -37,7 +38,10 @@ func (q *Queue) read(seq uint64) (*Block, error) {
 	}
 	r := &q.reader
 	if r.seg != seg || r.scan.expect > seq {
-		if err := r.open(q.fsys, seg); err != nil {
+		switch err := r.open(q.fsys, seg); {
+		case errors.Is(err, fs.ErrNotExist): // somebody removed it
+			return q.declare(Range{seq, end})
+		case err != nil:
 			return nil, err
 		}
 	}

@@ -1,0 +1,187 @@
+package buffer
+
+import (
+	"bytes"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"testing"
+
+	"github.com/klauspost/compress/s2"
+)
+
+// recorded is a queue with a few blocks of every codec, in two segments, all
+// durable, recorded as such, and closed. No line is acknowledged.
+func recorded(w *world) {
+	w.mustStart()
+	for k := range 12 {
+		w.append(3, 100+k*40)
+		w.wait()
+	}
+	w.restart()
+	w.append(4, 500)
+	w.wait()
+	w.idle()
+	w.stop()
+}
+
+func TestQueue_LosesOneBlockAtMostForAnyFlippedBit(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{})
+		recorded(w)
+		files := append(w.fs.segments(), cursorName, identityName)
+		step := 61 // a prime: each bit of a byte has its turn
+		if long() {
+			step = 1
+		}
+		for _, name := range files {
+			for bit := 0; bit < 8*len(w.fs.bytes(name)); bit += step {
+				flip(t, w, name, bit)
+			}
+		}
+	})
+}
+
+// flip flips one bit of a copy, and takes out what the copy holds.
+func flip(t *testing.T, w *world, name string, bit int) {
+	c := newWorld(t, 1, w.o)
+	c.fs, c.lines, c.head, c.proved, c.unsure = w.fs.backup(), w.lines, w.head, w.head, w.head
+	c.damage(name, bit/8, 1, func(b []byte) { b[0] ^= 1 << (bit % 8) })
+	hurt := len(c.hurt)
+	if hurt > 4 { // the largest block
+		t.Fatalf("%s bit %d: costs %d lines", name, bit, hurt)
+	}
+	q, rec, err := open(c.fs, c.o)
+	if err != nil {
+		t.Fatalf("%s bit %d: %v", name, bit, err)
+	}
+	q.unlock = nopCloser{}
+	c.q = q
+	defer c.abandon()
+	c.resume(rec)
+	for c.next() {
+	}
+	if c.out != w.head || len(c.gone) != hurt {
+		t.Fatalf("%s bit %d: came to %d of %d, %d lines in gaps, %d damaged", name, bit, c.out, w.head, len(c.gone), hurt)
+	}
+}
+
+func TestQueue_SetsAsideAFileThatIsNoSegment(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{})
+		recorded(w)
+		for k, content := range [][]byte{nil, make([]byte, 8192), []byte("WSRSEGM\x00"), bytes.Repeat([]byte("garbage "), 1000)} {
+			f, err := w.fs.create(segmentName(uint64(k) + 100))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := f.writeAt(content, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.scarred, w.beyond = true, true
+		rec := w.mustStart()
+		defer w.abandon()
+		w.resume(rec)
+		w.drain()
+		if len(rec.SetAside) != 4 || len(rec.Gaps) > 0 {
+			t.Errorf("set aside %v, gaps %v", rec.SetAside, rec.Gaps)
+		}
+	})
+}
+
+// FuzzOpen gives recovery arbitrary files. With a mode other than 0 the bytes
+// are payloads and header fields of blocks whose checksums are right, so that
+// what comes behind the checksums is reached.
+func FuzzOpen(f *testing.F) {
+	w := newWorld(&quiet{}, 1, Options{})
+	for _, b := range [][]byte{nil, make([]byte, 9000), bytes.Repeat([]byte("WSRB"), 3000)} {
+		f.Add(b, b, b, byte(0))
+		f.Add(b, b, b, byte(1))
+	}
+	f.Fuzz(func(t *testing.T, seg, cur, ident []byte, mode byte) {
+		inBubble(t, func() {
+			fs := newStrictFS(1)
+			if mode%2 == 1 {
+				seg = forged(seg)
+			}
+			writeFile(t, fs, segmentName(1), seg)
+			writeFile(t, fs, cursorName, cur)
+			writeFile(t, fs, identityName, ident)
+			q, _, err := open(fs, Options{Limit: modelLimit})
+			if err != nil {
+				return
+			}
+			w.q = q
+			q.unlock = nopCloser{}
+			defer w.abandon()
+			takeSome(t, q)
+		})
+	})
+}
+
+// quiet is a failer for what cannot fail.
+type quiet struct{}
+
+func (*quiet) Helper()                   {}
+func (*quiet) Fatalf(s string, a ...any) { panic(fmt.Sprintf(s, a...)) }
+
+func writeFile(t *testing.T, fs *strictFS, name string, b []byte) {
+	t.Helper()
+	f, err := fs.create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.writeAt(b, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// takeSome takes out what there is, up to a bound: a forged gap can be wide.
+func takeSome(t *testing.T, q *Queue) {
+	for range 100 {
+		b, err := q.TryNext()
+		if err != nil || b == nil {
+			return
+		}
+		if lines, err := b.Lines(nil); err == nil && b.Gap() == nil && len(lines) != b.RawLen() {
+			t.Fatalf("%d bytes, want %d", len(lines), b.RawLen())
+		}
+	}
+}
+
+// forged is a segment with blocks made of the bytes: 24 for a header's fields,
+// then the payload.
+func forged(in []byte) []byte {
+	seg := &segment{id: 1, base: 1, sid: "aaaaaaaaaaaaaaaa", nonce: 5}
+	out := seg.page()
+	r := bytes.NewReader(in)
+	for r.Len() > 0 && len(out) < 1<<20 {
+		f := make([]byte, 24)
+		_, _ = io.ReadFull(r, f)
+		payload := make([]byte, min(int(f[5])*4, r.Len()))
+		_, _ = io.ReadFull(r, payload)
+		h := header{
+			kind: kind(f[0] % 5), codec: Codec(f[1] % 4), flags: uint16(f[2]), first: uint64(f[3]), count: uint64(f[4]),
+			stored: uint32(len(payload)), raw: uint32(f[6])<<16 | uint32(f[7]), intake: uint64(f[8]),
+			end: int64(f[9]), durable: uint64(f[10]), acked: uint64(f[11]), segment: 1,
+		}
+		if f[12] == 255 {
+			h.first, h.durable = ^uint64(0)-uint64(f[3]), ^uint64(0)-uint64(f[10])
+		}
+		b := &Block{header: h, buf: append(make([]byte, headerLen), payload...)}
+		b.sum = crc32.Checksum(payload, castagnoli)
+		b.put(b.buf, seg.nonce)
+		out = append(out, b.buf...)
+		out = append(out, make([]byte, -len(out)&(alignment-1))...)
+	}
+	return out
+}
+
+func TestBlock_RefusesALengthThatItsHeaderDoesNotState(t *testing.T) {
+	payload := s2.Encode(nil, bytes.Repeat([]byte("x"), 1000))
+	b := &Block{header: header{kind: kindData, codec: S2, stored: uint32(len(payload)), raw: 999}, buf: append(make([]byte, headerLen), payload...)}
+	if lines, err := b.Lines(nil); err == nil || len(lines) > 0 {
+		t.Errorf("got %d bytes, %v", len(lines), err)
+	}
+}

@@ -1,0 +1,217 @@
+package buffer
+
+import (
+	"testing"
+	"testing/synctest"
+)
+
+// Histories that other queues lost or mixed up lines in, each by name.
+
+func TestInterleaving_UndurableBlockReadBackAfterKillThenPowerCut(t *testing.T) {
+	for seed := range uint64(20) {
+		inBubble(t, func() {
+			w := newWorld(t, seed, Options{Compress: CompressNone})
+			w.mustStart()
+			defer w.abandon()
+			w.append(5, 300)
+			w.wait()
+			crashBefore(w, "sync")
+			w.append(5, 3000) // in the page cache, not on disk
+			w.crash((*strictFS).kill, 0)
+			w.deliver(100) // it reads well, and goes out
+			w.crash((*strictFS).powerCut, 0)
+			w.append(5, 3000)
+			w.drain()
+		})
+	}
+}
+
+// crashBefore ends the process at its next call of that kind.
+func crashBefore(w *world, kind string) {
+	w.setFault(func(_ int, call, _ string) error {
+		if call != kind {
+			return nil
+		}
+		w.fs.dead = true
+		return errDies
+	})
+}
+
+func TestInterleaving_FailedSyncThenKill(t *testing.T) {
+	for _, then := range []string{"rename", "create", "write", "sync", "syncDir", "never"} {
+		for seed := range uint64(5) {
+			inBubble(t, func() {
+				w := newWorld(t, seed, Options{Compress: CompressNone})
+				w.mustStart()
+				defer w.abandon()
+				w.append(5, 3000)
+				w.wait()
+				failed := false
+				w.setFault(func(_ int, call, name string) error {
+					switch {
+					case call == "sync" && !failed:
+						failed = true
+						return errInjected
+					case failed && call == then:
+						w.fs.dead = true
+						return errDies
+					}
+					return nil
+				})
+				w.append(5, 3000)
+				if then == "never" {
+					w.wait()
+				}
+				synctest.Wait()
+				w.end1((*strictFS).kill)
+				w.resume(w.mustStart())
+				w.fs.evict() // now the kernel drops what the failed sync left
+				w.deliver(3)
+				w.crash((*strictFS).powerCut, 0)
+				w.append(5, 3000)
+				w.drain()
+			})
+		}
+	}
+}
+
+func TestInterleaving_SegmentDeletedByAnAdministrator(t *testing.T) {
+	for _, which := range []int{0, 1, 2} { // of three: the first, one in the middle, the newest
+		inBubble(t, func() {
+			w := threeSegments(t)
+			defer w.abandon()
+			w.stop()
+			w.remove(w.fs.segments()[which])
+			w.resume(w.mustStart())
+			w.append(5, 300)
+			w.drain()
+			if len(w.gone) == 0 && which < 2 {
+				t.Error("no gap names the lines")
+			}
+		})
+	}
+}
+
+// threeSegments is a queue that has delivered all and acknowledged nothing.
+func threeSegments(t *testing.T) *world {
+	w := newWorld(t, 1, Options{Compress: CompressNone})
+	w.mustStart()
+	for range 3 {
+		w.append(5, 300)
+		w.wait()
+		w.idle()
+		w.deliver(100)
+		if len(w.fs.segments()) < 3 {
+			w.restart()
+		}
+	}
+	if n := len(w.fs.segments()); n != 3 {
+		t.Fatalf("%d segments, want 3", n)
+	}
+	return w
+}
+
+func TestInterleaving_SegmentDeletedWhileItIsRead(t *testing.T) {
+	inBubble(t, func() {
+		w := threeSegments(t)
+		defer w.abandon()
+		w.restart() // nothing is in memory
+		w.remove(w.fs.segments()[1])
+		w.drain()
+		if len(w.gone) != 5 {
+			t.Errorf("%d lines in gaps, want 5", len(w.gone))
+		}
+	})
+}
+
+func TestInterleaving_DirectoryRestoredFromASnapshotThenUsedOn(t *testing.T) {
+	for _, elsewhere := range []bool{true, false} {
+		inBubble(t, func() {
+			w := threeSegments(t)
+			defer w.abandon()
+			b := w.backup()
+			w.append(5, 300)
+			w.drain()
+			w.ack(2)
+			w.idle()
+			w.abandon()
+			w.restore(b, elsewhere)
+			w.resume(w.mustStart())
+			w.append(5, 300)
+			w.drain()
+		})
+	}
+}
+
+func TestInterleaving_DirectoryCopiedWhileLive(t *testing.T) {
+	inBubble(t, func() {
+		w := threeSegments(t)
+		b := w.backup() // while the queue is open
+		w.append(5, 300)
+		w.drain() // these numbers are used here ...
+		w.stop()
+		sid := func() string { i := w.identity(); return i.sid(w.head) }
+		w.mustStart()
+		here := sid()
+		w.abandon()
+		w.restore(b, true)
+		w.resume(w.mustStart())
+		defer w.abandon()
+		w.append(5, 300)
+		w.drain() // ... and there
+		if there := sid(); there == here {
+			t.Errorf("the copy goes on in stream %s, as the original does", there)
+		}
+	})
+}
+
+func TestRecovery_SurvivesACrashAtEachStepOfTakingOver(t *testing.T) {
+	crashInTakeOver(t, func(w *world) { crashBefore(w, "sync") }) // R12
+}
+
+func TestRecovery_SurvivesACrashAtEachStepOfWritingAgain(t *testing.T) {
+	crashInTakeOver(t, func(w *world) { // F1, and then R12
+		failed := 0
+		w.setFault(func(n int, call, _ string) error {
+			if call == "sync" && failed == 0 {
+				failed = n
+				return errInjected
+			}
+			return nil
+		})
+	})
+}
+
+// crashInTakeOver leaves undurable blocks as prepare says, and then crashes at
+// the a-th call, and the recovery of that at its b-th.
+func crashInTakeOver(t *testing.T, prepare func(*world)) {
+	for _, end := range []func(*strictFS) *strictFS{(*strictFS).kill, (*strictFS).powerCut} {
+		for a := 1; a < 40; a++ {
+			for b := 0; b < 40; b += 1 + every(400) {
+				inBubble(t, func() {
+					w := newWorld(t, uint64(a*40+b), Options{Compress: CompressNone})
+					w.mustStart()
+					defer w.abandon()
+					w.append(5, 3000)
+					w.wait()
+					prepare(w)
+					w.fs.crashAt = w.fs.calls + a
+					w.append(5, 3000)
+					w.append(5, 3000)
+					w.end1((*strictFS).kill)
+					w.fs.crashAt = a
+					_, _ = w.start()
+					synctest.Wait()
+					w.crash(end, b)
+					w.deliver(2)
+					w.crash((*strictFS).powerCut, 0)
+					w.append(2, 100)
+					w.drain()
+				})
+				if t.Failed() {
+					t.Fatalf("crash at call %d, again at %d", a, b)
+				}
+			}
+		}
+	}
+}
