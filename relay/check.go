@@ -56,7 +56,6 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 	c.found(c.files(), "tcp")
 	c.o.Log = slog.New(slog.DiscardHandler)
 	r := New(noQueue{}, c.o)
-	r.report = reporter{log: r.log}
 	r.net = c.dial
 	conn, wire, fault := r.dial(httptrace.WithClientTrace(ctx, c.trace()), c.u, c.with)
 	if fault != nil {

@@ -98,6 +98,8 @@ func dialFault(err error) *Fault {
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.Is(err, errTalkative):
+		return hold("this is no receiver", "check that the URL leads to wsreceive", err)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return wait("no such host", "check the name in the URL and this host's DNS", err)
 	case errors.As(err, &dns):

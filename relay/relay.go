@@ -120,7 +120,7 @@ func New(q Queue, o Options) *Relay {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{q: q, o: o, log: o.Log, pace: usualPace, net: dialNet, ceiling: maxBatch, loose: map[string]bool{}}
+	r := &Relay{q: q, o: o, log: o.Log, pace: usualPace, net: dialNet, ceiling: maxBatch, loose: map[string]bool{}, report: reporter{log: o.Log}}
 	r.status.set(StateIdle, "")
 	return r
 }
@@ -139,7 +139,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	if len(urls) == 0 {
 		return errors.New("relay: no URL")
 	}
-	r.report = reporter{log: r.log, every: r.pace.quiet}
+	r.report.every = r.pace.quiet
 	r.backoff = newBackoff(r.pace.backoff)
 
 	for ctx.Err() == nil {

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,13 @@ const chunk = 64 << 10
 // sign of life.
 const aliveBytes = 1 << 10
 
+// maxGreeting is what a peer may say before there is a WebSocket, in bytes: its
+// part of TLS, and the answer to the upgrade, which net/http reads without a
+// limit.
+const maxGreeting = 256 << 10
+
+var errTalkative = errors.New("its answer does not end")
+
 // wire is the TCP connection below TLS and WebSocket. Once guarded, it gives
 // up when the peer has been silent for too long, where every byte counts, be
 // it in the middle of a frame; and a large write may take as long as it needs
@@ -25,6 +33,7 @@ const aliveBytes = 1 << 10
 // window stops the writing.
 type wire struct {
 	net.Conn
+	heard   int          // bytes, while it is not guarded
 	silence atomic.Int64 // nanoseconds; 0: not guarded, the caller's deadlines count
 }
 
@@ -43,8 +52,14 @@ func (w *wire) guard(d time.Duration) {
 func (w *wire) Read(p []byte) (int, error) {
 	if d := w.silence.Load(); d > 0 {
 		_ = w.SetReadDeadline(time.Now().Add(time.Duration(d)))
+		return w.Conn.Read(p)
 	}
-	return w.Conn.Read(p)
+	if w.heard > maxGreeting {
+		return 0, errTalkative
+	}
+	n, err := w.Conn.Read(p)
+	w.heard += n
+	return n, err
 }
 
 func (w *wire) Write(p []byte) (int, error) {
