@@ -33,13 +33,11 @@ func (r *Reader) Histogram(ctx context.Context, q *Query, bars int, budget time.
 	var h Histogram
 	err := r.snapshot(ctx, q, budget, func(s *snapshot) error {
 		from, to, err := s.bounds()
-		if err != nil || !from.Before(to) {
-			h.Complete = true
-			return err
+		if err == nil && from.Before(to) {
+			h = layOut(from, to, max(1, bars))
+			err = (&counter{snapshot: s, h: &h}).run()
 		}
-		h = layOut(from, to, max(1, bars))
-		c := counter{snapshot: s, h: &h}
-		h.Complete, err = s.inTime(c.run())
+		h.Complete, err = s.inTime(err)
 		return err
 	})
 	if err != nil {

@@ -95,6 +95,7 @@ func (p *parser) keyword(word string) bool {
 func (p *parser) or(depth int) node {
 	parts := or{p.and(depth)}
 	for {
+		p.skipSpace()
 		at := p.pos
 		if !p.keyword("OR") {
 			break
@@ -116,17 +117,17 @@ func (p *parser) or(depth int) node {
 func (p *parser) and(depth int) node {
 	var parts and
 	for p.err == nil {
+		p.skipSpace()
 		at := p.pos
 		joined := p.keyword("AND")
 		if joined && len(parts) == 0 {
 			p.fail(at, "AND has nothing to look for before it")
 		}
 		p.skipSpace()
-		if at := p.pos; p.keyword("OR") {
-			p.pos = at
-			break
-		}
-		if p.pos == len(p.text) || p.at(")") {
+		next := p.pos
+		or := p.keyword("OR")
+		p.pos = next
+		if or || p.pos == len(p.text) || p.at(")") {
 			if joined {
 				p.fail(at, "AND has nothing to look for after it")
 			}
@@ -148,7 +149,7 @@ func (p *parser) and(depth int) node {
 func (p *parser) not(depth int) node {
 	at := p.pos
 	if !p.keyword("NOT") {
-		if !p.at("-") || p.pos+1 == len(p.text) || unicode.IsSpace(p.text[p.pos+1]) {
+		if !p.at("-") || p.at("--") || p.pos+1 == len(p.text) || unicode.IsSpace(p.text[p.pos+1]) {
 			return p.primary(depth)
 		}
 		p.pos++
@@ -281,6 +282,7 @@ func (p *parser) word() string {
 			return string(p.text[start:p.pos])
 		case r == '*' && p.pos+1 < len(p.text) && inWord(p.text[p.pos+1]):
 			p.fail(p.pos, "a word can be open only at its end, as in time*")
+			return ""
 		}
 	}
 	return string(p.text[start:])

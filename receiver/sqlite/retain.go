@@ -41,6 +41,7 @@ const minRetain = 1 << 20
 // few tens of milliseconds.
 const (
 	retireBytes = 128 << 10 // of lines; one more line may be begun
+	mergePages  = 128
 	vacuumPages = 64
 )
 
@@ -49,55 +50,99 @@ const (
 // to the file system, as that moves pages about.
 const spare = 8
 
-// retain deletes some lines that need not be kept any more, or gives some unused
-// space back, and says whether there may be more to do.
-func (w *writer) retain(keep Retain, now time.Time) (more bool, err error) {
-	err = w.transact(func() error {
-		due, err := w.due(keep, now)
-		if err != nil {
-			return err
-		}
-		if due != nil {
-			more = true
-			return w.retire(*due)
-		}
-		more, err = w.vacuum()
-		return err
-	})
-	return more && err == nil, err
+// retention is what is under way to keep a store within its limits.
+type retention struct {
+	excess  int64 // documents to delete before the size is looked at again
+	dead    int64 // documents that are deleted, while the index still has room for them
+	merging bool
 }
 
-// due gives the oldest run if it is not to be kept.
-func (w *writer) due(keep Retain, now time.Time) (*run, error) {
-	var oldest *run
-	err := w.each("SELECT first, last, minute FROM runs ORDER BY minute, first LIMIT 1", nil, func(scan func(...any) error) error {
+// portion is the part of a store that is too large, one in so many, that goes at
+// once beyond what must. The index gives the room of deleted documents back only
+// when it is merged as a whole, which is to be worth it.
+const portion = 8
+
+// retain takes one step to keep the store within its limits and says whether
+// there may be more to do.
+func (w *writer) retain(keep Retain, now time.Time) (more bool, err error) {
+	state := w.retention
+	err = w.transact(func() error {
+		more, err = w.retainStep(&state, keep, now)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	w.retention = state
+	return more, nil
+}
+
+func (w *writer) retainStep(s *retention, keep Retain, now time.Time) (more bool, err error) {
+	oldest, err := w.oldest()
+	if err != nil {
+		return false, err
+	}
+	old := oldest != nil && keep.Age > 0 && (oldest.minute+1)*minute <= now.Add(-keep.Age).UnixMilli()
+	if oldest != nil && (old || s.excess > 0) {
+		n, err := w.retire(*oldest)
+		s.excess, s.dead = max(0, s.excess-n), s.dead+n
+		return true, err
+	}
+	if s.merging {
+		s.merging, err = w.merge(+mergePages)
+		return true, err
+	}
+	used, err := w.count("SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size")
+	if err != nil {
+		return false, err
+	}
+	all, err := w.count("SELECT coalesce(sum(documents), 0) FROM streams")
+	switch large := keep.Bytes > 0 && used > keep.Bytes; {
+	case err != nil:
+		return false, err
+	case s.dead > all/4 || large && s.dead > 0:
+		s.dead = 0
+		s.merging, err = w.merge(-mergePages)
+		return true, err
+	case large && all > 0:
+		s.excess = 1 + int64(float64(all)*float64(used-keep.Bytes)/float64(used)) + all/portion
+		return true, nil
+	}
+	return w.vacuum(used)
+}
+
+func (w *writer) oldest() (oldest *run, err error) {
+	err = w.each("SELECT first, last, minute FROM runs ORDER BY minute, first LIMIT 1", nil, func(scan func(...any) error) error {
 		oldest = new(run)
 		return scan(&oldest.first, &oldest.last, &oldest.minute)
 	})
-	if err != nil || oldest == nil {
-		return nil, err
-	}
-	if keep.Age > 0 && (oldest.minute+1)*minute <= now.Add(-keep.Age).UnixMilli() {
-		return oldest, nil
-	}
-	used, _, err := w.size()
-	if err == nil && keep.Bytes > 0 && used > keep.Bytes {
-		return oldest, nil
-	}
-	return nil, err
+	return oldest, err
 }
 
-// size gives the bytes of the file that are used and that are not.
-func (w *writer) size() (used, free int64, err error) {
-	err = w.each(`SELECT (page_count - freelist_count) * page_size, freelist_count * page_size
-		FROM pragma_page_count, pragma_freelist_count, pragma_page_size`, nil,
-		func(scan func(...any) error) error { return scan(&used, &free) })
-	return used, free, err
+// count gives the only column of the only row of the answer.
+func (w *writer) count(query string) (n int64, err error) {
+	err = w.each(query, nil, func(scan func(...any) error) error { return scan(&n) })
+	return n, err
+}
+
+// merge goes on with making the index one again, which leaves out what is
+// deleted; a negative number of pages begins it. It says whether there is more.
+func (w *writer) merge(pages int) (more bool, err error) {
+	const changes = "SELECT total_changes()"
+	before, err := w.count(changes)
+	if err != nil {
+		return false, err
+	}
+	if err := w.exec("INSERT INTO words (words, rank) VALUES ('merge', ?)", pages); err != nil {
+		return false, err
+	}
+	after, err := w.count(changes)
+	return after-before >= 2, err // by FTS5's documentation: less is nothing
 }
 
 // vacuum gives some pages back to the file system if too many are unused.
-func (w *writer) vacuum() (more bool, err error) {
-	used, free, err := w.size()
+func (w *writer) vacuum(used int64) (more bool, err error) {
+	free, err := w.count("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size")
 	if err != nil || free <= max(used/spare, minRetain) {
 		return false, err
 	}
@@ -105,13 +150,14 @@ func (w *writer) vacuum() (more bool, err error) {
 	return true, w.each(fmt.Sprintf("PRAGMA incremental_vacuum(%d)", vacuumPages), nil, func(func(...any) error) error { return nil })
 }
 
-// retire deletes the beginning of a run, and all of it if it is short.
-func (w *writer) retire(r run) error {
+// retire deletes the beginning of a run, and all of it if it is short. It says
+// how many documents that were.
+func (w *writer) retire(r run) (n int64, err error) {
 	waiting, err := w.waiting(r.span)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	budget, end, n := retireBytes, r.first, int64(0)
+	budget, end := retireBytes, r.first
 	err = w.each("SELECT id, host, line FROM documents WHERE id BETWEEN ? AND ? ORDER BY id", []any{r.first, r.last},
 		func(scan func(...any) error) error {
 			if budget <= 0 {
@@ -137,9 +183,9 @@ func (w *writer) retire(r run) error {
 	if err == nil {
 		end = r.last + 1
 	} else if !errors.Is(err, errEnough) {
-		return err
+		return 0, err
 	}
-	return w.forget(r, end, n)
+	return n, w.forget(r, end, n)
 }
 
 // waiting gives the documents of a run that are not indexed.

@@ -41,11 +41,11 @@ type Result struct {
 func (r *Reader) Search(ctx context.Context, req Request) (Result, error) {
 	var res Result
 	err := r.snapshot(ctx, req.Query, req.Budget, func(s *snapshot) (err error) {
-		if res.Mark, err = s.mark(); err != nil {
-			return err
-		}
 		f := finder{snapshot: s, limit: req.Limit, cut: req.Cut}
-		res.Complete, err = s.inTime(f.run())
+		if res.Mark, err = s.mark(); err == nil {
+			err = f.run()
+		}
+		res.Complete, err = s.inTime(err)
 		res.Hits = f.hits
 		return err
 	})

@@ -19,6 +19,8 @@ type writer struct {
 	streams map[string]int64     // numbers of the streams seen on conn
 	args    []any                // scratch of insert
 	next    int64                // the document index goes on with
+
+	retention retention
 }
 
 func openWriter(path string) (*writer, error) {
@@ -36,7 +38,9 @@ func openWriter(path string) (*writer, error) {
 	if err := prepare(context.Background(), db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return &writer{db: db}, nil
+	// Who opens a store does not know what of its index is dead: something, for all
+	// it knows.
+	return &writer{db: db, retention: retention{dead: 1}}, nil
 }
 
 func (w *writer) close() error {
