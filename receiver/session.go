@@ -92,14 +92,18 @@ func newSession(r *Receiver, conn *websocket.Conn, who []identity) *session {
 func (s *session) serve() {
 	defer s.conn.Close()
 	defer s.stopCommit()
-	if err := s.greet(); err != nil {
-		s.end(err)
+	var stream *stream
+	e := s.greet()
+	if e == nil {
+		stream, e = s.r.claim(s)
+	}
+	if e != nil {
+		s.end(e)
 		s.r.refused(s.log, s.why())
 		s.lastWords()
 		s.linger()
 		return
 	}
-	stream := s.r.claim(s)
 	s.log.Info("connected", "acked", s.hello.Acked, "agent", s.hello.Agent, "proved", names(s.who))
 
 	var writer, committer sync.WaitGroup

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"wsrelay/receiver"
+)
+
+// What the receiver does not see: requests that net/http refuses.
+func TestServe_RefusesRequestsThatAreNone(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	log := slog.New(slog.DiscardHandler)
+	go func() {
+		served <- serve(ctx, receiver.NewDoor(ln, 10), receiver.New(receiver.NewStdout(io.Discard), receiver.Options{}), log)
+	}()
+	for name, tt := range map[string]struct {
+		request string
+		status  int
+	}{
+		"a header of 1 MiB":   {"GET /relay HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 1<<20), http.StatusRequestHeaderFieldsTooLarge},
+		"a path of 1 MiB":     {"GET /" + strings.Repeat("x", 1<<20), http.StatusRequestHeaderFieldsTooLarge},
+		"10,000 headers":      {"GET /relay HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X: y\r\n", 10_000), http.StatusRequestHeaderFieldsTooLarge},
+		"not HTTP":            {"SSH-2.0-x\r\n\r\n", http.StatusBadRequest},
+		"TLS on a plain port": {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", http.StatusBadRequest},
+		"another path":        {"GET /etc/passwd HTTP/1.1\r\nHost: h\r\n\r\n", http.StatusNotFound},
+		"another method":      {"POST /relay HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", http.StatusMethodNotAllowed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := net.Dial("tcp", ln.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				_, _ = io.WriteString(c, tt.request) // it may be refused half-way
+			}()
+			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode != tt.status {
+				t.Errorf("got %d, want %d", resp.StatusCode, tt.status)
+			}
+			c.Close()
+			<-sent
+		})
+	}
+	stop()
+	if err := <-served; err != nil && !strings.Contains(err.Error(), "closed") {
+		t.Error(err)
+	}
+}
