@@ -1,0 +1,360 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"wsrelay/buffer"
+)
+
+const noReceiver = "ws://127.0.0.1:1/relay"
+
+// command is wsrelay, or a shell that runs it as "$0"; in a process group of
+// its own, with /dev/null for stderr, as under syslog-ng.
+func command(t *testing.T, shell string, args ...string) (*exec.Cmd, *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], args...)
+	if shell != "" {
+		cmd = exec.Command("/bin/sh", append([]string{"-c", shell, os.Args[0]}, args...)...)
+	}
+	cmd.Env = append(os.Environ(), programEnv+"=1", "GORACE=atexit_sleep_ms=0")
+	cmd.Stdin = r
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+	t.Cleanup(func() { _ = w.Close(); _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+	return cmd, w
+}
+
+// eventually waits until something is so.
+func eventually(t *testing.T, what string, so func() bool) {
+	t.Helper()
+	for range 4000 {
+		if so() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("it does not come to be that %s", what)
+}
+
+func lockedBy(dir string) int {
+	text, _ := os.ReadFile(lockFile(dir))
+	n, _ := strconv.Atoi(string(text))
+	return n
+}
+
+func logHas(t *testing.T, dir, what string) {
+	t.Helper()
+	name := filepath.Join(dir, "wsrelay.log")
+	eventually(t, fmt.Sprintf("%s says %q", name, what), func() bool {
+		b, _ := os.ReadFile(name)
+		return bytes.Contains(b, []byte(what))
+	})
+}
+
+func TestSignals_OfASession(t *testing.T) {
+	for _, tt := range []struct {
+		name, shell string
+		send        func(group, keeper, worker int) // nil: the shell's own doing
+		want        int
+	}{
+		{"a shell's ^C reaches the writer too", `cat | "$0" "$@"`, func(group, _, _ int) { _ = syscall.Kill(-group, syscall.SIGINT) }, 0},
+		{"systemd: all at once, three times", `exec "$0" "$@"`, func(group, _, _ int) {
+			for range 3 {
+				_ = syscall.Kill(-group, syscall.SIGTERM)
+			}
+		}, 0},
+		{"the terminal is closed", `exec "$0" "$@"`, func(group, _, _ int) { _ = syscall.Kill(-group, syscall.SIGHUP) }, 0},
+		{"the keeper is dead: the worker obeys", `"$0" "$@"; sleep 0.1`, func(_, keeper, worker int) {
+			_ = syscall.Kill(keeper, syscall.SIGKILL)
+			for range 4000 { // it notices, in its own time
+				if !ignores(worker, syscall.SIGTERM) {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			_ = syscall.Kill(worker, syscall.SIGTERM)
+		}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "q")
+			cmd, w := command(t, tt.shell, "--queue-dir", dir, "--drain", "30s", noReceiver)
+			write(t, w, "before\n")
+			waitQueued(t, dir, "before")
+			worker := lockedBy(dir)
+			keeper, err := parent(pid(worker))
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			tt.send(cmd.Process.Pid, int(keeper), worker)
+			_, _ = w.WriteString("after\nend") // cat may be gone
+			_ = w.Close()
+			_ = cmd.Wait()
+			eventually(t, "the worker has ended", func() bool { return free(dir) })
+			if took := time.Since(began); took > 20*time.Second {
+				t.Errorf("it waited %v for delivery", took)
+			}
+			got := queued(t, dir)
+			if want := "before\nafter\nend\n"; got != want && (tt.shell[:3] != "cat" || got != "before\n") {
+				t.Errorf("queued %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+// ignores tells whether a process ignores a signal.
+func ignores(pid int, sig syscall.Signal) bool {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, rest, _ := strings.Cut(string(status), "SigIgn:\t")
+	mask, _, _ := strings.Cut(rest, "\n")
+	set, _ := strconv.ParseUint(mask, 16, 64)
+	return set>>(sig-1)&1 == 1
+}
+
+func TestSignals_OfTimeoutEndTheRunThoughTheInputGoesOn(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "q")
+	cmd, w := command(t, `exec timeout 1 "$0" "$@" 2>"$2.err"`, "--queue-dir", dir, noReceiver)
+	write(t, w, "whole\npart")
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != 124 {
+		t.Errorf("status %d, want timeout's", got)
+	}
+	if got, want := queued(t, dir), "whole\npart\n"; got != want {
+		t.Errorf("queued %q, want %q", got, want)
+	}
+}
+
+func TestService_GoesOnAfterASignalWhileTheInputDoes(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "q")
+	cmd, w := command(t, "", "--queue-dir", dir, "--drain", "1ms", noReceiver)
+	write(t, w, "before\n")
+	waitQueued(t, dir, "before")
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	logHas(t, dir, "going on")
+	write(t, w, "after\n")
+	waitQueued(t, dir, "after")
+	_ = w.Close()
+	_ = cmd.Wait()
+	if got, want := queued(t, dir), "before\nafter\n"; got != want {
+		t.Errorf("queued %q, want %q", got, want)
+	}
+}
+
+func TestService_KeepsLinesUnderABrokenConfiguration(t *testing.T) {
+	for name, tt := range map[string]struct{ options, want string }{
+		"unknown option":  {"no-such-option = 1\nqueue-dir = DIR\nurl = " + noReceiver, `unknown option "no-such-option"`},
+		"no form":         {"queue-dir = DIR\nwhat is this", "line 2: not of the form"},
+		"bad URL":         {"queue-dir = DIR\nurl = http://h/", "write ws:// instead of http://"},
+		"no URL":          {"queue-dir = DIR", "no URL to ship to"},
+		"a bad size":      {"queue-dir = DIR\nqueue-limit = much\nurl = " + noReceiver, "is not a size"},
+		"a limit too low": {"queue-dir = DIR\nqueue-limit = 1MiB\nurl = " + noReceiver, "less than 64MiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "q")
+			options := filepath.Join(t.TempDir(), "options")
+			if err := os.WriteFile(options, []byte(strings.ReplaceAll(tt.options, "DIR", dir)+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd, w := command(t, `exec "$0" --options-fd 3 3<`+options)
+			write(t, w, "kept\n")
+			waitQueued(t, dir, "kept")
+			logHas(t, dir, tt.want)
+			if got := cmd.ProcessState; got != nil {
+				t.Errorf("it ended: %v", got)
+			}
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+			_ = w.Close()
+			_ = cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != 0 && got != exitWaiting { // the end may be seen before the signal
+				t.Errorf("status %d", got)
+			}
+			if got := queued(t, dir); got != "kept\n" {
+				t.Errorf("queued %q", got)
+			}
+		})
+	}
+}
+
+// The pipe waits while the directory cannot be used, and one worker after
+// another looks whether it can.
+func TestService_GoesOnOnceTheQueueDirectoryIsMended(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	dir := filepath.Join(base, "q")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file is in its place
+		t.Fatal(err)
+	}
+	log := filepath.Join(base, "log")
+	cmd, w := command(t, "", "--queue-dir", dir, "--log-file", log, "--drain", "1ms", noReceiver)
+	write(t, w, "early\n")
+	eventually(t, "the log says why", func() bool {
+		b, _ := os.ReadFile(log)
+		return bytes.Count(b, []byte("cannot use the queue directory")) >= 2 // and it tries again
+	})
+	b, _ := os.ReadFile(log)
+	if n := bytes.Count(b, []byte("cannot use the queue directory")); n > 10 {
+		t.Errorf("%d workers came at once", n)
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	write(t, w, "late\n")
+	waitQueued(t, dir, "late")
+	_ = w.Close()
+	_ = cmd.Wait()
+	if got, want := queued(t, dir), "early\nlate\n"; got != want {
+		t.Errorf("queued %q, want %q", got, want)
+	}
+}
+
+// installed is a copy of this program, which an upgrade may replace.
+func installed(t *testing.T) (path string, install func(from string)) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "wsrelay")
+	install = func(from string) {
+		t.Helper()
+		if out, err := exec.Command("cp", from, path+".new").CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(os.Args[0])
+	return path, install
+}
+
+func TestUpgrade_InterruptedAtEachStep(t *testing.T) {
+	script := func(text string) string {
+		name := filepath.Join(t.TempDir(), "script")
+		if err := os.WriteFile(name, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	for _, tt := range []struct {
+		name, program string
+		want          string // what upgrade says
+		keeper        bool   // it is still the keeper
+	}{
+		{"the new program does not run", script("#!/bin/sh\nexit 3\n"), "does not run: exit status 3", true},
+		{"the new program is no program", script("nothing of the kind"), "does not run: ", true},
+		{"the new keeper dies before it takes over", script("#!/bin/sh\n[ \"$1\" = --version ] || exit 3\necho new\n"), "did not go on", false},
+		{"nothing interrupts it", os.Args[0], "upgraded from ", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			program, install := installed(t)
+			dir := filepath.Join(t.TempDir(), "q")
+			cmd, w := command(t, "exec "+program+` "$@"`, "--queue-dir", dir, "--drain", "1ms", noReceiver)
+			write(t, w, "before\n")
+			waitQueued(t, dir, "before")
+			worker := lockedBy(dir)
+			install(tt.program)
+			upgrade := exec.Command(os.Args[0], "upgrade", "--queue-dir", dir)
+			upgrade.Env = cmd.Env
+			if tt.keeper {
+				out, _ := upgrade.CombinedOutput()
+				if !strings.Contains(string(out), tt.want) {
+					t.Errorf("it says %q, want %q", out, tt.want)
+				}
+			} else {
+				_ = cmd.Process.Signal(syscall.SIGUSR2)
+				_ = cmd.Wait()
+			}
+			if same := lockedBy(dir) == worker; same == (tt.program == os.Args[0]) {
+				t.Errorf("the same worker goes on: %v", same)
+			}
+			write(t, w, "after\n")
+			waitQueued(t, dir, "after")
+			_ = w.Close()
+			_ = cmd.Wait()
+			eventually(t, "all has ended", func() bool { return free(dir) })
+			if got, want := queued(t, dir), "before\nafter\n"; got != want {
+				t.Errorf("queued %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestUpgrade_SaysWhatItNeeds(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "q")
+	upgrade := func() string {
+		cmd := exec.Command(os.Args[0], "upgrade", "--queue-dir", dir)
+		cmd.Env = append(os.Environ(), programEnv+"=1", "GORACE=atexit_sleep_ms=0")
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "hint: ") {
+			t.Errorf("%v, %s", err, out)
+		}
+		return string(out)
+	}
+	if got := upgrade(); !strings.Contains(got, "no wsrelay has used the queue") {
+		t.Errorf("it says %q", got)
+	}
+	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := upgrade(); !strings.Contains(got, "has no keeper") { // this test has it
+		t.Errorf("it says %q", got)
+	}
+	_ = q.Close(context.Background())
+	if got := upgrade(); !strings.Contains(got, "no wsrelay runs with the queue") && !strings.Contains(got, "has no keeper") {
+		t.Errorf("it says %q", got)
+	}
+}
+
+func TestRun_TakesAnyInput(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("a\n\nb\nend"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, there := os.NewFile(uintptr(pair[0]), "socket"), os.NewFile(uintptr(pair[1]), "socket")
+	write(t, here, "a\n\nb\nend")
+	_ = here.Close()
+	open, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, stdin := range map[string]*os.File{"file": open, "socket": there} {
+		t.Run(name, func(t *testing.T) {
+			defer stdin.Close() //nolint:errcheck // only read
+			dir := filepath.Join(t.TempDir(), "q")
+			cmd := exec.Command(os.Args[0], "--queue-dir", dir, "--drain", "1ms", noReceiver)
+			cmd.Env = append(os.Environ(), programEnv+"=1", "GORACE=atexit_sleep_ms=0")
+			cmd.Stdin = stdin
+			_ = cmd.Run()
+			if got := cmd.ProcessState.ExitCode(); got != exitWaiting {
+				t.Errorf("status %d, want %d", got, exitWaiting)
+			}
+			if got, want := queued(t, dir), "a\nb\nend\n"; got != want {
+				t.Errorf("queued %q, want %q", got, want)
+			}
+		})
+	}
+}
