@@ -8,7 +8,7 @@ NEED := scripts/need.sh
 RACE  = $(if $(shell command -v gcc),-race)
 LINT  = $(GO) tool -modfile=tools/go.mod golangci-lint
 
-& lint fuzz bench demo install clean
+.PHONY: all build needs test soak test-engines torture-keeper lint fuzz bench demo install clean
 
 all: build
 
@@ -19,6 +19,7 @@ needs:
 	@$(NEED) gcc="gcc libc6-dev" || echo "make test: without race detection, for lack of gcc"
 	@$(NEED) syslog-ng=syslog-ng-core || echo "make test: skips the end-to-end tests, for lack of syslog-ng"
 	@$(NEED) socat=socat || echo "make test: skips the test of Supervisor through socat, for lack of socat"
+	@$(NEED) strace=strace || echo "make test: skips the kills at each system call, for lack of strace"
 	@for p in nginx supervisord; do command -v $$p >/dev/null || echo "make test: skips the tests with $$p, which is not installed"; done
 
 test: needs
@@ -28,6 +29,11 @@ test: needs
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: needs
 	SOAK=10s $(GO) test -count=1 -v -run TestChain ./e2e
+
+# Thousands of kills of the worker; an hour.
+torture-keeper: needs
+	KILLS=20000 $(GO) test -count=1 -v -timeout 3h -run Killed ./intake
+	KILLS=200 UPGRADES=20 $(GO) test -count=1 -v -run Pipe ./e2e
 
 # Against real engines, fetched and started for it.
 test-engines:
