@@ -270,6 +270,9 @@ func (r *recoverer) judge() {
 	}
 	q.gaps = slices.DeleteFunc(q.gaps, func(g *Block) bool { return g.next() <= q.acked })
 	slices.SortFunc(q.gaps, func(a, b *Block) int { return cmp.Compare(a.first, b.first) })
+	if len(q.gaps) > 0 {
+		q.acked = min(q.acked, q.gaps[0].first) // a gap is delivered whole, as it was made
+	}
 	q.durable, q.next, q.given = q.head, q.acked, q.head
 	r.intakes = q.table
 }
