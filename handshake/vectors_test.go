@@ -128,8 +128,8 @@ func TestDecode_CoversEveryTypeAndMember(t *testing.T) {
 			t.Errorf("blank(name(%T)) is a %T", f, got)
 		}
 		kind := reflect.TypeOf(f).Elem()
-		for i := range kind.NumField() {
-			member, _, _ := bytes.Cut([]byte(kind.Field(i).Tag.Get("json")), []byte(","))
+		for field := range kind.Fields() {
+			member, _, _ := bytes.Cut([]byte(field.Tag.Get("json")), []byte(","))
 			if !seen[name(f)][string(member)] {
 				t.Errorf("no vector has %s.%s", name(f), member)
 			}

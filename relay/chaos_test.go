@@ -67,13 +67,11 @@ func (p *proxy) serve() {
 		p.mu.Lock()
 		p.conns = append(p.conns, client, server)
 		p.mu.Unlock()
-		p.wg.Add(1)
-		go func() {
-			defer p.wg.Done()
+		p.wg.Go(func() {
 			p.each(client, server)
 			client.Close()
 			server.Close()
-		}()
+		})
 	}
 }
 

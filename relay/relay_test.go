@@ -195,8 +195,10 @@ func TestRun_StaysAwayAsLongAsTheCloseMeans(t *testing.T) {
 		{name: "unauthenticated", code: handshake.CloseUnauthenticated, min: 30 * time.Second, max: 90 * time.Second},
 		{name: "version", code: handshake.CloseVersion, min: 30 * time.Second, max: 90 * time.Second},
 		{name: "superseded", code: handshake.CloseSuperseded, max: 2 * time.Second},
-		{name: "quota", code: handshake.CloseQuota, said: &handshake.Err{Code: handshake.CloseQuota, Msg: "enough", AfterMS: 20000},
-			min: 20 * time.Second, max: 25 * time.Second},
+		{
+			name: "quota", code: handshake.CloseQuota, said: &handshake.Err{Code: handshake.CloseQuota, Msg: "enough", AfterMS: 20000},
+			min: 20 * time.Second, max: 25 * time.Second,
+		},
 		{name: "store down", code: handshake.CloseStoreDown, max: 2 * time.Second},
 		{name: "unheard of", code: 4999, max: 2 * time.Second},
 	} {

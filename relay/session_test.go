@@ -48,7 +48,7 @@ func TestRelay_DeliversEachLineOnceInOrder(t *testing.T) {
 
 func TestRelay_SendsAgainWhatHadNoReceipt(t *testing.T) {
 	for name, cut := range map[string]script{
-		"before hello":   func(p *peer) {},
+		"before hello":   func(*peer) {},
 		"after hello":    func(p *peer) { p.readHello() },
 		"after welcome":  func(p *peer) { p.greet() },
 		"before receipt": func(p *peer) { p.greet(); p.data() },

@@ -110,9 +110,8 @@ type reporter struct {
 func (p *reporter) down() bool { return !p.since.IsZero() }
 
 func (p *reporter) lost(f *Fault, u *url.URL, delay time.Duration) {
-	msg := "still disconnected"
-	if !p.down() {
-		msg = "disconnected"
+	again := p.down()
+	if !again {
 		p.since, p.attempts, p.again = time.Now(), 0, throttle{every: p.every}
 	}
 	p.attempts++
@@ -124,8 +123,13 @@ func (p *reporter) lost(f *Fault, u *url.URL, delay time.Duration) {
 	if f.hold {
 		level = slog.LevelError
 	}
-	p.log.Log(context.Background(), level, msg, "url", shown(u), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed,
+	log := p.log.With("url", shown(u), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed,
 		"next_try", delay.Round(time.Millisecond), "effect", f.Effect, "hint", f.Hint)
+	if again {
+		log.Log(context.Background(), level, "still disconnected")
+	} else {
+		log.Log(context.Background(), level, "disconnected")
+	}
 }
 
 func (p *reporter) welcomed(u *url.URL, w *handshake.Welcome) {
@@ -141,12 +145,13 @@ func (p *reporter) receipted(u *url.URL, backlog uint64) {
 	if !p.down() {
 		return
 	}
-	msg := "connected"
-	if p.known {
-		msg = "reconnected"
-	}
-	p.log.Info(msg, "url", shown(u), "attempts", p.attempts,
+	log := p.log.With("url", shown(u), "attempts", p.attempts,
 		"down", time.Since(p.since).Round(time.Second), "backlog", backlog)
+	if p.known {
+		log.Info("reconnected")
+	} else {
+		log.Info("connected")
+	}
 	p.since, p.known = time.Time{}, true
 }
 
