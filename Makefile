@@ -20,6 +20,7 @@ needs:
 	@$(NEED) syslog-ng=syslog-ng-core || echo "make test: skips the end-to-end tests, for lack of syslog-ng"
 	@$(NEED) socat=socat || echo "make test: skips the test of Supervisor through socat, for lack of socat"
 	@$(NEED) strace=strace || echo "make test: skips the kills at each system call, for lack of strace"
+	@$(NEED) mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs mount=mount || echo "make test: skips the shutdowns of file systems, for lack of their tools"
 	@for p in nginx supervisord; do command -v $$p >/dev/null || echo "make test: skips the tests with $$p, which is not installed"; done
 
 test: needs
@@ -34,6 +35,10 @@ soak: needs
 torture-keeper: needs
 	KILLS=20000 $(GO) test -count=1 -v -timeout 3h -run Killed ./intake
 	KILLS=200 UPGRADES=20 $(GO) test -count=1 -v -run Pipe ./e2e
+
+# torture-fs, -kill, -full, -backlog: the long forms; resumable, TORTURE_DIR has the counts.
+torture-%: needs
+	TORTURE=long $(GO) test -count=1 -v -timeout 0 -run '(?i)^test$*_' ./e2e/torture
 
 # Against real engines, fetched and started for it.
 test-engines:

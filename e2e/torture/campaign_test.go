@@ -11,7 +11,8 @@ import (
 
 // campaign counts what a test does over and over: a few times as a part of the
 // tests, or, with TORTURE=long, until a goal is reached, in as many runs as
-// that takes. The count is kept in the directory TORTURE_DIR.
+// that takes. The count is kept in the directory TORTURE_DIR. Goal 0: the work
+// itself says when it is over.
 type campaign struct {
 	Done int // rounds that were judged
 	Live int // of these: met a living process that had work
@@ -65,8 +66,12 @@ func (c *campaign) add(t testing.TB, rounds, live int, v verdict) {
 	if long() && time.Since(c.told) > 5*time.Second {
 		c.told = time.Now()
 		rate := float64(c.Done-c.from) / time.Since(c.begun).Seconds()
-		left := time.Duration(float64(max(0, c.goal-c.Done)) / rate * float64(time.Second)).Round(time.Second)
-		fmt.Printf("%s: %d of %d %s, %.1f/s, %v left: %s\n", c.name, c.Done, c.goal, c.unit, rate, left, c.Sum)
+		goal := ""
+		if c.goal > 0 {
+			left := time.Duration(float64(max(0, c.goal-c.Done)) / rate * float64(time.Second)).Round(time.Second)
+			goal = fmt.Sprintf(" of %d, %v left", c.goal, left)
+		}
+		fmt.Printf("%s: %d %s%s, %.1f/s: %s\n", c.name, c.Done, c.unit, goal, rate, c.Sum)
 	}
 }
 
