@@ -1,7 +1,7 @@
 #!/bin/sh
 # need.sh PROGRAM=PACKAGE ...
 #
-# Makes sure that the programs are there: on Debian and Ubuntu root gets the
+# Makes sure that the programs, or files with their whole path, are there: on Debian and Ubuntu root gets the
 # missing packages from apt-get, which may not remove others for them (rsyslog
 # and syslog-ng exclude each other). Whatever is still missing is named in one
 # line, and the exit status is 1.
@@ -11,7 +11,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 missing() {
 	for need in "$@"; do
-		command -v "${need%%=*}" >/dev/null 2>&1 || printf '%s ' "${need#*=}"
+		command -v "${need%%=*}" >/dev/null 2>&1 || [ -e "${need%%=*}" ] || printf '%s ' "${need#*=}"
 	done
 }
 
