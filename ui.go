@@ -90,6 +90,9 @@ func (c *config) logger(stderr *os.File) *slog.Logger {
 	if name != "" {
 		w = &lumberjack.Logger{Filename: name, MaxSize: 1, MaxBackups: 1}
 	}
+	if isNull(stderr) {
+		w = systemLog{file: w, name: name}
+	}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: c.level()}))
 	}

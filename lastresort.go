@@ -1,0 +1,33 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// systemLog takes what the log file does not: where the queue directory cannot
+// be used, nor the log in it, nobody would learn why. It never waits for the
+// system's log, which may be the syslog-ng that waits for us.
+type systemLog struct {
+	file io.Writer
+	name string // of the file
+}
+
+func (l systemLog) Write(b []byte) (int, error) {
+	n, err := l.file.Write(b)
+	if err == nil {
+		return n, nil
+	}
+	conn, dialErr := net.DialTimeout("unixgram", "/dev/log", time.Second)
+	if dialErr != nil {
+		return n, err
+	}
+	defer conn.Close() //nolint:errcheck // a datagram has gone by then, or not
+	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
+	const daemonErr = 3<<3 | 3
+	return fmt.Fprintf(conn, "<%d>wsrelay[%d]: %s: %v\n%s", daemonErr, os.Getpid(), filepath.Base(l.name), err, b)
+}
