@@ -79,6 +79,7 @@ func (w *world) lostCursor() {
 func (w *world) hurtAll(r Range) {
 	for seq := r.First; seq < r.End; seq++ {
 		w.hurt[seq] = true
+		delete(w.where, w.lines[seq]) // the mirror may still have it
 	}
 }
 
@@ -123,9 +124,23 @@ func (w *world) lose(name string) {
 	}
 	if w.newest(name) {
 		w.moved, w.beyond = true, true
-		w.unsure = min(w.unsure, seg.base)
-		w.hurtAll(Range{seg.base, w.head})
+		w.unsure = min(w.unsure, w.baseBelow(name), seg.base)
+		w.hurtAll(Range{w.unsure, w.head})
 	}
+}
+
+// baseBelow is the base of the segment before the newest one, where numbering
+// goes on at the earliest if others in between are lost as well.
+func (w *world) baseBelow(newest string) uint64 {
+	names := w.fs.segments()
+	if len(names) < 2 || names[len(names)-1] != newest {
+		return 1
+	}
+	seg, _ := blocksIn(w, names[len(names)-2], w.fs.bytes(names[len(names)-2]))
+	if seg == nil {
+		return 1
+	}
+	return seg.base
 }
 
 func (w *world) remove(name string) {
@@ -161,6 +176,8 @@ func (w *world) restore(b backup, elsewhere bool) {
 	w.fs.mu.Unlock()
 	w.fs, w.faulty = b.fs, false
 	w.scarred, w.beyond = true, true
+	clear(w.gone)
+	clear(w.named)
 	w.lines, w.head, w.proved, w.unsure = b.lines, b.head, b.head, b.head
 	w.intake, w.stream, w.end, w.mark = w.intake+1, nil, 0, 0
 	if elsewhere {

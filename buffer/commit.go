@@ -239,6 +239,7 @@ func (w *writer) settle() {
 			q.gaps = append(q.gaps, b)
 			slices.SortFunc(q.gaps, func(a, b *Block) int { return int(int64(a.first - b.first)) })
 		case kindSeal:
+			q.durable = max(q.durable, b.first) // numbers that no block holds, after a recovery
 		}
 	}
 	for q.ringSize > ringLimit {

@@ -55,11 +55,12 @@ type world struct {
 	acked   uint64
 	out     uint64 // next number to come out
 	ranges  []Range
-	moved   bool  // the directory is in another place, or lacks its newest file: a new stream is due
-	scarred bool  // something was damaged once
-	beyond  bool  // CURSOR may name a segment that is gone: a new stream may come again
-	faulty  bool  // calls may fail
-	took    int64 // bytes on disk at the start: what was in memory at a Close may pass the limit
+	moved   bool          // the directory is in another place, or lacks its newest file: a new stream is due
+	scarred bool          // something was damaged once
+	beyond  bool          // CURSOR may name a segment that is gone: a new stream may come again
+	faulty  bool          // calls may fail
+	stuck   chan struct{} // closed when a TryNext that took too long returns
+	took    int64         // bytes on disk at the start: what was in memory at a Close may pass the limit
 
 	intake uint64       // the pipe; a power cut makes another
 	stream []streamLine // all that was ever taken from it
@@ -94,6 +95,7 @@ func (w *world) start() (*Recovery, error) {
 		return nil, err
 	}
 	q.unlock = nopCloser{}
+	w.stuck = nil
 	w.q, w.took = q, q.Stats().DiskBytes
 	return rec, nil
 }
@@ -221,7 +223,7 @@ func (w *world) deliver(n int) {
 func (w *world) next() bool {
 	w.Helper()
 	synctest.Wait()
-	b, err := w.q.TryNext()
+	b, err := w.tryNext()
 	if errors.Is(err, errInjected) || errors.Is(err, errCrashed) {
 		return false
 	}
@@ -243,6 +245,30 @@ func (w *world) next() bool {
 	w.out = r.End
 	w.ranges = append(w.ranges, r)
 	return true
+}
+
+// tryNext is TryNext, which waits while a gap becomes durable: for ever, where
+// the process is about to die of it.
+func (w *world) tryNext() (b *Block, err error) {
+	if w.stuck != nil {
+		select {
+		case <-w.stuck:
+		default:
+			return nil, nil //nolint:nilnil // as TryNext
+		}
+	}
+	done, q := make(chan struct{}), w.q
+	go func() {
+		b, err = q.TryNext()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return b, err
+	case <-time.After(time.Hour):
+		w.stuck = done
+		return nil, nil //nolint:nilnil // as TryNext
+	}
 }
 
 func (w *world) gap(b *Block) {
