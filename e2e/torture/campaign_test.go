@@ -11,7 +11,8 @@ import (
 
 // campaign counts what a test does over and over: a few times as a part of the
 // tests, or, with TORTURE=long, until a goal is reached, in as many runs as
-// that takes. The count is kept in the directory TORTURE_DIR. Goal 0: the work
+// that takes. The count is kept in the directory TORTURE_DIR, by
+// default one in the user's cache. Goal 0: the work
 // itself says when it is over.
 type campaign struct {
 	Done int // rounds that were judged
@@ -36,7 +37,9 @@ func newCampaign(t testing.TB, name, unit string, short, goal int) *campaign {
 	if long() {
 		dir := os.Getenv("TORTURE_DIR")
 		if dir == "" {
-			dir = filepath.Join(os.TempDir(), "wsrelay-torture")
+			cache, err := os.UserCacheDir()
+			must(t, err)
+			dir = filepath.Join(cache, "wsrelay-torture")
 		}
 		must(t, os.MkdirAll(dir, 0o700))
 		c.goal, c.state = goal, filepath.Join(dir, name+".json")

@@ -3,9 +3,9 @@ package torture
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,7 +78,7 @@ func fillInodes(t *testing.T, d *disk) (release func()) {
 	dir := filepath.Join(d.Dir, "ballast")
 	must(t, os.Mkdir(dir, 0o700))
 	for n := 0; ; n++ {
-		err := os.WriteFile(filepath.Join(dir, fmt.Sprint(n)), nil, 0o600)
+		err := os.WriteFile(filepath.Join(dir, strconv.Itoa(n)), nil, 0o600)
 		if errors.Is(err, unix.ENOSPC) {
 			break
 		}

@@ -15,10 +15,11 @@
 package torture
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -49,21 +50,28 @@ func TestMain(m *testing.M) {
 }
 
 // contain runs this program again as the first process of a PID namespace, with
-// mounts that nobody else sees. All of it ends with us.
+// mounts that nobody else sees and a place for files that goes with it. All of
+// it ends with us.
 func contain() (code int, err error) {
-	runtime.LockOSThread() // Pdeathsig is about this thread
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), insideEnv+"=1")
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	dir, err := os.MkdirTemp("", "wsrelay-torture-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // as far as it goes
+	runtime.LockOSThread()  // Pdeathsig is about this thread
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), insideEnv+"=1", "TMPDIR="+dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID, Pdeathsig: unix.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return 0, err // no right to: without, then
 	}
-	var exit *exec.ExitError
-	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
-		return 1, nil
+	if err := cmd.Wait(); err != nil {
+		return max(1, cmd.ProcessState.ExitCode()), nil
 	}
-	return max(cmd.ProcessState.ExitCode(), -cmd.ProcessState.ExitCode()), nil
+	return 0, nil
 }
 
 // settle makes the new namespaces' mounts and /proc their own.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,7 +52,7 @@ func (g *rig) start(t testing.TB, around []string, options ...string) *relay {
 	must(t, err)
 	defer log.Close() //nolint:errcheck // the child has its own
 	d := g.newDoor()
-	args := append(around, g.program, d.URL, "--queue-dir", g.queue, "--drain", "2m")
+	args := append(slices.Clone(around), g.program, d.URL, "--queue-dir", g.queue, "--drain", "2m")
 	cmd := exec.Command(args[0], append(args[1:], options...)...)
 	cmd.Stdin, cmd.Stderr = r, log
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
@@ -144,7 +145,7 @@ func (p *relay) worker() int {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", p.cmd.Process.Pid))
 	for _, task := range tasks {
 		b, _ := os.ReadFile(task)
-		for _, f := range strings.Fields(string(b)) {
+		for f := range strings.FieldsSeq(string(b)) {
 			env, _ := os.ReadFile("/proc/" + f + "/environ")
 			if pid, _ := strconv.Atoi(f); bytes.Contains(env, []byte("WSRELAY_INTERNAL_WORKER=")) && alive(pid) {
 				return pid
