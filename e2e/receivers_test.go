@@ -193,13 +193,12 @@ func TestReceivers_StoreEachLineOnceAndInOrderThroughOutages(t *testing.T) {
 		must(t, err)
 		stdin, err := os.OpenFile(s.Path("stdin"), os.O_WRONLY, 0)
 		must(t, err)
-		stop, fed := make(chan struct{}), make(chan int, 1)
+		stop, fed := make(chan struct{}), make(chan error, 1)
+		var sent int
 		go func() {
-			n, err := oddFeed(stdin, stop)
-			if err != nil {
-				t.Error(err)
-			}
-			fed <- n
+			var err error
+			sent, err = oddFeed(stdin, stop)
+			fed <- err
 		}()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
@@ -225,7 +224,7 @@ func TestReceivers_StoreEachLineOnceAndInOrderThroughOutages(t *testing.T) {
 		wire.cut()
 		more(500)
 		close(stop)
-		sent := <-fed
+		must(t, <-fed)
 		select {
 		case <-relay.done:
 		case <-ctx.Done():
