@@ -38,6 +38,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -282,7 +283,7 @@ func (in *Intake) finish(ctx context.Context, q Queue) error {
 }
 
 func withNewline(b []byte) []byte {
-	return append(b[:len(b):len(b)], '\n')
+	return append(slices.Clip(b), '\n')
 }
 
 func (in *Intake) origin(end int64) buffer.Origin {

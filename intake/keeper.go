@@ -68,11 +68,10 @@ func (k *Keeper) Keep() (int, error) {
 				again.Reset(k.pause())
 			}
 		case sig := <-sigs:
-			switch {
-			case sig != unix.SIGUSR2:
-				k.tell(sig)
-			case k.worker != 0:
+			if sig == unix.SIGUSR2 {
 				k.upgrade(sigs)
+			} else {
+				k.tell(sig)
 			}
 		}
 	}
@@ -123,14 +122,18 @@ func (k *Keeper) arrange() {
 	}
 	n := len(files)
 	k.argv = append([]string{k.program}, k.Args...)
-	k.plan.Files = append(files, uintptr(k.mirror), closed) // and control
+	files = append(files, uintptr(k.mirror), closed) // where control will be
+	k.plan.Files = files
 	k.plan.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", workerEnv, n, n+1))
 }
 
 // reap takes the exit status of a worker that has ended; -1: a signal ended it.
 func (k *Keeper) reap() (status int, ok bool) {
+	if k.worker == 0 {
+		return 0, false
+	}
 	var st unix.WaitStatus
-	if pid, _ := unix.Wait4(k.worker, &st, unix.WNOHANG, nil); k.worker == 0 || pid != k.worker {
+	if pid, _ := unix.Wait4(k.worker, &st, unix.WNOHANG, nil); pid != k.worker {
 		return 0, false // some other child's SIGCHLD
 	}
 	_ = unix.Close(k.control)

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -56,11 +57,15 @@ func (k *Keeper) adopt(handed string) error {
 	_, err := unix.FcntlInt(uintptr(k.OptionsFD), unix.F_GETFD, 0)
 	k.options = k.OptionsFD > 0 && err == nil
 	k.inherit(unix.FD_CLOEXEC)
+	k.marked = k.mark()
+	if k.worker == 0 {
+		return nil // none lived, and a new program may be the cure
+	}
 	_ = unix.Kill(k.worker, unix.SIGKILL) // a child of ours, if only a dead one
-	for err = unix.EINTR; err == unix.EINTR; {
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
 		_, err = unix.Wait4(k.worker, nil, 0, nil)
 	}
-	k.worker, k.marked = 0, k.mark()
+	k.worker = 0
 	return nil
 }
 

@@ -23,9 +23,18 @@ func TestKeeper_EndsWithTheStatusThatMeansTheEnd(t *testing.T) {
 		status, want int // 0: another worker came, and put all on disk
 		env          string
 	}{
-		{0, 0, ""}, {64, 64, ""}, {75, 75, ""}, {78, 78, ""},
-		{1, 0, ""}, {2, 0, ""}, {126, 0, ""}, {127, 0, ""}, {255, 0, ""},
-		{64, 0, testServiceEnv + "=1"}, {78, 0, testServiceEnv + "=1"}, {75, 75, testServiceEnv + "=1"},
+		{0, 0, ""},
+		{64, 64, ""},
+		{75, 75, ""},
+		{78, 78, ""},
+		{1, 0, ""},
+		{2, 0, ""},
+		{126, 0, ""},
+		{127, 0, ""},
+		{255, 0, ""},
+		{64, 0, testServiceEnv + "=1"},
+		{78, 0, testServiceEnv + "=1"},
+		{75, 75, testServiceEnv + "=1"},
 	} {
 		t.Run(fmt.Sprint(tt.status, tt.env), func(t *testing.T) {
 			dir := t.TempDir()
@@ -46,13 +55,14 @@ func TestKeeper_EndsWithTheStatusThatMeansTheEnd(t *testing.T) {
 }
 
 // segments is what is on disk.
-func segments(dir string) (all string) {
+func segments(dir string) string {
+	var all []byte
 	names, _ := filepath.Glob(filepath.Join(dir, "*.seg"))
 	for _, name := range names {
 		b, _ := os.ReadFile(name)
-		all += string(b)
+		all = append(all, b...)
 	}
-	return all
+	return string(all)
 }
 
 func TestKeeper_EndsWhereNoWorkerCanWorkAndNothingIsLeft(t *testing.T) {
