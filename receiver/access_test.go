@@ -315,6 +315,18 @@ func TestSetAccess_EndsSessionsWhoseKeyIsGone(t *testing.T) {
 	kept.wantClose(handshake.CloseUnauthenticated)
 }
 
+func TestSetAccess_EndsWhoProvedNothingOnceItAsks(t *testing.T) {
+	srv := serveTLS(t, Options{}, 10)
+	s := srv.connect(t)
+	s.control(hello(1))
+	want[*handshake.Welcome](s)
+	srv.SetAccess(Access{})
+	s.lines(1, "one")
+	s.wantAck(2)
+	srv.SetAccess(Access{Keys: keys(t, "web "+key1)})
+	s.wantClose(handshake.CloseUnauthenticated)
+}
+
 func TestReceipts_CarryATokenThatTheNextHelloShows(t *testing.T) {
 	secret := []byte("a secret of the store")
 	log := new(lockedBuffer)
