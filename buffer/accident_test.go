@@ -60,6 +60,9 @@ func (w *world) damage(name string, off, size int, change func([]byte)) {
 		w.lostCursor()
 	case name == identityName:
 		w.moved = true
+		if w.beyond { // it alone knew how far the numbers went
+			w.unsure = min(w.unsure, w.acked)
+		}
 	case isSegment && off < pageLen:
 		if _, err := readSegment(bytes.NewReader(after), id); err != nil {
 			w.lose(name)
