@@ -96,7 +96,7 @@ func TestAdmit_AsksACrowdOfStrangersToComeLater(t *testing.T) {
 // What strangers try, what comes of it, and what each of them holds.
 func TestHostile_StrangersGetNothingAndHoldLittle(t *testing.T) {
 	access := Access{Keys: keys(t, "web "+key1), Unbound: true}
-	const strangers, most = 50, 64 << 10 // bytes each, of both ends
+	const strangers, most = 50, 128 << 10 // bytes each, of both ends
 	text := func(s string) func(*sender) {
 		return func(p *sender) { p.write(websocket.TextMessage, []byte(s)) }
 	}
