@@ -34,13 +34,13 @@ func (s *Store) chores() []*chore {
 		step: func() (bool, error) { return s.writer.retain(s.retain, time.Now()) },
 		rest: 1, every: retainEvery, behind: true, told: s.told("retention",
 			"no line is deleted, and the store grows beyond its limit",
-			"look for a full or failing disk; it is tried again every few seconds"),
+			"look for a full or failing disk; it is tried again every second"),
 	}
 	return []*chore{index, retain}
 }
 
 // retainEvery is how often a store is held against its limits.
-const retainEvery = 5 * time.Second
+const retainEvery = time.Second
 
 // do takes a step.
 func (c *chore) do() {

@@ -1,0 +1,252 @@
+package page
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"wsrelay/receiver"
+	"wsrelay/receiver/sqlite"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	sidA = "aaaaaaaaaaaaaaaa"
+	sidB = "bbbbbbbbbbbbbbbb"
+)
+
+// site is a page over a store, on a port of its own.
+type site struct {
+	*httptest.Server
+	store *sqlite.Store
+	seqs  map[string]uint64
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	store, err := sqlite.Open(filepath.Join(t.TempDir(), "store.db"), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	server := httptest.NewServer(New(store.Reader, Options{Hosts: []string{"logs.example"}}))
+	t.Cleanup(server.Close)
+	t.Cleanup(server.CloseClientConnections)
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	return &site{server, store, map[string]uint64{}}
+}
+
+// add stores lines of one moment.
+func (s *site) add(t *testing.T, sid, host string, at time.Time, lines ...string) {
+	t.Helper()
+	b := receiver.Batch{SID: sid, Host: host, Seq: s.seqs[sid] + 1, At: at}
+	for _, line := range lines {
+		b.Lines = append(b.Lines, []byte(line))
+	}
+	if _, err := s.store.Commit(t.Context(), []receiver.Batch{b}); err != nil {
+		t.Fatal(err)
+	}
+	s.seqs[sid] = b.End() - 1
+}
+
+func (s *site) get(t *testing.T, path string, set ...func(*http.Request)) (status int, body string, h http.Header) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range set {
+		f(req)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text), resp.Header
+}
+
+func TestPage_KnowsItsNames(t *testing.T) {
+	s := newSite(t)
+	for host, want := range map[string]int{
+		"localhost": 200, "LOCALHOST:8514": 200, "127.0.0.1:1": 200, "127.8.8.8": 200, "[::1]:8514": 200, "[::1]": 200,
+		"logs.example:99": 200, "localhost.": 200,
+		"evil.example": 421, "localhost.evil.example": 421, "127.0.0.1.evil.example:8514": 421, "10.0.0.1": 421,
+		"xlogs.example": 421, "0.0.0.0": 421,
+	} {
+		for _, path := range []string{"/", "/api/search"} {
+			got, _, _ := s.get(t, path, func(r *http.Request) { r.Host = host })
+			if got != want {
+				t.Errorf("%s%s: got %d, want %d", host, path, got, want)
+			}
+		}
+	}
+}
+
+func TestPage_LetsNoOtherSiteAsk(t *testing.T) {
+	s := newSite(t)
+	for site, want := range map[string]int{"same-origin": 200, "none": 200, "cross-site": 403, "same-site": 403} {
+		got, _, _ := s.get(t, "/api/search", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", site) })
+		if got != want {
+			t.Errorf("%s: got %d, want %d", site, got, want)
+		}
+	}
+}
+
+func TestPage_LoadsNothingFromElsewhere(t *testing.T) {
+	s := newSite(t)
+	for path, kind := range map[string]string{
+		"/": "text/html; charset=utf-8", "/page.js": "text/javascript; charset=utf-8", "/page.css": "text/css; charset=utf-8",
+		"/icon.svg": "image/svg+xml",
+	} {
+		status, body, h := s.get(t, path)
+		if status != 200 || h.Get("Content-Type") != kind {
+			t.Errorf("%s: got %d, %s", path, status, h.Get("Content-Type"))
+		}
+		if !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'") || h.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: got headers %v", path, h)
+		}
+		body = strings.ReplaceAll(body, "http://www.w3.org/2000/svg", "")
+		for _, bad := range []string{"http:", "https:", "innerHTML", "style=", "onclick", "eval("} {
+			if strings.Contains(body, bad) {
+				t.Errorf("%s has %s", path, bad)
+			}
+		}
+	}
+	if status, _, _ := s.get(t, "/other"); status != 404 {
+		t.Errorf("/other: got %d", status)
+	}
+}
+
+func TestSearch_TellsLinesAndWhoWroteThem(t *testing.T) {
+	s := newSite(t)
+	at := time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
+	s.add(t, sidA, "relay1", at, `{"host":"web1","program":"nginx","severity":"ERROR","message":"upstream timed out"}`, "plain <b>text</b>\xff")
+	s.add(t, sidB, "db1", at.Add(time.Second), strings.Repeat("ü", 3000))
+	_, body, _ := s.get(t, "/api/search?limit=2")
+	var got struct {
+		Lines    []line
+		More     bool
+		Complete bool
+		Facets   map[string][]facet
+		FacetsOf int
+	}
+	if err := json.Unmarshal([]byte(body), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Lines) != 2 || !got.More || !got.Complete || got.FacetsOf != 3 {
+		t.Fatalf("got %s", body)
+	}
+	if l := got.Lines[0]; l.Host != "db1" || l.Size != 6000 || l.Text != strings.Repeat("ü", 1024) || l.Time != at.UnixMilli()+1000 {
+		t.Errorf("got %+v", l)
+	}
+	if l := got.Lines[1]; l.Text != "plain <b>text</b>�" || l.Host != "relay1" {
+		t.Errorf("got %+v", l)
+	}
+	if f := got.Facets; len(f["host"]) != 3 || f["program"][0] != (facet{"nginx", 1}) || f["severity"][0] != (facet{"err", 1}) {
+		t.Errorf("got %+v", f)
+	}
+	_, body, _ = s.get(t, "/api/search?q=program:nginx&from=2026-03-14&to=2026-03-15")
+	if !strings.Contains(body, `"text":"upstream timed out"`) || strings.Contains(body, "plain") {
+		t.Errorf("got %s", body)
+	}
+}
+
+func TestSearch_SaysWhatIsWrongWithAQuery(t *testing.T) {
+	s := newSite(t)
+	for path, want := range map[string]string{
+		"q=" + url.QueryEscape(`a "b`): `{"error":"the quote \" is never closed","position":3}`,
+		"from=yesterday":               `{"error":"\"yesterday\" is not a time such as 2026-03-14T15:09:26Z, 2026-03-14 or -1h"}`,
+	} {
+		for _, api := range []string{"search", "histogram", "tail"} {
+			status, body, _ := s.get(t, "/api/"+api+"?"+path)
+			if status != 400 || strings.TrimSpace(body) != want {
+				t.Errorf("%s?%s: got %d, %s", api, path, status, body)
+			}
+		}
+	}
+}
+
+func TestHistogram_CountsOverTime(t *testing.T) {
+	s := newSite(t)
+	at := time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
+	for i := range 10 {
+		s.add(t, sidA, "web1", at.Add(time.Duration(i)*time.Minute), "a", "b")
+	}
+	status, body, _ := s.get(t, "/api/histogram?q=a&bars=10")
+	want := fmt.Sprintf(`{"complete":true,"counts":[1,1,1,1,1,1,1,1,1,1],"from":%d,"total":10,"width":60000}`, at.UnixMilli())
+	if status != 200 || strings.TrimSpace(body) != want {
+		t.Errorf("got %d, %s, want %s", status, body, want)
+	}
+}
+
+func TestLine_HasItsFields(t *testing.T) {
+	s := newSite(t)
+	hostile := `{"a":{"b":"<script>"},"list":[1,2],"big":12345678901234567890}`
+	s.add(t, sidA, "web1", time.UnixMilli(1_700_000_000_000), hostile, strings.Repeat("x", 1<<20))
+	_, body, _ := s.get(t, "/api/line?uid="+sidA+"0000000000001")
+	for _, want := range []string{
+		`{"name":"a.b","value":"\u003cscript\u003e"},{"name":"list","value":"1"},{"name":"list","value":"2"},{"name":"big","value":"12345678901234567890"}`,
+		`"sender":"web1"`, `"seq":"1"`,
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("got %s, want %s", body, want)
+		}
+	}
+	if _, body, _ := s.get(t, "/api/line?uid="+sidA+"0000000000002"); len(body) > cutLine+1000 || !strings.Contains(body, `"size":1048576`) {
+		t.Errorf("got %d bytes", len(body))
+	}
+	_, body, h := s.get(t, "/api/raw?uid="+sidA+"0000000000001")
+	if body != hostile || !strings.HasPrefix(h.Get("Content-Disposition"), "attachment") || !strings.HasPrefix(h.Get("Content-Type"), "text/plain") {
+		t.Errorf("raw: got %s, %v", body, h)
+	}
+	for _, uid := range []string{"", "x", sidB + "0000000000001"} {
+		if status, _, _ := s.get(t, "/api/line?uid="+uid); status != 404 {
+			t.Errorf("%q: got %d, want 404", uid, status)
+		}
+	}
+}
+
+func TestTail_SendsWhatIsStored(t *testing.T) {
+	s := newSite(t)
+	s.add(t, sidA, "web1", time.Now(), "keep old")
+	resp, err := http.Get(s.URL + "/api/tail?q=keep") //nolint:noctx // ends with the body
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	events := bufio.NewScanner(resp.Body)
+	expect := func(want string) {
+		t.Helper()
+		for events.Scan() {
+			if text := events.Text(); text == want || strings.HasPrefix(text, "data: {") && strings.Contains(text, want) {
+				return
+			}
+		}
+		t.Fatalf("the events ended before %s: %v", want, events.Err())
+	}
+	expect("event: ready")
+	s.add(t, sidA, "web1", time.Now(), "not this", "keep\nnew")
+	expect(`"text":"keep\nnew"`)
+	var many []string
+	for i := range 5 * tailLines {
+		many = append(many, fmt.Sprint("keep ", i))
+	}
+	s.add(t, sidA, "web1", time.Now(), many...)
+	expect(fmt.Sprintf(`"text":"keep %d"`, len(many)-1))
+}
