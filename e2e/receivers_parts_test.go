@@ -34,13 +34,13 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer e.mu.Unlock()
 	e.requests++
 	body, err := io.ReadAll(r.Body)
-	switch trouble := e.requests % 7; {
+	switch trouble := e.requests % 23; {
 	case err != nil: // nginx was killed
 	case trouble == 3:
 		w.WriteHeader(http.StatusServiceUnavailable)
 	case r.URL.Path == "/_bulk":
-		answer := e.bulk(body, trouble == 4)
-		if trouble == 5 {
+		answer := e.bulk(body, trouble == 11)
+		if trouble == 19 {
 			panic(http.ErrAbortHandler) // stored, but nobody hears of it
 		}
 		_, _ = w.Write(answer)

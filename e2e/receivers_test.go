@@ -31,6 +31,8 @@ type other struct {
 	start  func(t *testing.T) *Process
 	stored func() [][]byte // the documents, as lines, in the order of the stream
 
+	reloads bool // at SIGHUP
+
 	*Process
 }
 
@@ -115,7 +117,7 @@ func newOpenResty(t *testing.T, s *Sandbox) *other {
 			t.Error(e.complaint)
 		}
 	})
-	o := &other{addr: freeAddr(t), stored: e.lines}
+	o := &other{addr: freeAddr(t), stored: e.lines, reloads: true}
 	writeNginxConf(t, s, o.addr, server.Listener.Addr().String())
 	o.start = func(t *testing.T) *Process {
 		p, err := s.Start("nginx", "nginx", "-p", s.Dir, "-e", "stderr", "-c", "nginx.conf")
@@ -164,7 +166,7 @@ func oddLine(n int) []byte {
 
 // oddFeed writes odd lines to w until stop is closed, and gives their number.
 func oddFeed(w io.WriteCloser, stop chan struct{}) (n int, err error) {
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	to := bufio.NewWriter(w)
 	for ; ; n++ {
@@ -223,6 +225,10 @@ func TestReceivers_StoreEachLineOnceAndInOrderThroughOutages(t *testing.T) {
 		until(wire.hasLost) // a receipt: what it is for is stored, and sent again
 		wire.cut()
 		more(500)
+		if o.reloads {
+			must(t, o.Signal(syscall.SIGHUP))
+			more(1000) // what was under way does not reach so far
+		}
 		close(stop)
 		must(t, <-fed)
 		select {

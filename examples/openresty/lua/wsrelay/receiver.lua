@@ -139,7 +139,7 @@ function Session:watch(now)
         self:close(4409, "a newer session has the same sid")
     elseif ngx.worker.exiting() and not self.leaving then
         self.leaving = now
-        self:text('{"t":"bye","why":"shutdown","after_ms":5000}')
+        self:text('{"t":"bye","why":"shutdown","after_ms":1000}')
     elseif self.leaving and now - self.leaving > 5 then
         self:close(1012)
     elseif self.since and now - math.max(self.since, engine.answered or 0) > ACK_TIMEOUT then
@@ -232,7 +232,9 @@ function Session:persist(m, docs)
         if #docs == 0 then
             return new, dup
         end
-        ngx.log(ngx.WARN, #docs, " documents are not stored yet, they are tried again: ", done.err)
+        if pause == 0.1 then -- the first time; the end of a session says the rest
+            ngx.log(ngx.WARN, #docs, " documents are not stored yet, they are tried again: ", done.err)
+        end
         look = true -- what is unknown may be there
         ngx.sleep(pause * (0.5 + math.random()))
         pause = math.min(pause * 2, 5)
