@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -22,6 +24,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"wsreceive": main,
 		"send":      sendMain,
+		"get":       getMain,
 	})
 }
 
@@ -56,6 +59,17 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	text, _ := os.ReadFile(ts.MkAbs(args[0]))
 	ts.Fatalf("%s never said %s:\n%s", args[0], args[1], text)
+}
+
+// getMain is the program "get URL", which prints what is there.
+func getMain() {
+	resp, err := http.Get(os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	_, _ = io.Copy(os.Stdout, resp.Body)
+	_ = resp.Body.Close()
 }
 
 // sendMain is the program "send URL SEQ LINE...": a sender of one batch. It

@@ -19,12 +19,14 @@ import (
 
 	"wsrelay/console"
 	"wsrelay/receiver"
+	"wsrelay/receiver/sqlite"
 )
 
 type serveCmd struct {
-	Listen string `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Address to listen on; port 0: any that is free. Beyond loopback only with TLS and keys, tokens or client certificates. Default: ${default}."`
-	To     string `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"Where lines go: sqlite:PATH, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, stdout. Default: ${default}."`
-	Index  string `placeholder:"PREFIX" help:"The engine's indices are named wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
+	Listen string        `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Address to listen on; port 0: any that is free. Beyond loopback only with TLS and keys, tokens or client certificates. Default: ${default}."`
+	To     string        `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"Where lines go: sqlite:PATH, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, stdout. Default: ${default}."`
+	Index  string        `placeholder:"PREFIX" help:"The engine's indices are named wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
+	Retain sqlite.Retain `placeholder:"LIMIT" help:"Keep lines of the SQLite store so long, or while it is so large: 30d, 50GiB, or 30d,50GiB. The oldest go first. Default: for ever."`
 	access
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
@@ -45,7 +47,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stdout := &stdoutWriter{w: to.out, gone: func(err error) { cancel(stdoutGone(err)) }}
-	store, err := openStore(ctx, c.To, c.Index, stdout, log)
+	store, err := openStore(ctx, c.To, c.Index, c.Retain, stdout, log)
 	if err != nil {
 		return err
 	}
@@ -79,7 +81,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		log.Info("reloaded", "senders", who.describe(), "certificate_until", who.expiry())
 	})
 	defer stopReload()
-	if err := serve(ctx, ln, rcv, log); err != nil {
+	if err := serve(ctx, ln, rcv, searchPage(store, ln.Addr(), "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), log), log); err != nil {
 		return err
 	}
 	if c := (*console.Complaint)(nil); errors.As(context.Cause(ctx), &c) {
@@ -90,8 +92,11 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 }
 
 // serve answers on ln until ctx ends, then lets the sessions end in good order.
-func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, log *slog.Logger) error {
+func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, search http.Handler, log *slog.Logger) error {
 	mux := http.NewServeMux()
+	if search != nil {
+		mux.Handle("GET /", search)
+	}
 	mux.Handle("GET /relay", rcv)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	srv := &http.Server{

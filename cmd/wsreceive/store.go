@@ -15,7 +15,7 @@ import (
 )
 
 // openStore opens the store that --to names.
-func openStore(ctx context.Context, to, index string, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
+func openStore(ctx context.Context, to, index string, retain sqlite.Retain, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
 	kind, path, _ := strings.Cut(to, ":")
 	switch {
 	case index != "" && !isEngine(to):
@@ -23,13 +23,18 @@ func openStore(ctx context.Context, to, index string, stdout io.Writer, log *slo
 			Err: fmt.Errorf("--index %s means nothing to --to %s", index, to), Code: exitConfig,
 			Effect: nothingReceived, Hint: "only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT",
 		}
+	case retain != (sqlite.Retain{}) && kind != "sqlite":
+		return nil, &console.Complaint{
+			Err: fmt.Errorf("--retain means nothing to --to %s", withoutPassword(to)), Code: exitConfig,
+			Effect: nothingReceived, Hint: "only the SQLite store deletes by itself; an engine does it by its lifecycle policy",
+		}
 	case to == "stdout":
 		return receiver.NewStdout(stdout), nil
 	case isEngine(to):
 		store, err := elastic.Open(ctx, to, elastic.Options{Prefix: index, Log: log})
 		return opened(store, err, withoutPassword(to), "curl shows whether an engine answers at this address")
 	case kind == "sqlite" && path != "":
-		store, err := sqlite.Open(path, sqlite.Options{Log: log})
+		store, err := sqlite.Open(path, sqlite.Options{Retain: retain, Log: log})
 		return opened(store, err, to, "the directory must exist and be writable; one wsreceive writes a store at a time")
 	case kind == "file" && path != "":
 		store, err := receiver.OpenFile(path, receiver.FileOptions{Log: log})
