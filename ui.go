@@ -88,6 +88,12 @@ func (c *config) logger(stderr *os.File) *slog.Logger {
 	}
 	var w io.Writer = stderr
 	if name != "" {
+		// Several instances may have it for a moment: lumberjack appends to a file
+		// only if it was there before.
+		_ = os.MkdirAll(filepath.Dir(name), 0o700)
+		if f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+			_ = f.Close()
+		}
 		w = &lumberjack.Logger{Filename: name, MaxSize: 1, MaxBackups: 1}
 	}
 	if isNull(stderr) {
