@@ -70,7 +70,9 @@
 // A slot of CURSOR, at 0 and at 4096, is 1024 bytes: magic "WSRCURS\0",
 // generation, acked, newest segment, receipt number (u64 each), receipt UID at
 // 64 and receipt token at 128 (a length byte and up to 63 bytes each), intakes
-// at 192, checksum at 1020. The valid slot of the higher generation counts.
+// at 192, checksum at 1020. The valid slot of the higher generation counts. One
+// is not written over before the other is on disk: the odd generations stand in
+// the second slot.
 //
 // # We assume
 //
@@ -84,6 +86,7 @@
 // # Recovery
 //
 //	R1  The lock comes first. Waiters get it in the order they came.
+//	    Then the directory is synced: what has a name keeps it.
 //	R2  Segments are the truth. CURSOR and the acked numbers in block headers
 //	    only move the start forward; without them lines repeat, none is lost.
 //	R3  Only the last segment is scanned: any other was synced to its end before

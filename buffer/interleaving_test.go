@@ -1,8 +1,10 @@
 package buffer
 
 import (
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 // Histories that other queues lost or mixed up lines in, each by name.
@@ -72,6 +74,64 @@ func TestInterleaving_FailedSyncThenKill(t *testing.T) {
 				w.drain()
 			})
 		}
+	}
+}
+
+func TestInterleaving_KillBeforeTheDirectorySyncThenPowerCut(t *testing.T) {
+	for seed := range uint64(20) {
+		inBubble(t, func() {
+			w := newWorld(t, seed, Options{Compress: CompressNone})
+			w.mustStart()
+			defer w.abandon()
+			w.append(5, 300)
+			w.wait()
+			crashBefore(w, "sync")
+			w.append(5, 300)
+			w.end1((*strictFS).kill)
+			renamed := false
+			w.setFault(func(_ int, call, _ string) error {
+				if renamed && call == "syncDir" { // of the segment that took over
+					w.fs.dead = true
+					return errDies
+				}
+				renamed = renamed || call == "rename"
+				return nil
+			})
+			_, _ = w.start()
+			w.end1((*strictFS).kill)
+			w.resume(w.mustStart())
+			w.wait()
+			w.deliver(100)
+			w.crash((*strictFS).powerCut, 0)
+			w.append(5, 3000)
+			w.drain()
+		})
+	}
+}
+
+func TestInterleaving_PowerCutTearsWhatCursorHasNotSynced(t *testing.T) {
+	for seed := range uint64(20) {
+		inBubble(t, func() {
+			w := threeSegments(t)
+			defer w.abandon()
+			w.fs.mu.Lock()
+			w.fs.rnd = rand.New(rand.NewPCG(seed, 9))
+			w.fs.mu.Unlock()
+			for range 5 {
+				w.append(2, 300)
+				w.wait()
+			}
+			w.deliver(100)
+			for len(w.ranges) > 1 { // CURSOR is written each second, synced when a segment goes
+				w.ack(1)
+				time.Sleep(2 * time.Second)
+			}
+			w.crash((*strictFS).powerCut, 0)
+			w.drain()
+			if len(w.gone) > 0 {
+				t.Errorf("lost %v", w.gone)
+			}
+		})
 	}
 }
 

@@ -38,6 +38,7 @@ func (r *recoverer) run() error {
 	if r.w.cursorFile, r.w.cur, err = openCursor(q.fsys); err != nil {
 		return err
 	}
+	r.w.kept = r.w.cursorFile.sync() == nil
 	if q.ident, err = readIdentity(q.fsys); err != nil {
 		return err
 	}
@@ -59,6 +60,11 @@ func (r *recoverer) run() error {
 // findSegments lists the segments; what only looks like one is set aside, and
 // what a later segment has taken over is removed (R9).
 func (r *recoverer) findSegments() error {
+	// A name may be there and not durable: of a segment whose maker was killed
+	// between the rename and the sync.
+	if err := r.q.fsys.syncDir("."); err != nil {
+		return err
+	}
 	entries, err := r.q.fsys.list()
 	if err != nil {
 		return err

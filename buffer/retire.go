@@ -18,6 +18,9 @@ func (w *writer) cursorWanted() bool {
 func (w *writer) saveCursor(now time.Time, sync bool) error {
 	if w.cursorWanted() {
 		next := cursor{generation: w.cur.generation + 1, segment: w.cur.segment}
+		if !w.kept {
+			next.generation++ // over the same slot: the other one is all that is on disk
+		}
 		if w.seg != nil {
 			next.segment = w.seg.id
 		}
@@ -27,13 +30,14 @@ func (w *writer) saveCursor(now time.Time, sync bool) error {
 		if err := next.write(w.cursorFile); err != nil {
 			return err
 		}
-		w.cur = next
+		w.cur, w.kept = next, false
 	}
 	w.lastCursor = now
 	if !sync {
 		return nil
 	}
 	err := w.cursorFile.sync()
+	w.kept = err == nil
 	w.stale = err != nil // what a failed sync held may be lost: write it again
 	return err
 }

@@ -32,6 +32,7 @@ type writer struct {
 	cursorFile file
 	cur        cursor // as in cursorFile
 	stale      bool   // or perhaps not
+	kept       bool   // cur is on disk
 
 	seg      *segment // nil until the first block after Open
 	f        file
