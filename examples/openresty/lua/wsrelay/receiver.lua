@@ -37,9 +37,10 @@ function receiver.setup(options)
     end
 end
 
--- token goes along with a receipt: that this uid was given to this stream.
-local function token(sid, uid)
-    local mac = ngx.hmac_sha1(secret, sid .. uid)
+-- token goes along with a receipt: that this uid, which begins with the sid, was
+-- given.
+local function token(uid)
+    local mac = ngx.hmac_sha1(secret, uid)
     return (mac:gsub(".", function(c)
         return string.format("%02x", c:byte())
     end))
@@ -47,12 +48,13 @@ end
 
 -- proved tells whether the receipt that a hello shows is one of ours. Where
 -- either side knows of none, nothing is asked. It need not be the last: that one
--- may have been lost on its way, or the sender before it had written it down.
+-- may have been lost on its way, or the sender before it had written it down;
+-- after a change of sid it is one of the former.
 local function proved(hello)
     local last, proof = shared:get("last:" .. hello.sid), hello.proof
     if not last or not proof then
         return true
-    elseif proof.rt ~= token(hello.sid, proof.uid) then
+    elseif proof.rt ~= token(proof.uid) then
         return false
     elseif proof.uid ~= last then
         ngx.log(ngx.WARN, "stream ", hello.sid, " shows the receipt for ", proof.uid, " where ", last,
@@ -211,7 +213,7 @@ function Session:store(m, lines)
     shared:set("last:" .. self.hello.sid, last)
     self:text('{"t":"ack","seq":%.0f,"b":%.0f,"new":%d,"dup":%d,"took":%d,"uid":{"first":"%s","last":"%s"},"rt":"%s"}',
         self.expect, m.b, new, dup, (ngx.now() - self.since) * 1000,
-        codec.uid(self.hello.sid, m.seq) .. (lines and "" or last:sub(30)), last, token(self.hello.sid, last))
+        codec.uid(self.hello.sid, m.seq) .. (lines and "" or last:sub(30)), last, token(last))
     self.since = nil
 end
 
