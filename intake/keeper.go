@@ -47,7 +47,7 @@ func (k *Keeper) Keep() (int, error) {
 		return 0, err
 	}
 	k.arrange()
-	debug.SetGCPercent(25) // of 4 MiB: what starting workers leaves behind stays little
+	debug.SetGCPercent(50) // of 4 MiB: what starting workers leaves behind stays little
 	again := time.NewTimer(0)
 	for {
 		select {
