@@ -23,6 +23,7 @@ const (
 type cli struct {
 	Serve   serveCmd         `cmd:"" default:"withargs" help:"Take lines from wsrelay and store them (the default)."`
 	Search  searchCmd        `cmd:"" help:"Search the embedded store, also while it is being written."`
+	Backup  backupCmd        `cmd:"" help:"Copy the embedded store, also while it is being written."`
 	Version kong.VersionFlag `help:"Print the version."`
 }
 

@@ -50,8 +50,8 @@ const timeForm = "2006-01-02T15:04:05.000Z"
 // Run prints the newest lines that match, the oldest of them first, and those
 // that come then.
 func (c *searchCmd) Run(ctx context.Context, to *streams) (err error) {
-	path, ok := strings.CutPrefix(c.To, "sqlite:")
-	if !ok || path == "" || c.Limit < 1 {
+	path, ok := storePath(c.To)
+	if !ok || c.Limit < 1 {
 		return &console.Complaint{
 			Err: fmt.Errorf("cannot search %s for %d lines", c.To, c.Limit), Code: exitUsage,
 			Hint: "search reads the embedded store, --to sqlite:PATH, and wants a --limit of at least 1",
@@ -87,6 +87,12 @@ func (c *searchCmd) Run(ctx context.Context, to *streams) (err error) {
 		return nil // this is how it ends
 	}
 	return err
+}
+
+// storePath gives the path of the embedded store that --to names.
+func storePath(to string) (path string, ok bool) {
+	path, ok = strings.CutPrefix(to, "sqlite:")
+	return path, ok && path != ""
 }
 
 // query puts together what was asked for.

@@ -1,8 +1,11 @@
 package sqlite
 
 import (
+	"cmp"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -98,5 +101,48 @@ func BenchmarkFold(b *testing.B) {
 	b.SetBytes(int64(len(line)))
 	for b.Loop() {
 		fold(line)
+	}
+}
+
+// BenchmarkSearch asks a store of LINES lines (100,000 if that is not set) what
+// people ask, each ten times; it tells how the store was filled.
+func BenchmarkSearch(b *testing.B) {
+	lines, err := strconv.Atoi(cmp.Or(os.Getenv("LINES"), "100000"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := newWriter(b)
+	r := readerOf(b, w)
+	const step = 5000
+	start := time.Now()
+	for seq := uint64(1); seq < uint64(lines); seq += step {
+		if _, err := commit(w, accessBatch(sidA, seq, step)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	stored := time.Since(start)
+	plain := stats(b, r).Bytes
+	indexAll(b, w)
+	b.Logf("%d lines: stored at %.0f/s, indexed at %.0f/s; %d bytes a line, %d with the index", lines,
+		float64(lines)/stored.Seconds(), float64(lines)/(time.Since(start)-stored).Seconds(),
+		plain/int64(lines), stats(b, r).Bytes/int64(lines))
+	for _, text := range []string{
+		"", "10.0.3.77", "status:404", "status:404 -firefox", "item-4711", "firefox", "nosuchword", "ite* AND 204",
+	} {
+		q := query(b, text)
+		b.Run("search/"+text, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := r.Search(b.Context(), Request{Query: q, Limit: 200}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("histogram/"+text, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := r.Histogram(b.Context(), q, 100, 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

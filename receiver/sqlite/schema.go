@@ -97,6 +97,11 @@ func create(path string) error {
 	if err := f.Close(); err != nil {
 		return err
 	}
+	return syncDir(path)
+}
+
+// syncDir makes the entry of a new file durable.
+func syncDir(path string) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err

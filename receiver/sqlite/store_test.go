@@ -5,7 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -421,5 +423,44 @@ func TestChore_LogsWhenItStopsAndResumes(t *testing.T) {
 	if strings.Count(got, "\n") != 2 || !strings.Contains(got, "stopped") || !strings.Contains(got, "hint=") ||
 		!strings.Contains(got, "resumed") {
 		t.Errorf("got %s, want one stop and one resumption", got)
+	}
+}
+
+func TestBackup_IsAStoreOfOneMoment(t *testing.T) {
+	s := newStore(t)
+	mustCommit(t, s, accessBatch(sidA, 1, 2000))
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for seq := uint64(2001); ; seq += 10 {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, err := s.Commit(context.Background(), []receiver.Batch{accessBatch(sidA, seq, 10)}); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}
+	}()
+	path := filepath.Join(t.TempDir(), "copy.db")
+	err := s.Backup(t.Context(), path)
+	close(stop)
+	<-stopped
+	if err != nil {
+		t.Fatal(err)
+	}
+	restored := openTest(t, path)
+	st := stats(t, restored.Reader)
+	if n := st.Documents; n < 2000 || n%10 != 0 || st.Streams[0].Cursor != uint64(n)+1 || len(search(t, restored.Reader, "firefox", 1_000_000)) != int(n) {
+		t.Errorf("got %+v", st)
+	}
+	mustCommit(t, restored, accessBatch(sidA, st.Streams[0].Cursor, 10))
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("got %v, %v, want mode 0600", info, err)
+	}
+	if err := s.Backup(t.Context(), path); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("onto a file: got %v", err)
 	}
 }
