@@ -22,7 +22,7 @@ needs:
 	@$(NEED) strace=strace || echo "make test: skips the kills at each system call, for lack of strace"
 	@$(NEED) mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs mount=mount || echo "make test: skips the shutdowns of file systems, for lack of their tools"
 	@$(NEED) /usr/lib/python3/dist-packages/websockets=python3-websockets || echo "make test: skips the tests of the receiver in Python"
-	@for p in nginx supervisord /usr/share/lua/5.1/nginx/websocket/server.lua; do command -v $$p >/dev/null || echo "make test: skips the tests with $$p, which is not installed"; done
+	@for p in nginx supervisord chromium /usr/share/lua/5.1/nginx/websocket/server.lua; do command -v $$p >/dev/null || echo "make test: skips the tests with $$p, which is not installed"; done
 
 test: needs
 	$(GO) vet ./...
