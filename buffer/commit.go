@@ -159,6 +159,7 @@ func (w *writer) rotate(blocks []*Block) error {
 		return nil
 	})
 	if err != nil {
+		w.poisoned = true // it may have its name: nothing more may go to the segment before it
 		return err
 	}
 	w.use(s, f, off)
@@ -236,6 +237,7 @@ func (w *writer) settle() {
 			q.ringSize += int64(len(b.buf))
 		case kindGap:
 			q.moved++ // what is being read there is void
+			q.leaving = Range{}
 			q.gaps = append(q.gaps, b)
 			slices.SortFunc(q.gaps, func(a, b *Block) int { return int(int64(a.first - b.first)) })
 		case kindSeal:

@@ -109,6 +109,38 @@ func TestInterleaving_KillBeforeTheDirectorySyncThenPowerCut(t *testing.T) {
 	}
 }
 
+func TestInterleaving_NewSegmentThatFailedAfterItHadItsName(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w.o.Limit = 64 << 20
+		w.fs.space = 6 << 20
+		w.mustStart()
+		defer w.abandon()
+		w.append(5, 300)
+		w.wait()
+		w.setFault(func(_ int, call, _ string) error {
+			if call == "syncDir" {
+				return errInjected
+			}
+			return nil
+		})
+		fillUp(w)
+		for w.next() { // all that is in the segment is acknowledged: another shall take its place
+			w.ack(len(w.ranges))
+		}
+		time.Sleep(10 * time.Second)
+		if n := len(w.fs.segments()); n != 2 {
+			t.Fatalf("%d segments, want 2: the second has its name", n)
+		}
+		w.fs.space = 100 << 20 // and now there is no need
+		w.setFault(nil)
+		w.wait()
+		w.crash((*strictFS).kill, 0)
+		w.append(5, 300)
+		w.drain()
+	})
+}
+
 func TestInterleaving_PowerCutTearsWhatCursorHasNotSynced(t *testing.T) {
 	for seed := range uint64(20) {
 		inBubble(t, func() {

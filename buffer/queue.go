@@ -88,6 +88,7 @@ type Queue struct {
 	flight   []Range  // given out and not acknowledged, ascending, contiguous
 	moved    int      // counts the times that next, or what stands there, was changed
 	given    uint64   // every record from here on was never given out
+	leaving  Range    // records that are being given up: not given out until their gap is
 	dropped  uint64   // records given up since Open
 	receipt  Receipt
 	origin   Origin // of the newest bytes, skipped ones too
@@ -278,7 +279,9 @@ func (q *Queue) TryNext() (*Block, error) {
 	}
 }
 
-func (q *Queue) available() bool { return !q.held && q.next < q.durable }
+func (q *Queue) available() bool {
+	return !q.held && q.next < q.durable && !(q.leaving.First <= q.next && q.next < q.leaving.End)
+}
 
 func (q *Queue) nextGap() *Block {
 	for _, g := range q.gaps {

@@ -138,9 +138,17 @@ func (w *writer) giveUp(s *segment, why string) error {
 	q.mu.Lock()
 	r := Range{max(s.base, q.acked), s.next}
 	blocks := q.gapBlocks(r, Gap{Why: why, Maybe: r.First < q.given, From: s.created, To: time.Now().UnixMilli()})
+	if len(blocks) > 0 {
+		q.leaving = r
+	}
 	q.mu.Unlock()
-	for _, b := range blocks {
+	for k, b := range blocks {
 		if err := w.write(b); err != nil {
+			if k == 0 { // else what is written will be durable one day, and settles it
+				q.mu.Lock()
+				q.leaving = Range{}
+				q.mu.Unlock()
+			}
 			return err
 		}
 	}
