@@ -47,7 +47,10 @@ func (w *writer) write(b *Block) error {
 }
 
 func (w *writer) fits(b *Block) bool {
-	return w.seg != nil && !w.poisoned && (b.kind != kindData || w.seg.sid == b.sid) &&
+	w.q.mu.Lock()
+	sid := w.q.ident.sid(b.first) // not what it was when the block was filled: Diverge
+	w.q.mu.Unlock()
+	return w.seg != nil && !w.poisoned && (b.kind != kindData || w.seg.sid == sid) &&
 		(w.off+b.span() <= w.q.segmentSize() || w.off == w.start)
 }
 

@@ -57,21 +57,18 @@ func (i *identity) has(sid string) bool {
 
 // renew gives the numbers from here on a new sid.
 func (i *identity) renew(from uint64) {
-	i.pairs = slices.DeleteFunc(i.pairs, func(p pair) bool { return p.from >= from })
+	i.pairs = slices.DeleteFunc(i.pairs, func(p pair) bool { return p.from > from })
 	i.pairs = append(i.pairs, pair{from, newSID()})
 }
 
-// diverge gives the numbers from here up to the next pair a new sid.
+// diverge gives the numbers from here up to the next pair a new sid. A pair that
+// begins here as well stays: segments may name its sid.
 func (i *identity) diverge(from uint64) {
-	k := slices.IndexFunc(i.pairs, func(p pair) bool { return p.from >= from })
-	switch {
-	case k < 0:
-		i.pairs = append(i.pairs, pair{from, newSID()})
-	case i.pairs[k].from == from:
-		i.pairs[k].sid = newSID()
-	default:
-		i.pairs = slices.Insert(i.pairs, k, pair{from, newSID()})
+	k := slices.IndexFunc(i.pairs, func(p pair) bool { return p.from > from })
+	if k < 0 {
+		k = len(i.pairs)
 	}
+	i.pairs = slices.Insert(i.pairs, k, pair{from, newSID()})
 }
 
 // prune forgets the pairs whose numbers are all below the cursor, unless a

@@ -167,6 +167,108 @@ func TestInterleaving_PowerCutTearsWhatCursorHasNotSynced(t *testing.T) {
 	}
 }
 
+func TestInterleaving_FailedSyncOfCursorThenPowerCut(t *testing.T) {
+	for seed := range uint64(10) {
+		inBubble(t, func() {
+			w := threeSegments(t)
+			defer w.abandon()
+			w.fs.rnd = rand.New(rand.NewPCG(seed, 9))
+			failed := false
+			w.setFault(func(_ int, call, name string) error {
+				if call == "sync" && name == cursorName && !failed {
+					failed = true
+					return errInjected
+				}
+				return nil
+			})
+			w.ack(len(w.ranges))
+			w.idle() // the segments go all the same, behind a cursor that is on disk
+			if n := len(w.fs.segments()); n != 1 || !failed {
+				t.Fatalf("%d segments, want 1; a sync failed: %v", n, failed)
+			}
+			w.fs.evict()
+			w.crash((*strictFS).powerCut, 0)
+			w.drain()
+			if len(w.gone) > 0 {
+				t.Errorf("lost %v", w.gone)
+			}
+		})
+	}
+}
+
+func TestInterleaving_DivergedThenPowerCut(t *testing.T) {
+	for seed := range uint64(10) {
+		inBubble(t, func() {
+			w := newWorld(t, seed, Options{})
+			w.mustStart()
+			defer w.abandon()
+			w.append(5, 300)
+			w.wait()
+			w.deliver(1)
+			if err := w.q.Diverge(1); err != nil {
+				t.Fatal(err)
+			}
+			i := w.identity()
+			want := i.sid(1) // given out from now on
+			w.crash((*strictFS).powerCut, 0)
+			i = w.identity()
+			if got := i.sid(1); got != want {
+				t.Errorf("stream %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+func TestInterleaving_DivergedWhileBlocksWaitForANewSegment(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{})
+		w.mustStart()
+		defer w.abandon()
+		w.append(5, 300)
+		w.wait()
+		w.deliver(1)
+		w.setFault(func(_ int, call, name string) error {
+			if call == "write" && name != identityTmp {
+				return errInjected
+			}
+			return nil
+		})
+		w.append(5, 300)
+		if err := w.q.Diverge(1); err != nil {
+			t.Fatal(err)
+		}
+		w.out, w.ranges = 1, nil
+		clear(w.where) // the same lines come in another stream
+		w.setFault(nil)
+		w.drain()
+	})
+}
+
+func TestInterleaving_DropOldestWhileTheDiskFailsAndTheConsumerGoesOn(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone, DropOldest: true})
+		w.mustStart()
+		defer w.abandon()
+		for w.q.Stats().DiskBytes < modelLimit*9/10 {
+			w.append(10, 24<<10)
+			w.wait()
+		}
+		w.setFault(func(_ int, call, _ string) error { // the gap is written, and not yet durable
+			if call == "sync" {
+				return errInjected
+			}
+			return nil
+		})
+		w.append(40, 24<<10)
+		w.deliver(1)
+		w.setFault(nil)
+		w.drain()
+		if w.q.Stats().Dropped == 0 {
+			t.Error("nothing was dropped")
+		}
+	})
+}
+
 func TestInterleaving_SegmentDeletedByAnAdministrator(t *testing.T) {
 	for _, which := range []int{0, 1, 2} { // of three: the first, one in the middle, the newest
 		inBubble(t, func() {

@@ -60,3 +60,35 @@ func TestQueue_GoesOnWhereItsNewestSegmentFillsTheFileSystem(t *testing.T) {
 		}
 	})
 }
+
+func TestQueue_GivesNothingWhileItsRecoveryIsNotFinished(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w.mustStart()
+		for range 3 {
+			w.append(5, 300)
+			w.wait()
+		}
+		w.idle()
+		w.stop()
+		name := w.fs.segments()[0]
+		_, blocks := blocksIn(w, name, w.fs.bytes(name))
+		w.damage(name, int(blocks[1].off)+200, 1, func(b []byte) { b[0] ^= 1 })
+		w.setFault(func(_ int, call, _ string) error {
+			if call == "write" {
+				return errInjected
+			}
+			return nil
+		})
+		w.resume(w.mustStart())
+		defer w.abandon()
+		if b, err := w.q.TryNext(); b != nil || err != nil {
+			t.Errorf("got %v, %v while the gap is not durable", b, err)
+		}
+		w.setFault(nil)
+		w.drain()
+		if len(w.gone) != 5 {
+			t.Errorf("%d lines in gaps, want 5", len(w.gone))
+		}
+	})
+}

@@ -153,7 +153,6 @@ func (r *recoverer) scanLast() error {
 		return nil
 	}
 	seg := q.segs[len(q.segs)-1]
-	r.proved = max(r.proved, seg.base)
 	for _, i := range seg.intakes {
 		r.reached(i)
 	}
@@ -264,9 +263,6 @@ func (r *recoverer) judge() {
 	q.head = max(1, r.expect, r.proved, q.acked)
 	for _, p := range q.ident.pairs {
 		q.head = max(q.head, p.from)
-	}
-	for _, s := range q.segs {
-		q.head = max(q.head, s.base)
 	}
 	for _, g := range q.gaps {
 		q.head = max(q.head, g.next())
