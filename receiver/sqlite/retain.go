@@ -48,7 +48,10 @@ const (
 // spare is the part of the file, one in so many, that may be unused. What is
 // deleted leaves room that new lines use; only what exceeds this is given back
 // to the file system, as that moves pages about.
-const spare = 8
+const (
+	spare    = 8
+	minSpare = 256 << 10 // bytes
+)
 
 // retention is what is under way to keep a store within its limits.
 type retention struct {
@@ -143,7 +146,7 @@ func (w *writer) merge(pages int) (more bool, err error) {
 // vacuum gives some pages back to the file system if too many are unused.
 func (w *writer) vacuum(used int64) (more bool, err error) {
 	free, err := w.count("SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size")
-	if err != nil || free <= max(used/spare, minRetain) {
+	if err != nil || free <= max(used/spare, minSpare) {
 		return false, err
 	}
 	// A row for each page: the statement works while it is read.

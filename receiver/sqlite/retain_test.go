@@ -67,35 +67,35 @@ func checkIntegrity(t *testing.T, w *writer, r *Reader) {
 func TestRetain_ByAgeDeletesTheOldestOfEveryStream(t *testing.T) {
 	w := newWriter(t)
 	r := readerOf(t, w)
-	for i := range 100 {
+	for i := range 40 {
 		for _, sid := range []string{sidA, sidB} {
 			b := batch(sid, uint64(1+10*i))
 			b.At = noon.Add(time.Duration(i) * time.Minute)
 			for j := range 10 {
-				b.Lines = append(b.Lines, fmt.Appendf(nil, "minute m%d line %d Größe %s", i, j, strings.Repeat("x ", 300)))
+				b.Lines = append(b.Lines, fmt.Appendf(nil, "minute m%d line %d Größe %s", i, j, strings.Repeat("x ", 100)))
 			}
 			if _, err := commit(w, b, gap(sid, b.End()+1_000_000, 2)); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if i == 50 {
+		if i == 20 {
 			indexAll(t, w) // the rest is deleted before it is indexed
 		}
 	}
 	if retainAll(t, w, Retain{Age: 3 * time.Hour}, noon.Add(3*time.Hour)); stats(t, r).Retired != 0 {
 		t.Fatalf("within the age: got %+v", stats(t, r))
 	}
-	steps := retainAll(t, w, Retain{Age: time.Hour}, noon.Add(2*time.Hour))
-	if steps < 10 {
+	steps := retainAll(t, w, Retain{Age: time.Hour}, noon.Add(84*time.Minute))
+	if steps < 5 {
 		t.Errorf("got %d steps, want many short ones", steps)
 	}
 	checkIntegrity(t, w, r)
 	st := stats(t, r)
-	// Of the minute that ends at noon + 1 h every line is old; that which begins then stays.
-	if st.Retired != 2*60*10 || st.Documents != 2*40*10 || st.Streams[0].Retired != 600 || st.Streams[0].Cursor != 1_000_993+10 {
+	// Of the minute that ends at 12:24 every line is old; that which begins then stays.
+	if st.Retired != 2*24*10 || st.Documents != 2*16*10 || st.Streams[0].Retired != 240 || st.Streams[0].Cursor != 1_000_403 {
 		t.Errorf("got %+v", st)
 	}
-	for text, want := range map[string]int{"m59": 0, "m60": 20, "größe": 800, "m10 OR m20 OR m99": 20, "": 800} {
+	for text, want := range map[string]int{"m23": 0, "m24": 20, "größe": 320, "m10 OR m20 OR m39": 20, "": 320} {
 		if got := len(search(t, r, text, 10_000)); got != want {
 			t.Errorf("%q: got %d lines, want %d", text, got, want)
 		}
@@ -103,7 +103,7 @@ func TestRetain_ByAgeDeletesTheOldestOfEveryStream(t *testing.T) {
 	// Half a run that had been indexed.
 	retainAll(t, w, Retain{Age: time.Hour}, noon.Add(10*time.Hour))
 	checkIntegrity(t, w, r)
-	if st := stats(t, r); st.Documents != 0 || st.Retired != 2000 || st.Gaps == 0 {
+	if st := stats(t, r); st.Documents != 0 || st.Retired != 800 || st.Gaps == 0 {
 		t.Errorf("at the end: got %+v", st)
 	}
 }
@@ -120,8 +120,8 @@ func TestRetain_BySizeStaysBelowItAndGivesSpaceBack(t *testing.T) {
 		}
 		seq += uint64(n)
 	}
-	for range 20 {
-		add(1000)
+	for range 6 {
+		add(500)
 	}
 	indexAll(t, w)
 	before := stats(t, r)
@@ -129,22 +129,24 @@ func TestRetain_BySizeStaysBelowItAndGivesSpaceBack(t *testing.T) {
 	retainAll(t, w, keep, noon)
 	checkIntegrity(t, w, r)
 	st := stats(t, r)
-	if st.Documents+st.Retired != 20_000 || st.Documents < 5000 || st.Bytes > keep.Bytes*5/4+minRetain {
+	limit := keep.Bytes*5/4 + minSpare
+	if st.Documents+st.Retired != 3000 || st.Documents < 750 || st.Bytes > limit {
 		t.Errorf("of %d bytes got %+v", before.Bytes, st)
 	}
 	// The newest are what is left.
-	if hits := search(t, r, "", int(st.Documents)); hits[0].UID[16:] != "00000000000jgg" && hits[len(hits)-1].Line != string(accessLine(uint64(st.Retired)+1)) {
+	if hits := search(t, r, "", int(st.Documents)); hits[0].Line != string(accessLine(3000)) ||
+		hits[len(hits)-1].Line != string(accessLine(uint64(st.Retired)+1)) {
 		t.Errorf("got %q to %q", hits[0].UID, hits[len(hits)-1].UID)
 	}
 	// From here on the room is used again.
-	for range 20 {
-		add(1000)
+	for range 6 {
+		add(500)
 		indexAll(t, w)
 		retainAll(t, w, keep, noon)
 	}
 	checkIntegrity(t, w, r)
-	if st := stats(t, r); st.Bytes > keep.Bytes*5/4+minRetain || st.Documents < 5000 {
-		t.Errorf("later: got %+v", st)
+	if st := stats(t, r); st.Bytes > limit || st.Documents < 750 {
+		t.Errorf("later: got %+v, limit %d", st, limit)
 	}
 }
 
