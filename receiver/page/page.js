@@ -139,7 +139,7 @@ function flush() {
   }
   waiting = []
   while (shown.size > kept) {
-    const [uid, entry] = shown.entries().reduce((a, b) => a[1].line.time <= b[1].line.time ? a : b)
+    const [uid, entry] = [...shown].reduce((a, b) => a[1].line.time <= b[1].line.time ? a : b)
     entry.remove()
     shown.delete(uid)
   }
