@@ -8,7 +8,7 @@ NEED := scripts/need.sh
 RACE  = $(if $(shell command -v gcc),-race)
 LINT  = $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: all build needs test soak test-engines torture-keeper lint fuzz bench demo install clean
+.PHONY: all build needs test soak test-engines torture-keeper torture-queue lint fuzz bench demo install clean
 
 all: build
 
@@ -36,6 +36,12 @@ soak: needs
 torture-keeper: needs
 	KILLS=20000 $(GO) test -count=1 -v -timeout 3h -run Killed ./intake
 	KILLS=200 UPGRADES=20 $(GO) test -count=1 -v -run Pipe ./e2e
+
+# Every file call, every bit, long histories, and each safeguard taken out in turn.
+torture-queue:
+	TORTURE=long $(GO) test -count=1 -timeout 0 ./buffer -rapid.checks=20000 -rapid.steps=60 -rapid.nofailfile
+	$(GO) test -run '^$$' -fuzz '^FuzzOpen$$' -fuzztime 10m ./buffer
+	scripts/mutate
 
 # torture-fs, -kill, -full, -backlog: the long forms; resumable, TORTURE_DIR has the counts.
 torture-%: needs
