@@ -162,7 +162,8 @@ func prepare(ctx context.Context, db *sql.DB) error {
 // verify says why the file is not a store this package can use, if so.
 func verify(ctx context.Context, db interface {
 	QueryRowContext(context.Context, string, ...any) *sql.Row
-}) error {
+},
+) error {
 	var app, version, tables int
 	err := db.QueryRowContext(ctx, `SELECT
 		(SELECT application_id FROM pragma_application_id),

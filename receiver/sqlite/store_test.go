@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -73,8 +74,10 @@ func batch(sid string, seq uint64, lines ...string) receiver.Batch {
 }
 
 func gap(sid string, seq, n uint64) receiver.Batch {
-	return receiver.Batch{SID: sid, Host: "web1", Seq: seq, At: noon,
-		Gap: &handshake.Gap{Seq: seq, N: n, Why: handshake.GapOverflow, At: noon.UnixMilli()}}
+	return receiver.Batch{
+		SID: sid, Host: "web1", Seq: seq, At: noon,
+		Gap: &handshake.Gap{Seq: seq, N: n, Why: handshake.GapOverflow, At: noon.UnixMilli()},
+	}
 }
 
 func mustCommit(t testing.TB, s *Store, batches ...receiver.Batch) []receiver.Result {
@@ -343,7 +346,7 @@ func TestCommit_OfManyStreamsAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range streams {
 		wg.Go(func() {
-			sid := strings.Repeat(fmt.Sprint(i), handshake.SIDLen)
+			sid := strings.Repeat(strconv.Itoa(i), handshake.SIDLen)
 			for c := range uint64(commits) {
 				res, err := s.Commit(t.Context(), []receiver.Batch{accessBatch(sid, 1+c*lines, lines)})
 				if err != nil || res[0].New != lines {
