@@ -63,19 +63,22 @@ func (q *Query) Within(from, to time.Time) *Query {
 	return &narrow
 }
 
-// sid is the only stream that the query can find something of, "" if there may
-// be several.
-func (q *Query) sid() string {
+// only gives the stream that alone the query can find something of, "" if there
+// may be several, and the number of the line, 0 if there may be several.
+func (q *Query) only() (sid string, seq uint64) {
 	parts, ok := q.root.(and)
 	if !ok {
 		parts = and{q.root}
 	}
 	for _, n := range parts {
-		if o, ok := n.(own); ok {
-			return o.value[:handshake.SIDLen] // a UID begins with it
+		if o, ok := n.(own); ok && o.uid {
+			sid, seq, _ = handshake.ParseUID(o.value) // it was checked when it was parsed
+			return sid, seq
+		} else if ok {
+			sid = o.value
 		}
 	}
-	return ""
+	return sid, 0
 }
 
 // term is words that follow each other, in the form of fold: with a space on

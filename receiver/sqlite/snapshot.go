@@ -56,7 +56,7 @@ type stream struct {
 // streams gives the streams in which the query may find something, those with
 // the newest lines first.
 func (s *snapshot) streams() (streams []stream, err error) {
-	sid := s.query.sid()
+	sid, _ := s.query.only()
 	err = s.each("SELECT number, sid, cursor, newest FROM streams WHERE ? IN ('', sid) ORDER BY newest DESC", []any{sid},
 		func(scan func(...any) error) error {
 			var st stream
@@ -69,9 +69,14 @@ func (s *snapshot) streams() (streams []stream, err error) {
 	return streams, err
 }
 
-// within gives the documents of a stream that may be of the query's time.
+// within gives the documents of a stream that may be of the query's time, or
+// the only one that it asks for.
 func (s *snapshot) within(st stream) (sp span, err error) {
 	all := span{documentID(st.number, 0), documentID(st.number, maxSeq)}
+	if _, seq := s.query.only(); seq > 0 {
+		id := documentID(st.number, min(seq, maxSeq)) // matches sees to what is larger
+		return span{id, id}, nil
+	}
 	from, to := s.query.minutes()
 	if s.query.From.IsZero() && s.query.To.IsZero() {
 		return all, nil
