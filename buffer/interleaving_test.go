@@ -305,6 +305,29 @@ func threeSegments(t *testing.T) *world {
 	return w
 }
 
+func TestInterleaving_NewestSegmentDeletedAndThenCursorDamaged(t *testing.T) {
+	inBubble(t, func() {
+		w := threeSegments(t)
+		defer func() { w.abandon() }()
+		w.setFault(func(_ int, call, _ string) error { // the acknowledged segments stay
+			if call == "remove" || call == "rename" {
+				return errInjected
+			}
+			return nil
+		})
+		w.ack(len(w.ranges))
+		w.idle()
+		w.end1((*strictFS).kill)
+		w.remove(w.fs.segments()[2])
+		w.resume(w.mustStart()) // CURSOR still knows how far the numbers went
+		w.stop()
+		w.damage(cursorName, 0, 1<<20, func(b []byte) { clear(b) })
+		w.resume(w.mustStart())
+		w.append(5, 300)
+		w.drain()
+	})
+}
+
 func TestInterleaving_SegmentDeletedWhileItIsRead(t *testing.T) {
 	inBubble(t, func() {
 		w := threeSegments(t)
