@@ -49,7 +49,7 @@ func TestInterleaving_FailedSyncThenKill(t *testing.T) {
 				w.append(5, 3000)
 				w.wait()
 				failed := false
-				w.setFault(func(_ int, call, name string) error {
+				w.setFault(func(_ int, call, _ string) error {
 					switch {
 					case call == "sync" && !failed:
 						failed = true

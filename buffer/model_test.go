@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -32,9 +33,7 @@ func TestQueue_LosesNoMoreThanWhatIsDamaged(t *testing.T) {
 			m := newModel(rt)
 			defer m.abandon()
 			actions := m.actions()
-			for name, f := range m.accidents() {
-				actions[name] = f
-			}
+			maps.Copy(actions, m.accidents())
 			rt.Repeat(actions)
 			m.finish()
 		})

@@ -280,7 +280,7 @@ func (q *Queue) TryNext() (*Block, error) {
 }
 
 func (q *Queue) available() bool {
-	return !q.held && q.next < q.durable && !(q.leaving.First <= q.next && q.next < q.leaving.End)
+	return !q.held && q.next < q.durable && (q.next < q.leaving.First || q.next >= q.leaving.End)
 }
 
 func (q *Queue) nextGap() *Block {

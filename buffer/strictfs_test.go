@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"path"
 	"slices"
@@ -220,9 +221,7 @@ func (s *strictFS) powerCut() *strictFS {
 		next.names[name] = done[i]
 	}
 	next.disk = map[string]*inode{}
-	for name, i := range next.names {
-		next.disk[name] = i
-	}
+	maps.Copy(next.disk, next.names)
 	return next
 }
 
