@@ -97,7 +97,7 @@ func every(n int) int {
 	if long() {
 		return 1
 	}
-	return max(1, n/40)
+	return max(1, n/20)
 }
 
 func TestQueue_SurvivesACrashAtEachFileCall(t *testing.T) {
@@ -107,7 +107,7 @@ func TestQueue_SurvivesACrashAtEachFileCall(t *testing.T) {
 			name string
 			end  func(*strictFS) *strictFS
 		}{{"kill", (*strictFS).kill}, {"power cut", (*strictFS).powerCut}} {
-			for again := 0; again <= 60; again += 1 + every(400) {
+			for again := 0; again <= 60; again += 1 + every(200) {
 				died := false
 				inBubble(t, func() {
 					w := smallWorld(t, uint64(n))

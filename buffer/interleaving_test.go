@@ -254,13 +254,18 @@ func TestInterleaving_DropOldestWhileTheDiskFailsAndTheConsumerGoesOn(t *testing
 			w.wait()
 		}
 		w.setFault(func(_ int, call, _ string) error { // the gap is written, and not yet durable
-			if call == "sync" {
+			w.q.mu.Lock()
+			defer w.q.mu.Unlock()
+			if call == "sync" && w.q.leaving.Len() > 0 {
 				return errInjected
 			}
 			return nil
 		})
-		w.append(40, 24<<10)
-		w.deliver(1)
+		for range 5 {
+			w.append(40, 24<<10)
+			time.Sleep(time.Second)
+		}
+		w.deliver(3) // the gaps that are durable, and a part of what is about to go
 		w.setFault(nil)
 		w.drain()
 		if w.q.Stats().Dropped == 0 {
@@ -404,7 +409,7 @@ func TestRecovery_SurvivesACrashAtEachStepOfWritingAgain(t *testing.T) {
 func crashInTakeOver(t *testing.T, prepare func(*world)) {
 	for _, end := range []func(*strictFS) *strictFS{(*strictFS).kill, (*strictFS).powerCut} {
 		for a := 1; a < 40; a++ {
-			for b := 0; b < 40; b += 1 + every(400) {
+			for b := 0; b < 40; b += 1 + every(200) {
 				inBubble(t, func() {
 					w := newWorld(t, uint64(a*40+b), Options{Compress: CompressNone})
 					w.mustStart()
