@@ -163,12 +163,15 @@ func (w *world) move() {
 
 // backup is the directory as it is now, and what the oracle knows of it.
 type backup struct {
-	fs    *strictFS
-	lines map[uint64]string
-	head  uint64
+	fs                *strictFS
+	lines             map[uint64]string
+	hurt, gone, named map[uint64]bool
+	head              uint64
 }
 
-func (w *world) backup() backup { return backup{w.fs.backup(), maps.Clone(w.lines), w.head} }
+func (w *world) backup() backup {
+	return backup{w.fs.backup(), maps.Clone(w.lines), maps.Clone(w.hurt), maps.Clone(w.gone), maps.Clone(w.named), w.head}
+}
 
 // restore puts a backup back. In the old place nothing can tell that numbers
 // were used since: the receiver notices, by the checksums. Elsewhere what comes
@@ -179,8 +182,7 @@ func (w *world) restore(b backup, elsewhere bool) {
 	w.fs.mu.Unlock()
 	w.fs, w.faulty = b.fs, false
 	w.scarred, w.beyond = true, true
-	clear(w.gone)
-	clear(w.named)
+	w.hurt, w.gone, w.named = b.hurt, b.gone, b.named
 	w.lines, w.head, w.proved, w.unsure = b.lines, b.head, b.head, b.head
 	w.intake, w.stream, w.end, w.mark = w.intake+1, nil, 0, 0
 	if elsewhere {
