@@ -13,16 +13,10 @@ LINT  = $(GO) tool -modfile=tools/go.mod golangci-lint
 all: build
 
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ . ./cmd/wsreceive
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/ . ./cmd/wsreceive
 
 needs:
-	@$(NEED) gcc="gcc libc6-dev" || echo "make test: without race detection, for lack of gcc"
-	@$(NEED) syslog-ng=syslog-ng-core || echo "make test: skips the end-to-end tests, for lack of syslog-ng"
-	@$(NEED) socat=socat || echo "make test: skips the test of Supervisor through socat, for lack of socat"
-	@$(NEED) strace=strace || echo "make test: skips the kills at each system call, for lack of strace"
-	@$(NEED) mkfs.ext4=e2fsprogs mkfs.xfs=xfsprogs mount=mount || echo "make test: skips the shutdowns of file systems, for lack of their tools"
-	@$(NEED) /usr/lib/python3/dist-packages/websockets=python3-websockets || echo "make test: skips the tests of the receiver in Python"
-	@for p in nginx supervisord chromium /usr/share/lua/5.1/nginx/websocket/server.lua; do command -v $$p >/dev/null || echo "make test: skips the tests with $$p, which is not installed"; done
+	@$(NEED)
 
 test: needs
 	$(GO) vet ./...
@@ -69,7 +63,7 @@ bench:
 	cd bench/queue && $(GO) test -bench .
 
 demo: build
-	@$(NEED) syslog-ng=syslog-ng-core
+	@$(NEED) syslog-ng
 	@$(GO) run ./e2e/demo
 
 install: build

@@ -1,33 +1,37 @@
 #!/bin/sh
-# need.sh PROGRAM=PACKAGE ...
+# need.sh [PROGRAM ...]
 #
-# Makes sure that the programs, or files with their whole path, are there: on Debian and Ubuntu root gets the
-# missing packages from apt-get, which may not remove others for them (rsyslog
-# and syslog-ng exclude each other). Whatever is still missing is named in one
-# line, and the exit status is 1.
+# Makes sure that these programs of scripts/needs are there, by default all of
+# them: on Debian and Ubuntu root gets missing packages from apt-get, which may
+# not remove others for them (rsyslog and syslog-ng exclude each other). Of
+# what is still missing it says what goes without; the exit status is 1 if that
+# was asked for by name, or in CI.
 set -u
 
 PATH=$PATH:/usr/sbin:/sbin
+table=$(dirname "$0")/needs
+names=$*
+strict=${names:-$(echo "${CI:-}" | grep -x true)}
 
-missing() {
-	for need in "$@"; do
-		command -v "${need%%=*}" >/dev/null 2>&1 || [ -e "${need%%=*}" ] || printf '%s ' "${need#*=}"
+# unmet: the lines of the table that are, "MARK PACKAGES PROGRAM WITHOUT".
+unmet() {
+	grep '^[-+] ' "$table" | while read -r mark program packages without; do
+		case " ${names:-$program} " in *" $program "*) ;; *) continue ;; esac
+		command -v "$program" >/dev/null 2>&1 || [ -e "$program" ] || echo "$mark $packages $program $without"
 	done
 }
 
-packages=$(missing "$@")
-[ -n "$packages" ] || exit 0
-
-if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+packages=$(unmet | grep "^[+${strict:+-}]" | cut -d ' ' -f 2 | tr ',\n' '  ')
+if [ -n "$packages" ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
 	echo "installing: $packages"
 	export DEBIAN_FRONTEND=noninteractive
 	log=$(mktemp)
 	# shellcheck disable=SC2086 # a list of words
 	{ apt-get update -qq && apt-get install -y -qq --no-install-recommends --no-remove $packages; } >"$log" 2>&1 || cat "$log" >&2
 	rm -f "$log"
-	packages=$(missing "$@")
-	[ -n "$packages" ] || exit 0
 fi
 
-echo "missing: install ${packages% }, for example with: apt-get install $packages" >&2
-exit 1
+unmet | while read -r _ packages program without; do
+	echo "for lack of $program (apt-get install $packages), without: $without" >&2
+done
+[ -z "$strict" ] || [ -z "$(unmet)" ]
