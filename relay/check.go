@@ -23,7 +23,7 @@ import (
 // reports what it found at each step: files, dns, tcp, proxy, tls, upgrade,
 // handshake, as far as the way has it. A fault is of the step that it returns.
 func Check(ctx context.Context, o Options, address string, report func(step, found string)) (step string, fault *Fault) {
-	u, err := ParseURL(address)
+	u, err := o.address(address)
 	if err != nil {
 		return "url", hold("this is no address", "wss://HOST/relay", err)
 	}
@@ -63,6 +63,15 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 			c.report(c.step, describe(refused.UnverifiedCertificates[0]))
 		}
 		return fault
+	}
+	if d := c.o.Dialect; d != nil {
+		c.found("the server speaks WebSocket", "plain")
+		l := r.link(conn, wire, c.u)
+		return l.lend(ctx, func(ctx context.Context) (fault *Fault) {
+			found, fault := d.Probe(ctx, l)
+			c.found(found, c.step)
+			return fault
+		})
 	}
 	c.found("the server speaks "+handshake.Subprotocol, "handshake")
 	s := newSession(r, conn, wire, c.u, handshake.NewSID(), c.with.key)

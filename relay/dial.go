@@ -16,8 +16,8 @@ import (
 )
 
 // ParseURL reads the address of a receiver: ws://host or wss://host, with a
-// port and a path if need be; without a path it is /relay. A secret has no
-// place in it, for addresses are logged.
+// port and a path if need be. A secret has no place in it, for addresses are
+// logged.
 func ParseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
@@ -41,10 +41,25 @@ func ParseURL(s string) (*url.URL, error) {
 	case u.Fragment != "":
 		return nil, fmt.Errorf("%s: a WebSocket URL has no #fragment", name)
 	}
-	if u.Path == "" {
+	return u, nil
+}
+
+// address reads the address of a receiver; one of ours is at /relay unless it
+// says otherwise.
+func (o *Options) address(s string) (*url.URL, error) {
+	u, err := ParseURL(s)
+	if err == nil && u.Path == "" && o.Dialect == nil {
 		u.Path = "/relay"
 	}
-	return u, nil
+	return u, err
+}
+
+// subprotocol is what the server must agree to; "": none.
+func (o *Options) subprotocol() string {
+	if o.Dialect != nil {
+		return o.Dialect.Subprotocol()
+	}
+	return handshake.Subprotocol
 }
 
 // shown is u as logs and status have it: without the query, which may hold
@@ -71,7 +86,7 @@ const frameBytes = maxBatch + headerRoom
 
 var frameBuffers sync.Pool
 
-// dial opens a WebSocket to u that speaks our protocol.
+// dial opens a WebSocket to u that agrees to our subprotocol.
 func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*websocket.Conn, *wire, *Fault) {
 	stop := func() bool { return true }
 	// The dialer does not look at ctx while it waits for the answer.
@@ -79,7 +94,6 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 	d := websocket.Dialer{
 		TLSClientConfig:  with.tls,
 		HandshakeTimeout: r.pace.dial,
-		Subprotocols:     []string{handshake.Subprotocol},
 		WriteBufferSize:  frameBytes,
 		WriteBufferPool:  &frameBuffers,
 		NetDialContext: func(brief context.Context, network, addr string) (net.Conn, error) {
@@ -95,6 +109,10 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 			return &wire{Conn: c}, nil
 		},
 	}
+	wanted := r.o.subprotocol()
+	if wanted != "" {
+		d.Subprotocols = []string{wanted}
+	}
 	conn, resp, err := d.DialContext(ctx, u.String(), with.header)
 	stop()
 	if err != nil {
@@ -106,9 +124,12 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 	conn.SetReadLimit(handshake.MaxControl)
 	var fault *Fault
 	switch {
-	case conn.Subprotocol() != handshake.Subprotocol:
-		fault = hold("this server does not speak "+handshake.Subprotocol,
+	case conn.Subprotocol() != wanted && r.o.Dialect == nil:
+		fault = hold("this server does not speak "+wanted,
 			"check that the URL leads to wsreceive; for any other WebSocket server use --mode plain", nil)
+	case conn.Subprotocol() != wanted:
+		fault = hold("this server speaks another subprotocol", "look at --plain-subprotocol",
+			fmt.Errorf("it is %q, we want %q", clean(conn.Subprotocol()), wanted))
 	case resp.Header.Get("Sec-WebSocket-Extensions") != "":
 		fault = breach(0, errors.New("it turns on an extension that was not offered"))
 	default:

@@ -61,6 +61,13 @@ func hold(what, hint string, err error) *Fault {
 	return &Fault{What: what, Effect: effectHold, Hint: hint, Err: err, hold: true}
 }
 
+// Passing is a Dialect's fault that may mend itself: the relay backs off.
+func Passing(what, hint string, err error) *Fault { return parting(wait(what, hint, err)) }
+
+// Lasting is a Dialect's fault that waits for a human: the relay says so loudly
+// and tries about once a minute.
+func Lasting(what, hint string, err error) *Fault { return parting(hold(what, hint, err)) }
+
 // breach is a fault of the protocol that the receiver is to hear of.
 func breach(code int, err error) *Fault {
 	f := hold("the receiver breaks the protocol", hintBug, err)
@@ -210,6 +217,19 @@ func lostFault(err error) *Fault {
 	f := wait("the connection was lost", "check the network, and "+hintServer, err)
 	f.shrink = true // on a network that breaks often, only short messages get through
 	return f
+}
+
+// goneFault says why the connection to a server of another dialect has ended.
+// What codes beyond those of RFC 6455 mean there, we do not know.
+func goneFault(err error) *Fault {
+	ce, ok := errors.AsType[*websocket.CloseError](err)
+	switch {
+	case !ok || ce.Code == websocket.CloseAbnormalClosure:
+		return lostFault(err)
+	case ce.Code >= 3000:
+		return wait("the server closed the connection", hintServer, fmt.Errorf("close code %d: %s", ce.Code, clean(ce.Text)))
+	}
+	return closeFault(ce.Code, ce.Text, nil)
 }
 
 // closeFault says what the receiver means by closing with code. said is the

@@ -25,6 +25,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/url"
 	"time"
@@ -47,16 +48,18 @@ type Queue interface {
 
 // Options of a relay. Zero values are the defaults that stand beside them.
 type Options struct {
-	URLs  []string // at least one, in the form ParseURL takes; all lead to one store
-	Host  string   // hello.host: who sends
-	Agent string   // hello.agent: program and version
-	Boot  string   // hello.boot: differs at each start of the process
+	URLs   []string // at least one, in the form ParseURL takes; all lead to one store
+	Listen string   // instead of URLs: host:port, where receivers dial the relay
+	Host   string   // hello.host: who sends
+	Agent  string   // hello.agent: program and version
+	Boot   string   // hello.boot: differs at each start of the process
 
-	IdleClose time.Duration // 60 s: close when nothing has moved for so long
+	IdleClose time.Duration // 60 s: close when nothing has moved for so long; never where the relay listens
 	Ping      time.Duration // 20 s: between pings; 2.5 times this without a byte: dead
 
-	Way Way          // to the receiver
-	Log *slog.Logger // nil: discard
+	Way     Way          // to the receiver
+	Dialect Dialect      // nil: wsrelay.v1
+	Log     *slog.Logger // nil: discard
 }
 
 const (
@@ -114,6 +117,9 @@ func New(q Queue, o Options) *Relay {
 	if o.IdleClose <= 0 {
 		o.IdleClose = defaultIdleClose
 	}
+	if o.Listen != "" {
+		o.IdleClose = math.MaxInt64 // nobody would open it again when a line comes
+	}
 	if o.Ping <= 0 {
 		o.Ping = defaultPing
 	}
@@ -128,9 +134,16 @@ func New(q Queue, o Options) *Relay {
 // Run ships the queue until ctx ends, and then returns nil. It has an error
 // only for options that no waiting can mend.
 func (r *Relay) Run(ctx context.Context) error {
+	r.report.every = r.pace.quiet
+	r.backoff = newBackoff(r.pace.backoff)
+	defer r.status.set(StateIdle, "")
+	if r.o.Listen != "" {
+		r.listen(ctx)
+		return nil
+	}
 	urls := make([]*url.URL, len(r.o.URLs))
 	for i, s := range r.o.URLs {
-		u, err := ParseURL(s)
+		u, err := r.o.address(s)
 		if err != nil {
 			return err
 		}
@@ -139,9 +152,6 @@ func (r *Relay) Run(ctx context.Context) error {
 	if len(urls) == 0 {
 		return errors.New("relay: no URL")
 	}
-	r.report.every = r.pace.quiet
-	r.backoff = newBackoff(r.pace.backoff)
-
 	for ctx.Err() == nil {
 		u := urls[r.turn%len(urls)]
 		end := r.once(ctx, u)
@@ -153,11 +163,10 @@ func (r *Relay) Run(ctx context.Context) error {
 		}
 		r.turn++
 		delay := r.delay(end, len(urls))
-		r.status.failed(end.fault)
+		r.status.failed(StateWaiting, end.fault)
 		r.report.lost(end.fault, u, delay)
 		sleep(ctx, delay)
 	}
-	r.status.set(StateIdle, "")
 	return nil
 }
 
@@ -191,16 +200,27 @@ func (r *Relay) once(ctx context.Context, u *url.URL) ending {
 	if fault != nil {
 		return ending{fault: fault}
 	}
+	if r.o.Dialect != nil {
+		l := r.link(conn, wire, u)
+		fault := l.lend(ctx, func(ctx context.Context) *Fault { return r.o.Dialect.Ship(ctx, l, first) })
+		return ending{fault: fault, receipted: l.receipts > 0, near: wire.loopback()}
+	}
 	s := newSession(r, conn, wire, u, first.SID(), with.key)
 	s.pack.held = first
 	end := ending{fault: s.run(ctx, s.serve), receipted: s.receipts > 0, near: wire.loopback()}
+	r.learn(s, end.fault)
+	return end
+}
+
+// learn takes from the session s, which has ended with f, how large the next
+// one's batches may be.
+func (r *Relay) learn(s *session, f *Fault) {
 	if s.granted != nil {
 		r.ceiling = s.pack.ceiling
 	}
-	if end.fault != nil && end.fault.shrink {
+	if f != nil && f.shrink {
 		r.ceiling = max(r.ceiling/2, minBatch)
 	}
-	return end
 }
 
 // warn says, once for each, which secrets are not.

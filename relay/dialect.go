@@ -1,0 +1,153 @@
+package relay
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/buffer"
+	"wsrelay/handshake"
+)
+
+// Dialect is what is spoken over a WebSocket, where that is not wsrelay.v1. The
+// relay waits for a record, connects, backs off and reports in any case.
+type Dialect interface {
+	// Subprotocol is what the server must agree to; "": none.
+	Subprotocol() string
+	// Ship sends first, and then what the queue has, until ctx or the connection
+	// ends or nothing has moved for l.IdleClose. The fault is nil if the end was
+	// our own wish. Whatever was not acknowledged by then is given out again.
+	Ship(ctx context.Context, l *Link, first *buffer.Block) *Fault
+	// Probe finds out, without a line, whether Ship could work, and says what it
+	// has seen.
+	Probe(ctx context.Context, l *Link) (found string, fault *Fault)
+}
+
+// Link is a WebSocket that stands, lent to a Dialect. One goroutine writes; the
+// relay closes it.
+type Link struct {
+	Log       *slog.Logger
+	IdleClose time.Duration
+	Ping      time.Duration // between pings; 2.5 times this without a byte ends the connection
+	Host      string        // who sends
+
+	r        *Relay
+	conn     *websocket.Conn
+	wire     *wire
+	url      *url.URL
+	receipts int
+
+	gone chan struct{} // closed when nobody reads
+	err  error         // why; before gone is closed it is its reader's
+}
+
+func (r *Relay) link(conn *websocket.Conn, w *wire, u *url.URL) *Link {
+	conn.SetReadLimit(0) // what is too long is cut, in Listen
+	w.guard(r.o.Ping * 5 / 2)
+	gone := make(chan struct{})
+	return &Link{
+		Log: r.log.With("url", shown(u)), IdleClose: r.o.IdleClose, Ping: r.o.Ping, Host: r.o.Host,
+		r: r, conn: conn, wire: w, url: u, gone: gone,
+	}
+}
+
+// Listen has hear called, by a goroutine of its own, for each message and each
+// pong: kind is a websocket message type. The connection is not read while hear
+// does not return, and a server may wait for us to read. Of a message that is
+// longer than 256 KiB hear gets the beginning. To be called once, and first.
+func (l *Link) Listen(hear func(kind int, msg []byte)) {
+	l.conn.SetPongHandler(func(payload string) error {
+		hear(websocket.PongMessage, []byte(payload))
+		return nil
+	})
+	go func() {
+		defer close(l.gone)
+		for {
+			kind, from, err := l.conn.NextReader()
+			var msg []byte
+			if err == nil {
+				msg, err = io.ReadAll(io.LimitReader(from, handshake.MaxControl))
+			}
+			if err != nil {
+				l.err = err
+				return
+			}
+			hear(kind, msg)
+		}
+	}()
+}
+
+// Gone is closed when the connection has ended; Lost then says why.
+func (l *Link) Gone() <-chan struct{} { return l.gone }
+
+// Lost is why the connection has ended, or does end: a write has failed with
+// err, and the server may have said why.
+func (l *Link) Lost(err error) *Fault {
+	t := time.NewTimer(l.r.pace.goodbye)
+	defer t.Stop()
+	select {
+	case <-l.gone:
+		return goneFault(l.err)
+	case <-t.C:
+		return lostFault(err)
+	}
+}
+
+// Write sends one message, in one frame up to a length of 1 MiB.
+func (l *Link) Write(kind int, msg []byte) error { return l.conn.WriteMessage(kind, msg) }
+
+// WritePing sends a ping of at most 125 bytes.
+func (l *Link) WritePing(payload string) error {
+	return l.conn.WriteControl(websocket.PingMessage, []byte(payload), time.Now().Add(l.Ping))
+}
+
+// Ready says that the server is known to understand us.
+func (l *Link) Ready(store, guarantee string) {
+	l.r.status.set(StateConnected, shown(l.url))
+	l.r.report.welcomed(l.url, &handshake.Welcome{Store: store, Guarantee: guarantee})
+}
+
+// Sent counts a message that carries the records of r, or their gap.
+func (l *Link) Sent(r buffer.Range, gap *buffer.Gap, bytes int) {
+	l.r.status.sent(&batch{seq: r.First, end: r.End, gap: gap}, bytes)
+}
+
+// Ack moves the queue's cursor by the receipt rec, for n records more.
+func (l *Link) Ack(rec buffer.Receipt, n uint64) *Fault {
+	if err := l.r.q.Ack(rec.Seq, rec); err != nil {
+		return queueFault(err)
+	}
+	l.receipts++
+	l.r.status.receipt(rec, n)
+	st := l.r.q.Stats()
+	l.r.report.receipted(l.url, st.Head-st.Cursor)
+	return nil
+}
+
+// lend hands the connection to use, and closes it afterwards.
+func (l *Link) lend(ctx context.Context, use func(context.Context) *Fault) *Fault {
+	// A write to a peer that has stopped reading must not outlive ctx.
+	stop := context.AfterFunc(ctx, func() {
+		time.AfterFunc(l.r.pace.goodbye, func() { l.wire.Close() })
+	})
+	defer stop()
+	fault := use(ctx)
+	l.close(fault)
+	return fault
+}
+
+// close takes leave as far as that can be done shortly.
+func (l *Link) close(f *Fault) {
+	cut := time.AfterFunc(l.r.pace.goodbye, func() { l.wire.Close() })
+	defer cut.Stop()
+	words := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
+	if (f != nil && f.code == 0) || l.conn.WriteControl(websocket.CloseMessage, words, time.Now().Add(l.r.pace.goodbye)) != nil {
+		l.wire.Close()
+	}
+	<-l.gone
+	l.wire.Close()
+}
