@@ -16,8 +16,7 @@ import (
 // open says hello, proves our key if we have one, and waits for the welcome.
 func (s *session) open(ctx context.Context) *Fault {
 	s.setPing(s.r.o.Ping)
-	st := s.r.q.Stats()
-	s.transcript.Hello = handshake.Encode(s.hello(st))
+	s.transcript.Hello = handshake.Encode(s.hello(s.r.q.Stats()))
 	if err := s.conn.WriteMessage(websocket.TextMessage, s.transcript.Hello); err != nil {
 		return s.cause(err)
 	}
@@ -37,7 +36,12 @@ func (s *session) open(ctx context.Context) *Fault {
 				if fault := s.checkProof(f); fault != nil {
 					return fault
 				}
-				s.welcome(f, st.Cursor)
+				if s.enter != nil {
+					if fault := s.enter(); fault != nil {
+						return fault
+					}
+				}
+				s.welcome(f, s.r.q.Stats().Cursor)
 				return nil
 			case *handshake.Chal:
 				if fault := s.prove(f, m.raw); fault != nil {

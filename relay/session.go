@@ -24,6 +24,8 @@ type session struct {
 	key  *handshake.Secret // nil: neither end proves anything in the handshake
 	log  *slog.Logger
 
+	enter func() *Fault // called before anything of the relay's is used beside the queue's Stats; nil: nobody else does
+
 	transcript handshake.Transcript // of the handshake
 	granted    *handshake.Welcome   // how it came out; nil: it has not yet
 

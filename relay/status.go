@@ -19,7 +19,8 @@ const (
 	StateIdle       State = "idle"       // not connected: nothing waits
 	StateConnecting State = "connecting" // from the dial to the receiver's welcome
 	StateConnected  State = "connected"
-	StateWaiting    State = "waiting" // to try again
+	StateWaiting    State = "waiting"   // to try again
+	StateListening  State = "listening" // for a receiver that dials
 )
 
 // Status is a picture of a relay. Counters run since New.
@@ -67,11 +68,14 @@ func (c *recorder) set(s State, url string) {
 	}
 }
 
-func (c *recorder) failed(f *Fault) {
-	c.set(StateWaiting, "")
+// failed notes a fault after which the relay is in state s.
+func (c *recorder) failed(s State, f *Fault) {
+	c.set(s, "")
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now.Attempts++
+	if s == StateWaiting {
+		c.now.Attempts++
+	}
 	c.now.LastError, c.now.Hint = f.Error(), f.Hint
 }
 
@@ -123,8 +127,11 @@ func (p *reporter) lost(f *Fault, u *url.URL, delay time.Duration) {
 	if f.hold {
 		level = slog.LevelError
 	}
-	log := p.log.With("url", shown(u), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed,
-		"next_try", delay.Round(time.Millisecond), "effect", f.Effect, "hint", f.Hint)
+	log := p.log.With("url", shown(u), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed)
+	if delay > 0 {
+		log = log.With("next_try", delay.Round(time.Millisecond))
+	}
+	log = log.With("effect", f.Effect, "hint", f.Hint)
 	if again {
 		log.Log(context.Background(), level, "still disconnected")
 	} else {

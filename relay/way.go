@@ -113,16 +113,29 @@ func (w *Way) readToken(c *credentials, u *url.URL) *Fault {
 	if u.Scheme != "wss" && (!isLoopback(u.Hostname()) || c.proxy != nil) {
 		return hold("a token must not travel without TLS", "use wss://, or --key-file, which gives no secret away", nil)
 	}
-	file, err := c.secret(w.TokenFile)
-	if err == nil {
-		token := strings.TrimSpace(string(file))
-		if _, err = handshake.ParseTokens([]byte("token " + token)); err == nil {
-			c.header.Set("Authorization", "Bearer "+token)
-			return nil
-		}
-		err = fmt.Errorf("%s: want a token and nothing else", w.TokenFile)
+	token, err := c.token(w.TokenFile)
+	if err != nil {
+		return tokenFault(err)
 	}
-	return hold("the token cannot be used", "put the token that the receiver has in --tokens, alone, into the file", err)
+	c.header.Set("Authorization", "Bearer "+token)
+	return nil
+}
+
+func tokenFault(err error) *Fault {
+	return hold("the token cannot be used", "put the token that both ends are to know, alone, into the file", err)
+}
+
+// token reads a file that holds a token and nothing else.
+func (c *credentials) token(name string) (string, error) {
+	file, err := c.secret(name)
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(file))
+	if _, err := handshake.ParseTokens([]byte("token " + token)); err != nil {
+		return "", fmt.Errorf("%s: want a token and nothing else", name)
+	}
+	return token, nil
 }
 
 func isLoopback(host string) bool {

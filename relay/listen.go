@@ -1,0 +1,308 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/handshake"
+)
+
+// The other direction: receivers dial, and the relay listens. Only who opens
+// the connection changes. The sender speaks first as ever, and one receiver is
+// served at a time; who comes meanwhile is told to try again later.
+
+// listen lets receivers dial until ctx ends.
+func (r *Relay) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", r.o.Listen)
+		if err == nil {
+			r.backoff.Reset()
+			r.answer(ctx, ln)
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		fault := hold("cannot listen", "another program, or another wsrelay, may have the address; --listen takes any other", err)
+		delay := r.backoff.NextBackOff()
+		r.status.failed(StateWaiting, fault)
+		r.report.lost(fault, &url.URL{Scheme: "ws", Host: r.o.Listen, Path: listenPath}, delay)
+		sleep(ctx, delay)
+	}
+}
+
+// listenPath is where receivers find a relay that listens.
+const listenPath = "/relay"
+
+// answer serves those who come to ln until ctx, or ln, ends.
+func (r *Relay) answer(ctx context.Context, ln net.Listener) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	h := newHall(ctx, r, ln.Addr())
+	ln = wireListener{ln}
+	if h.url.Scheme == "wss" {
+		ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: h.tls})
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+listenPath, h)
+	srv := &http.Server{
+		Handler: mux, ConnState: h.callers.changed, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: r.pace.dial, ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
+	}
+	r.log.Info("listening", "url", h.url.String())
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(ln) }()
+	h.watch(failed)
+	cancel()
+	_ = srv.Close() // its listener's error says nothing new
+	h.close()
+}
+
+// hall is where receivers come to.
+type hall struct {
+	r   *Relay
+	ctx context.Context // of the sessions
+	url *url.URL        // ours
+	up  websocket.Upgrader
+
+	// place is held by the one session that is served, and by whoever else
+	// does what otherwise only Run's goroutine may.
+	place chan struct{}
+
+	callers callers
+	refusal throttle // guarded by mu
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup // one for each request that may become a session
+}
+
+func newHall(ctx context.Context, r *Relay, addr net.Addr) *hall {
+	h := &hall{
+		r: r, ctx: ctx, url: &url.URL{Scheme: "ws", Host: addr.String(), Path: listenPath},
+		place: make(chan struct{}, 1), refusal: throttle{every: r.pace.quiet},
+		up: websocket.Upgrader{
+			HandshakeTimeout: r.pace.dial, WriteBufferSize: frameBytes, WriteBufferPool: &frameBuffers,
+			Subprotocols: []string{handshake.Subprotocol},
+			CheckOrigin:  func(*http.Request) bool { return true }, // decided in admit, in plainer words
+		},
+	}
+	if r.o.Way.CertFile != "" {
+		h.url.Scheme = "wss"
+	}
+	return h
+}
+
+// watch waits until the server has failed or ctx has ended, and says now and
+// then why nobody comes for the lines that wait.
+func (h *hall) watch(failed <-chan error) {
+	h.missing()
+	tick := time.NewTicker(h.r.pace.quiet)
+	defer tick.Stop()
+	for {
+		select {
+		case <-h.ctx.Done():
+			return
+		case err := <-failed:
+			if h.ctx.Err() == nil {
+				h.r.log.Warn("listening failed", "err", err, "effect", effectWait, "hint", "it begins again by itself; look at this host if it goes on")
+			}
+			return
+		case <-tick.C:
+		}
+		h.missing()
+	}
+}
+
+// missing notes that there is no session, and says so if lines wait or none
+// can come about.
+func (h *hall) missing() {
+	if !h.enter() {
+		return
+	}
+	defer h.leave()
+	fault := h.r.o.Way.sound()
+	if fault == nil {
+		fault = wait("no receiver has dialled", "check wsreceive --dial on the receiving host, and the network in between", nil)
+	}
+	h.r.status.failed(StateListening, fault)
+	if st := h.r.q.Stats(); fault.hold || st.Cursor < st.Head {
+		h.r.report.lost(fault, h.url, 0)
+	}
+}
+
+func (h *hall) enter() bool {
+	select {
+	case h.place <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+func (h *hall) leave() { <-h.place }
+
+// close waits for the sessions, which h.ctx ends.
+func (h *hall) close() {
+	h.mu.Lock()
+	h.closed = true
+	h.mu.Unlock()
+	h.running.Wait()
+}
+
+// open counts a request in, unless the hall is closed.
+func (h *hall) open() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.running.Add(1)
+	}
+	return !h.closed
+}
+
+// ServeHTTP runs one session, if the request may have one.
+func (h *hall) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	with, refusal := h.admit(req)
+	if refusal != nil {
+		refusal.answer(w)
+		return
+	}
+	if !h.open() {
+		return
+	}
+	defer h.running.Done()
+	conn, err := h.up.Upgrade(w, req, nil)
+	if err != nil {
+		h.r.log.Debug("upgrade failed", "remote", req.RemoteAddr, "err", err)
+		return
+	}
+	defer h.callers.leave(conn.NetConn())
+	if len(h.place) > 0 { // a hello would end the session that it may have under way itself
+		h.dismiss(conn)
+		return
+	}
+	h.serve(conn, with)
+}
+
+// secondCaller is what a receiver hears while another one is served.
+var secondCaller = &Fault{What: "another receiver is connected", code: websocket.CloseTryAgainLater}
+
+// dismiss takes leave of a caller that has not heard a word.
+func (h *hall) dismiss(conn *websocket.Conn) {
+	soon := time.Now().Add(h.r.pace.goodbye)
+	words := websocket.FormatCloseMessage(secondCaller.code, secondCaller.What)
+	if conn.WriteControl(websocket.CloseMessage, words, soon) == nil && conn.SetReadDeadline(soon) == nil {
+		_, _, _ = conn.NextReader() // its Close, or nothing
+	}
+	conn.Close()
+}
+
+// serve runs one session from hello to its end.
+func (h *hall) serve(conn *websocket.Conn, with *credentials) {
+	r, remote := h.r, conn.RemoteAddr().String()
+	conn.SetReadLimit(handshake.MaxControl)
+	s := newSession(r, conn, under(conn.NetConn()), h.url, r.q.Stats().SID, with.key)
+	s.log = s.log.With("remote", remote)
+	entered := false
+	s.enter = func() *Fault {
+		if entered = h.enter(); !entered {
+			return secondCaller
+		}
+		h.callers.leave(conn.NetConn())
+		r.warn(with.loose)
+		r.report.log = r.log.With("remote", remote)
+		return nil
+	}
+	fault := s.run(h.ctx, s.serve)
+	if !entered {
+		h.refused(remote, fault)
+		return
+	}
+	defer h.leave()
+	r.learn(s, fault)
+	if err := r.q.Rewind(r.q.Stats().Cursor); err != nil && fault == nil {
+		fault = queueFault(err)
+	}
+	if fault == nil || h.ctx.Err() != nil {
+		r.status.set(StateListening, "")
+		return
+	}
+	r.status.failed(StateListening, fault)
+	r.report.lost(fault, h.url, 0)
+}
+
+// refused logs why a caller was not served. Strangers can make this happen as
+// often as they like, so there is a limit to it.
+func (h *hall) refused(remote string, f *Fault) {
+	if f == nil || f == secondCaller || h.ctx.Err() != nil {
+		return
+	}
+	h.mu.Lock()
+	suppressed, ok := h.refusal.allow(time.Now())
+	h.mu.Unlock()
+	if !ok {
+		return
+	}
+	h.r.log.Warn("receiver refused", "remote", remote, "err", f.Error(), "suppressed", suppressed,
+		"effect", "it got no line", "hint", f.Hint)
+}
+
+// wireListener makes a wire of each connection.
+type wireListener struct{ net.Listener }
+
+func (l wireListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &wire{Conn: c}, nil
+}
+
+// callers are the connections that are no session yet, the oldest first. One
+// too many shuts the oldest out: strangers who say nothing, or say it slowly,
+// cost a bounded number of descriptors and keep nobody out for long.
+type callers struct {
+	mu      sync.Mutex
+	waiting []net.Conn
+}
+
+const maxCallers = 32
+
+// changed is http.Server's ConnState.
+func (c *callers) changed(conn net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		c.come(conn)
+	case http.StateClosed:
+		c.leave(conn)
+	}
+}
+
+func (c *callers) come(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.waiting) == maxCallers {
+		under(c.waiting[0]).Close()
+		c.waiting = c.waiting[1:]
+	}
+	c.waiting = append(c.waiting, conn)
+}
+
+func (c *callers) leave(conn net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, w := range c.waiting {
+		if w == conn {
+			c.waiting = append(c.waiting[:i:i], c.waiting[i+1:]...)
+			return
+		}
+	}
+}
