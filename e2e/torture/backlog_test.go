@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"wsrelay/buffer"
+	"wsrelay/e2e/stand"
 )
 
 // TestBacklog_OpensAtOnce opens a queue of 100 GB, of which only the last
@@ -24,38 +25,38 @@ func TestBacklog_OpensAtOnce(t *testing.T) {
 	first := filepath.Join(dir, "0000000000000001.seg")
 	header := make([]byte, 2048)
 	f, err := os.Open(first)
-	must(t, err)
+	stand.Must(t, err)
 	_, err = f.ReadAt(header, 0)
-	must(t, err)
-	must(t, f.Close())
+	stand.Must(t, err)
+	stand.Must(t, f.Close())
 	sparse := []string{first}
 	for id := uint64(2); id < segments; id++ {
 		name := filepath.Join(dir, fmt.Sprintf("%016x.seg", id))
-		must(t, os.WriteFile(name, headerOf(header, id), 0o600))
+		stand.Must(t, os.WriteFile(name, headerOf(header, id), 0o600))
 		sparse = append(sparse, name)
 	}
 	fill(t, dir, 60<<20)
 	for _, name := range sparse {
-		must(t, os.Truncate(name, size))
+		stand.Must(t, os.Truncate(name, size))
 	}
 	var best time.Duration
 	for range 5 {
 		began := time.Now()
 		q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
 		took := time.Since(began)
-		must(t, err)
+		stand.Must(t, err)
 		if best == 0 || took < best {
 			best = took
 		}
 		b, err := q.Next(t.Context())
-		must(t, err)
+		stand.Must(t, err)
 		if got := b.Range(); got != (buffer.Range{First: 1, End: 2}) {
 			t.Errorf("the first block has %v, want the first line", got)
 		}
 		if held := q.Stats().DiskBytes; held < (segments-2)*size {
 			t.Errorf("the queue holds %d bytes, want %d", held, (segments-2)*size)
 		}
-		must(t, q.Close(t.Context()))
+		stand.Must(t, q.Close(t.Context()))
 	}
 	t.Logf("a backlog of %d segments, %d GB, opens in %v (best of 5, headers cached)", segments, segments*size/1_000_000_000, best.Round(100*time.Microsecond))
 }
@@ -74,21 +75,21 @@ func headerOf(header []byte, id uint64) []byte {
 func fill(t *testing.T, dir string, size int) {
 	t.Helper()
 	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{Compress: buffer.CompressNone})
-	must(t, err)
+	stand.Must(t, err)
 	for n, done := uint64(0), 0; done < size; n++ {
-		line := appendLine(nil, n)
+		line := stand.AppendLine(nil, n)
 		_, err := q.Append(t.Context(), line, 1, buffer.Origin{})
-		must(t, err)
+		stand.Must(t, err)
 		done += len(line)
 	}
-	must(t, q.Close(t.Context()))
+	stand.Must(t, q.Close(t.Context()))
 }
 
 // TestBacklog_DrainsInLittleMemory lets a real backlog gather and drain, and
 // tells the most memory that keeper and worker ever had.
 func TestBacklog_DrainsInLittleMemory(t *testing.T) {
 	size := int64(96 << 20)
-	if long() {
+	if stand.Long() {
 		size = 10_000_000_000
 	}
 	g := newRig(t, filepath.Join(t.TempDir(), "queue"))
@@ -97,28 +98,27 @@ func TestBacklog_DrainsInLittleMemory(t *testing.T) {
 	p := g.start(t, nil, options...)
 	p.away.Store(true)
 	peak := p.watchMemory()
-	f := feed(p.w, 0, nil)
-	for f.sent.Load() < size {
+	f := stand.Feed(p.W, 0, nil)
+	for f.Sent.Load() < size {
 		time.Sleep(10 * time.Millisecond)
 	}
 	p.close() // nothing more is stored
-	f.stop()
-	<-f.done
-	for p.mark() < f.sent.Load() {
+	f.Stop()
+	for p.Mark() < f.Sent.Load() {
 		time.Sleep(10 * time.Millisecond)
 	}
 	p.kill()
-	t.Logf("filled %d MB in %v: %s", f.sent.Load()/1_000_000, time.Since(began).Round(time.Second), peak())
+	t.Logf("filled %d MB in %v: %s", f.Sent.Load()/1_000_000, time.Since(began).Round(time.Second), peak())
 
 	began = time.Now()
 	p = g.start(t, nil, options...)
 	peak = p.watchMemory()
-	_ = p.w.Close()
+	_ = p.W.Close()
 	if err := p.wait(time.Hour); err != nil {
 		t.Fatalf("wsrelay: %v\n%s", err, g.logTail())
 	}
 	t.Logf("drained in %v: %s", time.Since(began).Round(time.Second), peak())
-	g.lives = append(g.lives, life{end: f.end(), promised: f.end()})
+	g.lives = append(g.lives, life{end: f.End(), promised: f.End()})
 	t.Log(g.check(t))
 }
 
@@ -129,8 +129,8 @@ func (p *relay) watchMemory() (peak func() string) {
 	var high [2]int
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for alive(p.cmd.Process.Pid) {
-			for k, pid := range []int{p.cmd.Process.Pid, p.worker()} {
+		for stand.Alive(p.Cmd.Process.Pid) {
+			for k, pid := range []int{p.Cmd.Process.Pid, p.Worker()} {
 				if kib, text := resident(pid); kib > high[k] {
 					high[k], most[k] = kib, text
 				}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/e2e/stand"
 )
 
 // calls are what the queue and the intake do to the world.
@@ -20,8 +22,8 @@ var calls = []string{"pwrite64", "fdatasync", "renameat", "unlinkat", "fsync", "
 // kind, for each n of a small piece of work with a segment that ends and one
 // that is used again.
 func TestKill_AtEachSystemCall(t *testing.T) {
-	need(t, "strace")
-	if !long() {
+	stand.Need(t, "strace")
+	if !stand.Long() {
 		t.Skip("make torture-kill does it; intake has a short form")
 	}
 	c := newCampaign(t, "kill-at-call", "runs", 0, 0)
@@ -49,13 +51,13 @@ func (g *rig) killAt(t *testing.T, call string, n int) (killed bool) {
 	watched := make(chan bool, 1)
 	go func() { watched <- p.letGo(ctx, cancel) }()
 	l := life{}
-	l.end, l.promised = g.work(ctx, p.w)
+	l.end, l.promised = g.work(ctx, p.W)
 	if l.end == l.promised {
-		_ = p.w.Close()
+		_ = p.W.Close()
 		g.ended(t, p)
 	} else { // the keeper is dead
 		p.kill()
-		l.promised = max(l.promised, lineAt(0, p.mark()))
+		l.promised = max(l.promised, stand.LineAt(0, p.Mark()))
 		g.drain(t)
 	}
 	g.lives = append(g.lives, l)
@@ -72,7 +74,7 @@ func (g *rig) work(ctx context.Context, w io.Writer) (written, delivered uint64)
 			size = 1500 << 10
 		}
 		for b = b[:0]; len(b) < size; written++ {
-			b = appendLine(b, written)
+			b = stand.AppendLine(b, written)
 		}
 		if _, err := w.Write(b); err != nil {
 			break
@@ -89,11 +91,11 @@ func (g *rig) work(ctx context.Context, w io.Writer) (written, delivered uint64)
 // alone, and tells whether it was a kill. It calls dead when the keeper is.
 func (p *relay) letGo(ctx context.Context, dead func()) (killed bool) {
 	defer dead()
-	keeper := p.cmd.Process.Pid
-	worker := p.awaitWorker(ctx, 0)
+	keeper := p.Cmd.Process.Pid
+	worker := p.AwaitWorker(ctx, 0)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for ctx.Err() == nil && alive(keeper) && alive(worker) {
+	for ctx.Err() == nil && stand.Alive(keeper) && stand.Alive(worker) {
 		<-tick.C
 	}
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", keeper))
@@ -102,8 +104,8 @@ func (p *relay) letGo(ctx context.Context, dead func()) (killed bool) {
 	if _, err := fmt.Sscan(tracer, &pid); err == nil && pid > 0 {
 		_ = unix.Kill(pid, unix.SIGKILL) // asked to let go, it may hang
 	}
-	killed = worker == 0 || p.awaitWorker(ctx, worker) != 0
-	for ctx.Err() == nil && alive(keeper) {
+	killed = worker == 0 || p.AwaitWorker(ctx, worker) != 0
+	for ctx.Err() == nil && stand.Alive(keeper) {
 		<-tick.C
 	}
 	return killed

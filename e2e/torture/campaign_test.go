@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"wsrelay/e2e/stand"
 )
 
 // campaign counts what a test does over and over: a few times as a part of the
@@ -29,22 +31,20 @@ type campaign struct {
 	told  time.Time
 }
 
-func long() bool { return os.Getenv("TORTURE") == "long" }
-
 func newCampaign(t testing.TB, name, unit string, short, goal int) *campaign {
 	t.Helper()
 	c := &campaign{name: name, unit: unit, goal: short, Next: map[string]int{}, begun: time.Now(), told: time.Now()}
-	if long() {
+	if stand.Long() {
 		dir := os.Getenv("TORTURE_DIR")
 		if dir == "" {
 			cache, err := os.UserCacheDir()
-			must(t, err)
+			stand.Must(t, err)
 			dir = filepath.Join(cache, "wsrelay-torture")
 		}
-		must(t, os.MkdirAll(dir, 0o700))
+		stand.Must(t, os.MkdirAll(dir, 0o700))
 		c.goal, c.state = goal, filepath.Join(dir, name+".json")
 		if b, err := os.ReadFile(c.state); err == nil {
-			must(t, json.Unmarshal(b, c))
+			stand.Must(t, json.Unmarshal(b, c))
 		}
 	}
 	c.from = c.Done
@@ -62,11 +62,11 @@ func (c *campaign) add(t testing.TB, rounds, live int, v verdict) {
 	c.Sum = c.Sum.plus(v)
 	if c.state != "" {
 		b, err := json.Marshal(c)
-		must(t, err)
-		must(t, os.WriteFile(c.state+".tmp", b, 0o600))
-		must(t, os.Rename(c.state+".tmp", c.state))
+		stand.Must(t, err)
+		stand.Must(t, os.WriteFile(c.state+".tmp", b, 0o600))
+		stand.Must(t, os.Rename(c.state+".tmp", c.state))
 	}
-	if long() && time.Since(c.told) > 5*time.Second {
+	if stand.Long() && time.Since(c.told) > 5*time.Second {
 		c.told = time.Now()
 		rate := float64(c.Done-c.from) / time.Since(c.begun).Seconds()
 		goal := ""

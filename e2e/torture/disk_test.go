@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/e2e/stand"
 )
 
 // disk is a file system of its own in a file.
@@ -20,18 +22,18 @@ type disk struct {
 // newDisk makes and mounts a file system, which goes away with the test.
 func newDisk(t testing.TB, size int64, mkfs ...string) *disk {
 	t.Helper()
-	if !contained() {
-		lack(t, "no right to mount: this needs root, in a machine where it may make namespaces")
+	if !stand.Contained() {
+		stand.Lack(t, "no right to mount: this needs root, in a machine where it may make namespaces")
 	}
-	need(t, mkfs[0], "mount", "umount")
+	stand.Need(t, mkfs[0], "mount", "umount")
 	d := &disk{t: t, image: filepath.Join(t.TempDir(), "image"), Dir: t.TempDir()}
-	must(t, os.WriteFile(d.image, nil, 0o600))
-	must(t, os.Truncate(d.image, size))
+	stand.Must(t, os.WriteFile(d.image, nil, 0o600))
+	stand.Must(t, os.Truncate(d.image, size))
 	if out, err := exec.Command(mkfs[0], append(mkfs[1:], d.image)...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", mkfs[0], err, out)
 	}
 	if out, err := d.try("mount", "-o", "loop", d.image, d.Dir); err != nil {
-		lack(t, fmt.Sprintf("no loop device: %v: %s", err, out))
+		stand.Lack(t, fmt.Sprintf("no loop device: %v: %s", err, out))
 	}
 	t.Cleanup(func() { _, _ = d.try("umount", d.Dir) }) // it may be unmounted
 	return d
@@ -55,9 +57,9 @@ func (d *disk) shutdown() {
 	d.t.Helper()
 	const goingDown, withoutLogFlush = 0x8004587d, 2
 	dir, err := os.Open(d.Dir)
-	must(d.t, err)
+	stand.Must(d.t, err)
 	defer dir.Close() //nolint:errcheck // only read
-	must(d.t, unix.IoctlSetPointerInt(int(dir.Fd()), goingDown, withoutLogFlush))
+	stand.Must(d.t, unix.IoctlSetPointerInt(int(dir.Fd()), goingDown, withoutLogFlush))
 }
 
 // remount is what the next start of the machine does.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/e2e/stand"
 )
 
 // TestFull_DiskStopsNothingForGood takes the space, or the inodes, of the file
@@ -30,24 +32,24 @@ func TestFull_DiskStopsNothingForGood(t *testing.T) {
 			g := newRig(t, filepath.Join(d.Dir, "queue"))
 			p := g.start(t, nil, "--queue-limit", "64MiB", "--compress", "none")
 			p.away.Store(true) // what comes must go to the disk
-			f := feed(p.w, 0, nil)
-			p.progress(t.Context(), 0)
+			f := stand.Feed(p.W, 0, nil)
+			p.Progress(t.Context(), 0)
 			release := c.fill(t, d)
 			g.waitLog(t, "cannot write to the queue")
-			f.waitStuck(t)
+			waitStuck(f)
 			time.Sleep(time.Second) // several tries, which nobody is told of
 			if n := g.count("cannot write to the queue"); n != 1 {
 				t.Errorf("said %d times that it cannot write, want once\n%s", n, g.logTail())
 			}
-			if p.worker() == 0 {
+			if p.Worker() == 0 {
 				t.Error("the worker is gone")
 			}
 			release()
 			g.waitLog(t, "writing to the queue again")
 			p.away.Store(false)
-			f.finish()
+			f.Finish()
 			g.ended(t, p)
-			g.lives = append(g.lives, life{end: f.end(), promised: f.end()})
+			g.lives = append(g.lives, life{end: f.End(), promised: f.End()})
 			t.Logf("%s: %s", name, g.check(t))
 			t.Log(g.said("cannot write to the queue"))
 		})
@@ -60,38 +62,37 @@ func fillBlocks(t *testing.T, d *disk) (release func()) {
 	t.Helper()
 	name := filepath.Join(d.Dir, "ballast")
 	f, err := os.Create(name)
-	must(t, err)
+	stand.Must(t, err)
 	defer f.Close() //nolint:errcheck // it holds nothing
 	for b := make([]byte, 1<<20); len(b) > 0; {
 		if _, err := f.Write(b); errors.Is(err, unix.ENOSPC) {
 			b = b[:len(b)/2]
 		} else {
-			must(t, err)
+			stand.Must(t, err)
 		}
 	}
-	return func() { must(t, os.Remove(name)) }
+	return func() { stand.Must(t, os.Remove(name)) }
 }
 
 // fillInodes leaves no inode free, and all blocks.
 func fillInodes(t *testing.T, d *disk) (release func()) {
 	t.Helper()
 	dir := filepath.Join(d.Dir, "ballast")
-	must(t, os.Mkdir(dir, 0o700))
+	stand.Must(t, os.Mkdir(dir, 0o700))
 	for n := 0; ; n++ {
 		err := os.WriteFile(filepath.Join(dir, strconv.Itoa(n)), nil, 0o600)
 		if errors.Is(err, unix.ENOSPC) {
 			break
 		}
-		must(t, err)
+		stand.Must(t, err)
 	}
-	return func() { must(t, os.RemoveAll(dir)) }
+	return func() { stand.Must(t, os.RemoveAll(dir)) }
 }
 
 // waitStuck waits until the pipe has taken nothing for half a second.
-func (f *feeder) waitStuck(t *testing.T) {
-	t.Helper()
-	for was := int64(-1); was != f.sent.Load(); time.Sleep(500 * time.Millisecond) {
-		was = f.sent.Load()
+func waitStuck(f *stand.Feeder) {
+	for was := int64(-1); was != f.Sent.Load(); time.Sleep(500 * time.Millisecond) {
+		was = f.Sent.Load()
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/e2e/stand"
 )
 
 // TestKill_WorkerLosesNothing kills the worker at any moment while lines come
@@ -21,15 +23,15 @@ func TestKill_WorkerLosesNothing(t *testing.T) {
 	g := newRig(t, filepath.Join(t.TempDir(), "queue"))
 	for seen := (verdict{}); c.more(); {
 		p := g.start(t, nil)
-		f := feed(p.w, g.next, g.keepUp)
+		f := stand.Feed(p.W, g.next, g.keepUp)
 		kills := min(100, c.goal-c.Done)
 		for range kills {
 			p.killWorker(t)
 		}
-		f.finish()
+		f.Finish()
 		g.ended(t, p)
-		g.lives = append(g.lives, life{first: g.next, end: f.end(), promised: f.end()})
-		g.next = f.end()
+		g.lives = append(g.lives, life{first: g.next, end: f.End(), promised: f.End()})
+		g.next = f.End()
 		v := g.check(t)
 		c.add(t, kills, kills, v.minus(seen))
 		seen = v
@@ -52,17 +54,17 @@ func (p *relay) killWorker(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
-		was := p.mark()
-		pid := p.awaitWorker(ctx, 0)
+		was := p.Mark()
+		pid := p.AwaitWorker(ctx, 0)
 		if pid == 0 {
 			t.Fatal("there is no worker")
 		}
 		if rand.IntN(3) > 0 {
-			p.progress(ctx, was)
+			p.Progress(ctx, was)
 		}
 		time.Sleep(rand.N(25 * time.Millisecond))
-		if alive(pid) && unix.Kill(pid, unix.SIGKILL) == nil {
-			for alive(pid) {
+		if stand.Alive(pid) && unix.Kill(pid, unix.SIGKILL) == nil {
+			for stand.Alive(pid) {
 				time.Sleep(100 * time.Microsecond)
 			}
 			return
@@ -95,33 +97,33 @@ func (g *rig) killBoth(t *testing.T) (live bool) {
 	t.Helper()
 	p := g.start(t, nil)
 	defer p.kill()
-	pipe, err := os.OpenFile("/proc/"+strconv.Itoa(p.cmd.Process.Pid)+"/fd/0", os.O_RDONLY|unix.O_NONBLOCK, 0)
-	must(t, err)
+	pipe, err := os.OpenFile("/proc/"+strconv.Itoa(p.Cmd.Process.Pid)+"/fd/0", os.O_RDONLY|unix.O_NONBLOCK, 0)
+	stand.Must(t, err)
 	defer pipe.Close() //nolint:errcheck // only read
-	f := feed(p.w, g.next, g.keepUp)
+	f := stand.Feed(p.W, g.next, g.keepUp)
 	p.moment(t.Context())
-	live = p.worker() != 0
-	mirror := p.mirror()
-	p.slay()
-	f.halt()
-	must(t, p.w.Close())
+	live = p.Worker() != 0
+	mirror := p.Mirror()
+	p.Slay()
+	f.Halt()
+	stand.Must(t, p.W.Close())
 	left, err := io.ReadAll(pipe)
-	must(t, err)
-	taken, durable := int64(0), p.mark()
+	stand.Must(t, err)
+	taken, durable := int64(0), p.Mark()
 	if mirror != nil {
 		st, err := mirror.Stat()
-		must(t, err)
-		taken = max(0, st.Size()-mirrorPage)
-		held, err := io.ReadAll(io.NewSectionReader(mirror, durable+mirrorPage, taken-durable))
-		must(t, err)
-		if !bytes.Equal(held, piece(g.next, durable, taken)) {
+		stand.Must(t, err)
+		taken = max(0, st.Size()-stand.MirrorPage)
+		held, err := io.ReadAll(io.NewSectionReader(mirror, durable+stand.MirrorPage, taken-durable))
+		stand.Must(t, err)
+		if !bytes.Equal(held, stand.Piece(g.next, durable, taken)) {
 			t.Errorf("the mirror, from %d to %d, differs from the stream", durable, taken)
 		}
 	}
-	if got, want := int64(len(left))+taken, f.sent.Load(); got != want || !bytes.Equal(left, piece(g.next, taken, want)) {
+	if got, want := int64(len(left))+taken, f.Sent.Load(); got != want || !bytes.Equal(left, stand.Piece(g.next, taken, want)) {
 		t.Errorf("mirror and pipe have %d + %d bytes of %d, or others", taken, len(left), want)
 	}
-	g.lives = append(g.lives, life{first: g.next, end: f.end(), promised: lineAt(g.next, durable)})
-	g.next = f.end()
+	g.lives = append(g.lives, life{first: g.next, end: f.End(), promised: stand.LineAt(g.next, durable)})
+	g.next = f.End()
 	return live && durable > 0
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"wsrelay/e2e/stand"
 	"wsrelay/handshake"
 	"wsrelay/receiver"
 )
@@ -110,7 +111,7 @@ func (o *oracle) commit(batches []receiver.Batch) ([]receiver.Result, error) {
 			continue
 		}
 		for i, line := range b.Lines {
-			n, ok := numberOf(line)
+			n, ok := stand.NumberOf(line)
 			if !ok {
 				o.altered++
 			}
@@ -321,14 +322,14 @@ func TestOracle_RefusesAnotherLineUnderANumber(t *testing.T) {
 	commit := func(seq uint64, numbers ...uint64) error {
 		b := receiver.Batch{SID: "s", Seq: seq}
 		for _, n := range numbers {
-			line := appendLine(nil, n)
+			line := stand.AppendLine(nil, n)
 			b.Lines = append(b.Lines, line[:len(line)-1])
 		}
 		_, err := o.commit([]receiver.Batch{b})
 		return err
 	}
-	must(t, commit(1, 10, 11, 12))
-	must(t, commit(2, 11, 12, 13))
+	stand.Must(t, commit(1, 10, 11, 12))
+	stand.Must(t, commit(2, 11, 12, 13))
 	var diverged *receiver.DivergedError
 	if err := commit(3, 13); !errors.As(err, &diverged) {
 		t.Errorf("commit of another line: %v", err)

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"wsrelay/e2e/stand"
 )
 
 // TestFS_HardShutdown takes the file system away under wsrelay at any moment,
@@ -44,18 +46,18 @@ func (g *rig) shutdown(t *testing.T, d *disk) (live bool) {
 	t.Helper()
 	p := g.start(t, nil)
 	p.away.Store(rand.IntN(2) == 0) // lines wait on disk, or the consumer keeps up
-	f := feed(p.w, g.next, nil)
+	f := stand.Feed(p.W, g.next, nil)
 	p.moment(t.Context())
-	live = p.worker() != 0
+	live = p.Worker() != 0
 	p.close()
-	durable := p.mark()
+	durable := p.Mark()
 	d.shutdown()
 	time.Sleep(rand.N(5 * time.Millisecond)) // it meets the dead file system
 	p.kill()
-	f.halt()
+	f.Halt()
 	d.remount()
-	g.lives = append(g.lives, life{first: g.next, end: f.end(), promised: lineAt(g.next, durable), powerCut: true})
-	g.next = f.end()
-	must(t, os.Truncate(g.log, 0))
+	g.lives = append(g.lives, life{first: g.next, end: f.End(), promised: stand.LineAt(g.next, durable), powerCut: true})
+	g.next = f.End()
+	stand.Must(t, os.Truncate(g.log, 0))
 	return live && durable > 0
 }

@@ -1,0 +1,147 @@
+package stand
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Relay is a wsrelay: keeper and worker, a process group of their own.
+type Relay struct {
+	Cmd  *exec.Cmd
+	W    *os.File // the pipe
+	held *os.File // the mirror, once it was found
+	gone sync.Once
+}
+
+// StartRelay starts cmd, which is a wsrelay or runs one, with a pipe to feed.
+// Kill it in the end.
+func StartRelay(cmd *exec.Cmd) (*Relay, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close() //nolint:errcheck // the child has its own
+	cmd.Stdin = r
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return &Relay{Cmd: cmd, W: w}, nil
+}
+
+// Wait waits for the end by itself; status 0 is no error.
+func (p *Relay) Wait(limit time.Duration) error {
+	over := time.AfterFunc(limit, func() { _ = unix.Kill(-p.Cmd.Process.Pid, unix.SIGQUIT) })
+	defer over.Stop()
+	err := p.Cmd.Wait()
+	p.Kill()
+	return err
+}
+
+// Kill ends all at once and closes the pipe.
+func (p *Relay) Kill() {
+	p.gone.Do(func() {
+		p.Slay()
+		_, _ = p.W.Close(), p.held.Close() // nil is fine
+	})
+}
+
+// Slay ends all processes at once, wherever they are, and waits until they are
+// gone.
+func (p *Relay) Slay() {
+	pid := p.Cmd.Process.Pid
+	_ = unix.Kill(-pid, unix.SIGKILL)
+	_ = p.Cmd.Wait() // it was killed, or has been waited for
+	for {
+		_, err := unix.Wait4(-pid, nil, 0, nil) // the worker is our child now
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// Worker is the pid of the living worker; 0: there is none. A child that is no
+// worker yet does not count, nor does what strace forks.
+func (p *Relay) Worker() int {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", p.Cmd.Process.Pid))
+	for _, task := range tasks {
+		b, _ := os.ReadFile(task)
+		for f := range strings.FieldsSeq(string(b)) {
+			env, _ := os.ReadFile("/proc/" + f + "/environ")
+			if pid, _ := strconv.Atoi(f); bytes.Contains(env, []byte("WSRELAY_INTERNAL_WORKER=")) && Alive(pid) {
+				return pid
+			}
+		}
+	}
+	return 0
+}
+
+// Alive: it runs, and is neither dead nor about to become something else.
+func Alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, ok := strings.Cut(string(b), ") ")
+	return err == nil && ok && state[0] != 'Z' && state[0] != 'X'
+}
+
+// AwaitWorker waits for a living worker other than the one given.
+func (p *Relay) AwaitWorker(ctx context.Context, other int) (pid int) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil && Alive(p.Cmd.Process.Pid) {
+		if pid := p.Worker(); pid != 0 && pid != other {
+			return pid
+		}
+		<-tick.C
+	}
+	return 0
+}
+
+// Mirror is the keeper's memory file, of which intake/mirror.go has the
+// picture; nil: it has none yet.
+func (p *Relay) Mirror() *os.File {
+	if p.held != nil {
+		return p.held
+	}
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.Cmd.Process.Pid))
+	for _, fd := range fds {
+		if to, _ := os.Readlink(fd); strings.HasPrefix(to, "/memfd:wsrelay-mirror") {
+			p.held, _ = os.Open(fd)
+		}
+	}
+	return p.held
+}
+
+// MirrorPage is what comes before the bytes of the stream.
+const MirrorPage = 4096
+
+// Mark is how many bytes of the stream the mirror says are on disk.
+func (p *Relay) Mark() int64 {
+	var b [8]byte
+	if m := p.Mirror(); m != nil {
+		_, _ = m.ReadAt(b[:], 16) // a memory file; shorter: nothing yet
+	}
+	return int64(binary.LittleEndian.Uint64(b[:]))
+}
+
+// Progress waits until more is on disk than was, or for a few seconds.
+func (p *Relay) Progress(ctx context.Context, was int64) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil && p.Mark() <= was {
+		<-tick.C
+	}
+}

@@ -1,0 +1,138 @@
+// Package stand is what the tests that take wsrelay and wsreceive to their
+// limits, as processes and from the outside, have in common:
+//
+//	Feeder ══pipe══▶ Relay: keeper and worker
+//	numbered lines
+//
+// all of it in namespaces of its own, so that nothing is left of a test,
+// whatever way it ends. The harness needs Linux.
+package stand
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const insideEnv = "STAND_INSIDE"
+
+// Main is a TestMain. It runs the tests in namespaces of their own where it
+// may: nothing stays mounted and no process is left.
+func Main(m *testing.M) {
+	if os.Getenv(insideEnv) == "" {
+		if code, err := contain(); err == nil {
+			os.Exit(code)
+		}
+	} else if err := settle(); err != nil {
+		fmt.Fprintln(os.Stderr, "stand:", err)
+		os.Exit(1)
+	}
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // to wait for the workers of dead keepers
+	code := m.Run()
+	if binaries != "" {
+		_ = os.RemoveAll(binaries)
+	}
+	os.Exit(code)
+}
+
+// contain runs this program again as the first process of a PID namespace, with
+// mounts that nobody else sees and a place for files that goes with it. All of
+// it ends with us.
+func contain() (code int, err error) {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	dir, err := os.MkdirTemp("", "wsrelay-stand-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // as far as it goes
+	runtime.LockOSThread()  // Pdeathsig is about this thread
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
+	cmd.Env = append(os.Environ(), insideEnv+"=1", "TMPDIR="+dir)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNS | unix.CLONE_NEWPID, Pdeathsig: unix.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return 0, err // no right to: without, then
+	}
+	if err := cmd.Wait(); err != nil {
+		return max(1, cmd.ProcessState.ExitCode()), nil
+	}
+	return 0, nil
+}
+
+// settle makes the new namespaces' mounts and /proc their own.
+func settle() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	return nil
+}
+
+// Contained reports whether what is mounted here goes away with us.
+func Contained() bool { return os.Getenv(insideEnv) != "" }
+
+// Long reports whether tests take their long form.
+func Long() bool { return os.Getenv("TORTURE") == "long" }
+
+// Lack skips the test for want of something; in CI, where nothing may be
+// skipped, it fails.
+func Lack(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s, and CI skips nothing", what)
+	}
+	t.Skip(what)
+}
+
+// Need skips the test where a program is missing, as [Lack] does.
+func Need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			Lack(t, p+" is not installed")
+		}
+	}
+}
+
+// Must ends the test if there is an error.
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var (
+	binaries string
+	build    = sync.OnceValues(func() (string, error) {
+		dir, err := os.MkdirTemp("", "wsrelay-bin-")
+		if err != nil {
+			return "", err
+		}
+		binaries = dir
+		out, err := exec.Command("go", "build", "-o", dir, "wsrelay", "wsrelay/cmd/wsreceive").CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("go build: %w\n%s", err, out)
+		}
+		return dir, nil
+	})
+)
+
+// Program is the path of wsrelay or wsreceive, built from this checkout.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	dir, err := build()
+	Must(t, err)
+	return filepath.Join(dir, name)
+}
