@@ -10,6 +10,7 @@ import (
 
 	"wsrelay/console"
 	"wsrelay/handshake"
+	"wsrelay/options"
 	"wsrelay/relay"
 )
 
@@ -17,8 +18,8 @@ import (
 type checkCmd struct {
 	reach
 
-	Config    configFile `placeholder:"FILE" help:"Read options from FILE, as run does."`
-	OptionsFD optionsFD  `name:"options-fd" placeholder:"N" help:"Read options from the open descriptor N."`
+	Config    options.File `placeholder:"FILE" help:"Read options from FILE, as run does."`
+	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read options from the open descriptor N."`
 }
 
 // Run goes to each URL as a relay would, as far as the receiver's welcome.

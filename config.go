@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -9,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -18,6 +15,7 @@ import (
 
 	"wsrelay/buffer"
 	"wsrelay/console"
+	"wsrelay/options"
 )
 
 // cli is the commands. The first is meant where none is named.
@@ -54,8 +52,8 @@ type config struct {
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
 
-	Config    configFile `placeholder:"FILE" help:"Read options from FILE: one 'name = value' a line."`
-	OptionsFD optionsFD  `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell."`
+	Config    options.File `placeholder:"FILE" help:"Read options from FILE: one 'name = value' a line."`
+	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell."`
 }
 
 const description = `Ships the lines on standard input to a WebSocket receiver, by way of a queue on disk: no line is lost and none doubled when the network, the receiver or wsrelay itself fails.
@@ -68,7 +66,7 @@ var errHelp = errors.New("help was printed")
 
 // parse gives the command that args, with all other sources, ask for.
 func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
-	src := &sources{}
+	src := &options.Sources{Env: "WSRELAY_", Only: []string{"config", "options-fd", "keeper"}}
 	answered := false
 	k, err := kong.New(c,
 		kong.Name("wsrelay"), kong.Description(description), kong.Writers(stdout, io.Discard),
@@ -160,115 +158,4 @@ func (s *syncEvery) UnmarshalText(b []byte) error {
 	}
 	*s = syncEvery(d)
 	return nil
-}
-
-// sources answers for the options that the command line does not give.
-type sources struct {
-	fd, file map[string][]string
-}
-
-// Validate refuses names that are no option: a typing error in a file must not
-// pass for a default.
-func (s *sources) Validate(app *kong.Application) error {
-	known := map[string]bool{}
-	for _, f := range app.DefaultCmd.Flags {
-		known[f.Name] = f.Name != "config" && f.Name != "options-fd" && f.Name != "keeper"
-	}
-	for _, from := range []map[string][]string{s.fd, s.file} {
-		for name := range from {
-			if !known[name] {
-				return fmt.Errorf("unknown option %q", name)
-			}
-		}
-	}
-	return nil
-}
-
-// Resolve is kong's question for a flag that was not given.
-func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-	env, set := os.LookupEnv(envName(flag.Name))
-	switch {
-	case len(s.fd[flag.Name]) > 0:
-		return value(s.fd[flag.Name], flag), nil
-	case set && env != "":
-		return value([]string{env}, flag), nil
-	case len(s.file[flag.Name]) > 0:
-		return value(s.file[flag.Name], flag), nil
-	}
-	return nil, nil
-}
-
-func envName(option string) string {
-	return "WSRELAY_" + strings.ToUpper(strings.ReplaceAll(option, "-", "_"))
-}
-
-// value: an option that can be given several times gets all, any other the
-// last.
-func value(values []string, flag *kong.Flag) any {
-	if flag.IsCumulative() {
-		all := make([]any, len(values))
-		for k, v := range values {
-			all[k] = v
-		}
-		return all
-	}
-	return values[len(values)-1]
-}
-
-type configFile string
-
-// BeforeResolve is kong's hook for a flag that other flags depend on.
-func (f configFile) BeforeResolve(ctx *kong.Context, trace *kong.Path, src *sources) error {
-	name, _ := ctx.FlagValue(trace.Flag).(configFile)
-	return src.readFile(string(name))
-}
-
-func (s *sources) readFile(name string) error {
-	r, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer r.Close() //nolint:errcheck // only read
-	s.file, err = readOptions(r, name)
-	return err
-}
-
-type optionsFD int
-
-// BeforeResolve is as configFile's.
-func (f optionsFD) BeforeResolve(ctx *kong.Context, trace *kong.Path, src *sources) error {
-	fd, _ := ctx.FlagValue(trace.Flag).(optionsFD)
-	return src.readFD(int(fd))
-}
-
-func (s *sources) readFD(fd int) (err error) {
-	if fd < 3 {
-		return fmt.Errorf("--options-fd %d: descriptors 0 to 2 have their own use", fd)
-	}
-	r := os.NewFile(uintptr(fd), "options-fd")
-	defer r.Close() //nolint:errcheck // only read
-	s.fd, err = readOptions(r, "descriptor "+strconv.Itoa(fd))
-	return err
-}
-
-// readOptions reads lines of the form 'name = value'. The value is all that
-// stands behind the first '=', without the blanks around it; nothing in it is
-// special. Empty lines and lines that begin with '#' are skipped. An error does
-// not take back the options above it.
-func readOptions(r io.Reader, from string) (options map[string][]string, err error) {
-	options = map[string][]string{}
-	lines := bufio.NewScanner(r)
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimSpace(lines.Text())
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		name, value, ok := strings.Cut(line, "=")
-		if !ok {
-			return options, fmt.Errorf("%s, line %d: not of the form 'name = value'", from, n)
-		}
-		name = strings.TrimPrefix(strings.TrimSpace(name), "--")
-		options[name] = append(options[name], strings.TrimSpace(value))
-	}
-	return options, lines.Err()
 }
