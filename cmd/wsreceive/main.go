@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"wsrelay/console"
+	"wsrelay/options"
 )
 
 // Exit statuses, those of sysexits(3). Anything else that fails is 1.
@@ -28,6 +29,8 @@ type cli struct {
 }
 
 const description = `Takes the lines that wsrelay sends over WebSocket, stores each exactly once, and only then says so with a receipt.
+
+Every option can also be given as WSRECEIVE_NAME in the environment and in the --config file. The command line counts first, then the environment, the file.
 
 Exit status: 0 stopped by a signal; 64 usage; 78 configuration; 1 anything else.`
 
@@ -64,12 +67,14 @@ var errHelp = errors.New("help was printed")
 
 // parse gives the command that args ask for.
 func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
+	src := &options.Sources{Env: "WSRECEIVE_", Only: []string{"config"}}
 	answered := false
 	parser, err := kong.New(c,
 		kong.Name("wsreceive"),
 		kong.Description(description),
 		kong.Writers(stdout, io.Discard),
 		kong.Exit(func(int) { answered = true }), // kong goes on, and finds what else is wrong
+		kong.Bind(src), kong.Resolvers(src),
 		kong.Vars{"version": "wsreceive " + console.Version()},
 	)
 	if err != nil {

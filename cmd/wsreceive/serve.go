@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"wsrelay/console"
+	"wsrelay/options"
 	"wsrelay/receiver"
 	"wsrelay/receiver/sqlite"
 )
@@ -30,6 +31,8 @@ type serveCmd struct {
 	access
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
+
+	Config options.File `placeholder:"FILE" help:"Read options from FILE: one 'name = value' a line."`
 }
 
 // Run receives until ctx ends, or stdout does when it is the store.
