@@ -3,7 +3,9 @@ package elastic
 import (
 	"bytes"
 	"encoding/base64"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -53,7 +55,7 @@ func newOps(prefix string, batches []receiver.Batch) []*op {
 		for n, line := range b.Lines {
 			seq := b.Seq + uint64(n)
 			o := &op{batch: b, of: i, seq: seq, line: line, crc: handshake.CRC(line), index: index, id: handshake.UID(b.SID, seq)}
-			o.body = o.appendDocument(o.appendAction(make([]byte, 0, len(line)+320)))
+			o.body = o.appendDocument(o.appendAction(make([]byte, 0, 2*len(line)+640)))
 			ops = append(ops, o)
 		}
 	}
@@ -71,7 +73,7 @@ func (o *op) bury(why *Error) {
 	dst := o.appendAction(nil)
 	dst = append(dst, '{')
 	dst = o.appendOwn(dst)
-	dst = o.appendText(dst)
+	dst = o.appendText(dst, gjson.Result{})
 	dst = append(dst, `,"error":{"code":"`...)
 	dst = strconv.AppendInt(dst, int64(why.Status), 10)
 	dst = append(dst, `","type":`...)
@@ -91,23 +93,50 @@ func (o *op) appendAction(dst []byte) []byte {
 	return append(dst, "\"}}\n"...)
 }
 
-// appendDocument appends the line as it is with our members in front, if it is
-// an object that leaves them their names; else a document with the line as
-// text.
+// appendDocument appends the line under the schema's names where its form is
+// known; as it is, with our members in front, if it is an object that leaves
+// them their names; else a document with the line as text.
 func (o *op) appendDocument(dst []byte) []byte {
 	dst = append(dst, '{')
 	dst = o.appendOwn(dst)
-	members, timed, ok := readObject(o.line)
+	var room [32]member
+	line := bytes.Trim(o.line, " \t\r\n")
+	members, ok := readObject(line, room[:0])
 	if !ok {
-		return append(o.appendText(dst), "}\n"...)
+		return append(o.appendText(dst, gjson.Result{}), "}\n"...)
 	}
-	if !timed {
+	if s, ok := readSyslog(members); ok {
+		return append(s.appendTo(dst, o.line), "}\n"...)
+	}
+	if r, ok := readRequest(members); ok {
+		dst = r.appendTo(o.appendText(dst, r.time()))
+		dst = appendObject(dst, "event", field{"duration", r.duration()})
+		return append(appendMembers(dst, r.rest), "}\n"...)
+	}
+	return append(o.appendAsIs(dst, line, members), '\n')
+}
+
+// appendAsIs appends what stands behind the opening brace of an object, with
+// nothing changed but bare values made fields of the objects that their names
+// are for.
+func (o *op) appendAsIs(dst, line []byte, members []member) []byte {
+	if !slices.ContainsFunc(members, func(m member) bool { return m.name == "@timestamp" }) {
 		dst = o.appendTime(dst)
 	}
-	if members[0] != '}' {
+	if len(members) > 0 {
 		dst = append(dst, ',')
 	}
-	return append(append(dst, members...), '\n')
+	at := len(line) - len(bytes.TrimLeft(line[1:], " \t\r\n"))
+	for _, m := range members {
+		if !m.bare() {
+			continue
+		}
+		dst = append(dst, line[at:m.value.Index]...)
+		dst = append(append(append(dst, `{"`...), leaves[m.name]...), `":`...)
+		dst = append(append(dst, m.value.Raw...), '}')
+		at = m.value.Index + len(m.value.Raw)
+	}
+	return append(dst, line[at:]...)
 }
 
 // appendOwn appends the member that says where the document comes from.
@@ -159,35 +188,31 @@ func (o *op) appendTime(dst []byte) []byte {
 	return append(dst, '"')
 }
 
-// appendText appends time and message. What is not UTF-8 in a line becomes
-// U+FFFD; its bytes are then in wsrelay.raw.
-func (o *op) appendText(dst []byte) []byte {
+// appendText appends time, ours if the line tells none, and message. What is
+// not UTF-8 in a line becomes U+FFFD; its bytes are then in wsrelay.raw.
+func (o *op) appendText(dst []byte, at gjson.Result) []byte {
 	text := string(o.line)
 	if g := o.batch.Gap; g != nil {
 		text = strconv.FormatUint(g.N, 10) + " lines will not come: " + g.Why
 	}
-	dst = append(o.appendTime(dst), `,"message":`...)
-	return gjson.AppendJSONString(dst, text)
+	if at.Exists() {
+		dst = appendRaw(dst, `,"@timestamp":`, at)
+	} else {
+		dst = o.appendTime(dst)
+	}
+	return gjson.AppendJSONString(append(dst, `,"message":`...), text)
 }
 
-// readObject gives what stands behind the opening brace if the line is a JSON
-// object that can take our members, and whether it has a time of its own.
-func readObject(line []byte) (members []byte, timed, ok bool) {
-	line = bytes.Trim(line, " \t\r\n")
+// readObject appends the members of a line that is a JSON object and can take
+// ours.
+func readObject(line []byte, into []member) (members []member, ok bool) {
 	if len(line) < 2 || line[0] != '{' || !utf8.Valid(line) || isDeep(line) || !gjson.ValidBytes(line) {
-		return nil, false, false
+		return nil, false
 	}
-	ok = true
-	gjson.ParseBytes(line).ForEach(func(key, _ gjson.Result) bool {
-		switch {
-		case key.Str == "@timestamp":
-			timed = true
-		case key.Str == "wsrelay", len(key.Str) > 8 && key.Str[:8] == "wsrelay.":
-			ok = false
-		}
-		return ok
+	members = membersOf(gjson.ParseBytes(line), into)
+	return members, !slices.ContainsFunc(members, func(m member) bool {
+		return m.name == "wsrelay" || strings.HasPrefix(m.name, "wsrelay.")
 	})
-	return bytes.TrimLeft(line[1:], " \t\r\n"), timed, ok
 }
 
 // isDeep reports whether JSON is nested deeper than maxDepth. It comes before
