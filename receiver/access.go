@@ -1,10 +1,13 @@
 package receiver
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/gorilla/websocket"
 
 	"wsrelay/handshake"
 )
@@ -15,7 +18,7 @@ import (
 type Access struct {
 	Keys         handshake.Secrets // proved in the handshake, both ways
 	Tokens       handshake.Secrets // bearer tokens of the upgrade request
-	Certificates bool              // the TLS server verifies client certificates if given
+	Certificates bool              // TLS verifies those that senders show, against authorities of our own
 
 	// Unbound is for a receiver behind a proxy that ends TLS: it believes
 	// what comes without TLS of its own, and binds no key to a connection.
@@ -25,7 +28,31 @@ type Access struct {
 	RequireReceipt bool   // refuse a stream that is not new and shows no receipt
 }
 
-func (a *Access) asks() bool { return len(a.Keys) > 0 || len(a.Tokens) > 0 || a.Certificates }
+func (a *Access) asks() bool { return a.asksDialled() || len(a.Tokens) > 0 }
+
+// asksDialled is asks for a sender that we have dialled: it sent no request, and
+// so no token.
+func (a *Access) asksDialled() bool { return len(a.Keys) > 0 || a.Certificates }
+
+func (a *Access) asksFor(s *session) bool {
+	if s.dialled {
+		return a.asksDialled()
+	}
+	return a.asks()
+}
+
+// shown is what the TLS of a sender that we have dialled proves.
+func (a *Access) shown(conn *websocket.Conn) []identity {
+	t, ok := conn.NetConn().(*tls.Conn)
+	if !ok || !a.Certificates || len(t.ConnectionState().VerifiedChains) == 0 {
+		return nil
+	}
+	return []identity{certified(t.ConnectionState())}
+}
+
+func certified(state tls.ConnectionState) identity {
+	return identity{byCertificate, &handshake.Secret{Name: state.PeerCertificates[0].Subject.CommonName}}
+}
 
 // How a sender proves who it is.
 const (
@@ -68,7 +95,7 @@ func (a *Access) identify(req *http.Request) (who []identity, status int, words 
 		who = append(who, identity{byToken, found})
 	}
 	if a.Certificates && req.TLS != nil && len(req.TLS.VerifiedChains) > 0 {
-		who = append(who, identity{byCertificate, &handshake.Secret{Name: req.TLS.PeerCertificates[0].Subject.CommonName}})
+		who = append(who, certified(*req.TLS))
 	}
 	if len(who) == 0 && len(a.Keys) == 0 {
 		return nil, http.StatusUnauthorized, "This receiver wants a token or a client certificate."
@@ -105,7 +132,7 @@ func (r *Receiver) SetAccess(a Access) {
 // welcome yet looks for itself, in greet.
 func (s *session) recheck(a *Access) {
 	who := s.proved.Load()
-	if who == nil || !a.asks() {
+	if who == nil || !a.asksFor(s) {
 		return
 	}
 	withdrawn := func(w identity) bool { return !a.honours(w, s.hello) }

@@ -19,6 +19,9 @@ func (s *session) commitBatches(turn *stream) {
 	}
 	defer turn.give()
 	s.storeSince.Store(0)
+	if store, ok := s.r.store.(beginner); ok {
+		store.Begin(s.hello.SID)
+	}
 	for {
 		group := s.waiting()
 		if s.ctx.Err() != nil { // what waits now is given back by dropQueued

@@ -98,7 +98,7 @@ func (s *session) authenticate(a *Access, said *handshake.Transcript) (mac strin
 		mac = said.ReceiverMAC(key.Value)
 		s.who = append(s.who, identity{byKey, key})
 	}
-	if a.asks() && len(s.who) == 0 {
+	if a.asksFor(s) && len(s.who) == 0 {
 		return "", &ending{code: handshake.CloseUnauthenticated, msg: "this receiver wants a key, and hello names none", log: "no key, token or certificate"}
 	}
 	for _, w := range s.who {

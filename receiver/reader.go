@@ -79,6 +79,7 @@ func (s *session) readControl(r io.Reader) (leaving bool, e *ending, err error) 
 		}
 		return false, nil, nil
 	case *handshake.Bye:
+		s.back = time.Duration(f.AfterMS) * time.Millisecond
 		close(s.queue)
 		return true, nil, nil
 	}

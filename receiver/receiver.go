@@ -26,6 +26,12 @@ const (
 	maxRaw     = handshake.MaxMessage
 )
 
+// Buffers of a WebSocket.
+const (
+	readBuffer  = 4 << 10  // what is longer is read past it
+	writeBuffer = 16 << 10 // an ordinary frame is never fragmented: some peers cannot join fragments
+)
+
 // Options of a Receiver. The zero value is the default.
 type Options struct {
 	Log    *slog.Logger // nil: no log
@@ -54,8 +60,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Receiver is the WebSocket endpoint, an http.Handler. Who may send is
-// Options.Access; see also Door.
+// Receiver is the WebSocket endpoint, an http.Handler; with a Dialer it goes to
+// senders that listen. Who may send is Options.Access; see also Door.
 type Receiver struct {
 	store           Store
 	name, guarantee string // what the store says of itself
@@ -94,8 +100,8 @@ func New(store Store, o Options) *Receiver {
 	r.name, r.guarantee = store.Describe()
 	r.upgrader = websocket.Upgrader{
 		HandshakeTimeout: o.HandshakeTimeout,
-		ReadBufferSize:   4 << 10,  // what is longer is read past it
-		WriteBufferSize:  16 << 10, // an ordinary frame is never fragmented: some peers cannot join fragments
+		ReadBufferSize:   readBuffer,
+		WriteBufferSize:  writeBuffer,
 		WriteBufferPool:  new(sync.Pool),
 		Subprotocols:     []string{handshake.Subprotocol},
 		CheckOrigin:      func(*http.Request) bool { return true }, // decided in admit, in plainer words
@@ -134,10 +140,15 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.log.Debug("upgrade failed", "remote", req.RemoteAddr, "err", err)
 		return
 	}
-	s := newSession(r, conn, who)
+	r.run(newSession(r, conn, who))
+}
+
+// run runs a session and says how it ended.
+func (r *Receiver) run(s *session) *ending {
 	r.register(s)
 	defer r.unregister(s)
 	s.serve()
+	return s.why()
 }
 
 // retryAfter is how long a sender stays away, at least, that came when too many

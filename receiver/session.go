@@ -25,6 +25,11 @@ type session struct {
 	who   []identity       // who has proved to be the sender; complete after greet
 	hello *handshake.Hello // set by greet, constant from then on
 
+	start   time.Time
+	dialled bool          // by us
+	begun   func()        // called when the session is one; nil: nothing
+	back    time.Duration // the sender's bye: it wants to see us again within it; the reader's
+
 	// ctx is over when the session is; its cause is an *ending. commitCtx
 	// outlives it: a peer that is gone does not stop a commit under way, or
 	// a flapping line would stop all progress.
@@ -78,6 +83,7 @@ func newSession(r *Receiver, conn *websocket.Conn, who []identity) *session {
 		r:     r,
 		conn:  conn,
 		who:   who,
+		start: time.Now(),
 		log:   r.log.With("remote", conn.RemoteAddr().String()),
 		out:   make(chan handshake.Frame, winBatches),
 		bye:   make(chan struct{}),
@@ -99,10 +105,15 @@ func (s *session) serve() {
 	}
 	if e != nil {
 		s.end(e)
-		s.r.refused(s.log, s.why())
+		if !s.dialled { // else the Dialer says it
+			s.r.refused(s.log, s.why())
+		}
 		s.lastWords()
 		s.linger()
 		return
+	}
+	if s.begun != nil {
+		s.begun()
 	}
 	s.log.Info("connected", "acked", s.hello.Acked, "agent", s.hello.Agent, "proved", names(s.who))
 

@@ -27,6 +27,10 @@ type Store interface {
 	Close() error
 }
 
+// beginner is a Store that wants to know when a session of a stream begins to
+// commit: what it knows of the stream may be another session's, long ago.
+type beginner interface{ Begin(sid string) }
+
 // Batch is what one data message, or one gap, brings to the store.
 type Batch struct {
 	SID   string
