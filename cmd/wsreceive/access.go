@@ -31,8 +31,9 @@ type access struct {
 
 func (a *access) asks() bool { return a.Keys != "" || a.Tokens != "" || a.ClientCA != "" }
 
-// check is what the options must be together, and with the address.
-func (a *access) check(listen string) error {
+// check is what the options must be together, and with the address. Who dials
+// may let nobody in without TLS, and have keys all the same.
+func (a *access) check(listen string, dials bool) error {
 	host, _, err := net.SplitHostPort(listen)
 	wrong := func(code int, hint, format string, args ...any) error {
 		return &console.Complaint{Err: fmt.Errorf(format, args...), Effect: nothingReceived, Hint: hint, Code: code}
@@ -42,7 +43,7 @@ func (a *access) check(listen string) error {
 		return wrong(exitConfig, "use HOST:PORT, such as 127.0.0.1:8514", "--listen: %w", err)
 	case (a.TLSCert == "") != (a.TLSKey == ""):
 		return wrong(exitUsage, "give both, or none", "--tls-cert and --tls-key go together")
-	case a.ClientCA != "" && (a.TLSCert == "" || a.BehindProxy):
+	case a.ClientCA != "" && (a.TLSCert == "" && !dials || a.BehindProxy):
 		return wrong(exitUsage, "give --tls-cert and --tls-key; a proxy that ends TLS has to look at certificates itself", "--client-ca means nothing where TLS does not end here")
 	case a.RequireReceipt && a.ReceiptSecret == "":
 		return wrong(exitUsage, "wsrelay keygen makes a file for --receipt-secret", "--require-receipt needs --receipt-secret")
@@ -53,7 +54,7 @@ func (a *access) check(listen string) error {
 	case far && a.TLSCert == "":
 		return wrong(exitConfig, "give --tls-cert and --tls-key, or listen on 127.0.0.1; --allow-insecure if the network is all yours",
 			"--listen %s is not a loopback address, and without TLS anybody in between could read lines and change them", listen)
-	case a.asks() && a.TLSCert == "" && !a.BehindProxy:
+	case a.asks() && a.TLSCert == "" && !a.BehindProxy && !dials:
 		return wrong(exitConfig, "give --tls-cert and --tls-key; --behind-proxy if a proxy on this host ends TLS; --allow-insecure for a test",
 			"senders cannot prove anything without TLS")
 	}
@@ -68,13 +69,15 @@ func isLoopback(host string) bool {
 // loaded is what the files hold.
 type loaded struct {
 	receiver.Access
-	tls *tls.Config // nil: none
+	tls     *tls.Config    // of our listener; nil: none
+	senders *x509.CertPool // the authorities of senders' certificates; nil: none
+	dial    receiver.DialWay
 }
 
 // load reads the files. An error names the file and holds no secret.
 func (a *access) load(log *slog.Logger) (*loaded, error) {
 	l := &loaded{}
-	l.Unbound, l.RequireReceipt = a.BehindProxy || a.TLSCert == "", a.RequireReceipt
+	l.Unbound, l.RequireReceipt = a.BehindProxy || a.TLSCert == "" && a.AllowInsecure, a.RequireReceipt
 	var err error
 	if l.Keys, err = readSecrets(a.Keys, handshake.ParseKeys, log); err != nil {
 		return nil, err
@@ -91,10 +94,28 @@ func (a *access) load(log *slog.Logger) (*loaded, error) {
 	case len(receipt) == 1:
 		l.ReceiptSecret = receipt[0].Value
 	}
+	if a.ClientCA != "" {
+		if l.senders, err = readAuthorities(a.ClientCA); err != nil {
+			return nil, err
+		}
+		l.Certificates = true
+	}
 	if a.TLSCert != "" {
 		err = a.loadTLS(l, log)
 	}
 	return l, err
+}
+
+func readAuthorities(name string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no certificate", name)
+	}
+	return pool, nil
 }
 
 func (a *access) loadTLS(l *loaded, log *slog.Logger) error {
@@ -104,17 +125,8 @@ func (a *access) loadTLS(l *loaded, log *slog.Logger) error {
 		return fmt.Errorf("%s and %s: %w", a.TLSCert, a.TLSKey, err)
 	}
 	l.tls = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}
-	if a.ClientCA == "" {
-		return nil
-	}
-	pem, err := os.ReadFile(a.ClientCA)
-	if err != nil {
-		return err
-	}
-	l.Certificates = true
-	l.tls.ClientAuth, l.tls.ClientCAs = tls.VerifyClientCertIfGiven, x509.NewCertPool() // without one it is said in HTTP, in plainer words
-	if !l.tls.ClientCAs.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("%s holds no certificate", a.ClientCA)
+	if l.senders != nil {
+		l.tls.ClientAuth, l.tls.ClientCAs = tls.VerifyClientCertIfGiven, l.senders // without one it is said in HTTP, in plainer words
 	}
 	return nil
 }

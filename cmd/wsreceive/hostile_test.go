@@ -24,7 +24,7 @@ func TestServe_RefusesRequestsThatAreNone(t *testing.T) {
 	served := make(chan error, 1)
 	log := slog.New(slog.DiscardHandler)
 	go func() {
-		served <- serve(ctx, receiver.NewDoor(ln, 10), receiver.New(receiver.NewStdout(io.Discard), receiver.Options{}), nil, log)
+		served <- serve(ctx, receiver.NewDoor(ln, 10), receiver.New(receiver.NewStdout(io.Discard), receiver.Options{}), nil, nil, log)
 	}()
 	for name, tt := range map[string]struct {
 		request string

@@ -28,6 +28,7 @@ type serveCmd struct {
 	To     string        `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"Where lines go: sqlite:PATH, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, stdout. Default: ${default}."`
 	Index  string        `placeholder:"PREFIX" help:"The engine's indices are named wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
 	Retain sqlite.Retain `placeholder:"LIMIT" help:"Keep lines of the SQLite store so long, or while it is so large: 30d, 50GiB, or 30d,50GiB. The oldest go first. Default: for ever."`
+	dialing
 	access
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
@@ -35,9 +36,21 @@ type serveCmd struct {
 	Config options.File `placeholder:"FILE" help:"Read options from FILE: one 'name = value' a line."`
 }
 
+// load reads what the options name.
+func (c *serveCmd) load(log *slog.Logger) (*loaded, error) {
+	l, err := c.access.load(log)
+	if err == nil {
+		l.dial, err = c.way(l, log)
+	}
+	return l, err
+}
+
 // Run receives until ctx ends, or stdout does when it is the store.
 func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
-	if err := c.check(c.Listen); err != nil {
+	if err := c.dialing.check(); err != nil {
+		return err
+	}
+	if err := c.access.check(c.Listen, len(c.Dial) > 0); err != nil {
 		return err
 	}
 	log := c.logger(to.err)
@@ -66,10 +79,14 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access})
 	url := "ws://" + ln.Addr().String() + "/relay"
 	ln = receiver.NewDoor(ln, strangers)
-	var current atomic.Pointer[tls.Config]
-	if current.Store(who.tls); who.tls != nil {
+	var current atomic.Pointer[loaded]
+	if current.Store(who); who.tls != nil {
 		url = "wss" + strings.TrimPrefix(url, "ws")
-		ln = tls.NewListener(ln, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load(), nil }})
+		ln = tls.NewListener(ln, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load().tls, nil }})
+	}
+	relays, err := c.dialers(rcv, func() receiver.DialWay { return current.Load().dial })
+	if err != nil {
+		return errors.Join(err, ln.Close())
 	}
 	_, guarantee := store.Describe()
 	log.Info("listening", "url", url, "store", withoutPassword(c.To), "guarantee", guarantee, "senders", who.describe())
@@ -79,12 +96,15 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 			log.Error("cannot reload who may send", "err", err, console.Effect, "none: all goes on as before", console.Hint, "mend the file and send SIGHUP again")
 			return
 		}
-		current.Store(who.tls)
+		current.Store(who)
 		rcv.SetAccess(who.Access)
 		log.Info("reloaded", "senders", who.describe(), "certificate_until", who.expiry())
 	})
 	defer stopReload()
-	if err := serve(ctx, ln, rcv, searchPage(store, ln.Addr(), "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), log), log); err != nil {
+	dialling, stopDialling := context.WithCancel(ctx)
+	defer relays.run(dialling)()
+	defer stopDialling()
+	if err := serve(ctx, ln, rcv, relays, searchPage(store, ln.Addr(), "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), log), log); err != nil {
 		return err
 	}
 	if c := (*console.Complaint)(nil); errors.As(context.Cause(ctx), &c) {
@@ -95,13 +115,13 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 }
 
 // serve answers on ln until ctx ends, then lets the sessions end in good order.
-func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, search http.Handler, log *slog.Logger) error {
+func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, relays dialers, search http.Handler, log *slog.Logger) error {
 	mux := http.NewServeMux()
 	if search != nil {
 		mux.Handle("GET /", search)
 	}
 	mux.Handle("GET /relay", rcv)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /healthz", relays.health)
 	srv := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
