@@ -29,7 +29,7 @@ func (c *checkCmd) Run(s *streams) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	o := relay.Options{Host: hostname(), Agent: "wsrelay/" + console.Version(), Way: c.way()}
+	o := relay.Options{Host: hostname(), Agent: "wsrelay/" + console.Version(), Way: c.way(), Dialect: c.dialect(nil)}
 	failed, hint := 0, ""
 	for _, u := range c.URL {
 		address, _, _ := strings.Cut(u, "?") // what follows may be secret

@@ -108,7 +108,7 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
 	logRecovery(log, found)
 	r := relay.New(q, relay.Options{
 		URLs: c.URL, Host: hostname(), Agent: "wsrelay/" + console.Version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
-		IdleClose: c.IdleClose, Ping: c.Ping, Way: c.way(), Log: log,
+		IdleClose: c.IdleClose, Ping: c.Ping, Way: c.way(), Dialect: c.dialect(q), Log: log,
 	})
 	session, endSession := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -26,6 +26,8 @@ type reach struct {
 	TLSKey    string   `name:"tls-key" placeholder:"FILE" help:"Its key (PEM)."`
 	Header    []string `sep:"none" placeholder:"NAME=VALUE" help:"Send this header with the upgrade; several add up. One that is secret belongs in --config, not on a command line."`
 	Proxy     string   `default:"env" placeholder:"URL|env|none" help:"HTTP proxy to go through with CONNECT: http://HOST:PORT; env: as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say; none. One with a password belongs in the environment or in --config. Default: ${default}."`
+
+	plainMode
 }
 
 // check is what these options must be together.
@@ -51,6 +53,9 @@ func (r *reach) check() error {
 		if _, err := relay.ParseProxy(r.Proxy); err != nil {
 			return usage(fmt.Errorf("--proxy: %w", err))
 		}
+	}
+	if err := r.plainMode.check(r); err != nil {
+		return err
 	}
 	_, err := r.headers()
 	return err

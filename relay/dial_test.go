@@ -24,7 +24,7 @@ import (
 	"wsrelay/handshake"
 )
 
-func TestParseURL_TakesWebSocketAddresses(t *testing.T) {
+func TestAddress_TakesWebSocketAddresses(t *testing.T) {
 	for _, tt := range []struct{ in, want string }{
 		{"ws://h", "ws://h/relay"},
 		{"wss://h:8514", "wss://h:8514/relay"},
@@ -32,7 +32,7 @@ func TestParseURL_TakesWebSocketAddresses(t *testing.T) {
 		{"WSS://h/a/b?c=d", "wss://h/a/b?c=d"},
 		{"ws://[::1]:80/x", "ws://[::1]:80/x"},
 	} {
-		u, err := ParseURL(tt.in)
+		u, err := new(Options).address(tt.in)
 		if err != nil {
 			t.Errorf("%s: %v", tt.in, err)
 		} else if got := u.String(); got != tt.want {
