@@ -68,12 +68,7 @@ var errHelp = errors.New("help was printed")
 func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 	src := &options.Sources{Env: "WSRELAY_", Only: []string{"config", "options-fd", "keeper"}}
 	answered := false
-	k, err := kong.New(c,
-		kong.Name("wsrelay"), kong.Description(description), kong.Writers(stdout, io.Discard),
-		kong.Exit(func(int) { answered = true }), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": console.Version(), "queue_dir": queueDir("INSTANCE")},
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-	)
+	k, err := parser(c, src, stdout, func(int) { answered = true })
 	if err != nil {
 		return nil, err
 	}
@@ -88,6 +83,15 @@ func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 		return command, c.Run.check()
 	}
 	return command, nil
+}
+
+func parser(c *cli, src *options.Sources, stdout io.Writer, exit func(int)) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("wsrelay"), kong.Description(description), kong.Writers(stdout, io.Discard),
+		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
+		kong.Vars{"version": console.Version(), "queue_dir": "/var/lib/syslog-ng/wsrelay/INSTANCE for root, else $XDG_STATE_HOME/wsrelay/INSTANCE"},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
 }
 
 func isInstance(name string) bool {

@@ -67,20 +67,12 @@ var errHelp = errors.New("help was printed")
 
 // parse gives the command that args ask for.
 func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
-	src := &options.Sources{Env: "WSRECEIVE_", Only: []string{"config"}}
 	answered := false
-	parser, err := kong.New(c,
-		kong.Name("wsreceive"),
-		kong.Description(description),
-		kong.Writers(stdout, io.Discard),
-		kong.Exit(func(int) { answered = true }), // kong goes on, and finds what else is wrong
-		kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": "wsreceive " + console.Version()},
-	)
+	k, err := parser(c, stdout, func(int) { answered = true }) // kong goes on, and finds what else is wrong
 	if err != nil {
 		return nil, err
 	}
-	selected, err := parser.Parse(args)
+	selected, err := k.Parse(args)
 	switch {
 	case answered:
 		return nil, errHelp
@@ -88,4 +80,13 @@ func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 		return nil, &console.Complaint{Err: err, Hint: "wsreceive --help lists every option", Code: exitUsage}
 	}
 	return selected, nil
+}
+
+func parser(c *cli, stdout io.Writer, exit func(int)) (*kong.Kong, error) {
+	src := &options.Sources{Env: "WSRECEIVE_", Only: []string{"config"}}
+	return kong.New(c,
+		kong.Name("wsreceive"), kong.Description(description), kong.Writers(stdout, io.Discard),
+		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
+		kong.Vars{"version": "wsreceive " + console.Version()},
+	)
 }

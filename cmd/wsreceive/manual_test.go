@@ -1,0 +1,16 @@
+package main
+
+import (
+	"io"
+	"testing"
+
+	"wsrelay/packaging/manual"
+)
+
+func TestManual_KnowsEveryOption(t *testing.T) {
+	k, err := parser(&cli{}, io.Discard, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual.Test(t, k.Model, "../../packaging")
+}

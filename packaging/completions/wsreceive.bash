@@ -1,0 +1,23 @@
+# bash completion for wsreceive
+_wsreceive() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words="${COMP_WORDS[*]:1:COMP_CWORD-1} " options values
+	[ "$cur" = = ] && cur=
+	[ "$prev" = = ] && prev=${COMP_WORDS[COMP_CWORD-2]}
+	case $prev in
+	--log-level) values="debug info warn error" ;;
+	--log-format) values="text json" ;;
+	esac
+	case $words in
+	"backup "*) options="--help --to" ;;
+	"search "*) options="--help --to --limit --from --until --follow --json" ;;
+	*) options="--help --listen --to --index --retain --dial --dial-token --keys --tokens --client-ca --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --require-receipt --log-level --log-format --config" ;;
+	esac
+	if [ -n "$values" ]; then
+		mapfile -t COMPREPLY < <(compgen -W "$values" -- "$cur")
+	elif [[ $cur == -* ]]; then
+		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+	elif [ "$COMP_CWORD" = 1 ]; then
+		mapfile -t COMPREPLY < <(compgen -W "serve search backup" -- "$cur")
+	fi
+}
+complete -o default -F _wsreceive wsreceive
