@@ -44,7 +44,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 		return nil, nil, err
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	unlock, err := lock(ctx, filepath.Join(dir, "LOCK"), o.Log)
+	unlock, err := lock(ctx, filepath.Join(dir, lockName), o.Log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,6 +74,16 @@ func (b both) Close() error { return errors.Join(b[0].Close(), b[1].Close()) }
 
 // open recovers the queue in fsys and starts its writer.
 func open(fsys fileSystem, o Options) (*Queue, *Recovery, error) {
+	q, w, r, err := load(fsys, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	go w.run()
+	return q, r, nil
+}
+
+// load recovers the queue in fsys; the writer is the caller's to run.
+func load(fsys fileSystem, o Options) (*Queue, *writer, *Recovery, error) {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	q := &Queue{
 		fsys: fsys, o: o,
@@ -83,10 +93,19 @@ func open(fsys fileSystem, o Options) (*Queue, *Recovery, error) {
 	w := &writer{q: q}
 	r := &recoverer{q: q, w: w}
 	if err := r.run(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	go w.run()
-	return q, &r.Recovery, nil
+	return q, w, &r.Recovery, nil
+}
+
+const lockName = "LOCK"
+
+// holder is the pid that the lock file names, 0 if it names none: of who has
+// the queue, or had it last.
+func holder(dir string) int {
+	text, _ := os.ReadFile(filepath.Join(dir, lockName))
+	pid, _ := strconv.Atoi(string(text))
+	return pid
 }
 
 // lock takes the lock file, waiting in line behind whoever holds it. flock(2)
@@ -98,6 +117,9 @@ func lock(ctx context.Context, path string, log *slog.Logger) (io.Closer, error)
 		return nil, err
 	}
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		if ctx.Err() != nil {
+			return nil, errors.Join(ctx.Err(), f.Close())
+		}
 		holder := make([]byte, 20)
 		n, _ := f.ReadAt(holder, 0)
 		log.Warn("another wsrelay uses this queue: waiting for it to end", "lock", path, "pid", string(holder[:n]),

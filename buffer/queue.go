@@ -103,6 +103,7 @@ type Queue struct {
 	wanted   bool   // the consumer waits for what is not durable
 	urgent   bool   // somebody waits until it is
 	trouble  string // what keeps the writer from writing; "": nothing
+	hint     string // what to do about trouble
 }
 
 // Append adds n whole lines, each with its newline, from o. They are not yet
@@ -397,26 +398,33 @@ type Stats struct {
 	DiskBytes    int64  // of segments
 	Dropped      uint64 // records given up since Open, by a limit
 	Trouble      string // what keeps lines from the disk; "": nothing
+	Hint         string // what to do about Trouble
 }
 
 // Stats tells the state.
 func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := Stats{
+	return Stats{
 		SID: q.ident.sid(q.acked), Cursor: q.acked, Durable: q.durable, Head: q.head,
-		Receipt: q.receipt, DiskBytes: q.diskLocked(), Dropped: q.dropped, Trouble: q.trouble,
+		Receipt: q.receipt, DiskBytes: q.diskLocked(), Dropped: q.dropped, Trouble: q.trouble, Hint: q.hint,
+		PendingBytes: pending(q.segs, q.acked, q.durable),
 	}
-	for k, seg := range q.segs {
-		end := q.durable
-		if k+1 < len(q.segs) {
-			end = seg.next
+}
+
+// pending is what the records from acked up to durable take in their segments,
+// about: as if all records of a segment were of one length.
+func pending(segs []*segment, acked, durable uint64) (bytes int64) {
+	for k, s := range segs {
+		end := durable
+		if k+1 < len(segs) {
+			end = s.next
 		}
-		if first := max(seg.base, q.acked); first < end {
-			s.PendingBytes += (seg.written - pageLen) * int64(end-first) / int64(end-seg.base)
+		if first := max(s.base, acked); first < end {
+			bytes += (s.written - pageLen) * int64(end-first) / int64(end-s.base)
 		}
 	}
-	return s
+	return bytes
 }
 
 func (q *Queue) diskLocked() (n int64) {

@@ -190,7 +190,7 @@ func (w *writer) failed(err error, now time.Time) time.Time {
 	q := w.q
 	q.mu.Lock()
 	first := q.trouble == ""
-	q.trouble = err.Error()
+	q.trouble, q.hint = err.Error(), hintFor(err)
 	q.broadcast()
 	q.mu.Unlock()
 	if first {
@@ -216,7 +216,7 @@ func (w *writer) recovered() {
 	w.retries, w.retryAt = 0, time.Time{}
 	w.q.mu.Lock()
 	was := w.q.trouble
-	w.q.trouble = ""
+	w.q.trouble, w.q.hint = "", ""
 	w.q.mu.Unlock()
 	if was != "" {
 		w.q.o.Log.Info("writing to the queue again", slog.String("after", was))

@@ -1,0 +1,382 @@
+package buffer
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lost is records that will never come, and of which the receiver has not
+// given a receipt yet.
+type Lost struct {
+	Range
+	Why string // as in Gap
+}
+
+// Watch looks at a queue beside its consumer, for whoever reports on it. It is
+// for one goroutine.
+type Watch struct {
+	q      *Queue
+	reader reader
+}
+
+// NewWatch looks at q.
+func NewWatch(q *Queue) *Watch { return &Watch{q: q} }
+
+// Close lets go of the file it looked into.
+func (w *Watch) Close() error { return w.reader.close() }
+
+// Lost is what was given up or found damaged.
+func (w *Watch) Lost() []Lost {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	return lost(w.q.gaps)
+}
+
+func lost(gaps []*Block) (all []Lost) {
+	for _, g := range gaps {
+		all = append(all, Lost{g.Range(), g.gap.Why})
+	}
+	return all
+}
+
+// Oldest is when the line came that has waited longest for its receipt, or, of
+// lines that were given up, the first of them; the zero time if none waits. It
+// costs a look into one segment, which goes on where the last one ended.
+func (w *Watch) Oldest() (time.Time, error) {
+	q := w.q
+	q.mu.Lock()
+	seq, onDisk, at := q.acked, q.acked < q.durable, q.youngest()
+	for _, g := range q.gaps {
+		if g.first <= seq && seq < g.next() {
+			onDisk, at = false, g.since()
+		}
+	}
+	q.mu.Unlock()
+	if !onDisk {
+		return at, nil
+	}
+	seg, limit, _ := q.segmentOf(seq)
+	if seg == nil {
+		return time.Time{}, nil
+	}
+	if r := &w.reader; r.seg != seg || r.scan.expect > seq {
+		if err := r.open(q.fsys, seg); err != nil {
+			return time.Time{}, ignore(err, fs.ErrNotExist) // acknowledged by now
+		}
+	}
+	w.reader.scan.limit = limit
+	return w.reader.scan.when(seq)
+}
+
+// youngest is when the first line came that no file holds yet; mu is held.
+func (q *Queue) youngest() time.Time {
+	switch {
+	case len(q.queued) > 0 && q.queued[0].kind == kindData:
+		return q.queued[0].At()
+	case q.filling != nil:
+		return q.filling.At()
+	case q.acked < q.head:
+		return time.Now()
+	}
+	return time.Time{}
+}
+
+func (b *Block) since() time.Time {
+	if b.gap.From > 0 {
+		return time.UnixMilli(b.gap.From).UTC()
+	}
+	return b.At()
+}
+
+func ignore(err, what error) error {
+	if errors.Is(err, what) {
+		return nil
+	}
+	return err
+}
+
+// when moves to the block that holds record seq, and says when its first line
+// came; where there is none, when the segment began.
+func (s *scanner) when(seq uint64) (time.Time, error) {
+	for {
+		h, _, err := s.seek()
+		switch {
+		case errors.Is(err, io.EOF):
+			return time.UnixMilli(s.seg.created).UTC(), nil
+		case err != nil:
+			return time.Time{}, err
+		case h.kind == kindData && h.next() > seq:
+			return time.UnixMilli(h.at).UTC(), nil
+		}
+		s.skip(h)
+	}
+}
+
+// View is a queue as its files show it.
+type View struct {
+	Stats        // without Dropped and Trouble
+	Lost  []Lost // and not receipted
+	Pid   int    // who has, or had, the queue; 0: nobody knows
+
+	dir  readOnly
+	gaps []*Block
+	segs []*segment
+	id   identity
+}
+
+// Look reads the state of the queue in dir from its files: without the lock,
+// without changing anything, beside a running wsrelay or without one. It reads
+// the heads of the newest segment's blocks, and no line.
+func Look(dir string) (*View, error) {
+	v := &View{dir: readOnly{osDir(dir)}}
+	f, err := v.dir.open(cursorName)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	if err := v.segments(); err != nil {
+		return nil, err
+	}
+	c, err := readCursor(f) // after the list: what went before it did so below this cursor
+	if err != nil {
+		return nil, err
+	}
+	v.Cursor, v.Receipt = max(1, c.acked), c.receipt
+	if v.id, err = readIdentity(v.dir); err != nil {
+		return nil, err
+	}
+	v.Pid = holder(dir)
+	if err := v.newest(); err != nil {
+		return nil, err
+	}
+	v.Durable, v.SID = v.Head, v.id.sid(v.Cursor)
+	v.gaps = slices.DeleteFunc(v.gaps, func(g *Block) bool { return g.next() <= v.Cursor })
+	slices.SortFunc(v.gaps, func(a, b *Block) int { return cmp.Compare(a.first, b.first) })
+	v.Lost = lost(v.gaps)
+	v.PendingBytes = pending(v.segs, v.Cursor, v.Durable)
+	return v, nil
+}
+
+// segments lists them as recovery would.
+func (v *View) segments() error {
+	names, err := filepath.Glob(filepath.Join(string(v.dir.osDir), "*.seg"))
+	if err != nil {
+		return err
+	}
+	for _, name := range names { // in the order of their ids
+		s, err := v.dir.segment(filepath.Base(name))
+		if errors.Is(err, errNoSegment) || errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		for n := len(v.segs); n > 0 && v.segs[n-1].base >= s.base; n-- {
+			v.segs = v.segs[:n-1] // R9
+		}
+		if n := len(v.segs); n > 0 {
+			v.segs[n-1].next = s.base
+		}
+		v.segs = append(v.segs, s)
+		v.DiskBytes += s.size
+	}
+	return nil
+}
+
+// newest finds in the newest segment how far the numbers go, and the gaps, of
+// which it has all.
+func (v *View) newest() error {
+	v.Head = v.Cursor
+	if len(v.segs) == 0 {
+		return nil
+	}
+	s := v.segs[len(v.segs)-1]
+	f, err := v.dir.open(segmentName(s.id))
+	if err != nil {
+		return ignore(err, fs.ErrNotExist)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	scan := newScanner(f, s, s.size)
+	for {
+		h, _, err := scan.seek()
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+		v.Cursor = max(v.Cursor, h.acked)
+		v.Head = max(v.Head, h.durable, h.next(), v.Cursor)
+		if h.kind == kindGap {
+			b, err := scan.block(h)
+			if err != nil {
+				return err
+			}
+			if b != nil {
+				v.gaps = append(v.gaps, b)
+			}
+		}
+		scan.skip(h)
+		s.written = scan.off
+	}
+	v.Head = max(v.Head, s.base)
+	return nil
+}
+
+// Oldest is as Watch's.
+func (v *View) Oldest() (time.Time, error) {
+	for _, g := range v.gaps {
+		if g.first <= v.Cursor && v.Cursor < g.next() {
+			return g.since(), nil
+		}
+	}
+	if v.Cursor >= v.Head || len(v.segs) == 0 {
+		return time.Time{}, nil
+	}
+	k := len(v.segs) - 1
+	for k > 0 && v.segs[k].base > v.Cursor {
+		k--
+	}
+	f, err := v.dir.open(segmentName(v.segs[k].id))
+	if err != nil {
+		return time.Time{}, ignore(err, fs.ErrNotExist)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return newScanner(f, v.segs[k], v.segs[k].written).when(v.Cursor)
+}
+
+// Blocks gives what waits, in order: lines, and the gaps in place of lines that
+// were given up. It reads each block once and keeps none. Numbers that neither
+// has are damaged, or were delivered meanwhile. An error of each ends it.
+func (v *View) Blocks(each func(*Block) error) error {
+	t := &teller{each: each, gaps: v.gaps, id: v.id, at: v.Cursor}
+	for _, s := range v.segs {
+		if err := v.blocks(s, t.lines); err != nil {
+			return err
+		}
+	}
+	return t.skip(v.Head)
+}
+
+// teller puts lines and gaps in order.
+type teller struct {
+	each func(*Block) error
+	gaps []*Block
+	id   identity
+	at   uint64 // next number
+}
+
+// lines gives the records of b up to end, but for those in gaps.
+func (t *teller) lines(b *Block, end uint64) error {
+	err := t.skip(b.first)
+	for err == nil && t.at < end {
+		stop := min(end, t.id.until(t.at))
+		if len(t.gaps) > 0 {
+			stop = min(stop, t.gaps[0].first)
+		}
+		var part *Block
+		if part, err = b.part(Range{t.at, stop}); err == nil {
+			part.sid = t.id.sid(t.at)
+			t.at, err = stop, t.each(part)
+		}
+		if err == nil {
+			err = t.here()
+		}
+	}
+	return err
+}
+
+// skip goes on to seq, and gives the gaps on the way.
+func (t *teller) skip(seq uint64) error {
+	for {
+		if err := t.here(); err != nil || t.at >= seq {
+			return err
+		}
+		if t.at = seq; len(t.gaps) > 0 {
+			t.at = min(seq, t.gaps[0].first)
+		}
+	}
+}
+
+// here gives the gaps that begin here.
+func (t *teller) here() error {
+	for len(t.gaps) > 0 && t.gaps[0].first <= t.at {
+		g := t.gaps[0]
+		t.gaps, t.at = t.gaps[1:], max(t.at, g.next())
+		if err := t.each(g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blocks gives the blocks of s, each with the number where it ends to count.
+func (v *View) blocks(s *segment, give func(*Block, uint64) error) error {
+	if s.next > 0 && s.next <= v.Cursor {
+		return nil
+	}
+	f, err := v.dir.open(segmentName(s.id))
+	if err != nil {
+		return ignore(err, fs.ErrNotExist)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	scan := newScanner(f, s, s.written)
+	for {
+		h, _, err := scan.seek()
+		if errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		end := h.next()
+		if s.next > 0 {
+			end = min(end, s.next)
+		}
+		if h.kind == kindData && end > v.Cursor {
+			b, err := scan.block(h)
+			if err != nil {
+				return err
+			}
+			if b != nil {
+				err = give(b, end)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		scan.skip(h)
+	}
+}
+
+// readOnly is a directory that a reader may not be allowed to write to.
+type readOnly struct{ osDir }
+
+func (d readOnly) open(name string) (file, error) {
+	return newOSFile(os.OpenFile(d.path(name), os.O_RDONLY|unix.O_NOFOLLOW, 0))
+}
+
+// segment reads the header of the segment in the file name.
+func (d readOnly) segment(name string) (*segment, error) {
+	id, ok := segmentID(name)
+	if !ok {
+		return nil, errNoSegment
+	}
+	f, err := d.open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	s, err := readSegment(f, id)
+	if err != nil {
+		return nil, err
+	}
+	s.size, err = f.size()
+	s.written = s.size
+	return s, err
+}

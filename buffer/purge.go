@@ -1,0 +1,86 @@
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// ErrLocked says that another process has the queue.
+var ErrLocked = errors.New("queue is in use")
+
+// Purge gives up all lines that wait in the queue in dir, and makes room on the
+// disk: a gap with their exact numbers takes their place, durable before the
+// first file goes, and is delivered when the queue is next used. It says how
+// many lines went. While somebody has the queue it does nothing: ErrLocked.
+// After an error as well as after a crash, lines are either still there or in a
+// gap.
+func Purge(dir string, o Options) (lines uint64, err error) {
+	if _, err := os.Stat(filepath.Join(dir, cursorName)); err != nil {
+		return 0, err // what is no queue must not become one
+	}
+	unlock, err := lockNow(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, unlock.Close()) }()
+	q, w, _, err := load(osDir(dir), o)
+	if err != nil {
+		return 0, fmt.Errorf("queue %q: %w", dir, err)
+	}
+	defer w.closeFiles()
+	if err := w.now(); err != nil { // what recovery could not finish
+		return 0, err
+	}
+	return w.purge(q)
+}
+
+// purge puts gaps in the place of everything, and ends. Nobody but us has q.
+func (w *writer) purge(q *Queue) (lines uint64, err error) {
+	all := Range{q.acked, q.durable}
+	gap := Gap{Why: "purged", Maybe: true, To: time.Now().UnixMilli()}
+	if len(q.segs) > 0 {
+		gap.From = q.segs[0].created
+	}
+	blocks := q.gapBlocks(all, gap)
+	if len(blocks) == 0 {
+		return 0, w.now()
+	}
+	if err := w.rotate(blocks); err != nil {
+		return 0, err
+	}
+	for _, b := range blocks {
+		lines += b.count
+	}
+	for _, s := range q.segs[:len(q.segs)-1] {
+		if err := q.fsys.remove(segmentName(s.id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return lines, err
+		}
+	}
+	return lines, w.now()
+}
+
+// now does all that there is to do.
+func (w *writer) now() error {
+	w.step(time.Now(), true)
+	if trouble := w.q.Stats().Trouble; trouble != "" {
+		return errors.New(trouble)
+	}
+	return nil
+}
+
+// lockNow is lock without the wait.
+func lockNow(dir string) (io.Closer, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	unlock, err := lock(ctx, filepath.Join(dir, lockName), nil)
+	if errors.Is(err, context.Canceled) {
+		return nil, ErrLocked
+	}
+	return unlock, err
+}
