@@ -34,6 +34,7 @@ type cli struct {
 // alike.
 type config struct {
 	reach
+	listening
 
 	Instance   string        `default:"default" help:"Name of this relay among those of the host: [A-Za-z0-9_.-], at most 64."`
 	QueueDir   string        `placeholder:"DIR" help:"Where lines wait on disk. Default: ${queue_dir}."`
@@ -109,8 +110,14 @@ func (c *config) check() error {
 	if c.QueueLimit < buffer.MinLimit {
 		return usage(fmt.Errorf("--queue-limit %s is less than 64MiB", humanize.IBytes(uint64(c.QueueLimit))))
 	}
+	if c.Listen != "" {
+		return c.listening.check(&c.reach)
+	}
 	return c.reach.check()
 }
+
+// delivers tells whether there is a way for the lines out of the queue.
+func (c *config) delivers() bool { return len(c.URL) > 0 || c.Listen != "" }
 
 // queueDir is where an instance keeps its queue by default. For root that is
 // where SELinux lets a child of syslog-ng write.

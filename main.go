@@ -86,7 +86,7 @@ func (c *config) hold(wrong error, s *streams) error {
 	log.Warn("not delivering until the configuration is mended", "queue", c.QueueDir,
 		console.Effect, "no line is lost: they wait in the queue", console.Hint, "mend it, and reload syslog-ng if it is part of its configuration")
 	time.AfterFunc(look, func() { os.Exit(status) })
-	c.URL, c.QueueLimit = nil, 0
+	c.URL, c.Listen, c.QueueLimit = nil, "", 0
 	return ship(c, s.in, s.err, log)
 }
 
@@ -107,13 +107,13 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
 	}
 	logRecovery(log, found)
 	r := relay.New(q, relay.Options{
-		URLs: c.URL, Host: hostname(), Agent: "wsrelay/" + console.Version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
+		URLs: c.URL, Listen: c.Listen, Host: hostname(), Agent: "wsrelay/" + console.Version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
 		IdleClose: c.IdleClose, Ping: c.Ping, Way: c.way(), Dialect: c.dialect(q), Log: log,
 	})
 	session, endSession := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		if len(c.URL) == 0 {
+		if !c.delivers() {
 			ended <- nil
 			return
 		}
@@ -122,7 +122,7 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
 
 	err = in.Run(context.Background(), stop.now, q, found, log)
 	told := stop.told()
-	if err == nil && len(c.URL) > 0 && told.Err() == nil {
+	if err == nil && c.delivers() && told.Err() == nil {
 		drain(q, c.Drain, told, stderr)
 	}
 	endSession()

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/textproto"
 	"regexp"
+	"slices"
 	"strings"
 
 	"wsrelay/console"
@@ -30,12 +31,20 @@ type reach struct {
 	plainMode
 }
 
-// check is what these options must be together.
+// check is what these options must be together, to reach somebody.
 func (r *reach) check() error {
-	r.URL = append(r.Args, r.URL...)
+	if err := r.checkEach(); err != nil {
+		return err
+	}
 	if len(r.URL) == 0 {
 		return usage(errors.New("no URL to ship to"))
 	}
+	return nil
+}
+
+// checkEach is what those must be that are given.
+func (r *reach) checkEach() error {
+	r.URL = slices.DeleteFunc(append(r.Args, r.URL...), func(u string) bool { return u == "" })
 	for _, u := range r.URL {
 		if _, err := relay.ParseURL(u); err != nil {
 			return &console.Complaint{Err: err, Effect: nothingRead, Hint: "wsrelay ws://HOST:8514/relay", Code: exitUsage}
