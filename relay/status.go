@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/url"
 	"sync"
 	"time"
@@ -25,20 +26,25 @@ const (
 
 // Status is a picture of a relay. Counters run since New.
 type Status struct {
-	State     State     `json:"state"`
-	URL       string    `json:"url,omitempty"` // of the last attempt
-	Since     time.Time `json:"since"`         // in this state
-	Attempts  int       `json:"attempts"`      // that failed since the last receipt
-	LastError string    `json:"last_error,omitempty"`
-	Hint      string    `json:"hint,omitempty"` // what to do about LastError
+	State     State
+	URL       string    // of the last attempt
+	Since     time.Time // in this state
+	Attempts  int       // that failed since the last receipt
+	LastError string
+	Effect    string // what LastError means for the logs
+	Hint      string // what to do about it
 
-	Receipt   buffer.Receipt `json:"receipt"` // the newest of this run
-	ReceiptAt time.Time      `json:"receipt_at,omitzero"`
+	Receipt   buffer.Receipt // the newest of this run
+	ReceiptAt time.Time
 
-	SentLines      uint64 `json:"sent_lines"`
-	SentBytes      uint64 `json:"sent_bytes"` // of data messages, without WebSocket and TLS
-	SentAgain      uint64 `json:"sent_again"` // lines that went on the wire more than once
-	ReceiptedLines uint64 `json:"receipted_lines"`
+	Sessions       uint64 // that came to a welcome
+	Failures       uint64 // attempts and sessions that ended with an error
+	SentLines      uint64
+	SentBytes      uint64 // of data messages, without WebSocket and TLS
+	SentAgain      uint64 // lines that went on the wire more than once
+	ReceiptedLines uint64
+	Rejected       uint64            // of those: in the dead-letter index
+	Lost           map[string]uint64 // of those: numbers whose lines were lost, by why, as the receiver was told
 }
 
 // Status tells what the relay is doing.
@@ -49,12 +55,21 @@ type recorder struct {
 	mu   sync.Mutex
 	now  Status
 	high uint64 // every number below was sent once
+	gaps []gap  // sent and not receipted
+}
+
+// gap is records that the receiver is told will never come.
+type gap struct {
+	buffer.Range
+	why string
 }
 
 func (c *recorder) get() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.now
+	now := c.now
+	now.Lost = maps.Clone(c.now.Lost)
+	return now
 }
 
 func (c *recorder) set(s State, url string) {
@@ -62,6 +77,9 @@ func (c *recorder) set(s State, url string) {
 	defer c.mu.Unlock()
 	if c.now.State != s {
 		c.now.State, c.now.Since = s, time.Now()
+		if s == StateConnected {
+			c.now.Sessions++
+		}
 	}
 	if url != "" {
 		c.now.URL = url
@@ -76,7 +94,8 @@ func (c *recorder) failed(s State, f *Fault) {
 	if s == StateWaiting {
 		c.now.Attempts++
 	}
-	c.now.LastError, c.now.Hint = f.Error(), f.Hint
+	c.now.Failures++
+	c.now.LastError, c.now.Effect, c.now.Hint = f.Error(), f.Effect, f.Hint
 }
 
 func (c *recorder) sent(b *batch, bytes int) {
@@ -85,6 +104,8 @@ func (c *recorder) sent(b *batch, bytes int) {
 	if b.gap == nil {
 		c.now.SentLines += b.end - b.seq
 		c.now.SentAgain += min(b.end, max(c.high, b.seq)) - b.seq
+	} else if b.end > c.high {
+		c.gaps = append(c.gaps, gap{buffer.Range{First: b.seq, End: b.end}, b.gap.Why})
 	}
 	c.now.SentBytes += uint64(bytes)
 	c.high = max(c.high, b.end)
@@ -95,7 +116,20 @@ func (c *recorder) receipt(r buffer.Receipt, lines uint64) {
 	defer c.mu.Unlock()
 	c.now.Receipt, c.now.ReceiptAt = r, time.Now()
 	c.now.ReceiptedLines += lines
-	c.now.Attempts, c.now.LastError, c.now.Hint = 0, "", ""
+	c.now.Attempts, c.now.LastError, c.now.Effect, c.now.Hint = 0, "", "", ""
+	for len(c.gaps) > 0 && c.gaps[0].End <= r.Seq {
+		if c.now.Lost == nil {
+			c.now.Lost = map[string]uint64{}
+		}
+		c.now.Lost[c.gaps[0].why] += c.gaps[0].Len()
+		c.gaps = c.gaps[1:]
+	}
+}
+
+func (c *recorder) rejected(lines int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now.Rejected += uint64(lines)
 }
 
 // reporter logs that the receiver is away and that it is back, not each

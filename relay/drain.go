@@ -1,0 +1,85 @@
+package relay
+
+import (
+	"context"
+	"time"
+
+	"wsrelay/buffer"
+)
+
+// backlogAge tells a backlog from lines that have just come.
+const backlogAge = 10 * time.Second
+
+// Paced gives out q's backlog, lines that have waited for 10 s, at no more than
+// rate bytes a second, counted as they go on the wire and by whole blocks, which
+// have up to 1 MiB, or one line. Newer lines are not held up by themselves; but
+// the order is kept, so behind a backlog they wait for it. At a rate below that
+// of what comes in, a backlog never ends.
+func Paced(q Queue, rate int64) Queue { return &paced{Queue: q, rate: float64(rate)} }
+
+type paced struct {
+	Queue
+	rate float64
+
+	held *buffer.Block // taken from the queue, and too early
+	free time.Time     // when the next block of a backlog may go
+}
+
+// TryNext is Queue's.
+func (p *paced) TryNext() (*buffer.Block, error) {
+	if p.held == nil {
+		b, err := p.Queue.TryNext()
+		if b == nil || err != nil {
+			return nil, err
+		}
+		p.held = b
+	}
+	b, now := p.held, time.Now()
+	if now.Sub(b.At()) >= backlogAge && b.Gap() == nil {
+		if now.Before(p.free) {
+			return nil, nil //nolint:nilnil // as if nothing waited
+		}
+		p.free = now.Add(time.Duration(float64(onWire(b)) / p.rate * float64(time.Second)))
+	}
+	p.held = nil
+	return b, nil
+}
+
+// onWire is what b takes there at most: small blocks are joined, decoded.
+func onWire(b *buffer.Block) int {
+	if b.RawLen() <= joinBytes {
+		return b.RawLen()
+	}
+	return len(b.Encoded())
+}
+
+// Next is Queue's.
+func (p *paced) Next(ctx context.Context) (*buffer.Block, error) {
+	for {
+		b, err := p.TryNext()
+		if b != nil || err != nil {
+			return b, err
+		}
+		if p.held == nil {
+			if p.held, err = p.Queue.Next(ctx); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if sleep(ctx, time.Until(p.free)); ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Rewind is Queue's.
+func (p *paced) Rewind(to uint64) error {
+	p.held = nil
+	return p.Queue.Rewind(to)
+}
+
+// Diverge is Queue's.
+func (p *paced) Diverge(seq uint64) error {
+	p.held = nil
+	return p.Queue.Diverge(seq)
+}
