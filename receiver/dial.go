@@ -109,7 +109,9 @@ func (d *Dialer) Run(ctx context.Context) {
 		}
 		d.away(e)
 		delay := d.delay(e)
-		d.complain(e, delay)
+		if e.session == nil { // else the session has said it
+			d.complain(e, delay)
+		}
 		t := time.NewTimer(delay)
 		select {
 		case <-t.C:
@@ -134,9 +136,9 @@ func (d *Dialer) once(ctx context.Context) *absence {
 	dialer := websocket.Dialer{
 		TLSClientConfig: way.TLS, HandshakeTimeout: d.r.opts.HandshakeTimeout, Subprotocols: []string{handshake.Subprotocol},
 		ReadBufferSize: readBuffer, WriteBufferSize: writeBuffer, WriteBufferPool: d.r.upgrader.WriteBufferPool,
-		NetDialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		NetDialContext: func(brief context.Context, network, addr string) (net.Conn, error) {
 			var err error
-			first.Conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+			first.Conn, err = new(net.Dialer).DialContext(brief, network, addr)
 			if err != nil {
 				return nil, err
 			}
@@ -170,10 +172,11 @@ func (d *Dialer) converse(conn *websocket.Conn) *absence {
 	defer d.r.running.Done()
 	s := newSession(d.r, conn, d.r.access.Load().shown(conn))
 	s.dialled = true
-	s.begun = d.connected
 	s.log = s.log.With("url", d.url.String())
+	a := &absence{hint: "look at the log of wsrelay there"}
+	s.begun = func() { a.session = s; d.connected() }
 	e := d.r.run(s)
-	a := &absence{reason: e.msg, hint: "look at the log of wsrelay there", session: s}
+	a.reason = e.msg
 	if e.log != "" {
 		a.reason = e.log
 	}
