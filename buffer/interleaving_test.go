@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Histories that other queues lost or mixed up lines in, each by name.
@@ -196,6 +198,38 @@ func TestInterleaving_FailedSyncOfCursorThenPowerCut(t *testing.T) {
 	}
 }
 
+func TestInterleaving_CursorThatIsOnDiskIsNotWrittenOver(t *testing.T) {
+	inBubble(t, func() {
+		w := threeSegments(t)
+		defer w.abandon()
+		removed, failed := 0, false
+		w.setFault(func(_ int, call, name string) error {
+			switch {
+			case call == "remove":
+				if removed++; removed == 2 { // the second of two segments stays a while
+					return errInjected
+				}
+			case call == "sync" && name == cursorName && removed == 2: // the same again
+				failed = true
+				return errInjected
+			case call == "write" && name == cursorName && failed:
+				w.fs.dead = true
+				return errDies // half of the slot
+			}
+			return nil
+		})
+		w.ack(2)
+		w.idle()
+		w.ack(1)
+		w.idle()
+		w.crash((*strictFS).kill, 0)
+		w.drain()
+		if len(w.gone) > 0 {
+			t.Errorf("lost %v", w.gone)
+		}
+	})
+}
+
 func TestInterleaving_DivergedThenPowerCut(t *testing.T) {
 	for seed := range uint64(10) {
 		inBubble(t, func() {
@@ -269,6 +303,41 @@ func TestInterleaving_DropOldestWhileTheDiskFailsAndTheConsumerGoesOn(t *testing
 		w.setFault(nil)
 		w.drain()
 		if w.q.Stats().Dropped == 0 {
+			t.Error("nothing was dropped")
+		}
+	})
+}
+
+func TestInterleaving_DropOldestWhileTheDiskFailsAndThenIsFull(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone, DropOldest: true})
+		w.mustStart()
+		defer w.abandon()
+		for w.q.Stats().DiskBytes < modelLimit*9/10 {
+			w.append(10, 24<<10)
+			w.wait()
+		}
+		begun := false
+		w.setFault(func(_ int, call, _ string) error {
+			w.q.mu.Lock()
+			defer w.q.mu.Unlock()
+			switch {
+			case call == "sync" && w.q.leaving.Len() > 0: // the gap is written, and not durable
+				begun = true
+				return errInjected
+			case call == "write" && begun: // and cannot be written again
+				return unix.ENOSPC
+			}
+			return nil
+		})
+		for range 5 {
+			w.append(40, 24<<10)
+			time.Sleep(10 * time.Second)
+		}
+		w.deliver(1) // what the gap will stand for, if it is not held back
+		w.setFault(nil)
+		w.drain()
+		if w.q.Stats().Dropped == 0 || !begun {
 			t.Error("nothing was dropped")
 		}
 	})

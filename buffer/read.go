@@ -71,7 +71,10 @@ func (q *Queue) read(seq uint64) (*Block, error) {
 		}
 		if b == nil {
 			keepDamaged(q.fsys, r.f, seg, at, r.scan.off)
-			return q.declare(Range{seq, h.next()})
+			return q.declare(Range{seq, min(h.next(), end)})
+		}
+		if h.next() > end { // the rest is the next segment's (R9)
+			return b.part(Range{seq, end})
 		}
 		return b, nil
 	}

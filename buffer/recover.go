@@ -38,7 +38,7 @@ func (r *recoverer) run() error {
 	if r.w.cursorFile, r.w.cur, err = openCursor(q.fsys); err != nil {
 		return err
 	}
-	r.w.kept = r.w.cursorFile.sync() == nil
+	_ = r.w.syncCursor() // it is tried again
 	if q.ident, err = readIdentity(q.fsys); err != nil {
 		return err
 	}

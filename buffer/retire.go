@@ -36,9 +36,17 @@ func (w *writer) saveCursor(now time.Time, sync bool) error {
 	if !sync {
 		return nil
 	}
+	return w.syncCursor()
+}
+
+// syncCursor makes cur durable. After a failed sync, what CURSOR should hold is
+// written again, as of any file (F1); what was on disk before still is.
+func (w *writer) syncCursor() error {
+	if w.kept {
+		return nil
+	}
 	err := w.cursorFile.sync()
-	w.kept = err == nil
-	w.stale = err != nil // what a failed sync held may be lost: write it again
+	w.kept, w.stale = err == nil, err != nil
 	return err
 }
 
@@ -135,6 +143,14 @@ func (q *Queue) droppable() (s *segment, last int64) {
 // giveUp puts a gap in the place of what s holds.
 func (w *writer) giveUp(s *segment, why string) error {
 	q := w.q
+	q.mu.Lock()
+	begun := q.leaving.Len() > 0
+	q.mu.Unlock()
+	if begun { // a gap is written, and not durable: it must not be written twice
+		if err := w.sync(time.Now()); err != nil {
+			return err
+		}
+	}
 	q.mu.Lock()
 	r := Range{max(s.base, q.acked), s.next}
 	blocks := q.gapBlocks(r, Gap{Why: why, Maybe: r.First < q.given, From: s.created, To: time.Now().UnixMilli()})

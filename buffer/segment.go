@@ -89,10 +89,10 @@ func parseSegment(b []byte, id uint64) (*segment, error) {
 	switch {
 	case string(b[:8]) != segmentMagic:
 		return nil, fmt.Errorf("%w: no magic", errNoSegment)
-	case le.Uint32(b[8:]) > formatVersion:
-		return nil, fmt.Errorf("%w: %d, this program knows %d", errVersion, le.Uint32(b[8:]), formatVersion)
 	case le.Uint32(b[halfLen-4:]) != crc32.Checksum(b[:halfLen-4], castagnoli):
 		return nil, fmt.Errorf("%w: header checksum", errNoSegment)
+	case le.Uint32(b[8:]) > formatVersion:
+		return nil, fmt.Errorf("%w: %d, this program knows %d", errVersion, le.Uint32(b[8:]), formatVersion)
 	case le.Uint64(b[32:]) != id:
 		return nil, fmt.Errorf("%w: its header says segment %d", errNoSegment, le.Uint64(b[32:]))
 	}

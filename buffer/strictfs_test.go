@@ -214,7 +214,8 @@ func (s *strictFS) powerCut() *strictFS {
 	next.log = nil
 	next.names = map[string]*inode{}
 	done := map[*inode]*inode{}
-	for name, i := range next.disk {
+	for _, name := range slices.Sorted(maps.Keys(next.disk)) {
+		i := next.disk[name]
 		if done[i] == nil {
 			done[i] = i.afterPowerCut(next.rnd)
 		}
