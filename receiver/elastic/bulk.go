@@ -29,7 +29,7 @@ const (
 
 // bulk asks the engine to create the documents and notes the outcome on each.
 // It reports whether the engine asked for less.
-func (c *client) bulk(ctx context.Context, ops []*op) (throttled bool) {
+func (c *Client) bulk(ctx context.Context, ops []*op) (throttled bool) {
 	size := 0
 	for _, o := range ops {
 		size += len(o.body)
@@ -62,7 +62,7 @@ func (c *client) bulk(ctx context.Context, ops []*op) (throttled bool) {
 // halves sends the documents of a request that was refused as a whole in two.
 // When that leads to a single document and a reason that is not in it, the
 // rest would be refused likewise and is not sent.
-func (c *client) halves(ctx context.Context, ops []*op) (throttled bool) {
+func (c *Client) halves(ctx context.Context, ops []*op) (throttled bool) {
 	left, right := ops[:len(ops)/2], ops[len(ops)/2:]
 	throttled = c.bulk(ctx, left)
 	if o := left[0]; o.outcome == failed && o.err.whole && o.err.Status == http.StatusBadRequest {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -112,6 +113,20 @@ func TestCommit_RepeatsWhatIsUnknown(t *testing.T) {
 				t.Errorf("%d bulks: the fault has not happened", len(e.bulks))
 			}
 		})
+	}
+}
+
+func TestCommit_GoesToTheNodeThatIsUp(t *testing.T) {
+	e := newScripted(t)
+	down := httptest.NewServer(nil)
+	down.Close()
+	s := openAt(t, down.URL+","+e.URL)
+	if name, _ := s.Describe(); name != "opensearch 2.19.1" {
+		t.Errorf("name %q: the node that is up was not asked", name)
+	}
+	sid := handshake.NewSID()
+	for i := range uint64(10) {
+		checkCounts(t, mustCommit(t, s, batchOf(sid, i+1, "a")), 1, 0, 0)
 	}
 }
 

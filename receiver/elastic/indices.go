@@ -6,17 +6,18 @@ import (
 	"sync"
 )
 
-// The fields that are ours have their types fixed before a line can guess them.
+const ownFields = `"wsrelay":{"properties":{` +
+	`"sid":{"type":"keyword"},"seq":{"type":"long"},"crc":{"type":"keyword","index":false},` +
+	`"at":{"type":"date"},"host":{"type":"keyword"},"raw":{"type":"binary"},` +
+	`"gap":{"properties":{"n":{"type":"long"},"why":{"type":"keyword"},"maybe":{"type":"boolean"},` +
+	`"from":{"type":"date"},"to":{"type":"date"}}}}}`
+
+// What indices are made with. It fixes the types of the fields that are ours
+// before a line can guess them; templates add the rest.
 const (
-	ownFields = `"wsrelay":{"properties":{` +
-		`"sid":{"type":"keyword"},"seq":{"type":"long"},"crc":{"type":"keyword","index":false},` +
-		`"at":{"type":"date"},"host":{"type":"keyword"},"raw":{"type":"binary"},` +
-		`"gap":{"properties":{"n":{"type":"long"},"why":{"type":"keyword"},"maybe":{"type":"boolean"},` +
-		`"from":{"type":"date"},"to":{"type":"date"}}}}}`
+	Mapping = `{"mappings":{"properties":{` + ownFields + `}}}`
 
-	mainMapping = `{"mappings":{"properties":{` + ownFields + `}}}`
-
-	deadMapping = `{"mappings":{"dynamic":false,"properties":{` + ownFields + `,` +
+	DeadMapping = `{"mappings":{"dynamic":"false","properties":{` + ownFields + `,` +
 		`"@timestamp":{"type":"date"},"message":{"type":"text"},` +
 		`"error":{"properties":{"code":{"type":"keyword"},"type":{"type":"keyword"},` +
 		`"message":{"type":"text"},"index":{"type":"keyword"}}}}}}`
@@ -30,14 +31,14 @@ type indices struct {
 
 // ensure creates the indices of the documents that are not known to exist. A
 // refusal is not judged here: the documents' own answers tell what it means.
-func (x *indices) ensure(ctx context.Context, c *client, ops []*op) *Error {
+func (x *indices) ensure(ctx context.Context, c *Client, ops []*op) *Error {
 	for _, o := range ops {
 		if x.has(o.index) {
 			continue
 		}
-		mapping := mainMapping
+		mapping := Mapping
 		if o.dead != nil {
-			mapping = deadMapping
+			mapping = DeadMapping
 		}
 		_, err := c.call(ctx, http.MethodPut, "/"+o.index, "application/json", []byte(mapping))
 		if err != nil && asError(err).transient() {

@@ -117,7 +117,7 @@ func (s *Store) find(ctx context.Context, places []place) ([]document, error) {
 	return docs, nil
 }
 
-func (c *client) find(ctx context.Context, places []place) ([]document, error) {
+func (c *Client) find(ctx context.Context, places []place) ([]document, error) {
 	body := []byte(`{"docs":[`)
 	for i, p := range places {
 		if i > 0 {

@@ -79,8 +79,11 @@ func TestOpen_ChecksItsOptions(t *testing.T) {
 		{"http://u:SECRET@x:port", Options{}},
 		{"http://127.0.0.1:1", Options{Prefix: "Logs"}},
 		{"http://127.0.0.1:1", Options{Prefix: "dead"}},
-		{"http://127.0.0.1:1", Options{Auth: "SECRET"}},
-		{"http://127.0.0.1:1", Options{CAFile: "/nonexistent"}},
+		{"http://127.0.0.1:1", Options{Access: Access{Auth: "SECRET"}}},
+		{"http://127.0.0.1:1", Options{Access: Access{CAFingerprint: "ab:cd"}}},
+		{"http://127.0.0.1:1", Options{Access: Access{CertFile: "/nonexistent"}}},
+		{"http://127.0.0.1:1", Options{Access: Access{CertFile: "/nonexistent", KeyFile: "/nonexistent"}}},
+		{"http://127.0.0.1:1", Options{Access: Access{CAFile: "/nonexistent"}}},
 	} {
 		if _, err := Open(t.Context(), tt.url, tt.o); err == nil || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("Open(%q, %+v): %v, want an error without the secret", tt.url, tt.o, err)
@@ -100,7 +103,7 @@ func TestOpen_SendsTheCredentials(t *testing.T) {
 			got = r.Header.Get("Authorization")
 			fmt.Fprint(w, `{"version":{"number":"8.0.0"}}`)
 		}))
-		s, err := Open(t.Context(), strings.Replace(srv.URL, "//", "//u:p@", 1), Options{Auth: auth})
+		s, err := Open(t.Context(), strings.Replace(srv.URL, "//", "//u:p@", 1), Options{Access: Access{Auth: auth}})
 		if err != nil {
 			t.Fatal(err)
 		}

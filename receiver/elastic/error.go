@@ -1,0 +1,110 @@
+package elastic
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/tidwall/gjson"
+)
+
+const maxReason = 2 << 10 // bytes
+
+// Error is an engine's refusal, of a request or of one document, or the lack
+// of an answer.
+type Error struct {
+	Status int    // as in HTTP; 0: no answer
+	Type   string // the engine's name for it, such as cluster_block_exception
+	Reason string // in its words, up to where it quotes the document
+	Err    error  // why there was no answer
+
+	whole bool // the request was refused, not one document of it
+}
+
+// newError reads an error object. The cause is read only where the reason says
+// nothing by itself: elsewhere it repeats the value that could not be read.
+func newError(status int, object gjson.Result) *Error {
+	e := &Error{Status: status, Type: object.Get("type").Str, Reason: unquoted(object.Get("reason").Str)}
+	if cause := object.Get("caused_by.reason").Str; cause != "" && strings.HasSuffix(e.Reason, "failed to parse") {
+		e.Reason += ": " + unquoted(cause)
+	}
+	e.Reason = cut(e.Reason, maxReason)
+	return e
+}
+
+// unquoted is a reason up to where engines begin to quote what they could not
+// read: a value, or the whole HTTP request with its credentials.
+func unquoted(reason string) string {
+	for _, quote := range []string{"\n", " Preview of field's value:", " The prefix of the first immense term"} {
+		reason, _, _ = strings.Cut(reason, quote)
+	}
+	return reason
+}
+
+func (e *Error) Error() string {
+	switch {
+	case e.Err != nil:
+		return fmt.Sprintf("no answer from the engine: %v", e.Err)
+	case e.Type != "":
+		return fmt.Sprintf("the engine answered %d %s: %s", e.Status, e.Type, e.Reason)
+	case e.Reason != "":
+		return fmt.Sprintf("the engine answered %d: %s", e.Status, e.Reason)
+	}
+	return fmt.Sprintf("the engine answered %d", e.Status)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint says what an operator can do.
+func (e *Error) Hint() string {
+	switch {
+	case e.Status == 0, e.Status >= http.StatusInternalServerError:
+		return "see whether the engine is up, its address right and its certificate signed by the CA that is given"
+	case e.isBlock():
+		return "the engine does not let the index be written: free disk space on it, or lift the index block"
+	case e.Status == http.StatusTooManyRequests:
+		return "the engine is overloaded; it is asked again, more slowly"
+	case e.Status == http.StatusUnauthorized:
+		return "the engine does not know these credentials: mend them and start again"
+	case e.Status == http.StatusForbidden:
+		return "these credentials may not do this: they need create_index, create_doc and read on wsrelay-*"
+	case e.Status == http.StatusRequestEntityTooLarge:
+		return "a proxy or the engine takes no document of this size: raise its limit (http.max_content_length, client_max_body_size)"
+	case e.Type == "validation_exception":
+		return "the cluster is at its limit of shards: delete old indices or raise cluster.max_shards_per_node"
+	case e.Status == http.StatusNotFound:
+		return "the index is missing and may not be created: allow wsrelay-* in action.auto_create_index"
+	}
+	return "the reason is the engine's; nothing is lost, the lines wait with their senders"
+}
+
+// transient reports whether waiting may help.
+func (e *Error) transient() bool {
+	return e.Status == 0 || e.Status == http.StatusTooManyRequests ||
+		e.Status >= http.StatusInternalServerError || e.isBlock()
+}
+
+func (e *Error) isBlock() bool { return e.Type == "cluster_block_exception" }
+
+// ofDocument reports whether a refusal is about the document's own content, so
+// that it will be refused for ever, and no other for its sake.
+func (e *Error) ofDocument() bool {
+	if e.Status != http.StatusBadRequest {
+		return false
+	}
+	switch e.Type {
+	case "document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception":
+		return true
+	case "illegal_argument_exception":
+		return strings.Contains(e.Reason, "field") || strings.Contains(e.Reason, "mapper [") || strings.Contains(e.Reason, "mapping")
+	}
+	return false
+}
+
+// cut shortens s to at most n bytes, at a character's end.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
+}

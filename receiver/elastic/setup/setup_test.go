@@ -1,0 +1,272 @@
+package setup
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+	"wsrelay/receiver/elastic"
+)
+
+// run sets an engine up and gives what was done.
+func run(t *testing.T, url string, o Options) []Step {
+	t.Helper()
+	c, err := elastic.Dial(url, elastic.Access{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	var steps []Step
+	o.Tell = func(s Step) { steps = append(steps, s) }
+	if err := Run(t.Context(), c, o); err != nil {
+		t.Fatal(err)
+	}
+	return steps
+}
+
+func did(steps []Step, word string) (n int) {
+	for _, s := range steps {
+		if s.Did == word {
+			n++
+		}
+	}
+	return n
+}
+
+func says(steps []Step, text string) bool {
+	return slices.ContainsFunc(steps, func(s Step) bool { return strings.Contains(s.What, text) })
+}
+
+// kept is an engine that keeps what is put and answers as the engine whose
+// root it has, with lifecycle management or without.
+type kept struct {
+	*httptest.Server
+	root, probe string // the answer of /; the path that shows lifecycle management
+	objects     map[string]string
+	puts        []string
+}
+
+func newKept(t *testing.T, root, probe string) *kept {
+	k := &kept{root: root, probe: probe, objects: make(map[string]string)}
+	k.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		path := r.URL.Path
+		name := path[strings.LastIndexByte(path, '/')+1:]
+		switch object := k.objects[path]; {
+		case r.Method == http.MethodPut:
+			k.objects[path] = string(body)
+			k.puts = append(k.puts, r.URL.RequestURI())
+			fmt.Fprint(w, `{"acknowledged":true}`)
+		case path == "/":
+			fmt.Fprint(w, k.root)
+		case strings.Contains(path, "_simulate_index"):
+			fmt.Fprint(w, `{"template":{}}`)
+		case path == k.probe:
+			fmt.Fprint(w, `{"operation_mode":"RUNNING"}`)
+		case strings.HasSuffix(path, "/_settings/index.translog.durability"):
+			fmt.Fprint(w, `{"wsrelay-logs-2026.11.22":{"settings":{"index.translog.durability":"async"}}}`)
+		case strings.HasSuffix(path, "/_mapping/field/source.ip"):
+			fmt.Fprint(w, `{"wsrelay-logs-2026.11.22":{"mappings":{}}}`)
+		case object == "":
+			http.Error(w, `{"error":{"type":"resource_not_found_exception"}}`, http.StatusNotFound)
+		case strings.HasPrefix(path, "/_component_template/"):
+			fmt.Fprintf(w, `{"component_templates":[{"name":%q,"component_template":%s}]}`, name, object)
+		case strings.HasPrefix(path, "/_index_template/"):
+			fmt.Fprintf(w, `{"index_templates":[{"name":%q,"index_template":%s}]}`, name, object)
+		case strings.HasPrefix(path, "/_ilm/"):
+			fmt.Fprintf(w, `{%q:%s}`, name, object)
+		default:
+			fmt.Fprintf(w, `{"_id":%q,"_seq_no":4,"_primary_term":2,"policy":%s}`, name, gjson.Get(object, "policy"))
+		}
+	}))
+	t.Cleanup(k.Close)
+	return k
+}
+
+const (
+	openSearch    = `{"version":{"number":"2.19.1","distribution":"opensearch"}}`
+	elasticsearch = `{"version":{"number":"8.15.0"}}`
+)
+
+func TestRun_TheSecondTimeChangesNothing(t *testing.T) {
+	for _, tt := range []struct{ name, root, probe, policy string }{
+		{"ILM", elasticsearch, "/_ilm/status", "/_ilm/policy/wsrelay-logs"},
+		{"ISM", openSearch, "/_plugins/_ism/policies", "/_plugins/_ism/policies/wsrelay-logs"},
+		{"neither", openSearch, "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newKept(t, tt.root, tt.probe)
+			dry := run(t, e.URL, Options{Prefix: "logs", Days: 30, DryRun: true})
+			if len(e.puts) > 0 || did(dry, "would create") == 0 {
+				t.Errorf("a dry run has done %v and says %v", e.puts, dry)
+			}
+			first := run(t, e.URL, Options{Prefix: "logs", Days: 30})
+			if n := did(first, "created"); n != len(e.objects) || n != did(dry, "would create") {
+				t.Errorf("%d objects, steps %v", len(e.objects), first)
+			}
+			if got := e.objects[tt.policy]; strings.Contains(got, "30d") != (tt.policy != "") {
+				t.Errorf("policy %q", got)
+			}
+			if got, want := e.objects["/_component_template/wsrelay-retain-logs"], tt.name == "ILM"; strings.Contains(got, "lifecycle") != want {
+				t.Errorf("the indices' policy: %s", got)
+			}
+			if says(first, "neither ILM nor ISM") != (tt.policy == "") {
+				t.Errorf("steps %v", first)
+			}
+			e.puts = nil
+			if again := run(t, e.URL, Options{Prefix: "logs", Days: 30}); len(e.puts) > 0 || did(again, "unchanged") != len(e.objects) {
+				t.Errorf("the second run has put %v and says %v", e.puts, again)
+			}
+			if later := run(t, e.URL, Options{Prefix: "logs"}); len(e.puts) > 0 {
+				t.Errorf("without --retain the policy does not stay: %v, %v", e.puts, later)
+			}
+			changed := run(t, e.URL, Options{Prefix: "logs", Days: 7})
+			if want := min(len(tt.policy), 1); did(changed, "changed") != want {
+				t.Errorf("steps %v, want %d changed", changed, want)
+			}
+			if tt.name == "ISM" && !strings.HasSuffix(e.puts[0], "?if_seq_no=4&if_primary_term=2") {
+				t.Errorf("put %v, want the version that was looked at", e.puts)
+			}
+		})
+	}
+}
+
+func TestRun_LeavesTheAdministratorsTemplateAlone(t *testing.T) {
+	e := newKept(t, openSearch, "")
+	run(t, e.URL, Options{Prefix: "logs"})
+	const own = `{"template":{"settings":{"index":{"number_of_replicas":"0"}}}}`
+	e.objects["/_component_template/wsrelay-custom"] = own
+	e.objects["/_component_template/wsrelay-ecs"] = `{"template":{}}`
+	steps := run(t, e.URL, Options{Prefix: "logs"})
+	if e.objects["/_component_template/wsrelay-custom"] != own || did(steps, "changed") != 1 {
+		t.Errorf("steps %v", steps)
+	}
+}
+
+func TestRun_WarnsOfWhatItCannotMend(t *testing.T) {
+	e := newKept(t, openSearch, "")
+	steps := run(t, e.URL, Options{Prefix: "logs"})
+	for _, want := range []string{"durability async", "keeps the types", "another template"} {
+		if !says(steps, want) {
+			t.Errorf("steps %v, want %q", steps, want)
+		}
+	}
+}
+
+// The lines of the samples: nginx's log_format as it is, and through the
+// websocket() block; a plain message of syslog.
+const (
+	request = `{"ip":"203.0.113.7","host":"shop.example","path":"/orders?q=1","status":404,"referrer":"https://shop.example/","user_agent":"Mozilla/5.0","length":512,"generation_time_milli":42,"date":"2026-03-14T09:00:00+00:00"}`
+	syslog  = `{"timestamp":"2026-03-14T09:00:00.123456+00:00","host":"web1","program":"%s","pid":"412","facility":"local7","severity":"info","priority":190,"message":"invoice paid"%s}`
+)
+
+// Needs a real engine: scripts/engine.sh test.
+func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
+	url := os.Getenv("ELASTICSEARCH_URL")
+	if url == "" {
+		t.Skip("needs a real engine: run scripts/engine.sh test opensearch, or set ELASTICSEARCH_URL")
+	}
+	prefix := "test-" + handshake.NewSID()
+	c, err := elastic.Dial(url, elastic.Access{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ask := func(method, path, body string) gjson.Result {
+		t.Helper()
+		answer, err := c.Do(t.Context(), method, path, []byte(body))
+		if err != nil {
+			t.Fatalf("%s %s: %v", method, path, err)
+		}
+		return gjson.ParseBytes(answer)
+	}
+	defer func() {
+		ask(http.MethodDelete, "/wsrelay-"+prefix+"-*", "")
+		ask(http.MethodDelete, "/_index_template/wsrelay-"+prefix, "")
+	}()
+	first := run(t, url, Options{Prefix: prefix, Days: 30})
+	for _, s := range first {
+		t.Log(s.Did, s.What)
+	}
+	if did(first, "created") == 0 || says(first, "another template") {
+		t.Errorf("steps %v", first)
+	}
+	again := run(t, url, Options{Prefix: prefix, Days: 30})
+	if did(again, "created")+did(again, "changed") > 0 || did(again, "unchanged") < 7 {
+		t.Errorf("the second run: %v", again)
+	}
+
+	s, err := elastic.Open(t.Context(), url, elastic.Options{Prefix: prefix})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	lines := [][]byte{
+		[]byte(request),
+		fmt.Appendf(nil, syslog, "nginx", `,"fields":`+request),
+		fmt.Appendf(nil, syslog, "billing", `,"sdata":{"x@1":{"a":"b"}}`),
+		[]byte("plain text"),
+		[]byte(`{"host":"web2","level":"error","error":"boom","url":"http://x/","n":1}`),
+		[]byte(`{"@timestamp":"2026-03-14T09:00:00Z","host":{"name":"web3"},"process":{"pid":7},"log":{"level":"warn"}}`),
+	}
+	at := time.Date(2026, 3, 14, 9, 0, 1, 0, time.UTC)
+	results, err := s.Commit(t.Context(), []receiver.Batch{{SID: handshake.NewSID(), Host: "web1", Seq: 1, At: at, Lines: lines}})
+	if err != nil || results[0].New != len(lines) {
+		t.Fatalf("%+v, %v, want %d documents", results, err, len(lines))
+	}
+	index := "/wsrelay-" + prefix + "-2026.03.14"
+	ask(http.MethodPost, index+"/_refresh", "")
+	for query, want := range map[string]int{
+		`{"term":{"source.ip":"203.0.113.0/24"}}`:                                   2,
+		`{"range":{"http.response.status_code":{"gte":400,"lt":500}}}`:              2,
+		`{"range":{"event.duration":{"gt":41000000,"lt":43000000}}}`:                2,
+		`{"term":{"url.path":"/orders"}}`:                                           2,
+		`{"term":{"log.syslog.facility.name":"local7"}}`:                            2,
+		`{"term":{"log.syslog.severity.code":6}}`:                                   2,
+		`{"match":{"message":"paid"}}`:                                              2,
+		`{"term":{"process.pid":412}}`:                                              2,
+		`{"range":{"@timestamp":{"gte":"2026-03-14","lt":"2026-03-14T09:00:01Z"}}}`: 4,
+		`{"term":{"host.name":"web2"}}`:                                             1,
+		`{"match":{"error.message":"boom"}}`:                                        1,
+		`{"exists":{"field":"source.geo.location"}}`:                                0,
+	} {
+		if got := ask(http.MethodPost, index+"/_count", `{"query":`+query+`}`).Get("count").Int(); got != int64(want) {
+			t.Errorf("%s finds %d documents, want %d", query, got, want)
+		}
+	}
+	mapping := types(ask(http.MethodGet, index+"/_mapping", "").Get("*"))
+	want := types(gjson.Get(ecs, "template"))
+	want["wsrelay.seq"], want["source.geo.location"] = "long", "geo_point"
+	delete(want, "log.syslog.structured_data") // has fields of its own by now
+	for field, kind := range want {
+		if mapping[field] != kind {
+			t.Errorf("the field %s is of type %q, want %q", field, mapping[field], kind)
+		}
+	}
+	if got := ask(http.MethodGet, index+"/_settings?flat_settings=true", "").Get(`*.settings.index\.refresh_interval`).Str; got != "2s" {
+		t.Errorf("refresh interval %q", got)
+	}
+	caps := ask(http.MethodGet, index+"/_field_caps?fields=*", "").Get("fields")
+	for _, c := range charts {
+		for _, a := range append(c.metrics, c.buckets...) {
+			kind := ""
+			caps.Get(strings.ReplaceAll(a.field, ".", `\.`)).ForEach(func(_, cap gjson.Result) bool {
+				kind = cap.Get("type").Str + " " + cap.Get("aggregatable").Raw
+				return true
+			})
+			if c.pattern == linePattern && a.field != "" && !strings.HasSuffix(kind, " true") {
+				t.Errorf("%s: the field %s cannot be aggregated: %q", c.id, a.field, kind)
+			}
+		}
+	}
+}
