@@ -12,6 +12,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -108,7 +109,7 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
 	logRecovery(log, found)
 	r := relay.New(q, relay.Options{
 		URLs: c.URL, Listen: c.Listen, Host: hostname(), Agent: "wsrelay/" + console.Version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
-		IdleClose: c.IdleClose, Ping: c.Ping, Way: c.way(), Dialect: c.dialect(q), Log: log,
+		IdleClose: c.IdleClose, Ping: c.Ping, Way: c.way(), Dialect: c.dialect(q), Keep: keep(q, c.QueueDir), Log: log,
 	})
 	session, endSession := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -155,6 +156,17 @@ func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffe
 	stopFilling()
 	<-filled
 	return q, found, err
+}
+
+// keep is where lines go that the receiver will never take.
+func keep(q *buffer.Queue, dir string) relay.Keep {
+	return func(sid string, seq uint64, line []byte) (string, error) {
+		name, err := q.SetAside(sid, seq, line)
+		if errors.Is(err, buffer.ErrAsideFull) {
+			return "nowhere: " + err.Error(), nil
+		}
+		return filepath.Join(dir, name), err
+	}
 }
 
 // drain waits until the queue is delivered, for the time that the user gives,

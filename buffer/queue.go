@@ -75,6 +75,7 @@ type Queue struct {
 	reader   reader
 	failedAt uint64 // the consumer's: where reading fails, and how often it has
 	failures int
+	aside    int64 // bytes that SetAside has written
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced at every change that somebody may wait for

@@ -17,6 +17,7 @@ const (
 	maxBatch   = 1 << 20   // bytes of a batch, unless it is one line
 	minBatch   = 16 << 10  // the least that maxBatch is lowered to on a slow link
 	headerRoom = 512       // bytes kept free for the header of a data message
+	fairLine   = 64 << 10  // no line up to so many bytes is given up as too long, whatever a receiver says
 )
 
 // batch is what one message carries. Its payload is valid until the packer is
@@ -29,13 +30,15 @@ type batch struct {
 	crc      string
 	payload  []byte
 	gap      *buffer.Gap // instead of a payload
+	lost     []byte      // the line that this gap stands for, if the packer has it
 }
 
 // errOtherStream says that the records of this session's stream are all
 // taken: the next ones need a session of their own.
 var errOtherStream = errors.New("the next record belongs to another stream")
 
-// oversizeError is a line that is longer than the receiver takes.
+// oversizeError is a line that is longer than the receiver takes, which takes
+// so little that it can only be a mistake.
 type oversizeError struct {
 	seq   uint64
 	bytes int
@@ -60,9 +63,21 @@ type packer struct {
 
 	from  uint64        // records below it are left out: the receiver has them
 	plain uint64        // the block that holds it goes out decoded
+	doom  doom          // a record that goes out as a gap
 	held  *buffer.Block // taken from the queue, but not packed yet
 	rest  batch         // decoded lines of a block that is being cut
 	buf   []byte
+}
+
+// doom is a record that the receiver will not take, and why; seq 0: none.
+type doom struct {
+	seq uint64
+	gap buffer.Gap
+}
+
+// giveUp makes the record seq, to which the packer is about to be reset, a gap.
+func (p *packer) giveUp(seq uint64, g buffer.Gap) {
+	p.doom, p.plain = doom{seq, g}, seq
 }
 
 // limit sets the sizes from what the receiver offers.
@@ -200,14 +215,20 @@ func (p *packer) open(b *buffer.Block) (*batch, error) {
 // cut takes the next batch off the decoded block.
 func (p *packer) cut() (*batch, error) {
 	lines := p.rest.payload
+	if p.rest.seq == p.doom.seq {
+		return p.lose(p.doom.gap), nil
+	}
 	size := len(lines)
 	if most := min(p.ceiling, p.several); size > most {
 		size = bytes.LastIndexByte(lines[:most], '\n') + 1
 	}
 	if size == 0 { // not even one line fits: it goes alone
 		size = bytes.IndexByte(lines, '\n') + 1
-		if most := min(p.max, p.maxRaw); size > most {
+		switch most := min(p.max, p.maxRaw); {
+		case size > most && most < fairLine:
 			return nil, &oversizeError{p.rest.seq, size, most}
+		case size > most:
+			return p.lose(buffer.Gap{Why: handshake.GapOversize}), nil
 		}
 	}
 	out := p.rest
@@ -216,6 +237,14 @@ func (p *packer) cut() (*batch, error) {
 	out.raw, out.crc = size, handshake.CRC(out.payload)
 	p.rest.seq, p.rest.payload = out.end, lines[size:]
 	return &out, nil
+}
+
+// lose takes a gap instead of one line off the decoded block.
+func (p *packer) lose(g buffer.Gap) *batch {
+	line, rest, _ := bytes.Cut(p.rest.payload, []byte{'\n'})
+	out := &batch{seq: p.rest.seq, end: p.rest.seq + 1, at: p.rest.at, gap: &g, lost: line}
+	p.rest.seq, p.rest.payload = out.end, rest
+	return out
 }
 
 func encName(c buffer.Codec) string {

@@ -62,6 +62,9 @@ func (s *session) acked(a *handshake.Ack) *Fault {
 		return queueFault(err)
 	}
 	s.busy = false
+	if a.Seq > s.r.suspect+1 {
+		s.r.suspect = 0
+	}
 	s.receipt.Stop()
 	if !s.win.empty() {
 		s.receipt.Reset(s.ackTo)
@@ -70,6 +73,7 @@ func (s *session) acked(a *handshake.Ack) *Fault {
 	s.receipts++
 	s.pack.grow()
 	s.r.status.receipt(r, n)
+	s.r.status.rejected(len(a.Rej) + a.RejMore)
 	st := s.r.q.Stats()
 	s.r.report.receipted(s.url, st.Head-st.Cursor)
 	s.log.Debug("receipt", "seq", a.Seq, "new", a.New, "dup", a.Dup, "took", millis(a.Took))
@@ -118,19 +122,6 @@ func (s *session) stalled(b *handshake.Busy) {
 		"effect", effectWait, "hint", "look at the receiver's store")
 }
 
-// refusals counts how often the same number was refused.
-type refusals struct {
-	seq uint64
-	n   int
-}
-
-// The third time a number is refused its block is sent decoded, in case the
-// encoding is the trouble; after that the session ends.
-const (
-	refusalsPlain = 3
-	refusalsEnd   = 4
-)
-
 // refused goes back to where the receiver stopped reading.
 func (s *session) refused(n *handshake.Nak) *Fault {
 	switch {
@@ -170,42 +161,6 @@ func (s *session) diverged(seq uint64) *Fault {
 		Effect: "nothing is lost: what the store has stays there, and these lines go under a new stream",
 		Hint:   "this queue, or a copy of it, was restored from an older state; see that no other wsrelay uses a copy",
 	})
-}
-
-// yield changes how the refused batch is sent the next time.
-func (s *session) yield(n *handshake.Nak) *Fault {
-	switch n.Code {
-	case handshake.NakTooBig:
-		return s.smaller(n)
-	case handshake.NakCRC, handshake.NakDecode, handshake.NakOrder:
-		if s.naks.n >= refusalsEnd {
-			return parting(hold("the receiver refuses a batch again and again",
-				hintServer+"; if only this one is refused, report it", fmt.Errorf("%s at %d", n.Code, n.Expect)))
-		}
-		if s.naks.n >= refusalsPlain {
-			s.pack.plain = n.Expect
-		}
-		return nil
-	}
-	return breach(websocket.CloseProtocolError, fmt.Errorf("a nak with code %q", clean(n.Code)))
-}
-
-// smaller lowers the size of batches to half of what the receiver refused, or
-// to what it names if that is less. So it comes to an end, at the latest with
-// a single line.
-func (s *session) smaller(n *handshake.Nak) *Fault {
-	f, ok := s.win.at(n.Expect)
-	if !ok {
-		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak for %d, which is not on its way", n.Expect))
-	}
-	if f.end-f.seq == 1 {
-		return tooLong(fmt.Errorf("seq %d", f.seq))
-	}
-	s.pack.several = max(f.raw/2, 1)
-	if n.Max > 0 && n.Max < int64(s.pack.several) {
-		s.pack.several = int(n.Max)
-	}
-	return nil
 }
 
 // goBack makes the session go on at seq.

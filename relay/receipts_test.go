@@ -51,45 +51,6 @@ func TestSession_TakesNoReceiptForWhatItHasNotSent(t *testing.T) {
 	}
 }
 
-func TestSession_SendsARefusedBatchAgainThenDecodedThenEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := openQueue(t)
-		appendLines(t, q, 1, 1000)
-		var log logged
-		encs := make(chan string, 10)
-		code := make(chan int, 1)
-		r := connect(t, q, Options{Log: log.logger()}, func(p *peer) {
-			p.greet(func(w *handshake.Welcome) { w.Enc = []string{handshake.EncRaw, handshake.EncZstd, handshake.EncS2} })
-			for range refusalsEnd {
-				d, _ := p.data()
-				if d.Seq != 1 {
-					p.fail("data begins with %d, want 1", d.Seq)
-				}
-				encs <- d.Enc
-				p.send(&handshake.Nak{B: d.B, Code: handshake.NakCRC, Expect: 1})
-			}
-			code <- p.closed()
-		})
-		stop := run(t, r)
-		if got, want := <-code, websocket.CloseNormalClosure; got != want {
-			t.Errorf("closed with %d, want %d", got, want)
-		}
-		synctest.Wait()
-		stop()
-		for i, want := range []string{handshake.EncZstd, handshake.EncZstd, handshake.EncZstd, handshake.EncRaw} {
-			if got := <-encs; got != want {
-				t.Errorf("try %d was %s, want %s", i, got, want)
-			}
-		}
-		if log.count("level=ERROR msg=disconnected") != 1 || r.Status().SentAgain != 3000 {
-			t.Errorf("sent again %d; log:\n%s", r.Status().SentAgain, log.text())
-		}
-		if got := q.Stats().Cursor; got != 1 {
-			t.Errorf("the cursor is at %d, want 1", got)
-		}
-	})
-}
-
 func TestSession_GoesBackAmidABlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, st := openQueue(t), &store{}
@@ -178,12 +139,6 @@ func TestSession_HoldsWhatTheReceiverCannotTake(t *testing.T) {
 	for name, refuse := range map[string]script{
 		"a line over max_raw": func(p *peer) {
 			p.greet(func(w *handshake.Welcome) { w.MaxRaw = 5000 })
-			p.closed()
-		},
-		"a single line too big": func(p *peer) {
-			p.greet()
-			d, _ := p.data()
-			p.send(&handshake.Nak{B: d.B, Code: handshake.NakTooBig, Expect: d.Seq})
 			p.closed()
 		},
 		"diverged where nothing was sent": func(p *peer) {

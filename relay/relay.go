@@ -59,8 +59,13 @@ type Options struct {
 
 	Way     Way          // to the receiver
 	Dialect Dialect      // nil: wsrelay.v1
+	Keep    Keep         // nil: what the receiver will never take is not kept
 	Log     *slog.Logger // nil: discard
 }
+
+// Keep puts the line seq of stream sid aside, durably, and says where. It may be
+// asked for the same line again.
+type Keep func(sid string, seq uint64, line []byte) (where string, err error)
 
 const (
 	defaultIdleClose = time.Minute
@@ -109,6 +114,8 @@ type Relay struct {
 	turn    int             // which of the URLs is next
 	held    int             // attempts in a row that ended with a fault that holds
 	ceiling int             // where the next session's packer.ceiling begins
+	givenUp uint64          // the last line that was given up, and it was said; 0: none
+	suspect uint64          // the same, if it was refused as damaged and nothing behind it was taken yet
 	loose   map[string]bool // secret files that others can read, and it was said
 }
 

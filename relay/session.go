@@ -215,6 +215,11 @@ func (s *session) fill(ctx context.Context) (<-chan struct{}, *Fault) {
 			s.feed.start(ctx)
 			return nil, nil
 		}
+		if b.lost != nil {
+			if fault := s.lose(b); fault != nil {
+				return nil, s.leave("drain", fault)
+			}
+		}
 		s.ready = b
 	}
 	if s.win.room(s.ready.size()) {

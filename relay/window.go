@@ -27,7 +27,7 @@ type flight struct {
 	b        uint64
 	seq, end uint64
 	size     int // of the message, about
-	raw      int // of the lines
+	raw      int // of the lines; 0: it is a gap
 }
 
 func newWindow(base uint64, limit handshake.Win) window {

@@ -1,0 +1,36 @@
+package buffer
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+)
+
+// keepAside bounds what SetAside puts on disk in one run, in bytes.
+const keepAside = 256 << 20
+
+// ErrAsideFull says that a line was not kept: SetAside has put so much aside
+// that more would only fill the disk.
+var ErrAsideFull = fmt.Errorf("%s/ has got %d MiB of lines in this run", damagedName, keepAside>>20)
+
+// SetAside keeps the bytes of record seq of stream sid, which the receiver will
+// never take, in a file of their own in damaged/, and gives its name there. They
+// are durable when it returns. It is for the goroutine that calls Next.
+func (q *Queue) SetAside(sid string, seq uint64, line []byte) (name string, err error) {
+	if q.aside+int64(len(line)) > keepAside {
+		return "", ErrAsideFull
+	}
+	name = filepath.Join(damagedName, fmt.Sprintf("line-%s-%d", sid, seq))
+	if err := q.fsys.mkdir(damagedName); err != nil {
+		return "", err
+	}
+	f, err := q.fsys.create(name)
+	if err != nil {
+		return "", err
+	}
+	if err = errors.Join(f.writeAt(line, 0), f.sync(), f.Close()); err == nil {
+		err = errors.Join(q.fsys.syncDir(damagedName), q.fsys.syncDir("."))
+	}
+	q.aside += int64(len(line))
+	return name, err
+}

@@ -1,0 +1,106 @@
+package relay
+
+import (
+	"fmt"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/buffer"
+	"wsrelay/handshake"
+)
+
+// What the receiver does not take, and what becomes of it.
+
+// refusals counts how often the same number was refused.
+type refusals struct {
+	seq uint64
+	n   int
+}
+
+// The third time a number is refused its block is sent decoded, in case the
+// encoding is the trouble; after that in smaller and smaller batches, until it
+// is one line that is refused.
+const (
+	refusalsPlain  = 3
+	refusalsNarrow = 4
+)
+
+// yield changes how the refused batch is sent the next time.
+func (s *session) yield(n *handshake.Nak) *Fault {
+	switch n.Code {
+	case handshake.NakTooBig:
+		return s.smaller(n)
+	case handshake.NakCRC, handshake.NakDecode, handshake.NakOrder:
+		if s.naks.n >= refusalsNarrow {
+			return s.narrow(n)
+		}
+		if s.naks.n >= refusalsPlain {
+			s.pack.plain = n.Expect
+		}
+		return nil
+	}
+	return breach(websocket.CloseProtocolError, fmt.Errorf("a nak with code %q", clean(n.Code)))
+}
+
+// smaller lowers the size of batches to half of what the receiver refused, or
+// to what it names if that is less. So it comes to an end, at the latest with
+// a single line, which is given up.
+func (s *session) smaller(n *handshake.Nak) *Fault {
+	f, ok := s.win.at(n.Expect)
+	switch {
+	case !ok:
+		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak for %d, which is not on its way", n.Expect))
+	case f.end-f.seq == 1 && f.raw <= fairLine:
+		return tooLong(fmt.Errorf("seq %d", f.seq))
+	case f.end-f.seq == 1:
+		s.pack.giveUp(f.seq, buffer.Gap{Why: handshake.GapOversize})
+		return nil
+	}
+	s.pack.several = max(f.raw/2, 1)
+	if n.Max > 0 && n.Max < int64(s.pack.several) {
+		s.pack.several = int(n.Max)
+	}
+	return nil
+}
+
+// narrow halves the batch that is refused again and again; a single line is
+// given up. But where nothing was taken since the last line was, the trouble is
+// not in the lines, and the queue must not be emptied into gaps: then the
+// session ends.
+func (s *session) narrow(n *handshake.Nak) *Fault {
+	f, ok := s.win.at(n.Expect)
+	switch {
+	case !ok || f.raw == 0 || n.Code == handshake.NakOrder, s.r.suspect != 0 && s.r.suspect != n.Expect:
+		return parting(hold("the receiver refuses a batch again and again",
+			hintServer+"; if only this one is refused, report it", fmt.Errorf("%s at %d", n.Code, n.Expect)))
+	case f.end-f.seq > 1:
+		s.pack.ceiling, s.pack.plain = max(f.raw/2, 1), n.Expect
+	default:
+		s.r.suspect = n.Expect
+		s.pack.giveUp(n.Expect, buffer.Gap{Why: handshake.GapDamaged, Maybe: true})
+	}
+	return nil
+}
+
+// lose says, before the gap leaves, which line the receiver will never get, and
+// keeps its bytes. If they cannot be kept, the line stays.
+func (s *session) lose(b *batch) *Fault {
+	if b.seq == s.r.givenUp {
+		return nil
+	}
+	where, err := "nowhere", error(nil)
+	if s.r.o.Keep != nil {
+		where, err = s.r.o.Keep(s.sid, b.seq, b.lost)
+	}
+	if err != nil {
+		return parting(wait("a line that the receiver will not take cannot be put aside", "look at the disk and at the queue's directory", err))
+	}
+	s.r.givenUp = b.seq
+	hint := "raise the receiver's limit for lines, or have shorter ones written"
+	if b.gap.Why == handshake.GapDamaged {
+		hint = hintServer + ": it finds this line damaged each time; report it with both logs"
+	}
+	s.log.Error("a line is given up: the receiver will not take it", "seq", b.seq, "uid", handshake.UID(s.sid, b.seq), "bytes", len(b.lost), "why", b.gap.Why, "kept", where,
+		"effect", "a document with its number takes its place, and the others go on", "hint", hint)
+	return nil
+}
