@@ -104,7 +104,7 @@ func newHall(ctx context.Context, r *Relay, addr net.Addr) *hall {
 // watch waits until the server has failed or ctx has ended, and says now and
 // then why nobody comes for the lines that wait.
 func (h *hall) watch(failed <-chan error) {
-	h.missing()
+	h.missing(0)
 	tick := time.NewTicker(h.r.pace.quiet)
 	defer tick.Stop()
 	for {
@@ -118,13 +118,13 @@ func (h *hall) watch(failed <-chan error) {
 			return
 		case <-tick.C:
 		}
-		h.missing()
+		h.missing(h.r.q.Stats().Head)
 	}
 }
 
-// missing notes that there is no session, and says so if lines wait or none
-// can come about.
-func (h *hall) missing() {
+// missing notes that there is no session, and says so if lines below due wait
+// or none can come about.
+func (h *hall) missing(due uint64) {
 	if !h.enter() {
 		return
 	}
@@ -133,8 +133,9 @@ func (h *hall) missing() {
 	if fault == nil {
 		fault = wait("no receiver has dialled", "check wsreceive --dial on the receiving host, and the network in between", nil)
 	}
+	h.r.status.set(StateListening, h.url.String())
 	h.r.status.failed(StateListening, fault)
-	if st := h.r.q.Stats(); fault.hold || st.Cursor < st.Head {
+	if fault.hold || h.r.q.Stats().Cursor < due {
 		h.r.report.lost(fault, h.url, 0)
 	}
 }
