@@ -16,7 +16,8 @@ import (
 )
 
 // Write makes, in dir, an authority and two certificates of it, good for a day:
-// ca.pem; server.pem and server.key for localhost, 127.0.0.1 and the names;
+// ca.pem; server.pem and server.key for localhost, 127.0.0.1 and the names,
+// which may be addresses;
 // client.pem and client.key for a client called web-1. Each call makes new ones.
 func Write(dir string, names ...string) error {
 	ca := &x509.Certificate{
@@ -28,8 +29,15 @@ func Write(dir string, names ...string) error {
 		return err
 	}
 	server := &x509.Certificate{
-		DNSNames: append(names, "localhost"), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			server.IPAddresses = append(server.IPAddresses, ip)
+		} else {
+			server.DNSNames = append(server.DNSNames, name)
+		}
 	}
 	if _, err := sign(dir, "server", server, ca, caKey); err != nil {
 		return err
