@@ -31,8 +31,10 @@ type Dialer struct {
 	way func() DialWay
 	log *slog.Logger
 
+	again chan struct{}               // see Retry
 	pause *backoff.ExponentialBackOff // Run's
-	said  time.Time                   // Run's: when it was last logged that there is no session
+	said  time.Time                   // Run's: when it was last logged that there is no session,
+	hint  string                      // and the hint that went with it: another one is news
 
 	mu    sync.Mutex
 	state DialState
@@ -85,7 +87,7 @@ func NewDialer(r *Receiver, address string, way func() DialWay) (*Dialer, error)
 	if u.Path == "" {
 		u.Path = "/relay"
 	}
-	d := &Dialer{r: r, url: u, way: way, log: r.log.With("url", u.String())}
+	d := &Dialer{r: r, url: u, way: way, again: make(chan struct{}, 1), log: r.log.With("url", u.String())}
 	d.pause = backoff.NewExponentialBackOff(backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(30*time.Second),
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(1), backoff.WithMaxElapsedTime(0))
 	d.state = DialState{URL: u.String(), Since: time.Now(), Err: "not tried yet"}
@@ -109,15 +111,27 @@ func (d *Dialer) Run(ctx context.Context) {
 		}
 		d.away(e)
 		delay := d.delay(e)
-		if e.session == nil { // else the session has said it
+		if e.session != nil { // it has said itself how it ended
+			d.said = time.Time{}
+		} else {
 			d.complain(e, delay)
 		}
 		t := time.NewTimer(delay)
 		select {
 		case <-t.C:
+		case <-d.again:
 		case <-ctx.Done():
-			t.Stop()
 		}
+		t.Stop()
+	}
+}
+
+// Retry ends the wait for the next attempt, for what has failed may have been
+// mended.
+func (d *Dialer) Retry() {
+	select {
+	case d.again <- struct{}{}:
+	default: // it is about to
 	}
 }
 
@@ -200,7 +214,6 @@ func (d *Dialer) away(a *absence) {
 	defer d.mu.Unlock()
 	if d.state.Connected {
 		d.state = DialState{URL: d.state.URL, Since: time.Now()}
-		d.said = time.Time{}
 	}
 	d.state.Attempts++
 	d.state.Err = a.reason
@@ -231,10 +244,10 @@ func (d *Dialer) delay(a *absence) time.Duration {
 // complain logs that there is no session: once, and then now and then.
 func (d *Dialer) complain(a *absence, delay time.Duration) {
 	now := time.Now()
-	if now.Sub(d.said) < dialQuiet {
+	if now.Sub(d.said) < dialQuiet && a.hint == d.hint {
 		return
 	}
-	d.said = now
+	d.said, d.hint = now, a.hint
 	d.log.Warn("no session with a relay", "err", a.reason, "attempts", d.State().Attempts, "next_try", delay.Round(time.Millisecond),
 		"effect", "nothing is lost: its lines wait in its queue", "hint", a.hint)
 }

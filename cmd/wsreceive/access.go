@@ -43,7 +43,7 @@ func (a *access) check(listen string, dials bool) error {
 		return wrong(exitConfig, "use HOST:PORT, such as 127.0.0.1:8514", "--listen: %w", err)
 	case (a.TLSCert == "") != (a.TLSKey == ""):
 		return wrong(exitUsage, "give both, or none", "--tls-cert and --tls-key go together")
-	case a.ClientCA != "" && (a.TLSCert == "" && !dials || a.BehindProxy):
+	case a.ClientCA != "" && !dials && (a.TLSCert == "" || a.BehindProxy):
 		return wrong(exitUsage, "give --tls-cert and --tls-key; a proxy that ends TLS has to look at certificates itself", "--client-ca means nothing where TLS does not end here")
 	case a.RequireReceipt && a.ReceiptSecret == "":
 		return wrong(exitUsage, "wsrelay keygen makes a file for --receipt-secret", "--require-receipt needs --receipt-secret")

@@ -87,6 +87,13 @@ func (d dialers) run(ctx context.Context) (wait func()) {
 	return wg.Wait
 }
 
+// retry has those that wait try again at once.
+func (d dialers) retry() {
+	for _, one := range d {
+		one.Retry()
+	}
+}
+
 // health is the relays that are dialled, one a line.
 func (d dialers) health(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")

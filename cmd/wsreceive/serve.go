@@ -98,6 +98,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		}
 		current.Store(who)
 		rcv.SetAccess(who.Access)
+		relays.retry()
 		log.Info("reloaded", "senders", who.describe(), "certificate_until", who.expiry())
 	})
 	defer stopReload()
