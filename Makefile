@@ -8,7 +8,7 @@ NEED := scripts/need.sh
 RACE  = $(if $(shell command -v gcc),-race)
 LINT  = $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: all build needs test soak test-engines torture-keeper torture-queue lint fuzz bench demo install clean
+.PHONY: all build needs packages test soak test-engines torture-keeper torture-queue lint fuzz bench demo install clean
 
 all: build
 
@@ -65,6 +65,9 @@ bench:
 demo: build
 	@$(NEED) syslog-ng
 	@$(GO) run ./e2e/demo
+
+packages:
+	scripts/packages.sh
 
 install: build
 	install -D -t $(DESTDIR)$(PREFIX)/bin bin/wsrelay bin/wsreceive

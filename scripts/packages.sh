@@ -1,0 +1,63 @@
+#!/bin/bash
+# packages.sh [DIR]
+#
+# Builds .deb and .rpm of wsrelay and wsreceive for amd64 and arm64 into DIR, by
+# default dist. The same commit gives the same bytes. VERSION is by default
+# the commit's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mkdir -p "${1:-dist}"
+out=$(realpath "${1:-dist}")
+BUILD=$(mktemp -d)
+trap 'rm -rf "$BUILD"' EXIT
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+VERSION=${VERSION:-0.1.0~$(git log -1 --date=format:%Y%m%d%H%M --format=%cd.%h)}
+export BUILD VERSION SOURCE_DATE_EPOCH
+
+# copyright MAIN: ours, and the licences of what is linked into the program.
+copyright() {
+	cat packaging/copyright
+	go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' "$1" | sort -u | while read -r path version dir; do
+		printf '\n---- %s %s\n\n' "$path" "$version"
+		if grep -qs 'Apache License' "$dir"/LICENSE*; then
+			echo 'The Apache License 2.0, as above.'
+			cat "$dir"/NOTICE* 2>/dev/null || :
+		else
+			cat "$dir"/{LICENSE,LICENCE,COPYING}* 2>/dev/null || :
+		fi
+	done
+	printf '\n---- the Go standard library\n\n'
+	cat "$(go env GOROOT)/LICENSE"
+}
+
+for arch in amd64 arm64; do
+	CGO_ENABLED=0 GOARCH=$arch go build -trimpath -ldflags '-s -w' -o "$BUILD/$arch/" . ./cmd/wsreceive
+done
+for man in wsrelay wsreceive; do
+	gzip -9n <"packaging/man/$man.1" >"$BUILD/$man.1.gz"
+done
+cp syslog-ng/websocket/plugin.conf syslog-ng/syslog-ng.conf "$BUILD"
+gzip -9n <README.md >"$BUILD/README.gz"
+cat >"$BUILD/changelog.yaml" <<END
+- semver: $VERSION-1
+  date: $(git log -1 --format=%cI)
+  packager: wsrelay maintainers <maintainers@wsrelay.example>
+  deb: {urgency: medium, distributions: [unstable]}
+  changes:
+    - note: see CHANGELOG.md in the source
+END
+copyright . >"$BUILD/wsrelay.copyright"
+copyright ./cmd/wsreceive >"$BUILD/wsreceive.copyright"
+cp -r packaging "$BUILD"
+find "$BUILD" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
+
+nfpm=$BUILD/nfpm
+go build -modfile=tools/nfpm.mod -o "$nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
+cd "$BUILD"
+for arch in amd64 arm64; do
+	for package in wsrelay wsreceive; do
+		for kind in deb rpm; do
+			ARCH=$arch "$nfpm" package --config "packaging/$package.yaml" --packager $kind --target "$out/"
+		done
+	done
+done
