@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// patience is how long nothing may arrive until a run is given up.
+const patience = 15 * time.Second
+
+// box is where one case runs once: a directory, and the processes in it.
+type box struct {
+	*bed
+	ctx       context.Context
+	dir       string
+	processes []*process
+	files     []*os.File
+}
+
+// bed is what all runs have in common.
+type bed struct {
+	dir     string // of the boxes
+	bin     string // of wsrelay and wsreceive
+	rsyslog string // where rsyslog is unpacked
+	in      *input
+	idle    time.Duration // for which an idle wsrelay is watched
+}
+
+// newBox makes an empty box on a disk that has nothing left to write from the
+// run before.
+func (b *bed) newBox(ctx context.Context) (*box, error) {
+	dir, err := os.MkdirTemp(b.dir, "run-")
+	unix.Sync()
+	return &box{bed: b, ctx: ctx, dir: dir}, err
+}
+
+// close ends all processes and removes the directory.
+func (b *box) close() error {
+	for _, p := range b.processes {
+		p.kill()
+	}
+	for _, f := range b.files {
+		_ = f.Close() // or closed before
+	}
+	return os.RemoveAll(b.dir)
+}
+
+// path is where name is in the box. It is short: the path of a socket ends at
+// 107 bytes.
+func (b *box) path(name string) string { return filepath.Join(b.dir, name) }
+
+// write makes a file of the box and gives its path.
+func (b *box) write(name, text string) (string, error) {
+	return b.path(name), os.WriteFile(b.path(name), []byte(text), 0o600)
+}
+
+// start runs a program in the box, its input stdin or nothing, its output in a
+// file. Interrupting the benchmark kills it.
+func (b *box) start(stdin *os.File, program string, args ...string) (*process, error) {
+	name := filepath.Base(program)
+	p := &process{name: name, log: b.path(fmt.Sprintf("%s.%d.log", name, len(b.processes))), done: make(chan struct{})}
+	out, err := os.Create(p.log)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close() //nolint:errcheck // the process has its own
+	p.cmd = exec.Command(program, args...)
+	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = b.dir, out, out
+	if stdin != nil {
+		p.cmd.Stdin = stdin
+	}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	b.processes = append(b.processes, p)
+	stop := context.AfterFunc(b.ctx, func() { _ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) })
+	go func() {
+		_ = p.cmd.Wait() // ProcessState says what there is to say
+		stop()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// startOnPipe runs a program that reads a pipe, and gives the end to write to.
+func (b *box) startOnPipe(program string, args ...string) (*process, *os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer r.Close() //nolint:errcheck // the process has its own
+	b.files = append(b.files, w)
+	p, err := b.start(r, program, args...)
+	return p, w, err
+}
+
+// settle lets programs that do not say so get ready.
+func settle() { time.Sleep(300 * time.Millisecond) }
+
+// freePort is a port of the loopback interface that nobody listens on.
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	return l.Addr().(*net.TCPAddr).Port, l.Close()
+}
+
+// awaitPort waits until the process listens.
+func (b *box) awaitPort(p *process, port int) error {
+	return b.await(p, func() bool {
+		c, err := net.Dial("tcp", loopback(port))
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	})
+}
+
+// dial connects to a stream socket of the box as soon as the process listens.
+func (b *box) dial(p *process, name string) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), name)
+	b.files = append(b.files, f)
+	return f, b.await(p, func() bool { return unix.Connect(fd, &unix.SockaddrUnix{Name: b.path(name)}) == nil })
+}
+
+// await waits until ready says so, while the process runs.
+func (b *box) await(p *process, ready func() bool) error {
+	for deadline := time.Now().Add(patience); !ready(); time.Sleep(5 * time.Millisecond) {
+		switch {
+		case p.ended():
+			return p.complain("ended (%v)", p.cmd.ProcessState)
+		case time.Now().After(deadline):
+			return p.complain("is not ready")
+		case b.ctx.Err() != nil:
+			return b.ctx.Err()
+		}
+	}
+	return nil
+}
+
+// errStalled says that nothing arrived for so long that nothing will.
+var errStalled = errors.New("stalled")
+
+func stalled(err error) bool { return errors.Is(err, errStalled) }
+
+// awaitCount waits until count gives n, or errStalled.
+func (b *box) awaitCount(n int, count func() (int, error)) error {
+	last, moved := -1, time.Now()
+	for {
+		now, err := count()
+		switch {
+		case err != nil || now >= n:
+			return err
+		case now != last:
+			last, moved = now, time.Now()
+		case time.Since(moved) > patience:
+			return fmt.Errorf("%w at %d of %d", errStalled, now, n)
+		case b.ctx.Err() != nil:
+			return b.ctx.Err()
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// size is how long a file is, 0 while there is none.
+func size(path string) (int, error) {
+	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return int(st.Size()), nil
+}
+
+// diskUse is what the files below dir take on disk, in bytes.
+func diskUse(dir string) (n int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && d.Type().IsRegular() {
+			n += info.Sys().(*syscall.Stat_t).Blocks * 512
+		}
+		return err
+	})
+	return n, err
+}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// machine is where this runs, in words, with dir's file system and the
+// versions of what is compared.
+func (b *bed) machine() string {
+	words := []string{fmt.Sprintf("%d cores of %s", runtime.NumCPU(), fieldOf("/proc/cpuinfo", "model name"))}
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) == nil {
+		words = append(words, fmt.Sprintf("%.0f GiB of memory", float64(info.Totalram)*float64(info.Unit)/(1<<30)))
+	}
+	var fs unix.Statfs_t
+	if unix.Statfs(b.dir, &fs) == nil {
+		words = append(words, fileSystem(int64(fs.Type)))
+	}
+	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	words = append(words, "Linux "+string(bytes.TrimSpace(release)), runtime.Version())
+	if out := firstLine("git", "describe", "--always", "--dirty"); out != "" {
+		words = append(words, "wsrelay "+out)
+	}
+	if out := firstLine("/usr/sbin/syslog-ng", "--version"); out != "" {
+		words = append(words, out)
+	}
+	if b.rsyslog != "" {
+		p := b.rsyslogCommand("-v")
+		out, _ := p.Output()
+		version, _, _ := strings.Cut(string(out), " (")
+		words = append(words, strings.Join(strings.Fields(version), " "))
+	}
+	return strings.Join(words, ", ")
+}
+
+// fileSystem names those on which a sync means something, and warns of that on
+// which it does not.
+func fileSystem(magic int64) string {
+	switch magic {
+	case unix.EXT4_SUPER_MAGIC:
+		return "ext4"
+	case unix.XFS_SUPER_MAGIC:
+		return "XFS"
+	case unix.BTRFS_SUPER_MAGIC:
+		return "Btrfs"
+	case unix.TMPFS_MAGIC:
+		return "tmpfs (a sync costs nothing: set TMPDIR to a directory on a disk)"
+	}
+	return fmt.Sprintf("file system %#x", magic)
+}
+
+func fieldOf(path, name string) string {
+	text, _ := os.ReadFile(path)
+	_, rest, _ := strings.Cut(string(text), name)
+	rest, _, _ = strings.Cut(rest, "\n")
+	return strings.Trim(rest, "\t :")
+}
+
+func firstLine(program string, args ...string) string {
+	out, _ := exec.Command(program, args...).Output()
+	line, _, _ := strings.Cut(string(out), "\n")
+	return line
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options of a benchmark.
+type options struct {
+	quick  bool
+	share  float64 // of the lines of a full run
+	rounds int
+	idle   time.Duration
+	only   *regexp.Regexp
+	to     string // where table and plot go, without their endings; "": nowhere
+	docs   string // the document that has the table, too; "": none
+}
+
+func main() {
+	var o options
+	only := ""
+	flag.BoolVar(&o.quick, "quick", false, "a tenth of the lines")
+	flag.IntVar(&o.rounds, "rounds", 3, "how often each case runs")
+	flag.StringVar(&only, "only", "", "only cases whose names match this `expression`")
+	flag.StringVar(&o.to, "to", "", "write the table to `NAME`.md and the plot to NAME.svg")
+	flag.StringVar(&o.docs, "docs", "", "put the table into this `file`, too")
+	flag.Parse()
+	o.share, o.idle = 1, 20*time.Second
+	if o.quick {
+		o.share, o.idle = 0.1, 3*time.Second
+	}
+	var err error
+	if o.only, err = regexp.Compile(only); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(64)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err = run(ctx, &o)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o *options) (err error) {
+	b, err := makeBed(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	machine := b.machine()
+	fmt.Println(machine)
+	r, err := b.rounds(ctx, o)
+	if err != nil {
+		return err
+	}
+	return o.report(r, machine)
+}
+
+// makeBed builds the programs and the input.
+func makeBed(ctx context.Context, o *options) (*bed, error) {
+	dir, err := os.MkdirTemp("", "wsrelay-bench-")
+	if err != nil {
+		return nil, err
+	}
+	b := &bed{dir: dir, bin: dir, idle: o.idle}
+	fmt.Println("building wsrelay and wsreceive, writing the input")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir, "wsrelay", "wsrelay/cmd/wsreceive")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("go build: %w\n%s", err, out), b.close())
+	}
+	if b.in, err = newInput(filepath.Join(dir, "input"), int(million*o.share)); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	b.rsyslog = unpackRsyslog(ctx, filepath.Join(dir, "rsyslog"))
+	return b, nil
+}
+
+func (b *bed) close() error {
+	var err error
+	if b.in != nil {
+		err = b.in.close()
+	}
+	return errors.Join(err, os.RemoveAll(b.dir))
+}
+
+// rounds runs all cases in turn, again and again, and says how it gets on.
+func (b *bed) rounds(ctx context.Context, o *options) (*results, error) {
+	var todo []bench
+	for _, c := range cases() {
+		if o.only.MatchString(c.name) {
+			c.lines = int(float64(c.lines) * o.share)
+			todo = append(todo, c)
+		}
+	}
+	r, start, n := newResults(), time.Now(), 0
+	for range o.rounds {
+		for _, c := range todo {
+			n++
+			v, found, err := b.once(ctx, c)
+			if ctx.Err() != nil {
+				return nil, errors.New("interrupted")
+			}
+			r.add(c.name, v, found, err)
+			fmt.Printf("%5.0f s  %3d/%d  %-36s %s\n", time.Since(start).Seconds(), n, o.rounds*len(todo), c.name, summary(v, found, err))
+		}
+	}
+	return r, nil
+}
+
+// once runs a case in a box of its own.
+func (b *bed) once(ctx context.Context, c bench) (v values, found verdict, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	box, err := b.newBox(ctx)
+	if err != nil {
+		return nil, found, err
+	}
+	defer func() { err = errors.Join(err, box.close()) }()
+	return c.run(box, c.lines)
+}
+
+// report prints the table and writes it where it is wanted.
+func (o *options) report(r *results, machine string) error {
+	table := r.markdown(machine, o.command())
+	fmt.Println("\n" + table)
+	if o.to == "" {
+		return nil
+	}
+	err := os.MkdirAll(filepath.Dir(o.to), 0o755)
+	err = errors.Join(err, os.WriteFile(o.to+".md", []byte(table), 0o644), os.WriteFile(o.to+".svg", r.plot(machine), 0o644))
+	if o.docs != "" {
+		err = errors.Join(err, replaceTable(o.docs, table))
+	}
+	return err
+}
+
+// command is how this was started.
+func (o *options) command() string {
+	switch {
+	case o.only.String() != "" || o.rounds != 3:
+		return "go run ./bench " + strings.Join(os.Args[1:], " ")
+	case o.quick:
+		return "make bench-quick"
+	}
+	return "make bench"
+}
+
+// summary is one run in a few words.
+func summary(v values, found verdict, err error) string {
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(v)) {
+		words = append(words, name+" "+unit("").format(v[name]))
+	}
+	switch {
+	case err != nil:
+		words = append(words, err.Error())
+	case !found.ok():
+		words = append(words, found.String())
+	}
+	return strings.Join(words, ", ")
+}
