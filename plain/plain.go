@@ -86,6 +86,8 @@ func New(q Queue, o Options) (*Plain, error) {
 		return nil, fmt.Errorf("no acknowledgement is called %q", o.Ack)
 	case o.Ack != AckReceipt && (o.Receipt != "" || o.If != ""):
 		return nil, errors.New("answers are looked at only where receipts are the acknowledgement")
+	case o.Receipt == InOrder && o.If == "" && (len(o.Open) > 0 || o.Heartbeat != ""):
+		return nil, errors.New("answers that come in order cannot be told from those to opening messages and heartbeats: say what they contain")
 	case o.If != "" && (!ok || path == "" || value == ""):
 		return nil, errors.New("want PATH=VALUE for what an answer must say")
 	}

@@ -35,7 +35,8 @@ type session struct {
 	loose   int    // bytes sent since
 	changed chan struct{}
 	refused atomic.Bool
-	strange atomic.Int64 // messages that are no answers
+	asked   atomic.Int64 // messages sent that are no lines: as many may be answered
+	strange atomic.Int64 // messages that answer nothing
 
 	late, idle *time.Timer
 }
@@ -55,6 +56,7 @@ func (s *session) open(ctx context.Context) *relay.Fault {
 	s.l.Listen(s.hear)
 	words := strings.NewReplacer("{uid}", s.p.last, "{host}", s.l.Host)
 	for _, text := range s.p.o.Open {
+		s.asked.Add(1)
 		if err := s.l.Write(websocket.TextMessage, []byte(words.Replace(text))); err != nil {
 			return s.l.Lost(err)
 		}
@@ -185,6 +187,7 @@ func (s *session) ping() *relay.Fault {
 func (s *session) beat() *relay.Fault {
 	err := s.l.WritePing("")
 	if err == nil && s.p.o.Heartbeat != "" {
+		s.asked.Add(1)
 		err = s.l.Write(websocket.TextMessage, []byte(s.p.o.Heartbeat))
 	}
 	if err != nil {
@@ -260,7 +263,7 @@ func (s *session) answered(msg []byte) bool {
 	if err == nil && !known {
 		err = errUnknown
 	}
-	if err != nil && !s.win.empty() { // else it answers an opening message
+	if err != nil && s.asked.Add(-1) < 0 {
 		s.doubt(err)
 	}
 	return known
