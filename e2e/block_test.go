@@ -36,7 +36,7 @@ func TestBlock_HandsOptionsToWsrelayByteForByte(t *testing.T) {
 			start(t, s, fmt.Sprintf(`%ssource s { unix-dgram(%q); };
 				destination d { websocket(url(%s) instance("a'b") options("queue-limit=1GiB\nlog-level=debug")); };
 				log { source(s); destination(d); };`, header, s.Path(LocalSocket), quote(url)), LocalSocket)
-			want := "instance=a'b\nurl=" + url + "\nqueue-limit=1GiB\nlog-level=debug\n"
+			want := "instance=a'b\nurl=" + url + "\ndrain=0s\nqueue-limit=1GiB\nlog-level=debug\n"
 			if got := waitFile(t, s, "options", len(want)); got != want {
 				t.Errorf("wsrelay got the options %q, want %q", got, want)
 			}

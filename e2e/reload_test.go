@@ -11,6 +11,10 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsrelay/buffer"
 )
 
 // bench is a syslog-ng under load that a case of the matrix does things to.
@@ -88,10 +92,12 @@ func (b *bench) feed(ctx context.Context) error {
 	return nil
 }
 
-// group is syslog-ng, keeper and worker, as systemd signals them.
+// group is syslog-ng, the block's shell, keeper and worker, as systemd signals
+// them.
 func (b *bench) group() []int {
 	worker := waitWorker(b.t, b.s.QueueDir())
-	return []int{b.p.cmd.Process.Pid, keeperOf(worker), worker}
+	keeper := keeperOf(worker)
+	return []int{b.p.cmd.Process.Pid, parentOf(keeper), keeper, worker}
 }
 
 // stopped ends syslog-ng and gives the seconds until wsrelay has ended too.
@@ -155,9 +161,10 @@ func TestReload_LosesAndDoublesNothingThatReachedThePipe(t *testing.T) {
 			return 0
 		}},
 		{"SIGTERM to keeper and worker, three times, no EOF", "yes", 1, func(b *bench) float64 {
-			worker := waitWorker(b.t, b.s.QueueDir())
+			group, err := syscall.Getpgid(waitWorker(b.t, b.s.QueueDir()))
+			must(b.t, err)
 			for range 3 {
-				_ = syscall.Kill(-keeperOf(worker), syscall.SIGTERM)
+				_ = syscall.Kill(-group, syscall.SIGTERM)
 				b.wait(1000)
 			}
 			return 0
@@ -229,4 +236,77 @@ func TestReload_LosesAndDoublesNothingThatReachedThePipe(t *testing.T) {
 		})
 	}
 	t.Logf("seconds: the longest stop\n%s", &table)
+}
+
+// Where the pipe is full, lines wait in syslog-ng's own queue, and at a reload
+// two things are its own matter: it keeps the queue and reads the same lines from
+// the file again, as many as the source may have under way (log-iw-size); and
+// with keep-alive(no) it may forget the one that did not fit.
+func TestReload_WithAFullPipe(t *testing.T) {
+	need(t, "syslog-ng")
+	for _, tt := range []struct {
+		keepAlive     string
+		lost, doubled int // at most, by syslog-ng
+	}{{"yes", 0, 1001}, {"no", 1, 1001}} {
+		t.Run("keep-alive("+tt.keepAlive+")", func(t *testing.T) {
+			s := newSandbox(t, built(t))
+			b := &bench{t: t, s: s}
+			must(t, os.WriteFile(b.input(), nil, 0o600))
+			other, _, err := buffer.Open(t.Context(), s.QueueDir(), buffer.Options{}) // nothing gets into the queue
+			must(t, err)
+			b.start(tt.keepAlive, "")
+			t.Cleanup(func() { b.p.Kill() })
+			ctx, cancel := context.WithCancel(t.Context())
+			fed := make(chan error, 1)
+			go func() { fed <- b.feed(ctx) }()
+			b.waitFullPipe()
+			held := b.inPipe()
+			must(t, b.p.Signal(syscall.SIGHUP))
+			b.wait(10_000)
+			must(t, other.Close(context.Background()))
+			b.wait(10_000)
+			cancel()
+			must(t, <-fed)
+			n := int(b.sent.Load())
+			waitCount(t, s.QueueDir(), n)
+			b.stopped(b.term)
+			got := count(t, s.QueueDir(), 0, n)
+			t.Logf("%d bytes in the pipe, %d lines: syslog-ng lost %d, wrote %d again; %d out of order", held, n, got.lost, got.doubled, got.unordered)
+			if got.lost > tt.lost || got.doubled > tt.doubled {
+				t.Errorf("want at most %d lost, %d doubled", tt.lost, tt.doubled)
+			}
+		})
+	}
+}
+
+// waitFullPipe waits until lines come, and the pipe has taken none of them for a
+// while.
+func (b *bench) waitFullPipe() {
+	b.t.Helper()
+	for last, same := 0, 0; same < 10; {
+		b.wait(400)
+		now := b.inPipe()
+		if now == 0 || now != last {
+			same = 0
+		}
+		last = now
+		same++
+	}
+}
+
+// inPipe is how many bytes wait in wsrelay's pipe.
+func (b *bench) inPipe() int {
+	for _, pid := range b.s.pids() {
+		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); filepath.Base(exe) != "wsrelay" {
+			continue
+		}
+		pipe, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/0", pid), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			return 0
+		}
+		defer pipe.Close()
+		n, _ := unix.IoctlGetInt(int(pipe.Fd()), unix.TIOCINQ)
+		return n
+	}
+	return 0
 }
