@@ -35,6 +35,7 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 		}
 	}
 	if err := s.create(ctx, absent); err != nil {
+		s.streams.forget(sid) // some may be stored, and not where the next try would put them
 		return nil, err
 	}
 	fresh := len(absent) == len(ops) && !slices.ContainsFunc(ops, func(o *op) bool { return o.outcome == same })
@@ -71,12 +72,21 @@ func (s *Store) create(ctx context.Context, ops []*op) error {
 // settle looks at the outcome of each document and gives those that are to be
 // sent again, as they are or as dead letters.
 func (s *Store) settle(ctx context.Context, ops []*op) (again []*op, err error) {
-	var taken []*op
+	var taken, blocked, spilled []*op
 	for _, o := range ops {
+		if o.outcome == unknown && o.err.isIndexBlock() && s.blocks.isOld(o.index) {
+			o.outcome = refused
+			if o.dead == nil {
+				blocked = append(blocked, o)
+				continue
+			}
+			o.outcome = failed
+		}
 		switch o.outcome {
 		case exists:
 			taken = append(taken, o)
 		case stored:
+			s.blocks.lifted(o.index)
 			if o.dead != nil {
 				o.outcome = rejected
 			}
@@ -84,13 +94,40 @@ func (s *Store) settle(ctx context.Context, ops []*op) (again []*op, err error) 
 			o.bury(o.err)
 			again = append(again, o)
 		case failed:
-			return nil, fmt.Errorf("create document %s in %s: %w", o.id, o.index, o.err)
+			if o.dead == nil || s.deadFile == nil || !o.err.isFinal() {
+				return nil, fmt.Errorf("create document %s in %s: %w", o.id, o.index, o.err)
+			}
+			spilled = append(spilled, o)
 		default:
 			again = append(again, o)
 		}
 	}
+	if err := s.spill(spilled); err != nil {
+		return nil, err
+	}
 	gone, err := s.compare(ctx, taken)
-	return append(again, gone...), err
+	if err != nil {
+		return nil, err
+	}
+	buried, err := s.buryBlocked(ctx, blocked)
+	return slices.Concat(again, gone, buried), err
+}
+
+// spill puts dead letters that the engine refuses into the local file.
+func (s *Store) spill(ops []*op) error {
+	if len(ops) == 0 {
+		return nil
+	}
+	if err := s.deadFile.append(ops); err != nil {
+		return err
+	}
+	s.log.Error("dead letters refused by the engine", "lines", len(ops), "err", ops[0].err,
+		"effect", "they are in the local dead-letter file, and receipted",
+		"hint", "mend the engine's index wsrelay-dead-*, then wsreceive replay with this file")
+	for _, o := range ops {
+		o.outcome = rejected
+	}
+	return nil
 }
 
 // wait sleeps longer after each try, and gives up with the cause after the

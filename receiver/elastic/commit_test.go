@@ -173,7 +173,7 @@ func TestCommit_HoldsWhatIsNotTheLinesFault(t *testing.T) {
 		{"block stays", item(refuse(403, "cluster_block_exception", "blocked")), Error{Status: 403, Type: "cluster_block_exception"}, maxTries},
 		{"overload stays", request(429, "circuit_breaking_exception"), Error{Status: 429, Type: "circuit_breaking_exception"}, maxTries},
 		{"400 for everything", request(400, "parse_exception"), Error{Status: 400, Type: "parse_exception"}, 4}, // 8, 4, 2, 1
-		{"413 for one", request(413, ""), Error{Status: 413}, 15},
+		{"413 for one, and for its dead letter", request(413, ""), Error{Status: 413, Type: "request_entity_too_large"}, 30},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			e := newScripted(t)

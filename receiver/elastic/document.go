@@ -35,6 +35,7 @@ type op struct {
 	index, id string
 	body      []byte // the action's line and the document's
 	dead      *Error // why it goes to the dead-letter index; nil: it does not
+	refusedBy string // with dead: the index that it was for
 
 	outcome outcome
 	err     *Error // with unknown, refused and failed
@@ -67,22 +68,22 @@ func (o *op) deadIndex() string { return "wsrelay-dead" + o.batch.At.UTC().Forma
 
 // bury turns o into its dead letter.
 func (o *op) bury(why *Error) {
-	o.dead = why
-	refusedBy := o.index
-	o.index = o.deadIndex()
-	dst := o.appendAction(nil)
-	dst = append(dst, '{')
-	dst = o.appendOwn(dst)
+	o.dead, o.refusedBy, o.index = why, o.index, o.deadIndex()
+	o.body = append(o.appendAction(nil), o.deadDocument()...)
+}
+
+func (o *op) deadDocument() []byte {
+	dst := o.appendOwn([]byte{'{'})
 	dst = o.appendText(dst, gjson.Result{})
 	dst = append(dst, `,"error":{"code":"`...)
-	dst = strconv.AppendInt(dst, int64(why.Status), 10)
+	dst = strconv.AppendInt(dst, int64(o.dead.Status), 10)
 	dst = append(dst, `","type":`...)
-	dst = gjson.AppendJSONString(dst, why.Type)
+	dst = gjson.AppendJSONString(dst, o.dead.Type)
 	dst = append(dst, `,"message":`...)
-	dst = gjson.AppendJSONString(dst, why.Reason)
+	dst = gjson.AppendJSONString(dst, o.dead.Reason)
 	dst = append(dst, `,"index":"`...)
-	dst = append(dst, refusedBy...)
-	o.body = append(dst, "\"}}\n"...)
+	dst = append(dst, o.refusedBy...)
+	return append(dst, "\"}}\n"...)
 }
 
 func (o *op) appendAction(dst []byte) []byte {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -57,7 +58,9 @@ func (e *scripted) serve(w http.ResponseWriter, r *http.Request) {
 		e.serveBulk(w, body)
 	case r.URL.Path == "/_mget":
 		e.serveLookup(w, body)
-	case r.Method == http.MethodPut:
+	case strings.HasSuffix(r.URL.Path, "/_search"):
+		e.serveDead(w, body)
+	case r.Method == http.MethodPut, strings.HasSuffix(r.URL.Path, "/_refresh"):
 		fmt.Fprint(w, `{"acknowledged":true}`)
 	case r.URL.Path == "/":
 		fmt.Fprint(w, `{"version":{"number":"2.19.1","distribution":"opensearch"}}`)
@@ -74,6 +77,11 @@ func (e *scripted) serveBulk(w http.ResponseWriter, body []byte) {
 	var items []string
 	for i := 0; i < len(lines); i += 2 {
 		create := gjson.GetBytes(lines[i], "create")
+		if gone := gjson.GetBytes(lines[i], "delete"); gone.Exists() {
+			delete(e.docs, place{gone.Get("_index").Str, gone.Get("_id").Str})
+			i--
+			continue
+		}
 		at := place{create.Get("_index").Str, create.Get("_id").Str}
 		answer := ""
 		if e.item != nil {
@@ -111,6 +119,23 @@ func (e *scripted) serveLookup(w http.ResponseWriter, body []byte) {
 		docs = append(docs, fmt.Sprintf(`{"_index":%q,"_id":%q,%s}`, at.index, at.id, answer))
 	}
 	fmt.Fprint(w, `{"docs":[`+strings.Join(docs, ",")+`]}`)
+}
+
+// serveDead answers the searches of a replay.
+func (e *scripted) serveDead(w http.ResponseWriter, body []byte) {
+	after := gjson.GetBytes(body, "search_after.0").Str
+	var ids []string
+	for at := range e.docs {
+		if at.index == testDead && at.id > after {
+			ids = append(ids, at.id)
+		}
+	}
+	slices.Sort(ids)
+	var hits []string
+	for _, id := range ids[:min(len(ids), int(gjson.GetBytes(body, "size").Int()))] {
+		hits = append(hits, fmt.Sprintf(`{"_index":%q,"_id":%q,"_seq_no":1,"_primary_term":1,"sort":[%[2]q],"_source":%s}`, testDead, id, e.docs[place{testDead, id}]))
+	}
+	fmt.Fprint(w, `{"hits":{"hits":[`+strings.Join(hits, ",")+`]}}`)
 }
 
 // refuse makes item answers.

@@ -29,6 +29,9 @@ func newError(status int, object gjson.Result) *Error {
 		e.Reason += ": " + unquoted(cause)
 	}
 	e.Reason = cut(e.Reason, maxReason)
+	if status == http.StatusRequestEntityTooLarge && e.Type == "" { // a proxy's answer, not JSON
+		e.Type, e.Reason = "request_entity_too_large", "no request of this size is taken"
+	}
 	return e
 }
 
@@ -86,10 +89,30 @@ func (e *Error) transient() bool {
 
 func (e *Error) isBlock() bool { return e.Type == "cluster_block_exception" }
 
+// isIndexBlock reports whether an administrator has closed just this index to
+// writes. The block of a full disk (12) is not meant: it goes with its cause,
+// and the dead letters' index has it, too.
+func (e *Error) isIndexBlock() bool {
+	return e.isBlock() && e.Status == http.StatusForbidden && strings.HasPrefix(e.Reason, "index [") && !strings.Contains(e.Reason, "/12/")
+}
+
+// isFinal reports whether the refusal of a dead letter will stay.
+func (e *Error) isFinal() bool {
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge:
+		return true
+	}
+	return e.isIndexBlock()
+}
+
 // ofDocument reports whether a refusal is about the document's own content, so
 // that it will be refused for ever, and no other for its sake.
 func (e *Error) ofDocument() bool {
-	if e.Status != http.StatusBadRequest {
+	switch e.Status {
+	case http.StatusRequestEntityTooLarge: // asked of a single document: larger requests are halved
+		return true
+	case http.StatusBadRequest:
+	default:
 		return false
 	}
 	switch e.Type {

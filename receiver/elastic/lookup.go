@@ -27,8 +27,8 @@ type document struct {
 	error *Error // of a dead letter: why it is one
 }
 
-// missing looks every document up, in its index and among the dead letters,
-// and gives those that are in neither. If one is there that differs, it is a
+// missing looks every document up, in its index and among the dead letters
+// of the engine and of the local file, and gives those that are in neither. If one is there that differs, it is a
 // *receiver.DivergedError, and nothing has been written.
 func (s *Store) missing(ctx context.Context, ops []*op) ([]*op, error) {
 	places := make([]place, 0, 2*len(ops))
@@ -42,6 +42,9 @@ func (s *Store) missing(ctx context.Context, ops []*op) ([]*op, error) {
 	var missing []*op
 	for i, o := range ops {
 		own, dead := docs[2*i], docs[2*i+1]
+		if !dead.found && s.deadFile != nil {
+			dead = s.deadFile.find(o.id)
+		}
 		switch {
 		case own.found:
 			err = s.match(o, own)
@@ -81,6 +84,23 @@ func (s *Store) compare(ctx context.Context, ops []*op) (gone []*op, err error) 
 		}
 	}
 	return gone, nil
+}
+
+// buryBlocked makes dead letters of the documents whose index takes none. An
+// earlier try whose answer was lost may have stored some of them: these are
+// there, and not given back.
+func (s *Store) buryBlocked(ctx context.Context, ops []*op) (buried []*op, err error) {
+	why := make([]*Error, len(ops))
+	for i, o := range ops {
+		why[i] = o.err
+	}
+	buried, err = s.compare(ctx, ops)
+	for i, o := range ops {
+		if o.outcome == unknown {
+			o.bury(why[i])
+		}
+	}
+	return buried, err
 }
 
 // match notes on o that doc holds its id, or says that doc is another line.
@@ -156,12 +176,19 @@ func readDocument(item gjson.Result) (document, error) {
 			return document{}, newError(http.StatusServiceUnavailable, e)
 		}
 	}
-	doc := document{found: item.Get("found").Bool(), crc: item.Get("_source.wsrelay.crc").Str}
-	if e := item.Get("_source.error"); doc.found {
-		status, _ := strconv.Atoi(e.Get("code").Str)
-		doc.error = &Error{Status: status, Type: e.Get("type").Str, Reason: e.Get("message").Str}
+	if !item.Get("found").Bool() {
+		return document{}, nil
 	}
-	return doc, nil
+	return sourceOf(item.Get("_source")), nil
+}
+
+func sourceOf(source gjson.Result) document {
+	status, _ := strconv.Atoi(source.Get("error.code").Str)
+	return document{
+		found: true,
+		crc:   source.Get("wsrelay.crc").Str,
+		error: &Error{Status: status, Type: source.Get("error.type").Str, Reason: source.Get("error.message").Str},
+	}
 }
 
 // streams remembers up to where each stream was found to be new: none of the

@@ -23,6 +23,10 @@ type Options struct {
 	// Access is how the engine is reached.
 	Access
 
+	// DeadFile takes dead letters that the engine refuses, too; default: their
+	// lines wait with their senders. The file stays the caller's.
+	DeadFile *DeadFile
+
 	// Log takes what no error can carry; default: nowhere.
 	Log *slog.Logger
 }
@@ -30,14 +34,16 @@ type Options struct {
 // Store is a receiver.Store on an Elasticsearch or OpenSearch cluster. Its
 // methods may be called concurrently.
 type Store struct {
-	name    string
-	prefix  string
-	log     *slog.Logger
-	client  *Client
-	bulks   *dispatcher
-	streams streams
-	indices indices
-	pause   time.Duration // before the first repetition; doubles
+	name     string
+	prefix   string
+	log      *slog.Logger
+	client   *Client
+	bulks    *dispatcher
+	streams  streams
+	indices  indices
+	blocks   blocks
+	deadFile *DeadFile
+	pause    time.Duration // before the first repetition; doubles
 }
 
 var _ receiver.Store = (*Store)(nil)
@@ -63,11 +69,13 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		name:   "elasticsearch or opensearch",
-		prefix: o.Prefix,
-		log:    o.Log,
-		client: c,
-		pause:  firstPause,
+		name:     "elasticsearch or opensearch",
+		prefix:   o.Prefix,
+		log:      o.Log,
+		client:   c,
+		blocks:   blocks{now: time.Now},
+		deadFile: o.DeadFile,
+		pause:    firstPause,
 	}
 	s.bulks = newDispatcher(c.bulk)
 	if err := s.identify(ctx); err != nil {

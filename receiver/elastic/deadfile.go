@@ -1,0 +1,113 @@
+package elastic
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/tidwall/gjson"
+)
+
+// maxDeadFile bounds the file, in bytes. A full one takes no more: lines wait.
+const maxDeadFile = 64 << 20
+
+// DeadFile is where dead letters go that the engine refuses among the dead
+// letters, too: one document a line, with its _id and _index. What is appended
+// is on disk. A last line that is cut was never receipted and is cut off at the
+// next start.
+type DeadFile struct {
+	limit int64
+
+	mu   sync.Mutex // guards the fields below
+	f    *os.File
+	size int64
+	held map[string]document // by id
+}
+
+// OpenDeadFile opens the file at path, or makes it. A second process gets an
+// error.
+func OpenDeadFile(path string) (d *DeadFile, err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("dead-letter file: %w", err)
+	}
+	d = &DeadFile{f: f, limit: maxDeadFile, held: make(map[string]document)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("dead-letter file %s: %w", path, err), f.Close())
+		}
+	}()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, fmt.Errorf("another wsreceive has it: %w", err)
+	}
+	if err := d.read(); err != nil {
+		return nil, err
+	}
+	return d, errors.Join(f.Truncate(d.size), f.Sync(), syncDir(path))
+}
+
+// read notes the ids of the letters, up to the last whole line.
+func (d *DeadFile) read() error {
+	lines := bufio.NewReader(d.f)
+	for {
+		line, err := lines.ReadBytes('\n')
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		d.size += int64(len(line))
+		letter := gjson.ParseBytes(line)
+		d.held[letter.Get("_id").Str] = sourceOf(letter)
+	}
+}
+
+// append makes dead letters of the documents, or of none of them.
+func (d *DeadFile) append(ops []*op) error {
+	var lines []byte
+	for _, o := range ops {
+		lines = append(lines, `{"_id":"`+o.id+`","_index":"`+o.index+`",`...)
+		lines = append(lines, o.deadDocument()[1:]...)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.size+int64(len(lines)) > d.limit {
+		return fmt.Errorf("the dead-letter file %s is full: %d MiB", d.f.Name(), d.limit>>20)
+	}
+	if _, err := d.f.Write(lines); err != nil {
+		return errors.Join(err, d.f.Truncate(d.size))
+	}
+	if err := d.f.Sync(); err != nil { // the letters may be there or not: not there, as far as we tell anybody
+		return errors.Join(err, d.f.Truncate(d.size))
+	}
+	d.size += int64(len(lines))
+	for _, o := range ops {
+		d.held[o.id] = document{found: true, crc: o.crc, error: o.dead}
+	}
+	return nil
+}
+
+// find looks a dead letter up.
+func (d *DeadFile) find(id string) document {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.held[id]
+}
+
+// Close lets another process have the file.
+func (d *DeadFile) Close() error { return d.f.Close() }
+
+// syncDir makes the name of a new file durable.
+func syncDir(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}

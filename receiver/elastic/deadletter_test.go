@@ -1,0 +1,292 @@
+package elastic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+)
+
+// blocked makes an engine refuse every write to the index.
+func (e *scripted) blocked(index string) {
+	e.item = func(_ int, at place, _ string) string {
+		if at.index == index {
+			return refuse(403, "cluster_block_exception", "index ["+index+"] blocked by: [FORBIDDEN/8/index write (api)];")
+		}
+		return ""
+	}
+}
+
+func TestCommit_AnIndexBlockedForTenMinutesHoldsNothingBack(t *testing.T) {
+	e := newScripted(t)
+	s := openAt(t, e.URL)
+	now := time.Now()
+	s.blocks.now = func() time.Time { return now }
+	sid, lines := handshake.NewSID(), linesFrom(1, 10)
+	mustCommit(t, s, batchOf(sid, 1, lines[:2]...))
+	e.blocked(testIndex)
+	try := func() (receiver.Result, error) {
+		r, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 3, lines[2:]...)})
+		if err != nil {
+			return receiver.Result{}, err
+		}
+		return r[0], nil
+	}
+	for _, wait := range []time.Duration{0, blockPatience - time.Second} {
+		now = now.Add(wait)
+		if _, err := try(); !asError(err).isIndexBlock() {
+			t.Fatalf("error %v after %v, want the block", err, wait)
+		}
+	}
+	now = now.Add(time.Second)
+	// An earlier try has stored one, and its answer was lost.
+	e.docs[place{testIndex, handshake.UID(sid, 5)}] = fmt.Sprintf(`{"wsrelay":{"crc":%q}}`, handshake.CRC([]byte(lines[4])))
+	s.streams.passed(sid, 3, true)
+	r, err := try()
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkCounts(t, r, 0, 1, 7)
+	if len(e.docs) != 10 {
+		t.Errorf("%d documents and dead letters for 10 lines", len(e.docs))
+	}
+
+	e.item = nil // lifted, and set again: the ten minutes begin anew
+	checkCounts(t, mustCommit(t, s, batchOf(sid, 11, "a")), 1, 0, 0)
+	e.blocked(testIndex)
+	if _, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 12, "b")}); err == nil {
+		t.Error("a new block made a dead letter at once")
+	}
+}
+
+func TestCommit_AFullDiskHoldsLinesHoweverLong(t *testing.T) {
+	for _, answer := range []string{
+		refuse(429, "cluster_block_exception", "index [x] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark, index has read-only-allow-delete block];"),
+		refuse(403, "cluster_block_exception", "index [x] blocked by: [FORBIDDEN/12/index read-only / allow delete (api)];"),
+		refuse(403, "cluster_block_exception", "blocked by: [FORBIDDEN/6/cluster read-only (api)];"),
+	} {
+		e := newScripted(t)
+		s := openAt(t, e.URL)
+		now := time.Now()
+		s.blocks.now = func() time.Time { now = now.Add(time.Hour); return now }
+		e.item = func(int, place, string) string { return answer }
+		if _, err := s.Commit(t.Context(), []receiver.Batch{batchOf(handshake.NewSID(), 1, "a")}); err == nil || len(e.docs) != 0 {
+			t.Errorf("%s: error %v, %d documents", answer, err, len(e.docs))
+		}
+	}
+}
+
+// What is a dead letter stays one: the next try of the same Commit must not
+// make a document of it when the fault is mended in between.
+func TestCommit_LooksUpAgainAfterAnError(t *testing.T) {
+	e := newScripted(t)
+	s := openAt(t, e.URL)
+	sid := handshake.NewSID()
+	mustCommit(t, s, batchOf(sid, 1, "a"))
+	next := batchOf(sid, 3, "c")
+	next.At = testDay.AddDate(0, 0, 1)
+	e.item = func(_ int, at place, _ string) string {
+		switch at {
+		case place{testIndex, handshake.UID(sid, 2)}:
+			return refuse(400, "mapper_parsing_exception", "failed to parse field [b]")
+		case place{testDead, handshake.UID(sid, 2)}:
+			return ""
+		}
+		return refuse(401, "security_exception", "no")
+	}
+	batches := []receiver.Batch{batchOf(sid, 2, "b"), next}
+	for _, late := range []bool{false, true} { // the refusal of the other may come with the first answer, or after it
+		if late {
+			e.item = nil
+		}
+		_, err := s.Commit(t.Context(), batches)
+		if late != (err == nil) {
+			t.Fatalf("error %v", err)
+		}
+	}
+	n := 0
+	for at := range e.docs {
+		if at.id == handshake.UID(sid, 2) {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d documents of one line", n)
+	}
+}
+
+// withDeadFile opens a store with the file until the test, or stop, ends it.
+func withDeadFile(t *testing.T, url, path string) (s *Store, stop func()) {
+	t.Helper()
+	d, err := OpenDeadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err = Open(t.Context(), url, Options{DeadFile: d})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.pause = time.Millisecond
+	stop = func() { _, _ = s.Close(), d.Close() }
+	t.Cleanup(stop)
+	return s, stop
+}
+
+func TestDeadFile_TakesWhatTheDeadLetterIndexRefuses(t *testing.T) {
+	for name, answer := range map[string]string{
+		"mapping": refuse(400, "mapper_parsing_exception", "failed to parse"),
+		"closed":  refuse(400, "index_closed_exception", "closed"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newScripted(t)
+			path := filepath.Join(t.TempDir(), "dead")
+			s, stop := withDeadFile(t, e.URL, path)
+			sid, lines := handshake.NewSID(), []string{"good", "caf\xe9 {", `{"a":1}`}
+			e.item = func(_ int, at place, _ string) string {
+				switch {
+				case strings.HasPrefix(at.index, "wsrelay-dead-"):
+					return answer
+				case at.id != handshake.UID(sid, 1):
+					return refuse(400, "mapper_parsing_exception", "failed to parse field [a]")
+				}
+				return ""
+			}
+			r := mustCommit(t, s, batchOf(sid, 1, lines...))
+			checkCounts(t, r, 1, 0, 2)
+			stop()
+			e.item = nil // all is mended: what is in the file stays there until it is replayed
+			s, stop = withDeadFile(t, e.URL, path)
+			again := mustCommit(t, s, batchOf(sid, 1, lines...))
+			checkCounts(t, again, 0, 1, 2)
+			if fmt.Sprint(again.Rejected) != fmt.Sprint(r.Rejected) {
+				t.Errorf("rejected is %v, was %v", again.Rejected, r.Rejected)
+			}
+			if _, err := s.ReplayFile(t.Context(), path); err == nil {
+				t.Error("a file that is in use was replayed")
+			}
+			stop()
+			back, err := openAt(t, e.URL).ReplayFile(t.Context(), path)
+			if want := (Replayed{Stored: 2}); err != nil || fmt.Sprint(back) != fmt.Sprint(want) {
+				t.Errorf("got %+v, %v, want %+v", back, err, want)
+			}
+			e.checkStored(t, sid, 1, lines)
+			if text, err := os.ReadFile(path); err != nil || len(text) > 0 {
+				t.Errorf("the file still has %q, %v", text, err)
+			}
+		})
+	}
+}
+
+func TestDeadFile_TakesNothingThatWaitingMends(t *testing.T) {
+	for _, answer := range []string{refuse(403, "security_exception", "no"), refuse(503, "unavailable_shards_exception", "no")} {
+		e := newScripted(t)
+		path := filepath.Join(t.TempDir(), "dead")
+		s, _ := withDeadFile(t, e.URL, path)
+		e.item = func(_ int, at place, _ string) string {
+			if strings.HasPrefix(at.index, "wsrelay-dead-") {
+				return answer
+			}
+			return refuse(400, "mapper_parsing_exception", "failed to parse")
+		}
+		if _, err := s.Commit(t.Context(), []receiver.Batch{batchOf(handshake.NewSID(), 1, "a")}); err == nil {
+			t.Error("no error")
+		}
+		if text, err := os.ReadFile(path); err != nil || len(text) > 0 {
+			t.Errorf("the file has %q, %v", text, err)
+		}
+	}
+}
+
+func TestDeadFile_IsBoundedAndLosesOnlyWhatWasNotReceipted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "dead")
+	d, err := OpenDeadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ops := newOps("logs", []receiver.Batch{batchOf(handshake.NewSID(), 1, linesFrom(1, 100)...)})
+	for _, o := range ops {
+		o.bury(&Error{Status: 400, Type: "x"})
+	}
+	d.limit = 3000
+	n := 0
+	for d.append(ops[n:n+1]) == nil {
+		n++
+	}
+	info, err := os.Stat(path)
+	if err != nil || n == 0 || info.Size() > d.limit || info.Size() < d.limit*8/10 {
+		t.Fatalf("%d letters in %v, %v", n, info, err)
+	}
+	if err := errors.Join(os.Truncate(path, info.Size()-7), d.Close()); err != nil { // a crash in the last append
+		t.Fatal(err)
+	}
+	if d, err = OpenDeadFile(path); err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	for i, o := range ops[:n] {
+		if got := d.find(o.id); got.found != (i < n-1) || got.found && got.crc != o.crc {
+			t.Errorf("letter %d of %d: %+v", i+1, n, got)
+		}
+	}
+	if err := d.append(ops[n-1 : n]); err != nil || !d.find(ops[n-1].id).found {
+		t.Errorf("append after the crash: %v", err)
+	}
+}
+
+func TestReplay_BringsEachBackOnce(t *testing.T) {
+	e := newScripted(t)
+	s := openAt(t, e.URL)
+	sid := handshake.NewSID()
+	gap := receiver.Batch{SID: sid, Host: "web1", Seq: 600, At: testDay, Gap: &handshake.Gap{Seq: 600, N: 7, Why: handshake.GapExpired, From: 1000, To: 2000}}
+	e.item = func(_ int, at place, source string) string {
+		if at.index == testIndex {
+			return refuse(400, "mapper_parsing_exception", "failed to parse field [a]")
+		}
+		return ""
+	}
+	lines := linesFrom(1, 599) // more than one page
+	lines[3] = "caf\xe9"
+	if _, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 1, lines...), gap}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := s.Replay(t.Context()); err != nil || r.Stored+r.There != 0 || r.Left["mapper_parsing_exception"] != 600 {
+		t.Fatalf("nothing is mended: %+v, %v", r, err)
+	}
+	e.item = func(_ int, at place, _ string) string {
+		if at.index == testIndex && at.id == handshake.UID(sid, 9) {
+			return refuse(400, "mapper_parsing_exception", "failed to parse field [b]")
+		}
+		return ""
+	}
+	dead := e.docs[place{testDead, handshake.UID(sid, 7)}]
+	e.docs[place{testDead, handshake.UID(sid, 7)}] = strings.Replace(dead, "line 7", "line 8", 1) // somebody changed it
+	ctx, cancel := context.WithCancel(t.Context())
+	e.after = func(w http.ResponseWriter, n int, answer string) bool {
+		cancel() // a replay that is ended before it has deleted the letters
+		return hangUp(w)
+	}
+	if _, err := s.Replay(ctx); err == nil {
+		t.Fatal("no error")
+	}
+	e.after = nil
+	r, err := s.Replay(t.Context())
+	if err != nil || r.Stored+r.There != 598 || r.There != replayPage-2 || fmt.Sprint(r.Left) != "map[mapper_parsing_exception:1 unreadable:1]" {
+		t.Fatalf("got %+v, %v", r, err)
+	}
+	if len(e.docs) != 600 {
+		t.Errorf("%d documents and dead letters for 599 lines and a gap", len(e.docs))
+	}
+	got := e.docs[place{testIndex, handshake.GapID(sid, 600, 7)}]
+	ops := newOps("logs", []receiver.Batch{gap})
+	if want := strings.TrimSpace(string(ops[0].appendDocument(nil))); got != want {
+		t.Errorf("the gap became %s, want %s", got, want)
+	}
+}
