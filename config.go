@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -21,10 +22,11 @@ import (
 // cli is the commands. The first is meant where none is named.
 type cli struct {
 	Run     config     `cmd:"" default:"withargs" help:"Ship the lines on standard input (the default)."`
+	Status  statusCmd  `cmd:"" help:"What the relays of this machine do, in plain words. Exit status: 0 all is well, 1 something is wrong, 3 one does not run."`
 	Upgrade upgradeCmd `cmd:"" help:"Make a running wsrelay go on as the program that was installed since, without missing a line."`
 	Check   checkCmd   `cmd:"" help:"Go to the receiver as far as its welcome, say what is there at each step, and send no line."`
 	Keygen  keygenCmd  `cmd:"" help:"Make a key for --key-file and for the receiver's --keys."`
-	Queue   queueCmd   `cmd:"" help:"Look into a queue directory, beside a running wsrelay or without one."`
+	Queue   queueCmd   `cmd:"" help:"Look into a queue, take its lines out, or give them up."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }
@@ -35,6 +37,7 @@ type cli struct {
 type config struct {
 	reach
 	listening
+	reporting
 
 	Instance   string        `default:"default" help:"Name of this relay among those of the host: [A-Za-z0-9_.-], at most 64."`
 	QueueDir   string        `placeholder:"DIR" help:"Where lines wait on disk. Default: ${queue_dir}."`
@@ -46,6 +49,8 @@ type config struct {
 	IdleClose  time.Duration `default:"60s" placeholder:"DUR" help:"Close the connection when nothing has moved for so long. Default: ${default}."`
 	Ping       time.Duration `default:"20s" placeholder:"DUR" help:"Time between pings; after 2.5 times this without a byte the connection is taken for dead. Default: ${default}."`
 	Drain      time.Duration `default:"5s" placeholder:"DUR" help:"When the input has ended: how long to wait for delivery. Default: ${default}."`
+
+	DrainRate bytesPerSecond `placeholder:"SIZE/s" help:"Send a backlog, lines older than 10 s, no faster than this, such as 2MiB/s. Lines keep their order, so new ones wait behind it: at a rate below that of what comes in a backlog never ends. Default: no limit."`
 
 	Keeper string `default:"auto" enum:"auto,off" help:"auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed. On the command line or in the environment only. Default: ${default}."`
 
@@ -110,6 +115,9 @@ func (c *config) check() error {
 	if c.QueueLimit < buffer.MinLimit {
 		return usage(fmt.Errorf("--queue-limit %s is less than 64MiB", humanize.IBytes(uint64(c.QueueLimit))))
 	}
+	if err := c.reporting.check(c.AllowInsecure); err != nil {
+		return err
+	}
 	if c.Listen != "" {
 		return c.listening.check(&c.reach)
 	}
@@ -123,8 +131,14 @@ func (c *config) delivers() bool { return len(c.URL) > 0 || c.Listen != "" }
 // where SELinux lets a child of syslog-ng write.
 func queueDir(instance string) string {
 	if os.Geteuid() == 0 {
-		return filepath.Join("/var/lib/syslog-ng/wsrelay", instance)
+		return rootQueue(instance)
 	}
+	return userQueue(instance)
+}
+
+func rootQueue(instance string) string { return filepath.Join("/var/lib/syslog-ng/wsrelay", instance) }
+
+func userQueue(instance string) string {
 	state := os.Getenv("XDG_STATE_HOME")
 	if state == "" {
 		state = filepath.Join(os.Getenv("HOME"), ".local", "state")
@@ -152,6 +166,17 @@ func (s *size) UnmarshalText(b []byte) error {
 		return fmt.Errorf("%q is not a size such as 8GiB", b)
 	}
 	*s = size(n)
+	return nil
+}
+
+// bytesPerSecond is a rate, written as 2MiB/s.
+type bytesPerSecond size
+
+func (r *bytesPerSecond) UnmarshalText(b []byte) error {
+	text, ok := strings.CutSuffix(string(b), "/s")
+	if err := (*size)(r).UnmarshalText([]byte(text)); err != nil || !ok || *r < 1 {
+		return fmt.Errorf("%q is not a rate such as 2MiB/s", b)
+	}
 	return nil
 }
 

@@ -71,7 +71,7 @@ type streams struct{ in, out, err *os.File }
 
 // Run ships lines: the command that is meant when none is named.
 func (c *config) Run(s *streams) error {
-	return ship(c, s.in, s.err, c.logger(s.err))
+	return ship(c, s.in, s.err, c.logger(s.err), nil)
 }
 
 // hold keeps lines under a configuration that cannot work, where nobody sees an
@@ -88,12 +88,13 @@ func (c *config) hold(wrong error, s *streams) error {
 		console.Effect, "no line is lost: they wait in the queue", console.Hint, "mend it, and reload syslog-ng if it is part of its configuration")
 	time.AfterFunc(look, func() { os.Exit(status) })
 	c.URL, c.Listen, c.QueueLimit = nil, "", 0
-	return ship(c, s.in, s.err, log)
+	return ship(c, s.in, s.err, log, wrong)
 }
 
-// ship moves lines from stdin to the receiver, if there is a URL, until the
-// input ends and all is delivered, or until a signal and all is on disk.
-func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
+// ship moves lines from stdin to the receiver, unless something is wrong with
+// the way there, until the input ends and all is delivered, or until a signal
+// and all is on disk.
+func ship(c *config, stdin, stderr *os.File, log *slog.Logger, wrong error) error {
 	in, err := intake.New(stdin)
 	if err != nil {
 		return err
@@ -107,10 +108,15 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
 		return queueTrouble(c.QueueDir, err)
 	}
 	logRecovery(log, found)
-	r := relay.New(q, relay.Options{
+	var out relay.Queue = q
+	if c.DrainRate > 0 {
+		out = relay.Paced(q, int64(c.DrainRate))
+	}
+	r := relay.New(out, relay.Options{
 		URLs: c.URL, Listen: c.Listen, Host: hostname(), Agent: "wsrelay/" + console.Version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
 		IdleClose: c.IdleClose, Ping: c.Ping, Way: c.way(), Dialect: c.dialect(q), Keep: keep(q, c.QueueDir), Log: log,
 	})
+	stopReport := c.report(q, r, wrong, log)
 	session, endSession := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
@@ -127,7 +133,9 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger) error {
 		drain(q, c.Drain, told, stderr)
 	}
 	endSession()
-	err = errors.Join(err, <-ended, persist(q))
+	err = errors.Join(err, <-ended)
+	stopReport() // while the lock is ours: what another has made by then is not ours to remove
+	err = errors.Join(err, persist(q))
 
 	s, st := q.Stats(), r.Status()
 	log.Info("stopped", "lines", in.Lines(), "receipted", st.ReceiptedLines, "sent_again", st.SentAgain, "waiting", s.Head-s.Cursor)

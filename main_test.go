@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) { return cond == "root" && os.Geteuid() == 0, nil },
-		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"certs": makeCerts, "proxy": startProxy, "waitfor": waitFor, "status": status, "withfd": withFD},
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"certs": makeCerts, "proxy": startProxy, "waitfor": waitFor, "status": endsWith, "withfd": withFD},
 	})
 }
 
@@ -68,7 +68,7 @@ func waitFor(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // status N COMMAND... runs a command that is to end with status N.
-func status(ts *testscript.TestScript, _ bool, args []string) {
+func endsWith(ts *testscript.TestScript, _ bool, args []string) {
 	err := ts.Exec(args[1], args[2:]...)
 	got := 0
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {

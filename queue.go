@@ -8,10 +8,12 @@ import (
 	"wsrelay/console"
 )
 
-// queueCmd looks at a queue and changes nothing.
+// queueCmd is what can be done with a queue; all but purge changes nothing.
 type queueCmd struct {
 	Verify verifyCmd `cmd:"" help:"Read the whole queue and say what is wrong with it. Exit status 1 if something is."`
 	Dump   dumpCmd   `cmd:"" help:"The same, with a line for each block."`
+	Export exportCmd `cmd:"" help:"Write the lines that wait to standard output. They stay in the queue."`
+	Purge  purgeCmd  `cmd:"" help:"Give up all lines that wait; the receiver is told their numbers. Only while no wsrelay has the queue."`
 }
 
 // queueAt names a queue directory.
@@ -45,10 +47,7 @@ func (q *queueAt) dir() string {
 
 func (q *queueAt) conclude(s *streams, r buffer.Report, err error) error {
 	if err != nil {
-		return &console.Complaint{
-			Err: fmt.Errorf("cannot look into the queue: %w", err), Effect: "nothing was changed",
-			Hint: "name the directory that --queue-dir has, as a user who may read it", Code: exitFailed,
-		}
+		return cannotLook(err)
 	}
 	fmt.Fprintf(s.out, "%s to deliver, in %s of %s\n", count(r.Head-r.Cursor, "record", "records"),
 		count(uint64(r.Blocks), "block", "blocks"), count(uint64(r.Segments), "segment", "segments"))

@@ -124,7 +124,7 @@ func (s *scanner) when(seq uint64) (time.Time, error) {
 type View struct {
 	Stats        // without Dropped and Trouble
 	Lost  []Lost // and not receipted
-	Pid   int    // who has, or had, the queue; 0: nobody knows
+	PID   int    // who has, or had, the queue; 0: nobody knows
 
 	dir  readOnly
 	gaps []*Block
@@ -153,7 +153,7 @@ func Look(dir string) (*View, error) {
 	if v.id, err = readIdentity(v.dir); err != nil {
 		return nil, err
 	}
-	v.Pid = holder(dir)
+	v.PID = holder(dir)
 	if err := v.newest(); err != nil {
 		return nil, err
 	}

@@ -38,8 +38,18 @@ type Complaint struct {
 func (c *Complaint) Error() string { return c.Err.Error() }
 func (c *Complaint) Unwrap() error { return c.Err }
 
+// Exit is an exit status whose reason the user has seen already.
+type Exit int
+
+func (e Exit) Error() string { return "exit status " + strconv.Itoa(int(e)) }
+
 // Report logs err and gives the exit status for it: a Complaint's own, else 1.
+// Of an Exit it logs nothing.
 func Report(log *slog.Logger, err error) int {
+	var e Exit
+	if errors.As(err, &e) {
+		return int(e)
+	}
 	var c *Complaint
 	if !errors.As(err, &c) {
 		log.Error(err.Error()) //nolint:sloglint // what an operator reads is the message

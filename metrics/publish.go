@@ -1,12 +1,17 @@
 package metrics
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 )
 
 // Handler answers with what write writes.
@@ -33,6 +38,78 @@ func Local(h http.Handler) http.Handler {
 		}
 		h.ServeHTTP(w, r)
 	})
+}
+
+const (
+	bindAgain = 10 * time.Second
+	fileEvery = 15 * time.Second
+)
+
+// Serve answers GET /metrics on addr with what write writes, until ctx ends. An
+// address that cannot be had is tried again and again, and complained of once:
+// whatever wsrelay has to do matters more.
+func Serve(ctx context.Context, addr string, write func(*Text), log *slog.Logger) {
+	var ln net.Listener
+	for complained := false; ln == nil; {
+		var err error
+		if ln, err = net.Listen("tcp", addr); err == nil {
+			break
+		}
+		if !complained {
+			complained = true
+			log.Warn("cannot serve metrics", "addr", addr, "err", err,
+				"effect", "none: lines are delivered all the same", "hint", "end what has the address, or give another with --metrics")
+		}
+		select {
+		case <-time.After(bindAgain):
+		case <-ctx.Done():
+			return
+		}
+	}
+	h := Handler(write)
+	if tcp, ok := ln.Addr().(*net.TCPAddr); ok && tcp.IP.IsLoopback() {
+		h = Local(h)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", h)
+	srv := &http.Server{
+		Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	log.Info("serving metrics", "url", "http://"+ln.Addr().String()+"/metrics")
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		<-ctx.Done()
+		_ = srv.Close()
+	})
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		log.Warn("metrics are not served any more", "addr", addr, "err", err,
+			"effect", "none: lines are delivered all the same", "hint", "restart wsrelay to have them again")
+	}
+	wg.Wait()
+}
+
+// Keep writes the file name anew every 15 s, until ctx ends, and once more then:
+// see WriteFile.
+func Keep(ctx context.Context, name string, write func(*Text), log *slog.Logger) {
+	tick := time.NewTicker(fileEvery)
+	defer tick.Stop()
+	complained := false
+	for {
+		err := WriteFile(name, write)
+		if err != nil && !complained {
+			log.Warn("cannot write metrics", "err", err,
+				"effect", "none: lines are delivered all the same", "hint", "make the directory writable for wsrelay, or name another with --metrics-file")
+		}
+		complained = err != nil
+		if ctx.Err() != nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // WriteFile puts what write writes into a file for the node exporter's textfile

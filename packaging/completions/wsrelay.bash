@@ -13,21 +13,24 @@ _wsrelay() {
 	--log-format) values="text json" ;;
 	esac
 	case $words in
+	"queue purge "*) options="--help --yes" ;;
+	"queue export "*) options="--help --uids" ;;
 	"queue dump "*) options="--help" ;;
 	"queue verify "*) options="--help" ;;
 	"keygen "*) options="--help --name" ;;
 	"check "*) options="--help --key-file --token-file --tls-ca --tls-pin --tls-cert --tls-key --header --proxy --mode --plain-ack --plain-uid --plain-receipt --plain-receipt-if --plain-open --plain-heartbeat --plain-subprotocol --config --options-fd" ;;
 	"upgrade "*) options="--help --instance --queue-dir" ;;
-	*) options="--help --key-file --token-file --tls-ca --tls-pin --tls-cert --tls-key --header --proxy --mode --plain-ack --plain-uid --plain-receipt --plain-receipt-if --plain-open --plain-heartbeat --plain-subprotocol --instance --queue-dir --queue-limit --queue-full --queue-max-age --sync --compress --idle-close --ping --drain --keeper --log-file --log-level --log-format --config --options-fd" ;;
+	"status "*) options="--help --instance --queue-dir --json --watch" ;;
+	*) options="--help --key-file --token-file --tls-ca --tls-pin --tls-cert --tls-key --header --proxy --mode --plain-ack --plain-uid --plain-receipt --plain-receipt-if --plain-open --plain-heartbeat --plain-subprotocol --listen --allow-insecure --metrics --metrics-file --instance --queue-dir --queue-limit --queue-full --queue-max-age --sync --compress --idle-close --ping --drain --drain-rate --keeper --log-file --log-level --log-format --config --options-fd" ;;
 	esac
 	if [ -n "$values" ]; then
 		mapfile -t COMPREPLY < <(compgen -W "$values" -- "$cur")
 	elif [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
 	elif [ "$COMP_CWORD" = 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "run upgrade check keygen queue" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "run status upgrade check keygen queue" -- "$cur")
 	elif [ "$words" = "queue " ]; then
-		mapfile -t COMPREPLY < <(compgen -W "verify dump" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "verify dump export purge" -- "$cur")
 	fi
 }
 complete -o default -F _wsrelay wsrelay

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+
+	"wsrelay/buffer"
+	"wsrelay/console"
+	"wsrelay/metrics"
+	"wsrelay/relay"
+	"wsrelay/status"
+)
+
+// reporting is the options that say who learns what a relay does; whoever asks
+// wsrelay status does in any case.
+type reporting struct {
+	Metrics     string `placeholder:"ADDR" help:"Answer Prometheus at http://ADDR/metrics, such as 127.0.0.1:9514. Anybody who reaches it may read it, so beyond loopback only with --allow-insecure."`
+	MetricsFile string `placeholder:"FILE" help:"Write the same into FILE every 15 s, for the node exporter's textfile collector: where wsrelay is not to listen."`
+}
+
+// check is what the options must be.
+func (r *reporting) check(insecure bool) error {
+	if r.Metrics == "" {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(r.Metrics)
+	c := &console.Complaint{Effect: nothingRead, Code: exitConfig}
+	switch {
+	case err != nil:
+		c.Err, c.Hint = fmt.Errorf("--metrics: %w", err), "use HOST:PORT, such as 127.0.0.1:9514"
+	case !isLoopback(host) && !insecure:
+		c.Err = fmt.Errorf("--metrics %s is not a loopback address, and anybody who reached it could read how much this host logs, and to where", r.Metrics)
+		c.Hint = "use 127.0.0.1, or --metrics-file; --allow-insecure if the network is all yours"
+	default:
+		return nil
+	}
+	return c
+}
+
+// report tells what the relay does to whoever asks, until it is stopped.
+func (c *config) report(q *buffer.Queue, r *relay.Relay, wrong error, log *slog.Logger) (stop func()) {
+	dir, err := filepath.Abs(c.QueueDir)
+	if err != nil {
+		dir = c.QueueDir // where we are, is gone
+	}
+	o := status.Options{
+		Instance: c.Instance, QueueDir: dir, Version: console.Version(),
+		Limit: int64(c.QueueLimit), DrainRate: int64(c.DrainRate), Relay: r.Status,
+	}
+	if complaint := (*console.Complaint)(nil); errors.As(wrong, &complaint) {
+		o.Problem = &status.Problem{What: complaint.Error(), Effect: "no line is lost: they wait in the queue", Hint: complaint.Hint}
+	}
+	reporter := status.NewReporter(q, o)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { reporter.Run(ctx) })
+	if ln, err := status.Listen(c.QueueDir); err != nil {
+		log.Warn("wsrelay status will only see the queue's files", "err", err,
+			console.Effect, "none: lines are delivered all the same", console.Hint, "look at the rights of the queue directory")
+	} else {
+		wg.Go(func() { status.Serve(ctx, ln, c.QueueDir, reporter.Snapshot) })
+	}
+	write := func(t *metrics.Text) {
+		s := reporter.Snapshot()
+		s.Metrics(t, ctx.Err() == nil)
+	}
+	if c.Metrics != "" {
+		wg.Go(func() { metrics.Serve(ctx, c.Metrics, write, log) })
+	}
+	if c.MetricsFile != "" {
+		wg.Go(func() { metrics.Keep(ctx, c.MetricsFile, write, log) })
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+		_ = reporter.Close() // it was only read
+	}
+}
