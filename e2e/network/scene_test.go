@@ -46,9 +46,6 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	if !stand.Contained() {
-		stand.Lack(t, "no right to make namespaces: this needs root, in a machine where it may make them")
-	}
 	stand.Need(t, "nft")
 	s := &scene{t: t, dir: t.TempDir(), here: newSite(t, relayAt), there: newSite(t, receiveAt)}
 	s.wire = connect(t, s.here, s.there)
@@ -100,7 +97,7 @@ func (s *scene) startRelay() {
 	cmd := exec.Command(stand.Program(s.t, "wsrelay"), "wss://"+receiveAt+":"+port+"/relay", "--queue-dir", s.path("queue"),
 		"--key-file", s.path("key"), "--tls-ca", s.path("ca.pem"), "--drain", "15m", "--log-level", "debug")
 	s.log(cmd, "wsrelay.log", func(cmd *exec.Cmd) (err error) {
-		s.here.do(func() { s.relay, err = stand.StartRelay(cmd) })
+		s.here.Do(func() { s.relay, err = stand.StartRelay(cmd) })
 		return err
 	})
 	s.feeder = stand.Feed(s.relay.W, s.next(), s.pace)

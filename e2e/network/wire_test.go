@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,52 +19,28 @@ import (
 )
 
 // site is a network namespace with one interface, net0. What it sends there
-// is for us to carry. The namespace goes with the last process in it.
+// is for us to carry.
 type site struct {
-	addr netip.Addr
+	*stand.Network
 	net0 *os.File
-	work chan func() // for the thread that is in the namespace
 }
 
 // newSite makes a namespace whose net0 has the address.
 func newSite(t *testing.T, addr string) *site {
 	t.Helper()
-	s := &site{addr: netip.MustParseAddr(addr), work: make(chan func())}
-	entered := make(chan error)
-	var left sync.WaitGroup
-	left.Go(func() {
-		runtime.LockOSThread() // for ever: the thread ends with its goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		entered <- err
-		for f := range s.work {
-			f()
-		}
-	})
-	t.Cleanup(func() {
-		close(s.work)
-		left.Wait()
-	})
-	if err := <-entered; err != nil {
-		stand.Lack(t, fmt.Sprintf("no right to make a network namespace: this needs root: %v", err))
-	}
+	s := &site{Network: stand.NewNetwork(t)}
 	var err error
-	s.do(func() { s.net0, err = openTUN(s.addr) })
+	s.Do(func() { s.net0, err = openTUN() })
 	if err != nil {
 		stand.Lack(t, fmt.Sprintf("no TUN device: %v", err))
 	}
 	t.Cleanup(func() { _ = s.net0.Close() })
+	stand.Must(t, s.Up("net0", netip.MustParseAddr(addr)))
 	return s
 }
 
-// do runs f in the namespace. What f starts is in it, too.
-func (s *site) do(f func()) {
-	done := make(chan struct{})
-	s.work <- func() { defer close(done); f() }
-	<-done
-}
-
 func (s *site) start(cmd *exec.Cmd) (err error) {
-	s.do(func() { err = cmd.Start() })
+	s.Do(func() { err = cmd.Start() })
 	return err
 }
 
@@ -77,45 +52,28 @@ func (s *site) rules(rule string) error {
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
 	var err error
-	s.do(func() { err = cmd.Run() })
+	s.Do(func() { err = cmd.Run() })
 	if err != nil {
 		return fmt.Errorf("nft: %w: %s", err, said.String())
 	}
 	return nil
 }
 
-// openTUN makes net0, a device whose packets the file gives and takes, with a
-// /24 around addr.
-func openTUN(addr netip.Addr) (*os.File, error) {
-	tun, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+// openTUN makes net0, a device whose packets the file gives and takes.
+func openTUN() (*os.File, error) {
+	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/net/tun: %w", err)
 	}
-	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	r, err := unix.NewIfreq("net0")
+	if err == nil {
+		r.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, r)
+	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open a socket: %w", err), unix.Close(tun))
+		return nil, errors.Join(fmt.Errorf("make net0: %w", err), unix.Close(fd))
 	}
-	defer unix.Close(socket) //nolint:errcheck // it carried nothing
-	set := func(fd int, call uint, value func(*unix.Ifreq) error) {
-		r, e := unix.NewIfreq("net0")
-		if e == nil {
-			e = value(r)
-		}
-		if e == nil {
-			e = unix.IoctlIfreq(fd, call, r)
-		}
-		if e != nil {
-			err = errors.Join(err, fmt.Errorf("set up net0, call %#x: %w", call, e))
-		}
-	}
-	set(tun, unix.TUNSETIFF, func(r *unix.Ifreq) error { r.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI); return nil })
-	set(socket, unix.SIOCSIFADDR, func(r *unix.Ifreq) error { return r.SetInet4Addr(addr.AsSlice()) })
-	set(socket, unix.SIOCSIFNETMASK, func(r *unix.Ifreq) error { return r.SetInet4Addr([]byte{255, 255, 255, 0}) })
-	set(socket, unix.SIOCSIFFLAGS, func(r *unix.Ifreq) error { r.SetUint16(unix.IFF_UP | unix.IFF_RUNNING); return nil })
-	if err != nil {
-		return nil, errors.Join(err, unix.Close(tun))
-	}
-	return os.NewFile(uintptr(tun), "net0"), nil // not before: the poller must see the device
+	return os.NewFile(uintptr(fd), "net0"), nil // not before: the poller must see the device
 }
 
 // What the wire does to packets.
