@@ -15,6 +15,7 @@ const (
 	MaxControl = 256 << 10      // bytes of one control message
 	MaxHeader  = 4 << 10        // bytes of a data message's header line
 	MaxLine    = 16 << 20       // bytes of one line, without its newline
+	MaxLines   = 5000           // lines of one data message that a sender sends at most
 	MaxMessage = 17 << 20       // bytes of one data message a receiver takes by default
 	MaxSeq     = 1<<53 - 1      // sequence numbers stay exact in languages whose numbers are doubles
 	MaxWait    = 24 * time.Hour // of every duration that an end is to wait for

@@ -1,10 +1,8 @@
 package handshake
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 )
@@ -111,37 +109,5 @@ func TestSession_KeepsTheRules(t *testing.T) {
 	}
 	if acked != expect || covered != said {
 		t.Errorf("receipts up to %d for %d documents, want up to %d for %d", acked, covered, expect, said)
-	}
-}
-
-func TestProtocolDocument_NamesEveryConstant(t *testing.T) {
-	doc := []byte(protocol(t))
-	want := []string{Subprotocol, ExactlyOnce, AtLeastOnce}
-	for _, f := range []Frame{
-		&Hello{}, &Chal{}, &Auth{}, &Welcome{}, &Gap{}, &Ack{}, &Busy{}, &Nak{}, &Bye{}, &Err{},
-	} {
-		want = append(want, "### "+name(f))
-	}
-	for _, s := range []string{
-		EncRaw, EncZstd, EncS2, GapOverflow, GapExpired, GapDamaged, GapUnsynced, GapOversize,
-		NakCRC, NakDecode, NakOrder, NakTooBig, NakDiverged,
-	} {
-		want = append(want, "`"+s+"`")
-	}
-	for _, code := range []int{
-		CloseBadFrame, CloseUnauthenticated, CloseForbidden, CloseHandshakeTimeout, CloseSuperseded,
-		CloseRecordTooBig, CloseVersion, CloseQuota, CloseStoreDown,
-	} {
-		want = append(want, "| "+strconv.Itoa(code)+" |")
-	}
-	for _, n := range []int{
-		MaxHello, MaxControl, MaxHeader, MaxLine, MaxMessage, maxMembers, maxDepth, MaxRejected, MaxRejectedError, int(MaxWait.Milliseconds()),
-	} {
-		want = append(want, "| "+strconv.Itoa(n)+" |")
-	}
-	for _, s := range want {
-		if !bytes.Contains(doc, []byte(s)) {
-			t.Errorf("docs/protocol.md does not have %q", s)
-		}
 	}
 }

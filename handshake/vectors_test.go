@@ -17,6 +17,8 @@ type message struct {
 	Text   string `json:"message"`
 	Base64 []byte `json:"message_base64"`
 	Why    string
+
+	Lenient bool // a reader that takes what its JSON library takes may accept it
 }
 
 func (m message) bytes() []byte {
@@ -143,6 +145,27 @@ func TestDecode_RefusesEveryInvalidVector(t *testing.T) {
 		if f, err := Decode(v.bytes()); !errors.Is(err, ErrFrame) {
 			t.Errorf("%s: got %+v, %v; want ErrFrame: %s", v.Name, f, err, v.Why)
 		}
+	}
+}
+
+// What is lenient is at least one JSON object, and not all of it is.
+func TestVectors_LenientOnesAreJSON(t *testing.T) {
+	lenient, strict := 0, 0
+	all := append(load[frameVectors](t, "frames.json").Invalid, load[dataVectors](t, "data.json").Invalid...)
+	for _, v := range all {
+		head, _, _ := bytes.Cut(v.bytes(), []byte("\n"))
+		var object map[string]any
+		switch err := json.Unmarshal(head, &object); {
+		case !v.Lenient:
+			strict++
+		case err != nil:
+			t.Errorf("%s: marked lenient, but %v", v.Name, err)
+		default:
+			lenient++
+		}
+	}
+	if lenient == 0 || strict == 0 {
+		t.Errorf("%d lenient, %d strict", lenient, strict)
 	}
 }
 
