@@ -8,7 +8,7 @@ NEED := scripts/need.sh
 RACE  = $(if $(shell command -v gcc),-race)
 LINT  = $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: all build needs packages test soak test-engines torture-keeper torture-queue lint fuzz bench demo install clean
+.PHONY: all build needs packages test soak test-engines torture-keeper torture-queue lint fuzz bench bench-quick bench-compare demo install clean
 
 all: build
 
@@ -58,9 +58,14 @@ fuzz:
 		done; \
 	done
 
-bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./...
-	cd bench/queue && $(GO) test -bench .
+bench: needs
+	$(GO) run ./bench -to bench/results/bench -docs docs/benchmarks.md
+
+bench-quick: needs
+	$(GO) run ./bench -quick -to bench/results/quick
+
+bench-compare:
+	scripts/bench-compare.sh $(BASE)
 
 demo: build
 	@$(NEED) syslog-ng

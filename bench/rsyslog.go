@@ -30,8 +30,8 @@ const (
 
 var rsyslogQueues = map[string]string{
 	"assisted": `queue.type="LinkedList" queue.size="100000" queue.maxFileSize="64m"`,
-	"disk":     `queue.type="Disk" queue.maxFileSize="64m"`,
-	"synced":   `queue.type="Disk" queue.maxFileSize="64m" queue.syncQueueFiles="on"`,
+	"disk":     `queue.type="Disk" queue.size="100000000" queue.maxFileSize="64m"`,
+	"synced":   `queue.type="Disk" queue.size="100000000" queue.maxFileSize="64m" queue.syncQueueFiles="on"`,
 }
 
 // rsyslog is a chain of two rsyslogs over RELP, which has receipts; the window
