@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -306,17 +305,17 @@ func TestReceivers_AnswerAsTheDocumentSays(t *testing.T) {
 
 func TestReceivers_RefuseWhatTheVectorsRefuse(t *testing.T) {
 	type vector struct {
-		Name, Why, Code string
-		Message         []byte `json:"message_base64"`
+		Name, Code string
+		Message    []byte `json:"message_base64"`
+		Lenient    bool
 	}
 	var vectors struct{ Invalid, Refused []vector }
 	text, err := os.ReadFile("../handshake/testdata/data.json")
 	must(t, err)
 	must(t, json.Unmarshal(text, &vectors))
-	ambiguous := []string{"a name twice", "names are lower case", "a whole number"} // a lenient reader may take these
 	others(t, func(t *testing.T, _ *Sandbox, o *other) {
 		for _, v := range vectors.Invalid {
-			if slices.Contains(ambiguous, v.Why) {
+			if v.Lenient {
 				continue
 			}
 			p := open(t, o, handshake.Hello{SID: handshake.NewSID(), Acked: 1, Head: 1 << 50})
@@ -337,6 +336,55 @@ func TestReceivers_RefuseWhatTheVectorsRefuse(t *testing.T) {
 			t.Errorf("%d and %d vectors, stored %q", len(vectors.Invalid), len(vectors.Refused), o.stored())
 		}
 	})
+}
+
+func TestReceivers_WriteNumbersWithAllTheirDigits(t *testing.T) {
+	others(t, func(t *testing.T, _ *Sandbox, o *other) {
+		const seq = handshake.MaxSeq - 1
+		p := open(t, o, handshake.Hello{SID: vectorSID, Acked: seq - 1, Head: seq + 2})
+		p.lines(1, seq, "the last but one")
+		if a := hear[*handshake.Ack](p); a.Seq != seq+1 || a.UID.Last != handshake.UID(vectorSID, seq) {
+			t.Errorf("receipt %+v, %+v, want seq %d", a, a.UID, uint64(seq+1))
+		}
+		p.lines(2, seq, "again")
+		if n := hear[*handshake.Nak](p); n.Expect != seq+1 {
+			t.Errorf("nak %+v, want expect %d", n, uint64(seq+1))
+		}
+	})
+}
+
+// nginx refuses unless told otherwise: see TestOpenResty_RefusesAProofThatItHasNotGiven.
+// wsreceive is the other way round: see TestReceipts_CarryATokenThatTheNextHelloShows
+// in receiver.
+func TestReceivers_TakeAWrongReceiptWhereTheAdministratorWantsItSo(t *testing.T) {
+	for name, make := range map[string]func(*testing.T, *Sandbox) *other{
+		"Python": newPython,
+		"OpenResty": func(t *testing.T, s *Sandbox) *other {
+			o := newOpenResty(t, s)
+			conf, err := os.ReadFile(s.Path("nginx.conf"))
+			must(t, err)
+			text, err := replaceOnce(string(conf), `wrong_receipt = "refuse"`, `wrong_receipt = "log"`)
+			must(t, err)
+			must(t, os.WriteFile(s.Path("nginx.conf"), []byte(text), 0o600))
+			return o
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSandbox(t, built(t))
+			o := make(t, s)
+			o.run(t)
+			t.Cleanup(o.KillGroup)
+			p := open(t, o, handshake.Hello{SID: vectorSID, Acked: 1, Head: 3})
+			p.lines(1, 1, "one")
+			hear[*handshake.Ack](p)
+			foreign := &handshake.Proof{Seq: 2, UID: handshake.UID(vectorSID, 1), RT: strings.Repeat("0", 40)}
+			p = open(t, o, handshake.Hello{SID: vectorSID, Acked: 2, Head: 3, Proof: foreign})
+			p.lines(1, 2, "two")
+			if a := hear[*handshake.Ack](p); a.Seq != 3 || a.New != 1 {
+				t.Errorf("receipt %+v, want seq 3", a)
+			}
+		})
+	}
 }
 
 func TestReceivers_RefuseOtherClients(t *testing.T) {

@@ -23,15 +23,17 @@ local LOCK = 300 -- seconds: longer than an attempt with the engine can take
 local receiver = {}
 local shared -- the lua_shared_dict: it outlives reloads, and all workers see it
 local secret
+local refuses -- a sender that shows a receipt which was not given
 
--- setup runs in init_by_lua: {dict, secret_file, and host, port and prefix of
--- the engine}.
+-- setup runs in init_by_lua: {dict, secret_file, wrong_receipt, and host, port
+-- and prefix of the engine}.
 function receiver.setup(options)
     shared = assert(ngx.shared[options.dict], "no lua_shared_dict of this name")
     local file = assert(io.open(options.secret_file, "rb"))
     secret = file:read("*a")
     file:close()
     assert(#secret >= 16, "the secret is too short")
+    refuses = (options.wrong_receipt or "refuse") == "refuse"
     for _, name in ipairs { "host", "port", "prefix" } do
         engine[name] = options[name] or engine[name]
     end
@@ -286,8 +288,10 @@ local function greet(ws)
     elseif hello.v ~= 1 then
         return fail(4426, "this receiver speaks version 1")
     elseif not proved(hello) then
-        ngx.log(ngx.WARN, "stream ", hello.sid, " shows a receipt that it was not given: refused")
-        return fail(4403, "this is not a receipt that was given to this stream")
+        ngx.log(ngx.WARN, "stream ", hello.sid, " shows a receipt that it was not given: ", refuses and "refused" or "taken all the same")
+        if refuses then
+            return fail(4403, "this is not a receipt that was given to this stream")
+        end
     end
     return hello
 end
