@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -18,7 +19,6 @@ func (s *session) readMessages() *ending {
 	s.conn.SetPingHandler(func(data string) error { s.alive(); return answerPing(data) })
 	s.conn.SetPongHandler(func(string) error { s.alive(); return nil })
 
-	header := bufio.NewReaderSize(nil, handshake.MaxHeader+1)
 	leaving := false // the sender said bye
 	for {
 		s.alive()
@@ -32,8 +32,11 @@ func (s *session) readMessages() *ending {
 		case leaving || s.ctx.Err() != nil:
 			_, err = io.Copy(io.Discard, r)
 		case kind == websocket.BinaryMessage:
+			header := headers.Get().(*bufio.Reader)
 			header.Reset(r)
 			e, err = s.readData(header)
+			header.Reset(nil)
+			headers.Put(header)
 		default:
 			leaving, e, err = s.readControl(r)
 		}
@@ -45,6 +48,10 @@ func (s *session) readMessages() *ending {
 		}
 	}
 }
+
+// headers are readers that hold the longest header of a data message. A session
+// has one while it reads such a message: most sessions are idle.
+var headers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, handshake.MaxHeader+1) }}
 
 // aliveReader takes every byte as a sign of life: a long message over a slow
 // line is no dead peer.

@@ -111,7 +111,9 @@ func New(store Store, o Options) *Receiver {
 	return r
 }
 
-// ServeHTTP runs one session; it returns when the session is over.
+// ServeHTTP begins one session. It returns when that is under way, for what the
+// HTTP server holds of a connection is as much as an idle session takes;
+// Shutdown waits for sessions.
 func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	who, status, words := r.admit(req)
 	switch status {
@@ -134,13 +136,17 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "This receiver is shutting down. Try again in a moment.", http.StatusServiceUnavailable)
 		return
 	}
-	defer r.running.Done()
 	conn, err := r.upgrader.Upgrade(w, req, nil)
 	if err != nil {
+		r.running.Done()
 		r.log.Debug("upgrade failed", "remote", req.RemoteAddr, "err", err)
 		return
 	}
-	r.run(newSession(r, conn, who))
+	s := newSession(r, conn, who)
+	go func() {
+		defer r.running.Done()
+		r.run(s)
+	}()
 }
 
 // run runs a session and says how it ended.

@@ -157,14 +157,19 @@ func (f *field) outage(sig unix.Signal) comeback {
 	}
 	f.startReceiver()
 	back := time.Now()
-	var counts []int // of the last second
+	type sample struct {
+		at       time.Time
+		attempts int
+	}
+	var lately []sample // of a second
 	var c comeback
 	f.herd.wait(func() {
-		c.attempts = f.attempts() - first
-		if counts = append(counts, c.attempts); len(counts) > 50 {
-			counts = counts[1:]
+		now := sample{time.Now(), f.attempts() - first}
+		lately = append(lately, now)
+		for now.at.Sub(lately[0].at) > time.Second {
+			lately = lately[1:]
 		}
-		c.peak = max(c.peak, c.attempts-counts[0])
+		c.attempts, c.peak = now.attempts, max(c.peak, now.attempts-lately[0].attempts)
 	})
 	c.took, c.cpu = time.Since(back), f.receiverCPU()
 	return c
