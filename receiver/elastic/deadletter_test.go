@@ -77,7 +77,12 @@ func TestCommit_AFullDiskHoldsLinesHoweverLong(t *testing.T) {
 		s := openAt(t, e.URL)
 		now := time.Now()
 		s.blocks.now = func() time.Time { now = now.Add(time.Hour); return now }
-		e.item = func(int, place, string) string { return answer }
+		e.item = func(_ int, at place, _ string) string {
+			if at.index == testIndex {
+				return answer
+			}
+			return ""
+		}
 		if _, err := s.Commit(t.Context(), []receiver.Batch{batchOf(handshake.NewSID(), 1, "a")}); err == nil || len(e.docs) != 0 {
 			t.Errorf("%s: error %v, %d documents", answer, err, len(e.docs))
 		}
@@ -93,24 +98,24 @@ func TestCommit_LooksUpAgainAfterAnError(t *testing.T) {
 	mustCommit(t, s, batchOf(sid, 1, "a"))
 	next := batchOf(sid, 3, "c")
 	next.At = testDay.AddDate(0, 0, 1)
-	e.item = func(_ int, at place, _ string) string {
-		switch at {
-		case place{testIndex, handshake.UID(sid, 2)}:
+	e.item = func(n int, at place, _ string) string {
+		switch {
+		case at == place{testIndex, handshake.UID(sid, 2)}:
 			return refuse(400, "mapper_parsing_exception", "failed to parse field [b]")
-		case place{testDead, handshake.UID(sid, 2)}:
+		case at == place{testDead, handshake.UID(sid, 2)}:
 			return ""
+		case n == 2:
+			return refuse(503, "unavailable_shards_exception", "later")
 		}
-		return refuse(401, "security_exception", "no")
+		return refuse(403, "security_exception", "no") // after the dead letter of the first
 	}
 	batches := []receiver.Batch{batchOf(sid, 2, "b"), next}
-	for _, late := range []bool{false, true} { // the refusal of the other may come with the first answer, or after it
-		if late {
-			e.item = nil
-		}
-		_, err := s.Commit(t.Context(), batches)
-		if late != (err == nil) {
-			t.Fatalf("error %v", err)
-		}
+	if _, err := s.Commit(t.Context(), batches); err == nil {
+		t.Fatal("no error")
+	}
+	e.item = nil
+	if _, err := s.Commit(t.Context(), batches); err != nil {
+		t.Fatal(err)
 	}
 	n := 0
 	for at := range e.docs {
