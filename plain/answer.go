@@ -8,6 +8,10 @@ import (
 	"github.com/tidwall/gjson"
 )
 
+// maxAnswer is the longest answer, in bytes: a server may send back the line
+// that it is for.
+const maxAnswer = 64 << 20
+
 // answer is what a message of the server says about our lines.
 type answer struct {
 	uids    []string // of the lines that it is a receipt for
@@ -17,7 +21,7 @@ type answer struct {
 
 // Why a message is no answer.
 var (
-	errNotJSON = errors.New("it is not JSON, or is longer than 256 KiB")
+	errNotJSON = errors.New("it is not JSON, or is longer than 64 MiB")
 	errNoValue = errors.New("it has nothing where --plain-receipt-if looks")
 	errNoUID   = errors.New("it has no UID where --plain-receipt looks")
 	errUnknown = errors.New("it is for no line that is under way")

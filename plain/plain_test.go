@@ -118,7 +118,7 @@ func TestReceipt_EachLineNeedsItsOwn(t *testing.T) {
 func TestReceipt_WhatIsNoneMovesNothing(t *testing.T) {
 	for name, answer := range map[string]string{
 		"garbage": "\x00\x1b[2J{{{", "not an object": "7", "no UID": `{"id":"x"}`, "another line's": `{"uid":"c6is56qdhs77ecuh0000000000001"}`,
-		"a number": `{"uid":1}`, "JSON twice": `{"uid":"U"}{"uid":"U"}`, "long": `{"uid":"U","x":"` + strings.Repeat("x", 300<<10) + `"}`,
+		"a number": `{"uid":1}`, "JSON twice": `{"uid":"U"}{"uid":"U"}`, "cut": `{"uid":"U"`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			q, g := openQueue(t, t.TempDir()), &got{}

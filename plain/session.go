@@ -53,7 +53,11 @@ func newSession(p *Plain, l *relay.Link) *session {
 // open begins the connection, and sees whether pings are answered if they are
 // what counts.
 func (s *session) open(ctx context.Context) *relay.Fault {
-	s.l.Listen(s.hear)
+	limit := int64(0)
+	if s.p.o.Ack == AckReceipt {
+		limit = maxAnswer
+	}
+	s.l.Listen(limit, s.hear)
 	words := strings.NewReplacer("{uid}", s.p.last, "{host}", s.l.Host)
 	for _, text := range s.p.o.Open {
 		s.asked.Add(1)

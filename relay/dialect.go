@@ -57,9 +57,9 @@ func (r *Relay) link(conn *websocket.Conn, w *wire, u *url.URL) *Link {
 
 // Listen has hear called, by a goroutine of its own, for each message and each
 // pong: kind is a websocket message type. The connection is not read while hear
-// does not return, and a server may wait for us to read. Of a message that is
-// longer than 256 KiB hear gets the beginning. To be called once, and first.
-func (l *Link) Listen(hear func(kind int, msg []byte)) {
+// does not return, and a server may wait for us to read. Of a message of more
+// than limit bytes hear gets the beginning. To be called once, and first.
+func (l *Link) Listen(limit int64, hear func(kind int, msg []byte)) {
 	l.conn.SetPongHandler(func(payload string) error {
 		hear(websocket.PongMessage, []byte(payload))
 		return nil
@@ -70,7 +70,7 @@ func (l *Link) Listen(hear func(kind int, msg []byte)) {
 			kind, from, err := l.conn.NextReader()
 			var msg []byte
 			if err == nil {
-				msg, err = io.ReadAll(io.LimitReader(from, handshake.MaxControl))
+				msg, err = io.ReadAll(io.LimitReader(from, limit))
 			}
 			if err != nil {
 				l.err = err
