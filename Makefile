@@ -26,10 +26,10 @@ test: needs
 soak: needs
 	SOAK=10s $(GO) test -count=1 -v -run TestChain ./e2e
 
-# Thousands of kills of the worker; an hour.
+# Thousands of kills of the worker; resumable, TORTURE_DIR has the count. Half an hour; TMPDIR=/dev/shm helps.
 torture-keeper: needs
 	KILLS=20000 $(GO) test -count=1 -v -timeout 3h -run Killed ./intake
-	KILLS=200 UPGRADES=20 $(GO) test -count=1 -v -run Pipe ./e2e
+	KILLS=200 UPGRADES=20 EARLY=1000 $(GO) test -count=1 -v -timeout 1h -run "Pipe|Stop" ./e2e
 
 # Every file call, every bit, long histories, and each safeguard taken out in turn.
 torture-queue:

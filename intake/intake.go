@@ -172,6 +172,9 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 	defer wake.close()
 	last := int64(math.MaxInt64) // stream offset where stop ends it
 	for {
+		if err := in.free(ctx, q); err != nil {
+			return err
+		}
 		if last == math.MaxInt64 && stop.Err() != nil {
 			last = in.end + in.waiting()
 		}
@@ -185,9 +188,6 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 			return fmt.Errorf("read lines: %w", err)
 		}
 		if err := in.append(ctx, q); err != nil {
-			return err
-		}
-		if err := in.free(ctx, q); err != nil {
 			return err
 		}
 	}

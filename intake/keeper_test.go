@@ -1,14 +1,12 @@
 package intake
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -132,12 +130,20 @@ func child(pid int) int {
 	return 0
 }
 
-// kill ends the keeper's worker as the OOM killer would; false: it has none
-// that lives.
-func kill(keeper int) bool {
+// kill ends the keeper's worker as the OOM killer would, once when has returned;
+// false: it has none that lives.
+func kill(keeper int, when func()) bool {
 	pid := child(keeper)
+	if !lives(pid) {
+		return false
+	}
+	when()
+	return lives(pid) && unix.Kill(pid, unix.SIGKILL) == nil
+}
+
+func lives(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	return err == nil && !bytes.Contains(stat, []byte(") Z ")) && unix.Kill(pid, unix.SIGKILL) == nil
+	return err == nil && !bytes.Contains(stat, []byte(") Z "))
 }
 
 // waitFor waits until something is so.
@@ -197,43 +203,4 @@ func checkNumbers(t *testing.T, dir string, n int) {
 	if want != n {
 		t.Errorf("%d lines, want %d", want, n)
 	}
-}
-
-// KILLS makes the test as long as one has time for.
-func TestKeeper_LosesAndDoublesNothingWhenWorkersAreKilled(t *testing.T) {
-	lines, kills := 2_000_000, 300
-	if testing.Short() {
-		lines, kills = 200_000, 30
-	}
-	if n, err := strconv.Atoi(os.Getenv("KILLS")); err == nil {
-		lines, kills = n*2000, n
-	}
-	dir := filepath.Join(t.TempDir(), "q")
-	cmd, w := keeper(t, dir)
-	out := bufio.NewWriterSize(w, 4096) // lines that stand in two writes too
-	pad := strings.Repeat("x", 240)
-	met, next := 0, 0
-	for k := range lines {
-		_, err := fmt.Fprintf(out, "%d %s\n", k, pad[:k%240])
-		must(t, err)
-		if k < next {
-			continue
-		}
-		for !kill(cmd.Process.Pid) { // the last one's successor may not be born yet
-			time.Sleep(time.Duration(rand.IntN(20)) * time.Millisecond)
-		}
-		met++
-		next = k + rand.IntN(8*lines/kills/3) // each fourth is followed by one more
-		if met%4 == 0 {
-			next = k + rand.IntN(50) // while the next one starts
-		}
-	}
-	must(t, out.Flush())
-	must(t, w.Close())
-	must(t, cmd.Wait())
-	t.Logf("%d lines, %d kills met a live worker", lines, met)
-	if met < kills*9/10 {
-		t.Errorf("%d kills, want about %d", met, kills)
-	}
-	checkNumbers(t, dir, lines)
 }

@@ -134,7 +134,7 @@ func TestKeeper_WaitsForTheRestOfALineWithoutWork(t *testing.T) {
 		write(t, w, string(b))
 	}
 	waitFor(t, "the whole line is on disk", func() bool { return strings.Contains(segments(dir), "whole\n") })
-	kill(cmd.Process.Pid)
+	kill(cmd.Process.Pid, func() {})
 	waitFor(t, "a worker waits", func() bool { return child(cmd.Process.Pid) != 0 })
 	time.Sleep(2 * time.Second) // until it has started and freed what it can
 	ticks := func() int { return cpu(t, cmd.Process.Pid) + cpu(t, child(cmd.Process.Pid)) }

@@ -1,0 +1,155 @@
+package intake
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// KILLS=20000 goes on for so long, in rounds with a queue of their own; it can
+// be interrupted at any time and goes on there: TORTURE_DIR has the count.
+func TestKeeper_LosesAndDoublesNothingWhenWorkersAreKilled(t *testing.T) {
+	goal, err := strconv.Atoi(os.Getenv("KILLS"))
+	if err != nil {
+		lines, kills := 2_000_000, 300
+		if testing.Short() {
+			lines, kills = 200_000, 30
+		}
+		killedOften(t, lines, kills)
+		t.Logf("%d lines, %d kills met a live worker: 0 lost, 0 doubled, in order", lines, kills)
+		return
+	}
+	const kills, lines = 200, 200_000 // in a round
+	count := loadTally(t)
+	from, began, told := count.Kills, time.Now(), time.Now()
+	for count.Kills < goal {
+		killedOften(t, lines, kills)
+		count.Kills += kills
+		count.Lines += lines
+		count.save(t)
+		if time.Since(told) > 5*time.Second {
+			told = time.Now()
+			rate := float64(count.Kills-from) / time.Since(began).Seconds()
+			left := time.Duration(float64(goal-count.Kills)/rate) * time.Second
+			fmt.Printf("%d of %d kills, %.1f/s, %v left: %d lines, 0 lost, 0 doubled, in order\n", count.Kills, goal, rate, left, count.Lines)
+		}
+	}
+	t.Logf("%d lines, %d kills met a live worker: 0 lost, 0 doubled, in order", count.Lines, count.Kills)
+}
+
+// tally is what was done and found well.
+type tally struct {
+	file         string
+	Kills, Lines int
+}
+
+func loadTally(t *testing.T) *tally {
+	t.Helper()
+	dir := os.Getenv("TORTURE_DIR")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		must(t, err)
+		dir = filepath.Join(cache, "wsrelay-torture")
+	}
+	must(t, os.MkdirAll(dir, 0o700))
+	c := &tally{file: filepath.Join(dir, "keeper.json")}
+	if b, err := os.ReadFile(c.file); err == nil {
+		must(t, json.Unmarshal(b, c))
+	}
+	return c
+}
+
+func (c *tally) save(t *testing.T) {
+	t.Helper()
+	b, err := json.Marshal(c)
+	must(t, err)
+	must(t, os.WriteFile(c.file+".new", b, 0o600))
+	must(t, os.Rename(c.file+".new", c.file))
+}
+
+// killedOften feeds numbered lines to a keeper whose workers are killed so many
+// times, while they start and while they work, and finds all lines in the queue.
+func killedOften(t *testing.T, lines, kills int) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "q")
+	defer os.RemoveAll(dir) //nolint:errcheck // as far as it goes
+	cmd, w := keeper(t, dir)
+	var met atomic.Int64
+	fed := make(chan error, 1)
+	go func() {
+		defer w.Close() //nolint:errcheck // its end is the point
+		fed <- feed(w, lines, func(n int) {
+			for int64(n)*int64(kills+1) > (met.Load()+1)*int64(lines) {
+				time.Sleep(100 * time.Microsecond) // a share for each worker, so that each kill meets one
+			}
+		})
+	}()
+	mirror := openMirrorOf(t, cmd.Process.Pid)
+	was := int64(0)
+	for k := range kills {
+		for !kill(cmd.Process.Pid, func() {
+			if k%4 > 0 { // in its work, else in its start
+				for taken(mirror) == was {
+					time.Sleep(50 * time.Microsecond)
+				}
+			}
+			time.Sleep(rand.N(4 * time.Millisecond))
+		}) {
+			time.Sleep(50 * time.Microsecond) // the last one's successor is not born yet
+		}
+		was = taken(mirror)
+		met.Add(1)
+	}
+	must(t, <-fed)
+	must(t, cmd.Wait())
+	checkNumbers(t, dir, lines)
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// feed writes numbered lines, some of which stand in two writes, and waits
+// before each write until it may.
+func feed(w *os.File, lines int, may func(n int)) error {
+	out := bufio.NewWriterSize(w, 4096)
+	pad := strings.Repeat("x", 240)
+	for k := range lines {
+		if out.Available() < 300 {
+			may(k)
+		}
+		if _, err := fmt.Fprintf(out, "%d %s\n", k, pad[:k%240]); err != nil {
+			return err
+		}
+	}
+	return out.Flush()
+}
+
+// openMirrorOf opens the mirror of a keeper.
+func openMirrorOf(t *testing.T, pid int) *os.File {
+	t.Helper()
+	var f *os.File
+	waitFor(t, "the keeper has a mirror", func() bool {
+		names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		for _, name := range names {
+			if to, _ := os.Readlink(name); strings.HasPrefix(to, "/memfd:wsrelay-mirror") {
+				var err error
+				f, err = os.Open(name)
+				return err == nil
+			}
+		}
+		return false
+	})
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+// taken is how many bytes workers have taken from the pipe.
+func taken(mirror *os.File) int64 { return (&Keeper{mirror: int(mirror.Fd())}).size() }
