@@ -7,6 +7,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -138,6 +140,141 @@ func TestHostile_StrangersGetNothingAndHoldLittle(t *testing.T) {
 			}
 			if store.commits != 0 {
 				t.Error("something was stored")
+			}
+		})
+	}
+}
+
+// What somebody tries who has a key, what comes of it, and what each of them
+// holds meanwhile. An honest sender gets its receipt beside them, and the store
+// gets what it would have got anyway.
+func TestHostile_WhoIsKnownHarmsNobodyElse(t *testing.T) {
+	access := Access{Keys: keys(t, "web "+key1), Unbound: true, ReceiptSecret: []byte("the store's"), RequireReceipt: true}
+	const known, most = 20, 128 << 10 // bytes each, of both ends
+	bomb := bombOf(t, 64<<20)
+	for name, attack := range map[string]struct {
+		holds int64 // beyond most: what it has announced
+		says  func(*sender)
+	}{
+		"a zstd bomb of 64 MiB": {0, func(s *sender) {
+			s.data(handshake.Data{Seq: 1, N: 1, Enc: handshake.EncZstd, Raw: 8, C: handshake.CRC(bomb)}, bomb)
+			s.wantNak(handshake.NakDecode, 1)
+		}},
+		"an S2 block that says 16 MiB": {0, func(s *sender) {
+			lie := binary.AppendUvarint(nil, 16<<20)
+			s.data(handshake.Data{Seq: 1, N: 1, Enc: handshake.EncS2, Raw: 16 << 20, C: handshake.CRC(lie)}, lie)
+			s.wantNak(handshake.NakDecode, 1)
+		}},
+		"8 million empty lines in a batch": {0, func(s *sender) {
+			s.data(handshake.Data{Seq: 1, N: 8 << 20, Enc: handshake.EncRaw, Raw: 8 << 20, C: "00000000"}, nil)
+			s.wantNak(handshake.NakTooBig, 1)
+		}},
+		"1 MiB, a few bytes at a time": {1 << 20, func(s *sender) {
+			w, err := s.conn.NextWriter(websocket.BinaryMessage)
+			if err == nil {
+				_, err = w.Write(handshake.AppendData(nil, handshake.Data{B: 1, Seq: 1, N: 1, Enc: handshake.EncRaw, Raw: 1 << 20, C: "00000000"}, make([]byte, 8<<10)))
+			}
+			if err != nil {
+				s.t.Error(err)
+			}
+		}},
+		"a message without end": {0, func(s *sender) {
+			_ = s.conn.WriteMessage(websocket.BinaryMessage, make([]byte, 1<<20)) // no header in it
+			s.wantClose(handshake.CloseBadFrame)
+		}},
+		"the second batch first": {0, func(s *sender) {
+			s.lines(1, "one")
+			s.wantAck(2)
+			s.lines(3, "three")
+			s.wantNak(handshake.NakOrder, 2)
+		}},
+		"a batch replayed": {0, func(s *sender) {
+			s.lines(1, "one")
+			s.wantAck(2)
+			s.lines(1, "one")
+			s.wantNak(handshake.NakOrder, 2)
+		}},
+		"100 hellos": {0, func(s *sender) {
+			for range 100 {
+				_ = s.conn.WriteMessage(websocket.TextMessage, handshake.Encode(hello(1))) // it closes at the first
+			}
+			s.wantClose(handshake.CloseBadFrame)
+		}},
+		"a gap beyond all numbers": {0, func(s *sender) {
+			s.write(websocket.TextMessage, []byte(`{"t":"gap","b":1,"seq":9007199254740991,"n":9007199254740991,"why":"overflow"}`))
+			s.wantClose(handshake.CloseBadFrame)
+		}},
+		"10,000 pings": {0, func(s *sender) {
+			for range 10_000 {
+				if err := s.conn.WriteControl(websocket.PingMessage, []byte("ping"), time.Now().Add(time.Minute)); err != nil {
+					s.t.Error(err)
+				}
+			}
+			s.lines(1, "one")
+			s.wantAck(2)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := &memStore{}
+			_, url := serve(t, store, Options{Access: access})
+			enter := func(sid string) *sender {
+				s, h := dialBuffered(t, url, 4<<10), helloWith("web")
+				h.SID = sid
+				s.prove(h, access.Keys[0])
+				want[*handshake.Welcome](s)
+				return s
+			}
+			before := heap()
+			for range known {
+				attack.says(enter(handshake.NewSID()))
+			}
+			held := (heap() - before) / known
+			t.Logf("%d KiB held for each, both ends", held>>10)
+			if held > most+attack.holds {
+				t.Errorf("%d bytes held for each, want at most %d", held, most+attack.holds)
+			}
+			honest := enter(sid)
+			honest.lines(1, "an honest line")
+			honest.wantAck(2)
+			if got := store.get(1); got != "an honest line" {
+				t.Errorf("stored %q", got)
+			}
+		})
+	}
+}
+
+// What is shown or said again that was seen on the wire, or made up.
+func TestHostile_WhatIsReplayedOrForgedOpensNothing(t *testing.T) {
+	secret := []byte("the store's")
+	receipt := func(sid string, secret []byte) *handshake.Proof {
+		uid := handshake.UID(sid, 1)
+		return &handshake.Proof{Seq: 2, UID: uid, RT: handshake.ReceiptToken(secret, sid, 2, uid)}
+	}
+	for name, tt := range map[string]struct {
+		proof *handshake.Proof
+		code  int // 0: welcome
+	}{
+		"the receipt":                   {receipt(sid, secret), 0},
+		"none":                          {nil, handshake.CloseForbidden},
+		"one signed by somebody else":   {receipt(sid, []byte("another's")), handshake.CloseForbidden},
+		"one of its former stream":      {receipt("vvvvvvvvvvvvvvvv", secret), 0},
+		"one with a higher number":      {&handshake.Proof{Seq: 3, UID: handshake.UID(sid, 2), RT: receipt(sid, secret).RT}, handshake.CloseForbidden},
+		"one of an engine's own making": {&handshake.Proof{Seq: 2, UID: "AVxyz", RT: receipt(sid, secret).RT}, handshake.CloseForbidden},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := new(lockedBuffer)
+			_, url := serve(t, &memStore{}, Options{Access: Access{ReceiptSecret: secret, RequireReceipt: true}, Log: slog.New(slog.NewTextHandler(log, nil))})
+			s, h := dial(t, url), hello(2)
+			h.Proof = tt.proof
+			s.control(h)
+			if tt.code == 0 {
+				want[*handshake.Welcome](s)
+				return
+			}
+			s.wantClose(tt.code)
+			t.Logf("close %d", tt.code)
+			if got := log.String(); !strings.Contains(got, "no valid receipt") {
+				t.Errorf("log:\n%s", got)
 			}
 		})
 	}
