@@ -25,6 +25,8 @@ type cli struct {
 	Serve   serveCmd         `cmd:"" default:"withargs" help:"Take lines from wsrelay and store them (the default)."`
 	Search  searchCmd        `cmd:"" help:"Search the embedded store, also while it is being written."`
 	Backup  backupCmd        `cmd:"" help:"Copy the embedded store, also while it is being written."`
+	Setup   setupCmd         `cmd:"" help:"Prepare Elasticsearch or OpenSearch: templates, lifecycle policy, dashboards."`
+	Replay  replayCmd        `cmd:"" help:"Bring dead letters of Elasticsearch or OpenSearch back, once their cause is mended."`
 	Version kong.VersionFlag `help:"Print the version."`
 }
 

@@ -26,8 +26,9 @@ import (
 type serveCmd struct {
 	Listen string        `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Address to listen on; port 0: any that is free. Beyond loopback only with TLS and keys, tokens or client certificates. Default: ${default}."`
 	To     string        `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"Where lines go: sqlite:PATH, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, stdout. Default: ${default}."`
-	Index  string        `placeholder:"PREFIX" help:"The engine's indices are named wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
 	Retain sqlite.Retain `placeholder:"LIMIT" help:"Keep lines of the SQLite store so long, or while it is so large: 30d, 50GiB, or 30d,50GiB. The oldest go first. Default: for ever."`
+	engine
+	DeadFile string `placeholder:"FILE" help:"Where dead letters go that the engine refuses, too, up to 64 MiB. Default: their lines wait with their senders."`
 	dialing
 	access
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
@@ -63,7 +64,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stdout := &stdoutWriter{w: to.out, gone: func(err error) { cancel(stdoutGone(err)) }}
-	store, err := openStore(ctx, c.To, c.Index, c.Retain, stdout, log)
+	store, err := c.openStore(ctx, stdout, log)
 	if err != nil {
 		return err
 	}
@@ -173,10 +174,12 @@ func onHangup(reload func()) (stop func()) {
 	}
 }
 
-func (c *serveCmd) logger(w io.Writer) *slog.Logger {
+func (c *serveCmd) logger(w io.Writer) *slog.Logger { return newLogger(w, c.LogLevel, c.LogFormat) }
+
+func newLogger(w io.Writer, name, format string) *slog.Logger {
 	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.LogLevel)) // kong has checked it; info before that
-	if c.LogFormat == "json" {
+	_ = level.UnmarshalText([]byte(name)) // kong has checked it; info before that
+	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 	}
 	return slog.New(console.New(w, "wsreceive", level, false))

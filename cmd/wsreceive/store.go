@@ -15,12 +15,13 @@ import (
 )
 
 // openStore opens the store that --to names.
-func openStore(ctx context.Context, to, index string, retain sqlite.Retain, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
+func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
+	to, retain := c.To, c.Retain
 	kind, path, _ := strings.Cut(to, ":")
 	switch {
-	case index != "" && !isEngine(to):
+	case (c.engine.isSet() || c.DeadFile != "") && !isEngine(to):
 		return nil, &console.Complaint{
-			Err: fmt.Errorf("--index %s means nothing to --to %s", index, to), Code: exitConfig,
+			Err: fmt.Errorf("--index, --engine-... and --dead-file mean nothing to --to %s", to), Code: exitConfig,
 			Effect: nothingReceived, Hint: "only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT",
 		}
 	case retain != (sqlite.Retain{}) && kind != "sqlite":
@@ -31,7 +32,11 @@ func openStore(ctx context.Context, to, index string, retain sqlite.Retain, stdo
 	case to == "stdout":
 		return receiver.NewStdout(stdout), nil
 	case isEngine(to):
-		store, err := elastic.Open(ctx, to, elastic.Options{Prefix: index, Log: log})
+		access, err := c.reach(log)
+		var store *elastic.Store
+		if err == nil {
+			store, err = elastic.Open(ctx, to, elastic.Options{Prefix: c.Index, Access: access, DeadFile: c.DeadFile, Log: log})
+		}
 		return opened(store, err, withoutPassword(to), "curl shows whether an engine answers at this address")
 	case kind == "sqlite" && path != "":
 		store, err := sqlite.Open(path, sqlite.Options{Retain: retain, Log: log})

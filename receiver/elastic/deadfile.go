@@ -16,11 +16,11 @@ import (
 // maxDeadFile bounds the file, in bytes. A full one takes no more: lines wait.
 const maxDeadFile = 64 << 20
 
-// DeadFile is where dead letters go that the engine refuses among the dead
+// deadFile is where dead letters go that the engine refuses among the dead
 // letters, too: one document a line, with its _id and _index. What is appended
 // is on disk. A last line that is cut was never receipted and is cut off at the
 // next start.
-type DeadFile struct {
+type deadFile struct {
 	limit int64
 
 	mu   sync.Mutex // guards the fields below
@@ -29,14 +29,14 @@ type DeadFile struct {
 	held map[string]document // by id
 }
 
-// OpenDeadFile opens the file at path, or makes it. A second process gets an
+// openDeadFile opens the file at path, or makes it. A second process gets an
 // error.
-func OpenDeadFile(path string) (d *DeadFile, err error) {
+func openDeadFile(path string) (d *deadFile, err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("dead-letter file: %w", err)
 	}
-	d = &DeadFile{f: f, limit: maxDeadFile, held: make(map[string]document)}
+	d = &deadFile{f: f, limit: maxDeadFile, held: make(map[string]document)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("dead-letter file %s: %w", path, err), f.Close())
@@ -52,7 +52,7 @@ func OpenDeadFile(path string) (d *DeadFile, err error) {
 }
 
 // read notes the ids of the letters, up to the last whole line.
-func (d *DeadFile) read() error {
+func (d *deadFile) read() error {
 	lines := bufio.NewReader(d.f)
 	for {
 		line, err := lines.ReadBytes('\n')
@@ -69,7 +69,7 @@ func (d *DeadFile) read() error {
 }
 
 // append makes dead letters of the documents, or of none of them.
-func (d *DeadFile) append(ops []*op) error {
+func (d *deadFile) append(ops []*op) error {
 	var lines []byte
 	for _, o := range ops {
 		lines = append(lines, `{"_id":"`+o.id+`","_index":"`+o.index+`",`...)
@@ -94,14 +94,14 @@ func (d *DeadFile) append(ops []*op) error {
 }
 
 // find looks a dead letter up.
-func (d *DeadFile) find(id string) document {
+func (d *deadFile) find(id string) document {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.held[id]
 }
 
-// Close lets another process have the file.
-func (d *DeadFile) Close() error { return d.f.Close() }
+// close lets another process have the file.
+func (d *deadFile) close() error { return d.f.Close() }
 
 // syncDir makes the name of a new file durable.
 func syncDir(path string) error {

@@ -131,16 +131,12 @@ func TestCommit_LooksUpAgainAfterAnError(t *testing.T) {
 // withDeadFile opens a store with the file until the test, or stop, ends it.
 func withDeadFile(t *testing.T, url, path string) (s *Store, stop func()) {
 	t.Helper()
-	d, err := OpenDeadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err = Open(t.Context(), url, Options{DeadFile: d})
+	s, err := Open(t.Context(), url, Options{DeadFile: path})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.pause = time.Millisecond
-	stop = func() { _, _ = s.Close(), d.Close() }
+	stop = func() { _ = s.Close() }
 	t.Cleanup(stop)
 	return s, stop
 }
@@ -212,7 +208,7 @@ func TestDeadFile_TakesNothingThatWaitingMends(t *testing.T) {
 
 func TestDeadFile_IsBoundedAndLosesOnlyWhatWasNotReceipted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dead")
-	d, err := OpenDeadFile(path)
+	d, err := openDeadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,13 +225,13 @@ func TestDeadFile_IsBoundedAndLosesOnlyWhatWasNotReceipted(t *testing.T) {
 	if err != nil || n == 0 || info.Size() > d.limit || info.Size() < d.limit*8/10 {
 		t.Fatalf("%d letters in %v, %v", n, info, err)
 	}
-	if err := errors.Join(os.Truncate(path, info.Size()-7), d.Close()); err != nil { // a crash in the last append
+	if err := errors.Join(os.Truncate(path, info.Size()-7), d.close()); err != nil { // a crash in the last append
 		t.Fatal(err)
 	}
-	if d, err = OpenDeadFile(path); err != nil {
+	if d, err = openDeadFile(path); err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close()
+	defer d.close()
 	for i, o := range ops[:n] {
 		if got := d.find(o.id); got.found != (i < n-1) || got.found && got.crc != o.crc {
 			t.Errorf("letter %d of %d: %+v", i+1, n, got)

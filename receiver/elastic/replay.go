@@ -96,11 +96,11 @@ func (s *Store) deleteLetters(ctx context.Context, hits []gjson.Result, back []b
 // ReplayFile does the same with the letters of a file that no receiver has
 // open. What comes back goes from the file when all of it has been tried.
 func (s *Store) ReplayFile(ctx context.Context, path string) (r Replayed, err error) {
-	d, err := OpenDeadFile(path)
+	d, err := openDeadFile(path)
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, d.Close()) }()
+	defer func() { err = errors.Join(err, d.close()) }() // the lock
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return r, err

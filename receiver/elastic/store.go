@@ -23,9 +23,10 @@ type Options struct {
 	// Access is how the engine is reached.
 	Access
 
-	// DeadFile takes dead letters that the engine refuses, too; default: their
-	// lines wait with their senders. The file stays the caller's.
-	DeadFile *DeadFile
+	// DeadFile is the path of a file for dead letters that the engine refuses,
+	// too, of at most 64 MiB; it is made if need be. Default: their lines wait
+	// with their senders.
+	DeadFile string
 
 	// Log takes what no error can carry; default: nowhere.
 	Log *slog.Logger
@@ -42,7 +43,7 @@ type Store struct {
 	streams  streams
 	indices  indices
 	blocks   blocks
-	deadFile *DeadFile
+	deadFile *deadFile     // nil: none
 	pause    time.Duration // before the first repetition; doubles
 }
 
@@ -69,18 +70,22 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		name:     "elasticsearch or opensearch",
-		prefix:   o.Prefix,
-		log:      o.Log,
-		client:   c,
-		blocks:   blocks{now: time.Now},
-		deadFile: o.DeadFile,
-		pause:    firstPause,
+		name:   "elasticsearch or opensearch",
+		prefix: o.Prefix,
+		log:    o.Log,
+		client: c,
+		blocks: blocks{now: time.Now},
+		pause:  firstPause,
 	}
 	s.bulks = newDispatcher(c.bulk)
-	if err := s.identify(ctx); err != nil {
-		_ = s.Close()
-		return nil, err
+	if o.DeadFile != "" {
+		s.deadFile, err = openDeadFile(o.DeadFile)
+	}
+	if err == nil {
+		err = s.identify(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -95,7 +100,10 @@ func (s *Store) Describe() (name, guarantee string) {
 func (s *Store) Close() error {
 	s.bulks.close()
 	s.client.Close()
-	return nil
+	if s.deadFile == nil {
+		return nil
+	}
+	return s.deadFile.close()
 }
 
 // identify asks what the engine is. Only an answer that will not get better by

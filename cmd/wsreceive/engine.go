@@ -1,0 +1,64 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"wsrelay/console"
+	"wsrelay/receiver/elastic"
+)
+
+// engine is the options that say how Elasticsearch or OpenSearch is reached.
+type engine struct {
+	Index             string `placeholder:"PREFIX" help:"The engine's indices are named wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
+	EngineAuth        string `placeholder:"FILE" help:"Credentials for the engine, in a file: 'USER:PASSWORD', 'ApiKey KEY' or 'Bearer TOKEN'."`
+	EngineCA          string `name:"engine-ca" placeholder:"FILE" help:"Authorities (PEM) for the engine's certificate. Default: the system's."`
+	EngineFingerprint string `placeholder:"SHA256" help:"Fingerprint of the engine's authority, or certificate, as Elasticsearch prints it at its first start; instead of --engine-ca."`
+	EngineCert        string `placeholder:"FILE" help:"Our certificate for the engine (PEM)."`
+	EngineKey         string `placeholder:"FILE" help:"Its key (PEM)."`
+}
+
+func (e *engine) isSet() bool { return *e != (engine{}) }
+
+func (e *engine) prefix() string { return cmp.Or(e.Index, "logs") }
+
+// reach reads the credentials.
+func (e *engine) reach(log *slog.Logger) (elastic.Access, error) {
+	a := elastic.Access{CAFile: e.EngineCA, CAFingerprint: e.EngineFingerprint, CertFile: e.EngineCert, KeyFile: e.EngineKey}
+	for _, name := range []string{e.EngineAuth, e.EngineKey} {
+		if name != "" {
+			warnLoose(name, log)
+		}
+	}
+	if e.EngineAuth == "" {
+		return a, nil
+	}
+	text, err := os.ReadFile(e.EngineAuth)
+	if err != nil {
+		return a, fmt.Errorf("read the engine's credentials: %w", err)
+	}
+	a.Auth = string(bytes.TrimSpace(text))
+	return a, nil
+}
+
+// need complains of a --to that is no engine.
+func (e *engine) need(to string) error {
+	if isEngine(to) {
+		return nil
+	}
+	return &console.Complaint{
+		Err: fmt.Errorf("--to %q is no engine", withoutPassword(to)), Code: exitUsage,
+		Hint: "use the address of Elasticsearch or OpenSearch: --to http(s)://HOST:PORT",
+	}
+}
+
+// engineFailed is what a command says whose engine did not do as it was asked.
+func engineFailed(to string, err error) error {
+	return &console.Complaint{
+		Err: fmt.Errorf("%s: %w", withoutPassword(to), err), Code: 1,
+		Hint: "what was printed is done; the command can be run again",
+	}
+}
