@@ -41,6 +41,10 @@ torture-queue:
 torture-%: needs
 	TORTURE=long $(GO) test -count=1 -v -timeout 0 -run '(?i)^test$*_' ./e2e/torture
 
+# Installs, upgrades under load and removes the packages in a clean Debian; root.
+test-packages:
+	scripts/chroot.sh
+
 # Against real engines, fetched and started for it.
 test-engines:
 	scripts/engine.sh test opensearch

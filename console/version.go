@@ -2,15 +2,20 @@ package console
 
 import "runtime/debug"
 
-// Version is what the build says of itself: the module's version, or else the
-// revision it was built from.
+// version is what a package's build sets, with -ldflags -X.
+var version string
+
+// Version is the package's version; without one, what the build says of itself:
+// the module's version, or else the revision it was built from.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
-	if !ok {
+	switch {
+	case version != "":
+		return version
+	case !ok:
 		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
+	case info.Main.Version != "" && info.Main.Version != "(devel)":
+		return info.Main.Version
 	}
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" {

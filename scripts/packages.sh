@@ -31,7 +31,7 @@ copyright() {
 }
 
 for arch in amd64 arm64; do
-	CGO_ENABLED=0 GOARCH=$arch go build -trimpath -ldflags '-s -w' -o "$BUILD/$arch/" . ./cmd/wsreceive
+	CGO_ENABLED=0 GOARCH=$arch go build -trimpath -ldflags "-s -w -X wsrelay/console.version=$VERSION" -o "$BUILD/$arch/" . ./cmd/wsreceive
 done
 for man in wsrelay wsreceive; do
 	gzip -9n <"packaging/man/$man.1" >"$BUILD/$man.1.gz"

@@ -1,0 +1,91 @@
+#!/bin/bash
+# chroot.sh [DEB-DIR]
+#
+# Installs, upgrades under load, removes and purges the packages in a clean
+# Debian, with the syslog-ng of that Debian in between. DEB-DIR has two
+# versions of them; by default they are built. Root only; what runs inside sees
+# no network but its own loopback, and ends with us.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+release=${RELEASE:-bookworm} lines=${LINES_SENT:-200000}
+work=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
+trap 'rm -rf "$work"' EXIT
+
+debs=${1:-$work/debs}
+if [ $# = 0 ]; then
+	VERSION=0.1.0 scripts/packages.sh "$debs" >/dev/null
+	VERSION=0.1.1 scripts/packages.sh "$debs" >/dev/null
+fi
+mirror=$(apt-get indextargets --format '$(REPO_URI)' | head -n 1)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/wsrelay-chroot/$release
+if [ ! -e "$cache/done" ]; then
+	echo "a clean Debian $release"
+	rm -rf "$cache" && mkdir -p "$cache"
+	debootstrap --variant=minbase --include=syslog-ng-core "$release" "$cache/root" "$mirror" >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }
+	touch "$cache/done"
+fi
+cp -a "$cache/root" "$work/root"
+cp "$debs"/*_"$(dpkg --print-architecture)".deb "$work/root/root"
+cat >"$work/root/root/inside" <<'END'
+set -eu
+say() { printf '%-34s %s\n' "$1" "$2"; }
+fail() { say "$1" "WRONG: $2"; tail -n 20 /var/lib/syslog-ng/wsrelay/default/wsrelay.log /root/wsreceive.log 2>/dev/null || :; exit 1; }
+# stored N: waits until the store has so many lines.
+stored() {
+	for _ in $(seq 600); do
+		[ "$(wsreceive search --to sqlite:/root/logs.db --limit 100000000 --json program:app 2>/dev/null | wc -l)" -ge "$1" ] && return
+		sleep 0.1
+	done
+	fail "delivery" "of $1 lines only $(wsreceive search --to sqlite:/root/logs.db --limit 100000000 --json program:app | wc -l) arrived"
+}
+mount -t proc proc /proc
+perl -e 'socket($s, 2, 2, 0); $up = pack("a16s", "lo", 0x41); ioctl($s, 0x8914, $up) or die "lo: $!"'
+cd /root
+
+dpkg -i wsrelay_0.1.0*.deb wsreceive_0.1.0*.deb >dpkg.log 2>&1 || { cat dpkg.log; fail install "dpkg -i"; }
+say install "$(wsrelay --version), $(wsreceive --version); user $(id -un wsreceive)"
+
+cat >/etc/syslog-ng/syslog-ng.conf <<'CONF'
+@version: 3.38
+@include "scl.conf"
+options { keep-hostname(yes); stats-freq(0); };
+source s_in { unix-stream("/root/in" log-fetch-limit(1000)); };
+destination d_wsrelay { websocket(url("ws://127.0.0.1:8514/relay") options("config=/etc/wsrelay/wsrelay.conf")); };
+log { source(s_in); destination(d_wsrelay); flags(flow-control); };
+CONF
+syslog-ng -s || fail "configuration" "syslog-ng -s"
+wsreceive --listen 127.0.0.1:8514 --to sqlite:/root/logs.db 2>wsreceive.log &
+syslog-ng -F --no-caps &
+daemon=$!
+for _ in $(seq 100); do [ -S in ] && break; sleep 0.1; done
+send() { for k in $(seq "$1" "$2"); do printf "%s\n" "<13>Jan  1 00:00:00 app[1]: line $k"; done | perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Peer => "/root/in") or die $!; print $s $_ while <STDIN>; close $s'; }
+send 1 1
+stored 1
+say "first line" "$(wsreceive search --to sqlite:/root/logs.db program:app)"
+
+keeper=$(cat /proc/$daemon/task/*/children)
+send 2 "$LINES_SENT" & sender=$!
+sleep 0.5
+dpkg -i wsrelay_0.1.1*.deb >upgrade.log 2>&1 || { cat upgrade.log; fail upgrade "dpkg -i"; }
+grep -q '^upgraded' upgrade.log || { cat upgrade.log; fail upgrade "the running wsrelay did not go on as the new program"; }
+kill -0 $sender 2>/dev/null || say upgrade "note: all lines had been sent by then"
+wait $sender
+stored "$LINES_SENT"
+[ "$(cat /proc/$daemon/task/*/children)" = "$keeper" ] || fail upgrade "syslog-ng has another child"
+wsreceive search --to sqlite:/root/logs.db --limit 100000000 --json program:app | grep -o 'line [0-9]*' | sort | uniq -c >counted
+doubled=$(awk '$1 > 1' counted | wc -l) distinct=$(wc -l <counted)
+say "upgrade under load" "$(grep '^upgraded' upgrade.log)"
+say "" "lines $LINES_SENT, lost $((LINES_SENT - distinct)), doubled $doubled"
+[ "$doubled" = 0 ] && [ "$distinct" = "$LINES_SENT" ] || fail upgrade "see above"
+
+dpkg -r wsrelay >remove.log 2>&1 || { cat remove.log; fail remove "dpkg -r"; }
+grep -q 'syslog-ng still ships lines' remove.log || { cat remove.log; fail remove "no warning"; }
+[ -e /etc/wsrelay/wsrelay.conf ] || fail remove "the configuration is gone"
+say remove "$(grep -m1 warn: remove.log)"
+kill $daemon && wait $daemon || :
+dpkg -P wsrelay wsreceive >purge.log 2>&1 || { cat purge.log; fail purge "dpkg -P"; }
+[ ! -e /etc/wsrelay ] || fail purge "/etc/wsrelay is there"
+grep -q 'the queue /var/lib/syslog-ng/wsrelay/default/ stays' purge.log || fail purge "not a word of the queue"
+say purge "$(grep info: purge.log)"
+END
+unshare --mount --pid --fork --net --kill-child env LINES_SENT="$lines" PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$work/root" sh /root/inside
