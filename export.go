@@ -89,7 +89,7 @@ func (c *purgeCmd) Run(s *streams) error {
 	if err != nil {
 		return cannotLook(err)
 	}
-	waiting := v.Head - v.Cursor
+	waiting := v.Waiting()
 	if waiting == 0 {
 		fmt.Fprintln(s.out, "no line waits")
 		return nil

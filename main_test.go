@@ -46,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) { return cond == "root" && os.Geteuid() == 0, nil },
-		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"certs": makeCerts, "proxy": startProxy, "waitfor": waitFor, "status": endsWith, "withfd": withFD},
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"certs": makeCerts, "proxy": startProxy, "waitfor": waitFor, "status": endsWith, "until": until, "withfd": withFD},
 	})
 }
 
@@ -79,6 +79,20 @@ func endsWith(ts *testscript.TestScript, _ bool, args []string) {
 	if fmt.Sprint(got) != args[0] {
 		ts.Fatalf("status %d, want %s", got, args[0])
 	}
+}
+
+// until PATTERN COMMAND... runs a command again and again, whatever its status,
+// until its standard output has the pattern.
+func until(ts *testscript.TestScript, _ bool, args []string) {
+	pattern := regexp.MustCompile("(?m)" + args[0])
+	for range 300 {
+		_ = ts.Exec(args[1], args[2:]...)
+		if pattern.MatchString(ts.ReadFile("stdout")) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	ts.Fatalf("its output does not come to have %s", args[0])
 }
 
 // withFD FILE COMMAND... runs a command with FILE open on descriptor 3.

@@ -165,6 +165,16 @@ func Look(dir string) (*View, error) {
 	return v, nil
 }
 
+// Waiting is how many lines wait: of those without a receipt, all that are not
+// lost.
+func (v *View) Waiting() uint64 {
+	n := v.Head - v.Cursor
+	for _, l := range v.Lost {
+		n -= min(n, l.Len())
+	}
+	return n
+}
+
 // segments lists them as recovery would.
 func (v *View) segments() error {
 	names, err := filepath.Glob(filepath.Join(string(v.dir.osDir), "*.seg"))
