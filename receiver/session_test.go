@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -252,11 +253,19 @@ func TestSession_StoresGapsInOrder(t *testing.T) {
 	}
 	s.lines(1+1<<40, "after")
 	s.wantAck(2 + 1<<40)
+	gaps := []handshake.Gap{*gap}
+	for i, why := range []string{handshake.GapOversize, handshake.GapDamaged, "a reason of a later version"} { // each of one line
+		s.b++
+		one := handshake.Gap{B: s.b, Seq: 2 + 1<<40 + uint64(i), N: 1, Why: why, Maybe: i == 1}
+		s.control(&one)
+		s.wantAck(one.Seq + 1)
+		gaps = append(gaps, one)
+	}
 	s.b++
 	s.control(&handshake.Gap{B: s.b, Seq: 7, N: 1, Why: handshake.GapDamaged})
-	s.wantNak(handshake.NakOrder, 2+1<<40)
-	if len(store.gaps) != 1 || store.gaps[0] != *gap {
-		t.Errorf("stored gaps %+v", store.gaps)
+	s.wantNak(handshake.NakOrder, 5+1<<40)
+	if !slices.Equal(store.gaps, gaps) {
+		t.Errorf("stored gaps %+v, want %+v", store.gaps, gaps)
 	}
 }
 
