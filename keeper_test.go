@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ const noReceiver = "ws://127.0.0.1:1/relay"
 // its own, with /dev/null for stderr, as under syslog-ng.
 func command(t *testing.T, shell string, args ...string) (*exec.Cmd, *os.File) {
 	t.Helper()
+	hear()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -40,6 +43,16 @@ func command(t *testing.T, shell string, args ...string) (*exec.Cmd, *os.File) {
 	t.Cleanup(func() { _ = w.Close(); _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
 	return cmd, w
 }
+
+// hear makes children hear the signals that nohup(1), or a shell that has put
+// this test into its background, has made it ignore.
+var hear = sync.OnceFunc(func() {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if signal.Ignored(s) {
+			signal.Notify(make(chan os.Signal, 1), s)
+		}
+	}
+})
 
 // eventually waits until something is so.
 func eventually(t *testing.T, what string, so func() bool) {
