@@ -134,7 +134,7 @@ func TestHostile_StrangersGetNothingAndHoldLittle(t *testing.T) {
 			for _, s := range crowd {
 				s.wantClose(attack.code)
 			}
-			t.Logf("close %d, %d KiB held for each, both ends", attack.code, held>>10)
+			t.Logf("%s: close %d, %d KiB held for each, both ends", name, attack.code, held>>10)
 			if held > most {
 				t.Errorf("%d bytes held for each, want at most %d", held, most)
 			}
@@ -153,23 +153,24 @@ func TestHostile_WhoIsKnownHarmsNobodyElse(t *testing.T) {
 	const known, most = 20, 128 << 10 // bytes each, of both ends
 	bomb := bombOf(t, 64<<20)
 	for name, attack := range map[string]struct {
+		gets  string
 		holds int64 // beyond most: what it has announced
 		says  func(*sender)
 	}{
-		"a zstd bomb of 64 MiB": {0, func(s *sender) {
+		"a zstd bomb of 64 MiB": {"nak decode", 0, func(s *sender) {
 			s.data(handshake.Data{Seq: 1, N: 1, Enc: handshake.EncZstd, Raw: 8, C: handshake.CRC(bomb)}, bomb)
 			s.wantNak(handshake.NakDecode, 1)
 		}},
-		"an S2 block that says 16 MiB": {0, func(s *sender) {
+		"an S2 block that says 16 MiB": {"nak decode", 0, func(s *sender) {
 			lie := binary.AppendUvarint(nil, 16<<20)
 			s.data(handshake.Data{Seq: 1, N: 1, Enc: handshake.EncS2, Raw: 16 << 20, C: handshake.CRC(lie)}, lie)
 			s.wantNak(handshake.NakDecode, 1)
 		}},
-		"8 million empty lines in a batch": {0, func(s *sender) {
+		"8 million empty lines in a batch": {"nak too_big", 0, func(s *sender) {
 			s.data(handshake.Data{Seq: 1, N: 8 << 20, Enc: handshake.EncRaw, Raw: 8 << 20, C: "00000000"}, nil)
 			s.wantNak(handshake.NakTooBig, 1)
 		}},
-		"1 MiB, a few bytes at a time": {1 << 20, func(s *sender) {
+		"1 MiB, a few bytes at a time": {"it is waited for", 1 << 20, func(s *sender) {
 			w, err := s.conn.NextWriter(websocket.BinaryMessage)
 			if err == nil {
 				_, err = w.Write(handshake.AppendData(nil, handshake.Data{B: 1, Seq: 1, N: 1, Enc: handshake.EncRaw, Raw: 1 << 20, C: "00000000"}, make([]byte, 8<<10)))
@@ -178,33 +179,33 @@ func TestHostile_WhoIsKnownHarmsNobodyElse(t *testing.T) {
 				s.t.Error(err)
 			}
 		}},
-		"a message without end": {0, func(s *sender) {
+		"a message without end": {"close 4400", 0, func(s *sender) {
 			_ = s.conn.WriteMessage(websocket.BinaryMessage, make([]byte, 1<<20)) // no header in it
 			s.wantClose(handshake.CloseBadFrame)
 		}},
-		"the second batch first": {0, func(s *sender) {
+		"the second batch first": {"nak order", 0, func(s *sender) {
 			s.lines(1, "one")
 			s.wantAck(2)
 			s.lines(3, "three")
 			s.wantNak(handshake.NakOrder, 2)
 		}},
-		"a batch replayed": {0, func(s *sender) {
+		"a batch replayed": {"nak order", 0, func(s *sender) {
 			s.lines(1, "one")
 			s.wantAck(2)
 			s.lines(1, "one")
 			s.wantNak(handshake.NakOrder, 2)
 		}},
-		"100 hellos": {0, func(s *sender) {
+		"100 hellos": {"close 4400", 0, func(s *sender) {
 			for range 100 {
 				_ = s.conn.WriteMessage(websocket.TextMessage, handshake.Encode(hello(1))) // it closes at the first
 			}
 			s.wantClose(handshake.CloseBadFrame)
 		}},
-		"a gap beyond all numbers": {0, func(s *sender) {
+		"a gap beyond all numbers": {"close 4400", 0, func(s *sender) {
 			s.write(websocket.TextMessage, []byte(`{"t":"gap","b":1,"seq":9007199254740991,"n":9007199254740991,"why":"overflow"}`))
 			s.wantClose(handshake.CloseBadFrame)
 		}},
-		"10,000 pings": {0, func(s *sender) {
+		"10,000 pings": {"pongs", 0, func(s *sender) {
 			for range 10_000 {
 				if err := s.conn.WriteControl(websocket.PingMessage, []byte("ping"), time.Now().Add(time.Minute)); err != nil {
 					s.t.Error(err)
@@ -229,7 +230,7 @@ func TestHostile_WhoIsKnownHarmsNobodyElse(t *testing.T) {
 				attack.says(enter(handshake.NewSID()))
 			}
 			held := (heap() - before) / known
-			t.Logf("%d KiB held for each, both ends", held>>10)
+			t.Logf("%s: %s, %d KiB held for each, both ends", name, attack.gets, held>>10)
 			if held > most+attack.holds {
 				t.Errorf("%d bytes held for each, want at most %d", held, most+attack.holds)
 			}
@@ -272,7 +273,7 @@ func TestHostile_WhatIsReplayedOrForgedOpensNothing(t *testing.T) {
 				return
 			}
 			s.wantClose(tt.code)
-			t.Logf("close %d", tt.code)
+			t.Logf("%s: close %d", name, tt.code)
 			if got := log.String(); !strings.Contains(got, "no valid receipt") {
 				t.Errorf("log:\n%s", got)
 			}
