@@ -47,7 +47,7 @@ func TestSession_ByeDrainsReceiptsAndComesBackInTime(t *testing.T) {
 		for range 4 {
 			appendLine(t, q, 3, long)
 		}
-		var left, back time.Time
+		left, back := make(chan time.Time, 1), make(chan time.Time, 1)
 		r := connect(t, q, Options{}, func(p *peer) {
 			p.greet()
 			a, one := p.data()
@@ -61,9 +61,9 @@ func TestSession_ByeDrainsReceiptsAndComesBackInTime(t *testing.T) {
 			if _, msg, err := p.ReadMessage(); closeCode(err) != websocket.CloseNormalClosure {
 				p.fail("got %.80q and %v, want the close", msg, err)
 			}
-			left = time.Now()
+			left <- time.Now()
 		}, func(p *peer) {
-			back = time.Now()
+			back <- time.Now()
 			p.greet()
 			if p.hello.Acked != 7 {
 				t.Errorf("acked is %d, want 7", p.hello.Acked)
@@ -72,7 +72,7 @@ func TestSession_ByeDrainsReceiptsAndComesBackInTime(t *testing.T) {
 		})
 		run(t, r)
 		waitAcked(t, q, 13)
-		if away := back.Sub(left); away > 50*time.Millisecond {
+		if away := (<-back).Sub(<-left); away > 50*time.Millisecond {
 			t.Errorf("came back after %v, want 50 ms at most", away)
 		}
 		st.check(t, 13, long)
