@@ -29,9 +29,8 @@ type box struct {
 
 // bed is what all runs have in common.
 type bed struct {
-	dir     string // of the boxes
-	bin     string // of wsrelay and wsreceive
-	rsyslog string // where rsyslog is unpacked
+	dir     string        // of the boxes, and of wsrelay and wsreceive
+	rsyslog func() string // where rsyslog is unpacked; "": nowhere
 	in      *input
 	idle    time.Duration // for which an idle wsrelay is watched
 }

@@ -70,7 +70,7 @@ func (b *box) checkOut(n int) (verdict, error) {
 }
 
 // program is the path of wsrelay or wsreceive.
-func (b *box) program(name string) string { return filepath.Join(b.bin, name) }
+func (b *box) program(name string) string { return filepath.Join(b.bed.dir, name) }
 
 // mean is lines a second.
 func mean(lines int, seconds float64) values { return values{"rate": float64(lines) / seconds} }

@@ -31,7 +31,7 @@ func (b *bed) machine() string {
 	if out := firstLine("/usr/sbin/syslog-ng", "--version"); out != "" {
 		words = append(words, out)
 	}
-	if b.rsyslog != "" {
+	if b.rsyslog() != "" {
 		p := b.rsyslogCommand("-v")
 		out, _ := p.Output()
 		version, _, _ := strings.Cut(string(out), " (")

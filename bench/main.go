@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -76,7 +77,8 @@ func makeBed(ctx context.Context, o *options) (*bed, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bed{dir: dir, bin: dir, idle: o.idle}
+	b := &bed{dir: dir, idle: o.idle}
+	b.rsyslog = sync.OnceValue(func() string { return unpackRsyslog(ctx, filepath.Join(dir, "rsyslog")) })
 	fmt.Println("building wsrelay and wsreceive, writing the input")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir, "wsrelay", "wsrelay/cmd/wsreceive")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -86,7 +88,6 @@ func makeBed(ctx context.Context, o *options) (*bed, error) {
 	if b.in, err = newInput(filepath.Join(dir, "input"), int(million*o.share)); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
-	b.rsyslog = unpackRsyslog(ctx, filepath.Join(dir, "rsyslog"))
 	return b, nil
 }
 

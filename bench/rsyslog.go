@@ -53,7 +53,7 @@ func rsyslog(queue string) chain {
 }
 
 func (b *box) startRsyslog(work, conf string) (*process, error) {
-	if b.rsyslog == "" {
+	if b.rsyslog() == "" {
 		return nil, fmt.Errorf("%w: rsyslog cannot be downloaded with apt-get", errMissing)
 	}
 	if err := os.MkdirAll(b.path(work), 0o700); err != nil {
@@ -69,10 +69,10 @@ func (b *box) startRsyslog(work, conf string) (*process, error) {
 
 // rsyslogCommand runs rsyslogd with the libraries and modules beside it.
 func (b *bed) rsyslogCommand(args ...string) *exec.Cmd {
-	library, _ := filepath.Glob(filepath.Join(b.rsyslog, "usr/lib/*/rsyslog"))
+	library, _ := filepath.Glob(filepath.Join(b.rsyslog(), "usr/lib/*/rsyslog"))
 	modules := strings.Join(library, ":")
 	return exec.Command("/usr/bin/env", append([]string{"LD_LIBRARY_PATH=" + filepath.Dir(modules),
-		filepath.Join(b.rsyslog, "usr/sbin/rsyslogd"), "-M", modules}, args...)...)
+		filepath.Join(b.rsyslog(), "usr/sbin/rsyslogd"), "-M", modules}, args...)...)
 }
 
 // unpackRsyslog gets Debian's rsyslog into dir, beside the system's packages:
