@@ -117,7 +117,11 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 	stop()
 	if err != nil {
 		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) && resp.StatusCode != http.StatusSwitchingProtocols {
-			return nil, nil, statusFault(resp)
+			fault := statusFault(resp)
+			if resp.StatusCode == http.StatusUpgradeRequired && r.o.Dialect != nil {
+				fault.Hint = "if it is wsreceive, leave out --mode plain; else look at --plain-subprotocol"
+			}
+			return nil, nil, fault
 		}
 		return nil, nil, dialFault(err)
 	}
