@@ -1,7 +1,7 @@
 #!/bin/bash
 # chroot.sh [DEB-DIR]
 #
-# Installs, upgrades under load, removes and purges the packages in a clean
+# Checks, installs, upgrades under load, removes and purges the packages in a clean
 # Debian, with the syslog-ng of that Debian in between. DEB-DIR has two
 # versions of them; by default they are built. Root only; what runs inside sees
 # no network but its own loopback, and ends with us.
@@ -16,6 +16,12 @@ if [ $# = 0 ]; then
 	VERSION=0.1.0 scripts/packages.sh "$debs" >/dev/null
 	VERSION=0.1.1 scripts/packages.sh "$debs" >/dev/null
 fi
+if command -v lintian rpmlint >/dev/null; then
+	lintian --allow-root --fail-on error,warning "$debs"/*.deb
+	rpmlint -c packaging/rpmlint.toml "$debs"/*.rpm >"$work/log" || { cat "$work/log"; exit 1; }
+	echo "lintian and rpmlint have nothing to say"
+fi
+# shellcheck disable=SC2016 # apt-get's own variable
 mirror=$(apt-get indextargets --format '$(REPO_URI)' | head -n 1)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/wsrelay-chroot/$release
 if [ ! -e "$cache/done" ]; then

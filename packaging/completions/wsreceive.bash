@@ -12,7 +12,7 @@ _wsreceive() {
 	"setup "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --retain --dashboards --print-dashboards --dry-run --log-level" ;;
 	"backup "*) options="--help --to" ;;
 	"search "*) options="--help --to --limit --from --until --follow --json" ;;
-	*) options="--help --listen --to --retain --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --dead-file --dial --dial-token --keys --tokens --client-ca --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --require-receipt --log-level --log-format --config" ;;
+	*) options="--help --listen --to --retain --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --dead-file --dial --dial-token --keys --tokens --client-ca --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --require-receipt --metrics --log-level --log-format --config" ;;
 	esac
 	if [ -n "$values" ]; then
 		mapfile -t COMPREPLY < <(compgen -W "$values" -- "$cur")

@@ -25,6 +25,7 @@ complete -c wsreceive -n '__fish_use_subcommand' -l behind-proxy -d 'All senders
 complete -c wsreceive -n '__fish_use_subcommand' -l allow-insecure -d 'Listen without TLS, or without knowing who sends, also where others can reach it'
 complete -c wsreceive -n '__fish_use_subcommand' -l receipt-secret -r -d 'Make receipts that cannot be forged with the key in FILE, a line as wsrelay keygen makes it; all receivers of one store share it'
 complete -c wsreceive -n '__fish_use_subcommand' -l require-receipt -d 'Refuse a stream that is not new and shows no such receipt'
+complete -c wsreceive -n '__fish_use_subcommand' -l metrics -r -d 'Answer Prometheus at http://ADDR/metrics, too; on a loopback --listen address /metrics is there in any case'
 complete -c wsreceive -n '__fish_use_subcommand' -l log-level -x -a 'debug info warn error' -d 'debug, info, warn, error'
 complete -c wsreceive -n '__fish_use_subcommand' -l log-format -x -a 'text json' -d 'text, json'
 complete -c wsreceive -n '__fish_use_subcommand' -l config -r -d 'Read options from FILE: one \'name = value\' a line'
