@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -180,4 +181,19 @@ func TestListen_AReceiverWithAnotherKeyGetsNothing(t *testing.T) {
 	if !strings.Contains(v.log.String(), "receiver refused") {
 		t.Errorf("wsrelay does not say that it refused somebody:\n%s", v.log.String())
 	}
+}
+
+func TestListen_UnderSyslogNG(t *testing.T) {
+	need(t, "syslog-ng")
+	s := newSandbox(t, built(t))
+	addr := freeAddr(t)
+	start(t, s, fmt.Sprintf(`%ssource s { unix-dgram(%q flags(no-parse)); };
+		destination d { websocket(url("") options("listen=%s") template("$MSG\n")); };
+		log { source(s); destination(d); };`, header, s.Path(LocalSocket), addr), LocalSocket)
+	r, err := s.NewReceiver()
+	must(t, err)
+	v := &visit{s: s, receiver: r}
+	v.dial(t, "--dial", "ws://"+addr)
+	sendAll(t, "unixgram", s.Path(LocalSocket), []string{"hello"})
+	waitStored(t, r, 1)
 }
