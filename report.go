@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"sync"
 
@@ -28,18 +27,13 @@ func (r *reporting) check(insecure bool) error {
 	if r.Metrics == "" {
 		return nil
 	}
-	host, _, err := net.SplitHostPort(r.Metrics)
-	c := &console.Complaint{Effect: nothingRead, Code: exitConfig}
-	switch {
-	case err != nil:
-		c.Err, c.Hint = fmt.Errorf("--metrics: %w", err), "use HOST:PORT, such as 127.0.0.1:9514"
-	case !isLoopback(host) && !insecure:
-		c.Err = fmt.Errorf("--metrics %s is not a loopback address, and anybody who reached it could read how much this host logs, and to where", r.Metrics)
-		c.Hint = "use 127.0.0.1, or --metrics-file; --allow-insecure if the network is all yours"
-	default:
-		return nil
+	if err := metrics.CheckAddr(r.Metrics, insecure); err != nil {
+		return &console.Complaint{
+			Err: fmt.Errorf("--metrics: %w", err), Effect: nothingRead, Code: exitConfig,
+			Hint: "use 127.0.0.1:9514, say, or --metrics-file; --allow-insecure if the network is all yours",
+		}
 	}
-	return c
+	return nil
 }
 
 // report tells what the relay does to whoever asks, until it is stopped.

@@ -3,6 +3,7 @@ package metrics
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -22,6 +23,21 @@ func Handler(write func(*Text)) http.Handler {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		_, _ = w.Write(t.Bytes())
 	})
+}
+
+// CheckAddr refuses an address that cannot be listened on, and, but for
+// insecure, one that others than this machine's users can reach: metrics are
+// for whoever asks.
+func CheckAddr(addr string, insecure bool) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	ip, err := netip.ParseAddr(host)
+	if insecure || host == "localhost" || err == nil && ip.IsLoopback() {
+		return nil
+	}
+	return fmt.Errorf("%s is not a loopback address, and anybody who reached it could read how much is logged, and by whom", addr)
 }
 
 // Local lets nobody in who asks for a name that is not this machine's: a web

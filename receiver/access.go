@@ -144,6 +144,7 @@ func (s *session) recheck(a *Access) {
 // refused logs why a sender did not become a session. Strangers can make this
 // happen as often as they like, so there is a limit to it.
 func (r *Receiver) refused(log *slog.Logger, e *ending) {
+	r.figures.refusedSenders.Add(1)
 	suppressed, ok := r.complaints.allow()
 	if !ok {
 		return

@@ -120,6 +120,7 @@ func (s *session) commitAndAck(group []item) error {
 		return err
 	}
 	s.r.health.works()
+	s.r.figures.committed(s, group, results, time.Since(start))
 	s.ack(group, results, time.Since(start))
 	return nil
 }

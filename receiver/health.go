@@ -13,11 +13,14 @@ type health struct {
 	log  *slog.Logger
 	down atomic.Bool
 
+	failures atomic.Int64
+
 	mu    sync.Mutex // guards since, and changes of down
 	since time.Time
 }
 
 func (h *health) failed(err error) {
+	h.failures.Add(1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.down.Swap(true) {

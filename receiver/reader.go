@@ -158,6 +158,7 @@ func (s *session) inOrder(seq, b uint64) (epoch int, ok bool) {
 // refuse answers a batch with nak; all data is ignored until nak.Expect comes.
 func (s *session) refuse(nak *handshake.Nak) {
 	s.order.refuse()
+	s.r.figures.refusedBatches.Add(1)
 	if s.refused++; s.refused == 1 {
 		s.log.Warn("batch refused", "code", nak.Code, "seq", nak.Expect,
 			"effect", "nothing is lost: the sender sends it again",

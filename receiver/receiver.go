@@ -70,6 +70,7 @@ type Receiver struct {
 	upgrader        websocket.Upgrader
 	budget          *budget
 	health          health
+	figures         *figures
 	access          atomic.Pointer[Access]
 	greets          *bucket
 	complaints      complaints
@@ -91,6 +92,7 @@ func New(store Store, o Options) *Receiver {
 		log:        o.Log,
 		budget:     newBudget(o.Budget),
 		health:     health{log: o.Log},
+		figures:    newFigures(),
 		sessions:   make(map[*session]struct{}),
 		streams:    make(map[string]*stream),
 		greets:     newBucket(o.Greets, o.Greets),

@@ -48,6 +48,7 @@ type session struct {
 	storeSince atomic.Int64 // Unix ns since when the committer waits for the store; 0: it does not
 	quotaSince atomic.Int64 // the same for the reader and the budget
 	lines      atomic.Int64 // receipted
+	lag        atomic.Int64 // ns: how old the newest batch was when the store had it
 
 	proved     atomic.Pointer[[]identity] // who, once that is complete
 	drainOnce  sync.Once

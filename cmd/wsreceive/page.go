@@ -17,10 +17,15 @@ func searchPage(store receiver.Store, addr net.Addr, url string, log *slog.Logge
 	if !ok {
 		return nil
 	}
-	if tcp, ok := addr.(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+	if !isLocal(addr) {
 		log.Info("no search page", "addr", addr.String(), "hint", "the page is served on a loopback address only; wsreceive search works everywhere")
 		return nil
 	}
 	log.Info("search page", "url", url)
 	return page.New(s.Reader, page.Options{})
+}
+
+func isLocal(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
 }

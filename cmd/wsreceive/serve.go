@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"wsrelay/console"
+	"wsrelay/metrics"
 	"wsrelay/options"
 	"wsrelay/receiver"
 	"wsrelay/receiver/sqlite"
@@ -31,6 +32,7 @@ type serveCmd struct {
 	DeadFile string `placeholder:"FILE" help:"Where dead letters go that the engine refuses, too, up to 64 MiB. Default: their lines wait with their senders."`
 	dialing
 	access
+	Metrics   string `placeholder:"ADDR" help:"Answer Prometheus at http://ADDR/metrics, too; on a loopback --listen address /metrics is there in any case. Anybody who reaches it may read it, so beyond loopback only with --allow-insecure."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
 
@@ -52,6 +54,9 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		return err
 	}
 	if err := c.access.check(c.Listen, len(c.Dial) > 0); err != nil {
+		return err
+	}
+	if err := c.checkMetrics(); err != nil {
 		return err
 	}
 	log := c.logger(to.err)
@@ -106,6 +111,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	dialling, stopDialling := context.WithCancel(ctx)
 	defer relays.run(dialling)()
 	defer stopDialling()
+	defer c.metrics(ctx, rcv, log)()
 	if err := serve(ctx, ln, rcv, relays, searchPage(store, ln.Addr(), "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), log), log); err != nil {
 		return err
 	}
@@ -124,6 +130,9 @@ func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, relays 
 	}
 	mux.Handle("GET /relay", rcv)
 	mux.HandleFunc("GET /healthz", relays.health)
+	if isLocal(ln.Addr()) {
+		mux.Handle("GET /metrics", metrics.Local(metrics.Handler(rcv.Metrics)))
+	}
 	srv := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,
