@@ -24,9 +24,7 @@ func (r *Relay) listen(ctx context.Context) {
 	for ctx.Err() == nil {
 		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", r.o.Listen)
 		if err == nil {
-			r.backoff.Reset()
-			r.answer(ctx, ln)
-			continue
+			err = r.answer(ctx, ln)
 		}
 		if ctx.Err() != nil {
 			return
@@ -42,8 +40,8 @@ func (r *Relay) listen(ctx context.Context) {
 // listenPath is where receivers find a relay that listens.
 const listenPath = "/relay"
 
-// answer serves those who come to ln until ctx, or ln, ends.
-func (r *Relay) answer(ctx context.Context, ln net.Listener) {
+// answer serves those who come to ln until ctx, or ln, ends; the error is ln's.
+func (r *Relay) answer(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h := newHall(ctx, r, ln.Addr())
@@ -58,12 +56,16 @@ func (r *Relay) answer(ctx context.Context, ln net.Listener) {
 		ReadHeaderTimeout: r.pace.dial, ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
 	}
 	r.log.Info("listening", "url", h.url.String())
+	h.missing(0)
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(ln) }()
-	h.watch(failed)
+	var serving sync.WaitGroup
+	serving.Go(func() { failed <- srv.Serve(ln) })
+	err := h.watch(failed)
 	cancel()
 	_ = srv.Close() // its listener's error says nothing new
+	serving.Wait()
 	h.close()
+	return err
 }
 
 // hall is where receivers come to.
@@ -78,11 +80,11 @@ type hall struct {
 	place chan struct{}
 
 	callers callers
-	refusal throttle // guarded by mu
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the two below
+	refusal throttle
 	closed  bool
-	running sync.WaitGroup // one for each request that may become a session
+	running sync.WaitGroup // the sessions
 }
 
 func newHall(ctx context.Context, r *Relay, addr net.Addr) *hall {
@@ -103,19 +105,15 @@ func newHall(ctx context.Context, r *Relay, addr net.Addr) *hall {
 
 // watch waits until the server has failed or ctx has ended, and says now and
 // then why nobody comes for the lines that wait.
-func (h *hall) watch(failed <-chan error) {
-	h.missing(0)
+func (h *hall) watch(failed <-chan error) error {
 	tick := time.NewTicker(h.r.pace.quiet)
 	defer tick.Stop()
 	for {
 		select {
 		case <-h.ctx.Done():
-			return
+			return nil
 		case err := <-failed:
-			if h.ctx.Err() == nil {
-				h.r.log.Warn("listening failed", "err", err, "effect", effectWait, "hint", "it begins again by itself; look at this host if it goes on")
-			}
-			return
+			return err
 		case <-tick.C:
 		}
 		h.missing(h.r.q.Stats().Head)
@@ -159,38 +157,40 @@ func (h *hall) close() {
 	h.running.Wait()
 }
 
-// open counts a request in, unless the hall is closed.
-func (h *hall) open() bool {
+// begin runs a session in a goroutine of its own, unless the hall is closed: one
+// of http.Server would hide a panic.
+func (h *hall) begin(session func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.closed {
-		h.running.Add(1)
+		h.running.Go(session)
 	}
 	return !h.closed
 }
 
-// ServeHTTP runs one session, if the request may have one.
+// ServeHTTP begins a session, if the request may have one.
 func (h *hall) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	with, refusal := h.admit(req)
 	if refusal != nil {
 		refusal.answer(w)
 		return
 	}
-	if !h.open() {
-		return
-	}
-	defer h.running.Done()
 	conn, err := h.up.Upgrade(w, req, nil)
 	if err != nil {
 		h.r.log.Debug("upgrade failed", "remote", req.RemoteAddr, "err", err)
 		return
 	}
-	defer h.callers.leave(conn.NetConn())
-	if len(h.place) > 0 { // a hello would end the session that it may have under way itself
-		h.dismiss(conn)
-		return
+	begun := h.begin(func() {
+		defer h.callers.leave(conn.NetConn())
+		if len(h.place) > 0 { // a hello would end the session that it may have under way itself
+			h.dismiss(conn)
+			return
+		}
+		h.serve(conn, with)
+	})
+	if !begun {
+		conn.Close()
 	}
-	h.serve(conn, with)
 }
 
 // secondCaller is what a receiver hears while another one is served.
