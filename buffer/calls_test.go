@@ -1,8 +1,6 @@
 package buffer
 
 import (
-	"errors"
-	"fmt"
 	"testing"
 	"time"
 
@@ -175,21 +173,6 @@ func TestQueue_SurvivesAFaultAtEachFileCall(t *testing.T) {
 					}
 				}
 			}
-		}
-	}
-}
-
-func TestIgnoringEINTR_CallsUntilItIsNotInterrupted(t *testing.T) {
-	for _, want := range []error{nil, unix.EIO} {
-		calls := 0
-		got := ignoringEINTR(func() error {
-			if calls++; calls < 5 {
-				return fmt.Errorf("call: %w", unix.EINTR)
-			}
-			return want
-		})
-		if !errors.Is(got, want) || calls != 5 {
-			t.Errorf("got %v after %d calls, want %v after 5", got, calls, want)
 		}
 	}
 }

@@ -146,7 +146,7 @@ func (q *Queue) segmentSize() int64 { return min(segmentSize, q.limit()/8) }
 func (w *writer) rotate(blocks []*Block) error {
 	q := w.q
 	q.mu.Lock()
-	s := &segment{id: 1, base: q.durable, nonce: nonce(), created: time.Now().UnixMilli(), intakes: q.table}
+	s := &segment{id: 1, base: q.durable, nonce: nonce(), created: time.Now().UnixMilli(), intakes: q.table, acked: q.acked}
 	if n := len(q.segs); n > 0 {
 		s.id = q.segs[n-1].id + 1
 	}

@@ -16,10 +16,14 @@ import (
 	"time"
 )
 
-// TestMain lets the test binary be the process that is killed.
+// TestMain lets the test binary be the process that is killed, or interrupted.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("BUFFER_TEST_APPEND"); dir != "" {
 		appendForEver(dir)
+		return
+	}
+	if dir := os.Getenv("BUFFER_TEST_INTERRUPTED"); dir != "" {
+		exit(passThrough(dir))
 		return
 	}
 	// Made at first use, and not to belong to one test's bubble.

@@ -42,7 +42,8 @@
 //	 8  format version, u32     48  nonce, u64
 //	16  stream id, 16 bytes     56  created, Unix ms
 //	32  segment id, u64         64  intakes: count u64, then 16 × {id u64, end i64, unfinished u64}
-//	                          4092  checksum of the page
+//	                           456  acked: every record below had its receipt, u64
+//	                          2044  checksum of these 2044 bytes
 //
 // and goes on with blocks, each at a multiple of 64 bytes:
 //
@@ -87,8 +88,8 @@
 //
 //	R1  The lock comes first. Waiters get it in the order they came.
 //	    Then the directory is synced: what has a name keeps it.
-//	R2  Segments are the truth. CURSOR and the acked numbers in block headers
-//	    only move the start forward; without them lines repeat, none is lost.
+//	R2  Segments are the truth. CURSOR and the acked numbers in headers only
+//	    move the start forward; without them lines repeat, none is lost.
 //	R3  Only the last segment is scanned: any other was synced to its end before
 //	    its successor got its name, and is checked when it is read.
 //	R4  A block counts if magic, header checksum, segment id, numbers that do not

@@ -13,17 +13,17 @@ import (
 )
 
 // fileSystem is all that the queue asks of the operating system, so that tests
-// can take it away. Names are paths inside the queue's directory.
+// can take it away. Names are paths inside the queue's directory; "." is itself.
 type fileSystem interface {
 	open(name string) (file, error)   // for reading and writing; fs.ErrNotExist
 	create(name string) (file, error) // truncated if it is there
-	list() ([]fs.DirEntry, error)
+	list(name string) ([]fs.DirEntry, error)
 	rename(from, to string) error
 	remove(name string) error
 	mkdir(name string) error
-	syncDir(name string) error // "." is the directory itself
-	free() (int64, error)      // bytes on the file system that we may take
-	home() string              // differs in another place: a copy, a clone, a restored backup
+	syncDir(name string) error
+	free() (int64, error) // bytes on the file system that we may take
+	home() string         // differs in another place: a copy, a clone, a restored backup
 }
 
 // file is an open file of a fileSystem. writeAt writes all or returns an error.
@@ -48,9 +48,9 @@ func (d osDir) create(name string) (file, error) {
 	return newOSFile(os.OpenFile(d.path(name), os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600))
 }
 
-func (d osDir) list() ([]fs.DirEntry, error) { return os.ReadDir(string(d)) }
-func (d osDir) rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
-func (d osDir) remove(name string) error     { return os.Remove(d.path(name)) }
+func (d osDir) list(name string) ([]fs.DirEntry, error) { return os.ReadDir(d.path(name)) }
+func (d osDir) rename(from, to string) error            { return os.Rename(d.path(from), d.path(to)) }
+func (d osDir) remove(name string) error                { return os.Remove(d.path(name)) }
 
 func (d osDir) mkdir(name string) error {
 	if err := os.Mkdir(d.path(name), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -70,7 +70,7 @@ func (d osDir) syncDir(name string) error {
 
 func (d osDir) free() (int64, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(string(d), &st); err != nil {
+	if err := ignoringEINTR(func() error { return unix.Statfs(string(d), &st) }); err != nil {
 		return 0, os.NewSyscallError("statfs", err)
 	}
 	return int64(st.Bavail) * st.Bsize, nil
@@ -81,7 +81,7 @@ func (d osDir) free() (int64, error) {
 func (d osDir) home() string {
 	id, _ := os.ReadFile("/etc/machine-id") // none is a home like any other
 	var st unix.Stat_t
-	_ = unix.Stat(string(d), &st)
+	_ = ignoringEINTR(func() error { return unix.Stat(string(d), &st) }) // it is open: it is there
 	return fmt.Sprintf("%x/%d", sha256.Sum256(append([]byte("wsrelay "), id...)), st.Ino)
 }
 

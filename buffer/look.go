@@ -235,6 +235,7 @@ func (v *View) newest() error {
 		scan.skip(h)
 		s.written = scan.off
 	}
+	v.Cursor = max(v.Cursor, s.acked)
 	v.Head = max(v.Head, s.base)
 	return nil
 }

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
 	"time"
 )
 
@@ -96,20 +95,33 @@ func (q *Queue) unreadable(seq uint64) int {
 // What is kept of damage: the rest would only fill the disk.
 const (
 	keepBytes = 1 << 20
-	keepFiles = 16 // in one run
+	keepFiles = 16
 )
 
-var kept atomic.Int32
-
-// keepDamaged copies damaged bytes aside, for whoever wants to look at them. It
-// does what it can: nothing depends on it.
+// keepDamaged copies damaged bytes aside, once, for whoever wants to look at
+// them. It does what it can: nothing depends on it.
 func keepDamaged(fsys fileSystem, f io.ReaderAt, seg *segment, from, to int64) {
-	if from >= to || kept.Add(1) > keepFiles || fsys.mkdir(damagedName) != nil {
+	if from >= to || fsys.mkdir(damagedName) != nil {
+		return
+	}
+	name := fmt.Sprintf("%016x-%d", seg.id, from)
+	there, err := fsys.list(damagedName)
+	kept := 0
+	for _, e := range there {
+		var id, off int64
+		if n, _ := fmt.Sscanf(e.Name(), "%x-%d", &id, &off); n == 2 {
+			kept++
+		}
+		if e.Name() == name {
+			return
+		}
+	}
+	if err != nil || kept >= keepFiles {
 		return
 	}
 	b := make([]byte, min(to-from, keepBytes))
 	n, _ := f.ReadAt(b, from)
-	if aside, err := fsys.create(filepath.Join(damagedName, fmt.Sprintf("%016x-%d", seg.id, from))); err == nil {
+	if aside, err := fsys.create(filepath.Join(damagedName, name)); err == nil {
 		_ = errors.Join(aside.writeAt(b[:n], 0), aside.Close())
 	}
 }

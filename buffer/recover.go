@@ -17,19 +17,19 @@ const damagedName = "damaged"
 // the next one finds the same (R11).
 type recoverer struct {
 	Recovery
-	q      *Queue
-	w      *writer
-	proved uint64  // every record below is known to have been durable
-	tail   []found // of the last segment, in file order: what is not below proved
-	expect uint64  // behind the last data block of the tail
-	sealed bool    // the last block is the seal of a clean close
+	q        *Queue
+	w        *writer
+	proved   uint64  // every record below is known to have been durable
+	recorded uint64  // what the last segment's headers say of that
+	tail     []found // of the last segment, in file order: what is not below proved, a few MiB
+	expect   uint64  // behind the last data block of the tail
+	sealed   bool    // the last block is the seal of a clean close
 }
 
 // found is a valid block of the last segment, or numbers that it lacks.
 type found struct {
-	header
-	off  int64
-	lost Range // if not empty: no block holds these
+	*Block       // nil: none
+	lost   Range // if there is no block: none holds these
 }
 
 func (r *recoverer) run() error {
@@ -54,7 +54,8 @@ func (r *recoverer) run() error {
 	if err := r.identify(); err != nil {
 		return err
 	}
-	return r.takeOver()
+	r.takeOver()
+	return nil
 }
 
 // findSegments lists the segments; what only looks like one is set aside, and
@@ -65,7 +66,7 @@ func (r *recoverer) findSegments() error {
 	if err := r.q.fsys.syncDir("."); err != nil {
 		return err
 	}
-	entries, err := r.q.fsys.list()
+	entries, err := r.q.fsys.list(".")
 	if err != nil {
 		return err
 	}
@@ -148,11 +149,15 @@ func (r *recoverer) setAside(name string) error {
 // scanLast reads the last segment to its end (R3, R4).
 func (r *recoverer) scanLast() error {
 	q := r.q
-	r.proved = q.acked
+	for _, s := range q.segs {
+		q.acked = max(q.acked, s.acked)
+	}
+	r.proved, r.recorded = q.acked, 1
 	if len(q.segs) == 0 {
 		return nil
 	}
 	seg := q.segs[len(q.segs)-1]
+	r.recorded = seg.base
 	for _, i := range seg.intakes {
 		r.reached(i)
 	}
@@ -182,13 +187,13 @@ func (r *recoverer) scanLast() error {
 		}
 		if h.kind == kindData && h.first > scan.expect {
 			keepDamaged(q.fsys, f, seg, good, scan.off)
-			r.tail = append(r.tail, found{lost: Range{scan.expect, h.first}, off: scan.off})
+			r.tail = append(r.tail, found{lost: Range{scan.expect, h.first}})
 		}
 		if h.kind == kindGap {
 			b.sid = q.ident.sid(h.first)
 			q.gaps = append(q.gaps, b)
 		}
-		r.tail = append(r.tail, found{header: h, off: scan.off})
+		r.tail = append(r.tail, found{Block: b})
 		r.sealed = h.kind == kindSeal && h.durable >= h.first
 		scan.skip(h)
 		good = scan.off
@@ -205,6 +210,7 @@ func (r *recoverer) scanLast() error {
 // is below.
 func (r *recoverer) prove(h header) {
 	r.proved = max(r.proved, h.durable, h.acked)
+	r.recorded = max(r.recorded, h.durable)
 	r.q.acked = max(r.q.acked, h.acked)
 	r.settleBelow(r.proved)
 }
@@ -215,9 +221,9 @@ func (r *recoverer) settleBelow(seq uint64) {
 	for len(r.tail) > 0 {
 		t := r.tail[0]
 		switch {
-		case t.lost.Len() > 0 && t.lost.End <= seq:
+		case t.Block == nil && t.lost.End <= seq:
 			r.Gaps = append(r.Gaps, t.lost)
-		case t.lost.Len() == 0 && t.next() <= seq:
+		case t.Block != nil && t.next() <= seq:
 			r.reached(intake{t.intake, t.end, t.flags&flagUnfinished != 0})
 		default:
 			return
@@ -243,7 +249,7 @@ func (r *recoverer) judge() {
 		r.lose(x, "damaged")
 	}
 	for k, t := range r.tail {
-		if t.lost.Len() == 0 {
+		if t.Block != nil {
 			r.reached(intake{t.intake, t.end, t.flags&flagUnfinished != 0})
 			continue
 		}
@@ -288,7 +294,7 @@ func (r *recoverer) readAgain(behind []found) bool {
 		return false
 	}
 	return !slices.ContainsFunc(behind, func(t found) bool {
-		return t.lost.Len() == 0 && t.kind == kindData && t.intake != l.Intake
+		return t.Block != nil && t.kind == kindData && t.intake != l.Intake
 	})
 }
 
@@ -333,15 +339,17 @@ func (r *recoverer) identify() error {
 // the page cache only, and the file may be one whose sync failed. So they are
 // treated as after a failed sync (F1); if that cannot be done now, the writer
 // goes on trying, and Next gives nothing until then.
-func (r *recoverer) takeOver() error {
+func (r *recoverer) takeOver() {
 	q, w := r.q, r.w
-	copies, err := r.readTail()
-	if err != nil {
-		return err
+	var copies []*Block
+	for _, t := range r.tail {
+		if t.Block != nil && t.kind == kindData {
+			copies = append(copies, t.Block)
+		}
 	}
 	if len(copies) == 0 && len(r.Gaps) == 0 && (len(q.gaps) == 0 || r.sealed) {
-		w.recorded = q.durable
-		return nil
+		w.recorded = r.recorded // where only CURSOR knows more, a seal will follow
+		return
 	}
 	if len(copies) > 0 {
 		q.durable = copies[0].first
@@ -357,32 +365,4 @@ func (r *recoverer) takeOver() error {
 	if err := w.sync(time.Now()); err != nil {
 		w.failed(err, time.Now())
 	}
-	return nil
-}
-
-// readTail reads the data blocks that are not proved durable.
-func (r *recoverer) readTail() (blocks []*Block, err error) {
-	tail := slices.DeleteFunc(r.tail, func(t found) bool { return t.kind != kindData })
-	if len(tail) == 0 {
-		return nil, nil
-	}
-	seg := r.q.segs[len(r.q.segs)-1]
-	f, err := r.q.fsys.open(segmentName(seg.id))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	for _, t := range tail {
-		scan := newScanner(f, seg, seg.size)
-		scan.off = t.off
-		b, err := scan.block(t.header)
-		if err != nil {
-			return nil, err
-		}
-		if b == nil {
-			return nil, fmt.Errorf("segment %s: block at %d does not read twice alike", segmentName(seg.id), t.off)
-		}
-		blocks = append(blocks, b)
-	}
-	return blocks, nil
 }

@@ -35,6 +35,7 @@ type segment struct {
 	nonce   uint64
 	created int64   // Unix ms
 	intakes intakes // how far each was on disk before this segment
+	acked   uint64  // every record below had its receipt
 	size    int64   // of the file, for the account
 	written int64   // bytes of it that can be read: those behind are from its former life
 	next    uint64  // base of the next one; open end: 0
@@ -64,6 +65,7 @@ func (s *segment) page() []byte {
 	le.PutUint64(b[48:], s.nonce)
 	le.PutUint64(b[56:], uint64(s.created))
 	s.intakes.put(b[64:])
+	le.PutUint64(b[64+intakesLen:], s.acked)
 	le.PutUint32(b[halfLen-4:], crc32.Checksum(b[:halfLen-4], castagnoli))
 	return append(b, b...)
 }
@@ -99,6 +101,7 @@ func parseSegment(b []byte, id uint64) (*segment, error) {
 	return &segment{
 		id: id, base: le.Uint64(b[40:]), sid: string(b[16:32]), nonce: le.Uint64(b[48:]),
 		created: int64(le.Uint64(b[56:])), intakes: getIntakes(b[64:]),
+		acked: le.Uint64(b[64+intakesLen:]),
 	}, nil
 }
 

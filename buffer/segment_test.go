@@ -2,19 +2,19 @@ package buffer
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
 	"testing"
 )
 
-// lineBlock is a block of lines "N\n", from first up to end.
+// lineBlock is a block of lines "00N\n", from first up to end.
 func lineBlock(first, end uint64) *Block {
 	b := &Block{header: header{kind: kindData, first: first, count: end - first}, buf: make([]byte, headerLen)}
 	for seq := first; seq < end; seq++ {
-		b.buf = append(b.buf, byte('0'+seq), '\n')
+		b.buf = fmt.Appendf(b.buf, "%03d\n", seq)
 	}
 	b.encode(Raw, nil)
 	return b
@@ -45,12 +45,8 @@ func TestQueue_ReadsASegmentNoFurtherThanTheBaseOfTheNext(t *testing.T) {
 			if torn {
 				fs.damage(segmentName(1), pageLen+192+headerLen, func(b []byte) { b[0]++ })
 			}
-			q, _, err := open(fs, Options{Limit: modelLimit})
-			if err != nil {
-				t.Fatal(err)
-			}
-			q.unlock = nopCloser{}
-			defer q.Close(context.Background()) //nolint:errcheck // the end of the test
+			q, _ := openIn(t, fs, Options{Limit: modelLimit})
+			defer closeIn(t, q)
 			for _, want := range []Range{{1, 4}, {4, 6}, {6, 9}} {
 				b, err := q.TryNext()
 				if err != nil || b == nil || b.Range() != want || (b.Gap() != nil) != (torn && want.First == 4) {
@@ -71,13 +67,10 @@ func TestRecovery_AVersionCountsOnlyWithItsChecksum(t *testing.T) {
 		for _, off := range []int{8, halfLen + 100} { // the version; anything in the second copy
 			fs.damage(segmentName(1), off, func(b []byte) { b[0] ^= 0x80 })
 		}
-		q, rec, err := open(fs, Options{Limit: modelLimit})
-		if err != nil || len(rec.SetAside) != 1 {
-			t.Fatalf("set aside %+v, %v", rec, err)
-		}
-		q.unlock = nopCloser{}
-		if err := q.Close(context.Background()); err != nil {
-			t.Fatal(err)
+		q, rec := openIn(t, fs, Options{Limit: modelLimit})
+		closeIn(t, q)
+		if len(rec.SetAside) != 1 {
+			t.Errorf("set aside %v", rec.SetAside)
 		}
 	})
 }

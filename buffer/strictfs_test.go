@@ -106,15 +106,15 @@ func (s *strictFS) create(name string) (file, error) {
 	return &strictFile{s, i, name}, nil
 }
 
-func (s *strictFS) list() ([]fs.DirEntry, error) {
+func (s *strictFS) list(dir string) ([]fs.DirEntry, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.call("list", "."); err != nil {
+	if err := s.call("list", dir); err != nil {
 		return nil, err
 	}
 	var entries []fs.DirEntry
 	for name := range s.names {
-		if !strings.Contains(name, "/") {
+		if path.Dir(name) == dir {
 			entries = append(entries, entry(name))
 		}
 	}

@@ -1,0 +1,118 @@
+package buffer
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// modifies tells whether a call changes the file system.
+func modifies(call string) bool {
+	switch call {
+	case "write", "create", "rename", "remove", "mkdir":
+		return true
+	}
+	return false
+}
+
+// A disk that takes nothing for a while: what is on it is delivered, what comes
+// waits, and goes on by itself.
+func TestQueue_OutlivesADiskThatTakesNothing(t *testing.T) {
+	for name, refuse := range map[string]error{
+		"full":                unix.ENOSPC,
+		"quota":               unix.EDQUOT,
+		"read-only":           unix.EROFS,
+		"broken":              unix.EIO,
+		"directory not ours":  unix.EACCES,
+		"too many open files": unix.EMFILE,
+	} {
+		inBubble(t, func() {
+			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w.mustStart()
+			defer w.abandon()
+			w.append(5, 300)
+			w.wait()
+			w.setFault(func(_ int, call, _ string) error {
+				if modifies(call) {
+					return refuse
+				}
+				return nil
+			})
+			w.append(5, 300)
+			if w.wait() {
+				t.Errorf("%s: durable on a disk that takes nothing", name)
+			}
+			if w.deliver(100); w.out != 6 {
+				t.Errorf("%s: delivered up to %d, want 6: that was on disk before", name, w.out)
+			}
+			w.ack(1)
+			time.Sleep(time.Hour)
+			if s := w.q.Stats(); s.Trouble == "" {
+				t.Errorf("%s: no trouble is told", name)
+			}
+			w.setFault(nil)
+			w.drain()
+			w.restart()
+			if s := w.q.Stats(); s.Trouble != "" || s.Head != 11 || len(w.gone) > 0 {
+				t.Errorf("%s: %+v, lost %v", name, s, w.gone)
+			}
+		})
+	}
+}
+
+// After an error that is not about space nothing more goes to that file.
+func TestQueue_BelievesNoFileThatAWriteFailedIn(t *testing.T) {
+	for refuse, want := range map[error]int{unix.ENOSPC: 1, unix.EDQUOT: 1, unix.EIO: 2, unix.EROFS: 2} {
+		inBubble(t, func() {
+			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w.mustStart()
+			defer w.abandon()
+			w.append(5, 300)
+			w.wait()
+			w.setFault(func(_ int, call, name string) error {
+				if call == "write" && name == spareName { // as the segment was called when it was made
+					return refuse
+				}
+				return nil
+			})
+			w.append(5, 300)
+			w.setFault(nil)
+			w.wait()
+			if n := len(w.fs.segments()); n != want {
+				t.Errorf("%v: %d segments, want %d", refuse, n, want)
+			}
+			w.drain()
+		})
+	}
+}
+
+func TestQueue_ClosesWhileItIsFull(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w.mustStart()
+		defer w.abandon()
+		fillUp(w)
+		if s := w.q.Stats(); s.Durable == s.Head {
+			t.Fatal("nothing is in memory")
+		}
+		if !w.stop() {
+			t.Fatal("what is in memory has no room")
+		}
+		w.resume(w.mustStart())
+		w.drain()
+	})
+}
+
+func TestQueue_LeavesHalfOfTheSpaceToOthers(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w.fs.space = 2 << 20
+		w.mustStart()
+		defer w.abandon()
+		fillUp(w)
+		if held := w.q.Stats().DiskBytes; held > 1<<20 {
+			t.Errorf("%d bytes of %d", held, w.fs.space)
+		}
+	})
+}

@@ -1,0 +1,110 @@
+package buffer
+
+import (
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// threeBlocks is a queue of the lines 1 to 9 in blocks of three, of which
+// nothing is in memory.
+func threeBlocks(t *testing.T) (*Queue, *strictFS) {
+	t.Helper()
+	fs := newStrictFS(1)
+	segmentOfBlocks(t, fs, 1, 1, lineBlock(1, 4), lineBlock(4, 7), lineBlock(7, 10))
+	segmentOfBlocks(t, fs, 2, 10)
+	q, _ := openIn(t, fs, Options{Limit: modelLimit})
+	return q, fs
+}
+
+func (s *strictFS) setFault(f func(n int, call, name string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = f
+}
+
+// takeFirst takes out the first block.
+func takeFirst(t *testing.T, q *Queue) {
+	t.Helper()
+	if b, err := q.TryNext(); err != nil || b.Range() != (Range{1, 4}) {
+		t.Fatalf("got %v, %v", b, err)
+	}
+}
+
+func TestQueue_WaitsForADiskThatCannotBeRead(t *testing.T) {
+	inBubble(t, func() {
+		q, fs := threeBlocks(t)
+		defer closeIn(t, q)
+		takeFirst(t, q)
+		fs.setFault(func(_ int, call, name string) error {
+			if call == "read" && name == segmentName(1) {
+				return errInjected
+			}
+			return nil
+		})
+		for range 3 * giveUpAfter {
+			if b, err := q.TryNext(); !errors.Is(err, unix.EIO) {
+				t.Fatalf("got %v, %v", b, err)
+			}
+		}
+		fs.setFault(nil)
+		if b, err := q.TryNext(); err != nil || b.Gap() != nil || b.Range() != (Range{4, 7}) {
+			t.Errorf("got %v, %v: want the lines, now that they can be read", b, err)
+		}
+	})
+}
+
+func TestQueue_GivesUpABlockThatAloneCannotBeRead(t *testing.T) {
+	inBubble(t, func() {
+		q, fs := threeBlocks(t)
+		defer closeIn(t, q)
+		takeFirst(t, q)
+		reads := 1
+		fs.setFault(func(_ int, call, name string) error {
+			if name != segmentName(1) {
+				return nil
+			}
+			switch call { // the file's headers, the payload, what is behind it; opened anew after each failure
+			case "open":
+				reads = 0
+			case "read":
+				if reads++; reads == 2 {
+					return errInjected
+				}
+			}
+			return nil
+		})
+		for range giveUpAfter - 1 {
+			if b, err := q.TryNext(); !errors.Is(err, unix.EIO) {
+				t.Fatalf("got %v, %v", b, err)
+			}
+		}
+		b, err := q.TryNext()
+		if err != nil || b.Gap() == nil || b.Range() != (Range{4, 7}) {
+			t.Fatalf("got %v, %v, want a gap", b, err)
+		}
+		if b, err = q.TryNext(); err != nil || b.Gap() != nil || b.Range() != (Range{7, 10}) {
+			t.Errorf("got %v, %v, want what is behind the gap", b, err)
+		}
+	})
+}
+
+func TestQueue_RewoundWhileItReadsGivesWhatItWasRewoundTo(t *testing.T) {
+	inBubble(t, func() {
+		q, fs := threeBlocks(t)
+		defer closeIn(t, q)
+		takeFirst(t, q)
+		rewound := false
+		fs.setFault(func(_ int, call, name string) error {
+			if call == "read" && name == segmentName(1) && !rewound {
+				rewound = true
+				return q.Rewind(1)
+			}
+			return nil
+		})
+		if b, err := q.TryNext(); err != nil || b.Range() != (Range{1, 4}) || !rewound {
+			t.Errorf("got %v, %v (rewound %v)", b.Range(), err, rewound)
+		}
+	})
+}

@@ -1,0 +1,289 @@
+package buffer
+
+import (
+	"bytes"
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// openIn opens the queue in fs, which the test closes.
+func openIn(t *testing.T, fs *strictFS, o Options) (*Queue, *Recovery) {
+	t.Helper()
+	q, rec, err := open(fs, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.unlock = nopCloser{}
+	return q, rec
+}
+
+func closeIn(t *testing.T, q *Queue) {
+	t.Helper()
+	if err := q.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRecovery_FindsTheCursorInTheBlocks(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{})
+		w.mustStart()
+		defer w.abandon()
+		for range 2 {
+			w.append(5, 300)
+			w.wait()
+			w.idle() // CURSOR is written, and not for the next second
+			w.deliver(1)
+			w.ack(1)
+			w.idle()
+		}
+		w.append(5, 300)
+		w.wait()
+		w.deliver(1)
+		w.ack(1)
+		acked := w.acked
+		w.append(5, 300) // its header says what was acknowledged
+		w.wait()
+		w.end1((*strictFS).kill)
+		w.fs.change(func(m map[string]*inode) { delete(m, cursorName) })
+		w.moved = false
+		w.mustStart()
+		if got := w.q.Stats().Cursor; got != acked {
+			t.Errorf("cursor %d, want %d", got, acked)
+		}
+	})
+}
+
+func TestRecovery_SealsNumbersThatOnlyCursorKnows(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{})
+		w.mustStart()
+		defer w.abandon()
+		w.append(5, 300)
+		w.wait()
+		w.idle()
+		w.append(5, 300) // no header says that these are durable
+		w.wait()
+		w.deliver(2)
+		w.ack(2)
+		synctest.Wait()
+		w.end1((*strictFS).kill)
+		name := w.fs.segments()[0]
+		_, blocks := blocksIn(w, name, w.fs.bytes(name))
+		w.damage(name, int(blocks[len(blocks)-1].off), 1, func(b []byte) { b[0] ^= 1 })
+		w.resume(w.mustStart())
+		w.stop()
+		w.damage(cursorName, 0, 1<<20, func(b []byte) { clear(b) })
+		w.resume(w.mustStart())
+		if got := w.q.Stats().Head; got != 11 {
+			t.Errorf("head %d, want 11: numbers would be used twice", got)
+		}
+	})
+}
+
+func TestRecovery_KnowsHowFarAnIntakeIs(t *testing.T) {
+	for name, forget := range map[string]func(*world){
+		"block": func(*world) {},
+		"seal":  func(w *world) { w.skip(10); w.idle() }, // bytes that are no line
+		"segment": func(w *world) { // which lists what was before it
+			w.idle()
+			w.restart()
+			_, _ = w.q.Append(context.Background(), []byte("other\n"), 1, Origin{Intake: 99, End: 6})
+			_ = w.q.WaitDurable(context.Background(), 7)
+			w.idle()
+			w.fs.change(func(m map[string]*inode) { delete(m, segmentName(1)); delete(m, cursorName) })
+		},
+		"CURSOR": func(w *world) {
+			w.idle()
+			w.stop()
+			w.fs.change(func(m map[string]*inode) { delete(m, segmentName(1)) })
+			w.mustStart()
+		},
+	} {
+		inBubble(t, func() {
+			w := newWorld(t, 1, Options{})
+			w.mustStart()
+			defer w.abandon()
+			w.append(5, 300)
+			w.wait()
+			forget(w)
+			w.end1((*strictFS).kill)
+			rec := w.mustStart()
+			if end, _, ok := rec.Intake(w.intake); !ok || end != w.end {
+				t.Errorf("%s: the intake is at %d (%v), want %d", name, end, ok, w.end)
+			}
+		})
+	}
+}
+
+func TestRecovery_KnowsThatTheLastLineGoesOn(t *testing.T) {
+	for name, after := range map[string]func(*Queue){
+		"block": func(*Queue) {},
+		"seal":  func(*Queue) { time.Sleep(3 * time.Second) },
+		"segment and CURSOR": func(q *Queue) {
+			time.Sleep(3 * time.Second)
+			_, _ = q.Append(context.Background(), []byte("other\n"), 1, Origin{Intake: 99, End: 6})
+		},
+	} {
+		inBubble(t, func() {
+			fs := newStrictFS(1)
+			q, _ := openIn(t, fs, Options{Limit: modelLimit})
+			if _, err := q.Append(context.Background(), []byte("piece\n"), 1, Origin{Intake: 5, End: 5, Unfinished: true}); err != nil {
+				t.Fatal(err)
+			}
+			after(q)
+			if err := q.WaitDurable(context.Background(), q.Stats().Head); err != nil {
+				t.Fatal(err)
+			}
+			fs = fs.kill()
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			_ = q.Close(ctx) // it is dead
+			q, rec := openIn(t, fs, Options{Limit: modelLimit})
+			if end, unfinished, ok := rec.Intake(5); end != 5 || !unfinished || !ok {
+				t.Errorf("%s: at %d, unfinished %v, known %v", name, end, unfinished, ok)
+			}
+			closeIn(t, q)
+		})
+	}
+}
+
+// A hole in what was never promised: what stands behind it is read again, if
+// the mirror has it, and kept otherwise (R5).
+func TestRecovery_ReadsAgainOnlyWhatTheMirrorHas(t *testing.T) {
+	for name, c := range map[string]struct {
+		living Living
+		head   uint64
+		gaps   []Range
+	}{
+		"the mirror has it":         {Living{Intake: 7, Mark: 12}, 4, nil},
+		"the mirror is freed":       {Living{Intake: 7, Mark: 13}, 10, []Range{{4, 7}}},
+		"the pipe is another":       {Living{Intake: 8}, 10, []Range{{4, 7}}},
+		"there is no mirror at all": {Living{}, 10, []Range{{4, 7}}},
+	} {
+		inBubble(t, func() {
+			fs := newStrictFS(1)
+			var blocks []*Block
+			for first := uint64(1); first < 10; first += 3 {
+				b := lineBlock(first, first+3)
+				b.intake, b.end = 7, int64(first+2)*4 // 12, 24, 36
+				blocks = append(blocks, b)
+			}
+			segmentOfBlocks(t, fs, 1, 1, blocks...)
+			fs.damage(segmentName(1), pageLen+192, func(b []byte) { b[0]++ })
+			q, rec := openIn(t, fs, Options{Limit: modelLimit, Living: c.living})
+			defer closeIn(t, q)
+			if got := q.Stats().Head; got != c.head || len(rec.Gaps) != len(c.gaps) || len(c.gaps) > 0 && rec.Gaps[0] != c.gaps[0] {
+				t.Errorf("%s: head %d, gaps %v; want %d, %v", name, got, rec.Gaps, c.head, c.gaps)
+			}
+		})
+	}
+}
+
+func TestRecovery_SetsASegmentOfAForeignStreamAside(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{})
+		recorded(w)
+		segmentOfBlocks(t, w.fs, 50, 1, lineBlock(1, 4)) // of another queue
+		w.scarred, w.beyond = true, true
+		rec := w.mustStart()
+		defer w.abandon()
+		w.resume(rec)
+		w.drain()
+		if len(rec.SetAside) != 1 || !strings.HasPrefix(rec.SetAside[0], "damaged/"+segmentName(50)) || len(w.gone) > 0 {
+			t.Errorf("set aside %v, lost %v", rec.SetAside, w.gone)
+		}
+	})
+}
+
+func TestRecovery_KeepsDamagedBytesOnceAndNotForEver(t *testing.T) {
+	inBubble(t, func() {
+		fs := newStrictFS(1)
+		var blocks []*Block
+		for n := range uint64(2 * keepFiles) {
+			blocks = append(blocks, lineBlock(3*n+1, 3*n+4))
+		}
+		segmentOfBlocks(t, fs, 1, 1, blocks...)
+		segmentOfBlocks(t, fs, 2, blocks[len(blocks)-1].next())
+		for k := 0; k < len(blocks); k++ {
+			fs.damage(segmentName(1), pageLen+192*k+headerLen, func(b []byte) { b[0]++ })
+		}
+		for range 2 {
+			q, _ := openIn(t, fs, Options{Limit: modelLimit})
+			for b, err := q.TryNext(); b != nil || err != nil; b, err = q.TryNext() {
+				if err != nil || b.Gap() == nil {
+					t.Fatal(b.Range(), err)
+				}
+			}
+			closeIn(t, q)
+			if kept, err := fs.list(damagedName); err != nil || len(kept) != keepFiles {
+				t.Errorf("kept %v, %v, want %d", kept, err, keepFiles)
+			}
+		}
+		want := fs.bytes(segmentName(1))[pageLen : pageLen+192]
+		if got := fs.bytes(damagedName + "/0000000000000001-4096"); !bytes.Equal(got, want) {
+			t.Errorf("kept %q, want %q", got, want)
+		}
+	})
+}
+
+func TestScanner_TakesNoBlockThatIsNotThisSegmentsNext(t *testing.T) {
+	seg := &segment{id: 1, base: 10, sid: "aaaaaaaaaaaaaaaa", nonce: 5}
+	for name, c := range map[string]struct {
+		header
+		want int
+	}{
+		"the next":              {header{kind: kindData, first: 10, count: 1, segment: 1}, 1},
+		"behind a hole":         {header{kind: kindData, first: 90, count: 1, segment: 1}, 1},
+		"of another segment":    {header{kind: kindData, first: 10, count: 1, segment: 2}, 0},
+		"number that goes back": {header{kind: kindData, first: 9, count: 1, segment: 1}, 0},
+		"no records":            {header{kind: kindData, first: 10, segment: 1}, 0},
+		"beyond all numbers":    {header{kind: kindData, first: ^uint64(0), count: 2, segment: 1}, 0},
+		"too large":             {header{kind: kindData, first: 10, count: 1, raw: maxRaw + 1, segment: 1}, 0},
+	} {
+		b := &Block{header: c.header, buf: make([]byte, headerLen)}
+		b.put(b.buf, seg.nonce)
+		if _, got := blocksIn(t, segmentName(1), append(seg.page(), b.buf...)); len(got) != c.want {
+			t.Errorf("%s: %d blocks, want %d", name, len(got), c.want)
+		}
+	}
+}
+
+// A gap that is acknowledged is in no further segment: there the header says
+// that it was.
+func TestRecovery_FindsTheCursorInTheHeaderOfAnEmptySegment(t *testing.T) {
+	inBubble(t, func() {
+		fs := newStrictFS(1)
+		q, w, _, err := load(fs, Options{Limit: modelLimit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.Append(context.Background(), goldenLines(0), 5, Origin{}); err != nil {
+			t.Fatal(err)
+		}
+		w.step(time.Now(), false)
+		if b, err := q.TryNext(); err != nil || b == nil {
+			t.Fatal(b, err)
+		}
+		if err := q.Ack(6, Receipt{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.rotate(nil); err != nil {
+			t.Fatal(err)
+		}
+		fs = fs.powerCut()
+		for _, name := range []string{cursorName, segmentName(1)} {
+			if err := fs.remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		q, rec := openIn(t, fs, Options{Limit: modelLimit})
+		defer closeIn(t, q)
+		if got := q.Stats().Cursor; got != 6 || len(rec.Gaps) > 0 {
+			t.Errorf("cursor %d, gaps %v; want 6, none", got, rec.Gaps)
+		}
+	})
+}
