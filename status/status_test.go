@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -277,6 +278,26 @@ func full() Snapshot {
 		ReceiptSeq: 100_001, ReceiptUID: "0123456789abcdef0000000100000", ReceiptAt: at.Add(-2 * time.Second),
 		SentLines: 4, SentBytes: 5, SentAgainLines: 6, DeadLetterLines: 7,
 		Lost: []Lost{{"expired", 1, 1}, {"overflow", 3000, 1000}, {"purged", 2, 0}}, DrainRate: 2 << 20,
+	}
+}
+
+func TestSnapshot_EveryKeyIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/status.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, _ := json.Marshal(full())
+	var keys map[string]any
+	if err := json.Unmarshal(raw, &keys); err != nil {
+		t.Fatal(err)
+	}
+	if n := reflect.TypeFor[Snapshot]().NumField(); len(keys) != n {
+		t.Errorf("%d keys of %d fields: full has one that is empty", len(keys), n)
+	}
+	for key := range keys {
+		if !strings.Contains(string(text), "`"+key+"`") {
+			t.Errorf("docs/status.md does not have %s", key)
+		}
 	}
 }
 
