@@ -133,7 +133,7 @@ func (r Range) Len() uint64 { return r.End - r.First }
 
 // Gap says why a block's records will never come.
 type Gap struct {
-	Why   string `json:"why"`             // overflow, expired, damaged, unsynced or oversize
+	Why   string `json:"why"`             // overflow, expired, damaged, unsynced, oversize or purged
 	Maybe bool   `json:"maybe,omitempty"` // some may have been delivered before
 	From  int64  `json:"from,omitempty"`  // Unix ms: when the first of them came, if known
 	To    int64  `json:"to,omitempty"`    // and the last

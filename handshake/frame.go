@@ -123,6 +123,7 @@ const (
 	GapDamaged  = "damaged"
 	GapUnsynced = "unsynced"
 	GapOversize = "oversize"
+	GapPurged   = "purged"
 )
 
 // Gap stands for N records from Seq on that will never come. It consumes their

@@ -35,7 +35,7 @@ func newFigures() *figures {
 
 // whys are the reasons that a gap is counted under; senders may name others.
 var whys = []string{
-	handshake.GapOverflow, handshake.GapExpired, handshake.GapDamaged, handshake.GapUnsynced, handshake.GapOversize, "purged", "other",
+	handshake.GapOverflow, handshake.GapExpired, handshake.GapDamaged, handshake.GapUnsynced, handshake.GapOversize, handshake.GapPurged, "other",
 }
 
 // committed counts a group that the store has, and what the session shows.
