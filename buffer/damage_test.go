@@ -79,12 +79,19 @@ func TestQueue_SetsAsideAFileThatIsNoSegment(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		copied, err := w.fs.create(segmentName(200)) // one of ours under another name
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := copied.writeAt(w.fs.bytes(segmentName(1)), 0); err != nil {
+			t.Fatal(err)
+		}
 		w.scarred, w.beyond = true, true
 		rec := w.mustStart()
 		defer w.abandon()
 		w.resume(rec)
 		w.drain()
-		if len(rec.SetAside) != 4 || len(rec.Gaps) > 0 {
+		if len(rec.SetAside) != 5 || len(rec.Gaps) > 0 {
 			t.Errorf("set aside %v, gaps %v", rec.SetAside, rec.Gaps)
 		}
 	})
