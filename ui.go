@@ -97,7 +97,7 @@ func (c *config) logger(stderr *os.File) *slog.Logger {
 		w = &lumberjack.Logger{Filename: name, MaxSize: 1, MaxBackups: 1}
 	}
 	if isNull(stderr) {
-		w = systemLog{file: w, name: name}
+		w = &systemLog{file: w, name: name, socket: "/dev/log"}
 	}
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: c.level()}))
