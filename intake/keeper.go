@@ -48,7 +48,7 @@ func (k *Keeper) Keep() (int, error) {
 	}
 	k.arrange()
 	debug.SetGCPercent(50) // of 4 MiB: what starting workers leaves behind stays little
-	again := time.NewTimer(0)
+	again, look := time.NewTimer(0), time.NewTicker(lookEvery)
 	for {
 		select {
 		case <-again.C:
@@ -59,23 +59,27 @@ func (k *Keeper) Keep() (int, error) {
 				}
 				again.Reset(k.pause())
 			}
-		case <-ended:
-			status, ok := k.reap()
-			if ok && k.final(status) {
-				return status, nil
-			}
-			if ok {
-				again.Reset(k.pause())
-			}
 		case sig := <-sigs:
 			if sig == unix.SIGUSR2 {
 				k.upgrade(sigs)
 			} else {
 				k.tell(sig)
 			}
+		case <-ended:
+		case <-look.C:
+		}
+		if status, ok := k.reap(); ok {
+			if k.final(status) {
+				return status, nil
+			}
+			again.Reset(k.pause())
 		}
 	}
 }
+
+// lookEvery is how often the keeper looks for a worker that has ended without
+// its hearing of it: who kills a strace of the keeper may kill a SIGCHLD with it.
+const lookEvery = 5 * time.Second
 
 // notify is signal.Notify but for what whoever started us wants ignored, as
 // nohup(1) and a shell's background do.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -52,6 +53,52 @@ func TestKeeper_EndsWithTheStatusThatMeansTheEnd(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestKeeper_NoticesTheEndOfAWorkerWhoseSignalWasLost(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "q")
+	cmd, w := keeper(t, dir)
+	write(t, w, "before\n")
+	waitFor(t, "the line is on disk", func() bool { return strings.Contains(segments(dir), "before\n") })
+	swallow(t, cmd.Process.Pid, unix.SIGCHLD, func() { kill(cmd.Process.Pid, func() {}) })
+	write(t, w, "after\n")
+	waitFor(t, "the next worker has it on disk", func() bool { return strings.Contains(segments(dir), "after\n") })
+	_ = w.Close()
+	must(t, cmd.Wait())
+}
+
+// swallow is a debugger that lets a process not have a signal.
+func swallow(t *testing.T, pid int, sig unix.Signal, cause func()) {
+	t.Helper()
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	must(t, err)
+	swallowed := make(chan error)
+	go func() {
+		runtime.LockOSThread() // ends with us, and so does the debugging
+		for _, task := range tasks {
+			tid, _ := strconv.Atoi(task.Name())
+			if err := unix.PtraceSeize(tid); err != nil {
+				swallowed <- err
+				return
+			}
+		}
+		cause()
+		for had := false; !had; time.Sleep(time.Millisecond) {
+			for _, task := range tasks {
+				tid, _ := strconv.Atoi(task.Name())
+				var st unix.WaitStatus
+				if got, _ := unix.Wait4(tid, &st, unix.WNOHANG|unix.WALL, nil); got == tid && st.Stopped() {
+					pass := int(st.StopSignal())
+					if st.StopSignal() == sig {
+						pass, had = 0, true
+					}
+					_ = unix.PtraceCont(tid, pass)
+				}
+			}
+		}
+		swallowed <- nil
+	}()
+	must(t, <-swallowed)
 }
 
 // segments is what is on disk.
