@@ -38,8 +38,11 @@ torture-queue:
 	scripts/mutate
 
 # torture-fs, -kill, -full, -backlog: the long forms; resumable, TORTURE_DIR has the counts.
+# -network: half an hour of bad network. -herd: 10,000 senders.
+torture-network: IN = network
+torture-herd: IN = herd
 torture-%: needs
-	TORTURE=long $(GO) test -count=1 -v -timeout 0 -run '(?i)^test$*_' ./e2e/torture
+	TORTURE=long $(GO) test -count=1 -v -timeout 0 -run '(?i)^test$*_' ./e2e/$(or $(IN),torture)
 
 # Installs, upgrades under load and removes the packages in a clean Debian; root.
 test-packages:
