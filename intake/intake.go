@@ -205,6 +205,7 @@ func (in *Intake) waiting() int64 {
 // resume goes on where the queue and the mark say that the one before stopped.
 func (in *Intake) resume(r *buffer.Recovery, log *slog.Logger) {
 	m := in.mirror
+	m.history().log(log)
 	end, _, known := r.Intake(m.id)
 	switch {
 	case !known && m.mark > 0:

@@ -14,8 +14,8 @@ import (
 
 // Keeper is the process that syslog-ng knows: it holds the pipe and the mirror,
 // and starts a worker, which does everything else, again whenever that dies. It
-// reads nothing, writes nothing and knows no configuration, so there is nothing
-// in it to fail.
+// reads no line, writes none and knows no configuration, so there is nothing in
+// it to fail.
 type Keeper struct {
 	Args      []string // the worker's, os.Args[1:]
 	OptionsFD int      // a descriptor that every worker reads from its beginning; 0: none
@@ -29,8 +29,9 @@ type Keeper struct {
 	control int              // to the worker; its end says that the keeper has died
 	worker  int              // pid; 0: none now
 	born    time.Time
-	marked  int64 // the mark when the worker before ended
-	idle    int   // workers in a row that died early and got nothing on disk
+	last    unix.WaitStatus // of the worker before; 0: none, or it was ended for an upgrade
+	marked  int64           // the mark when that ended
+	idle    int             // workers in a row that died early and got nothing on disk
 
 	told   []byte // the signals that count, as they go to each worker
 	toldAt time.Time
@@ -103,6 +104,7 @@ func (k *Keeper) start() error {
 		_, _ = unix.Seek(k.OptionsFD, 0, 0) // a memory file
 	}
 	k.plan.Files[len(k.plan.Files)-1] = uintptr(control[0])
+	k.note()
 	pid, err := syscall.ForkExec("/proc/self/exe", k.argv, &k.plan)
 	if err != nil {
 		_ = unix.Close(control[1])
@@ -136,13 +138,12 @@ func (k *Keeper) reap() (status int, ok bool) {
 	if k.worker == 0 {
 		return 0, false
 	}
-	var st unix.WaitStatus
-	if pid, _ := unix.Wait4(k.worker, &st, unix.WNOHANG, nil); pid != k.worker {
-		return 0, false // some other child's SIGCHLD
+	if pid, _ := unix.Wait4(k.worker, &k.last, unix.WNOHANG, nil); pid != k.worker {
+		return 0, false // it lives
 	}
 	_ = unix.Close(k.control)
 	k.worker = 0
-	return st.ExitStatus(), true
+	return k.last.ExitStatus(), true
 }
 
 // final: the worker meant to end, and not by dying. Where somebody would start
@@ -184,6 +185,15 @@ func (k *Keeper) mark() int64 {
 	var b [8]byte
 	_, _ = unix.Pread(k.mirror, b[:], markAt)
 	return int64(binary.LittleEndian.Uint64(b[:]))
+}
+
+// note writes into the mirror what the next worker can tell of those before it.
+func (k *Keeper) note() {
+	var b [12]byte
+	_, _ = unix.Pread(k.mirror, b[:8], workersAt)
+	binary.LittleEndian.PutUint64(b[:], binary.LittleEndian.Uint64(b[:])+1)
+	binary.LittleEndian.PutUint32(b[8:], uint32(k.last))
+	_, _ = unix.Pwrite(k.mirror, b[:], workersAt)
 }
 
 // tell passes a signal on, once for all that come within a second: systemd,

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // KILLS=20000 goes on for so long, in rounds with a queue of their own; it can
@@ -153,3 +155,27 @@ func openMirrorOf(t *testing.T, pid int) *os.File {
 
 // taken is how many bytes workers have taken from the pipe.
 func taken(mirror *os.File) int64 { return (&Keeper{mirror: int(mirror.Fd())}).size() }
+
+func TestIntake_TellsHowTheWorkerBeforeEnded(t *testing.T) {
+	in, w := mirrored(t)
+	write(t, w, "a\nb\n")
+	_ = w.Close()
+	_, err := in.mirror.take(2)
+	must(t, err)
+	k := Keeper{mirror: int(in.mirror.f.Fd())}
+	k.note()
+	if got, want := in.History(), (History{Intake: in.mirror.id, Workers: 1, Pending: 2}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	k.last = unix.WaitStatus(unix.SIGKILL)
+	k.note()
+	log := ingest(t, in, filepath.Join(t.TempDir(), "q"))
+	if !strings.Contains(log, `how="killed by SIGKILL" processes=2`) {
+		t.Errorf("it says %q", log)
+	}
+	k.last = 1 << 8
+	k.note()
+	if got, want := in.History(), (History{Intake: in.mirror.id, Workers: 3, Last: "exit status 1"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}

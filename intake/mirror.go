@@ -17,10 +17,12 @@ import (
 // taken, and after any death of the process that took them it tells exactly
 // where to go on. What is on disk is freed again, by holes.
 //
-//	page 0   magic "WSRMIRR\1" | intake id, u64 | mark, i64
+//	page 0   magic "WSRMIRR\1" | intake id, u64 | mark, i64 | workers, u64 | wait status, u32
 //	then     the stream, byte for byte; below the mark there are holes
 //
-// The mark is moved before the hole is made: bytes below it are never read.
+// The mark is moved before the hole is made: bytes below it are never read. The
+// keeper counts the workers that it has started, and says how the one before
+// ended.
 type mirror struct {
 	f    *os.File
 	pipe int // where the bytes come from
@@ -34,6 +36,7 @@ const (
 	mirrorPage  = 4096
 	mirrorMagic = "WSRMIRR\x01"
 	markAt      = 16      // offset of the mark
+	workersAt   = 24      // offset of the number of workers
 	mirrorAhead = 4 << 20 // bytes taken before anything can be put on disk
 )
 

@@ -1,0 +1,64 @@
+package intake
+
+import (
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// History is what keeper and mirror tell of a pipe.
+type History struct {
+	Intake  uint64 // the pipe's id; 0: there is no keeper, and the rest is 0 as well
+	Workers uint64 // that the keeper has started, this one included
+	Last    string // how the one before ended, such as "killed by SIGKILL", "crashed" or "exit status 78"; "": there was none, or it was replaced by an upgrade
+	Pending int64  // bytes taken from the pipe that are not on disk
+}
+
+// History may be called at any time and concurrently.
+func (in *Intake) History() History {
+	if in.mirror == nil {
+		return History{}
+	}
+	return in.mirror.history()
+}
+
+func (m *mirror) history() History {
+	var st unix.Stat_t
+	var page [workersAt + 12]byte
+	fd := int(m.f.Fd())
+	_ = unix.Fstat(fd, &st)
+	_, _ = unix.Pread(fd, page[:], 0) // a memory file
+	return History{
+		Intake:  m.id,
+		Workers: binary.LittleEndian.Uint64(page[workersAt:]),
+		Last:    howItEnded(unix.WaitStatus(binary.LittleEndian.Uint32(page[workersAt+8:]))),
+		Pending: st.Size - mirrorPage - int64(binary.LittleEndian.Uint64(page[markAt:])),
+	}
+}
+
+func howItEnded(st unix.WaitStatus) string {
+	const crash = 2 // of the Go runtime
+	switch {
+	case st == 0:
+		return ""
+	case st.Signaled():
+		return "killed by " + unix.SignalName(st.Signal())
+	case st.ExitStatus() == crash:
+		return crashed
+	}
+	return fmt.Sprintf("exit status %d", st.ExitStatus())
+}
+
+const crashed = "crashed"
+
+// log says that a worker has died, if one has; one that has ended by itself has
+// said why.
+func (h History) log(log *slog.Logger) {
+	if strings.HasPrefix(h.Last, "killed") || h.Last == crashed {
+		log.Warn("the process before this one died", "how", h.Last, "processes", h.Workers,
+			"effect", "nothing is lost: this one goes on at the same byte", "hint", "if nobody killed it, look for the kernel's out-of-memory killer in the kernel's log")
+	}
+}
