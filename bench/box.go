@@ -63,29 +63,34 @@ func (b *box) write(name, text string) (string, error) {
 	return b.path(name), os.WriteFile(b.path(name), []byte(text), 0o600)
 }
 
-// start runs a program in the box, its input stdin or nothing, its output in a
-// file. Interrupting the benchmark kills it.
+// start runs a program in the box, its input stdin or nothing.
 func (b *box) start(stdin *os.File, program string, args ...string) (*process, error) {
-	name := filepath.Base(program)
-	p := &process{name: name, log: b.path(fmt.Sprintf("%s.%d.log", name, len(b.processes))), done: make(chan struct{})}
+	c := exec.Command(program, args...)
+	if stdin != nil {
+		c.Stdin = stdin
+	}
+	return b.startCommand(c)
+}
+
+// startCommand puts the command's output into a file. Interrupting the
+// benchmark kills it.
+func (b *box) startCommand(c *exec.Cmd) (*process, error) {
+	name := filepath.Base(c.Path)
+	p := &process{name: name, log: b.path(fmt.Sprintf("%s.%d.log", name, len(b.processes))), cmd: c, done: make(chan struct{})}
 	out, err := os.Create(p.log)
 	if err != nil {
 		return nil, err
 	}
 	defer out.Close() //nolint:errcheck // the process has its own
-	p.cmd = exec.Command(program, args...)
-	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = b.dir, out, out
-	if stdin != nil {
-		p.cmd.Stdin = stdin
-	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := p.cmd.Start(); err != nil {
+	c.Dir, c.Stdout, c.Stderr = b.dir, out, out
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := c.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	b.processes = append(b.processes, p)
-	stop := context.AfterFunc(b.ctx, func() { _ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) })
+	stop := context.AfterFunc(b.ctx, func() { _ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) })
 	go func() {
-		_ = p.cmd.Wait() // ProcessState says what there is to say
+		_ = c.Wait() // ProcessState says what there is to say
 		stop()
 		close(p.done)
 	}()

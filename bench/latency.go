@@ -89,7 +89,7 @@ func (b *box) counted(c chain) (*sender, func() (int, error), error) {
 // tap is a proxy in front of wsreceive that looks for the receipts which come
 // back: {"t":"ack","seq":N,…} says that all lines below N are final, and the
 // first line is number 1.
-func tap(b *box, port int) (via int, count func() (int, error), err error) {
+func tap(_ *box, port int) (via int, count func() (int, error), err error) {
 	l, err := net.Listen("tcp", loopback(0))
 	if err != nil {
 		return 0, nil, err

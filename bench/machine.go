@@ -21,7 +21,7 @@ func (b *bed) machine() string {
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(b.dir, &fs) == nil {
-		words = append(words, fileSystem(int64(fs.Type)))
+		words = append(words, fileSystem(fs.Type))
 	}
 	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	words = append(words, "Linux "+string(bytes.TrimSpace(release)), runtime.Version())

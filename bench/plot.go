@@ -30,13 +30,14 @@ func (r *results) plot(machine string) []byte {
 	p.heading("Goals: right of the line they are met")
 	top := p.y
 	for _, g := range table {
-		owner := ""
+		owner, heading := "", g.heading
 		for _, w := range g.rows {
 			if !strings.HasPrefix(w.text, "—") {
 				owner = w.text
 			}
 			s, _ := r.score(w)
 			if times, ok := s.times(); ok {
+				p.subheading(&heading)
 				p.goal(s, times, owner)
 			}
 		}
@@ -68,6 +69,16 @@ type picture struct {
 func (p *picture) heading(text string) {
 	fmt.Fprintf(&p.b, `<text x="10" y="%d" font-weight="bold">%s</text>`+"\n", p.y, html.EscapeString(text))
 	p.y += step
+}
+
+// subheading names a group of goals, once.
+func (p *picture) subheading(text *string) {
+	if *text != "" {
+		short, _, _ := strings.Cut(*text, ":")
+		p.text(10, p.y, "start", "#666", short)
+		p.y += step
+	}
+	*text = ""
 }
 
 func (p *picture) text(x, y int, anchor, colour, text string) {

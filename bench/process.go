@@ -97,7 +97,7 @@ func (p *process) family() []int {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pids[0]))
 	for _, name := range tasks {
 		children, _ := os.ReadFile(name)
-		for _, child := range strings.Fields(string(children)) {
+		for child := range strings.FieldsSeq(string(children)) {
 			if pid, err := strconv.Atoi(child); err == nil {
 				pids = append(pids, pid)
 			}

@@ -63,16 +63,16 @@ func (b *box) startRsyslog(work, conf string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := b.rsyslogCommand("-n", "-f", path, "-i", b.path(work+".pid"))
-	return b.start(nil, c.Path, c.Args[1:]...)
+	return b.startCommand(b.rsyslogCommand("-n", "-f", path, "-i", b.path(work+".pid")))
 }
 
 // rsyslogCommand runs rsyslogd with the libraries and modules beside it.
 func (b *bed) rsyslogCommand(args ...string) *exec.Cmd {
 	library, _ := filepath.Glob(filepath.Join(b.rsyslog(), "usr/lib/*/rsyslog"))
 	modules := strings.Join(library, ":")
-	return exec.Command("/usr/bin/env", append([]string{"LD_LIBRARY_PATH=" + filepath.Dir(modules),
-		filepath.Join(b.rsyslog(), "usr/sbin/rsyslogd"), "-M", modules}, args...)...)
+	c := exec.Command(filepath.Join(b.rsyslog(), "usr/sbin/rsyslogd"), append([]string{"-M", modules}, args...)...)
+	c.Env = append(os.Environ(), "LD_LIBRARY_PATH="+filepath.Dir(modules))
+	return c
 }
 
 // unpackRsyslog gets Debian's rsyslog into dir, beside the system's packages:
