@@ -16,16 +16,7 @@ import (
 
 // What the receiver does not see: requests that net/http refuses.
 func TestServe_RefusesRequestsThatAreNone(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	served := make(chan error, 1)
-	log := slog.New(slog.DiscardHandler)
-	go func() {
-		served <- serve(ctx, receiver.NewDoor(ln, 10), receiver.New(receiver.NewStdout(io.Discard), receiver.Options{}), nil, nil, log)
-	}()
+	addr := serves(t)
 	for name, tt := range map[string]struct {
 		request string
 		status  int
@@ -39,7 +30,7 @@ func TestServe_RefusesRequestsThatAreNone(t *testing.T) {
 		"another method":      {"POST /relay HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", http.StatusMethodNotAllowed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := net.Dial("tcp", ln.Addr().String())
+			c, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,12 +48,49 @@ func TestServe_RefusesRequestsThatAreNone(t *testing.T) {
 			if resp.StatusCode != tt.status {
 				t.Errorf("got %d, want %d", resp.StatusCode, tt.status)
 			}
+			t.Logf("%s: %d", name, resp.StatusCode)
 			c.Close()
 			<-sent
 		})
 	}
-	stop()
-	if err := <-served; err != nil && !strings.Contains(err.Error(), "closed") {
-		t.Error(err)
+}
+
+// A request that comes a byte at a time is cut off.
+func TestServe_CutsOffWhoNeverFinishesAsking(t *testing.T) {
+	t.Parallel() // it waits for the time that a request has
+	c, err := net.Dial("tcp", serves(t))
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer c.Close()
+	began := time.Now()
+	for _, err = io.WriteString(c, "GET /relay HTTP/1.1\r\nX: "); err == nil; _, err = c.Write([]byte("x")) {
+		if time.Since(began) > 30*time.Second {
+			t.Fatal("it is still being listened to")
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Logf("a byte at a time: cut off after %v", time.Since(began).Round(time.Second))
+}
+
+// serves starts a wsreceive without a store, until the test ends.
+func serves(t *testing.T) (addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	log := slog.New(slog.DiscardHandler)
+	go func() {
+		served <- serve(ctx, receiver.NewDoor(ln, 10), receiver.New(receiver.NewStdout(io.Discard), receiver.Options{}), nil, nil, log)
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil && !strings.Contains(err.Error(), "closed") {
+			t.Error(err)
+		}
+	})
+	return ln.Addr().String()
 }
