@@ -30,7 +30,7 @@ func plans() plan {
 	if stand.Long() {
 		return plan{
 			length: 30 * time.Minute, cycle: time.Minute, dark: [2]time.Duration{5 * time.Second, 40 * time.Second},
-			calm: 15 * time.Second, backlogs: 6, backlog: 300_000, killsWhileDrains: 6,
+			calm: 15 * time.Second, backlogs: 4, backlog: 300_000, killsWhileDrains: 5,
 		}
 	}
 	return plan{
