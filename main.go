@@ -37,13 +37,14 @@ func main() {
 }
 
 func run(args []string, stdin, stdout, stderr *os.File) int {
+	var alone error // why there is no keeper
 	if k, ok := intake.Wanted(args, stdin); ok && ships(args) {
+		var status int
 		k.Service = isNull(stderr)
-		status, err := k.Keep()
-		if err == nil {
+		if status, alone = k.Keep(); alone == nil {
 			return status
 		}
-		_ = os.Setenv("WSRELAY_KEEPER", "off") // without one, then: see what it costs in the README
+		_ = os.Setenv("WSRELAY_KEEPER", "off")
 	}
 	var c cli
 	command, err := parse(&c, args, stdout)
@@ -51,6 +52,10 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	case errors.Is(err, errHelp):
 		return 0
 	case err == nil:
+		if alone != nil {
+			c.Run.logger(stderr).Warn("going on without a keeper", "err", alone, console.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",
+				console.Hint, "let it have memory files (memfd_create), processes, and files of any size (ulimit -f)")
+		}
 		err = command.Run(&streams{in: stdin, out: stdout, err: stderr})
 	case intake.Worker() && isNull(stderr):
 		err = c.Run.hold(err, &streams{in: stdin, out: stdout, err: stderr})
