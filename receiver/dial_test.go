@@ -84,7 +84,7 @@ func TestDialer_TakesLinesAndComesBack(t *testing.T) {
 	s.conn.NetConn().Close()
 
 	s = p.next()
-	s.lines(1, "one", "two", "three")
+	s.lines(1, "one", "two", strings.Repeat("three", maxAnswer)) // what bounds the answer to the upgrade is over
 	s.wantAck(4)
 	s.control(&handshake.Bye{Why: "drain", AfterMS: 10})
 	s.wantClose(websocket.CloseNormalClosure)

@@ -3,6 +3,7 @@ package relay
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -147,8 +148,12 @@ func TestListen_ServesOneReceiverAtATime(t *testing.T) {
 	if code := early.closed(); code != websocket.CloseTryAgainLater {
 		t.Errorf("the one that was slower to welcome got %d, want 1013", code)
 	}
+	appendLines(t, h.q, 1, 1)
+	taken, _ := first.data() // without a receipt
 	first.net.Close()
-	h.served()
+	if d, _ := h.welcomed().data(); d.Seq != taken.Seq {
+		t.Errorf("the next receiver gets %d first, want %d, which has no receipt", d.Seq, taken.Seq)
+	}
 }
 
 func TestListen_RefusesWhatIsNoReceiver(t *testing.T) {
@@ -305,12 +310,20 @@ func TestListen_WantsAReceiversCertificate(t *testing.T) {
 
 func TestListen_StrangersKeepNobodyOut(t *testing.T) {
 	h := host(t, Way{})
+	var oldest net.Conn
 	for range 3 * maxCallers {
 		c, err := net.Dial("tcp", h.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		if oldest == nil {
+			oldest = c
+		}
+	}
+	_ = oldest.SetReadDeadline(time.Now().Add(5 * time.Second)) // the server's own patience is longer
+	if _, err := oldest.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the oldest of %d silent connections is still there: %v", 3*maxCallers, err)
 	}
 	var last *peer
 	for range 2 * maxCallers { // these have got the hello, and say nothing
