@@ -54,7 +54,7 @@ type config struct {
 
 	Keeper string `default:"auto" enum:"auto,off" help:"auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed. On the command line or in the environment only. Default: ${default}."`
 
-	LogFile   string `placeholder:"FILE" help:"Log here and not on stderr. Default where stderr is /dev/null, as under syslog-ng: wsrelay.log in the queue directory."`
+	LogFile   string `placeholder:"FILE|journal" help:"Log here and not on stderr; journal: to systemd's. Default where stderr is /dev/null, as under syslog-ng: wsrelay.log in the queue directory."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
 
@@ -114,6 +114,9 @@ func (c *config) check() error {
 	}
 	if c.QueueLimit < buffer.MinLimit {
 		return usage(fmt.Errorf("--queue-limit %s is less than 64MiB", humanize.IBytes(uint64(c.QueueLimit))))
+	}
+	if c.LogFile == toJournal && c.LogLevel == "debug" {
+		return usage(errors.New("--log-file journal and --log-level debug: a syslog-ng that reads the journal would hand each record to wsrelay, which would log that"))
 	}
 	if err := c.reporting.check(c.AllowInsecure); err != nil {
 		return err

@@ -78,11 +78,21 @@ func logRecovery(log *slog.Logger, r *buffer.Recovery) {
 	}
 }
 
+// toJournal is the --log-file that is none.
+const toJournal = "journal"
+
 // logger logs to --log-file, or to stderr; where that is /dev/null, as for
 // every program that syslog-ng starts, to a file in the queue directory. A file
-// is bounded: 1 MiB, and one older one.
+// is bounded: 1 MiB, and one older one. The journal, where there is none, is
+// such a file.
 func (c *config) logger(stderr *os.File) *slog.Logger {
 	name := c.LogFile
+	if name == toJournal {
+		if _, err := os.Stat(console.JournalSocket); err == nil {
+			return slog.New(console.NewJournal(console.JournalSocket, "wsrelay", c.level()))
+		}
+		name = ""
+	}
 	if name == "" && isNull(stderr) {
 		name = filepath.Join(cmp.Or(c.QueueDir, queueDir("default")), "wsrelay.log")
 	}

@@ -37,7 +37,7 @@ complete -c wsrelay -n '__fish_use_subcommand' -l ping -r -d 'Time between pings
 complete -c wsrelay -n '__fish_use_subcommand' -l drain -r -d 'When the input has ended: how long to wait for delivery'
 complete -c wsrelay -n '__fish_use_subcommand' -l drain-rate -r -d 'Send a backlog, lines older than 10 s, no faster than this, such as 2MiB/s'
 complete -c wsrelay -n '__fish_use_subcommand' -l keeper -x -a 'auto off' -d 'auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed'
-complete -c wsrelay -n '__fish_use_subcommand' -l log-file -r -d 'Log here and not on stderr'
+complete -c wsrelay -n '__fish_use_subcommand' -l log-file -r -d 'Log here and not on stderr; journal: to systemd\'s'
 complete -c wsrelay -n '__fish_use_subcommand' -l log-level -x -a 'debug info warn error' -d 'debug, info, warn, error'
 complete -c wsrelay -n '__fish_use_subcommand' -l log-format -x -a 'text json' -d 'text, json'
 complete -c wsrelay -n '__fish_use_subcommand' -l config -r -d 'Read options from FILE: one \'name = value\' a line'
