@@ -35,6 +35,9 @@ func TestHerd_ComesBackBitByBit(t *testing.T) {
 		tls  bool
 	}{{"TLS and keys", true}, {"plain", false}} {
 		t.Run(tt.name, func(t *testing.T) {
+			if !stand.Long() {
+				t.Parallel() // it mostly waits
+			}
 			f := newField(t, tt.tls, size)
 			f.startReceiver()
 			empty := f.resident()
