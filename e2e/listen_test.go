@@ -24,7 +24,6 @@ import (
 type visit struct {
 	s        *Sandbox
 	receiver *Receiver
-	options  []string // of wsreceive
 
 	relay *exec.Cmd
 	log   bytes.Buffer // of wsrelay; complete when it has ended

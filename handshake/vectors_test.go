@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -151,7 +152,7 @@ func TestDecode_RefusesEveryInvalidVector(t *testing.T) {
 // What is lenient is at least one JSON object, and not all of it is.
 func TestVectors_LenientOnesAreJSON(t *testing.T) {
 	lenient, strict := 0, 0
-	all := append(load[frameVectors](t, "frames.json").Invalid, load[dataVectors](t, "data.json").Invalid...)
+	all := slices.Concat(load[frameVectors](t, "frames.json").Invalid, load[dataVectors](t, "data.json").Invalid)
 	for _, v := range all {
 		head, _, _ := bytes.Cut(v.bytes(), []byte("\n"))
 		var object map[string]any

@@ -181,8 +181,10 @@ func TestDialer_SaysWhatAnAnswerMeans(t *testing.T) {
 		"much later":        {"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 99999999\r\n\r\n", "HTTP 429", "log of wsrelay", false, dialMost},
 		"a gateway":         {"HTTP/1.1 502 Bad Gateway\r\n\r\n", "HTTP 502", "in between", false, 0},
 		"endless":           {"HTTP/1.1 101 Switching Protocols\r\nX: " + strings.Repeat("x", 1<<20), "the answer does not end", "--listen", false, 0},
-		"no subprotocol": {"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: @\r\n\r\n",
-			"does not speak wsrelay.v1", "wsrelay --listen", true, 0},
+		"no subprotocol": {
+			"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: @\r\n\r\n",
+			"does not speak wsrelay.v1", "wsrelay --listen", true, 0,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
