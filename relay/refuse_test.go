@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -64,10 +65,10 @@ func (p *peer) picky(st *store, refuse func(handshake.Data, []byte) *handshake.N
 
 var unzstd, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
 
-func TestSession_GivesUpTheOneLineThatIsRefusedAgainAndAgain(t *testing.T) {
+func TestSession_GivesUpTheLinesThatAreRefusedAgainAndAgain(t *testing.T) {
 	for _, code := range []string{handshake.NakCRC, handshake.NakDecode} {
-		for _, bad := range []uint64{1, 2, 700, 1000} {
-			t.Run(fmt.Sprintf("%s at %d", code, bad), func(t *testing.T) {
+		for _, bad := range [][]uint64{{1}, {2}, {1000}, {300, 302, 700}} {
+			t.Run(fmt.Sprint(code, bad), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					q, st := openQueue(t), &store{}
 					end := appendLines(t, q, 2, 500)
@@ -80,7 +81,7 @@ func TestSession_GivesUpTheOneLineThatIsRefusedAgainAndAgain(t *testing.T) {
 						defer close(left)
 						p.greet(func(w *handshake.Welcome) { w.Enc = []string{handshake.EncZstd} })
 						encs, gaps = p.picky(st, func(d handshake.Data, _ []byte) *handshake.Nak {
-							if d.Seq <= bad && bad < d.Seq+uint64(d.N) {
+							if slices.ContainsFunc(bad, func(seq uint64) bool { return d.Seq <= seq && seq < d.Seq+uint64(d.N) }) {
 								return &handshake.Nak{Code: code}
 							}
 							return nil
@@ -90,16 +91,19 @@ func TestSession_GivesUpTheOneLineThatIsRefusedAgainAndAgain(t *testing.T) {
 					waitAcked(t, q, end)
 					stop()
 					<-left
-					if len(gaps) != 1 || gaps[0].Seq != bad || gaps[0].N != 1 || gaps[0].Why != handshake.GapDamaged || !gaps[0].Maybe {
-						t.Fatalf("gaps %+v, want one of %d", gaps, bad)
+					if len(gaps) != len(bad) || len(aside) != len(bad) || log.count("level=ERROR") != len(bad) {
+						t.Fatalf("gaps %+v, aside %q, want %d; log:\n%s", gaps, aside, bad, log.text())
 					}
-					if uid := handshake.UID(q.Stats().SID, bad); len(aside) != 1 || aside[uid] != line(bad) || log.count("level=ERROR") != 1 || log.count("uid="+uid) != 1 {
-						t.Errorf("aside %q; log:\n%s", aside, log.text())
+					for i, seq := range bad {
+						uid := handshake.UID(q.Stats().SID, seq)
+						if g := gaps[i]; g.Seq != seq || g.N != 1 || g.Why != handshake.GapDamaged || !g.Maybe || aside[uid] != line(seq) || log.count("uid="+uid) != 1 {
+							t.Errorf("gap %+v, aside %q, want %d; log:\n%s", g, aside, seq, log.text())
+						}
+						st.lines[seq] = line(seq)
 					}
 					if encs[len(encs)-1] != handshake.EncRaw {
 						t.Errorf("refused %q, want the last to be raw", encs)
 					}
-					st.lines[bad] = line(bad)
 					st.check(t, end, line)
 				})
 			})
