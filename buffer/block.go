@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -183,9 +184,11 @@ func (b *Block) Lines(dst []byte) ([]byte, error) {
 	case Zstd:
 		dst, err = decoder.DecodeAll(b.Encoded(), dst)
 	case S2:
-		var lines []byte
-		lines, err = s2.Decode(make([]byte, b.raw), b.Encoded())
-		dst = append(dst, lines...)
+		var n int // s2.Decode would make room for whatever the payload says
+		if n, err = s2.DecodedLen(b.Encoded()); err == nil && n == int(b.raw) {
+			dst = slices.Grow(dst, n)[:start+n]
+			_, err = s2.Decode(dst[start:], b.Encoded())
+		}
 	default:
 		err = fmt.Errorf("codec %d", b.codec)
 	}

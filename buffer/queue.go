@@ -189,6 +189,27 @@ func (q *Queue) recycle(b []byte) {
 	}
 }
 
+// Release takes back the memory of a block that Next gave, for another one: the
+// block and what Encoded gave must not be used any more. A consumer that does
+// not say so is only slower.
+func (q *Queue) Release(b *Block) {
+	if b.gap == nil { // a gap may be given out again
+		q.recycle(b.buf)
+		b.buf = nil
+	}
+}
+
+// blockBuffer is memory for a block of n bytes, from what was released if it is
+// worth it.
+func (q *Queue) blockBuffer(n int64) []byte {
+	if n <= wholeBlock/2 || n > wholeBlock {
+		return make([]byte, n)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.wholeBuffer()[:n]
+}
+
 // WaitDurable waits until every record below seq is on disk.
 func (q *Queue) WaitDurable(ctx context.Context, seq uint64) error {
 	q.mu.Lock()

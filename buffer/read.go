@@ -44,7 +44,7 @@ func (q *Queue) read(seq uint64) (*Block, error) {
 			return nil, err
 		}
 	}
-	r.scan.limit = limit
+	r.scan.limit, r.scan.buffer = limit, q.blockBuffer
 	for {
 		h, from, err := r.scan.seek()
 		switch {

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -107,4 +108,36 @@ func TestQueue_RewoundWhileItReadsGivesWhatItWasRewoundTo(t *testing.T) {
 			t.Errorf("got %v, %v (rewound %v)", b.Range(), err, rewound)
 		}
 	})
+}
+
+func TestQueue_ReadsIntoWhatWasReleased(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Compress: CompressNone}
+	q, _ := mustOpen(t, dir, o)
+	var want []byte
+	for k := range uint64(8) {
+		line := bytes.Repeat([]byte{byte('a' + k)}, MaxBlock-int(k)-1) // of different lengths
+		want = append(append(want, line...), '\n')
+		if _, err := q.Append(t.Context(), append(line, '\n'), 1, Origin{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := q.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	q, _ = mustOpen(t, dir, o)
+	var got []byte
+	memory := map[*byte]bool{}
+	for range 8 {
+		b, err := q.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		memory[&b.Encoded()[0]] = true
+		got = append(got, b.Encoded()...)
+		q.Release(b)
+	}
+	if !bytes.Equal(got, want) || len(memory) > 2 {
+		t.Errorf("the lines are as they were: %v; %d pieces of memory", bytes.Equal(got, want), len(memory))
+	}
 }

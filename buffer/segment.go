@@ -168,10 +168,14 @@ type scanner struct {
 	window []byte // n bytes of the file, from offset at
 	at     int64
 	n      int
+	buffer func(n int64) []byte // memory for a block
 }
 
 func newScanner(f io.ReaderAt, s *segment, limit int64) *scanner {
-	return &scanner{f: f, seg: s, limit: limit, off: pageLen, expect: s.base}
+	return &scanner{
+		f: f, seg: s, limit: limit, off: pageLen, expect: s.base,
+		buffer: func(n int64) []byte { return make([]byte, n) },
+	}
 }
 
 // peek is n bytes of the file at off; the window makes small steps cheap.
@@ -232,8 +236,9 @@ func (s *scanner) skip(h header) {
 
 // block reads the payload behind a header that seek found; nil: it is damaged.
 func (s *scanner) block(h header) (*Block, error) {
-	b := &Block{header: h, sid: s.seg.sid, buf: make([]byte, h.span())}
+	b := &Block{header: h, sid: s.seg.sid, buf: s.buffer(h.span())}
 	n := int64(headerLen + int(h.stored))
+	clear(b.buf[n:])
 	if _, err := s.f.ReadAt(b.buf[:n], s.off); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
