@@ -215,16 +215,16 @@ func (f *field) check(relays, lines int) {
 	file, err := os.Open(f.path("lines"))
 	stand.Must(f.t, err)
 	defer file.Close() //nolint:errcheck // only read
-	seen := map[string]int{}
+	seen := map[int]int{}
 	for s := bufio.NewScanner(file); s.Scan(); {
 		var relay, line int
-		if n, err := fmt.Sscanf(s.Text(), "relay %d line %d", &relay, &line); n != 2 || err != nil || line != seen[fmt.Sprint(relay)] {
-			f.t.Fatalf("%q is lost, doubled, out of order or altered: expected line %d", s.Text(), seen[fmt.Sprint(relay)])
+		if n, err := fmt.Sscanf(s.Text(), "relay %d line %d", &relay, &line); n != 2 || err != nil || line != seen[relay] {
+			f.t.Fatalf("%q is lost, doubled, out of order or altered: expected line %d", s.Text(), seen[relay])
 		}
-		seen[fmt.Sprint(relay)]++
+		seen[relay]++
 	}
 	for k := range relays {
-		if got := seen[fmt.Sprint(k)]; got != lines {
+		if got := seen[k]; got != lines {
 			f.t.Errorf("relay %d: %d lines arrived, want %d", k, got, lines)
 		}
 	}

@@ -52,8 +52,8 @@ func Offset(n uint64) int64 {
 	return int64(n/period)*starts[period] + starts[n%period]
 }
 
-// LineAt: a stream that begins with line first holds, in size bytes, the lines
-// below the one returned whole.
+// LineAt is the line that comes next in a stream that began with line first
+// and holds size bytes: the lines below are in it whole.
 func LineAt(first uint64, size int64) uint64 {
 	size += Offset(first)
 	k := sort.Search(period, func(k int) bool { return starts[k+1] > size%starts[period] })

@@ -88,7 +88,7 @@ func (p *Relay) Worker() int {
 	return 0
 }
 
-// Alive: it runs, and is neither dead nor about to become something else.
+// Alive reports whether pid runs, and is neither dead nor about to become something else.
 func Alive(pid int) bool {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, state, ok := strings.Cut(string(b), ") ")
