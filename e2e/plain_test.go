@@ -137,8 +137,10 @@ func TestPlain_LosesNothingWhateverIsKilled(t *testing.T) {
 func shipPlain(t *testing.T, s *Sandbox, o *other, server plainServer) {
 	wire := newCable(t, o.addr)
 	must(t, syscall.Mkfifo(s.Path("stdin"), 0o600))
-	args := append([]string{"-c", `exec "$@" <stdin`, "sh", filepath.Join(s.bin, "wsrelay"), "ws://" + wire.Addr().String() + server.path, "--mode", "plain",
-		"--ping", "1s", "--drain", "100s", "--log-file", s.QueueDir() + "/wsrelay.log"}, server.args...)
+	args := append([]string{
+		"-c", `exec "$@" <stdin`, "sh", filepath.Join(s.bin, "wsrelay"), "ws://" + wire.Addr().String() + server.path,
+		"--mode", "plain", "--ping", "1s", "--drain", "100s", "--log-file", s.QueueDir() + "/wsrelay.log",
+	}, server.args...)
 	relay, err := s.Start("wsrelay", "sh", args...)
 	must(t, err)
 	stdin, err := os.OpenFile(s.Path("stdin"), os.O_WRONLY, 0)
