@@ -85,12 +85,12 @@ func endsWith(ts *testscript.TestScript, _ bool, args []string) {
 // until its standard output has the pattern.
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile("(?m)" + args[0])
-	for range 300 {
+	for range 120 {
 		_ = ts.Exec(args[1], args[2:]...)
 		if pattern.MatchString(ts.ReadFile("stdout")) {
 			return
 		}
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(250 * time.Millisecond)
 	}
 	ts.Fatalf("its output does not come to have %s", args[0])
 }
