@@ -46,8 +46,7 @@ func (e Exit) Error() string { return "exit status " + strconv.Itoa(int(e)) }
 // Report logs err and gives the exit status for it: a Complaint's own, else 1.
 // Of an Exit it logs nothing.
 func Report(log *slog.Logger, err error) int {
-	var e Exit
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[Exit](err); ok {
 		return int(e)
 	}
 	var c *Complaint

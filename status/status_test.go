@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -130,7 +131,7 @@ func TestRead_WithoutARelayTellsWhatTheFilesHold(t *testing.T) {
 	if s.State != NotRunning || s.Instance != "web" || s.BacklogLines != 3 || s.LagSeconds <= 0 || !strings.Contains(s.Problems[0].Effect, "nothing is lost") {
 		t.Errorf("not running: %+v", s)
 	}
-	if after := listing(t, dir); after != before {
+	if after := listing(t, dir); !slices.Equal(after, before) {
 		t.Errorf("it changed %s to %s", before, after)
 	}
 	if _, err := buffer.Purge(dir, buffer.Options{}); err != nil {
@@ -144,7 +145,7 @@ func TestRead_WithoutARelayTellsWhatTheFilesHold(t *testing.T) {
 	}
 }
 
-func listing(t *testing.T, dir string) (all string) {
+func listing(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -155,7 +156,7 @@ func listing(t *testing.T, dir string) (all string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all += fmt.Sprintln(e.Name(), info.Size(), info.ModTime())
+		all = append(all, fmt.Sprint(e.Name(), info.Size(), info.ModTime()))
 	}
 	return all
 }

@@ -89,7 +89,7 @@ func (s *Snapshot) receiver() string {
 	case relay.StateConnecting:
 		return fmt.Sprintf("%s, connecting for %s", s.URL, since)
 	case relay.StateListening:
-		return fmt.Sprintf("none has dialled for %s", since)
+		return "none has dialled for " + since
 	case relay.StateWaiting:
 		return fmt.Sprintf("%s, not connected; %s since the last receipt", s.URL, attempts(s.FailedAttempts))
 	case relay.StateIdle:
@@ -115,7 +115,7 @@ func (s *Snapshot) backlog() string {
 	}
 	text := fmt.Sprintf("%s, %s on disk, the oldest for %s", count(s.BacklogLines), humanize.IBytes(uint64(s.BacklogBytes)), duration(s.LagSeconds))
 	if gain := s.OutRate - s.InRate; s.LagSeconds >= fresh && s.State == relay.StateConnected && gain > 1 {
-		text += fmt.Sprintf("; gone in about %s", duration(float64(s.BacklogLines)/gain))
+		text += "; gone in about " + duration(float64(s.BacklogLines)/gain)
 	}
 	if s.DrainRate > 0 {
 		text += fmt.Sprintf("; sent at %s/s at most", humanize.IBytes(uint64(s.DrainRate)))

@@ -50,8 +50,10 @@ func written() []byte {
 type nowhere struct{}
 
 func (nowhere) Commit(context.Context, []receiver.Batch) ([]receiver.Result, error) { return nil, nil }
-func (nowhere) Describe() (name, guarantee string)                                  { return "nowhere", "" }
-func (nowhere) Close() error                                                        { return nil }
+
+func (nowhere) Describe() (name, guarantee string) { return "nowhere", "" }
+
+func (nowhere) Close() error { return nil }
 
 func TestMetrics_ArePrometheusFormatAndWellNamed(t *testing.T) {
 	promtool(t, written(), "check", "metrics")
