@@ -72,12 +72,17 @@ type tlsServer struct {
 
 func serveTLS(t testing.TB, o Options, room int) *tlsServer {
 	t.Helper()
+	return serveDoor(t, o, room, 0)
+}
+
+func serveDoor(t testing.TB, o Options, room int, stay time.Duration) *tlsServer {
+	t.Helper()
 	s := &tlsServer{store: &memStore{}, log: new(lockedBuffer)}
 	o.Log = slog.New(slog.NewTextHandler(s.log, nil))
 	s.Receiver = New(s.store, o)
 	srv := httptest.NewUnstartedServer(s)
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
-	srv.Listener = NewDoor(srv.Listener, room)
+	srv.Listener = NewDoor(srv.Listener, room, stay)
 	srv.TLS = &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.VerifyClientCertIfGiven}
 	srv.StartTLS()
 	pool := srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs

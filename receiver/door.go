@@ -5,24 +5,30 @@ import (
 	"crypto/tls"
 	"net"
 	"sync"
+	"time"
 )
 
-// Door is a listener for a server with a Receiver in it. Of the connections
-// that have not become a session yet, it keeps the newest; one more shuts the
-// oldest out. So strangers who connect and then say nothing, or say it slowly,
-// cost a bounded number of descriptors and buffers, and keep nobody out: who
-// knows what to say is through the door in a moment.
+// Door is a listener for a server with a Receiver in it. It has places for the
+// connections that have not become a session yet. When all are taken, the one
+// that has been here longest goes, but not before it has stayed a while: who
+// knows what to say is through in a moment, unless so many come at once that
+// everybody's handshake is slow, and then the next wait in the kernel's queue.
+// So strangers who connect and then say nothing, or say it slowly, cost a
+// bounded number of descriptors and buffers, and keep nobody out.
 type Door struct {
 	net.Listener
-	limit int
+	places int
+	stay   time.Duration
+	left   chan struct{} // has something when a caller has left
 
 	mu      sync.Mutex // guards the fields below
-	waiting *list.List // of *caller, the oldest in front
+	callers *list.List // of *caller, who came first in front
 }
 
-// NewDoor makes a door of ln with room for limit connections.
-func NewDoor(ln net.Listener, limit int) *Door {
-	return &Door{Listener: ln, limit: limit, waiting: list.New()}
+// NewDoor makes a door of ln with so many places; nobody is shut out before he
+// has had one for the duration stay. One goroutine may call its Accept.
+func NewDoor(ln net.Listener, places int, stay time.Duration) *Door {
+	return &Door{Listener: ln, places: places, stay: stay, left: make(chan struct{}, 1), callers: list.New()}
 }
 
 // Accept is net.Listener's.
@@ -31,15 +37,33 @@ func (d *Door) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &caller{Conn: conn, door: d}
+	for wait := d.makeRoom(); wait > 0; wait = d.makeRoom() {
+		select {
+		case <-d.left:
+		case <-time.After(wait):
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c.place = d.waiting.PushBack(c)
-	if d.waiting.Len() > d.limit {
-		oldest := d.waiting.Remove(d.waiting.Front()).(*caller)
-		oldest.Conn.Close()
-	}
+	c := &caller{Conn: conn, door: d, since: time.Now()}
+	c.place = d.callers.PushBack(c)
 	return c, nil
+}
+
+// makeRoom makes sure that a place is free, or says how long nobody may be shut
+// out.
+func (d *Door) makeRoom() (wait time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.callers.Len() < d.places {
+		return 0
+	}
+	first := d.callers.Front().Value.(*caller)
+	if wait = d.stay - time.Since(first.since); wait <= 0 {
+		d.callers.Remove(first.place)
+		first.Conn.Close()
+	}
+	return wait
 }
 
 // caller is a connection before it is a session.
@@ -47,13 +71,18 @@ type caller struct {
 	net.Conn
 	door  *Door
 	place *list.Element
+	since time.Time
 }
 
-// leave takes c off the list; a second time it does nothing.
+// leave gives c's place away; a second time it does nothing.
 func (c *caller) leave() {
 	c.door.mu.Lock()
 	defer c.door.mu.Unlock()
-	c.door.waiting.Remove(c.place)
+	c.door.callers.Remove(c.place)
+	select {
+	case c.door.left <- struct{}{}:
+	default: // Accept will look anyway
+	}
 }
 
 // Close is net.Conn's.

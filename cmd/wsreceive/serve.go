@@ -84,7 +84,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	}
 	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access})
 	url := "ws://" + ln.Addr().String() + "/relay"
-	ln = receiver.NewDoor(ln, strangers)
+	ln = receiver.NewDoor(ln, strangers, patience)
 	var current atomic.Pointer[loaded]
 	if current.Store(who); who.tls != nil {
 		url = "wss" + strings.TrimPrefix(url, "ws")
@@ -158,8 +158,12 @@ func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, relays 
 // nothingReceived is what it means for the logs when wsreceive cannot start.
 const nothingReceived = "nothing is received; senders keep their lines and try again"
 
-// strangers is how many connections may be open that have not proved anything.
-const strangers = 2000
+// How many connections may be open that have not proved anything, and how long
+// each may be when that is not enough.
+const (
+	strangers = 512
+	patience  = 2 * time.Second
+)
 
 // onHangup calls reload at each SIGHUP, until it is stopped.
 func onHangup(reload func()) (stop func()) {
