@@ -175,9 +175,6 @@ func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffe
 func keep(q *buffer.Queue, dir string) relay.Keep {
 	return func(sid string, seq uint64, line []byte) (string, error) {
 		name, err := q.SetAside(sid, seq, line)
-		if errors.Is(err, buffer.ErrAsideFull) {
-			return "nowhere: " + err.Error(), nil
-		}
 		return filepath.Join(dir, name), err
 	}
 }

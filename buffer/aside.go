@@ -9,16 +9,16 @@ import (
 // keepAside bounds what SetAside puts on disk in one run, in bytes.
 const keepAside = 256 << 20
 
-// ErrAsideFull says that a line was not kept: SetAside has put so much aside
-// that more would only fill the disk.
-var ErrAsideFull = fmt.Errorf("%s/ has got %d MiB of lines in this run", damagedName, keepAside>>20)
+// errAsideFull says that so many lines were put aside that something else must
+// be wrong than the lines.
+var errAsideFull = fmt.Errorf("%s/ has got %d MiB of lines in this run", damagedName, keepAside>>20)
 
 // SetAside keeps the bytes of record seq of stream sid, which the receiver will
 // never take, in a file of their own in damaged/, and gives its name there. They
 // are durable when it returns. It is for the goroutine that calls Next.
 func (q *Queue) SetAside(sid string, seq uint64, line []byte) (name string, err error) {
 	if q.aside+int64(len(line)) > keepAside {
-		return "", ErrAsideFull
+		return "", errAsideFull
 	}
 	name = filepath.Join(damagedName, fmt.Sprintf("line-%s-%d", sid, seq))
 	if err := q.fsys.mkdir(damagedName); err != nil {

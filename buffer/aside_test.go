@@ -25,7 +25,7 @@ func TestSetAside_KeepsTheBytesAsFarAsTheBoundGoes(t *testing.T) {
 		}
 	}
 	q.aside = keepAside - 1
-	if name, err := q.SetAside(sid, 8, []byte("xx")); !errors.Is(err, ErrAsideFull) || name != "" {
+	if name, err := q.SetAside(sid, 8, []byte("xx")); !errors.Is(err, errAsideFull) || name != "" {
 		t.Errorf("%q, %v; want no more to be kept", name, err)
 	}
 	if err := q.Close(t.Context()); err != nil {
