@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,8 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"wsrelay/buffer"
 )
 
 const noReceiver = "ws://127.0.0.1:1/relay"
@@ -238,136 +235,5 @@ func TestService_GoesOnOnceTheQueueDirectoryIsMended(t *testing.T) {
 	_ = cmd.Wait()
 	if got, want := queued(t, dir), "early\nlate\n"; got != want {
 		t.Errorf("queued %q, want %q", got, want)
-	}
-}
-
-// installed is a copy of this program, which an upgrade may replace.
-func installed(t *testing.T) (path string, install func(from string)) {
-	t.Helper()
-	path = filepath.Join(t.TempDir(), "wsrelay")
-	install = func(from string) {
-		t.Helper()
-		if out, err := exec.Command("cp", from, path+".new").CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-		if err := os.Rename(path+".new", path); err != nil {
-			t.Fatal(err)
-		}
-	}
-	install(os.Args[0])
-	return path, install
-}
-
-func TestUpgrade_InterruptedAtEachStep(t *testing.T) {
-	script := func(text string) string {
-		name := filepath.Join(t.TempDir(), "script")
-		if err := os.WriteFile(name, []byte(text), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		return name
-	}
-	for _, tt := range []struct {
-		name, program string
-		want          string // what upgrade says
-		keeper        bool   // it is still the keeper
-	}{
-		{"the new program does not run", script("#!/bin/sh\nexit 3\n"), "does not run: exit status 3", true},
-		{"the new program is no program", script("nothing of the kind"), "does not run: ", true},
-		{"the new keeper dies before it takes over", script("#!/bin/sh\n[ \"$1\" = --version ] || exit 3\necho new\n"), "did not go on", false},
-		{"nothing interrupts it", os.Args[0], "upgraded from ", true},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			program, install := installed(t)
-			dir := filepath.Join(t.TempDir(), "q")
-			cmd, w := command(t, "exec "+program+` "$@"`, "--queue-dir", dir, "--drain", "1ms", noReceiver)
-			write(t, w, "before\n")
-			waitQueued(t, dir, "before")
-			worker := lockedBy(dir)
-			install(tt.program)
-			upgrade := exec.Command(os.Args[0], "upgrade", "--queue-dir", dir)
-			upgrade.Env = cmd.Env
-			if tt.keeper {
-				out, _ := upgrade.CombinedOutput()
-				if !strings.Contains(string(out), tt.want) {
-					t.Errorf("it says %q, want %q", out, tt.want)
-				}
-			} else {
-				_ = cmd.Process.Signal(syscall.SIGUSR2)
-				_ = cmd.Wait()
-			}
-			if same := lockedBy(dir) == worker; same == (tt.program == os.Args[0]) {
-				t.Errorf("the same worker goes on: %v", same)
-			}
-			write(t, w, "after\n")
-			waitQueued(t, dir, "after")
-			_ = w.Close()
-			_ = cmd.Wait()
-			eventually(t, "all has ended", func() bool { return free(dir) })
-			if got, want := queued(t, dir), "before\nafter\n"; got != want {
-				t.Errorf("queued %q, want %q", got, want)
-			}
-		})
-	}
-}
-
-func TestUpgrade_SaysWhatItNeeds(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "q")
-	upgrade := func() string {
-		cmd := exec.Command(os.Args[0], "upgrade", "--queue-dir", dir)
-		cmd.Env = append(os.Environ(), programEnv+"=1", "GORACE=atexit_sleep_ms=0")
-		out, err := cmd.CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "hint: ") {
-			t.Errorf("%v, %s", err, out)
-		}
-		return string(out)
-	}
-	if got := upgrade(); !strings.Contains(got, "no wsrelay has used the queue") {
-		t.Errorf("it says %q", got)
-	}
-	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := upgrade(); !strings.Contains(got, "has no keeper") { // this test has it
-		t.Errorf("it says %q", got)
-	}
-	_ = q.Close(context.Background())
-	if got := upgrade(); !strings.Contains(got, "no wsrelay runs with the queue") && !strings.Contains(got, "has no keeper") {
-		t.Errorf("it says %q", got)
-	}
-}
-
-func TestRun_TakesAnyInput(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, []byte("a\n\nb\nend"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	here, there := os.NewFile(uintptr(pair[0]), "socket"), os.NewFile(uintptr(pair[1]), "socket")
-	write(t, here, "a\n\nb\nend")
-	_ = here.Close()
-	open, err := os.Open(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, stdin := range map[string]*os.File{"file": open, "socket": there} {
-		t.Run(name, func(t *testing.T) {
-			defer stdin.Close() //nolint:errcheck // only read
-			dir := filepath.Join(t.TempDir(), "q")
-			cmd := exec.Command(os.Args[0], "--queue-dir", dir, "--drain", "1ms", noReceiver)
-			cmd.Env = append(os.Environ(), programEnv+"=1", "GORACE=atexit_sleep_ms=0")
-			cmd.Stdin = stdin
-			_ = cmd.Run()
-			if got := cmd.ProcessState.ExitCode(); got != exitWaiting {
-				t.Errorf("status %d, want %d", got, exitWaiting)
-			}
-			if got, want := queued(t, dir), "a\nb\nend\n"; got != want {
-				t.Errorf("queued %q, want %q", got, want)
-			}
-		})
 	}
 }

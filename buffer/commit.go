@@ -106,8 +106,9 @@ func (w *writer) spent() bool {
 	return w.q.acked == w.q.durable && len(w.unsynced) == 0 && len(w.q.segs) > 0 && (w.seg == nil || w.off > w.start)
 }
 
-// room refuses a block that would pass the limit. What is kept when the queue
-// is closed may pass it a little: it is in memory, and that is about to end.
+// room refuses a block that would pass the limit. The last lines of an input
+// that has ended may pass it a little: where they are, in pipe and memory, they
+// cannot stay.
 func (w *writer) room(b *Block) error {
 	free, err := w.q.fsys.free()
 	if err != nil {
@@ -120,7 +121,7 @@ func (w *writer) room(b *Block) error {
 		held += w.off - w.seg.size // the rest of a recycled file is ours already
 	}
 	limit := w.q.limit()
-	if w.q.isClosed() {
+	if w.q.isEnding() {
 		limit += reserve
 	}
 	switch {

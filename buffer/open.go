@@ -87,7 +87,7 @@ func load(fsys fileSystem, o Options) (*Queue, *writer, *Recovery, error) {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	q := &Queue{
 		fsys: fsys, o: o,
-		kick: make(chan struct{}, 1), stop: make(chan struct{}), abort: make(chan struct{}),
+		kick: make(chan struct{}, 1), ending: make(chan struct{}), stop: make(chan struct{}), abort: make(chan struct{}),
 		done: make(chan struct{}), changed: make(chan struct{}),
 	}
 	w := &writer{q: q}

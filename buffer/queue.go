@@ -67,9 +67,11 @@ type Queue struct {
 	o        Options
 	unlock   io.Closer
 	kick     chan struct{} // to the writer: there is something to do
+	ending   chan struct{} // closed by Reserve
 	stop     chan struct{} // closed by Close
 	abort    chan struct{} // closed when Close has waited long enough
 	done     chan struct{} // closed by the writer at its end
+	reserved sync.Once
 	closing  sync.Once
 	closeErr error
 	reader   reader
@@ -478,6 +480,20 @@ func (q *Queue) Close(ctx context.Context) error {
 		q.closeErr = errors.Join(q.closeErr, q.reader.close(), q.unlock.Close())
 	})
 	return q.closeErr
+}
+
+// Reserve lets what comes from now on pass the limit a little, as Close does
+// with what is in memory: the input has ended, and its rest must get to the disk
+// though nobody takes lines.
+func (q *Queue) Reserve() { q.reserved.Do(func() { close(q.ending) }) }
+
+func (q *Queue) isEnding() bool {
+	select {
+	case <-q.ending:
+		return true
+	default:
+		return q.isClosed()
+	}
 }
 
 func (q *Queue) isClosed() bool {

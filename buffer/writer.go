@@ -14,7 +14,7 @@ const (
 	cursorEvery = time.Second
 	retryFirst  = 100 * time.Millisecond
 	retryMax    = 5 * time.Second
-	reserve     = 2*aheadLimit + 2*maxRaw // bytes beyond the limit, for what is in memory when the queue is closed
+	reserve     = 2*aheadLimit + 2*maxRaw // bytes beyond the limit, for what is in pipe and memory when the input ends
 )
 
 // What keeps the queue from growing.
@@ -55,14 +55,17 @@ type writer struct {
 func (w *writer) run() {
 	q := w.q
 	defer close(q.done)
-	stop, timer := q.stop, time.NewTimer(0)
+	ending, stop, timer := q.ending, q.stop, time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-q.kick:
 		case <-timer.C:
+		case <-ending:
+			ending = nil            // once
+			w.retryAt = time.Time{} // there is room now
 		case <-stop:
-			stop = nil // once
+			stop = nil
 		case <-q.abort:
 			w.closeFiles()
 			return

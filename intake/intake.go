@@ -59,6 +59,7 @@ const (
 type Queue interface {
 	Append(ctx context.Context, lines []byte, n int, o buffer.Origin) (buffer.Range, error)
 	IntakeEnd(id uint64) int64
+	Reserve()
 }
 
 // Intake reads one input.
@@ -149,7 +150,7 @@ func (in *Intake) Fill(ctx context.Context) {
 	}
 	defer wake.close()
 	for in.mirror.size-in.mirror.mark < mirrorAhead {
-		if got, err := wake.wait(in.fd, -1); err != nil || got != readable {
+		if got, err := wake.wait(in.fd, unix.POLLIN, -1); err != nil || got != readable {
 			return
 		}
 		if n, err := in.mirror.take(readSize); n == 0 && !errors.Is(err, unix.EAGAIN) {
@@ -170,6 +171,11 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 		return err
 	}
 	defer wake.close()
+	unwatch, err := in.watchEnd(stop, q)
+	if err != nil {
+		return err
+	}
+	defer unwatch()
 	last := int64(math.MaxInt64) // stream offset where stop ends it
 	for {
 		if err := in.free(ctx, q); err != nil {
@@ -191,6 +197,24 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 			return err
 		}
 	}
+}
+
+// watchEnd lets the queue have the rest of the input, beyond its limit if need
+// be, once nobody can write to it any more, or is waited for.
+func (in *Intake) watchEnd(stop context.Context, q Queue) (unwatch func(), err error) {
+	ctx, cancel := context.WithCancel(stop)
+	wake, err := newWaker(ctx)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		_, _ = wake.wait(in.fd, 0, -1) // for its end, though there is something to read
+		q.Reserve()
+	}()
+	return func() { cancel(); <-watched; wake.close() }, nil
 }
 
 // waiting is how many bytes can be read without waiting for the writer.
@@ -228,7 +252,7 @@ func (in *Intake) read(wake *waker) error {
 	}
 	for range 2 { // a pipe under load never needs the wait
 		if in.idle {
-			switch got, err := wake.wait(in.fd, in.patience()); {
+			switch got, err := wake.wait(in.fd, unix.POLLIN, in.patience()); {
 			case err != nil:
 				return err
 			case got != readable:

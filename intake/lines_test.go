@@ -32,6 +32,8 @@ func (s *sink) Append(_ context.Context, lines []byte, n int, _ buffer.Origin) (
 
 func (s *sink) IntakeEnd(uint64) int64 { return 0 }
 
+func (s *sink) Reserve() {}
+
 // intakeOf gives what the intake makes of an input that comes in these pieces.
 func intakeOf(t *testing.T, pieces ...string) [][]byte {
 	t.Helper()

@@ -33,14 +33,14 @@ func (k *waker) close() {
 type outcome int
 
 const (
-	readable outcome = iota // there are bytes, or the end
+	readable outcome = iota // the events, or the end
 	stopped                 // there are none, and the context has ended
 	nothing                 // there are none, and the time is over
 )
 
-// wait waits until fd can be read, for so many milliseconds; -1: for ever.
-func (k *waker) wait(fd, ms int) (outcome, error) {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(k.r.Fd()), Events: unix.POLLIN}}
+// wait waits for events of fd, or its end, for so many milliseconds; -1: for ever.
+func (k *waker) wait(fd int, events int16, ms int) (outcome, error) {
+	fds := []unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: int32(k.r.Fd()), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, ms)
 		switch {

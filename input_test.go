@@ -1,0 +1,193 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestRun_TakesAnyInput(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("a\n\nb\nend"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here, there := os.NewFile(uintptr(pair[0]), "socket"), os.NewFile(uintptr(pair[1]), "socket")
+	write(t, here, "a\n\nb\nend")
+	_ = here.Close()
+	open, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe, end, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, end, "a\n\nb\nend")
+	_ = end.Close()
+	for name, tt := range map[string]struct {
+		stdin  *os.File
+		keeper string
+	}{
+		"file": {open, "auto"}, "socket": {there, "auto"}, "pipe without keeper": {pipe, "off"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			defer tt.stdin.Close() //nolint:errcheck // only read
+			dir := filepath.Join(t.TempDir(), "q")
+			cmd := onInput(tt.stdin, "--keeper", tt.keeper, "--queue-dir", dir, "--drain", "1ms", noReceiver)
+			_ = cmd.Run()
+			if got := cmd.ProcessState.ExitCode(); got != exitWaiting {
+				t.Errorf("status %d, want %d", got, exitWaiting)
+			}
+			if got, want := queued(t, dir), "a\nb\nend\n"; got != want {
+				t.Errorf("queued %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func onInput(stdin *os.File, args ...string) *exec.Cmd {
+	hear()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), programEnv+"=1", "GORACE=atexit_sleep_ms=0")
+	cmd.Stdin = stdin
+	return cmd
+}
+
+func TestRun_TakesATerminal(t *testing.T) {
+	for name, tt := range map[string]struct {
+		typed, want string
+		status      int
+	}{
+		"^D ends it":         {"a\n\nb\nend\x04\x04", "a\nb\nend\n", exitWaiting},
+		"^C ends it at once": {"a\npart\x03", "a\n", 0}, // and the terminal throws the part away
+	} {
+		t.Run(name, func(t *testing.T) {
+			master, slave := terminal(t)
+			dir := filepath.Join(t.TempDir(), "q")
+			cmd := onInput(slave, "--queue-dir", dir, "--drain", "1ms", noReceiver)
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			first, rest, _ := strings.Cut(tt.typed, "\n")
+			write(t, master, first+"\n")
+			waitQueued(t, dir, first)
+			write(t, master, rest)
+			_ = cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != tt.status {
+				t.Errorf("status %d, want %d", got, tt.status)
+			}
+			if got := queued(t, dir); got != tt.want {
+				t.Errorf("queued %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// terminal is a pseudo-terminal: what is typed goes to the master.
+func terminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = master.Close(), slave.Close() })
+	return master, slave
+}
+
+// Without memory files there is no keeper: wsrelay works, and says so. The
+// options, if they got into one, are still read.
+func TestRun_GoesOnWithoutAKeeperWhereThereCanBeNone(t *testing.T) {
+	needStrace(t)
+	for _, call := range []string{"1+", "2+"} { // the copy of the options fails, or the mirror
+		t.Run(call, func(t *testing.T) {
+			t.Parallel()
+			base := t.TempDir()
+			dir, options := filepath.Join(base, "q"), filepath.Join(base, "options")
+			if err := os.WriteFile(options, []byte("queue-dir = "+dir+"\ndrain = 1ms\nurl = "+noReceiver+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			cmd, w := command(t, "exec strace -f -qq -o "+os.DevNull+" -e trace=memfd_create -e inject=memfd_create:error=EPERM:when="+call+` "$0" --options-fd 3 3<`+options)
+			write(t, w, "a\n")
+			waitQueued(t, dir, "a\n")
+			logHas(t, dir, "going on without a keeper")
+			write(t, w, "b\nend")
+			_ = w.Close()
+			_ = cmd.Wait()
+			if got, want := queued(t, dir), "a\nb\nend\n"; got != want {
+				t.Errorf("queued %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestRun_WaitsWhileAnotherHasTheQueueAndSaysSo(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "q")
+	one, first := command(t, "", "--queue-dir", dir, "--drain", "1ms", noReceiver)
+	write(t, first, "first\n")
+	waitQueued(t, dir, "first")
+	two, second := command(t, "", "--queue-dir", dir, "--drain", "1ms", noReceiver)
+	write(t, second, "second\n")
+	logHas(t, dir, "another wsrelay uses this queue")
+	write(t, first, "first again\n")
+	_, _ = first.Close(), one.Wait()
+	waitQueued(t, dir, "second")
+	_, _ = second.Close(), two.Wait()
+	if got, want := queued(t, dir), "first\nfirst again\nsecond\n"; got != want {
+		t.Errorf("queued %q, want %q", got, want)
+	}
+}
+
+// The network is down, the queue is at its limit, the pipe is full: a SIGTERM
+// and the end of the pipe, and all of it is on disk.
+func TestService_StopsWithAFullQueueAndNoNetwork(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "q")
+	cmd, w := command(t, "", "--queue-dir", dir, "--queue-limit", "64MiB", "--compress", "none", "--drain", "1h", noReceiver)
+	line := strings.Repeat("x", 999) + "\n"
+	sent := 0
+	for {
+		_ = w.SetWriteDeadline(time.Now().Add(2 * time.Second))
+		n, err := w.WriteString(line)
+		sent += n
+		if err != nil {
+			break // the pipe is full
+		}
+	}
+	if sent < 60<<20 {
+		t.Fatalf("the pipe was full after %d bytes", sent)
+	}
+	began := time.Now()
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	_ = w.Close()
+	_ = cmd.Wait()
+	t.Logf("%d bytes in queue, memory and pipe; it ended %v after the signal", sent, time.Since(began).Round(time.Millisecond))
+	if got := cmd.ProcessState.ExitCode(); got != 0 {
+		t.Errorf("status %d, want 0: all is on disk", got)
+	}
+	got := queued(t, dir)
+	if want := strings.Repeat(line, sent/len(line)+1)[:sent]; strings.TrimSuffix(got, "\n") != strings.TrimSuffix(want, "\n") {
+		t.Errorf("%d bytes are queued, want the %d that the pipe took", len(got), sent)
+	}
+}

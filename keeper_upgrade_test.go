@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"wsrelay/buffer"
+)
+
+// installed is a copy of this program, which an upgrade may replace.
+func installed(t *testing.T) (path string, install func(from string)) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "wsrelay")
+	install = func(from string) {
+		t.Helper()
+		if out, err := exec.Command("cp", from, path+".new").CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(os.Args[0])
+	return path, install
+}
+
+func TestUpgrade_InterruptedAtEachStep(t *testing.T) {
+	script := func(text string) string {
+		name := filepath.Join(t.TempDir(), "script")
+		if err := os.WriteFile(name, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	for _, tt := range []struct {
+		name, program string
+		want          string // what upgrade says
+		keeper        bool   // it is still the keeper
+	}{
+		{"the new program does not run", script("#!/bin/sh\nexit 3\n"), "does not run: exit status 3", true},
+		{"the new program is no program", script("nothing of the kind"), "does not run: ", true},
+		{"the new keeper dies before it takes over", script("#!/bin/sh\n[ \"$1\" = --version ] || exit 3\necho new\n"), "did not go on", false},
+		{"nothing interrupts it", os.Args[0], "upgraded from ", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			program, install := installed(t)
+			dir := filepath.Join(t.TempDir(), "q")
+			cmd, w := command(t, "exec "+program+` "$@"`, "--queue-dir", dir, "--drain", "1ms", noReceiver)
+			write(t, w, "before\n")
+			waitQueued(t, dir, "before")
+			worker := lockedBy(dir)
+			install(tt.program)
+			upgrade := exec.Command(os.Args[0], "upgrade", "--queue-dir", dir)
+			upgrade.Env = cmd.Env
+			if tt.keeper {
+				out, _ := upgrade.CombinedOutput()
+				if !strings.Contains(string(out), tt.want) {
+					t.Errorf("it says %q, want %q", out, tt.want)
+				}
+			} else {
+				_ = cmd.Process.Signal(syscall.SIGUSR2)
+				_ = cmd.Wait()
+			}
+			if same := lockedBy(dir) == worker; same == (tt.program == os.Args[0]) {
+				t.Errorf("the same worker goes on: %v", same)
+			}
+			write(t, w, "after\n")
+			waitQueued(t, dir, "after")
+			_ = w.Close()
+			_ = cmd.Wait()
+			eventually(t, "all has ended", func() bool { return free(dir) })
+			if got, want := queued(t, dir), "before\nafter\n"; got != want {
+				t.Errorf("queued %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestUpgrade_SaysWhatItNeeds(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "q")
+	upgrade := func() string {
+		cmd := exec.Command(os.Args[0], "upgrade", "--queue-dir", dir)
+		cmd.Env = append(os.Environ(), programEnv+"=1", "GORACE=atexit_sleep_ms=0")
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "hint: ") {
+			t.Errorf("%v, %s", err, out)
+		}
+		return string(out)
+	}
+	if got := upgrade(); !strings.Contains(got, "no wsrelay has used the queue") {
+		t.Errorf("it says %q", got)
+	}
+	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := upgrade(); !strings.Contains(got, "has no keeper") { // this test has it
+		t.Errorf("it says %q", got)
+	}
+	_ = q.Close(context.Background())
+	if got := upgrade(); !strings.Contains(got, "no wsrelay runs with the queue") && !strings.Contains(got, "has no keeper") {
+		t.Errorf("it says %q", got)
+	}
+}
+
+// TORTURE=long kills at every call, not at each third.
+func TestUpgrade_MayLoseItsKeeperAtEachSystemCall(t *testing.T) {
+	needStrace(t)
+	step := 3
+	if os.Getenv("TORTURE") == "long" {
+		step = 1
+	}
+	killed, upgraded, orphaned := 0, 0, 0
+	for _, call := range []string{"execve", "clone", "clone3", "wait4", "waitid", "kill", "pipe2", "fcntl", "rt_sigprocmask", "rt_sigaction", "pread64", "openat", "lseek", "close"} {
+		for n := 1; ; n += step {
+			switch upgradeKilled(t, call, n) {
+			case "upgraded":
+				upgraded++
+			case "killed":
+				killed++
+				continue
+			case "killed without a worker":
+				orphaned++
+				continue
+			}
+			break
+		}
+	}
+	t.Logf("%d keepers killed during an upgrade left a worker that went on, %d had none at that moment; %d upgrades had no such call", killed, orphaned, upgraded)
+	if killed == 0 {
+		t.Error("no keeper was killed")
+	}
+}
+
+// upgradeKilled upgrades under a strace that kills the keeper, and no other
+// process, as a thread of it enters its n-th such call.
+func upgradeKilled(t *testing.T, call string, n int) (outcome string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "q")
+	cmd, w := command(t, "", "--queue-dir", dir, "--drain", "1ms", "--compress", "none", noReceiver)
+	write(t, w, "0\n")
+	waitQueued(t, dir, "0\n")
+	worker, keeper := lockedBy(dir), cmd.Process.Pid
+	threads, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", keeper))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for _, thread := range threads {
+		ids = append(ids, thread.Name())
+	}
+	strace := exec.Command("strace", "-qq", "-o", os.DevNull, "-e", "trace="+call,
+		"-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, n), "-p", strings.Join(ids, ","))
+	if err := strace.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "strace has all threads", func() bool {
+		for _, id := range ids {
+			status, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/status", keeper, id))
+			if err == nil && strings.Contains(string(status), "TracerPid:\t0\n") {
+				return false
+			}
+		}
+		return true
+	})
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	_ = cmd.Process.Signal(syscall.SIGUSR2)
+	next := 1
+	for outcome == "" {
+		if _, err := fmt.Fprintf(w, "%d\n", next); err == nil {
+			next++
+		}
+		select {
+		case <-ended:
+			outcome = "killed"
+		case <-time.After(time.Millisecond):
+			if now := lockedBy(dir); now != worker && !free(dir) {
+				outcome = "upgraded"
+			}
+		}
+	}
+	_ = strace.Process.Signal(syscall.SIGTERM)
+	_ = strace.Wait()
+	if _, err := fmt.Fprintf(w, "%d\n", next); errors.Is(err, syscall.EPIPE) {
+		return "killed without a worker"
+	}
+	waitQueued(t, dir, strconv.Itoa(next)+"\n")
+	_ = w.Close()
+	if outcome == "upgraded" {
+		<-ended
+	}
+	eventually(t, "all has ended", func() bool { return free(dir) })
+	var want strings.Builder
+	for k := range next + 1 {
+		fmt.Fprintln(&want, k)
+	}
+	if got := queued(t, dir); got != want.String() {
+		t.Errorf("%s %d: %s: queued %.200q, want the numbers to %d", call, n, outcome, got, next)
+	}
+	return outcome
+}
+
+func needStrace(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("strace is not installed, and CI skips nothing")
+		}
+		t.Skip("strace is not installed")
+	}
+}
