@@ -29,6 +29,7 @@ soak: needs
 # Thousands of kills of the worker; resumable, TORTURE_DIR has the count. Half an hour; TMPDIR=/dev/shm helps.
 torture-keeper: needs
 	KILLS=20000 $(GO) test -count=1 -v -timeout 3h -run Killed ./intake
+	TORTURE=long $(GO) test -count=1 -v -timeout 1h -run TestUpgrade_May .
 	KILLS=200 UPGRADES=20 EARLY=1000 $(GO) test -count=1 -v -timeout 1h -run "Pipe|Stop" ./e2e
 
 # Every file call, every bit, long histories, and each safeguard taken out in turn.
