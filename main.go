@@ -121,7 +121,7 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger, wrong error) erro
 		URLs: c.URL, Listen: c.Listen, Host: hostname(), Agent: "wsrelay/" + console.Version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
 		IdleClose: c.IdleClose, Ping: c.Ping, Way: c.way(), Dialect: c.dialect(q), Keep: keep(q, c.QueueDir), Log: log,
 	})
-	stopReport := c.report(q, r, wrong, log)
+	stopReport := c.report(in, q, r, wrong, log)
 	session, endSession := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {

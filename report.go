@@ -10,6 +10,7 @@ import (
 
 	"wsrelay/buffer"
 	"wsrelay/console"
+	"wsrelay/intake"
 	"wsrelay/metrics"
 	"wsrelay/relay"
 	"wsrelay/status"
@@ -37,7 +38,7 @@ func (r *reporting) check(insecure bool) error {
 }
 
 // report tells what the relay does to whoever asks, until it is stopped.
-func (c *config) report(q *buffer.Queue, r *relay.Relay, wrong error, log *slog.Logger) (stop func()) {
+func (c *config) report(in *intake.Intake, q *buffer.Queue, r *relay.Relay, wrong error, log *slog.Logger) (stop func()) {
 	dir, err := filepath.Abs(c.QueueDir)
 	if err != nil {
 		dir = c.QueueDir // where we are, is gone
@@ -45,6 +46,7 @@ func (c *config) report(q *buffer.Queue, r *relay.Relay, wrong error, log *slog.
 	o := status.Options{
 		Instance: c.Instance, QueueDir: dir, Version: console.Version(),
 		Limit: int64(c.QueueLimit), DrainRate: int64(c.DrainRate), Relay: r.Status,
+		Keeper: func() status.Keeper { h := in.History(); return status.Keeper{Workers: h.Workers, Last: h.Last} },
 	}
 	if complaint := (*console.Complaint)(nil); errors.As(wrong, &complaint) {
 		o.Problem = &status.Problem{What: complaint.Error(), Effect: "no line is lost: they wait in the queue", Hint: complaint.Hint}

@@ -23,6 +23,9 @@ func (s *Snapshot) Metrics(t *metrics.Text, up bool) {
 	t.Flag("wsrelay_up", "0: wsrelay has ended.", up, at...)
 	t.Flag("wsrelay_healthy", "1: wsrelay status finds nothing wrong.", s.Healthy, at...)
 	t.Flag("wsrelay_connected", "1: a session with the receiver is open. Without lines there need be none.", s.State == relay.StateConnected, at...)
+	if s.Keeper {
+		t.Counter("wsrelay_worker_restarts_total", "Workers that the keeper has started after the first.", float64(s.WorkerRestarts), at...)
+	}
 	t.Gauge("wsrelay_failed_attempts", "Attempts to deliver that have failed since the last receipt.", float64(s.FailedAttempts), at...)
 
 	t.Counter("wsrelay_lines_in_total", "Lines on disk since the queue began.", float64(s.LinesIn), with("sid", s.SID)...)

@@ -20,7 +20,14 @@ type Options struct {
 	Limit              int64               // of the queue, in bytes
 	DrainRate          int64               // bytes a second; 0: no limit
 	Relay              func() relay.Status // what the relay does
+	Keeper             func() Keeper       // what the keeper has seen; nil: there is none
 	Problem            *Problem            // why nothing is delivered, if the configuration is to blame
+}
+
+// Keeper is what a keeper has seen of its workers.
+type Keeper struct {
+	Workers uint64 // that it has started; 0: there is no keeper
+	Last    string // how the one before this ended
 }
 
 // Rates are means over the last minute, from samples that are so far apart.
@@ -99,6 +106,9 @@ func (r *Reporter) Snapshot() Snapshot {
 		ReceiptAt: re.ReceiptAt,
 	}
 	s.queue(st)
+	if r.o.Keeper != nil {
+		s.keeper(r.o.Keeper())
+	}
 	r.mu.Lock()
 	oldest, _ := r.watch.Oldest() // what cannot be read, the relay reports
 	s.lost(r.watch.Lost(), re.Lost, r.lost)
@@ -119,6 +129,12 @@ func (s *Snapshot) queue(st buffer.Stats) {
 	s.BacklogLines, s.BacklogBytes, s.DiskBytes = st.Head-st.Cursor, st.PendingBytes, st.DiskBytes
 	s.ReceiptSeq, s.ReceiptUID = st.Receipt.Seq, st.Receipt.UID
 	s.Healthy, s.Problems, s.Lost = true, []Problem{}, []Lost{}
+}
+
+func (s *Snapshot) keeper(k Keeper) {
+	if s.Keeper = k.Workers > 0; s.Keeper {
+		s.WorkerRestarts, s.LastWorker = k.Workers-1, k.Last
+	}
 }
 
 func (s *Snapshot) age(oldest time.Time) {

@@ -38,6 +38,10 @@ type Snapshot struct {
 	Version   string    `json:"version,omitempty"`
 	StartedAt time.Time `json:"started_at,omitzero"` // counters begin here, if nothing else is said
 
+	Keeper         bool   `json:"keeper"`                     // holds the pipe: a worker that dies costs no line
+	WorkerRestarts uint64 `json:"worker_restarts"`            // since the keeper began
+	LastWorker     string `json:"last_worker_exit,omitempty"` // how the worker before ended
+
 	URL            string    `json:"url,omitempty"`  // of the receiver, or the address that the relay listens on
 	Since          time.Time `json:"since,omitzero"` // in this state
 	FailedAttempts int       `json:"failed_attempts,omitempty"`

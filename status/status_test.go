@@ -271,7 +271,7 @@ func full() Snapshot {
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	return Snapshot{
 		Instance: "web", QueueDir: "/q", At: at, State: relay.StateConnected, Problems: []Problem{{"e", "l", "h"}},
-		PID: 4121, Version: "v1.2.3", StartedAt: at.Add(-50 * time.Hour),
+		PID: 4121, Version: "v1.2.3", StartedAt: at.Add(-50 * time.Hour), Keeper: true, WorkerRestarts: 3, LastWorker: "killed by SIGKILL",
 		URL: "wss://logs.example.com/relay", Since: at.Add(-3*time.Hour - 12*time.Minute), FailedAttempts: 1, Sessions: 2, Failures: 3,
 		SID: "0123456789abcdef", LinesIn: 1_300_000, LinesDone: 100_000, BacklogLines: 1_200_000, BacklogBytes: 84 << 20,
 		DiskBytes: 128 << 20, DiskLimitBytes: 8 << 30, OldestAt: at.Add(-12 * time.Minute), LagSeconds: 720,
@@ -314,7 +314,7 @@ func TestWrite_TellsABacklogInWords(t *testing.T) {
   receipt   2 s ago, up to line 100,000, UID 0123456789abcdef0000000100000
   lost      1 line older than --queue-max-age, 3,000 lines at the queue's limit (the receiver is told of 1,000), 2 lines by wsrelay queue purge (the receiver is not told yet)
   refused   7 lines by the store, kept in its dead-letter index
-  process   4121, wsrelay v1.2.3, for 2 d 2 h
+  process   4121, wsrelay v1.2.3, for 2 d 2 h; started again 3 times, the one before: killed by SIGKILL
   queue     /q, 128 MiB of at most 8.0 GiB on disk
 `
 	if got.String() != want {

@@ -51,7 +51,7 @@ func (s *Snapshot) write(w io.Writer) {
 		line("refused", "%s by the store, kept in its dead-letter index", count(s.DeadLetterLines))
 	}
 	if s.PID != 0 && s.State != Silent {
-		line("process", "%d, wsrelay %s, for %s", s.PID, s.Version, s.since(s.StartedAt))
+		line("process", "%d, wsrelay %s, for %s%s", s.PID, s.Version, s.since(s.StartedAt), s.before())
 	}
 	line("queue", "%s, %s", s.QueueDir, s.disk())
 }
@@ -162,6 +162,24 @@ func (s *Snapshot) losses() string {
 		all = append(all, count(l.Lines)+" "+reason+told)
 	}
 	return strings.Join(all, ", ")
+}
+
+// before is what became of earlier workers.
+func (s *Snapshot) before() string {
+	switch {
+	case s.WorkerRestarts == 0:
+		return ""
+	case s.LastWorker == "":
+		return "; started again " + times(s.WorkerRestarts)
+	}
+	return fmt.Sprintf("; started again %s, the one before: %s", times(s.WorkerRestarts), s.LastWorker)
+}
+
+func times(n uint64) string {
+	if n == 1 {
+		return "once"
+	}
+	return humanize.Comma(int64(n)) + " times"
 }
 
 func (s *Snapshot) disk() string {

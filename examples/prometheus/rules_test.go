@@ -41,7 +41,7 @@ func TestRules_FireWhenTheyShould(t *testing.T) {
 func written() []byte {
 	var t metrics.Text
 	now := time.Now()
-	s := status.Snapshot{Instance: "web", Version: "v1", SID: "0123456789abcdef", StartedAt: now, ReceiptAt: now}
+	s := status.Snapshot{Instance: "web", Version: "v1", SID: "0123456789abcdef", Keeper: true, StartedAt: now, ReceiptAt: now}
 	s.Metrics(&t, true)
 	receiver.New(nowhere{}, receiver.Options{}).Metrics(&t)
 	return t.Bytes()
