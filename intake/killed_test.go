@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/buffer"
 )
 
 // KILLS=20000 goes on for so long, in rounds with a queue of their own; it can
@@ -155,6 +157,32 @@ func openMirrorOf(t *testing.T, pid int) *os.File {
 
 // taken is how many bytes workers have taken from the pipe.
 func taken(mirror *os.File) int64 { return (&Keeper{mirror: int(mirror.Fd())}).size() }
+
+// Lines longer than the pipe, than a line may be, and one without its end.
+func TestKeeper_LosesNothingOfLongLinesWhenWorkersAreKilled(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "q")
+	cmd, w := keeper(t, dir)
+	const most = buffer.MaxLine
+	long := strings.Repeat("0123456789abcdef", (2*most+most/2)/16)
+	parts := []string{"a\n", long[:3<<20], "\nb\n", long[:most/2], long[most/2:], "\nc\n", "the end", " of it"}
+	for _, part := range parts {
+		write(t, w, part)
+		waitFor(t, "a worker is killed", func() bool { return kill(cmd.Process.Pid, func() {}) })
+	}
+	_ = w.Close()
+	must(t, cmd.Wait())
+	want := []string{"a", long[:3<<20], "b", long[:most], long[most : 2*most], long[2*most:], "c", "the end of it"}
+	got := strings.Split(strings.TrimSuffix(string(queued(t, dir)), "\n"), "\n")
+	if len(got) != len(want) {
+		t.Fatalf("%d lines, want %d", len(got), len(want))
+	}
+	for k := range want {
+		if got[k] != want[k] {
+			t.Errorf("line %d: %d bytes, want %d", k, len(got[k]), len(want[k]))
+		}
+	}
+	t.Logf("%d kills met a live worker", len(parts))
+}
 
 func TestIntake_TellsHowTheWorkerBeforeEnded(t *testing.T) {
 	in, w := mirrored(t)
