@@ -75,6 +75,11 @@ type header struct {
 
 func (h *header) next() uint64 { return h.first + h.count }
 
+// origin is how far its intake is with the block.
+func (h *header) origin() intake {
+	return intake{h.intake, h.end, h.flags&flagUnfinished != 0}
+}
+
 // span is what the block takes in its file.
 func (h *header) span() int64 { return span(int(h.stored)) }
 

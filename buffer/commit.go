@@ -229,7 +229,7 @@ func (w *writer) settle() {
 	defer q.mu.Unlock()
 	for _, b := range w.unsynced {
 		w.recorded = max(w.recorded, b.durable)
-		q.table.set(intake{b.intake, b.end, b.flags&flagUnfinished != 0})
+		q.table.set(b.origin())
 		if b.intake == w.q.origin.Intake {
 			w.noted = Origin{b.intake, b.end, b.flags&flagUnfinished != 0}
 		}

@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -97,20 +98,27 @@ func TestQueue_SetsAsideAFileThatIsNoSegment(t *testing.T) {
 	})
 }
 
-// FuzzOpen gives recovery arbitrary files. With a mode other than 0 the bytes
-// are payloads and header fields of blocks whose checksums are right, so that
-// what comes behind the checksums is reached.
+// FuzzOpen gives recovery arbitrary files. The bits of mode make the bytes
+// payloads and header fields of blocks, a slot of CURSOR, an IDENTITY, whose
+// checksums are right, so that what comes behind the checksums is reached.
 func FuzzOpen(f *testing.F) {
 	w := newWorld(&quiet{}, 1, Options{})
 	for _, b := range [][]byte{nil, make([]byte, 9000), bytes.Repeat([]byte("WSRB"), 3000)} {
 		f.Add(b, b, b, byte(0))
 		f.Add(b, b, b, byte(1))
 	}
+	f.Add([]byte{}, make([]byte, 200), []byte("wsrelay identity 1\nhome here\nfrom 1 sid aaaaaaaaaaaaaaaa\nfrom 9 sid bbbbbbbbbbbbbbbb\n"), byte(7))
 	f.Fuzz(func(t *testing.T, seg, cur, ident []byte, mode byte) {
 		inBubble(t, func() {
 			fs := newStrictFS(1)
-			if mode%2 == 1 {
+			if mode&1 != 0 {
 				seg = forged(seg)
+			}
+			if mode&2 != 0 {
+				cur = forgedSlot(cur)
+			}
+			if mode&4 != 0 {
+				ident = fmt.Appendf(ident, "crc %08x\n", crc32.Checksum(ident, castagnoli))
 			}
 			writeFile(t, fs, segmentName(1), seg)
 			writeFile(t, fs, cursorName, cur)
@@ -183,6 +191,14 @@ func forged(in []byte) []byte {
 		out = append(out, make([]byte, -len(out)&(alignment-1))...)
 	}
 	return out
+}
+
+// forgedSlot is a CURSOR of one slot that holds the bytes.
+func forgedSlot(in []byte) []byte {
+	b := make([]byte, slotLen)
+	copy(b[copy(b, cursorMagic):], in)
+	binary.LittleEndian.PutUint32(b[slotLen-4:], crc32.Checksum(b[:slotLen-4], castagnoli))
+	return b
 }
 
 func TestBlock_RefusesALengthThatItsHeaderDoesNotState(t *testing.T) {

@@ -108,6 +108,9 @@
 //	    are a gap, but for numbers that a listed gap covers.
 //	R9  Where two segments hold the same numbers the later one counts: a segment
 //	    ends where the base of the next one says.
+//	R10 Where a segment has a newer format version, nothing is changed: what
+//	    comes goes to a fresh queue in the folder "older". A directory that
+//	    cannot be used is an error of Open, to be tried again.
 //	R11 A crash during recovery is harmless: it changes nothing but by one
 //	    rename.
 //	R12 What is not proved durable is copied, with every gap, to a new segment
@@ -135,6 +138,9 @@
 //	I3  Records come out in the order they went in, but for Rewind.
 //	I4  Once WaitDurable(s) has returned nil, what is below s survives any crash.
 //	I5  What comes out again after a restart is all from the cursor on.
-//	I6  The segments take no more than the limit and one segment.
+//	I6  Segments and spare take no more than the limit and one segment, but for
+//	    gaps and what Close saves; damaged/ has bounds of its own.
 //	I7  No block is given out that this queue was not given.
+//	I8  Every record is acknowledged, waits, or is in a gap, and never in two of
+//	    these.
 package buffer

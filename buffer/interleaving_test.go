@@ -230,6 +230,37 @@ func TestInterleaving_CursorThatIsOnDiskIsNotWrittenOver(t *testing.T) {
 	})
 }
 
+func TestInterleaving_FailedSyncOfASealThenKill(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{})
+		w.mustStart()
+		defer w.abandon()
+		w.append(5, 300)
+		w.wait()
+		w.idle()
+		failed := false
+		w.setFault(func(_ int, call, _ string) error {
+			switch {
+			case failed:
+				w.fs.dead = true
+				return errDies
+			case call == "sync":
+				failed = true
+				return errInjected
+			}
+			return nil
+		})
+		w.skip(10) // a seal says so
+		w.idle()
+		w.end1((*strictFS).kill)
+		w.resume(w.mustStart())
+		w.release() // what the seal covers is freed
+		w.fs.evict()
+		w.crash((*strictFS).kill, 0)
+		w.drain()
+	})
+}
+
 func TestInterleaving_DivergedThenPowerCut(t *testing.T) {
 	for seed := range uint64(10) {
 		inBubble(t, func() {
@@ -350,7 +381,11 @@ func TestInterleaving_SegmentDeletedByAnAdministrator(t *testing.T) {
 			defer w.abandon()
 			w.stop()
 			w.remove(w.fs.segments()[which])
-			w.resume(w.mustStart())
+			rec := w.mustStart()
+			if rec.NewSID != (which == 2) { // numbers are used that nothing remembers
+				t.Errorf("new stream: %v", rec.NewSID)
+			}
+			w.resume(rec)
 			w.append(5, 300)
 			w.drain()
 			if len(w.gone) == 0 && which < 2 {
@@ -393,10 +428,20 @@ func TestInterleaving_NewestSegmentDeletedAndThenCursorDamaged(t *testing.T) {
 		w.idle()
 		w.end1((*strictFS).kill)
 		w.remove(w.fs.segments()[2])
-		w.resume(w.mustStart()) // CURSOR still knows how far the numbers went
-		w.stop()
+		w.setFault(func(_ int, call, name string) error {
+			if call == "write" && name == spareName { // no seal says it
+				return errInjected
+			}
+			return nil
+		})
+		w.resume(w.mustStart()) // CURSOR still knows how far the numbers went, and IDENTITY
+		w.end1((*strictFS).kill)
 		w.damage(cursorName, 0, 1<<20, func(b []byte) { clear(b) })
-		w.resume(w.mustStart())
+		rec := w.mustStart()
+		if head := w.q.Stats().Head; head != 16 {
+			t.Errorf("head %d, want 16: numbers would be used twice in a stream", head)
+		}
+		w.resume(rec)
 		w.append(5, 300)
 		w.drain()
 	})

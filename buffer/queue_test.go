@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 )
 
 func mustOpen(t *testing.T, dir string, o Options) (*Queue, *Recovery) {
@@ -77,5 +78,43 @@ func TestQueue_GivesLinesInOrderAcrossReopen(t *testing.T) {
 	}
 	if !bytes.Equal(got.Bytes(), want.Bytes()) {
 		t.Fatalf("got %d bytes, want %d", got.Len(), want.Len())
+	}
+}
+
+func TestQueue_AcksCostNoSync(t *testing.T) {
+	syncs := func(ack bool) (n int) {
+		inBubble(t, func() {
+			fs := newStrictFS(1)
+			q, _ := openIn(t, fs, Options{Limit: modelLimit})
+			fs.setFault(func(_ int, call, _ string) error {
+				if call == "sync" || call == "syncDir" {
+					n++
+				}
+				return nil
+			})
+			for k := range uint64(20) {
+				if _, err := q.Append(context.Background(), goldenLines(0), 5, Origin{}); err != nil {
+					t.Fatal(err)
+				}
+				if err := q.WaitDurable(context.Background(), 5*k+6); err != nil {
+					t.Fatal(err)
+				}
+				if b, err := q.TryNext(); err != nil || b == nil {
+					t.Fatal(b, err)
+				}
+				if ack {
+					if err := q.Ack(5*k+6, Receipt{}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(2 * time.Second) // CURSOR is written, and not synced
+			}
+			fs.setFault(nil)
+			closeIn(t, q)
+		})
+		return n
+	}
+	if with, without := syncs(true), syncs(false); with != without || with < 20 {
+		t.Errorf("%d syncs with acks, %d without", with, without)
 	}
 }

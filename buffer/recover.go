@@ -23,10 +23,11 @@ type recoverer struct {
 	recorded uint64  // what the last segment's headers say of that
 	tail     []found // of the last segment, in file order: what is not below proved, a few MiB
 	expect   uint64  // behind the last data block of the tail
-	sealed   bool    // the last block is the seal of a clean close
+	sealed   bool    // the last block is a seal: all before it was synced
+	alone    bool    // and it alone knows how far an intake is
 }
 
-// found is a valid block of the last segment, or numbers that it lacks.
+// found is a data block of the last segment, or numbers that it lacks.
 type found struct {
 	*Block       // nil: none
 	lost   Range // if there is no block: none holds these
@@ -189,15 +190,18 @@ func (r *recoverer) scanLast() error {
 			keepDamaged(q.fsys, f, seg, good, scan.off)
 			r.tail = append(r.tail, found{lost: Range{scan.expect, h.first}})
 		}
-		if h.kind == kindGap {
+		switch h.kind {
+		case kindData:
+			r.tail = append(r.tail, found{Block: b})
+		case kindGap:
 			b.sid = q.ident.sid(h.first)
 			q.gaps = append(q.gaps, b)
 		}
-		r.tail = append(r.tail, found{Block: b})
-		r.sealed = h.kind == kindSeal && h.durable >= h.first
 		scan.skip(h)
 		good = scan.off
 		r.prove(h)
+		r.sealed = h.kind == kindSeal && h.durable >= h.first
+		r.alone = h.kind == kindSeal && r.reached(h.origin())
 	}
 	r.expect = scan.expect
 	if r.expect < r.proved {
@@ -224,7 +228,7 @@ func (r *recoverer) settleBelow(seq uint64) {
 		case t.Block == nil && t.lost.End <= seq:
 			r.Gaps = append(r.Gaps, t.lost)
 		case t.Block != nil && t.next() <= seq:
-			r.reached(intake{t.intake, t.end, t.flags&flagUnfinished != 0})
+			r.reached(t.origin())
 		default:
 			return
 		}
@@ -232,11 +236,14 @@ func (r *recoverer) settleBelow(seq uint64) {
 	}
 }
 
-// reached notes how far an intake is on disk.
-func (r *recoverer) reached(i intake) {
-	if old, ok := r.q.table.get(i.id); !ok || old.end <= i.end {
-		r.q.table.set(i)
+// reached notes how far an intake is on disk, and tells if that is news.
+func (r *recoverer) reached(i intake) bool {
+	old, ok := r.q.table.get(i.id)
+	if i.id == 0 || ok && (old == i || old.end > i.end) {
+		return false
 	}
+	r.q.table.set(i)
+	return true
 }
 
 // judge decides on what the last segment lacks, and numbers what comes.
@@ -250,7 +257,7 @@ func (r *recoverer) judge() {
 	}
 	for k, t := range r.tail {
 		if t.Block != nil {
-			r.reached(intake{t.intake, t.end, t.flags&flagUnfinished != 0})
+			r.reached(t.origin())
 			continue
 		}
 		if t.lost.First < r.proved {
@@ -294,7 +301,7 @@ func (r *recoverer) readAgain(behind []found) bool {
 		return false
 	}
 	return !slices.ContainsFunc(behind, func(t found) bool {
-		return t.Block != nil && t.kind == kindData && t.intake != l.Intake
+		return t.Block != nil && t.intake != l.Intake
 	})
 }
 
@@ -343,11 +350,11 @@ func (r *recoverer) takeOver() {
 	q, w := r.q, r.w
 	var copies []*Block
 	for _, t := range r.tail {
-		if t.Block != nil && t.kind == kindData {
+		if t.Block != nil {
 			copies = append(copies, t.Block)
 		}
 	}
-	if len(copies) == 0 && len(r.Gaps) == 0 && (len(q.gaps) == 0 || r.sealed) {
+	if len(copies) == 0 && len(r.Gaps) == 0 && (len(q.gaps) == 0 || r.sealed) && !r.alone {
 		w.recorded = r.recorded // where only CURSOR knows more, a seal will follow
 		return
 	}

@@ -278,6 +278,14 @@ func (s *strictFS) bytes(name string) []byte {
 	return nil
 }
 
+// held is what the segments take, and the spare.
+func (s *strictFS) held() (n int64) {
+	for _, name := range append(s.segments(), spareName) {
+		n += int64(len(s.bytes(name)))
+	}
+	return n
+}
+
 // segments are the names of the segments, in order.
 func (s *strictFS) segments() (names []string) {
 	s.mu.Lock()

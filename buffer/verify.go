@@ -48,24 +48,27 @@ type walker struct {
 	Report
 	w     io.Writer
 	each  func(h header, off int64)
+	segs  []*segment
 	holes []Range
 }
 
 func walk(dir string, w io.Writer, each func(header, int64)) (Report, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "*.seg"))
-	if err != nil {
-		return Report{}, err
-	}
 	v := &walker{w: w, each: each}
+	var err error
 	if v.Cursor, err = v.cursor(dir); err != nil {
 		return Report{}, err
 	}
+	if err := v.headers(dir); err != nil {
+		return Report{}, err
+	}
 	v.Head = v.Cursor
-	for _, name := range names { // in the order of their ids
-		if err := v.segment(name); err != nil {
+	for _, s := range v.segs {
+		if err := v.segment(dir, s); err != nil {
 			return v.Report, err
 		}
 	}
+	slices.SortFunc(v.Gaps, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
+	v.Gaps = slices.Compact(v.Gaps) // each segment lists them
 	for _, h := range v.holes {
 		v.missing(h)
 	}
@@ -90,60 +93,83 @@ func (v *walker) cursor(dir string) (uint64, error) {
 	return max(1, c.acked), err
 }
 
-func (v *walker) segment(name string) error {
-	f, err := os.Open(name)
+// headers finds the segments, and where each ends.
+func (v *walker) headers(dir string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*.seg")) // in the order of their ids
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		s, err := readOnly{osDir(dir)}.segment(filepath.Base(name))
+		switch {
+		case errors.Is(err, errNoSegment), errors.Is(err, errVersion):
+			v.problem("%s: %v", filepath.Base(name), err)
+			continue
+		case err != nil:
+			return err
+		}
+		if n := len(v.segs); n > 0 {
+			v.segs[n-1].next = s.base
+		}
+		v.segs = append(v.segs, s)
+		v.Cursor = max(v.Cursor, s.acked)
+	}
+	return nil
+}
+
+func (v *walker) segment(dir string, s *segment) error {
+	name := segmentName(s.id)
+	f, err := os.Open(filepath.Join(dir, name))
 	if err != nil {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	base := filepath.Base(name)
-	id, _ := segmentID(base)
-	s, err := readSegment(osFile{f}, id)
-	switch {
-	case errors.Is(err, errNoSegment), errors.Is(err, errVersion):
-		v.problem("%s: %v", base, err)
-		return nil
-	case err != nil:
-		return err
-	}
-	if s.size, err = (osFile{f}).size(); err != nil {
-		return err
-	}
 	v.Segments++
 	if s.base > v.Head {
 		v.holes = append(v.holes, Range{v.Head, s.base})
 	}
 	blocks, err := v.blocks(f, s)
 	v.Blocks += blocks
-	v.Head = max(v.Head, s.base)
-	fmt.Fprintf(v.w, "%s  stream %s  from %d  %d blocks  %d KiB\n", base, s.sid, s.base, blocks, s.size>>10)
+	fmt.Fprintf(v.w, "%s  stream %s  from %d  %d blocks  %d KiB\n", name, s.sid, s.base, blocks, s.size>>10)
 	return err
 }
 
+// blocks looks at the blocks of s. Behind what was ever promised, a block that
+// is damaged is one that a crash has torn, as crashes do.
 func (v *walker) blocks(f *os.File, s *segment) (n int, err error) {
 	scan := newScanner(f, s, s.size)
-	proved := scan.expect // records below were on disk once
+	end, proved := s.next, s.next // what is before a successor was on disk
+	if end == 0 {
+		end, proved = ^uint64(0), s.base
+	}
+	var damaged []int64 // offsets
+	torn := 0           // of these, the ones at the end
 	for {
 		h, _, err := scan.seek()
 		if errors.Is(err, io.EOF) {
-			if scan.expect < proved {
-				v.holes = append(v.holes, Range{scan.expect, proved})
-			}
-			v.Head = max(v.Head, scan.expect, proved)
-			return n, nil
+			break
 		} else if err != nil {
 			return n, err
 		}
+		if h.kind == kindData && h.first >= end { // the successor has these numbers
+			scan.off += h.span()
+			continue
+		}
 		proved = max(proved, h.durable)
+		v.Cursor = max(v.Cursor, h.acked)
 		b, err := scan.block(h)
 		if err != nil {
 			return n, err
 		}
 		if b == nil {
-			v.problem("%s: the block at %d is damaged", segmentName(s.id), scan.off)
+			damaged = append(damaged, scan.off)
+			if torn++; h.first < proved {
+				torn = 0
+			}
 			scan.off += h.span()
 			continue
 		}
+		torn = 0
 		if h.kind == kindData && h.first > scan.expect {
 			v.holes = append(v.holes, Range{scan.expect, h.first})
 		}
@@ -154,14 +180,21 @@ func (v *walker) blocks(f *os.File, s *segment) (n int, err error) {
 		scan.skip(h)
 		n++
 	}
+	for _, off := range damaged[:len(damaged)-torn] {
+		v.problem("%s: the block at %d is damaged", segmentName(s.id), off)
+	}
+	if scan.expect < proved {
+		v.holes = append(v.holes, Range{scan.expect, proved})
+	}
+	v.Head = max(v.Head, min(scan.expect, end), proved)
+	return n, nil
 }
 
 // missing takes from a hole what is acknowledged or in a gap; the rest is a
 // problem.
 func (v *walker) missing(hole Range) {
-	slices.SortFunc(v.Gaps, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
 	at := max(hole.First, v.Cursor)
-	for _, g := range append(v.Gaps, Range{hole.End, hole.End}) {
+	for _, g := range append(v.Gaps[:len(v.Gaps):len(v.Gaps)], Range{hole.End, hole.End}) {
 		if end := min(g.First, hole.End); at < end {
 			v.Missing = append(v.Missing, Range{at, end})
 			v.problem("records %d-%d are missing: they will be delivered as a gap", at, end-1)

@@ -74,7 +74,10 @@ type streamLine struct {
 	start, end int64
 }
 
-const modelLimit = 4 << 20 // segments of 512 KiB: blocks are not larger than a quarter
+const (
+	modelLimit = 4 << 20   // segments of 512 KiB: blocks are not larger than a quarter
+	slack      = 256 << 10 // gaps, beyond the limit
+)
 
 func newWorld(f failer, seed uint64, o Options) *world {
 	w := &world{
@@ -96,7 +99,7 @@ func (w *world) start() (*Recovery, error) {
 	}
 	q.unlock = nopCloser{}
 	w.stuck = nil
-	w.q, w.took = q, q.Stats().DiskBytes
+	w.q, w.took = q, w.fs.held()
 	return rec, nil
 }
 
@@ -219,7 +222,7 @@ func (w *world) deliver(n int) {
 	}
 }
 
-// next takes one block out and compares it.
+// next takes one block out and compares it (I3, I7).
 func (w *world) next() bool {
 	w.Helper()
 	synctest.Wait()
@@ -396,8 +399,8 @@ func (w *world) end1(how func(*strictFS) *strictFS) {
 	}
 }
 
-// resume compares what the queue says after a start with what it may say, and
-// feeds it what the mirror has and the queue has not.
+// resume compares what the queue says after a start with what it may say (I4,
+// I5), and feeds it what the mirror has and the queue has not.
 func (w *world) resume(rec *Recovery) {
 	w.Helper()
 	s := w.q.Stats()
@@ -472,19 +475,20 @@ func (w *world) setFault(f func(n int, call, name string) error) {
 	w.fs.fault, w.faulty = f, f != nil
 }
 
-// check compares the queue's own account; it holds at any time.
+// check compares the queue's own account; it holds at any time (I1, I6).
 func (w *world) check() {
 	w.Helper()
 	s := w.q.Stats()
 	if s.Cursor > s.Durable || s.Durable > s.Head || s.Head != w.head || s.Cursor != w.acked || s.Durable < w.out {
 		w.Fatalf("cursor %d durable %d head %d, want head %d cursor %d out %d", s.Cursor, s.Durable, s.Head, w.head, w.acked, w.out)
 	}
-	if s.DiskBytes > max(modelLimit, w.took)+modelLimit/4 {
-		w.Fatalf("%d bytes on disk, limit %d", s.DiskBytes, modelLimit)
+	if held := w.fs.held(); held > max(w.o.Limit, w.took)+w.o.Limit/8+slack {
+		w.Fatalf("%d bytes on disk, limit %d", held, w.o.Limit)
 	}
 }
 
-// drain takes everything out: all that was promised and not acknowledged.
+// drain takes everything out: all that was promised and not acknowledged (I2,
+// I8).
 func (w *world) drain() {
 	w.Helper()
 	for range 100 {
