@@ -45,9 +45,11 @@ torture-herd: IN = herd
 torture-%: needs
 	TORTURE=long $(GO) test -count=1 -v -timeout 0 -run '(?i)^test$*_' ./e2e/$(or $(IN),torture)
 
-# Installs, upgrades under load and removes the packages in a clean Debian; root.
+# Installs, upgrades under load and removes the packages in a clean Debian, and
+# does there what README.md and docs/operations.md say; root.
 test-packages:
 	scripts/chroot.sh
+	scripts/readme.sh
 
 # Against real engines, fetched and started for it.
 test-engines:

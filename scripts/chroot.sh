@@ -7,7 +7,7 @@
 # no network but its own loopback, and ends with us.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-release=${RELEASE:-bookworm} lines=${LINES_SENT:-200000}
+lines=${LINES_SENT:-200000}
 work=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
 trap 'rm -rf "$work"' EXIT
 
@@ -21,16 +21,7 @@ if command -v lintian rpmlint >/dev/null; then
 	rpmlint -c packaging/rpmlint.toml "$debs"/*.rpm >"$work/log" || { cat "$work/log"; exit 1; }
 	echo "lintian and rpmlint have nothing to say"
 fi
-# shellcheck disable=SC2016 # apt-get's own variable
-mirror=$(apt-get indextargets --format '$(REPO_URI)' | head -n 1)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/wsrelay-chroot/$release
-if [ ! -e "$cache/done" ]; then
-	echo "a clean Debian $release"
-	rm -rf "$cache" && mkdir -p "$cache"
-	debootstrap --variant=minbase --include=syslog-ng-core "$release" "$cache/root" "$mirror" >"$work/log" 2>&1 || { tail "$work/log"; exit 1; }
-	touch "$cache/done"
-fi
-cp -a "$cache/root" "$work/root"
+scripts/clean-debian.sh "$work/root"
 cp "$debs"/*_"$(dpkg --print-architecture)".deb "$work/root/root"
 cat >"$work/root/root/inside" <<'END'
 set -eu
