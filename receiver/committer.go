@@ -179,11 +179,20 @@ func splitAt(group []item, seq uint64) (below []item, b uint64) {
 	return below, 0
 }
 
-// drop gives the group's memory back to the budget.
+// drop gives back what the group holds.
 func (s *session) drop(group []item) {
 	for _, it := range group {
-		s.r.budget.release(it.cost)
+		s.free(it)
 	}
+}
+
+// free gives back the memory of a batch, and its part of the budget. Nobody may
+// look at its lines any more.
+func (s *session) free(it item) {
+	if it.body != nil {
+		it.body.recycle()
+	}
+	s.r.budget.release(it.cost)
 }
 
 // dropQueued drops what no committer will take any more.
@@ -194,7 +203,7 @@ func (s *session) dropQueued() {
 			if !ok {
 				return
 			}
-			s.r.budget.release(it.cost)
+			s.free(it)
 		default:
 			return
 		}

@@ -119,7 +119,7 @@ func (s *session) readData(r *bufio.Reader) (*ending, error) {
 	if !s.pay(price) {
 		return nil, nil // the session has ended
 	}
-	lines, code, err := s.unpack.lines(d, r)
+	body, code, err := unpack(d, r)
 	if err != nil || code != "" {
 		s.r.budget.release(price)
 		if err != nil {
@@ -129,8 +129,8 @@ func (s *session) readData(r *bufio.Reader) (*ending, error) {
 		_, err := io.Copy(io.Discard, r)
 		return nil, err
 	}
-	batch := Batch{SID: s.hello.SID, Host: s.hello.Host, Seq: d.Seq, At: d.Time(), Lines: lines}
-	s.enqueue(item{Batch: batch, b: d.B, cost: price, epoch: epoch})
+	batch := Batch{SID: s.hello.SID, Host: s.hello.Host, Seq: d.Seq, At: d.Time(), Lines: body.lines, text: body.text}
+	s.enqueue(item{Batch: batch, b: d.B, epoch: epoch, body: body, cost: price})
 	return nil, nil
 }
 
@@ -181,12 +181,12 @@ func (s *session) pay(price int64) bool {
 // enqueue hands a batch to the committer.
 func (s *session) enqueue(it item) {
 	if !s.order.advance(it.epoch, it.End()) { // the store diverged in the meantime: it will come again
-		s.r.budget.release(it.cost)
+		s.free(it)
 		return
 	}
 	select {
 	case s.queue <- it:
 	case <-s.ctx.Done():
-		s.r.budget.release(it.cost)
+		s.free(it)
 	}
 }

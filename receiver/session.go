@@ -42,8 +42,7 @@ type session struct {
 	bye     chan struct{}        // closed by drain
 	queue   chan item            // reader to committer; closed by the reader after the sender's bye
 	order   sequence
-	unpack  unpacker // the reader's
-	refused int      // the reader's: batches answered with nak
+	refused int // the reader's: batches answered with nak
 
 	storeSince atomic.Int64 // Unix ns since when the committer waits for the store; 0: it does not
 	quotaSince atomic.Int64 // the same for the reader and the budget
@@ -59,8 +58,9 @@ type session struct {
 type item struct {
 	Batch
 	b     uint64 // its number on the wire
-	cost  int64  // what it holds of the budget
 	epoch int    // of the sequence
+	body  *body  // that holds its lines; nil for a gap
+	cost  int64  // what it holds of the budget
 }
 
 // ending says why a session ends, and what the peer is told.

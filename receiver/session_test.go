@@ -562,6 +562,46 @@ func TestSession_CommitsTogetherWhatWaits(t *testing.T) {
 	}
 }
 
+// What the store has not answered for stays as it came, while later batches
+// come into memory that earlier ones had.
+func TestSession_UsesMemoryAgainOnlyWhenTheStoreIsDone(t *testing.T) {
+	const lines, early, all = 100, 3, 24
+	block, entered := newGate(t), newGate(t)
+	store := &memStore{hook: func(_ context.Context, batches []Batch) error {
+		if batches[0].Seq > early*lines {
+			entered.open()
+			block.wait()
+		}
+		return nil
+	}}
+	line := func(seq uint64) string { return fmt.Sprint(seq, strings.Repeat(string(rune('a'+seq/lines)), 1000)) }
+	r, url := serve(t, store, Options{})
+	s := connect(t, url)
+	for b := range uint64(all) {
+		text := make([]string, lines)
+		for i := range text {
+			text[i] = line(1 + b*lines + uint64(i))
+		}
+		s.lines(1+b*lines, text...)
+		switch b {
+		case early - 1:
+			s.wantAck(1 + early*lines)
+		case early:
+			entered.wait()
+		case early + 8:
+			waitQueued(t, r, 8)
+			block.open()
+		}
+	}
+	s.wantAck(1 + all*lines)
+	for seq := uint64(1); seq <= all*lines; seq++ {
+		if got, want := store.get(seq), line(seq); got != want {
+			t.Fatalf("line %d is %.20q…, want %.20q…", seq, got, want)
+		}
+	}
+	waitFree(t, r.budget, r.opts.Budget)
+}
+
 // Invariant 4.
 func TestSession_WaitsForTheBudget(t *testing.T) {
 	block := newGate(t)

@@ -17,7 +17,8 @@ type Store interface {
 	// by UID: a record that is there already counts as Dup. If some record
 	// that is there differs, it returns a *DivergedError and has stored
 	// nothing of the batches. Any other error means: the outcome is unknown,
-	// the caller tries again.
+	// the caller tries again. Once Commit has returned, the memory of the
+	// lines is the caller's, who uses it again.
 	Commit(ctx context.Context, batches []Batch) ([]Result, error)
 
 	// Describe gives the store's name for welcome and its guarantee:
@@ -39,6 +40,8 @@ type Batch struct {
 	At    time.Time      // when the lines entered the sender's queue, UTC
 	Lines [][]byte       // without their newlines; nil for a gap
 	Gap   *handshake.Gap // nil for lines
+
+	text []byte // Lines, and maybe more, each with its newline, as they lie in memory; nil: they do not
 }
 
 // End is the number after the batch's last record.

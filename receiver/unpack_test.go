@@ -28,7 +28,6 @@ func FuzzDataMessage(f *testing.F) {
 		d.Enc = name
 		f.Add(handshake.AppendData(nil, d, payload))
 	}
-	var u unpacker
 	header := bufio.NewReaderSize(nil, handshake.MaxHeader+1)
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		header.Reset(bytes.NewReader(msg))
@@ -41,15 +40,16 @@ func FuzzDataMessage(f *testing.F) {
 			t.Fatalf("the header alone decodes, the message does not: %v", err)
 		}
 		d.C = handshake.CRC(payload) // past the checksum
-		lines, nak, err := u.lines(d, header)
+		b, nak, err := unpack(d, header)
 		if err != nil || nak != "" {
-			if lines != nil {
+			if b != nil {
 				t.Error("lines of a refused message")
 			}
 			return
 		}
-		if got := append(bytes.Join(lines, newline), '\n'); len(lines) != d.N || len(got) != d.Raw {
-			t.Errorf("%d lines, %d bytes, want %d, %d", len(lines), len(got), d.N, d.Raw)
+		defer b.recycle()
+		if got := append(bytes.Join(b.lines, newline), '\n'); len(b.lines) != d.N || len(got) != d.Raw || !bytes.Equal(got, b.text) {
+			t.Errorf("%d lines, %d bytes, want %d, %d", len(b.lines), len(got), d.N, d.Raw)
 		}
 	})
 }
