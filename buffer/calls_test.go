@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -171,6 +172,57 @@ func TestQueue_SurvivesAFaultAtEachFileCall(t *testing.T) {
 					if t.Failed() {
 						t.Fatalf("%v at call %d, %d times", err, n, calls)
 					}
+				}
+			}
+		}
+	}
+}
+
+func TestRecovery_SurvivesACrashAtEachStepOfTakingOver(t *testing.T) {
+	crashInTakeOver(t, func(w *world) { crashBefore(w, "sync") }) // R12
+}
+
+func TestRecovery_SurvivesACrashAtEachStepOfWritingAgain(t *testing.T) {
+	crashInTakeOver(t, func(w *world) { // F1, and then R12
+		failed := 0
+		w.setFault(func(n int, call, _ string) error {
+			if call == "sync" && failed == 0 {
+				failed = n
+				return errInjected
+			}
+			return nil
+		})
+	})
+}
+
+// crashInTakeOver leaves undurable blocks as prepare says, and then crashes at
+// the a-th call, and the recovery of that at its b-th.
+func crashInTakeOver(t *testing.T, prepare func(*world)) {
+	for _, end := range []func(*strictFS) *strictFS{(*strictFS).kill, (*strictFS).powerCut} {
+		for a := 1; a < 40; a++ {
+			for b := 0; b < 40; b += 1 + every(200) {
+				inBubble(t, func() {
+					w := newWorld(t, uint64(a*40+b), Options{Compress: CompressNone})
+					w.mustStart()
+					defer w.abandon()
+					w.append(5, 3000)
+					w.wait()
+					prepare(w)
+					w.fs.crashAt = w.fs.calls + a
+					w.append(5, 3000)
+					w.append(5, 3000)
+					w.end1((*strictFS).kill)
+					w.fs.crashAt = a
+					_, _ = w.start()
+					synctest.Wait()
+					w.crash(end, b)
+					w.deliver(2)
+					w.crash((*strictFS).powerCut, 0)
+					w.append(2, 100)
+					w.drain()
+				})
+				if t.Failed() {
+					t.Fatalf("crash at call %d, again at %d", a, b)
 				}
 			}
 		}

@@ -60,3 +60,51 @@ func TestQueue_DivergeGivesANewStreamFromThatNumberOn(t *testing.T) {
 		t.Errorf("streams %q and %q", old, fresh)
 	}
 }
+
+func TestInterleaving_DivergedThenPowerCut(t *testing.T) {
+	for seed := range uint64(10) {
+		inBubble(t, func() {
+			w := newWorld(t, seed, Options{})
+			w.mustStart()
+			defer w.abandon()
+			w.append(5, 300)
+			w.wait()
+			w.deliver(1)
+			if err := w.q.Diverge(1); err != nil {
+				t.Fatal(err)
+			}
+			i := w.identity()
+			want := i.sid(1) // given out from now on
+			w.crash((*strictFS).powerCut, 0)
+			i = w.identity()
+			if got := i.sid(1); got != want {
+				t.Errorf("stream %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+func TestInterleaving_DivergedWhileBlocksWaitForANewSegment(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{})
+		w.mustStart()
+		defer w.abandon()
+		w.append(5, 300)
+		w.wait()
+		w.deliver(1)
+		w.setFault(func(_ int, call, name string) error {
+			if call == "write" && name != identityTmp {
+				return errInjected
+			}
+			return nil
+		})
+		w.append(5, 300)
+		if err := w.q.Diverge(1); err != nil {
+			t.Fatal(err)
+		}
+		w.out, w.ranges = 1, nil
+		clear(w.where) // the same lines come in another stream
+		w.setFault(nil)
+		w.drain()
+	})
+}

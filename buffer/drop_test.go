@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // drained is what comes out of q: lines, and numbers that gaps stand for.
@@ -105,6 +107,103 @@ func TestQueue_MaxAgeGivesUpOldSegmentsOnly(t *testing.T) {
 		lines, lost := drained(t, q)
 		if lines+lost != 13 || lost < 6 || lines < 3 {
 			t.Errorf("%d lines, %d lost of 13", lines, lost)
+		}
+	})
+}
+
+func TestInterleaving_SegmentDroppedThenPowerCut(t *testing.T) {
+	for seed := range uint64(20) {
+		inBubble(t, func() {
+			w := newWorld(t, seed, Options{Compress: CompressNone, DropOldest: true})
+			w.mustStart()
+			defer w.abandon()
+			for w.q.Stats().DiskBytes < modelLimit*9/10 {
+				w.append(10, 24<<10)
+				w.wait()
+			}
+			dropped := false
+			w.setFault(func(_ int, call, name string) error {
+				if dropped {
+					w.fs.dead = true
+					return errDies
+				}
+				dropped = call == "remove" || call == "rename" && name == spareName
+				return nil
+			})
+			for range 5 {
+				w.append(40, 24<<10)
+				time.Sleep(time.Second)
+			}
+			if !dropped {
+				t.Error("nothing was dropped")
+			}
+			w.crash((*strictFS).powerCut, 0)
+			w.drain()
+		})
+	}
+}
+
+func TestInterleaving_DropOldestWhileTheDiskFailsAndTheConsumerGoesOn(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone, DropOldest: true})
+		w.mustStart()
+		defer w.abandon()
+		for w.q.Stats().DiskBytes < modelLimit*9/10 {
+			w.append(10, 24<<10)
+			w.wait()
+		}
+		w.setFault(func(_ int, call, _ string) error { // the gap is written, and not yet durable
+			w.q.mu.Lock()
+			defer w.q.mu.Unlock()
+			if call == "sync" && w.q.leaving.Len() > 0 {
+				return errInjected
+			}
+			return nil
+		})
+		for range 5 {
+			w.append(40, 24<<10)
+			time.Sleep(time.Second)
+		}
+		w.deliver(3) // the gaps that are durable, and a part of what is about to go
+		w.setFault(nil)
+		w.drain()
+		if w.q.Stats().Dropped == 0 {
+			t.Error("nothing was dropped")
+		}
+	})
+}
+
+func TestInterleaving_DropOldestWhileTheDiskFailsAndThenIsFull(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone, DropOldest: true})
+		w.mustStart()
+		defer w.abandon()
+		for w.q.Stats().DiskBytes < modelLimit*9/10 {
+			w.append(10, 24<<10)
+			w.wait()
+		}
+		begun := false
+		w.setFault(func(_ int, call, _ string) error {
+			w.q.mu.Lock()
+			defer w.q.mu.Unlock()
+			switch {
+			case call == "sync" && w.q.leaving.Len() > 0: // the gap is written, and not durable
+				begun = true
+				return errInjected
+			case call == "write" && begun: // and cannot be written again
+				return unix.ENOSPC
+			}
+			return nil
+		})
+		for range 5 {
+			w.append(40, 24<<10)
+			time.Sleep(10 * time.Second)
+		}
+		w.deliver(1) // what the gap will stand for, if it is not held back
+		w.setFault(nil)
+		w.drain()
+		if w.q.Stats().Dropped == 0 || !begun {
+			t.Error("nothing was dropped")
 		}
 	})
 }

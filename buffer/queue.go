@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 )
@@ -191,27 +190,6 @@ func (q *Queue) recycle(b []byte) {
 	}
 }
 
-// Release takes back the memory of a block that Next gave, for another one: the
-// block and what Encoded gave must not be used any more. A consumer that does
-// not say so is only slower.
-func (q *Queue) Release(b *Block) {
-	if b.gap == nil { // a gap may be given out again
-		q.recycle(b.buf)
-		b.buf = nil
-	}
-}
-
-// blockBuffer is memory for a block of n bytes, from what was released if it is
-// worth it.
-func (q *Queue) blockBuffer(n int64) []byte {
-	if n <= wholeBlock/2 || n > wholeBlock {
-		return make([]byte, n)
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.wholeBuffer()[:n]
-}
-
 // WaitDurable waits until every record below seq is on disk.
 func (q *Queue) WaitDurable(ctx context.Context, seq uint64) error {
 	q.mu.Lock()
@@ -239,167 +217,6 @@ func (q *Queue) waitFor(ctx context.Context, reached func() bool) error {
 			return err
 		}
 	}
-	return nil
-}
-
-// Next gives the blocks in order, durable ones only, and waits for one.
-func (q *Queue) Next(ctx context.Context) (*Block, error) {
-	for {
-		b, err := q.TryNext()
-		if b != nil || err != nil {
-			return b, err
-		}
-		q.mu.Lock()
-		for !q.available() && !q.isClosed() && err == nil {
-			q.wanted = true
-			q.poke()
-			err = q.wait(ctx)
-		}
-		q.mu.Unlock()
-		if err != nil {
-			return nil, err
-		}
-	}
-}
-
-// TryNext is Next without the wait: nil, nil when nothing durable waits.
-func (q *Queue) TryNext() (*Block, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for {
-		if q.isClosed() {
-			return nil, ErrClosed
-		}
-		if !q.available() {
-			return nil, nil //nolint:nilnil // nothing waits: neither a block nor a failure
-		}
-		b := q.nextGap()
-		if b == nil {
-			b = q.nextRing()
-		}
-		if b == nil {
-			seq, moved := q.next, q.moved
-			q.mu.Unlock()
-			var err error
-			b, err = q.read(seq)
-			q.mu.Lock()
-			if err != nil {
-				return nil, err
-			}
-			if moved != q.moved {
-				continue // Rewind came in between
-			}
-		}
-		if r := (Range{q.next, min(b.next(), q.ident.until(q.next))}); b.gap == nil && r != b.Range() {
-			var err error
-			if b, err = b.part(r); err != nil { // the stream changes within the block
-				return nil, err
-			}
-		}
-		b.sid = q.ident.sid(b.first)
-		q.next = b.next()
-		q.given = max(q.given, q.next)
-		q.flight = append(q.flight, b.Range())
-		return b, nil
-	}
-}
-
-func (q *Queue) available() bool {
-	return !q.held && q.next < q.durable && (q.next < q.leaving.First || q.next >= q.leaving.End)
-}
-
-func (q *Queue) nextGap() *Block {
-	for _, g := range q.gaps {
-		if g.first <= q.next && q.next < g.next() {
-			return g
-		}
-	}
-	return nil
-}
-
-func (q *Queue) nextRing() *Block {
-	for len(q.ring) > 0 && q.ring[0].first <= q.next {
-		b := q.popRing()
-		if b.first == q.next {
-			return b
-		}
-	}
-	return nil
-}
-
-func (q *Queue) popRing() *Block {
-	b := q.ring[0]
-	q.ring[0] = nil
-	q.ring = q.ring[1:]
-	q.ringSize -= int64(len(b.buf))
-	return b
-}
-
-// Ack says that every record below to is final: the receipt r, kept with the
-// cursor. The cursor moves by whole blocks. What was not given out cannot be
-// acknowledged: ErrAck, and nothing is.
-func (q *Queue) Ack(to uint64, r Receipt) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if to > q.next {
-		return fmt.Errorf("%w: up to %d, given out %d", ErrAck, to, q.next)
-	}
-	for len(q.flight) > 0 && q.flight[0].End <= to {
-		q.acked = q.flight[0].End
-		q.flight = q.flight[1:]
-	}
-	q.gaps = slices.DeleteFunc(q.gaps, func(g *Block) bool { return g.next() <= q.acked })
-	q.receipt = r
-	q.broadcast()
-	q.poke()
-	return nil
-}
-
-// Rewind makes Next go back to the block that holds record to, which is given
-// out and not acknowledged; with the cursor, to all such.
-func (q *Queue) Rewind(to uint64) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	k := slices.IndexFunc(q.flight, func(r Range) bool { return r.First <= to && to < r.End })
-	switch {
-	case k >= 0:
-		q.next = q.flight[k].First
-		q.flight = q.flight[:k]
-	case to != q.next:
-		return fmt.Errorf("rewind to %d: it is not under way (%d to %d)", to, q.acked, q.next)
-	}
-	q.moved++
-	q.broadcast()
-	return nil
-}
-
-// Diverge gives the records from seq on, up to the next change of stream, a new
-// stream id, durably: the receiver has other lines under these numbers, because
-// a queue was restored and its numbers were used twice. Next goes back to seq,
-// which is given out and not acknowledged.
-func (q *Queue) Diverge(seq uint64) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if seq < q.acked || seq >= q.given {
-		return fmt.Errorf("diverge at %d: it is not under way (%d to %d)", seq, q.acked, q.given)
-	}
-	next := identity{home: q.ident.home, pairs: slices.Clone(q.ident.pairs)}
-	next.diverge(seq)
-	if err := next.write(q.fsys); err != nil {
-		return err
-	}
-	q.ident = next
-	for len(q.flight) > 0 && q.flight[len(q.flight)-1].End > seq {
-		last := &q.flight[len(q.flight)-1]
-		if last.First < seq {
-			last.End = seq
-			break
-		}
-		q.flight = q.flight[:len(q.flight)-1]
-	}
-	q.next, q.ring, q.ringSize = seq, nil, 0
-	q.moved++
-	q.broadcast()
 	return nil
 }
 
