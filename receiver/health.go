@@ -15,8 +15,9 @@ type health struct {
 
 	failures atomic.Int64
 
-	mu    sync.Mutex // guards since, and changes of down
+	mu    sync.Mutex // guards since and err, and changes of down
 	since time.Time
+	err   error // the first since then
 }
 
 func (h *health) failed(err error) {
@@ -26,7 +27,7 @@ func (h *health) failed(err error) {
 	if h.down.Swap(true) {
 		return
 	}
-	h.since = time.Now()
+	h.since, h.err = time.Now(), err
 	h.log.Warn("store failed", "err", err,
 		"effect", "no line is lost: the senders keep what has no receipt, and send it again",
 		"hint", "the error says what the store lacks; trying goes on by itself")
@@ -41,4 +42,14 @@ func (h *health) works() {
 	if h.down.Swap(false) {
 		h.log.Info("store works again", "down", time.Since(h.since).Round(time.Millisecond))
 	}
+}
+
+// state tells since when the store does not answer, and what it said; nil: it does.
+func (h *health) state() (since time.Time, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.down.Load() {
+		return time.Time{}, nil
+	}
+	return h.since, h.err
 }

@@ -13,6 +13,7 @@ import (
 	"wsrelay/console"
 	"wsrelay/handshake"
 	"wsrelay/receiver"
+	"wsrelay/receiver/gate"
 )
 
 // access is the options that say who may send. The files are read again on
@@ -72,6 +73,7 @@ type loaded struct {
 	tls     *tls.Config    // of our listener; nil: none
 	senders *x509.CertPool // the authorities of senders' certificates; nil: none
 	dial    receiver.DialWay
+	users   gate.Users // of the page; nil: nobody is asked
 }
 
 // load reads the files. An error names the file and holds no secret.

@@ -84,7 +84,7 @@ func serves(t *testing.T) (addr string) {
 	served := make(chan error, 1)
 	log := slog.New(slog.DiscardHandler)
 	go func() {
-		served <- serve(ctx, receiver.NewDoor(ln, 10, 0), receiver.New(receiver.NewStdout(io.Discard), receiver.Options{}), nil, nil, log)
+		served <- serve(ctx, receiver.NewDoor(ln, 10, 0), receiver.New(receiver.NewStdout(io.Discard), receiver.Options{}), nil, http.NotFoundHandler(), log)
 	}()
 	t.Cleanup(func() {
 		stop()

@@ -27,6 +27,7 @@ type cli struct {
 	Backup  backupCmd        `cmd:"" help:"Copy the embedded store, also while it is being written."`
 	Setup   setupCmd         `cmd:"" help:"Prepare Elasticsearch or OpenSearch: templates, lifecycle policy, dashboards."`
 	Replay  replayCmd        `cmd:"" help:"Bring dead letters of Elasticsearch or OpenSearch back, once their cause is mended."`
+	Passwd  passwdCmd        `cmd:"" help:"Make a line for --page-users, out of a password."`
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
@@ -45,7 +46,7 @@ func main() {
 
 // run is the whole program but for the process around it. It returns the exit
 // code. A ctx that ends shuts the receiver down.
-func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var c cli
 	selected, err := parse(&c, args, stdout)
 	switch {
@@ -53,7 +54,7 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 		return 0
 	case err == nil:
 		selected.BindTo(ctx, (*context.Context)(nil))
-		err = selected.Run(&streams{out: stdout, err: stderr})
+		err = selected.Run(&streams{in: stdin, out: stdout, err: stderr})
 	}
 	if err != nil {
 		return console.Report(c.Serve.logger(stderr), err)
@@ -61,8 +62,11 @@ func run(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writ
 	return 0
 }
 
-// streams are where a command writes.
-type streams struct{ out, err io.Writer }
+// streams are where a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
 
 // errHelp says that --help or --version has been answered.
 var errHelp = errors.New("help was printed")

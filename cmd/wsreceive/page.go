@@ -1,28 +1,126 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
+	"strings"
 
+	"wsrelay/console"
+	"wsrelay/metrics"
 	"wsrelay/receiver"
+	"wsrelay/receiver/gate"
 	"wsrelay/receiver/page"
 	"wsrelay/receiver/sqlite"
 )
 
-// searchPage gives the page at url over an SQLite store, nil for any other. It
-// asks nobody who is there, so only this machine may reach it.
-func searchPage(store receiver.Store, addr net.Addr, url string, log *slog.Logger) http.Handler {
-	s, ok := store.(*sqlite.Store)
-	if !ok {
+// showing is the options for the page. The file is read again on SIGHUP.
+type showing struct {
+	PageUsers string   `placeholder:"FILE" help:"Who may see the page at / and /metrics: one 'name:hash' a line, as wsreceive passwd and htpasswd -B make them. Without it: whoever reaches a loopback --listen address; beyond that nobody."`
+	PageHosts []string `placeholder:"NAME" help:"Names under which browsers may ask for the page, besides localhost, addresses and those of --tls-cert: that of a proxy, say."`
+	Kibana    string   `placeholder:"URL" help:"Where Kibana or OpenSearch Dashboards is: the page leads there."`
+}
+
+// check is what the options must be together.
+func (s *showing) check(to string) error {
+	if s.Kibana == "" {
 		return nil
 	}
-	if !isLocal(addr) {
-		log.Info("no search page", "addr", addr.String(), "hint", "the page is served on a loopback address only; wsreceive search works everywhere")
-		return nil
+	u, err := url.Parse(s.Kibana)
+	if !isEngine(to) || err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return &console.Complaint{
+			Err: errors.New("--kibana wants an http(s) URL, and --to an engine"), Effect: nothingReceived, Code: exitUsage,
+			Hint: "it is where people open Kibana or OpenSearch Dashboards in a browser: --kibana https://kibana.example.com",
+		}
 	}
-	log.Info("search page", "url", url)
-	return page.New(s.Reader, page.Options{})
+	return nil
+}
+
+// users reads who may see the page; nil: nobody is named.
+func (s *showing) users(log *slog.Logger) (gate.Users, error) {
+	if s.PageUsers == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(s.PageUsers)
+	if err != nil {
+		return nil, err
+	}
+	warnLoose(s.PageUsers, log)
+	users, err := gate.ParseUsers(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.PageUsers, err)
+	}
+	return users, nil
+}
+
+// policy says who gets in at addr.
+func (s *showing) policy(l *loaded, addr net.Addr) gate.Policy {
+	p := gate.Policy{Users: l.users, Local: isLocal(addr), Hosts: s.PageHosts}
+	if l.tls != nil {
+		p.Cert = l.tls.Certificates[0].Leaf
+	}
+	return p
+}
+
+// watched gives the store as the receiver is to use it, so that what makes its
+// page can show what it stores.
+func watched(store receiver.Store) (receiver.Store, func(page.Options) http.Handler) {
+	if s, ok := store.(*sqlite.Store); ok {
+		return store, func(o page.Options) http.Handler { return page.New(s.Reader, o) }
+	}
+	live := page.NewLive(store)
+	return live, func(o page.Options) http.Handler { return page.NewWatch(live, o) }
+}
+
+// pageOptions is what the page says of the store, and of rcv.
+func (c *serveCmd) pageOptions(store receiver.Store, rcv *receiver.Receiver) page.Options {
+	o := page.Options{State: rcv.State, Link: c.Kibana}
+	switch kind, path, _ := strings.Cut(c.To, ":"); {
+	case isEngine(c.To):
+		name, _ := store.Describe()
+		o.Where = fmt.Sprintf("The newest lines, as they come. All are in %s, indices wsrelay-%s-*.", name, c.prefix())
+		if c.Kibana == "" {
+			o.Where += " Search them with Kibana or OpenSearch Dashboards; --kibana URL puts a link here."
+		}
+	case kind == "file":
+		o.Where = "The newest lines, as they come. All are in the file " + path + "."
+	case kind == "stdout":
+		o.Where = "The newest lines, as they come. All go to the standard output of wsreceive."
+	}
+	return o
+}
+
+// show gives what people and Prometheus may see, behind the gate.
+func show(g *gate.Gate, page http.Handler, rcv *receiver.Receiver) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /", page)
+	mux.Handle("GET /metrics", metrics.Handler(rcv.Metrics))
+	return g.Before(mux)
+}
+
+// sayWhoSees logs who may see the page at url, and warns of passwords that travel
+// in the clear.
+func sayWhoSees(log *slog.Logger, url string, l *loaded, addr net.Addr) {
+	switch far := !isLocal(addr); {
+	case far && l.users == nil:
+		log.Info("page is closed", "url", url, "hint", "--page-users says who may see it; wsreceive passwd makes users")
+	case far && l.tls == nil:
+		log.Warn("passwords of the page travel in the clear", "url", url,
+			console.Effect, "whoever is in between can read them, and then all lines", console.Hint, "give --tls-cert and --tls-key")
+	default:
+		log.Info("page", "url", url, "users", l.whoSees())
+	}
+}
+
+func (l *loaded) whoSees() string {
+	if l.users == nil {
+		return "anybody"
+	}
+	return fmt.Sprint(len(l.users))
 }
 
 func isLocal(addr net.Addr) bool {

@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"wsrelay/console"
-	"wsrelay/metrics"
 	"wsrelay/options"
 	"wsrelay/receiver"
+	"wsrelay/receiver/gate"
 	"wsrelay/receiver/sqlite"
 )
 
@@ -32,7 +32,8 @@ type serveCmd struct {
 	DeadFile string `placeholder:"FILE" help:"Where dead letters go that the engine refuses, too, up to 64 MiB. Default: their lines wait with their senders."`
 	dialing
 	access
-	Metrics   string `placeholder:"ADDR" help:"Answer Prometheus at http://ADDR/metrics, too; on a loopback --listen address /metrics is there in any case. Anybody who reaches it may read it, so beyond loopback only with --allow-insecure."`
+	showing
+	Metrics   string `placeholder:"ADDR" help:"Answer Prometheus at http://ADDR/metrics, too, and not only at /metrics of --listen, for which see --page-users. Anybody who reaches ADDR may read it, so beyond loopback only with --allow-insecure."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
 
@@ -45,6 +46,9 @@ func (c *serveCmd) load(log *slog.Logger) (*loaded, error) {
 	if err == nil {
 		l.dial, err = c.way(l, log)
 	}
+	if err == nil {
+		l.users, err = c.users(log)
+	}
 	return l, err
 }
 
@@ -56,7 +60,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	if err := c.access.check(c.Listen, len(c.Dial) > 0); err != nil {
 		return err
 	}
-	if err := c.checkMetrics(); err != nil {
+	if err := errors.Join(c.checkMetrics(), c.showing.check(c.To)); err != nil {
 		return err
 	}
 	log := c.logger(to.err)
@@ -82,6 +86,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 			Effect: nothingReceived, Hint: "another wsreceive may be running; --listen takes another address",
 		}
 	}
+	store, pageOf := watched(store)
 	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access})
 	url := "ws://" + ln.Addr().String() + "/relay"
 	ln = receiver.NewDoor(ln, strangers, patience)
@@ -96,6 +101,8 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	}
 	_, guarantee := store.Describe()
 	log.Info("listening", "url", url, "store", withoutPassword(c.To), "guarantee", guarantee, "senders", who.describe())
+	sees := gate.New(c.policy(who, ln.Addr()))
+	sayWhoSees(log, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), who, ln.Addr())
 	stopReload := onHangup(func() {
 		who, err := c.load(log)
 		if err != nil {
@@ -104,6 +111,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		}
 		current.Store(who)
 		rcv.SetAccess(who.Access)
+		sees.Set(c.policy(who, ln.Addr()))
 		relays.retry()
 		log.Info("reloaded", "senders", who.describe(), "certificate_until", who.expiry())
 	})
@@ -112,7 +120,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	defer relays.run(dialling)()
 	defer stopDialling()
 	defer c.metrics(ctx, rcv, log)()
-	if err := serve(ctx, ln, rcv, relays, searchPage(store, ln.Addr(), "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), log), log); err != nil {
+	if err := serve(ctx, ln, rcv, relays, show(sees, pageOf(c.pageOptions(store, rcv)), rcv), log); err != nil {
 		return err
 	}
 	if c := (*console.Complaint)(nil); errors.As(context.Cause(ctx), &c) {
@@ -123,16 +131,11 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 }
 
 // serve answers on ln until ctx ends, then lets the sessions end in good order.
-func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, relays dialers, search http.Handler, log *slog.Logger) error {
+func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, relays dialers, shown http.Handler, log *slog.Logger) error {
 	mux := http.NewServeMux()
-	if search != nil {
-		mux.Handle("GET /", search)
-	}
+	mux.Handle("GET /", shown)
 	mux.Handle("GET /relay", rcv)
 	mux.HandleFunc("GET /healthz", relays.health)
-	if isLocal(ln.Addr()) {
-		mux.Handle("GET /metrics", metrics.Local(metrics.Handler(rcv.Metrics)))
-	}
 	srv := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,

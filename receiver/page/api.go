@@ -147,7 +147,7 @@ func (p *page) search(w http.ResponseWriter, r *http.Request) {
 	limit := number(r, "limit", 200, maxLines)
 	start := time.Now()
 	// One more than is shown tells whether there are more.
-	found, err := p.store.Search(r.Context(), sqlite.Request{
+	found, err := p.source.Search(r.Context(), sqlite.Request{
 		Query: q, Limit: max(limit+1, facetLines), Cut: readLine, Budget: budget,
 	})
 	if err != nil {
@@ -182,7 +182,7 @@ func (p *page) histogram(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer leave()
-	h, err := p.store.Histogram(r.Context(), q, number(r, "bars", 60, 500), barBudget)
+	h, err := p.histograms.Histogram(r.Context(), q, number(r, "bars", 60, 500), barBudget)
 	if err != nil {
 		failed(w, err)
 		return
@@ -202,9 +202,9 @@ func (p *page) histogram(w http.ResponseWriter, r *http.Request) {
 
 // one finds the line that is asked for, or says that there is none.
 func (p *page) one(w http.ResponseWriter, r *http.Request) (h sqlite.Hit, ok bool) {
-	h, ok, err := p.store.Line(r.Context(), r.FormValue("uid"))
+	h, ok, err := p.source.Line(r.Context(), r.FormValue("uid"))
 	if err != nil || !ok {
-		reply(w, http.StatusNotFound, map[string]any{"error": "there is no such line (any more)"})
+		reply(w, http.StatusNotFound, map[string]any{"error": "This line is not here (any more). Its UID is " + r.FormValue("uid")})
 		return h, false
 	}
 	return h, true

@@ -1,12 +1,13 @@
-// Package page is the search page of wsreceive over an SQLite store: a search
-// box, a histogram over time, the lines, and those that come live.
+// Package page is the page of wsreceive: over an SQLite store to search it, over
+// any other to watch it, and everywhere to see lines come.
 //
-//	/               the page; page.js, page.css and icon.svg beside it
+//	/               the page; its modules, style and icon beside it
 //	/api/search     the newest lines that match, and who wrote them
-//	/api/histogram  how many there are over time
+//	/api/histogram  how many there are over time; of a store that can be searched
 //	/api/tail       lines as they are stored (server-sent events)
 //	/api/line       one line in full, with its fields
 //	/api/raw        one line, its bytes
+//	/api/health     how the receiver does
 //
 // q is a query in the language of [sqlite.ParseQuery], from and to are times for
 // [sqlite.ParseTime]; answers are JSON. The page's own address holds the same
@@ -15,32 +16,32 @@
 // # What holds
 //
 //  1. A line is hostile. The page never makes markup of one, its policy lets no
-//     script run but page.js, nothing is loaded from elsewhere, and characters
+//     script run but its own, nothing is loaded from elsewhere, and characters
 //     that control a terminal or turn the direction of writing are shown as what
 //     they are.
-//  2. Only who names the host as expected is answered: a foreign page cannot get
-//     here by a name of its own that leads to this address (DNS rebinding).
+//  2. No other page may ask what this one asks.
 //  3. An answer is bounded in size and in time, and says so when it lacks
 //     something for that.
 //
-// It does not ask who is there: a handler around it has to, unless only this
-// machine can reach it.
+// It does not ask who is there, and by which name it is called: package gate does.
 package page
 
 import (
+	"bytes"
+	"context"
 	"embed"
+	"io/fs"
 	"mime"
-	"net"
 	"net/http"
-	"net/netip"
 	"path"
-	"slices"
 	"strings"
+	"time"
 
+	"wsrelay/receiver"
 	"wsrelay/receiver/sqlite"
 )
 
-//go:embed page.html page.js page.css icon.svg
+//go:embed web
 var files embed.FS
 
 // policy lets the page load what stands beside it, and nothing else; no string
@@ -50,7 +51,9 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 
 // Options of the page; the zero value is the default.
 type Options struct {
-	Hosts []string // names, without port, under which it may be asked for, besides those of loopback
+	State func() receiver.State // for health; nil: there is none
+	Where string                // a sentence: where the lines are
+	Link  string                // a URL: where they can be searched; empty: nowhere
 }
 
 // Limits on what is asked at the same time; who comes late waits, or is sent
@@ -61,34 +64,56 @@ const (
 )
 
 type page struct {
-	store   *sqlite.Reader
-	hosts   []string
-	queries chan struct{}
-	tails   chan struct{}
+	source     source
+	histograms histogrammer // nil: the store cannot be searched
+	opts       Options
+	queries    chan struct{}
+	tails      chan struct{}
 }
 
-// New gives the page's handler. Requests must end, their contexts with them,
-// before the store is closed.
+type histogrammer interface {
+	Histogram(ctx context.Context, q *sqlite.Query, bars int, budget time.Duration) (sqlite.Histogram, error)
+}
+
+// New gives the handler of a page over a store that can be searched. Requests
+// must end, their contexts with them, before the store is closed.
 func New(store *sqlite.Reader, o Options) http.Handler {
-	p := &page{
-		store: store, hosts: o.Hosts,
-		queries: make(chan struct{}, maxQueries), tails: make(chan struct{}, maxTails),
-	}
+	return (&page{source: stored{store}, histograms: store, opts: o}).handler()
+}
+
+// NewWatch gives the handler of a page over a store that can be watched.
+func NewWatch(live *Live, o Options) http.Handler {
+	return (&page{source: live, opts: o}).handler()
+}
+
+func (p *page) handler() http.Handler {
+	p.queries, p.tails = make(chan struct{}, maxQueries), make(chan struct{}, maxTails)
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", file("page.html"))
-	for _, name := range []string{"page.js", "page.css", "icon.svg"} {
-		mux.Handle("GET /"+name, file(name))
+	web, _ := fs.Sub(files, "web")
+	all, err := fs.ReadDir(web, ".")
+	if err != nil {
+		panic(err) // they are embedded
 	}
+	for _, f := range all {
+		mux.Handle("GET /"+f.Name(), file(web, f.Name()))
+	}
+	index, _ := fs.ReadFile(web, "index.html")
+	if p.histograms != nil {
+		mux.HandleFunc("GET /api/histogram", p.histogram)
+	} else {
+		index = bytes.Replace(index, []byte(`data-searches="yes"`), []byte(`data-searches="no"`), 1)
+	}
+	mux.Handle("GET /{$}", content("text/html; charset=utf-8", index))
 	mux.HandleFunc("GET /api/search", p.search)
-	mux.HandleFunc("GET /api/histogram", p.histogram)
 	mux.HandleFunc("GET /api/line", p.line)
 	mux.HandleFunc("GET /api/raw", p.raw)
 	mux.HandleFunc("GET /api/tail", p.tail)
-	return p.guard(mux)
+	mux.HandleFunc("GET /api/health", p.health)
+	return guard(mux)
 }
 
-// guard answers only who may ask, and forbids browsers what is not needed.
-func (p *page) guard(next http.Handler) http.Handler {
+// guard lets no other page ask, and forbids browsers what is not needed.
+func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)
@@ -97,37 +122,24 @@ func (p *page) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
-		switch site := r.Header.Get("Sec-Fetch-Site"); {
-		case !p.knows(r.Host):
-			http.Error(w, "this name is not one of wsreceive's: use localhost or 127.0.0.1", http.StatusMisdirectedRequest)
-		case strings.HasPrefix(r.URL.Path, "/api/") && site != "" && site != "same-origin" && site != "none":
+		site := r.Header.Get("Sec-Fetch-Site")
+		if strings.HasPrefix(r.URL.Path, "/api/") && site != "" && site != "same-origin" && site != "none" {
 			http.Error(w, "only the page itself may ask this", http.StatusForbidden)
-		default:
-			next.ServeHTTP(w, r)
+			return
 		}
+		next.ServeHTTP(w, r)
 	})
 }
 
-// knows reports whether a Host header names this page.
-func (p *page) knows(hostport string) bool {
-	host := hostport
-	if h, _, err := net.SplitHostPort(hostport); err == nil {
-		host = h
-	}
-	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
-	if host == "localhost" || slices.ContainsFunc(p.hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
-}
-
-func file(name string) http.Handler {
-	body, err := files.ReadFile(name)
+func file(web fs.FS, name string) http.Handler {
+	body, err := fs.ReadFile(web, name)
 	if err != nil {
 		panic(err) // it is embedded
 	}
-	kind := mime.TypeByExtension(path.Ext(name))
+	return content(mime.TypeByExtension(path.Ext(name)), body)
+}
+
+func content(kind string, body []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", kind)
 		_, _ = w.Write(body)

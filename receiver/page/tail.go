@@ -32,7 +32,7 @@ func (p *page) tail(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too many live views are open", http.StatusServiceUnavailable)
 		return
 	}
-	mark, err := p.store.Mark(r.Context())
+	follow, err := p.source.watch(r.Context())
 	if err != nil {
 		failed(w, err)
 		return
@@ -44,7 +44,7 @@ func (p *page) tail(w http.ResponseWriter, r *http.Request) {
 	go func() {
 		defer close(ended)
 		t := throttle{events: events, ctx: ctx}
-		_ = p.store.Follow(ctx, q, mark, t.pass) // it ends with the request
+		_ = follow(ctx, q, t.pass) // it ends with the request
 		cancel()
 	}()
 	defer func() { cancel(); <-ended }()
@@ -93,14 +93,14 @@ type throttle struct {
 	skipped int
 }
 
-func (t *throttle) pass(hits []sqlite.Hit) error {
+func (t *throttle) pass(hits []sqlite.Hit, missed int) error {
 	if now := time.Now(); now.Sub(t.second) >= time.Second {
 		t.second, t.sent = now, 0
 	}
 	left := max(0, tailLines-t.sent)
 	skip := max(0, len(hits)-left) // the older ones
 	t.sent += len(hits) - skip
-	t.skipped += skip
+	t.skipped += skip + missed
 	lines := []line{}
 	for _, h := range hits[skip:] {
 		h.Line = cut(h.Line, readLine)

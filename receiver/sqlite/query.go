@@ -35,6 +35,13 @@ type node interface {
 	expression() (fts string, exact bool)
 }
 
+// Matches reports whether a line is what the query asks for; of a long line its
+// first 64 KiB count.
+func (q *Query) Matches(h Hit) bool {
+	sid, seq, err := handshake.ParseUID(h.UID)
+	return err == nil && q.matches(&document{id: int64(seq & maxSeq), sid: sid, at: h.Time.UnixMilli(), host: h.Host, line: []byte(h.Line)})
+}
+
 // matches reports whether a document is what the query asks for.
 func (q *Query) matches(d *document) bool {
 	if !q.From.IsZero() && d.at < q.From.UnixMilli() || !q.To.IsZero() && d.at >= q.To.UnixMilli() {

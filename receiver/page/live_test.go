@@ -1,0 +1,171 @@
+package page
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"wsrelay/receiver"
+	"wsrelay/receiver/sqlite"
+)
+
+// newWatchedSite is a site over a store that can be watched only.
+func newWatchedSite(t *testing.T, o Options) *site {
+	t.Helper()
+	live := NewLive(receiver.NewStdout(io.Discard))
+	return &site{serve(t, NewWatch(live, o)), live, map[string]uint64{}}
+}
+
+func search(t *testing.T, l *Live, text string) (found []string) {
+	t.Helper()
+	q, err := sqlite.ParseQuery(text, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := l.Search(t.Context(), sqlite.Request{Query: q, Limit: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range res.Hits {
+		found = append(found, h.Line)
+	}
+	return found
+}
+
+// refusing is a store that answers as it is told.
+type refusing struct {
+	receiver.Store
+	result receiver.Result
+	err    error
+	begun  string
+}
+
+func (r *refusing) Begin(sid string) { r.begun = sid }
+
+func (r *refusing) Commit(_ context.Context, b []receiver.Batch) ([]receiver.Result, error) {
+	return slices.Repeat([]receiver.Result{r.result}, len(b)), r.err
+}
+
+func TestLive_ShowsWhatIsStoredAndNothingElse(t *testing.T) {
+	store := &refusing{}
+	l := NewLive(store)
+	commit := func(seq uint64, lines ...string) {
+		b := receiver.Batch{SID: sidA, Host: "web1", Seq: seq, At: time.Now()}
+		for _, line := range lines {
+			b.Lines = append(b.Lines, []byte(line))
+		}
+		if _, err := l.Commit(t.Context(), []receiver.Batch{b}); !errors.Is(err, store.err) {
+			t.Errorf("got %v", err)
+		}
+		for _, line := range b.Lines {
+			copy(line, "xxxxxxxxxxx") // its memory is used again
+		}
+	}
+	store.err = errors.New("down")
+	commit(1, "not stored")
+	store.err, store.result = nil, receiver.Result{Dup: 1}
+	commit(1, "was there")
+	store.result = receiver.Result{New: 2}
+	commit(2, "one", "two")
+	commit(4, "")
+	if got := search(t, l, ""); !slices.Equal(got, []string{"", "two", "one"}) {
+		t.Errorf("got %q", got)
+	}
+	if got := search(t, l, "two host:web1"); !slices.Equal(got, []string{"two"}) {
+		t.Errorf("got %q", got)
+	}
+	if h, ok, err := l.Line(t.Context(), sidA+"0000000000003"); err != nil || !ok || h.Line != "two" {
+		t.Errorf("got %v, %v, %v", h, ok, err)
+	}
+	if _, ok, _ := l.Line(t.Context(), sidA+"0000000000001"); ok {
+		t.Error("it shows a line that it was not told to be stored")
+	}
+	if l.Begin(sidB); store.begun != sidB {
+		t.Error("the store does not hear of sessions")
+	}
+}
+
+func TestLive_KeepsABoundedNumberOfBytes(t *testing.T) {
+	for name, line := range map[string]string{"empty": "", "long": strings.Repeat("x", 2*keepLine), "usual": strings.Repeat("x", 200)} {
+		l := NewLive(receiver.NewStdout(io.Discard))
+		for seq := uint64(1); seq < 600; seq += 300 {
+			b := receiver.Batch{SID: sidA, Host: "web1", Seq: seq * 1000, At: time.Now()}
+			for range 300_000 / max(1, len(line)/100) {
+				b.Lines = append(b.Lines, []byte(line))
+			}
+			if _, err := l.Commit(t.Context(), []receiver.Batch{b}); err != nil {
+				t.Fatal(err)
+			}
+			n := 0
+			for i := range l.lines {
+				n += len(l.lines[i].text) + keepAbout
+			}
+			if last := l.lines[len(l.lines)-1]; n != l.bytes || n > keepLines || n < keepLines/2 || last.seq != b.End()-1 {
+				t.Errorf("%s: %d bytes, it says %d; the last is %d of %d", name, n, l.bytes, last.seq, b.End()-1)
+			}
+		}
+	}
+}
+
+func TestLive_CountsWhatComesTooFast(t *testing.T) {
+	l := NewLive(receiver.NewStdout(io.Discard))
+	q, err := sqlite.ParseQuery("", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	follow, err := l.watch(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = 2 * keepLines / keepAbout
+	b := receiver.Batch{SID: sidA, Host: "web1", Seq: 1, At: time.Now(), Lines: make([][]byte, all/2)}
+	for range 2 {
+		if _, err := l.Commit(t.Context(), []receiver.Batch{b}); err != nil {
+			t.Fatal(err)
+		}
+		b.Seq = b.End()
+	}
+	enough := errors.New("enough")
+	err = follow(t.Context(), q, func(hits []sqlite.Hit, missed int) error {
+		if len(hits)+missed != all || missed != all/2 {
+			t.Errorf("got %d lines, %d missed", len(hits), missed)
+		}
+		return enough
+	})
+	if !errors.Is(err, enough) {
+		t.Error(err)
+	}
+}
+
+func TestWatch_TellsHowTheReceiverDoes(t *testing.T) {
+	now := receiver.State{Since: time.UnixMilli(1000), Stored: 7, Dead: 2, Lost: 3}
+	for i := range maxSenders + 1 {
+		now.Senders = append(now.Senders, receiver.Sender{Host: fmt.Sprintf("web%02d", i), SID: sidA, Since: time.UnixMilli(5), Lag: time.Duration(i) * time.Millisecond})
+	}
+	s := newWatchedSite(t, Options{State: func() receiver.State { return now }, Where: "In OpenSearch.", Link: "https://kibana.example"})
+	status, body, _ := s.get(t, "/api/health")
+	for _, want := range []string{
+		`"where":"In OpenSearch."`, `"link":"https://kibana.example"`, `"stored":7`, `"dead":2`, `"lost":3`, `"connected":51`,
+		`"senders":[{"host":"web50","sid":"aaaaaaaaaaaaaaaa","since":5,"lines":0,"lag":50}`,
+	} {
+		if status != 200 || !strings.Contains(body, want) {
+			t.Errorf("got %d, %s, want %s", status, body, want)
+		}
+	}
+	if strings.Contains(body, "web00") || strings.Contains(body, `"down"`) {
+		t.Errorf("got %s", body)
+	}
+	now.StoreDown, now.StoreErr = time.UnixMilli(9), errors.New("<b>no disk</b>")
+	if _, body, _ := s.get(t, "/api/health"); !strings.Contains(body, `"down":9`) || !strings.Contains(body, `no disk`) {
+		t.Errorf("got %s", body)
+	}
+	if status, _, _ := s.get(t, "/api/histogram"); status != http.StatusNotFound {
+		t.Errorf("a histogram: %d", status)
+	}
+}

@@ -1,0 +1,62 @@
+// A line in full, with its fields.
+
+import { make, bytes } from './dom.js'
+import { write, writeLine } from './text.js'
+import { filter } from './filters.js'
+
+// showDetail fills box with the line of a UID.
+export async function showDetail(box, uid) {
+  try {
+    const answer = await fetch('/api/line?' + new URLSearchParams({ uid }))
+    const line = await answer.json()
+    if (!answer.ok) throw new Error(line.error)
+    showLine(box, line)
+  } catch (err) {
+    box.textContent = err.message
+  }
+}
+
+function showLine(box, line) {
+  const acts = make(box, 'div', 'acts')
+  const around = make(acts, 'a', '', 'Lines around it')
+  around.href = '?' + new URLSearchParams({
+    q: 'sid:' + line.sid, from: new Date(line.time - 5000).toISOString(), to: new Date(line.time + 5000).toISOString(),
+  })
+  const copy = make(acts, 'button', '', 'Copy')
+  copy.addEventListener('click', async () => {
+    await navigator.clipboard.writeText(line.text)
+    copy.textContent = 'Copied'
+  })
+  const raw = make(acts, 'a', '', `Download (${bytes(line.size)})`)
+  raw.href = '/api/raw?' + new URLSearchParams({ uid: line.uid })
+  raw.download = ''
+  const table = make(box, 'table')
+  for (const { name, value } of line.fields) addField(table, name, value)
+  addField(table, 'host', line.sender, 'sent by')
+  addField(table, 'sid', line.sid, 'stream')
+  addField(table, 'uid', line.uid, 'UID')
+  const queued = make(table, 'tr')
+  make(queued, 'td', '', 'queued')
+  make(queued, 'td', '', new Date(line.time).toISOString())
+  make(queued, 'td')
+  writeLine(make(box, 'pre'), line.text)
+  if (line.cut) make(box, 'p', '', 'This is the beginning of the line; download it to see all.')
+}
+
+function addField(table, name, value, label) {
+  const tr = make(table, 'tr')
+  write(make(tr, 'td'), label ?? name)
+  const cell = make(tr, 'td'), acts = make(tr, 'td')
+  if (!/^[\p{L}_@][\p{L}\p{N}_@.-]*$/u.test(name) || value.length > 1000) return write(cell, value)
+  const only = make(cell, 'button', 'value')
+  write(only, value)
+  only.title = 'Only lines with this value'
+  for (const [sign, without, title] of [['+', false, 'Only lines with this value'], ['−', true, 'Only lines without this value']]) {
+    const button = make(acts, 'button', '', sign)
+    button.title = title
+    button.setAttribute('aria-label', title)
+    button.addEventListener('click', () => filter(name, value, without))
+    acts.append(' ')
+  }
+  only.addEventListener('click', () => filter(name, value, false))
+}
