@@ -237,3 +237,18 @@ func TestService_GoesOnOnceTheQueueDirectoryIsMended(t *testing.T) {
 		t.Errorf("queued %q, want %q", got, want)
 	}
 }
+
+func TestService_LogsWhatACrashSays(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "queue")
+	_, w := command(t, "", "--queue-dir", dir, noReceiver)
+	defer w.Close()
+	eventually(t, "the queue has an owner", func() bool { return lockedBy(dir) != 0 })
+	worker := lockedBy(dir)
+	logHas(t, dir, "connection refused") // it has begun to log
+	if err := syscall.Kill(worker, syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
+	logHas(t, dir, "SIGQUIT")
+	logHas(t, dir, "goroutine ")
+	eventually(t, "another worker has the queue", func() bool { now := lockedBy(dir); return now != 0 && now != worker })
+}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -102,6 +103,7 @@ func (c *config) logger(stderr *os.File) *slog.Logger {
 		// only if it was there before.
 		_ = os.MkdirAll(filepath.Dir(name), 0o700)
 		if f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+			_ = debug.SetCrashOutput(f, debug.CrashOptions{}) // what a panic says would go to /dev/null
 			_ = f.Close()
 		}
 		w = &lumberjack.Logger{Filename: name, MaxSize: 1, MaxBackups: 1}
