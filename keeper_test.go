@@ -244,6 +244,7 @@ func TestService_LogsWhatACrashSays(t *testing.T) {
 	defer w.Close()
 	eventually(t, "the queue has an owner", func() bool { return lockedBy(dir) != 0 })
 	worker := lockedBy(dir)
+	write(t, w, "a line\n")
 	logHas(t, dir, "connection refused") // it has begun to log
 	if err := syscall.Kill(worker, syscall.SIGQUIT); err != nil {
 		t.Fatal(err)
