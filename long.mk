@@ -1,0 +1,44 @@
+.PHONY: soak torture-keeper torture-queue test-packages test-engines bench bench-quick bench-compare
+
+# The outages of the end-to-end test last 10 s instead of 1 s.
+soak: needs
+	SOAK=10s $(GO) test -count=1 -v -run TestChain ./e2e
+
+# Thousands of kills of the worker; resumable, TORTURE_DIR has the count. Half an hour; TMPDIR=/dev/shm helps.
+torture-keeper: needs
+	KILLS=20000 $(GO) test -count=1 -v -timeout 3h -run Killed ./intake
+	TORTURE=long $(GO) test -count=1 -v -timeout 1h -run TestUpgrade_May .
+	KILLS=200 UPGRADES=20 EARLY=1000 $(GO) test -count=1 -v -timeout 1h -run "Pipe|Stop" ./e2e
+
+# Every file call, every bit, long histories, and each safeguard taken out in turn.
+torture-queue:
+	TORTURE=long $(GO) test -count=1 -timeout 0 ./buffer -rapid.checks=20000 -rapid.steps=60 -rapid.nofailfile
+	$(GO) test -run '^$$' -fuzz '^FuzzOpen$$' -fuzztime 10m ./buffer
+	scripts/mutate
+
+# torture-fs, -kill, -full, -backlog: the long forms; resumable, TORTURE_DIR has the counts.
+# -network: half an hour of bad network. -herd: 10,000 senders.
+torture-network: IN = network
+torture-herd: IN = herd
+torture-%: needs
+	TORTURE=long $(GO) test -count=1 -v -timeout 0 -run '(?i)^test$*_' ./e2e/$(or $(IN),torture)
+
+# Installs, upgrades under load and removes the packages in a clean Debian, and
+# does there what README.md and docs/operations.md say; root.
+test-packages:
+	scripts/chroot.sh
+	scripts/readme.sh
+
+# Against real engines, fetched and started for it.
+test-engines:
+	scripts/engine.sh test opensearch
+	scripts/engine.sh test elasticsearch
+
+bench: needs
+	$(GO) run ./bench -to bench/results/bench -docs docs/benchmarks.md
+
+bench-quick: needs
+	$(GO) run ./bench -quick -to bench/results/quick
+
+bench-compare:
+	scripts/bench-compare.sh $(BASE)
