@@ -1,7 +1,9 @@
 #!/bin/sh
 # Runs a real search engine for the tests, on a free loopback port.
 #
-#   engine.sh test ENGINE [GO-TEST-ARGS...]   fetch, start, run the tests, stop
+#   engine.sh test ENGINE [GO-TEST-ARGS...]   fetch, start, run the tests, stop; print the fault table
+#   engine.sh bench ENGINE                    the receiver beside a bare bulk loader
+#   engine.sh show ENGINE                     nginx to searchable: 100,000 requests
 #   engine.sh start ENGINE DIR                start in DIR; print the URL once it answers
 #   engine.sh restart DIR                     start again what was started in DIR
 #   engine.sh kill DIR                        SIGKILL
@@ -92,16 +94,29 @@ start) start "$2" "$3" ;;
 restart) launch "$2" ;;
 kill) end KILL "$2" ;;
 stop) end TERM "$2" ;;
-test)
-	engine=$2
+test | bench | show)
+	verb=$1 engine=$2
 	shift 2
 	cd "$(dirname "$0")/.."
 	dir=$(mktemp -d)
 	trap 'end TERM "$dir"; rm -rf "$dir"' EXIT
 	trap 'exit 130' INT TERM
 	start "$engine" "$dir" >/dev/null
-	ELASTICSEARCH_URL=http://127.0.0.1:$(cat "$dir/port") ENGINE_DIR=$dir \
-		go test ./receiver/elastic -run '^TestEngine' -count=1 "$@"
+	port=$(cat "$dir/port")
+	export ELASTICSEARCH_URL="http://127.0.0.1:$port" ENGINE_DIR="$dir" FAULT_TABLE="$dir/table"
+	case $verb in
+	test)
+		status=0
+		go test ./receiver/elastic/... ./e2e -run '^TestEngine' -p 1 -count=1 "$@" || status=$?
+		echo "$engine: after each fault all lines are there, once:"
+		echo "| rule | fault | lines | documents | dead letters | in the local file | lost | doubled | sent again |"
+		echo "|---|---|---|---|---|---|---|---|---|"
+		cat "$dir/table"
+		exit $status
+		;;
+	bench) go test ./e2e -run '^TestSpeed_' -count=1 -v "$@" ;;
+	show) SHOW=1 go test ./e2e -run '^TestShow_' -count=1 -v -timeout 30m "$@" ;;
+	esac
 	;;
 *)
 	sed -n '2,/^set/{/^#/p;}' "$0" >&2

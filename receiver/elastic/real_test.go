@@ -2,34 +2,31 @@ package elastic
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/tidwall/gjson"
-
+	"wsrelay/e2e/faults"
 	"wsrelay/handshake"
 	"wsrelay/receiver"
 )
 
-// The tests in this file run against a real engine: scripts/engine.sh test.
+// The tests in this file run against a real engine: scripts/engine.sh test. So
+// does the fault table, in faults_test.go.
 
 // realStore opens a store with a prefix of its own on the real engine, through
 // the address proxy if that is not "".
 func realStore(t testing.TB, prefix, proxy string) *Store {
 	t.Helper()
-	url := engineURL(t)
+	url := faults.Engine(t)
 	if proxy != "" {
 		url = "http://" + proxy
 	}
@@ -41,46 +38,17 @@ func realStore(t testing.TB, prefix, proxy string) *Store {
 	return s
 }
 
-func engineURL(t testing.TB) string {
-	t.Helper()
-	url := os.Getenv("ELASTICSEARCH_URL")
-	if url == "" {
-		t.Skip("needs a real engine: run scripts/engine.sh test opensearch, or set ELASTICSEARCH_URL")
-	}
-	return url
-}
-
 func newPrefix(t testing.TB) string {
 	prefix := "test-" + handshake.NewSID()
-	t.Cleanup(func() { ask(t, http.MethodDelete, "/wsrelay-"+prefix+"-*", "") })
+	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, "/wsrelay-"+prefix+"-*", "") })
 	return prefix
-}
-
-// ask talks to the engine past the store.
-func ask(t testing.TB, method, path, body string) gjson.Result {
-	t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), method, engineURL(t)+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode/100 != 2 {
-		t.Fatalf("%s %s: %s %s %v", method, path, res.Status, answer, err)
-	}
-	return gjson.ParseBytes(answer)
 }
 
 // count is how many documents of the streams match.
 func count(t testing.TB, index, query string) int {
 	t.Helper()
-	ask(t, http.MethodPost, "/"+index+"/_refresh", "")
-	return int(ask(t, http.MethodPost, "/"+index+"/_count",
+	faults.Ask(t, http.MethodPost, "/"+index+"/_refresh", "")
+	return int(faults.Ask(t, http.MethodPost, "/"+index+"/_count",
 		`{"query":{"query_string":{"query":"`+query+`"}}}`).Get("count").Int())
 }
 
@@ -183,80 +151,11 @@ func TestEngine_EveryLineArrives(t *testing.T) {
 	}
 }
 
-// What an administrator did is an error as long as it lasts, and costs nothing.
-func TestEngine_HoldsLinesUntilTheFaultIsMended(t *testing.T) {
-	settings := func(name string) func(t *testing.T, index string, on bool) {
-		return func(t *testing.T, index string, on bool) {
-			value := "null"
-			if on {
-				value = "true"
-			}
-			ask(t, http.MethodPut, "/"+index+"/_settings", `{"`+name+`":`+value+`}`)
-		}
-	}
-	for _, tt := range []struct {
-		name   string
-		set    func(t *testing.T, index string, on bool)
-		status int
-		kind   string
-	}{
-		{"write block", settings("index.blocks.write"), 403, "cluster_block_exception"},
-		{"read-only", settings("index.blocks.read_only"), 403, "cluster_block_exception"},
-		{"flood-stage watermark", settings("index.blocks.read_only_allow_delete"), 429, "cluster_block_exception"},
-		{"closed", func(t *testing.T, index string, on bool) {
-			verb := "_open"
-			if on {
-				verb = "_close"
-			}
-			ask(t, http.MethodPost, "/"+index+"/"+verb+"?wait_for_active_shards=1", "")
-		}, 400, "index_closed_exception"},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			prefix := newPrefix(t)
-			index := "wsrelay-" + prefix + "-2026.11.22"
-			s := realStore(t, prefix, "")
-			s.pause = time.Millisecond
-			sid := handshake.NewSID()
-			mustCommit(t, s, batchOf(sid, 1, linesFrom(1, 10)...))
-			tt.set(t, index, true)
-			_, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 11, linesFrom(11, 10)...)})
-			var e *Error
-			if !errors.As(err, &e) || e.Status != tt.status || e.Type != tt.kind {
-				t.Errorf("error %v, want %d %s", err, tt.status, tt.kind)
-			}
-			tt.set(t, index, false)
-			checkCounts(t, mustCommit(t, s, batchOf(sid, 11, linesFrom(11, 10)...)), 10, 0, 0)
-			if got := count(t, index, "wsrelay.sid:"+sid); got != 20 {
-				t.Errorf("%d documents, want 20", got)
-			}
-		})
-	}
-}
-
-// A full cluster refuses the new day's index; the lines wait.
-func TestEngine_HoldsLinesAtTheShardLimit(t *testing.T) {
-	limit := func(value string) {
-		ask(t, http.MethodPut, "/_cluster/settings", `{"transient":{"cluster.max_shards_per_node":`+value+`}}`)
-	}
-	prefix := newPrefix(t)
-	s := realStore(t, prefix, "")
-	limit("1")
-	t.Cleanup(func() { limit("null") })
-	sid := handshake.NewSID()
-	_, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 1, "a")})
-	var e *Error
-	if !errors.As(err, &e) || e.Type != "validation_exception" {
-		t.Errorf("error %v, want the shard limit", err)
-	}
-	limit("null")
-	checkCounts(t, mustCommit(t, s, batchOf(sid, 1, "a")), 1, 0, 0)
-}
-
 // cutter forwards connections to the engine and cuts each after a random
 // number of bytes in one direction.
 func cutter(t *testing.T) (addr string, cuts *atomic.Int64) {
 	t.Helper()
-	target := strings.TrimPrefix(engineURL(t), "http://")
+	target := strings.TrimPrefix(faults.Engine(t), "http://")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -323,7 +222,7 @@ func checkComplete(t *testing.T, prefix string, sids []string, lines int) {
 		if got := count(t, "wsrelay-"+prefix+"-*", "wsrelay.sid:"+sid); got != lines {
 			t.Errorf("stream %s: %d documents, want %d", sid, got, lines)
 		}
-		seqs := ask(t, http.MethodPost, "/wsrelay-"+prefix+"-*/_search?size=0",
+		seqs := faults.Ask(t, http.MethodPost, "/wsrelay-"+prefix+"-*/_search?size=0",
 			`{"query":{"term":{"wsrelay.sid":"`+sid+`"}},"aggs":{"max":{"max":{"field":"wsrelay.seq"}}}}`)
 		if got := seqs.Get("aggregations.max.value").Int(); got != int64(lines) {
 			t.Errorf("stream %s: highest seq %d, want %d", sid, got, lines)
@@ -355,33 +254,6 @@ func TestEngine_CutConnectionsLoseAndDoubleNothing(t *testing.T) {
 	if cuts.Load() < 10 {
 		t.Errorf("only %d connections were cut", cuts.Load())
 	}
-}
-
-func TestEngine_KilledEngineLosesAndDoublesNothing(t *testing.T) {
-	dir := os.Getenv("ENGINE_DIR")
-	if dir == "" {
-		t.Skip("needs an engine that may be killed: run scripts/engine.sh test")
-	}
-	control := func(verb string) {
-		out, err := exec.Command("../../scripts/engine.sh", verb, dir).CombinedOutput()
-		if err != nil {
-			t.Fatalf("engine.sh %s: %v\n%s", verb, err, out)
-		}
-	}
-	const streams, lines = 4, 40000
-	prefix := newPrefix(t)
-	s := realStore(t, prefix, "")
-	sids, sent, wait := sendStreams(t, s, streams, lines, 500)
-	for _, share := range []int64{4, 2} {
-		for sent.Load() < streams*lines/share/2 && !t.Failed() {
-			time.Sleep(time.Millisecond)
-		}
-		control("kill")
-		t.Logf("killed after %d of %d lines", sent.Load(), streams*lines)
-		control("restart")
-	}
-	wait()
-	checkComplete(t, prefix, sids, lines)
 }
 
 // The benchmarks send the same lines; compare their docs/s within one run.
@@ -460,7 +332,7 @@ func BenchmarkEngine_BareCreate(b *testing.B) {
 }
 
 func postBare(b *testing.B, path string, body []byte) {
-	res, err := http.Post(engineURL(b)+path, ndjson, bytes.NewReader(body))
+	res, err := http.Post(faults.Engine(b)+path, ndjson, bytes.NewReader(body))
 	if err != nil {
 		b.Error(err)
 		return

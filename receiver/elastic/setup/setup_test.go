@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"wsrelay/e2e/faults"
 	"wsrelay/handshake"
 	"wsrelay/receiver"
 	"wsrelay/receiver/elastic"
@@ -172,27 +172,12 @@ const (
 
 // Needs a real engine: scripts/engine.sh test.
 func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
-	url := os.Getenv("ELASTICSEARCH_URL")
-	if url == "" {
-		t.Skip("needs a real engine: run scripts/engine.sh test opensearch, or set ELASTICSEARCH_URL")
-	}
+	url := faults.Engine(t)
 	prefix := "test-" + handshake.NewSID()
-	c, err := elastic.Dial(url, elastic.Access{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	ask := func(method, path, body string) gjson.Result {
-		t.Helper()
-		answer, err := c.Do(t.Context(), method, path, []byte(body))
-		if err != nil {
-			t.Fatalf("%s %s: %v", method, path, err)
-		}
-		return gjson.ParseBytes(answer)
-	}
 	defer func() {
-		ask(http.MethodDelete, "/wsrelay-"+prefix+"-*", "")
-		ask(http.MethodDelete, "/_index_template/wsrelay-"+prefix, "")
+		faults.Ask(t, http.MethodDelete, "/wsrelay-"+prefix+"-*", "")
+		faults.Ask(t, http.MethodDelete, "/_index_template/wsrelay-"+prefix, "")
+		faults.Ask(t, http.MethodDelete, "/_component_template/wsrelay-retain-"+prefix, "")
 	}()
 	first := run(t, url, Options{Prefix: prefix, Days: 30})
 	for _, s := range first {
@@ -225,7 +210,7 @@ func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
 		t.Fatalf("%+v, %v, want %d documents", results, err, len(lines))
 	}
 	index := "/wsrelay-" + prefix + "-2026.03.14"
-	ask(http.MethodPost, index+"/_refresh", "")
+	faults.Ask(t, http.MethodPost, index+"/_refresh", "")
 	for query, want := range map[string]int{
 		`{"term":{"source.ip":"203.0.113.0/24"}}`:                                   2,
 		`{"range":{"http.response.status_code":{"gte":400,"lt":500}}}`:              2,
@@ -240,11 +225,11 @@ func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
 		`{"match":{"error.message":"boom"}}`:                                        1,
 		`{"exists":{"field":"source.geo.location"}}`:                                0,
 	} {
-		if got := ask(http.MethodPost, index+"/_count", `{"query":`+query+`}`).Get("count").Int(); got != int64(want) {
+		if got := faults.Ask(t, http.MethodPost, index+"/_count", `{"query":`+query+`}`).Get("count").Int(); got != int64(want) {
 			t.Errorf("%s finds %d documents, want %d", query, got, want)
 		}
 	}
-	mapping := types(ask(http.MethodGet, index+"/_mapping", "").Get("*"))
+	mapping := types(faults.Ask(t, http.MethodGet, index+"/_mapping", "").Get("*"))
 	want := types(gjson.Get(ecs, "template"))
 	want["wsrelay.seq"], want["source.geo.location"] = "long", "geo_point"
 	delete(want, "log.syslog.structured_data") // has fields of its own by now
@@ -253,10 +238,10 @@ func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
 			t.Errorf("the field %s is of type %q, want %q", field, mapping[field], kind)
 		}
 	}
-	if got := ask(http.MethodGet, index+"/_settings?flat_settings=true", "").Get(`*.settings.index\.refresh_interval`).Str; got != "2s" {
+	if got := faults.Ask(t, http.MethodGet, index+"/_settings?flat_settings=true", "").Get(`*.settings.index\.refresh_interval`).Str; got != "2s" {
 		t.Errorf("refresh interval %q", got)
 	}
-	caps := ask(http.MethodGet, index+"/_field_caps?fields=*", "").Get("fields")
+	caps := faults.Ask(t, http.MethodGet, index+"/_field_caps?fields=*", "").Get("fields")
 	for _, c := range charts {
 		for _, a := range append(c.metrics, c.buckets...) {
 			kind := ""

@@ -1,0 +1,118 @@
+// Package faults is what the tests against a real engine share: a place in
+// front of the engine where requests can be counted, spoilt and cut, the count
+// of what is stored in the end, and the row of the fault table that it makes.
+package faults
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/tidwall/gjson"
+)
+
+// Engine is the URL of the real engine. Without one the test is skipped.
+func Engine(t testing.TB) string {
+	t.Helper()
+	url := os.Getenv("ELASTICSEARCH_URL")
+	if url == "" {
+		t.Skip("needs a real engine: run scripts/engine.sh test opensearch, or set ELASTICSEARCH_URL")
+	}
+	return url
+}
+
+// Ask talks to the engine past what is tested.
+func Ask(t testing.TB, method, path, body string) gjson.Result {
+	t.Helper()
+	req, err := http.NewRequest(method, Engine(t)+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode/100 != 2 {
+		t.Fatalf("%s %s: %s %s %v", method, path, res.Status, answer, err)
+	}
+	return gjson.ParseBytes(answer)
+}
+
+// Stored is what the engine holds of the streams.
+type Stored struct {
+	Documents, Dead int
+	Indices         map[string][]string // by id, where it is
+	Lines           map[string]string   // by id, the checksum of its line
+}
+
+// Count looks every document and dead letter of the streams up.
+func Count(t testing.TB, prefix string, sids ...string) Stored {
+	t.Helper()
+	s := Stored{Indices: make(map[string][]string), Lines: make(map[string]string)}
+	for _, sid := range sids {
+		Each(t, "wsrelay-"+prefix+"-*,wsrelay-dead-*", fmt.Sprintf(`{"term":{"wsrelay.sid":%q}}`, sid), func(index, id string, source gjson.Result) {
+			s.Indices[id] = append(s.Indices[id], index)
+			s.Lines[id] = source.Get("wsrelay.crc").Str
+			if strings.HasPrefix(index, "wsrelay-dead-") {
+				s.Dead++
+			} else {
+				s.Documents++
+			}
+		})
+	}
+	return s
+}
+
+// Each gives every document that matches, of one stream in the order of its
+// lines.
+func Each(t testing.TB, indices, query string, found func(index, id string, source gjson.Result)) {
+	t.Helper()
+	Ask(t, http.MethodPost, "/"+indices+"/_refresh", "")
+	after := ""
+	for {
+		hits := Ask(t, http.MethodPost, "/"+indices+"/_search", fmt.Sprintf(
+			`{"size":5000,"sort":[{"wsrelay.sid":"asc"},{"wsrelay.seq":"asc"},{"_index":"asc"}],"query":%s%s}`, query, after)).Get("hits.hits").Array()
+		if len(hits) == 0 {
+			return
+		}
+		for _, hit := range hits {
+			found(hit.Get("_index").Str, hit.Get("_id").Str, hit.Get("_source"))
+		}
+		after = `,"search_after":` + hits[len(hits)-1].Get("sort").Raw
+	}
+}
+
+// Row is one of the table.
+type Row struct {
+	Rule, Fault                                             string
+	Lines, Documents, Dead, Local, Lost, Doubled, SentAgain int
+}
+
+// Tell puts the row into the table, the file that FAULT_TABLE names, and wants
+// nothing lost and nothing doubled.
+func (r Row) Tell(t testing.TB) {
+	t.Helper()
+	if r.Lost != 0 || r.Doubled != 0 || r.Lines == 0 {
+		t.Errorf("%d of %d lines lost, %d doubled", r.Lost, r.Lines, r.Doubled)
+	}
+	line := fmt.Sprintf("| %s | %s | %d | %d | %d | %d | %d | %d | %d |", r.Rule, r.Fault, r.Lines, r.Documents, r.Dead, r.Local, r.Lost, r.Doubled, r.SentAgain)
+	t.Log(line)
+	name := os.Getenv("FAULT_TABLE")
+	if name == "" {
+		return
+	}
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintln(f, line); err != nil {
+		t.Error(err)
+	}
+}
