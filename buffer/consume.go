@@ -166,6 +166,7 @@ func (q *Queue) Diverge(seq uint64) error {
 	q.broadcast()
 	return nil
 }
+
 // Release takes back the memory of a block that Next gave, for another one: the
 // block and what Encoded gave must not be used any more. A consumer that does
 // not say so is only slower.

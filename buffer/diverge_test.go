@@ -108,3 +108,35 @@ func TestInterleaving_DivergedWhileBlocksWaitForANewSegment(t *testing.T) {
 		w.drain()
 	})
 }
+
+func TestInterleaving_DivergedAndAgainWithACrashAtEachStep(t *testing.T) {
+	for _, at := range []string{"create", "write", "sync", "rename", "syncDir"} {
+		for seed := range uint64(10) {
+			inBubble(t, func() {
+				w := newWorld(t, seed, Options{})
+				w.mustStart()
+				defer w.abandon()
+				w.append(5, 300)
+				w.wait()
+				w.deliver(1)
+				if err := w.q.Diverge(1); err != nil {
+					t.Fatal(err)
+				}
+				i := w.identity()
+				want := i.sid(1)
+				if b, err := w.q.TryNext(); err != nil || b.SID() != want {
+					t.Fatal(b, err)
+				}
+				crashBefore(w, at)
+				if err := w.q.Diverge(3); err == nil {
+					t.Fatal("diverged in spite of the crash")
+				}
+				w.crash((*strictFS).powerCut, 0)
+				i = w.identity()
+				if got := i.sid(1); got != want {
+					t.Errorf("cut before %s: stream %s, want %s", at, got, want)
+				}
+			})
+		}
+	}
+}

@@ -3,6 +3,7 @@ package buffer
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -38,7 +39,7 @@ func TestQueue_MindsNoInterruptedCall(t *testing.T) {
 	}
 	cmd := exec.Command("strace", append(args, os.Args[0])...)
 	cmd.Env = append(os.Environ(), "BUFFER_TEST_INTERRUPTED="+dir)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Fatalf("%v: %s", err, out)
 	}
 	b, err := os.ReadFile(trace)
@@ -58,13 +59,14 @@ func TestQueue_MindsNoInterruptedCall(t *testing.T) {
 	}
 }
 
-// passThrough moves lines through a queue, over several segments and lives.
+// passThrough moves lines through a queue, over several segments and lives. It
+// prints what goes wrong, if only for a while.
 func passThrough(dir string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	sid := ""
+	sid, log := "", slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	for life := range 3 {
-		q, rec, err := Open(ctx, dir, Options{Limit: 1 << 20, Compress: CompressNone})
+		q, rec, err := Open(ctx, dir, Options{Limit: 1 << 20, Compress: CompressNone, Log: log})
 		if err != nil {
 			return err
 		}

@@ -116,7 +116,10 @@ func lock(ctx context.Context, path string, log *slog.Logger) (io.Closer, error)
 	if err != nil {
 		return nil, err
 	}
-	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+	flock := func(how int) error {
+		return ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), how) })
+	}
+	if err = flock(unix.LOCK_EX | unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
 		if ctx.Err() != nil {
 			return nil, errors.Join(ctx.Err(), f.Close())
 		}
@@ -125,7 +128,7 @@ func lock(ctx context.Context, path string, log *slog.Logger) (io.Closer, error)
 		log.Warn("another wsrelay uses this queue: waiting for it to end", "lock", path, "pid", string(holder[:n]),
 			"effect", "no line is lost: what comes waits in the pipe", "hint", "give each wsrelay an instance of its own")
 		locked := make(chan error, 1)
-		go func() { locked <- ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX) }) }()
+		go func() { locked <- flock(unix.LOCK_EX) }()
 		select {
 		case err = <-locked:
 		case <-ctx.Done():
