@@ -3,7 +3,6 @@ package handshake
 import (
 	"crypto/rand"
 	"encoding/base32"
-	"encoding/binary"
 	"fmt"
 	"hash/crc32"
 	"strconv"
@@ -75,14 +74,22 @@ func CRC(b []byte) string {
 
 // FormatCRC writes a CRC-32C that is already at hand in the form of CRC.
 func FormatCRC(sum uint32) string {
+	text := hexadecimal(sum)
+	return string(text[:])
+}
+
+// AppendCRC is FormatCRC into memory that is at hand.
+func AppendCRC(dst []byte, sum uint32) []byte {
+	text := hexadecimal(sum)
+	return append(dst, text[:]...)
+}
+
+func hexadecimal(n uint32) (text [8]byte) {
 	const digits = "0123456789abcdef"
-	var b [4]byte
-	var out [8]byte
-	binary.BigEndian.PutUint32(b[:], sum)
-	for i, x := range b {
-		out[2*i], out[2*i+1] = digits[x>>4], digits[x&15]
+	for i := range text {
+		text[i] = digits[n>>(28-4*i)&15]
 	}
-	return string(out[:])
+	return text
 }
 
 func isBase32hex(s string) bool {

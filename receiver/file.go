@@ -2,6 +2,7 @@ package receiver
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,13 +42,17 @@ type File struct {
 	log  *slog.Logger
 	lock *os.File
 
+	queueMu sync.Mutex // guards queue
+	queue   []*request // Commits that wait for mu
+
 	mu      sync.Mutex // guards the fields below
 	f       *os.File   // PATH
 	inode   uint64
 	end     int64 // bytes of f that are final
 	journal journal
 	streams map[string]*memory
-	failed  bool // a commit did not get to its end: f and journal may hold a part of it
+	w       *bufio.Writer // to f
+	failed  bool          // a commit did not get to its end: f and journal may hold a part of it
 }
 
 var _ Store = (*File)(nil)
@@ -67,6 +73,7 @@ func OpenFile(path string, o FileOptions) (*File, error) {
 		log:     o.Log,
 		journal: journal{path: path + ".cursor"},
 		streams: make(map[string]*memory),
+		w:       bufio.NewWriterSize(nil, 64<<10),
 	}
 	var err error
 	if s.lock, err = lockFile(path + ".lock"); err != nil {
@@ -92,102 +99,157 @@ func (s *File) Close() error {
 	return errors.Join(err, s.journal.close(), s.lock.Close())
 }
 
-// Commit implements Store.
+// Commit implements Store. Commits that wait while another is under way become
+// final together, so that many senders need no more syncs than one.
 func (s *File) Commit(ctx context.Context, batches []Batch) ([]Result, error) {
+	r := &request{ctx: ctx, batches: batches}
+	s.queueMu.Lock()
+	s.queue = append(s.queue, r)
+	s.queueMu.Unlock()
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if !r.done { // by another Commit
+		s.queueMu.Lock()
+		group := s.queue
+		s.queue = nil
+		s.queueMu.Unlock()
+		s.commit(group)
 	}
-	if err := s.repair(); err != nil {
-		return nil, err
-	}
-	c, err := s.plan(batches)
-	if err != nil {
-		return nil, err
-	}
-	if c.isEmpty() {
-		return c.results, nil
-	}
-	s.failed = true // until the end below
-	size, err := s.write(c)
-	if err != nil {
-		return nil, fmt.Errorf("write %s: %w", s.path, err)
-	}
-	if err := s.writeGaps(c.gaps); err != nil {
-		return nil, fmt.Errorf("write %s.gaps: %w", s.path, err)
-	}
-	if err := s.journal.append(&entry{Inode: s.inode, End: s.end + size, Runs: c.runs}); err != nil {
-		return nil, fmt.Errorf("write %s: %w", s.journal.path, err)
-	}
-	s.failed = false
-	s.end += size
-	s.remember(c.runs)
-	return c.results, nil
+	return r.results, r.err
 }
 
-// commit is what one Commit is going to write.
-type commit struct {
+// request is one Commit.
+type request struct {
+	ctx     context.Context
+	batches []Batch
+
+	done    bool // the fields below are set; guarded by File.mu
 	results []Result
-	lines   [][]byte
-	runs    []run // of lines
-	gaps    []Batch
+	err     error
 }
 
-func (c *commit) isEmpty() bool { return len(c.lines) == 0 && len(c.gaps) == 0 }
+// commit does what the group asks for. A request that is refused does not harm
+// the others.
+func (s *File) commit(group []*request) {
+	var all addition
+	err := s.repair()
+	for _, r := range group {
+		r.done, r.err = true, cmp.Or(r.ctx.Err(), err)
+		if r.err == nil {
+			var own addition
+			own, r.results, r.err = s.plan(r.batches)
+			all.join(own)
+		}
+	}
+	if err = s.add(&all); err == nil {
+		return
+	}
+	for _, r := range group {
+		if r.err == nil {
+			r.results, r.err = nil, err
+		}
+	}
+}
 
-// plan sorts out which lines are new.
-func (s *File) plan(batches []Batch) (*commit, error) {
-	c := &commit{results: make([]Result, len(batches))}
-	for i, b := range batches {
-		result := &c.results[i]
+// addition is what is to be written.
+type addition struct {
+	text [][]byte // lines, with their newlines
+	runs []run    // of these lines
+	gaps []Batch
+}
+
+func (a *addition) join(b addition) {
+	a.text = append(a.text, b.text...)
+	a.runs = append(a.runs, b.runs...)
+	a.gaps = append(a.gaps, b.gaps...)
+}
+
+// plan sorts out which lines of a stream are new. With an error there is nothing
+// to add.
+func (s *File) plan(batches []Batch) (a addition, results []Result, err error) {
+	results = make([]Result, len(batches))
+	for i := range batches {
+		b := &batches[i]
 		if b.Gap != nil {
-			c.gaps = append(c.gaps, b)
-			result.New++
+			a.gaps = append(a.gaps, *b)
+			results[i].New++
 			continue
 		}
 		known := s.streams[b.SID]
+		from := 0 // new lines begin here
 		for k, line := range b.Lines {
-			seq, sum := b.Seq+uint64(k), crc32.Checksum(line, castagnoli)
-			if known != nil {
-				if there, ok := known.lookUp(seq); ok {
-					if there != sum {
-						return nil, &DivergedError{SID: b.SID, Seq: seq}
-					}
-					result.Dup++
-					continue
-				}
+			seq := b.Seq + uint64(k)
+			sum, ok := known.lookUp(seq)
+			switch {
+			case !ok:
+				continue
+			case sum != crc32.Checksum(line, castagnoli):
+				return addition{}, nil, &DivergedError{SID: b.SID, Seq: seq}
 			}
-			result.New++
-			c.add(b.SID, seq, sum, line)
+			a.addLines(b, from, k)
+			from = k + 1
+			results[i].Dup++
 		}
+		a.addLines(b, from, len(b.Lines))
+		results[i].New = len(b.Lines) - results[i].Dup
 	}
-	return c, nil
+	return a, results, nil
 }
 
-func (c *commit) add(sid string, seq uint64, sum uint32, line []byte) {
-	c.lines = append(c.lines, line)
-	if last := len(c.runs) - 1; last >= 0 && c.runs[last].end() == seq {
-		c.runs[last].CRCs = append(c.runs[last].CRCs, sum)
+// addLines adds the lines of b from up to end.
+func (a *addition) addLines(b *Batch, from, end int) {
+	if from == end {
 		return
 	}
-	c.runs = append(c.runs, run{SID: sid, Seq: seq, CRCs: crcs{sum}})
+	seq, last := b.Seq+uint64(from), len(a.runs)-1
+	if last < 0 || a.runs[last].end() != seq {
+		a.runs = append(a.runs, run{SID: b.SID, Seq: seq})
+		last++
+	}
+	sums := slices.Grow(a.runs[last].CRCs, end-from)
+	for _, line := range b.Lines[from:end] {
+		sums = append(sums, crc32.Checksum(line, castagnoli))
+	}
+	a.runs[last].CRCs = sums
+	a.text = append(a.text, b.textOf(from, end))
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// write appends the lines to PATH and syncs it.
-func (s *File) write(c *commit) (size int64, err error) {
-	if len(c.lines) == 0 {
+// add makes a final.
+func (s *File) add(a *addition) error {
+	if len(a.text) == 0 && len(a.gaps) == 0 {
+		return nil
+	}
+	s.failed = true // until the end below
+	size, err := s.write(a.text)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", s.path, err)
+	}
+	if err := s.writeGaps(a.gaps); err != nil {
+		return fmt.Errorf("write %s.gaps: %w", s.path, err)
+	}
+	if err := s.journal.append(&entry{Inode: s.inode, End: s.end + size, Runs: a.runs}); err != nil {
+		return fmt.Errorf("write %s: %w", s.journal.path, err)
+	}
+	s.failed = false
+	s.end += size
+	s.remember(a.runs)
+	return nil
+}
+
+// write appends text to PATH and syncs it.
+func (s *File) write(text [][]byte) (size int64, err error) {
+	if len(text) == 0 {
 		return 0, nil
 	}
-	w := bufio.NewWriterSize(io.NewOffsetWriter(s.f, s.end), 256<<10)
-	for _, line := range c.lines {
-		size += int64(len(line)) + 1
-		_, _ = w.Write(line) // Flush says what went wrong
-		_ = w.WriteByte('\n')
+	s.w.Reset(io.NewOffsetWriter(s.f, s.end))
+	for _, t := range text {
+		size += int64(len(t))
+		_, _ = s.w.Write(t) // Flush says what went wrong
 	}
-	if err := w.Flush(); err != nil {
+	if err := s.w.Flush(); err != nil {
 		return 0, err
 	}
 	return size, s.f.Sync()

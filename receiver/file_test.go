@@ -1,11 +1,13 @@
 package receiver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -29,6 +31,16 @@ func linesBatch(seq uint64, lines ...string) Batch {
 	for _, l := range lines {
 		b.Lines = append(b.Lines, []byte(l))
 	}
+	return b
+}
+
+// received is b as a session has it: its lines lie in one piece of memory, which
+// may go on behind them.
+func received(b Batch) Batch {
+	text := append(bytes.Join(b.Lines, newline), "\nand more\n"...)
+	body := body{text: text}
+	body.split(len(b.Lines) + 1)
+	b.Lines, b.text = body.lines[:len(b.Lines)], text
 	return b
 }
 
@@ -82,6 +94,16 @@ func TestFile_WritesEachLineOnce(t *testing.T) {
 		t.Errorf("got new %d, dup %d; want 1, 3", added, dup)
 	}
 	wantFile(t, path, "one\ntwo\n\nfour\nfive\n")
+}
+
+func TestFile_WritesOfReceivedTextWhatIsNew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	mustCommit(t, s, received(linesBatch(2, "two")), received(linesBatch(4, "", "five")))
+	if added, dup := mustCommit(t, s, received(linesBatch(1, "one", "two", "three", "", "five", "", "seven"))); added != 4 || dup != 3 {
+		t.Errorf("got new %d, dup %d; want 4, 3", added, dup)
+	}
+	wantFile(t, path, "two\n\nfive\none\nthree\n\nseven\n")
 }
 
 func TestFile_KeepsStreamsApart(t *testing.T) {
@@ -145,15 +167,101 @@ func TestFile_RefusesASecondWriter(t *testing.T) {
 	openFile(t, path)
 }
 
+// TestFile_CommitsOfManySendersBecomeFinalTogether lets Commits gather. One
+// brings another line under a number, one has been given up.
+func TestFile_CommitsOfManySendersBecomeFinalTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one"))
+	entries := bytes.Count(readFile(t, path+".cursor"), newline)
+
+	type outcome struct {
+		results []Result
+		err     error
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	commitWhenAllWait := func(ctx context.Context, b Batch) <-chan outcome {
+		queued := len(s.queue)
+		done := make(chan outcome, 1)
+		go func() {
+			results, err := s.Commit(ctx, []Batch{b})
+			done <- outcome{results, err}
+		}()
+		for now := queued; now == queued; runtime.Gosched() {
+			s.queueMu.Lock()
+			now = len(s.queue)
+			s.queueMu.Unlock()
+		}
+		return done
+	}
+	of := func(sid string, b Batch) Batch { b.SID = sid; return b }
+	s.mu.Lock()
+	a := commitWhenAllWait(t.Context(), of("a", linesBatch(2, "a2", "a3")))
+	other := commitWhenAllWait(t.Context(), linesBatch(1, "ONE", "two"))
+	left := commitWhenAllWait(gone, of("c", linesBatch(4, "c4")))
+	d := commitWhenAllWait(t.Context(), of("d", received(linesBatch(4, "d4"))))
+	s.mu.Unlock()
+
+	for name, c := range map[string]<-chan outcome{"a": a, "d": d} {
+		if got := <-c; got.err != nil || len(got.results) != 1 || got.results[0].New == 0 {
+			t.Errorf("%s: got %+v", name, got)
+		}
+	}
+	var diverged *DivergedError
+	if got := <-other; !errors.As(got.err, &diverged) || diverged.Seq != 1 {
+		t.Errorf("got %v, want diverged at 1", got.err)
+	}
+	if got := <-left; !errors.Is(got.err, context.Canceled) {
+		t.Errorf("got %v, want canceled", got.err)
+	}
+	wantFile(t, path, "one\na2\na3\nd4\n")
+	if got := bytes.Count(readFile(t, path+".cursor"), newline) - entries; got != 1 {
+		t.Errorf("%d entries in the journal, want one for all", got)
+	}
+	s.Close()
+	s = openFile(t, path)
+	if _, dup := mustCommit(t, s, of("d", linesBatch(4, "d4"))); dup != 1 {
+		t.Error("d4 is not known any more")
+	}
+}
+
+func TestFile_FailedCommitFailsForAllOfIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	s.journal.f.Close()
+	group := []*request{
+		{ctx: t.Context(), batches: []Batch{linesBatch(1, "one")}},
+		{ctx: t.Context(), batches: []Batch{{SID: "other", Seq: 1, Lines: [][]byte{[]byte("1")}}}},
+	}
+	s.mu.Lock()
+	s.commit(group)
+	s.mu.Unlock()
+	for i, r := range group {
+		if r.err == nil || r.results != nil {
+			t.Errorf("request %d: got %v, %v; want an error", i, r.results, r.err)
+		}
+	}
+}
+
 // TestFile_IsExactAfterACrashAtEveryByte stops a commit at every byte that it
-// writes, in the order in which it writes them, starts again and sends the
-// batch again, as a sender does that got no receipt.
+// writes, in the order in which it writes them, starts again and sends again
+// what it brought, as senders do that got no receipt. The commit is of two
+// senders, and one of them has sent some lines before.
 func TestFile_IsExactAfterACrashAtEveryByte(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	mustCommit(t, s, linesBatch(1, "one", "two"))
 	log0, cursor0 := readFile(t, path), readFile(t, path+".cursor")
-	mustCommit(t, s, linesBatch(3, "three", "four"))
+	other := received(linesBatch(1, "", "other"))
+	other.SID = "ffffffffffffffff"
+	group := []*request{
+		{ctx: t.Context(), batches: []Batch{received(linesBatch(2, "two", "three")), received(linesBatch(4, "four"))}},
+		{ctx: t.Context(), batches: []Batch{other}},
+	}
+	s.mu.Lock()
+	s.commit(group)
+	s.mu.Unlock()
 	log1, cursor1 := readFile(t, path), readFile(t, path+".cursor")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -173,7 +281,14 @@ func TestFile_IsExactAfterACrashAtEveryByte(t *testing.T) {
 		if added+dup != 4 || dup < 1 {
 			t.Errorf("got new %d, dup %d", added, dup)
 		}
-		wantFile(t, path, "one\ntwo\nthree\nfour\nfive\n")
+		if added, dup := mustCommit(t, s, other); added+dup != 2 || added == 1 {
+			t.Errorf("the other's: got new %d, dup %d; want all or nothing", added, dup)
+		}
+		if added == 1 {
+			wantFile(t, path, "one\ntwo\nthree\nfour\n\nother\nfive\n")
+		} else {
+			wantFile(t, path, "one\ntwo\nthree\nfour\nfive\n\nother\n")
+		}
 	}
 	for n := len(log0); n <= len(log1); n++ {
 		crash(log1[:n], cursor0)
@@ -343,9 +458,18 @@ func TestMemory_ForgetsTheOldestFirst(t *testing.T) {
 	}
 }
 
+func TestMemory_KnowsTheHighestWhateverCameLast(t *testing.T) {
+	var m memory
+	m.add(run{Seq: 10, CRCs: crcs{7}})
+	m.add(run{Seq: 1, CRCs: crcs{8}})
+	if sum, ok := m.lookUp(10); !ok || sum != 7 {
+		t.Errorf("got %d, %v for 10", sum, ok)
+	}
+}
+
 func FuzzDecodeEntry(f *testing.F) {
 	e := entry{Inode: 7, End: 12, Runs: []run{{SID: sid, Seq: 1, CRCs: crcs{1, 0xffffffff}}}}
-	f.Add(e.encode())
+	f.Add(e.append(nil))
 	f.Add([]byte("00000000 {}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		body := data
@@ -357,7 +481,7 @@ func FuzzDecodeEntry(f *testing.F) {
 		if !ok {
 			return
 		}
-		again, ok := decodeEntry(e.encode()[:len(e.encode())-1])
+		again, ok := decodeEntry(bytes.TrimSuffix(e.append(nil), newline))
 		if !ok || again.End != e.End || again.Inode != e.Inode || len(again.Runs) != len(e.Runs) {
 			t.Errorf("%+v became %+v", e, again)
 		}

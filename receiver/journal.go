@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -34,14 +35,6 @@ type run struct {
 // crcs are the CRC-32C of lines, 8 hexadecimal digits each in JSON.
 type crcs []uint32
 
-func (c crcs) MarshalText() ([]byte, error) {
-	text := make([]byte, 0, 8*len(c))
-	for _, sum := range c {
-		text = append(text, handshake.FormatCRC(sum)...)
-	}
-	return text, nil
-}
-
 func (c *crcs) UnmarshalText(text []byte) error {
 	if len(text)%8 != 0 {
 		return errors.New("not a row of checksums")
@@ -64,16 +57,30 @@ func (c *crcs) UnmarshalText(text []byte) error {
 	return nil
 }
 
-func (e *entry) encode() []byte {
-	body, err := json.Marshal(e)
-	if err != nil {
-		panic(err) // numbers, and a text that is always valid
+// append appends e as a line. It does without encoding/json because it tells of
+// every line of PATH.
+func (e *entry) append(dst []byte) []byte {
+	start := len(dst)
+	dst = fmt.Appendf(dst, `00000000 {"inode":%d,"end":%d`, e.Inode, e.End)
+	separator := `,"runs":[`
+	for _, r := range e.Runs {
+		sid, err := json.Marshal(r.SID)
+		if err != nil {
+			panic(err) // a string
+		}
+		dst = fmt.Appendf(dst, `%s{"sid":%s,"seq":%d,"crc":"`, separator, sid, r.Seq)
+		for _, sum := range r.CRCs {
+			dst = handshake.AppendCRC(dst, sum)
+		}
+		dst = append(dst, `"}`...)
+		separator = ","
 	}
-	line := make([]byte, 0, len(body)+10)
-	line = append(line, handshake.CRC(body)...)
-	line = append(line, ' ')
-	line = append(line, body...)
-	return append(line, '\n')
+	if len(e.Runs) > 0 {
+		dst = append(dst, ']')
+	}
+	dst = append(dst, '}')
+	handshake.AppendCRC(dst[:start], crc32.Checksum(dst[start+len("00000000 "):], castagnoli)) // over the zeros
+	return append(dst, '\n')
 }
 
 func decodeEntry(line []byte) (e entry, ok bool) {
@@ -119,16 +126,17 @@ type journal struct {
 	path string
 	f    *os.File // nil until the first replace
 	size int64
-	base int64 // size after the last replace
+	base int64  // size after the last replace
+	line []byte // scratch of append
 }
 
 // append makes e durable. After an error the journal must be replaced.
 func (j *journal) append(e *entry) error {
-	line := e.encode()
-	if _, err := j.f.Write(line); err != nil {
+	j.line = e.append(j.line[:0])
+	if _, err := j.f.Write(j.line); err != nil {
 		return err
 	}
-	j.size += int64(len(line))
+	j.size += int64(len(j.line))
 	return j.f.Sync()
 }
 
@@ -143,7 +151,7 @@ func (j *journal) replace(entries []entry) error {
 	}
 	size := int64(0)
 	for i := range entries {
-		n, err := f.Write(entries[i].encode())
+		n, err := f.Write(entries[i].append(nil))
 		if err != nil {
 			return errors.Join(err, f.Close())
 		}

@@ -13,11 +13,16 @@ const (
 type memory struct {
 	runs  []run
 	lines int
+	end   uint64 // no line from here on is among them
 }
 
-// lookUp gives the checksum of the line seq, if it is remembered.
+// lookUp gives the checksum of the line seq, if it is remembered. A nil memory
+// knows nothing.
 func (m *memory) lookUp(seq uint64) (sum uint32, ok bool) {
-	for i := len(m.runs) - 1; i >= 0; i-- { // what is asked for is mostly new
+	if m == nil || seq >= m.end { // which is the rule
+		return 0, false
+	}
+	for i := len(m.runs) - 1; i >= 0; i-- {
 		if r := &m.runs[i]; seq >= r.Seq && seq-r.Seq < uint64(len(r.CRCs)) {
 			return r.CRCs[seq-r.Seq], true
 		}
@@ -28,6 +33,7 @@ func (m *memory) lookUp(seq uint64) (sum uint32, ok bool) {
 // add remembers r, and forgets what was committed first when that is too much.
 func (m *memory) add(r run) {
 	m.lines += len(r.CRCs)
+	m.end = max(m.end, r.end())
 	if last := len(m.runs) - 1; last >= 0 && m.runs[last].end() == r.Seq {
 		m.runs[last].CRCs = append(m.runs[last].CRCs, r.CRCs...)
 	} else {

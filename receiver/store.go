@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -50,6 +51,22 @@ func (b *Batch) End() uint64 {
 		return b.Gap.Seq + b.Gap.N
 	}
 	return b.Seq + uint64(len(b.Lines))
+}
+
+// textOf is the lines from up to end, each with its newline.
+func (b *Batch) textOf(from, end int) []byte {
+	if b.text == nil {
+		return append(bytes.Join(b.Lines[from:end], newline), '\n')
+	}
+	first := 0
+	for _, line := range b.Lines[:from] {
+		first += len(line) + 1
+	}
+	last := first
+	for _, line := range b.Lines[from:end] {
+		last += len(line) + 1
+	}
+	return b.text[first:last]
 }
 
 // Result is what became of one batch.
