@@ -54,6 +54,9 @@ func (c *serveCmd) load(log *slog.Logger) (*loaded, error) {
 
 // Run receives until ctx ends, or stdout does when it is the store.
 func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // one that comes while we start is no reason to end
+	defer signal.Stop(hangup)
 	if err := c.dialing.check(); err != nil {
 		return err
 	}
@@ -103,7 +106,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	log.Info("listening", "url", url, "store", withoutPassword(c.To), "guarantee", guarantee, "senders", who.describe())
 	sees := gate.New(c.policy(who, ln.Addr()))
 	sayWhoSees(log, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), who, ln.Addr())
-	stopReload := onHangup(func() {
+	stopReload := onHangup(hangup, func() {
 		who, err := c.load(log)
 		if err != nil {
 			log.Error("cannot reload who may send", "err", err, console.Effect, "none: all goes on as before", console.Hint, "mend the file and send SIGHUP again")
@@ -168,10 +171,9 @@ const (
 	patience  = 2 * time.Second
 )
 
-// onHangup calls reload at each SIGHUP, until it is stopped.
-func onHangup(reload func()) (stop func()) {
-	hangup, done := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(hangup, syscall.SIGHUP)
+// onHangup calls reload at each hangup, until it is stopped.
+func onHangup(hangup <-chan os.Signal, reload func()) (stop func()) {
+	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
@@ -184,7 +186,6 @@ func onHangup(reload func()) (stop func()) {
 		}
 	})
 	return func() {
-		signal.Stop(hangup)
 		close(done)
 		wg.Wait()
 	}
