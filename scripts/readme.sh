@@ -62,7 +62,7 @@ alive() { [ -e "$file" ] && grep -qs '^State:.[^Z]' "/proc/$(cat "$file")/status
 case $verb in
 stop | restart)
 	! alive || kill "$(cat "$file")"
-	while alive; do sleep 0.05; done
+	while cat /proc/[0-9]*/stat 2>/dev/null | awk -v unit="$(cat "$file")" '$6 == unit && $3 != "Z" { lives = 1 } END { exit !lives }'; do sleep 0.05; done
 	;;
 reload) kill -HUP "$(cat "$file")" ;;
 esac
