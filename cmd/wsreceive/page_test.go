@@ -1,0 +1,63 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"wsrelay/receiver"
+	"wsrelay/receiver/gate"
+	"wsrelay/receiver/page"
+)
+
+// Who reaches an address that others reach, too, gets in with a password only,
+// and where there is none, nobody.
+func TestShow_IsClosedBeyondLoopback(t *testing.T) {
+	store, pageOf := watched(receiver.NewStdout(io.Discard))
+	rcv := receiver.New(store, receiver.Options{})
+	line, err := gate.Line("ann", []byte("correct horse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	users, err := gate.ParseUsers([]byte(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, far := &net.TCPAddr{IP: net.IPv6loopback}, &net.TCPAddr{IP: net.IPv6unspecified}
+	for name, tt := range map[string]struct {
+		addr                net.Addr
+		users               gate.Users
+		stranger, ann, said string
+	}{
+		"near":                  {near, nil, "200 OK", "200 OK", "level=INFO msg=page url=/ users=anybody"},
+		"near, with a password": {near, users, "401 Unauthorized", "200 OK", "users=1"},
+		"far":                   {far, nil, "403 Forbidden", "403 Forbidden", "page is closed"},
+		"far, with a password":  {far, users, "401 Unauthorized", "200 OK", "passwords of the page travel in the clear"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := &loaded{users: tt.users}
+			h := show(gate.New(new(showing).policy(l, tt.addr)), pageOf(page.Options{State: rcv.State}), rcv)
+			for _, path := range []string{"/", "/page.js", "/metrics", "/api/search", "/api/health"} {
+				for who, want := range map[string]string{"": tt.stranger, "ann": tt.ann} {
+					r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:8514"+path, nil)
+					if who != "" {
+						r.SetBasicAuth(who, "correct horse")
+					}
+					w := httptest.NewRecorder()
+					h.ServeHTTP(w, r)
+					if got := w.Result().Status; got != want {
+						t.Errorf("%q, %s: got %s, want %s", who, path, got, want)
+					}
+				}
+			}
+			var log strings.Builder
+			if sayWhoSees(slog.New(slog.NewTextHandler(&log, nil)), "/", l, tt.addr); !strings.Contains(log.String(), tt.said) {
+				t.Errorf("it says %s", &log)
+			}
+		})
+	}
+}

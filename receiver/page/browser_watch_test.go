@@ -1,0 +1,152 @@
+package page
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/fetch"
+	"github.com/chromedp/chromedp"
+
+	"wsrelay/receiver"
+	"wsrelay/receiver/gate"
+)
+
+// answering has the browser give these passwords of ann's when it is asked for
+// one, and none when they are used up. It tells how often it was asked.
+func answering(t *testing.T, ctx context.Context, passwords ...string) (asked *atomic.Int32) {
+	t.Helper()
+	asked = new(atomic.Int32)
+	var answers sync.WaitGroup
+	t.Cleanup(answers.Wait)
+	err := chromedp.Listen(ctx, func(ev any) {
+		answers.Go(func() {
+			var err error
+			switch e := ev.(type) {
+			case *fetch.EventRequestPaused:
+				_, err = chromedp.Call(ctx, fetch.ContinueRequest, fetch.ContinueRequestParams{RequestID: e.RequestID})
+			case *fetch.EventAuthRequired:
+				answer := &fetch.AuthChallengeResponse{Response: fetch.AuthChallengeResponseResponseCancelAuth}
+				if n := int(asked.Add(1)); n <= len(passwords) {
+					answer = &fetch.AuthChallengeResponse{
+						Response: fetch.AuthChallengeResponseResponseProvideCredentials, Username: "ann", Password: passwords[n-1],
+					}
+				}
+				_, err = chromedp.Call(ctx, fetch.ContinueWithAuth, fetch.ContinueWithAuthParams{RequestID: e.RequestID, AuthChallengeResponse: answer})
+			}
+			if err != nil && ctx.Err() == nil {
+				t.Log(err) // the page may have gone on to something else
+			}
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle := true
+	if _, err := chromedp.Call(ctx, fetch.Enable, fetch.EnableParams{HandleAuthRequests: &handle}); err != nil {
+		t.Fatal(err)
+	}
+	return asked
+}
+
+// The page, what it asks, and the live view come with the password that the
+// browser was given once.
+func TestBrowser_LogsIn(t *testing.T) {
+	line, err := gate.Line("ann", []byte("correct horse"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	users, err := gate.ParseUsers([]byte(line))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newWatchedSite(t, Options{})
+	inner := s.Config.Handler
+	secure := httptest.NewTLSServer(gate.New(gate.Policy{Users: users}).Before(inner))
+	t.Cleanup(secure.Close)
+	t.Cleanup(secure.CloseClientConnections)
+
+	ctx := chromium(t)
+	asked := answering(t, ctx, "wrong", "correct horse")
+	do(t, ctx, chromedp.Navigate(secure.URL))
+	until(t, ctx, `document.getElementById('live')?.dataset.state === 'open'`)
+	s.add(t, sidA, "web1", time.Now(), "hello")
+	until(t, ctx, texts+`.join() === 'hello'`)
+	do(t, ctx, chromedp.Click(".entry .row"))
+	until(t, ctx, `document.querySelector('.detail pre')?.textContent === 'hello'`)
+	if n := asked.Load(); n != 2 {
+		t.Errorf("asked %d times for a password, want 2", n)
+	}
+
+	ctx = chromium(t)
+	answering(t, ctx)
+	do(t, ctx, chromedp.Navigate(secure.URL))
+	until(t, ctx, `document.body.innerText === 'A name and a password are wanted here.\n'`)
+}
+
+// engine is what there is to see over an engine.
+func engine(t *testing.T) (s *site, set func(func(*receiver.State))) {
+	t.Helper()
+	var mu sync.Mutex
+	now := receiver.State{Since: time.Now().Add(-time.Hour), Stored: 120_000, Dead: 2, Senders: []receiver.Sender{
+		{Host: "web1", SID: sidA, Since: time.Now().Add(-time.Hour), Lines: 119_000, Lag: 40 * time.Millisecond},
+		{Host: "db1", SID: sidB, Since: time.Now().Add(-time.Minute), Lines: 1000, Lag: 3 * time.Second},
+	}}
+	s = newWatchedSite(t, Options{
+		State: func() receiver.State { mu.Lock(); defer mu.Unlock(); return now },
+		Where: "The newest lines, as they come. All are in OpenSearch 2.19.3, indices wsrelay-logs-*.",
+		Link:  "https://kibana.example.com/app/discover",
+	})
+	return s, func(f func(*receiver.State)) { mu.Lock(); defer mu.Unlock(); f(&now) }
+}
+
+func TestBrowser_WatchesAnEngine(t *testing.T) {
+	ctx := chromium(t)
+	s, set := engine(t)
+	do(t, ctx, chromedp.Navigate(s.URL))
+	until(t, ctx, `document.querySelector('#health a')?.href === 'https://kibana.example.com/app/discover'`)
+	until(t, ctx, `document.getElementById('health').innerText.includes('120,000 lines stored')`)
+	until(t, ctx, `[...document.querySelectorAll('#health li')].map(e => e.textContent).join('|') ===
+		'db1 1,000 lines, the newest here after 3 s|web1 119,000 lines, the newest here at once'`)
+	if value[bool](t, ctx, `[...document.querySelectorAll('#histogram, #range')].some(e => e.checkVisibility())`) {
+		t.Error("it offers what only a search can")
+	}
+
+	// Lines come, can be filtered, opened, and are there again after a reload.
+	until(t, ctx, `document.getElementById('live').dataset.state === 'open'`)
+	s.add(t, sidA, "web1", time.Now(), `{"program":"nginx","severity":"err","message":"upstream timed out"}`, "plain")
+	until(t, ctx, texts+`.join() === 'plain,upstream timed out'`)
+	do(t, ctx, key("/"), chromedp.KeyEvent("severity:err\r"))
+	until(t, ctx, entries(1)+` && location.search === '?q=severity%3Aerr'`)
+	until(t, ctx, `document.getElementById('live').dataset.state === 'open'`)
+	s.add(t, sidB, "db1", time.Now(), `{"severity":"err","message":"deadlock"}`, "of no interest")
+	until(t, ctx, texts+`.join() === 'deadlock,upstream timed out'`)
+	do(t, ctx, chromedp.KeyEvent("j\r"))
+	until(t, ctx, `document.querySelector('.detail pre')?.textContent.includes('deadlock')`)
+	do(t, ctx, chromedp.Navigate(s.URL))
+	until(t, ctx, entries(4))
+
+	// What is wrong is said.
+	set(func(now *receiver.State) {
+		now.StoreErr, now.StoreDown = errors.New("<b>all shards failed</b>"), time.Now()
+	})
+	until(t, ctx, `document.querySelector('#health .bad code')?.textContent === '<b>all shards failed</b>'`)
+	s.Listener.Close()
+	s.CloseClientConnections()
+	until(t, ctx, `document.getElementById('health').innerText.includes('does not answer')`)
+}
+
+// What comes too fast is counted, and the list stays bounded.
+func TestBrowser_KeepsUpWithAFlood(t *testing.T) {
+	ctx := chromium(t)
+	s, _ := engine(t)
+	do(t, ctx, chromedp.Navigate(s.URL))
+	until(t, ctx, `document.getElementById('live').dataset.state === 'open'`)
+	lines := make([]string, 5*tailLines)
+	s.add(t, sidA, "web1", time.Now(), lines...)
+	until(t, ctx, `document.querySelector('.skipped')?.textContent === '800 lines came too fast to be shown here' && `+entries(tailLines))
+}
