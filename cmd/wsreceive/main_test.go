@@ -25,6 +25,7 @@ func TestMain(m *testing.M) {
 		"wsreceive": main,
 		"send":      sendMain,
 		"get":       getMain,
+		"panics":    panicsMain,
 	})
 }
 

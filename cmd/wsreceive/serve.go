@@ -140,7 +140,7 @@ func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, relays 
 	mux.Handle("GET /relay", rcv)
 	mux.HandleFunc("GET /healthz", relays.health)
 	srv := &http.Server{
-		Handler:           mux,
+		Handler:           apart(mux),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
@@ -159,6 +159,17 @@ func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, relays 
 	}
 	rcv.Shutdown()
 	return errors.Join(err, srv.Close())
+}
+
+// apart has h answer in goroutines of its own. In its own ones net/http would hide
+// a panic and go on, with whatever is locked or counted by half. Here it ends the
+// process, as in a session, and another begins with nothing but what is stored.
+func apart(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var answer sync.WaitGroup
+		answer.Go(func() { h.ServeHTTP(w, r) })
+		answer.Wait()
+	})
 }
 
 // nothingReceived is what it means for the logs when wsreceive cannot start.
