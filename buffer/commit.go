@@ -176,12 +176,20 @@ func (w *writer) use(s *segment, f file, off int64) {
 		_ = w.f.Close() // synced, or not believed
 	}
 	w.seg, w.f, w.off, w.start, w.poisoned = s, f, off, off, false
-	w.q.mu.Lock()
-	if n := len(w.q.segs); n > 0 {
-		w.q.segs[n-1].next = s.base
+	q := w.q
+	q.mu.Lock()
+	n := len(q.segs)
+	if n > 0 {
+		q.segs[n-1].next = s.base
 	}
-	w.q.segs = append(w.q.segs, s)
-	w.q.mu.Unlock()
+	q.segs = append(q.segs, s)
+	void := n > 0 && q.segs[n-1].base == s.base
+	q.mu.Unlock()
+	if void && q.fsys.remove(segmentName(q.segs[n-1].id)) == nil { // else it goes when it is acknowledged
+		q.mu.Lock()
+		q.segs = append(q.segs[:n-1:n-1], s)
+		q.mu.Unlock()
+	}
 }
 
 func nonce() uint64 {

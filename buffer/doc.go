@@ -138,8 +138,8 @@
 //	I3  Records come out in the order they went in, but for Rewind.
 //	I4  Once WaitDurable(s) has returned nil, what is below s survives any crash.
 //	I5  What comes out again after a restart is all from the cursor on.
-//	I6  Segments and spare take no more than the limit and one segment, but for
-//	    gaps and what Close saves; damaged/ has bounds of its own.
+//	I6  Segments and spare take no more than the limit, one segment and one
+//	    block, but for gaps and what Close saves; damaged/ has bounds of its own.
 //	I7  No block is given out that this queue was not given.
 //	I8  Every record is acknowledged, waits, or is in a gap, and never in two of
 //	    these.

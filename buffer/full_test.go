@@ -116,3 +116,28 @@ func TestQueue_LeavesHalfOfTheSpaceToOthers(t *testing.T) {
 		}
 	})
 }
+
+func TestQueue_KeepsNoFileThatIsWrittenAgainAsAWhole(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w.mustStart()
+		defer w.abandon()
+		syncs := 0
+		w.setFault(func(_ int, call, name string) error {
+			if call == "sync" && name == spareName { // as the segment was called when it was made
+				if syncs++; syncs == 2 { // its first block
+					return errInjected
+				}
+			}
+			return nil
+		})
+		w.append(5, 300)
+		w.wait()
+		if names := w.fs.segments(); len(names) != 1 || names[0] != segmentName(2) {
+			t.Errorf("there are %v, want the second alone", names)
+		}
+		w.setFault(nil)
+		w.crash((*strictFS).powerCut, 0)
+		w.drain()
+	})
+}
