@@ -52,6 +52,8 @@ type config struct {
 
 	DrainRate bytesPerSecond `placeholder:"SIZE/s" help:"Send a backlog, lines older than 10 s, no faster than this, such as 2MiB/s. Lines keep their order, so new ones wait behind it: at a rate below that of what comes in a backlog never ends. Default: no limit."`
 
+	Confirm bool `help:"Write OK to standard output when ready to read, and then for each line that is on disk: the confirmMessages of rsyslog's omprog. Only with --keeper off: who waits for this sends again what was not confirmed. No line may be empty."`
+
 	Keeper string `default:"auto" enum:"auto,off" help:"auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed. On the command line or in the environment only. Default: ${default}."`
 
 	LogFile   string `placeholder:"FILE|journal" help:"Log here and not on stderr; journal: to systemd's. Default where stderr is /dev/null, as under syslog-ng: wsrelay.log in the queue directory."`
@@ -114,6 +116,9 @@ func (c *config) check() error {
 	}
 	if c.QueueLimit < buffer.MinLimit {
 		return usage(fmt.Errorf("--queue-limit %s is less than 64MiB", humanize.IBytes(uint64(c.QueueLimit))))
+	}
+	if c.Confirm && c.Keeper != "off" {
+		return usage(errors.New("--confirm goes with --keeper off"))
 	}
 	if c.LogFile == toJournal && c.LogLevel == "debug" {
 		return usage(errors.New("--log-file journal and --log-level debug: a syslog-ng that reads the journal would hand each record to wsrelay, which would log that"))

@@ -76,7 +76,7 @@ type streams struct{ in, out, err *os.File }
 
 // Run ships lines: the command that is meant when none is named.
 func (c *config) Run(s *streams) error {
-	return ship(c, s.in, s.err, c.logger(s.err), nil)
+	return ship(c, s, c.logger(s.err), nil)
 }
 
 // hold keeps lines under a configuration that cannot work, where nobody sees an
@@ -93,19 +93,19 @@ func (c *config) hold(wrong error, s *streams) error {
 		console.Effect, "no line is lost: they wait in the queue", console.Hint, "mend it, and reload syslog-ng if it is part of its configuration")
 	time.AfterFunc(look, func() { os.Exit(status) })
 	c.URL, c.Listen, c.QueueLimit = nil, "", 0
-	return ship(c, s.in, s.err, log, wrong)
+	return ship(c, s, log, wrong)
 }
 
 // ship moves lines from stdin to the receiver, unless something is wrong with
 // the way there, until the input ends and all is delivered, or until a signal
 // and all is on disk.
-func ship(c *config, stdin, stderr *os.File, log *slog.Logger, wrong error) error {
-	in, err := intake.New(stdin)
+func ship(c *config, s *streams, log *slog.Logger, wrong error) error {
+	in, err := intake.New(s.in)
 	if err != nil {
 		return err
 	}
 	stop := obey(in.Signals(), stopOptions{
-		terminal: isTerminal(stdin), service: in.Kept() && isNull(stderr), log: log,
+		terminal: isTerminal(s.in), service: in.Kept() && isNull(s.err), log: log,
 	})
 	defer stop.release()
 	q, found, err := open(c, in, stop, log)
@@ -113,6 +113,7 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger, wrong error) erro
 		return queueTrouble(c.QueueDir, err)
 	}
 	logRecovery(log, found)
+	confirmed := c.confirm(q, s.out)
 	var out relay.Queue = q
 	if c.DrainRate > 0 {
 		out = relay.Paced(q, int64(c.DrainRate))
@@ -135,16 +136,19 @@ func ship(c *config, stdin, stderr *os.File, log *slog.Logger, wrong error) erro
 	err = in.Run(context.Background(), stop.now, q, found, log)
 	told := stop.told()
 	if err == nil && c.delivers() && told.Err() == nil {
-		drain(q, c.Drain, told, stderr)
+		drain(q, c.Drain, told, s.err)
 	}
 	endSession()
 	err = errors.Join(err, <-ended)
 	stopReport() // while the lock is ours: what another has made by then is not ours to remove
 	err = errors.Join(err, persist(q))
 
-	s, st := q.Stats(), r.Status()
-	log.Info("stopped", "lines", in.Lines(), "receipted", st.ReceiptedLines, "sent_again", st.SentAgain, "waiting", s.Head-s.Cursor)
-	if waiting := s.Head - s.Cursor; err == nil && waiting > 0 && told.Err() == nil {
+	<-confirmed
+
+	left, st := q.Stats(), r.Status()
+	waiting := left.Head - left.Cursor
+	log.Info("stopped", "lines", in.Lines(), "receipted", st.ReceiptedLines, "sent_again", st.SentAgain, "waiting", waiting)
+	if err == nil && waiting > 0 && told.Err() == nil {
 		return undelivered(c, waiting, st)
 	}
 	return err

@@ -36,6 +36,7 @@ complete -c wsrelay -n '__fish_use_subcommand' -l idle-close -r -d 'Close the co
 complete -c wsrelay -n '__fish_use_subcommand' -l ping -r -d 'Time between pings; after 2.5 times this without a byte the connection is taken for dead'
 complete -c wsrelay -n '__fish_use_subcommand' -l drain -r -d 'When the input has ended: how long to wait for delivery'
 complete -c wsrelay -n '__fish_use_subcommand' -l drain-rate -r -d 'Send a backlog, lines older than 10 s, no faster than this, such as 2MiB/s'
+complete -c wsrelay -n '__fish_use_subcommand' -l confirm -d 'Write OK to standard output when ready to read, and then for each line that is on disk: the confirmMessages of rsyslog\'s omprog'
 complete -c wsrelay -n '__fish_use_subcommand' -l keeper -x -a 'auto off' -d 'auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed'
 complete -c wsrelay -n '__fish_use_subcommand' -l log-file -r -d 'Log here and not on stderr; journal: to systemd\'s'
 complete -c wsrelay -n '__fish_use_subcommand' -l log-level -x -a 'debug info warn error' -d 'debug, info, warn, error'
