@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 )
@@ -11,7 +12,13 @@ type finder struct {
 	*snapshot
 	limit, cut int
 	hits       []Hit
+	recent     map[int64][]run // by stream, those that may have a newer line than the hits; nil: all may
 }
+
+// recentRuns is how many runs a finder looks through at most, to pass by what it
+// need not read: a few hundredths of a second's work, that saves much more where
+// there are many streams.
+const recentRuns = 100_000
 
 func (f *finder) run() error {
 	if f.limit < 1 {
@@ -22,13 +29,20 @@ func (f *finder) run() error {
 		return err
 	}
 	for _, st := range streams {
-		if len(f.hits) == f.limit && f.hits[f.limit-1].Time.UnixMilli() > st.newest {
+		since := int64(math.MinInt64) // older lines are of no use
+		if len(f.hits) == f.limit {
+			since = f.hits[f.limit-1].Time.UnixMilli()
+		}
+		if since > st.newest {
 			return nil // nor has any stream that follows a newer line
 		}
-		more, err := f.stream(st)
+		more, err := f.stream(st, since)
 		f.hits = append(f.hits, more...)
 		slices.SortStableFunc(f.hits, func(a, b Hit) int { return b.Time.Compare(a.Time) })
 		f.hits = f.hits[:min(len(f.hits), f.limit)]
+		if err == nil && len(f.hits) == f.limit && since == math.MinInt64 {
+			err = f.findRecent(f.hits[f.limit-1].Time.UnixMilli())
+		}
 		if err != nil {
 			return err
 		}
@@ -36,11 +50,44 @@ func (f *finder) run() error {
 	return nil
 }
 
-// stream gives the newest hits of one stream, the newest first, also those that
-// it has when an error ends it.
-func (f *finder) stream(st stream) (hits []Hit, err error) {
+// findRecent finds out which runs may have lines as new as that, unless there are
+// too many to look through.
+func (f *finder) findRecent(since int64) error {
+	recent, n := map[int64][]run{}, 0
+	err := f.each("SELECT first, minute FROM runs WHERE minute >= ? LIMIT ?", []any{since / minute, recentRuns + 1},
+		func(scan func(...any) error) error {
+			var r run
+			err := scan(&r.first, &r.minute)
+			recent[r.first>>seqBits] = append(recent[r.first>>seqBits], r)
+			n++
+			return err
+		})
+	if n <= recentRuns {
+		f.recent = recent
+	}
+	return err
+}
+
+// narrow gives the part of a stream's documents that holds all that are as new as
+// that.
+func (f *finder) narrow(st stream, sp span, since int64) span {
+	if f.recent == nil {
+		return sp
+	}
+	first := int64(math.MaxInt64)
+	for _, r := range f.recent[st.number] {
+		if r.minute >= since/minute {
+			first = min(first, r.first)
+		}
+	}
+	return span{max(sp.first, first), sp.last}
+}
+
+// stream gives the newest hits of one stream, of those that are as new as that,
+// the newest first, also those that it has when an error ends it.
+func (f *finder) stream(st stream, since int64) (hits []Hit, err error) {
 	sp, err := f.within(st)
-	if err != nil {
+	if sp = f.narrow(st, sp, since); err != nil || sp.first > sp.last {
 		return nil, err
 	}
 	n, previous := 0, int64(0)
