@@ -1,4 +1,4 @@
-.PHONY: soak torture-keeper torture-queue test-packages test-engines bench bench-quick bench-compare
+.PHONY: soak torture-keeper torture-queue test-packages test-engines bench bench-quick bench-search bench-compare
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: needs
@@ -39,6 +39,10 @@ bench: needs
 
 bench-quick: needs
 	$(GO) run ./bench -quick -to bench/results/quick
+
+# An SQLite store of SCALE lines, to fill and to search. SCALE_DIR keeps it: what was ended goes on there.
+bench-search:
+	SCALE=$(or $(SCALE),10000000) $(GO) test -count=1 -v -timeout 0 -run '^TestScale$$' ./receiver/sqlite
 
 bench-compare:
 	scripts/bench-compare.sh $(BASE)
