@@ -90,8 +90,11 @@ func passThrough(dir string) error {
 				return err
 			}
 			line, err := b.Lines(nil)
-			if want := fmt.Sprintf("%0*d\n", 20<<10, b.Range().First); err != nil || string(line) != want {
-				return fmt.Errorf("block %v: %v", b.Range(), err)
+			if err != nil {
+				return err
+			}
+			if want := fmt.Sprintf("%0*d\n", 20<<10, b.Range().First); string(line) != want {
+				return fmt.Errorf("block %v has other lines", b.Range())
 			}
 			if err := q.Ack(b.Range().End, Receipt{Seq: uint64(k)}); err != nil {
 				return err

@@ -194,7 +194,7 @@ func (v *walker) blocks(f *os.File, s *segment) (n int, err error) {
 // problem.
 func (v *walker) missing(hole Range) {
 	at := max(hole.First, v.Cursor)
-	for _, g := range append(v.Gaps[:len(v.Gaps):len(v.Gaps)], Range{hole.End, hole.End}) {
+	for _, g := range append(slices.Clip(v.Gaps), Range{hole.End, hole.End}) {
 		if end := min(g.First, hole.End); at < end {
 			v.Missing = append(v.Missing, Range{at, end})
 			v.problem("records %d-%d are missing: they will be delivered as a gap", at, end-1)

@@ -75,8 +75,8 @@ type streamLine struct {
 }
 
 const (
-	modelLimit = 4 << 20   // segments of 512 KiB: blocks are not larger than a quarter
-	slack      = 5 << 18   // a block, and gaps, beyond the limit
+	modelLimit = 4 << 20 // segments of 512 KiB: blocks are not larger than a quarter
+	slack      = 5 << 18 // a block, and gaps, beyond the limit
 )
 
 func newWorld(f failer, seed uint64, o Options) *world {
