@@ -114,7 +114,7 @@ test | bench | show)
 		cat "$dir/table"
 		exit $status
 		;;
-	bench) go test ./e2e -run '^TestSpeed_' -count=1 -v "$@" ;;
+	bench) SPEED_DOCS=${SPEED_DOCS:-200000} go test ./receiver/elastic -timeout 30m -run '^TestSpeed_' -count=1 -v "$@" ;;
 	show) SHOW=1 go test ./e2e -run '^TestShow_' -count=1 -v -timeout 30m "$@" ;;
 	esac
 	;;

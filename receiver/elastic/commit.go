@@ -30,7 +30,7 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 	absent := ops
 	if !s.streams.isNew(sid, ops[0].seq) {
 		var err error
-		if absent, err = s.missing(ctx, ops); err != nil {
+		if absent, err = s.absent(ctx, ops); err != nil {
 			return nil, err
 		}
 	}

@@ -301,6 +301,36 @@ func TestCommit_ADivergedStreamCreatesNothing(t *testing.T) {
 	e.checkStored(t, sid, 1, linesFrom(1, 5))
 }
 
+func TestCommit_LooksUpNoMoreThanItNeeds(t *testing.T) {
+	e := newScripted(t)
+	looked := 0
+	e.lookup = func(place) string { looked++; return "" }
+	sid := handshake.NewSID()
+	commit := func(s *Store) (receiver.Result, error) {
+		r, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 1, linesFrom(1, 5)...), batchOf(sid, 6, linesFrom(6, 100)...)})
+		if err != nil {
+			return receiver.Result{}, err
+		}
+		r[0].New += r[1].New
+		r[0].Dup += r[1].Dup
+		return r[0], nil
+	}
+	for _, want := range []struct{ new, dup, looked int }{
+		{105, 0, 2 * 5},      // a new stream: its first batch, and its dead letters
+		{0, 105, 2 * 5 * 21}, // after a restart: all of it
+	} {
+		looked = 0
+		r, err := commit(openAt(t, e.URL))
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkCounts(t, r, want.new, want.dup, 0)
+		if looked != want.looked {
+			t.Errorf("%d ids looked up, want %d", looked, want.looked)
+		}
+	}
+}
+
 // A restored sender starts again where the receiver does not expect it.
 func TestCommit_LooksUpAgainWhenAStreamGoesBack(t *testing.T) {
 	e := newScripted(t)

@@ -44,19 +44,20 @@ type op struct {
 
 func newOps(prefix string, batches []receiver.Batch) []*op {
 	var ops []*op
+	room := make([]member, 0, 64)
 	for i := range batches {
 		b := &batches[i]
 		index := "wsrelay-" + prefix + b.At.UTC().Format("-2006.01.02")
 		if g := b.Gap; g != nil {
 			o := &op{batch: b, of: i, seq: g.Seq, index: index, id: handshake.GapID(b.SID, g.Seq, g.N)}
-			o.body = o.appendDocument(o.appendAction(nil))
+			o.body = o.appendDocument(o.appendAction(nil), room)
 			ops = append(ops, o)
 			continue
 		}
 		for n, line := range b.Lines {
 			seq := b.Seq + uint64(n)
 			o := &op{batch: b, of: i, seq: seq, line: line, crc: handshake.CRC(line), index: index, id: handshake.UID(b.SID, seq)}
-			o.body = o.appendDocument(o.appendAction(make([]byte, 0, 2*len(line)+640)))
+			o.body = o.appendDocument(o.appendAction(make([]byte, 0, 2*len(line)+640)), room)
 			ops = append(ops, o)
 		}
 	}
@@ -96,13 +97,13 @@ func (o *op) appendAction(dst []byte) []byte {
 
 // appendDocument appends the line under the schema's names where its form is
 // known; as it is, with our members in front, if it is an object that leaves
-// them their names; else a document with the line as text.
-func (o *op) appendDocument(dst []byte) []byte {
+// them their names; else a document with the line as text. In room its members
+// find theirs while it works.
+func (o *op) appendDocument(dst []byte, room []member) []byte {
 	dst = append(dst, '{')
 	dst = o.appendOwn(dst)
-	var room [32]member
 	line := bytes.Trim(o.line, " \t\r\n")
-	members, ok := readObject(line, room[:0])
+	members, ok := readObject(line, room)
 	if !ok {
 		return append(o.appendText(dst, gjson.Result{}), "}\n"...)
 	}
@@ -121,7 +122,7 @@ func (o *op) appendDocument(dst []byte) []byte {
 // nothing changed but bare values made fields of the objects that their names
 // are for.
 func (o *op) appendAsIs(dst, line []byte, members []member) []byte {
-	if !slices.ContainsFunc(members, func(m member) bool { return m.name == "@timestamp" }) {
+	if !has(members, "@timestamp") {
 		dst = o.appendTime(dst)
 	}
 	if len(members) > 0 {

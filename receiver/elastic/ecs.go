@@ -52,6 +52,10 @@ func membersOf(object gjson.Result, into []member) []member {
 	return into
 }
 
+func has(members []member, name string) bool {
+	return slices.ContainsFunc(members, func(m member) bool { return m.name == name })
+}
+
 // take moves the members that slot has a place for into their places, and
 // gives the others. It fails if one is there twice or keeps a name that our
 // own members need.
@@ -82,6 +86,9 @@ type syslogLine struct {
 }
 
 func readSyslog(members []member) (*syslogLine, bool) {
+	if !has(members, "facility") {
+		return nil, false
+	}
 	s := new(syslogLine)
 	var ok bool
 	s.rest, ok = take(members, func(name string) *gjson.Result {
@@ -116,7 +123,7 @@ func readSyslog(members []member) (*syslogLine, bool) {
 		s.sdata.Exists() && !s.sdata.IsObject() || s.fields.Exists() && !s.fields.IsObject() {
 		return nil, false
 	}
-	if r, ok := readRequest(membersOf(s.fields, nil)); ok {
+	if r, ok := readRequest(membersOf(s.fields, make([]member, 0, 16))); ok {
 		s.request = r
 	}
 	return s, true
@@ -167,6 +174,9 @@ type request struct {
 }
 
 func readRequest(members []member) (*request, bool) {
+	if !has(members, "generation_time_milli") {
+		return nil, false
+	}
 	r := new(request)
 	var ok bool
 	r.rest, ok = take(members, func(name string) *gjson.Result {

@@ -127,9 +127,9 @@ func BenchmarkDocument(b *testing.B) {
 		o := &op{batch: &batch, seq: 1, line: batch.Lines[0], crc: "00000000"}
 		b.Run(fmt.Sprint(len(line)), func(b *testing.B) {
 			b.ReportAllocs()
-			buf := make([]byte, 0, 4096)
+			buf, room := make([]byte, 0, 4096), make([]member, 0, 64)
 			for b.Loop() {
-				o.appendDocument(buf)
+				o.appendDocument(buf, room)
 			}
 		})
 	}

@@ -1,10 +1,22 @@
 package elastic
 
-import "time"
+import (
+	"time"
+
+	"wsrelay/receiver"
+)
 
 // Hasten lets the store pause no longer than a few milliseconds, and gives it
 // another clock for blocks.
 func (s *Store) Hasten(now func() time.Time) {
 	s.pause = 5 * time.Millisecond
 	s.blocks.now = now
+}
+
+// Documents gives the body of a bulk of the very documents that Commit makes.
+func Documents(prefix string, b receiver.Batch) (body []byte) {
+	for _, o := range newOps(prefix, []receiver.Batch{b}) {
+		body = append(body, o.body...)
+	}
+	return body
 }

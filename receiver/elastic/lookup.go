@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 
@@ -25,6 +26,24 @@ type document struct {
 	found bool
 	crc   string
 	error *Error // of a dead letter: why it is one
+}
+
+// absent gives the documents that are not there. A stream is stored in the order
+// of its numbers: where none of the first batch is there, none behind it is.
+func (s *Store) absent(ctx context.Context, ops []*op) ([]*op, error) {
+	first := slices.IndexFunc(ops, func(o *op) bool { return o.of != ops[0].of })
+	if first < 0 {
+		return s.missing(ctx, ops)
+	}
+	absent, err := s.missing(ctx, ops[:first])
+	switch {
+	case err != nil:
+		return nil, err
+	case len(absent) == first:
+		return ops, nil
+	}
+	rest, err := s.missing(ctx, ops[first:])
+	return append(absent, rest...), err
 }
 
 // missing looks every document up, in its index and among the dead letters
