@@ -106,8 +106,8 @@
 //	R7  Nothing is appended to a segment that an earlier process wrote.
 //	R8  Missing segments below the cursor are acknowledged ones; above it they
 //	    are a gap, but for numbers that a listed gap covers.
-//	R9  Where two segments hold the same numbers the later one counts: a segment
-//	    ends where the base of the next one says.
+//	R9  Where two segments hold the same numbers the later one counts, while it
+//	    is there: a segment ends where the base of the next one says.
 //	R10 Where a segment has a newer format version, nothing is changed: what
 //	    comes goes to a fresh queue in the folder "older". A directory that
 //	    cannot be used is an error of Open, to be tried again.

@@ -122,6 +122,7 @@ func (w *world) resume(rec *Recovery) {
 	sids := w.identity()
 	for seq := s.Head; seq < w.head; seq++ {
 		if w.scarred {
+			w.former[seq] = append(w.former[seq], w.lines[seq])
 			delete(w.where, w.lines[seq])
 			delete(w.ever, fmt.Sprint(sids.sid(seq), " ", seq))
 		}
