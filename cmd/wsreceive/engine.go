@@ -21,8 +21,6 @@ type engine struct {
 	EngineKey         string `placeholder:"FILE" help:"Its key (PEM)."`
 }
 
-func (e *engine) isSet() bool { return *e != (engine{}) }
-
 func (e *engine) prefix() string { return cmp.Or(e.Index, "logs") }
 
 // reach reads the credentials.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 
 	"wsrelay/console"
@@ -47,12 +48,12 @@ func (s *showing) users(log *slog.Logger) (gate.Users, error) {
 	}
 	text, err := os.ReadFile(s.PageUsers)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--page-users: %w", err)
 	}
 	warnLoose(s.PageUsers, log)
 	users, err := gate.ParseUsers(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.PageUsers, err)
+		return nil, fmt.Errorf("--page-users %s: %w", s.PageUsers, err)
 	}
 	return users, nil
 }
@@ -120,7 +121,7 @@ func (l *loaded) whoSees() string {
 	if l.users == nil {
 		return "anybody"
 	}
-	return fmt.Sprint(len(l.users))
+	return strconv.Itoa(len(l.users))
 }
 
 func isLocal(addr net.Addr) bool {

@@ -19,7 +19,7 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 	to, retain := c.To, c.Retain
 	kind, path, _ := strings.Cut(to, ":")
 	switch {
-	case (c.engine.isSet() || c.DeadFile != "") && !isEngine(to):
+	case (c.engine != (engine{}) || c.DeadFile != "") && !isEngine(to):
 		return nil, &console.Complaint{
 			Err: fmt.Errorf("--index, --engine-... and --dead-file mean nothing to --to %s", to), Code: exitConfig,
 			Effect: nothingReceived, Hint: "only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT",

@@ -63,11 +63,11 @@ func body(t *testing.T, resp *http.Response) string {
 }
 
 func TestGate_WithoutUsersLetsInThisMachineOnly(t *testing.T) {
-	if resp := ask(New(Policy{Local: true})); resp.StatusCode != 200 || body(t, resp) != "secret" {
+	if resp := ask(New(Policy{Local: true})); resp.StatusCode != http.StatusOK || body(t, resp) != "secret" {
 		t.Errorf("on loopback: %d", resp.StatusCode)
 	}
 	resp := ask(New(Policy{}), host("logs.example"), as("ann", "correct horse"))
-	if text := body(t, resp); resp.StatusCode != 403 || !strings.Contains(text, "--page-users") || !strings.Contains(text, "wsreceive passwd") {
+	if text := body(t, resp); resp.StatusCode != http.StatusForbidden || !strings.Contains(text, "--page-users") || !strings.Contains(text, "wsreceive passwd") {
 		t.Errorf("beyond: %d, %s", resp.StatusCode, text)
 	}
 }
@@ -81,7 +81,7 @@ func TestGate_WithUsersWantsAPassword(t *testing.T) {
 		g := New(Policy{Users: users(t, "# who may look\n\n"+htpasswd+line), Local: local})
 		for i := range 2 { // hashed, and then remembered
 			for _, tt := range []struct{ name, password string }{{"ann", "correct horse"}, {"bob", "ü and ☃"}} {
-				if resp := ask(g, as(tt.name, tt.password)); resp.StatusCode != 200 || body(t, resp) != "secret" {
+				if resp := ask(g, as(tt.name, tt.password)); resp.StatusCode != http.StatusOK || body(t, resp) != "secret" {
 					t.Errorf("%s, %d: %d", tt.name, i, resp.StatusCode)
 				}
 			}
@@ -91,7 +91,7 @@ func TestGate_WithUsersWantsAPassword(t *testing.T) {
 			func(r *http.Request) { r.Header.Set("Authorization", "Bearer correct horse") },
 		} {
 			resp := ask(g, set)
-			if text := body(t, resp); resp.StatusCode != 401 || !strings.HasPrefix(resp.Header.Get("WWW-Authenticate"), "Basic ") || strings.Contains(text, "secret") {
+			if text := body(t, resp); resp.StatusCode != http.StatusUnauthorized || !strings.HasPrefix(resp.Header.Get("WWW-Authenticate"), "Basic ") || strings.Contains(text, "secret") {
 				t.Errorf("got %d, %s", resp.StatusCode, text)
 			}
 		}

@@ -207,7 +207,7 @@ func (b *scale) lag(s *Store) {
 func (b *scale) search(s *Store) {
 	day := time.UnixMilli(1_750_000_000_000).UTC().Add(scaleDays / 2 * 24 * time.Hour)
 	half := fmt.Sprintf("from:%s to:%s", day.Format(time.RFC3339), day.Add(12*time.Hour).Format(time.RFC3339))
-	rare := fmt.Sprintf("%d", scaleStreams*8+b.lines/2) // the number of an order
+	rare := strconv.FormatUint(scaleStreams*8+b.lines/2, 10) // the number of an order
 	b.Logf("%-34s %40s   %s", "query", "search, 200 lines: p50, p99, most", "histogram, 100 bars: once")
 	for _, text := range []string{
 		"", rare, "nosuchword", "refused", "firefox", "firefox refused", "timeout customer", `"failed password"`, "orac*",
