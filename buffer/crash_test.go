@@ -77,9 +77,9 @@ func appendForEver(dir string) {
 
 func TestQueue_LosesNothingDurableWhenKilled(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "q")
-	kills := 30
-	if testing.Short() {
-		kills = 5
+	kills := 8 // e2e/torture kills the whole
+	if long() {
+		kills = 300
 	}
 	for range kills {
 		cmd := exec.Command(os.Args[0])
