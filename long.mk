@@ -1,4 +1,4 @@
-.PHONY: soak torture-keeper torture-queue test-packages test-engines bench bench-quick bench-search bench-compare
+.PHONY: soak torture-keeper torture-queue torture-model torture-fuzz torture-mutate test-packages test-engines bench bench-quick bench-queue bench-search bench-compare
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: needs
@@ -10,11 +10,22 @@ torture-keeper: needs
 	TORTURE=long $(GO) test -count=1 -v -timeout 1h -run TestUpgrade_May .
 	KILLS=200 UPGRADES=20 EARLY=1000 $(GO) test -count=1 -v -timeout 1h -run "Pipe|Stop" ./e2e
 
-# Every file call, every bit, long histories, and each safeguard taken out in turn.
-torture-queue:
-	TORTURE=long $(GO) test -count=1 -timeout 0 ./buffer -rapid.checks=20000 -rapid.steps=60 -rapid.nofailfile
-	$(GO) test -run '^$$' -fuzz '^FuzzOpen$$' -fuzztime 10m ./buffer
+# Every file call, every bit, long histories of the queue. After it, ten minutes
+# of fuzzing for each target, and each safeguard taken out in turn.
+torture-queue: torture-model torture-fuzz torture-mutate
+
+torture-model:
+	TORTURE=long $(GO) test -count=1 -timeout 0 ./buffer -rapid.checks=20000 -rapid.steps=60 -rapid.shrinktime=0s -rapid.nofailfile
+
+torture-fuzz:
+	$(MAKE) fuzz FUZZTIME=10m
+
+torture-mutate:
 	scripts/mutate
+
+# wsrelay's queue beside others', and the bare disk: ratios.
+bench-queue:
+	cd bench/queue && $(GO) run .
 
 # torture-fs, -kill, -full, -backlog: the long forms; resumable, TORTURE_DIR has the counts.
 # -network: half an hour of bad network. -herd: 10,000 senders.
