@@ -1,4 +1,4 @@
-.PHONY: soak torture-keeper torture-queue torture-model torture-fuzz torture-mutate test-packages test-engines bench bench-quick bench-queue bench-search bench-compare
+.PHONY: soak torture-keeper torture-queue torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: needs
@@ -40,10 +40,22 @@ test-packages:
 	scripts/chroot.sh
 	scripts/readme.sh
 
-# Against real engines, fetched and started for it.
-test-engines:
-	scripts/engine.sh test opensearch
-	scripts/engine.sh test elasticsearch
+# Against real engines, fetched and started for it: the fault table, and the
+# chain on an engine. Java from 11 on, Maven, 1.5 GiB of memory.
+test-engines: test-engine-opensearch test-engine-elasticsearch
+test-engine-%:
+	@$(NEED) java mvn nginx
+	scripts/engine.sh test $*
+
+# The receiver beside loaders that do nothing but send, on OpenSearch.
+bench-engine:
+	@$(NEED) java mvn
+	scripts/engine.sh bench opensearch
+
+# SHOW_REQUESTS (100000) to nginx, SHOW_RATE (1000) a second, until they are found in OpenSearch.
+show-nginx:
+	@$(NEED) java mvn nginx syslog-ng ab
+	scripts/engine.sh show opensearch
 
 bench: needs
 	$(GO) run ./bench -to bench/results/bench -docs docs/benchmarks.md
