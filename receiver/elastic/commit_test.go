@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -87,7 +88,7 @@ func TestCommit_RepeatsWhatIsUnknown(t *testing.T) {
 		{"reset before", first(hangUp), 10, 0},
 		{"reset after the commit", spoil(func(w http.ResponseWriter, _ string) bool { return hangUp(w) }), 0, 10},
 		{"answer cut", spoil(func(w http.ResponseWriter, a string) bool {
-			w.Header().Set("Content-Length", fmt.Sprint(len(a)))
+			w.Header().Set("Content-Length", strconv.Itoa(len(a)))
 			fmt.Fprint(w, a[:len(a)/2])
 			return true
 		}), 0, 10},
@@ -275,7 +276,7 @@ func TestCommit_PutsRefusedLinesAmongTheDeadLetters(t *testing.T) {
 func TestCommit_NeverLosesADeadLetter(t *testing.T) {
 	e := newScripted(t)
 	s := openAt(t, e.URL)
-	e.item = func(_ int, at place, _ string) string {
+	e.item = func(int, place, string) string {
 		return refuse(400, "mapper_parsing_exception", "failed to parse")
 	}
 	_, err := s.Commit(t.Context(), []receiver.Batch{batchOf(handshake.NewSID(), 1, "{}")})

@@ -247,7 +247,7 @@ func TestReplay_BringsEachBackOnce(t *testing.T) {
 	s := openAt(t, e.URL)
 	sid := handshake.NewSID()
 	gap := receiver.Batch{SID: sid, Host: "web1", Seq: 600, At: testDay, Gap: &handshake.Gap{Seq: 600, N: 7, Why: handshake.GapExpired, From: 1000, To: 2000}}
-	e.item = func(_ int, at place, source string) string {
+	e.item = func(_ int, at place, _ string) string {
 		if at.index == testIndex {
 			return refuse(400, "mapper_parsing_exception", "failed to parse field [a]")
 		}
@@ -270,7 +270,7 @@ func TestReplay_BringsEachBackOnce(t *testing.T) {
 	dead := e.docs[place{testDead, handshake.UID(sid, 7)}]
 	e.docs[place{testDead, handshake.UID(sid, 7)}] = strings.Replace(dead, "line 7", "line 8", 1) // somebody changed it
 	ctx, cancel := context.WithCancel(t.Context())
-	e.after = func(w http.ResponseWriter, n int, answer string) bool {
+	e.after = func(w http.ResponseWriter, _ int, _ string) bool {
 		cancel() // a replay that is ended before it has deleted the letters
 		return hangUp(w)
 	}

@@ -1,7 +1,7 @@
 package elastic
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -125,7 +125,7 @@ func BenchmarkDocument(b *testing.B) {
 	for _, line := range []string{"plain text of a line", `{"a":1,"message":"as it is"}`, requestLine, syslogLineOf(`"fields":` + requestLine)} {
 		batch := batchOf("0123456789abcdef", 1, line)
 		o := &op{batch: &batch, seq: 1, line: batch.Lines[0], crc: "00000000"}
-		b.Run(fmt.Sprint(len(line)), func(b *testing.B) {
+		b.Run(strconv.Itoa(len(line)), func(b *testing.B) {
 			b.ReportAllocs()
 			buf, room := make([]byte, 0, 4096), make([]member, 0, 64)
 			for b.Loop() {

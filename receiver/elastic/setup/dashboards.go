@@ -2,7 +2,7 @@ package setup
 
 import (
 	"encoding/json"
-	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -43,34 +43,50 @@ func top(size int, field, schema, label string) agg {
 const requests = "http.response.status_code: *"
 
 var charts = []chart{
-	{id: "lines-over-time", title: "Lines by level", kind: "histogram", pattern: linePattern,
-		buckets: []agg{overTime("time"), top(8, "log.level", "group", "level")}},
+	{
+		id: "lines-over-time", title: "Lines by level", kind: "histogram", pattern: linePattern,
+		buckets: []agg{overTime("time"), top(8, "log.level", "group", "level")},
+	},
 	{id: "lines-by-host", title: "Hosts", kind: "table", pattern: linePattern, buckets: []agg{top(50, "host.name", "bucket", "host")}},
 	{id: "lines-by-program", title: "Programs", kind: "table", pattern: linePattern, buckets: []agg{top(50, "process.name", "bucket", "program")}},
 	{id: "lines-by-facility", title: "Facilities", kind: "pie", pattern: linePattern, buckets: []agg{top(10, "log.syslog.facility.name", "segment", "facility")}},
-	{id: "gaps", title: "Lines that will not come", kind: "table", pattern: linePattern, query: "wsrelay.gap.n > 0",
+	{
+		id: "gaps", title: "Lines that will not come", kind: "table", pattern: linePattern, query: "wsrelay.gap.n > 0",
 		metrics: []agg{{kind: "sum", field: "wsrelay.gap.n", schema: "metric", label: "lines"}},
-		buckets: []agg{top(50, "wsrelay.host", "bucket", "host"), top(10, "wsrelay.gap.why", "bucket", "why")}},
-	{id: "requests-over-time", title: "Requests by status", kind: "histogram", pattern: linePattern, query: requests,
-		buckets: []agg{overTime("time"), top(12, "http.response.status_code", "group", "status")}},
-	{id: "requests-duration", title: "Duration in nanoseconds: median, 95 %, 99 %", kind: "line", pattern: linePattern, query: requests,
+		buckets: []agg{top(50, "wsrelay.host", "bucket", "host"), top(10, "wsrelay.gap.why", "bucket", "why")},
+	},
+	{
+		id: "requests-over-time", title: "Requests by status", kind: "histogram", pattern: linePattern, query: requests,
+		buckets: []agg{overTime("time"), top(12, "http.response.status_code", "group", "status")},
+	},
+	{
+		id: "requests-duration", title: "Duration in nanoseconds: median, 95 %, 99 %", kind: "line", pattern: linePattern, query: requests,
 		metrics: []agg{{kind: "percentiles", field: "event.duration", schema: "metric", label: "duration", percents: []float64{50, 95, 99}}},
-		buckets: []agg{overTime("time")}},
-	{id: "requests-by-status", title: "Status", kind: "pie", pattern: linePattern, query: requests,
-		buckets: []agg{top(20, "http.response.status_code", "segment", "status")}},
-	{id: "requests-by-path", title: "Paths", kind: "table", pattern: linePattern, query: requests,
+		buckets: []agg{overTime("time")},
+	},
+	{
+		id: "requests-by-status", title: "Status", kind: "pie", pattern: linePattern, query: requests,
+		buckets: []agg{top(20, "http.response.status_code", "segment", "status")},
+	},
+	{
+		id: "requests-by-path", title: "Paths", kind: "table", pattern: linePattern, query: requests,
 		metrics: []agg{
 			{kind: "count", schema: "metric", label: "requests"},
 			{kind: "avg", field: "event.duration", schema: "metric", label: "mean duration (ns)"},
 			{kind: "sum", field: "http.response.body.bytes", schema: "metric", label: "bytes"},
 		},
-		buckets: []agg{top(50, "url.path", "bucket", "path")}},
+		buckets: []agg{top(50, "url.path", "bucket", "path")},
+	},
 	{id: "requests-by-source", title: "Clients", kind: "table", pattern: linePattern, query: requests, buckets: []agg{top(50, "source.ip", "bucket", "address")}},
 	{id: "requests-by-agent", title: "User agents", kind: "table", pattern: linePattern, query: requests, buckets: []agg{top(50, "user_agent.original", "bucket", "user agent")}},
-	{id: "dead-over-time", title: "Dead letters by reason", kind: "histogram", pattern: deadPattern,
-		buckets: []agg{overTime("time"), top(10, "error.type", "group", "reason")}},
-	{id: "dead-by-index", title: "Dead letters by host and index", kind: "table", pattern: deadPattern,
-		buckets: []agg{top(50, "wsrelay.host", "bucket", "host"), top(50, "error.index", "bucket", "index"), top(20, "error.type", "bucket", "reason")}},
+	{
+		id: "dead-over-time", title: "Dead letters by reason", kind: "histogram", pattern: deadPattern,
+		buckets: []agg{overTime("time"), top(10, "error.type", "group", "reason")},
+	},
+	{
+		id: "dead-by-index", title: "Dead letters by host and index", kind: "table", pattern: deadPattern,
+		buckets: []agg{top(50, "wsrelay.host", "bucket", "host"), top(50, "error.index", "bucket", "index"), top(20, "error.type", "bucket", "reason")},
+	},
 }
 
 // list is a saved search.
@@ -138,8 +154,10 @@ func Dashboards() []byte {
 
 func pattern(id, title string) saved {
 	return saved{
-		"index-pattern", id, map[string]any{"title": title, "timeFieldName": "@timestamp"},
-		[]reference{}, map[string]string{"index-pattern": "7.6.0"},
+		"index-pattern", id,
+		map[string]any{"title": title, "timeFieldName": "@timestamp"},
+		[]reference{},
+		map[string]string{"index-pattern": "7.6.0"},
 	}
 }
 
@@ -159,15 +177,17 @@ func (c *chart) saved() saved {
 	}
 	var aggs []any
 	for i, a := range append(append([]agg{}, metrics...), c.buckets...) {
-		aggs = append(aggs, map[string]any{"id": fmt.Sprint(i + 1), "enabled": true, "type": a.kind, "schema": a.schema, "params": a.params()})
+		aggs = append(aggs, map[string]any{"id": strconv.Itoa(i + 1), "enabled": true, "type": a.kind, "schema": a.schema, "params": a.params()})
 	}
 	state := map[string]any{"title": c.title, "type": c.kind, "aggs": aggs, "params": c.params(len(metrics))}
 	return saved{
-		"visualization", c.id, map[string]any{
+		"visualization", c.id,
+		map[string]any{
 			"title": "wsrelay: " + c.title, "description": "", "version": 1, "uiStateJSON": "{}",
 			"visState": text(state), "kibanaSavedObjectMeta": source(c.query),
 		},
-		[]reference{{sourceRef, "index-pattern", c.pattern}}, map[string]string{"visualization": "7.10.0"},
+		[]reference{{sourceRef, "index-pattern", c.pattern}},
+		map[string]string{"visualization": "7.10.0"},
 	}
 }
 
@@ -194,14 +214,16 @@ func (c *chart) params(metrics int) map[string]any {
 	case "table":
 		return map[string]any{"perPage": 10, "showPartialRows": false, "showMetricsAtAllLevels": false, "showTotal": false, "totalFunc": "sum", "percentageCol": ""}
 	case "pie":
-		return map[string]any{"type": "pie", "addTooltip": true, "addLegend": true, "legendPosition": "right", "isDonut": true,
-			"labels": map[string]any{"show": true, "values": true, "last_level": true, "truncate": 100}}
+		return map[string]any{
+			"type": "pie", "addTooltip": true, "addLegend": true, "legendPosition": "right", "isDonut": true,
+			"labels": map[string]any{"show": true, "values": true, "last_level": true, "truncate": 100},
+		}
 	}
 	mode := map[string]string{"histogram": "stacked", "line": "normal"}[c.kind]
 	var series []any
 	for i := range metrics {
 		series = append(series, map[string]any{
-			"show": true, "type": c.kind, "mode": mode, "valueAxis": "ValueAxis-1", "data": map[string]any{"id": fmt.Sprint(i + 1), "label": c.title},
+			"show": true, "type": c.kind, "mode": mode, "valueAxis": "ValueAxis-1", "data": map[string]any{"id": strconv.Itoa(i + 1), "label": c.title},
 			"drawLinesBetweenPoints": true, "lineWidth": 2, "showCircles": true,
 		})
 	}
@@ -222,11 +244,13 @@ func (c *chart) params(metrics int) map[string]any {
 
 func (l *list) saved() saved {
 	return saved{
-		"search", l.id, map[string]any{
+		"search", l.id,
+		map[string]any{
 			"title": "wsrelay: " + l.title, "description": "", "hits": 0, "version": 1,
 			"columns": l.columns, "sort": [][]string{{"@timestamp", "desc"}}, "kibanaSavedObjectMeta": source(l.query),
 		},
-		[]reference{{sourceRef, "index-pattern", l.pattern}}, map[string]string{"search": "7.9.3"},
+		[]reference{{sourceRef, "index-pattern", l.pattern}},
+		map[string]string{"search": "7.9.3"},
 	}
 }
 
@@ -237,7 +261,7 @@ func (b *board) saved(kinds map[string]string) saved {
 	for y, row := range b.rows {
 		width := 48 / len(row)
 		for x, id := range row {
-			n := fmt.Sprint(len(panels) + 1)
+			n := strconv.Itoa(len(panels) + 1)
 			panels = append(panels, map[string]any{
 				"version": "7.10.0", "panelIndex": n, "embeddableConfig": map[string]any{}, "panelRefName": "panel_" + n,
 				"gridData": map[string]any{"x": x * width, "y": y * height, "w": width, "h": height, "i": n},
@@ -246,13 +270,15 @@ func (b *board) saved(kinds map[string]string) saved {
 		}
 	}
 	return saved{
-		"dashboard", "wsrelay-" + b.id, map[string]any{
+		"dashboard", "wsrelay-" + b.id,
+		map[string]any{
 			"title": b.title, "description": b.description, "hits": 0, "version": 1, "panelsJSON": text(panels),
 			"optionsJSON": text(map[string]bool{"useMargins": true, "hidePanelTitles": false}),
 			"timeRestore": true, "timeFrom": "now-24h", "timeTo": "now", "refreshInterval": map[string]any{"pause": false, "value": 10000},
 			"kibanaSavedObjectMeta": map[string]any{"searchSourceJSON": `{"query":{"query":"","language":"kuery"},"filter":[]}`},
 		},
-		references, map[string]string{"dashboard": "7.9.3"},
+		references,
+		map[string]string{"dashboard": "7.9.3"},
 	}
 }
 
