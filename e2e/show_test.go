@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -137,7 +138,7 @@ func (c *show) start() {
 	must(c.T, p.waitReady(c.Context(), func() bool { return answers(c.nginx) }))
 }
 
-// load sends n requests with ab, in bursts, and a probe each second.
+// load sends n requests with ab, in bursts, and probes.
 func (c *show) load(n, rate int) {
 	ctx, stop := context.WithCancel(c.Context())
 	var probing sync.WaitGroup
@@ -163,11 +164,9 @@ func (c *show) load(n, rate int) {
 // probe sends requests one after the other and looks how long each takes until
 // a search finds it. One that nginx dropped is never found.
 func (c *show) probe(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
 	for i := 0; ; i++ {
 		select {
-		case <-tick.C:
+		case <-time.After(rand.N(setup.Refresh)): // or it would keep step with the refreshes
 		case <-ctx.Done():
 			return
 		}
