@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -32,8 +33,9 @@ func accessBatch(sid string, seq uint64, n int) receiver.Batch {
 // Store does it, the index following as it can, and by the writer alone.
 func BenchmarkCommit(b *testing.B) {
 	const lines = 1000
-	report := func(b *testing.B) {
+	report := func(b *testing.B, before time.Duration) {
 		b.ReportMetric(float64(b.N)*lines/b.Elapsed().Seconds(), "lines/s")
+		b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N*lines), "cpu-ns/line")
 		b.ReportMetric(0, "ns/op")
 	}
 	b.Run("index=follows", func(b *testing.B) {
@@ -42,14 +44,14 @@ func BenchmarkCommit(b *testing.B) {
 			b.Fatal(err)
 		}
 		defer s.Close()
-		batch := accessBatch(sidA, 1, lines)
+		batch, before := accessBatch(sidA, 1, lines), cpuTime(b)
 		for b.Loop() {
 			if _, err := s.Commit(b.Context(), []receiver.Batch{batch}); err != nil {
 				b.Fatal(err)
 			}
 			batch.Seq += lines
 		}
-		report(b)
+		report(b, before)
 		st, err := s.Stats(b.Context())
 		if err != nil {
 			b.Fatal(err)
@@ -58,15 +60,25 @@ func BenchmarkCommit(b *testing.B) {
 	})
 	b.Run("index=none", func(b *testing.B) {
 		w := newWriter(b)
-		batch := accessBatch(sidA, 1, lines)
+		batch, before := accessBatch(sidA, 1, lines), cpuTime(b)
 		for b.Loop() {
 			if _, err := commit(w, batch); err != nil {
 				b.Fatal(err)
 			}
 			batch.Seq += lines
 		}
-		report(b)
+		report(b, before)
 	})
+}
+
+// cpuTime is what the process has taken: what else the machine does does not count.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkIndex fills the index, in lines a second and in the time that a
@@ -80,7 +92,7 @@ func BenchmarkIndex(b *testing.B) {
 		}
 	}
 	var longest time.Duration
-	start, steps := time.Now(), 0
+	start, before, steps := time.Now(), cpuTime(b), 0
 	for more := true; more; steps++ {
 		var err error
 		step := time.Now()
@@ -91,6 +103,7 @@ func BenchmarkIndex(b *testing.B) {
 	}
 	took := time.Since(start)
 	b.ReportMetric(lines/took.Seconds(), "lines/s")
+	b.ReportMetric(float64(cpuTime(b)-before)/lines, "cpu-ns/line")
 	b.ReportMetric(float64(took.Milliseconds())/float64(steps), "ms/step")
 	b.ReportMetric(float64(longest.Milliseconds()), "ms/longest")
 	b.ReportMetric(0, "ns/op")

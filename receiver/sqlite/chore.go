@@ -11,19 +11,23 @@ const idleAfter = 5 * time.Millisecond
 // chore is work that the writing goroutine does in small steps between Commits.
 type chore struct {
 	step   func() (more bool, err error)
-	rest   int           // after a step it rests so many times as long, while Commits come
+	rest   int           // before the next step Commits take so many times as long, or leave as long free
 	every  time.Duration // when there was nothing to do: look again; 0: after the next Commit
 	told   func(err error)
 	behind bool // there may be more to do
 	failed bool // as the last step did
 	ended  time.Time
 	took   time.Duration
+
+	busy, spare time.Duration // what Commits have taken, and left free between them, since it ended
 }
 
 // chores are what s has to do between Commits.
 func (s *Store) chores() []*chore {
-	// The index gets a tenth of the time at least.
-	index := &chore{step: s.writer.index, rest: 9, behind: true, told: s.told("full-text index",
+	// The index gets half of the time that Commits leave, and a thirtieth if they
+	// leave none: it could not keep up with them anyway, and search finds what it
+	// lacks.
+	index := &chore{step: s.writer.index, rest: 29, behind: true, told: s.told("full-text index",
 		"lines are stored and found as before, but search becomes slow",
 		"look for a full or failing disk; indexing is tried again after each commit")}
 	if s.retain == (Retain{}) {
@@ -47,6 +51,7 @@ func (c *chore) do() {
 	start := time.Now()
 	more, err := c.step()
 	c.ended, c.took = time.Now(), time.Since(start)
+	c.busy, c.spare = 0, 0
 	c.behind = more && err == nil
 	if failed := err != nil; failed != c.failed {
 		c.failed = failed
@@ -65,17 +70,17 @@ func (c *chore) in(committed time.Time) time.Duration {
 	return -1
 }
 
-// after is called after each Commit: the chore has its turn if it has had less
-// than its part of the time.
-func (c *chore) after() {
-	rested := time.Since(c.ended)
+// after is called after each Commit, with how long that took and was waited for: the chore has its turn if it has had less than its part of the time.
+func (c *chore) after(busy, spare time.Duration) {
+	c.busy += busy
+	c.spare += spare
 	switch {
 	case c.every == 0:
 		c.behind = true
-	case !c.behind && rested < c.every:
+	case !c.behind && time.Since(c.ended) < c.every:
 		return
 	}
-	if rested > time.Duration(c.rest)*c.took {
+	if c.spare > c.took || c.busy > time.Duration(c.rest)*c.took {
 		c.do()
 	}
 }

@@ -36,7 +36,7 @@
 // One goroutine owns the only connection that writes. It merges the Commits
 // that wait into one transaction: while one is being synced to disk the next
 // gathers. The full-text index is filled in the time it has left, at least a
-// tenth of it, in short transactions of its own, so ingest runs at full rate
+// thirtieth of all, in short transactions of its own, so ingest runs at full rate
 // and the index follows. What the index lacks is listed in unindexed; Search
 // reads those documents themselves, in the same snapshot, so it never misses a
 // line, it is only slower while much is not indexed.

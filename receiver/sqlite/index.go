@@ -100,4 +100,4 @@ func (w *writer) indexSpan(s span, budget *int) (next int64, err error) {
 	return next, w.exec("UPDATE unindexed SET first = ? WHERE first = ?", next, s.first)
 }
 
-var indexQueries = rows("INSERT INTO words (rowid, text) VALUES ", func(int) string { return "(?,?)" })
+var indexQueries = rows("INSERT INTO words (rowid, text) VALUES ", "(?,?)", "")

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode/utf8"
+	"unsafe"
 
 	"wsrelay/handshake"
 	"wsrelay/receiver"
@@ -149,9 +151,10 @@ func (w *writer) insert(b *receiver.Batch, base int64, from, end int) error {
 	if from == end {
 		return nil
 	}
+	at := b.At.UnixMilli()
 	for i := from; i < end; i += insertRows {
 		lines := b.Lines[i:min(i+insertRows, end)]
-		w.args = append(w.args[:0], base+int64(i), b.At.UnixMilli(), b.Host)
+		w.args = append(w.args[:0], base+int64(i), at, b.Host)
 		for _, line := range lines {
 			w.args = append(w.args, crc32.Checksum(line, castagnoli), column(line))
 		}
@@ -160,7 +163,7 @@ func (w *writer) insert(b *receiver.Batch, base int64, from, end int) error {
 		}
 	}
 	added := span{base + int64(from), base + int64(end) - 1}
-	if err := w.extendRun(added, b.At.UnixMilli()/minute); err != nil {
+	if err := w.extendRun(added, at/minute); err != nil {
 		return err
 	}
 	return w.exec("INSERT INTO unindexed (first, last) VALUES (?, ?)", added.first, added.last)
@@ -181,19 +184,22 @@ func (w *writer) extendRun(added span, at int64) error {
 }
 
 // insertQueries[n] stores n documents with ids in sequence, of one time and host.
-var insertQueries = rows("INSERT INTO documents (id, at, host, crc, line) VALUES ",
-	func(i int) string { return fmt.Sprintf("(?1+%d,?2,?3,?%d,?%d)", i, 2*i+4, 2*i+5) })
+// Parameters cost more than rows do: those that all have in common come once,
+// and none has a number, for then the driver would look each up by its name.
+var insertQueries = rows("WITH common (id, at, host) AS (VALUES (?,?,?)), lines (n, crc, line) AS (VALUES ", "(%d,?,?)",
+	`) INSERT INTO documents (id, at, host, crc, line)
+	SELECT common.id + n, at, host, crc, line FROM lines CROSS JOIN common`)
 
-// rows gives the texts of an INSERT for every number of rows up to insertRows,
-// each made when it is first asked for.
-func rows(insert string, tuple func(i int) string) (queries [insertRows + 1]func() string) {
+// rows gives the texts of a statement for every number of rows up to insertRows,
+// each made when it is first asked for. Each row is row with its number.
+func rows(before, row, after string) (queries [insertRows + 1]func() string) {
 	for n := range queries {
 		queries[n] = sync.OnceValue(func() string {
-			tuples := make([]string, n)
-			for i := range tuples {
-				tuples[i] = tuple(i)
+			rows := make([]string, n)
+			for i := range rows {
+				rows[i] = strings.Replace(row, "%d", strconv.Itoa(i), 1)
 			}
-			return insert + strings.Join(tuples, ",")
+			return before + strings.Join(rows, ",") + after
 		})
 	}
 	return queries
@@ -201,9 +207,10 @@ func rows(insert string, tuple func(i int) string) (queries [insertRows + 1]func
 
 // column is a line as a column. The driver would give back any bytes of a TEXT,
 // but SQL functions and the sqlite3 shell stop at its first NUL and expect UTF-8.
+// The string is in the memory of the line: the driver copies it at once.
 func column(line []byte) any {
 	if bytes.IndexByte(line, 0) < 0 && utf8.Valid(line) {
-		return string(line)
+		return unsafe.String(unsafe.SliceData(line), len(line))
 	}
 	return line
 }

@@ -144,6 +144,7 @@ func (s *Store) run() {
 	defer close(s.done)
 	chores := s.chores()
 	for committed := (time.Time{}); ; {
+		free := time.Now()
 		wait := time.Duration(-1)
 		for _, c := range chores {
 			if in := c.in(committed); in >= 0 && (wait < 0 || in < wait) {
@@ -164,10 +165,11 @@ func (s *Store) run() {
 				}
 			}
 		case r := <-s.requests:
+			start := time.Now()
 			s.writer.commit(s.gather(r))
 			committed = time.Now()
 			for _, c := range chores {
-				c.after()
+				c.after(committed.Sub(start), start.Sub(free))
 			}
 		}
 	}

@@ -429,6 +429,28 @@ func TestChore_LogsWhenItStopsAndResumes(t *testing.T) {
 	}
 }
 
+func TestChore_HasItsPartOfTheTime(t *testing.T) {
+	const took = 10 * time.Millisecond
+	steps := 0
+	c := chore{step: func() (bool, error) { steps++; return true, nil }, rest: 9, took: took}
+	for _, commit := range []struct {
+		busy, spare time.Duration
+		want        int
+	}{
+		{busy: 9 * took, want: 0},
+		{busy: took, want: 1},
+		{spare: took, want: 1},
+		{busy: took, spare: took, want: 2},
+		{busy: took, want: 2},
+	} {
+		c.after(commit.busy, commit.spare)
+		if steps != commit.want {
+			t.Errorf("%d steps after %+v", steps, commit)
+		}
+		c.took = took // whatever it was
+	}
+}
+
 func TestBackup_IsAStoreOfOneMoment(t *testing.T) {
 	s := newStore(t)
 	mustCommit(t, s, accessBatch(sidA, 1, 2000))
