@@ -229,7 +229,7 @@ func (p *page) line(w http.ResponseWriter, r *http.Request) {
 	sid, seq, _ := handshake.ParseUID(h.UID)
 	reply(w, http.StatusOK, map[string]any{
 		"uid": h.UID, "time": h.Time.UnixMilli(), "sender": h.Host, "sid": sid, "seq": strconv.FormatUint(seq, 10),
-		"size": h.Size, "text": cut(h.Line, cutLine), "cut": h.Size > cutLine, "fields": fields,
+		"size": h.Size, "text": cut(h.Line, cutLine), "here": len(h.Line), "cut": h.Size > cutLine, "fields": fields,
 	})
 }
 

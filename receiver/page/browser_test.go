@@ -198,6 +198,29 @@ func TestBrowser_ShowsNewLinesLive(t *testing.T) {
 	until(t, ctx, `document.getElementById('live').getAttribute('aria-pressed') === 'false' && location.search === '?live=0'`)
 }
 
+// A search may be answered after lines have come live that it does not know of.
+func TestBrowser_KeepsWhatComesWhileItSearches(t *testing.T) {
+	ctx := chromium(t)
+	s := newSite(t)
+	s.add(t, sidA, "web1", time.Now(), "keep one", "two")
+	do(t, ctx, chromedp.Navigate(s.URL))
+	until(t, ctx, entries(2))
+	do(t, ctx, js(`{
+		const real = fetch
+		window.fetch = (url, o) => !url.startsWith('/api/search') ? real(url, o)
+			: real(url, o).then(answer => new Promise(done => { window.release = () => done(answer) }))
+		delete document.getElementById('lines').dataset.complete
+	}`), key("/"), chromedp.KeyEvent("keep"+kb.Enter))
+	until(t, ctx, `window.release && document.getElementById('live').dataset.state === 'open'`)
+	s.add(t, sidA, "web1", time.Now(), "keep three")
+	until(t, ctx, texts+`[0] === 'keep three'`)
+	do(t, ctx, js(`release()`))
+	until(t, ctx, `document.getElementById('lines').dataset.complete`)
+	if got := value[[]string](t, ctx, texts); !slices.Equal(got, []string{"keep three", "keep one"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
 // hostile is what somebody may write into a log who wishes the reader ill.
 var hostile = []string{
 	`<script>window.pwned = 1</script><img src=x onerror="window.pwned = 1"><svg onload="window.pwned = 1">`,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -113,6 +114,7 @@ func TestBrowser_WatchesAnEngine(t *testing.T) {
 		t.Error("it offers what only a search can")
 	}
 
+	until(t, ctx, `document.getElementById('empty').textContent.startsWith('No line has come since')`)
 	// Lines come, can be filtered, opened, and are there again after a reload.
 	until(t, ctx, `document.getElementById('live').dataset.state === 'open'`)
 	s.add(t, sidA, "web1", time.Now(), `{"program":"nginx","severity":"err","message":"upstream timed out"}`, "plain")
@@ -126,6 +128,11 @@ func TestBrowser_WatchesAnEngine(t *testing.T) {
 	until(t, ctx, `document.querySelector('.detail pre')?.textContent.includes('deadlock')`)
 	do(t, ctx, chromedp.Navigate(s.URL))
 	until(t, ctx, entries(4))
+	s.add(t, sidA, "web1", time.Now(), strings.Repeat("x", 2*keepLine))
+	until(t, ctx, entries(5))
+	do(t, ctx, chromedp.KeyEvent("g\r"))
+	until(t, ctx, `document.querySelector('.detail')?.innerText.includes('all of it is in the store') &&
+		document.querySelector('.acts').innerText.includes('Download (64.0 KiB)')`)
 
 	// What is wrong is said.
 	set(func(now *receiver.State) {
@@ -143,6 +150,7 @@ func TestBrowser_KeepsUpWithAFlood(t *testing.T) {
 	s, _ := engine(t)
 	do(t, ctx, chromedp.Navigate(s.URL))
 	until(t, ctx, `document.getElementById('live').dataset.state === 'open'`)
+	until(t, ctx, `document.getElementById('empty').checkVisibility()`)
 	lines := make([]string, 5*tailLines)
 	s.add(t, sidA, "web1", time.Now(), lines...)
 	until(t, ctx, `document.querySelector('.skipped')?.textContent === '800 lines came too fast to be shown here' && `+entries(tailLines))

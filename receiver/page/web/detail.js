@@ -27,7 +27,7 @@ function showLine(box, line) {
     await navigator.clipboard.writeText(line.text)
     copy.textContent = 'Copied'
   })
-  const raw = make(acts, 'a', '', `Download (${bytes(line.size)})`)
+  const raw = make(acts, 'a', '', `Download (${bytes(line.here)})`)
   raw.href = '/api/raw?' + new URLSearchParams({ uid: line.uid })
   raw.download = ''
   const table = make(box, 'table')
@@ -40,7 +40,9 @@ function showLine(box, line) {
   make(queued, 'td', '', new Date(line.time).toISOString())
   make(queued, 'td')
   writeLine(make(box, 'pre'), line.text)
-  if (line.cut) make(box, 'p', '', 'This is the beginning of the line; download it to see all.')
+  if (line.cut) {
+    make(box, 'p', '', `This is the beginning of the line; ${line.here < line.size ? 'all of it is in the store' : 'download it to see all'}.`)
+  }
 }
 
 function addField(table, name, value, label) {

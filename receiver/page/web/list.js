@@ -6,26 +6,35 @@ import { showDetail } from './detail.js'
 
 const kept = 2000 // lines, while new ones come
 
-let shown = new Map() // the entries by UID
-let waiting = []      // new lines that wait until the reader is at the top
-let skipped = 0       // that came too fast to be sent, since the last that are shown
-let current = null    // the entry that the keys are on
+const shown = new Map() // the entries by UID
+let old = []            // those of them that are of the last search
+let waiting = []        // new lines that wait until the reader is at the top
+let skipped = 0         // that came too fast to be sent, since the last that are shown
+let current = null      // the entry that the keys are on
 
 const dayOf = ms => when(ms, { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' })
 
 export const lines = () => shown.size
 
-// forget drops what waits to be shown.
+// forget begins a new search: what is shown stays until there is an answer, or
+// clear.
 export function forget() {
+  old = [...shown.values()]
   waiting = []
   skipped = 0
   current = null
   showNew()
 }
 
+// clear takes away what was there before the search began, and not what has come
+// live since then.
 export function clear() {
-  $('lines').replaceChildren()
-  shown = new Map()
+  for (const entry of old) {
+    entry.remove()
+    shown.delete(entry.line.uid)
+  }
+  old = []
+  separateDays()
 }
 
 // showLines shows an answer, the newest line first; what live has brought

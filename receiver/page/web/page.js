@@ -101,9 +101,8 @@ function follow(signal) {
 }
 
 function showStatus() {
-  $('empty').textContent = state.q || state.from || state.to
-    ? 'No line matches.'
-    : 'Nothing is stored yet. Lines appear here the moment a sender’s are stored.'
+  $('empty').textContent = state.q || state.from || state.to ? 'No line matches.'
+    : `${searches ? 'Nothing is stored yet' : 'No line has come since wsreceive began'}. Lines appear here the moment a sender’s are stored.`
   if (!searches) $('status').textContent = `the newest ${plural(lines(), 'line')}`
   else $('status').textContent = (total && !total.complete ? 'at least ' : '') + plural(total ? total.total : lines(), 'line')
 }
