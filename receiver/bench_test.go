@@ -151,3 +151,31 @@ func BenchmarkFile(b *testing.B) {
 	}
 	report()
 }
+
+// BenchmarkFileOfMany commits ten lines at a time of 256 senders or more at once.
+func BenchmarkFileOfMany(b *testing.B) {
+	s, err := OpenFile(b.TempDir()+"/log", FileOptions{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	const lines = 10
+	text := accessLog(lines)
+	b.ReportAllocs()
+	b.SetParallelism(256)
+	report := perLine(b, lines)
+	b.RunParallel(func(pb *testing.PB) {
+		body := takeBody(len(text))
+		copy(body.text, text)
+		body.split(lines)
+		batch := Batch{SID: handshake.NewSID(), Seq: 1, Lines: body.lines, text: body.text}
+		for pb.Next() {
+			if _, err := s.Commit(b.Context(), []Batch{batch}); err != nil {
+				b.Error(err)
+				return
+			}
+			batch.Seq = batch.End()
+		}
+	})
+	report()
+}
