@@ -103,7 +103,7 @@ func TestRedis_LogBecomesFields(t *testing.T) {
 		}
 		parsed++
 		want := map[any]string{"#": "warning", "*": "notice", "-": "notice", ".": "debug"}[d.Fields["level"]]
-		if pid := fmt.Sprint(p.cmd.Process.Pid); d.Severity != want || d.Fields["pid"] != pid || d.Message == "" || d.Fields["text"] != nil {
+		if pid := strconv.Itoa(p.cmd.Process.Pid); d.Severity != want || d.Fields["pid"] != pid || d.Message == "" || d.Fields["text"] != nil {
 			t.Errorf("got %+v, want severity %s and pid %s", d, want, pid)
 		}
 	}
@@ -298,10 +298,10 @@ input(type="imuxsock" Socket=%q RateLimit.Interval="0" FlowControl="on")
 		if err != nil || d.Program != "shop" || d.PID != "7" || d.Severity != "notice" {
 			t.Fatalf("got %s", line)
 		}
-		switch {
-		case n == next:
+		switch n {
+		case next:
 			next++
-		case n == next-1:
+		case next - 1:
 			twice++
 		default:
 			t.Fatalf("line %d came, want %d", n, next)
