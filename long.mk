@@ -45,7 +45,7 @@ test-packages:
 test-engines: test-engine-opensearch test-engine-elasticsearch
 test-engine-%:
 	@$(NEED) java mvn nginx
-	scripts/engine.sh test $*
+	scripts/engine.sh test $* $(if $(CI),-short)
 
 # The receiver beside loaders that do nothing but send, on OpenSearch.
 bench-engine:

@@ -143,14 +143,18 @@ func TestEngine_KilledRelayAndReceiverLoseAndDoubleNothing(t *testing.T) {
 	faults.Engine(t)
 	c := newEngineChain(t, 1)
 	c.feed(1, 1000, c.receivers[0].URL())
-	for range 5 {
+	times := 5
+	if testing.Short() {
+		times = 2
+	}
+	for range times {
 		c.flow(500)
 		must(t, syscall.Kill(waitWorker(t, c.queue(0)), syscall.SIGKILL))
 		c.flow(500)
 		c.receivers[0].Kill()
 		c.start(c.receivers[0])
 	}
-	c.finish("R1", "relay and receiver killed -9 in turn, 5 times each")
+	c.finish("R1", fmt.Sprintf("relay and receiver killed -9 in turn, %d times each", times))
 }
 
 // sharedConf runs nginx in front of two receivers of one store.

@@ -199,6 +199,23 @@ func TestCommit_HoldsWhatIsNotTheLinesFault(t *testing.T) {
 	}
 }
 
+// An index that the engine made by itself would have guessed the types.
+func TestCommit_SendsNothingBeforeTheIndexCanBeMade(t *testing.T) {
+	e := newScripted(t)
+	s := openAt(t, e.URL)
+	e.create = func() string { return `{"error":{"type":"validation_exception","reason":"would add [2] shards"}}` }
+	b := batchOf(handshake.NewSID(), 1, "a")
+	if _, err := s.Commit(t.Context(), []receiver.Batch{b}); asError(err).Type != "validation_exception" || len(e.bulks) > 0 {
+		t.Errorf("error %v, %d bulks", err, len(e.bulks))
+	}
+	made := 0
+	e.create = func() string { made++; return "" }
+	checkCounts(t, mustCommit(t, s, b), 1, 0, 0)
+	if made != 1 {
+		t.Errorf("the index was made %d times, want once", made)
+	}
+}
+
 func TestCommit_HalvesWhatIsTooLarge(t *testing.T) {
 	e := newScripted(t)
 	s := openAt(t, e.URL)

@@ -35,6 +35,7 @@ type scripted struct {
 	after  func(w http.ResponseWriter, n int, answer string) (answered bool)
 	item   func(n int, at place, source string) (answer string)
 	lookup func(at place) (answer string)
+	create func() (refusal string) // of an index
 }
 
 func newScripted(t *testing.T) *scripted {
@@ -60,6 +61,11 @@ func (e *scripted) serve(w http.ResponseWriter, r *http.Request) {
 		e.serveLookup(w, body)
 	case strings.HasSuffix(r.URL.Path, "/_search"):
 		e.serveDead(w, body)
+	case r.Method == http.MethodPut && e.create != nil:
+		if refusal := e.create(); refusal != "" {
+			answerWith(w, http.StatusBadRequest, refusal)
+		}
+		fmt.Fprint(w, `{}`)
 	case r.Method == http.MethodPut, strings.HasSuffix(r.URL.Path, "/_refresh"):
 		fmt.Fprint(w, `{"acknowledged":true}`)
 	case r.URL.Path == "/":

@@ -396,8 +396,8 @@ func overload(s *scene) {
 
 func stopped(s *scene, verb string) {
 	dir := os.Getenv("ENGINE_DIR")
-	if dir == "" {
-		s.Skip("needs an engine that may be stopped: run scripts/engine.sh test")
+	if dir == "" || testing.Short() {
+		s.Skip("needs an engine that may be stopped, and a minute: run scripts/engine.sh test, without -short")
 	}
 	control := func(verb string) {
 		if out, err := exec.Command("../../scripts/engine.sh", verb, dir).CombinedOutput(); err != nil {

@@ -29,8 +29,10 @@ type indices struct {
 	known map[string]bool
 }
 
-// ensure creates the indices of the documents that are not known to exist. A
-// refusal is not judged here: the documents' own answers tell what it means.
+// ensure creates the indices of the documents that are not known to exist. Of
+// refusals only a limit of the cluster is judged here: an engine that makes the
+// index by itself once that is raised would guess the types of our fields. What
+// the others mean the documents' own answers tell.
 func (x *indices) ensure(ctx context.Context, c *Client, ops []*op) *Error {
 	for _, o := range ops {
 		if x.has(o.index) {
@@ -41,8 +43,8 @@ func (x *indices) ensure(ctx context.Context, c *Client, ops []*op) *Error {
 			mapping = DeadMapping
 		}
 		_, err := c.call(ctx, http.MethodPut, "/"+o.index, "application/json", []byte(mapping))
-		if err != nil && asError(err).transient() {
-			return asError(err)
+		if e := asError(err); err != nil && (e.transient() || e.Type == "validation_exception") {
+			return e
 		}
 		x.add(o.index)
 	}

@@ -204,8 +204,9 @@ func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
 		[]byte(`{"host":"web2","level":"error","error":"boom","url":"http://x/","n":1}`),
 		[]byte(`{"@timestamp":"2026-03-14T09:00:00Z","host":{"name":"web3"},"process":{"pid":7},"log":{"level":"warn"}}`),
 	}
+	sid := handshake.NewSID()
 	at := time.Date(2026, 3, 14, 9, 0, 1, 0, time.UTC)
-	results, err := s.Commit(t.Context(), []receiver.Batch{{SID: handshake.NewSID(), Host: "web1", Seq: 1, At: at, Lines: lines}})
+	results, err := s.Commit(t.Context(), []receiver.Batch{{SID: sid, Host: "web1", Seq: 1, At: at, Lines: lines}})
 	if err != nil || results[0].New != len(lines) {
 		t.Fatalf("%+v, %v, want %d documents", results, err, len(lines))
 	}
@@ -253,5 +254,15 @@ func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
 				t.Errorf("%s: the field %s cannot be aggregated: %q", c.id, a.field, kind)
 			}
 		}
+	}
+	stored := faults.Count(t, prefix, sid)
+	for _, what := range [][2]string{
+		{"R6", "setup twice; lines of the samples have typed fields"},
+		{"R8", fmt.Sprintf("the fields of %d visualizations can be searched and aggregated", len(charts))},
+	} {
+		faults.Row{
+			Rule: what[0], Fault: what[1], Lines: len(lines), Documents: stored.Documents, Dead: stored.Dead,
+			Lost: len(lines) - len(stored.Indices), Doubled: stored.Documents + stored.Dead - len(stored.Indices),
+		}.Tell(t)
 	}
 }
