@@ -57,12 +57,12 @@ type world struct {
 	acked   uint64
 	out     uint64 // next number to come out
 	ranges  []Range
-	moved   bool          // the directory is in another place, or lacks its newest file: a new stream is due
-	scarred bool          // something was damaged once
-	beyond  bool          // CURSOR may name a segment that is gone: a new stream may come again
-	faulty  bool          // calls may fail
-	stuck   chan struct{} // closed when a TryNext that took too long returns
-	took    int64         // bytes on disk at the start: what was in memory at a Close may pass the limit
+	moved   bool       // the directory is in another place, or lacks its newest file: a new stream is due
+	scarred bool       // something was damaged once
+	beyond  bool       // CURSOR may name a segment that is gone: a new stream may come again
+	faulty  bool       // calls may fail
+	stuck   chan given // of a TryNext that takes long
+	took    int64      // bytes on disk at the start: what was in memory at a Close may pass the limit
 
 	intake uint64       // the pipe; a power cut makes another
 	stream []streamLine // all that was ever taken from it
@@ -219,26 +219,29 @@ func (w *world) next() bool {
 	return true
 }
 
+// given is what TryNext gives.
+type given struct {
+	block *Block
+	err   error
+}
+
 // tryNext is TryNext, which waits while a gap becomes durable: for ever, where
-// the process is about to die of it.
-func (w *world) tryNext() (b *Block, err error) {
-	if w.stuck != nil {
-		select {
-		case <-w.stuck:
-		default:
-			return nil, nil //nolint:nilnil // as TryNext
-		}
+// the process is about to die of it. What it gives after all is not lost.
+func (w *world) tryNext() (*Block, error) {
+	call, patience := w.stuck, time.Millisecond
+	if call == nil {
+		call, patience = make(chan given, 1), time.Hour
+		go func(q *Queue) {
+			b, err := q.TryNext()
+			call <- given{b, err}
+		}(w.q)
 	}
-	done, q := make(chan struct{}), w.q
-	go func() {
-		b, err = q.TryNext()
-		close(done)
-	}()
 	select {
-	case <-done:
-		return b, err
-	case <-time.After(time.Hour):
-		w.stuck = done
+	case g := <-call:
+		w.stuck = nil
+		return g.block, g.err
+	case <-time.After(patience):
+		w.stuck = call
 		return nil, nil //nolint:nilnil // as TryNext
 	}
 }
