@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ import (
 const (
 	keepLines = 8 << 20
 	keepLine  = 64 << 10 // of one line
-	keepAbout = 64       // that each takes besides
+	keepAbout = 64       // that each is taken to cost besides
 )
 
 // liveEvery is how often who watches is told of what is new, at most.
@@ -29,18 +30,28 @@ const liveEvery = 100 * time.Millisecond
 type Live struct {
 	receiver.Store
 
-	mu    sync.Mutex // guards the fields below
-	lines []keptLine // in the order in which they were stored
-	bytes int
-	end   int           // how many there were
-	more  chan struct{} // closed when there are more
+	mu      sync.Mutex    // guards the fields below
+	text    []byte        // of the kept lines, each with a newline, behind what is not kept any more
+	batches []kept        // in the order in which they were stored
+	cost    int           // of batches
+	end     int           // how many lines there were
+	more    chan struct{} // closed when there are more
+}
+
+// kept is a batch whose newest lines are kept.
+type kept struct {
+	receiver.Batch             // without its lines; Seq is that of the first kept
+	first          int         // how many lines there were before it
+	at             int         // where its text begins
+	cost           int         // in bytes
+	long           map[int]int // sizes of lines that are not kept whole
 }
 
 type keptLine struct {
-	*receiver.Batch        // without its lines
-	seq             uint64 // of this line
-	text            string
-	size            int // of the whole line
+	*kept
+	seq  uint64 // of this line
+	text string
+	size int // of the whole line
 }
 
 func (k *keptLine) hit() sqlite.Hit {
@@ -65,50 +76,51 @@ func (l *Live) Commit(ctx context.Context, batches []receiver.Batch) ([]receiver
 	}
 	for i := range batches {
 		if r := &results[i]; r.New > 0 || len(r.Rejected) > 0 {
-			l.keep(copyLines(&batches[i]))
+			l.keep(&batches[i])
 		}
 	}
 	return results, nil
 }
 
-// copyLines gives the newest lines of a batch, as many as may be kept; the memory
-// of the batch is its owner's.
-func copyLines(b *receiver.Batch) []keptLine {
-	from, size := len(b.Lines), 0
-	for from > 0 && size <= keepLines {
-		from--
-		size += min(len(b.Lines[from]), keepLine) + keepAbout
+// keep copies the newest lines of a batch, as many as may be kept, and lets the
+// oldest go. The memory of the batch is its owner's, and ours is used again: it
+// costs a copy of the text, whether anybody watches or not.
+func (l *Live) keep(b *receiver.Batch) {
+	from, cost := len(b.Lines), 0
+	for from > 0 {
+		c := min(len(b.Lines[from-1]), keepLine) + keepAbout
+		if cost+c > keepLines {
+			break
+		}
+		from, cost = from-1, cost+c
 	}
-	var text strings.Builder // one piece of memory for all
-	text.Grow(size - keepAbout*(len(b.Lines)-from))
-	for _, line := range b.Lines[from:] {
-		text.Write(line[:min(len(line), keepLine)])
+	if cost == 0 {
+		return
 	}
-	rest, kept := text.String(), make([]keptLine, 0, len(b.Lines)-from)
-	about := &receiver.Batch{SID: b.SID, Host: b.Host, At: b.At}
-	for i, line := range b.Lines[from:] {
-		n := min(len(line), keepLine)
-		kept = append(kept, keptLine{about, b.Seq + uint64(from+i), rest[:n], len(line)})
-		rest = rest[n:]
-	}
-	return kept
-}
-
-// keep adds lines, and lets the oldest go.
-func (l *Live) keep(lines []keptLine) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lines = append(l.lines, lines...)
-	l.end += len(lines)
-	for i := range lines {
-		l.bytes += len(lines[i].text) + keepAbout
+	k := kept{Batch: receiver.Batch{SID: b.SID, Host: b.Host, At: b.At, Seq: b.Seq + uint64(from)}, first: l.end, at: len(l.text), cost: cost}
+	for i, line := range b.Lines[from:] {
+		if len(line) > keepLine {
+			if k.long == nil {
+				k.long = map[int]int{}
+			}
+			k.long[i] = len(line)
+			line = line[:keepLine]
+		}
+		l.text = append(append(l.text, line...), '\n')
 	}
-	gone := 0
-	for ; l.bytes > keepLines; gone++ {
-		l.bytes -= len(l.lines[gone].text) + keepAbout
+	l.batches = append(l.batches, k)
+	l.end += len(b.Lines) - from
+	for l.cost += cost; l.cost > keepLines; l.batches = l.batches[1:] {
+		l.cost -= l.batches[0].cost
 	}
-	clear(l.lines[:gone])
-	l.lines = l.lines[gone:]
+	if gone := l.batches[0].at; gone > keepLines {
+		l.text = l.text[:copy(l.text, l.text[gone:])]
+		for i := range l.batches {
+			l.batches[i].at -= gone
+		}
+	}
 	close(l.more)
 	l.more = make(chan struct{})
 }
@@ -117,10 +129,34 @@ func (l *Live) keep(lines []keptLine) {
 // kept any more, and when to ask again.
 func (l *Live) since(at int) (lines []keptLine, missed int, more <-chan struct{}) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	first := l.end - len(l.lines)
-	missed = max(0, first-at)
-	return slices.Clone(l.lines[max(at, first)-first:]), missed, l.more
+	i, found := slices.BinarySearchFunc(l.batches, at, func(k kept, at int) int { return cmp.Compare(k.first, at) })
+	if !found && i > 0 {
+		i-- // at may be within it
+	}
+	batches, end, text := slices.Clone(l.batches[i:]), l.end, ""
+	if more = l.more; len(batches) > 0 {
+		text = string(l.text[batches[0].at:])
+	}
+	l.mu.Unlock()
+
+	for i := range batches {
+		k, next := &batches[i], end
+		if i+1 < len(batches) {
+			next = batches[i+1].first
+		}
+		for j := range next - k.first {
+			var line string
+			line, text, _ = strings.Cut(text, "\n")
+			size, long := k.long[j]
+			if !long {
+				size = len(line)
+			}
+			if k.first+j >= at {
+				lines = append(lines, keptLine{k, k.Seq + uint64(j), line, size})
+			}
+		}
+	}
+	return lines, end - at - len(lines), more
 }
 
 // Search gives the kept lines that match, the newest first.

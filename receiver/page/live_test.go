@@ -102,12 +102,49 @@ func TestLive_KeepsABoundedNumberOfBytes(t *testing.T) {
 			if _, err := l.Commit(t.Context(), []receiver.Batch{b}); err != nil {
 				t.Fatal(err)
 			}
-			n := 0
-			for i := range l.lines {
-				n += len(l.lines[i].text) + keepAbout
+			n, lines := 0, newest(l)
+			for i := range lines {
+				n += len(lines[i].text) + keepAbout
 			}
-			if last := l.lines[len(l.lines)-1]; n != l.bytes || n > keepLines || n < keepLines/2 || last.seq != b.End()-1 {
-				t.Errorf("%s: %d bytes, it says %d; the last is %d of %d", name, n, l.bytes, last.seq, b.End()-1)
+			if last := lines[len(lines)-1]; n != l.cost || n > keepLines || n < keepLines/2 || last.seq != b.End()-1 || last.size != len(line) {
+				t.Errorf("%s: %d bytes, it says %d; the last is %d of %d, with %d bytes", name, n, l.cost, last.seq, b.End()-1, last.size)
+			}
+			if len(l.text) > 3*keepLines {
+				t.Errorf("%s: %d bytes of text", name, len(l.text))
+			}
+		}
+	}
+}
+
+func newest(l *Live) []keptLine {
+	lines, _, _ := l.since(0)
+	return lines
+}
+
+// Whoever asks from some line on gets just what came since, whatever batches it
+// came in.
+func TestLive_GivesWhatCameSince(t *testing.T) {
+	l := NewLive(receiver.NewStdout(io.Discard))
+	var want []string
+	for n := range 40 {
+		b := receiver.Batch{SID: sidA, Host: "web1", Seq: uint64(len(want) + 1), At: time.Now()}
+		for i := range n%5 + 1 {
+			line := fmt.Sprintf("%d %d %s", n, i, strings.Repeat("y", n*20_000)) // the later ones are cut, and the first go
+			b.Lines = append(b.Lines, []byte(line))
+			want = append(want, line[:min(len(line), keepLine)])
+		}
+		if _, err := l.Commit(t.Context(), []receiver.Batch{b}); err != nil {
+			t.Fatal(err)
+		}
+		for at := 0; at <= len(want); at += 1 + len(want)/7 {
+			lines, missed, _ := l.since(at)
+			if at+missed+len(lines) != len(want) {
+				t.Fatalf("since %d: %d missed and %d lines of %d", at, missed, len(lines), len(want))
+			}
+			for i, k := range lines {
+				if no := at + missed + i; k.text != want[no] || k.seq != uint64(no+1) {
+					t.Fatalf("line %d is %.20q with number %d, want %.20q", no, k.text, k.seq, want[no])
+				}
 			}
 		}
 	}
