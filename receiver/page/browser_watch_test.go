@@ -74,7 +74,7 @@ func TestBrowser_LogsIn(t *testing.T) {
 	until(t, ctx, `document.getElementById('live')?.dataset.state === 'open'`)
 	s.add(t, sidA, "web1", time.Now(), "hello")
 	until(t, ctx, texts+`.join() === 'hello'`)
-	do(t, ctx, chromedp.Click(".entry .row"))
+	do(t, ctx, click(".entry .row"))
 	until(t, ctx, `document.querySelector('.detail pre')?.textContent === 'hello'`)
 	if n := asked.Load(); n != 2 {
 		t.Errorf("asked %d times for a password, want 2", n)
