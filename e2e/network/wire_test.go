@@ -32,7 +32,7 @@ func newSite(t *testing.T, addr string) *site {
 	var err error
 	s.Do(func() { s.net0, err = openTUN() })
 	if err != nil {
-		stand.Lack(t, fmt.Sprintf("no TUN device: %v", err))
+		t.Skipf("no TUN device: %v", err)
 	}
 	t.Cleanup(func() { _ = s.net0.Close() })
 	stand.Must(t, s.Up("net0", netip.MustParseAddr(addr)))

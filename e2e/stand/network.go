@@ -18,11 +18,11 @@ type Network struct {
 }
 
 // NewNetwork makes a namespace with nothing in it but lo, which is down. It
-// skips the test where that may not be, as [Lack] does.
+// skips the test where the machine does not allow that.
 func NewNetwork(t testing.TB) *Network {
 	t.Helper()
 	if !Contained() {
-		Lack(t, "no right to make namespaces: this needs root, in a machine where it may make them")
+		t.Skip("no right to make namespaces: this needs root, in a machine where it may make them")
 	}
 	n := &Network{work: make(chan func())}
 	entered := make(chan error)
@@ -39,7 +39,7 @@ func NewNetwork(t testing.TB) *Network {
 		left.Wait()
 	})
 	if err := <-entered; err != nil {
-		Lack(t, fmt.Sprintf("no right to make a network namespace: this needs root: %v", err))
+		t.Skipf("no right to make a network namespace: this needs root: %v", err)
 	}
 	return n
 }
