@@ -67,6 +67,10 @@ func TestKeeper_NoticesTheEndOfAWorkerWhoseSignalWasLost(t *testing.T) {
 	must(t, cmd.Wait())
 }
 
+// The main goroutine keeps the main thread, which no goroutine's end would end,
+// to itself.
+func init() { runtime.LockOSThread() }
+
 // swallow is a debugger that lets a process not have a signal.
 func swallow(t *testing.T, pid int, sig unix.Signal, cause func()) {
 	t.Helper()
