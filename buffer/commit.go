@@ -250,6 +250,7 @@ func (w *writer) settle() {
 		case kindGap:
 			q.moved++ // what is being read there is void
 			q.leaving = Range{}
+			q.coming = slices.DeleteFunc(q.coming, func(c *Block) bool { return c == b })
 			q.gaps = append(q.gaps, b)
 			slices.SortFunc(q.gaps, func(a, b *Block) int { return int(int64(a.first - b.first)) })
 		case kindSeal:

@@ -45,13 +45,13 @@ func (q *Queue) TryNext() (*Block, error) {
 			seq, moved := q.next, q.moved
 			q.mu.Unlock()
 			var err error
-			b, err = q.read(seq)
+			b, err = q.read(seq, moved)
 			q.mu.Lock()
 			if err != nil {
 				return nil, err
 			}
-			if moved != q.moved {
-				continue // Rewind came in between
+			if b == nil || moved != q.moved {
+				continue // by Rewind, or a gap; or closed
 			}
 		}
 		if r := (Range{q.next, min(b.next(), q.ident.until(q.next))}); b.gap == nil && r != b.Range() {

@@ -140,3 +140,26 @@ func TestInterleaving_DivergedAndAgainWithACrashAtEachStep(t *testing.T) {
 		}
 	}
 }
+
+// A segment says whose its numbers are, should IDENTITY be lost.
+func TestQueue_PutsEachStreamIntoItsOwnSegments(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{})
+		w.mustStart()
+		defer w.abandon()
+		w.append(5, 300)
+		w.wait()
+		w.deliver(1)
+		if err := w.q.Diverge(3); err != nil {
+			t.Fatal(err)
+		}
+		w.append(5, 300)
+		w.wait()
+		names := w.fs.segments()
+		seg, _ := blocksIn(t, names[len(names)-1], w.fs.bytes(names[len(names)-1]))
+		i := w.identity()
+		if want := i.sid(6); seg.base != 6 || seg.sid != want || want == i.sid(1) {
+			t.Errorf("the newest segment begins at %d, of stream %s, want 6 of %s", seg.base, seg.sid, want)
+		}
+	})
+}

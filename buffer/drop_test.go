@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -204,6 +205,57 @@ func TestInterleaving_DropOldestWhileTheDiskFailsAndThenIsFull(t *testing.T) {
 		w.drain()
 		if w.q.Stats().Dropped == 0 || !begun {
 			t.Error("nothing was dropped")
+		}
+	})
+}
+
+// A gap of what is damaged and one of what is dropped never overlap.
+func TestQueue_DropsNothingThatIsAboutToBecomeAGap(t *testing.T) {
+	inBubble(t, func() {
+		fs := newStrictFS(1)
+		segmentOfBlocks(t, fs, 1, 1, lineBlock(1, 4), lineBlock(4, 7))
+		segmentOfBlocks(t, fs, 2, 7, lineBlock(7, 10))
+		segmentOfBlocks(t, fs, 3, 10)
+		fs.damage(segmentName(1), pageLen+headerLen, func(b []byte) { b[0]++ })
+		q, w, _, err := load(fs, Options{Limit: modelLimit, DropOldest: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var first *Block
+		go func() { first, err = q.TryNext() }() // finds damage, and asks for a gap
+		synctest.Wait()
+		if dropped, err := w.dropOldest(); !dropped || err != nil {
+			t.Fatal(dropped, err)
+		}
+		w.step(time.Now(), false)
+		synctest.Wait()
+		if err != nil || first.Range() != (Range{1, 4}) || first.Gap() == nil || first.Gap().Why != "damaged" {
+			t.Fatalf("got %v, %v, want the gap of what is damaged", first, err)
+		}
+		for _, want := range []Range{{4, 7}, {7, 10}} {
+			if b, err := q.TryNext(); err != nil || b.Range() != want || (b.Gap() != nil) != (want.First == 7) {
+				t.Errorf("got %v, %v, want %v", b, err, want)
+			}
+		}
+	})
+}
+
+func TestQueue_DropsNothingThatIsUnderWay(t *testing.T) {
+	inBubble(t, func() {
+		fs := newStrictFS(1)
+		segmentOfBlocks(t, fs, 1, 1, lineBlock(1, 4), lineBlock(4, 7))
+		segmentOfBlocks(t, fs, 2, 7, lineBlock(7, 10))
+		segmentOfBlocks(t, fs, 3, 10)
+		q, w, _, err := load(fs, Options{Limit: modelLimit, DropOldest: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		takeFirst(t, q)
+		if dropped, err := w.dropOldest(); !dropped || err != nil || q.Stats().Dropped != 3 {
+			t.Errorf("dropped %v, %v: %d lines, want 3", dropped, err, q.Stats().Dropped)
+		}
+		if names := fs.segments(); len(names) == 0 || names[0] != segmentName(1) {
+			t.Errorf("left %v: the consumer is in the first", names)
 		}
 	})
 }

@@ -122,6 +122,8 @@ func TestQueue_KeepsNoFileThatIsWrittenAgainAsAWhole(t *testing.T) {
 		w := newWorld(t, 1, Options{Compress: CompressNone})
 		w.mustStart()
 		defer w.abandon()
+		w.append(5, 300) // waits for its receipt
+		w.restart()
 		syncs := 0
 		w.setFault(func(_ int, call, name string) error {
 			if call == "sync" && name == spareName { // as the segment was called when it was made
@@ -133,8 +135,8 @@ func TestQueue_KeepsNoFileThatIsWrittenAgainAsAWhole(t *testing.T) {
 		})
 		w.append(5, 300)
 		w.wait()
-		if names := w.fs.segments(); len(names) != 1 || names[0] != segmentName(2) {
-			t.Errorf("there are %v, want the second alone", names)
+		if names := w.fs.segments(); len(names) != 2 || names[1] != segmentName(3) {
+			t.Errorf("there are %v, want the first and the third", names)
 		}
 		w.setFault(nil)
 		w.crash((*strictFS).powerCut, 0)

@@ -90,6 +90,7 @@ type Queue struct {
 	flight   []Range  // given out and not acknowledged, ascending, contiguous
 	moved    int      // counts the times that next, or what stands there, was changed
 	given    uint64   // every record from here on was never given out
+	coming   []*Block // gaps of what is damaged that are not durable yet
 	leaving  Range    // records that are being given up: not given out until their gap is
 	dropped  uint64   // records given up since Open
 	receipt  Receipt

@@ -29,17 +29,18 @@ func (r *reader) close() error {
 }
 
 // read gets the block that begins at seq, which is durable, from its segment;
-// where that is damaged, the gap that says what is lost.
-func (q *Queue) read(seq uint64) (*Block, error) {
+// where that is damaged it waits for the gap that says what is lost, and gives
+// nil. The queue's moved is given as it was when seq was next.
+func (q *Queue) read(seq uint64, moved int) (*Block, error) {
 	seg, limit, end := q.segmentOf(seq)
 	if seg == nil {
-		return q.declare(Range{seq, end})
+		return nil, q.declare(Range{seq, end}, moved)
 	}
 	r := &q.reader
 	if r.seg != seg || r.scan.expect > seq {
 		switch err := r.open(q.fsys, seg); {
 		case errors.Is(err, fs.ErrNotExist): // somebody removed it
-			return q.declare(Range{seq, end})
+			return nil, q.declare(Range{seq, end}, moved)
 		case err != nil:
 			return nil, err
 		}
@@ -51,12 +52,12 @@ func (q *Queue) read(seq uint64) (*Block, error) {
 		case errors.Is(err, io.EOF):
 			keepDamaged(q.fsys, r.f, seg, from, limit)
 			_ = r.close()
-			return q.declare(Range{seq, end})
+			return nil, q.declare(Range{seq, end}, moved)
 		case err != nil:
 			return nil, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
 		case h.kind == kindData && h.first > seq:
 			keepDamaged(q.fsys, r.f, seg, from, r.scan.off)
-			return q.declare(Range{seq, min(h.first, end)})
+			return nil, q.declare(Range{seq, min(h.first, end)}, moved)
 		case h.kind != kindData || h.next() <= seq:
 			r.scan.skip(h)
 			continue
@@ -70,7 +71,7 @@ func (q *Queue) read(seq uint64) (*Block, error) {
 		}
 		if b == nil {
 			keepDamaged(q.fsys, r.f, seg, at, r.scan.off)
-			return q.declare(Range{seq, min(h.next(), end)})
+			return nil, q.declare(Range{seq, min(h.next(), end)}, moved)
 		}
 		if h.next() > end { // the rest is the next segment's (R9)
 			return b.part(Range{seq, end})
@@ -152,31 +153,31 @@ func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64) {
 	return nil, 0, end
 }
 
-// declare makes a gap of r durable and gives it. Nothing is said of these
-// records before; from then on the gap wins over whatever the files hold.
-func (q *Queue) declare(r Range) (*Block, error) {
+// declare makes a gap of r, and waits until it is durable, or the queue has
+// moved for another reason. Nothing is said of these records before; from then
+// on the gap wins over whatever the files hold.
+func (q *Queue) declare(r Range, moved int) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, b := range q.gapBlocks(r, Gap{Why: "damaged"}) {
-		q.queued = append(q.queued, b)
-		q.o.Log.Error("records are damaged on disk", "first", b.first, "lines", b.count,
-			"effect", "these lines are lost; a gap document with their numbers is delivered in their place",
-			"hint", "check the disk's health")
-	}
-	q.poke()
-	for !q.isClosed() {
-		if b := q.nextGap(); b != nil {
-			return b, nil
+	if moved == q.moved {
+		for _, b := range q.gapBlocks(r, Gap{Why: "damaged"}) {
+			q.queued, q.coming = append(q.queued, b), append(q.coming, b)
+			q.o.Log.Error("records are damaged on disk", "first", b.first, "lines", b.count,
+				"effect", "these lines are lost; a gap document with their numbers is delivered in their place",
+				"hint", "check the disk's health")
 		}
+		q.poke()
+	}
+	for moved == q.moved && !q.isClosed() {
 		if err := q.wait(context.Background()); err != nil { // Close wakes it
-			return nil, err
+			return err
 		}
 	}
-	return nil, ErrClosed
+	return nil
 }
 
 // gapBlocks are the gap blocks for r: one for each stream, and none for what a
-// live gap covers already (R8).
+// live gap covers already, or one that is on its way (R8).
 func (q *Queue) gapBlocks(r Range, g Gap) (blocks []*Block) {
 	for seq := r.First; seq < r.End; {
 		end := r.End
@@ -186,11 +187,11 @@ func (q *Queue) gapBlocks(r Range, g Gap) (blocks []*Block) {
 			}
 		}
 		covered := false
-		for _, old := range q.gaps {
-			if old.first <= seq && seq < old.next() {
-				seq, covered = old.next(), true
-			} else if old.first > seq {
-				end = min(end, old.first)
+		for _, old := range q.spokenFor() {
+			if old.First <= seq && seq < old.End {
+				seq, covered = old.End, true
+			} else if old.First > seq {
+				end = min(end, old.First)
 			}
 		}
 		if covered {
@@ -200,4 +201,12 @@ func (q *Queue) gapBlocks(r Range, g Gap) (blocks []*Block) {
 		seq = end
 	}
 	return blocks
+}
+
+// spokenFor are the records that are in a gap, or will be; mu is held.
+func (q *Queue) spokenFor() (all []Range) {
+	for _, b := range append(slices.Clip(q.gaps), q.coming...) {
+		all = append(all, b.Range())
+	}
+	return append(all, q.leaving)
 }

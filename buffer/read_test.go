@@ -2,8 +2,10 @@ package buffer
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,9 +40,18 @@ func TestQueue_WaitsForADiskThatCannotBeRead(t *testing.T) {
 		q, fs := threeBlocks(t)
 		defer closeIn(t, q)
 		takeFirst(t, q)
+		reads := 1
 		fs.setFault(func(_ int, call, name string) error {
-			if call == "read" && name == segmentName(1) {
-				return errInjected
+			if name != segmentName(1) {
+				return nil
+			}
+			switch call { // headers that are in some memory can be read, and nothing else
+			case "open":
+				reads = 0
+			case "read":
+				if reads++; reads > 1 {
+					return errInjected
+				}
 			}
 			return nil
 		})
@@ -140,4 +151,29 @@ func TestQueue_ReadsIntoWhatWasReleased(t *testing.T) {
 	if !bytes.Equal(got, want) || len(memory) > 2 {
 		t.Errorf("the lines are as they were: %v; %d pieces of memory", bytes.Equal(got, want), len(memory))
 	}
+}
+
+func TestQueue_ClosedWhileItWaitsForAGapSaysSo(t *testing.T) {
+	inBubble(t, func() {
+		q, fs := threeBlocks(t)
+		fs.damage(segmentName(1), pageLen+headerLen, func(b []byte) { b[0]++ })
+		fs.setFault(func(_ int, call, _ string) error {
+			if call == "write" {
+				return errInjected
+			}
+			return nil
+		})
+		ended := make(chan error)
+		go func() {
+			_, err := q.TryNext()
+			ended <- err
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = q.Close(ctx) // the gap cannot be kept
+		if err := <-ended; !errors.Is(err, ErrClosed) {
+			t.Errorf("got %v", err)
+		}
+	})
 }

@@ -3,9 +3,9 @@ package buffer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -59,26 +59,41 @@ func TestRecovery_FindsTheCursorInTheBlocks(t *testing.T) {
 
 func TestRecovery_SealsNumbersThatOnlyCursorKnows(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{})
-		w.mustStart()
-		defer w.abandon()
-		w.append(5, 300)
-		w.wait()
-		w.idle()
-		w.append(5, 300) // no header says that these are durable
-		w.wait()
-		w.deliver(2)
-		w.ack(2)
-		synctest.Wait()
-		w.end1((*strictFS).kill)
-		name := w.fs.segments()[0]
-		_, blocks := blocksIn(w, name, w.fs.bytes(name))
-		w.damage(name, int(blocks[len(blocks)-1].off), 1, func(b []byte) { b[0] ^= 1 })
-		w.resume(w.mustStart())
-		w.stop()
-		w.damage(cursorName, 0, 1<<20, func(b []byte) { clear(b) })
-		w.resume(w.mustStart())
-		if got := w.q.Stats().Head; got != 11 {
+		fs := newStrictFS(1)
+		q, w, _, err := load(fs, Options{Limit: modelLimit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := q.Append(context.Background(), goldenLines(0), 5, Origin{}); err != nil {
+				t.Fatal(err)
+			}
+			w.take(time.Now()) // and no seal: no header says that the last five are durable
+			if err := errors.Join(w.writeAll(), w.sync(time.Now())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if b, err := q.TryNext(); err != nil || b == nil {
+				t.Fatal(b, err)
+			}
+		}
+		if err := errors.Join(q.Ack(11, Receipt{}), w.saveCursor(time.Now(), true)); err != nil {
+			t.Fatal(err)
+		}
+		fs = fs.kill()
+		name := segmentName(1)
+		_, blocks := blocksIn(t, name, fs.bytes(name))
+		fs.damage(name, int(blocks[1].off), func(b []byte) { b[0]++ })
+		q, _ = openIn(t, fs, Options{Limit: modelLimit})
+		closeIn(t, q)
+		fs = fs.kill()
+		if err := fs.remove(cursorName); err != nil {
+			t.Fatal(err)
+		}
+		q, _ = openIn(t, fs, Options{Limit: modelLimit})
+		defer closeIn(t, q)
+		if got := q.Stats().Head; got != 11 {
 			t.Errorf("head %d, want 11: numbers would be used twice", got)
 		}
 	})
@@ -87,7 +102,7 @@ func TestRecovery_SealsNumbersThatOnlyCursorKnows(t *testing.T) {
 func TestRecovery_KnowsHowFarAnIntakeIs(t *testing.T) {
 	for name, forget := range map[string]func(*world){
 		"block": func(*world) {},
-		"seal":  func(w *world) { w.skip(10); w.idle() }, // bytes that are no line
+		"seal":  func(w *world) { w.idle(); w.skip(10); w.idle() }, // bytes that are no line
 		"segment": func(w *world) { // which lists what was before it
 			w.idle()
 			w.restart()
@@ -158,11 +173,13 @@ func TestRecovery_ReadsAgainOnlyWhatTheMirrorHas(t *testing.T) {
 		living Living
 		head   uint64
 		gaps   []Range
+		last   uint64 // intake
 	}{
-		"the mirror has it":         {Living{Intake: 7, Mark: 12}, 4, nil},
-		"the mirror is freed":       {Living{Intake: 7, Mark: 13}, 10, []Range{{4, 7}}},
-		"the pipe is another":       {Living{Intake: 8}, 10, []Range{{4, 7}}},
-		"there is no mirror at all": {Living{}, 10, []Range{{4, 7}}},
+		"the mirror has it":           {Living{Intake: 7, Mark: 12}, 4, nil, 7},
+		"the mirror is freed":         {Living{Intake: 7, Mark: 13}, 10, []Range{{4, 7}}, 7},
+		"the pipe is another":         {Living{Intake: 8}, 10, []Range{{4, 7}}, 7},
+		"there is no mirror at all":   {Living{}, 10, []Range{{4, 7}}, 7},
+		"another pipe's lines follow": {Living{Intake: 7, Mark: 12}, 10, []Range{{4, 7}}, 9},
 	} {
 		inBubble(t, func() {
 			fs := newStrictFS(1)
@@ -172,6 +189,7 @@ func TestRecovery_ReadsAgainOnlyWhatTheMirrorHas(t *testing.T) {
 				b.intake, b.end = 7, int64(first+2)*4 // 12, 24, 36
 				blocks = append(blocks, b)
 			}
+			blocks[2].intake = c.last
 			segmentOfBlocks(t, fs, 1, 1, blocks...)
 			fs.damage(segmentName(1), pageLen+192, func(b []byte) { b[0]++ })
 			q, rec := openIn(t, fs, Options{Limit: modelLimit, Living: c.living})
@@ -284,6 +302,87 @@ func TestRecovery_FindsTheCursorInTheHeaderOfAnEmptySegment(t *testing.T) {
 		defer closeIn(t, q)
 		if got := q.Stats().Cursor; got != 6 || len(rec.Gaps) > 0 {
 			t.Errorf("cursor %d, gaps %v; want 6, none", got, rec.Gaps)
+		}
+	})
+}
+
+func TestRecovery_NamesAllThatIsLost(t *testing.T) {
+	for name, c := range map[string]struct {
+		blocks []*Block
+		hurt   int // which of them
+		want   Range
+	}{
+		"in front":      {[]*Block{lineBlock(4, 7)}, -1, Range{1, 4}},
+		"in the middle": {[]*Block{lineBlock(1, 4), lineBlock(4, 7), lineBlock(7, 10), newSeal(10)}, 1, Range{4, 7}},
+		"at the end":    {[]*Block{lineBlock(1, 4), lineBlock(4, 7), newSeal(7)}, 1, Range{4, 7}},
+	} {
+		inBubble(t, func() {
+			fs := newStrictFS(1)
+			if seal := c.blocks[len(c.blocks)-1]; seal.kind == kindSeal {
+				seal.durable = seal.first
+			}
+			segmentOfBlocks(t, fs, 1, c.blocks[0].first, c.blocks...)
+			if c.hurt >= 0 {
+				fs.damage(segmentName(1), pageLen+192*c.hurt+headerLen, func(b []byte) { b[0]++ })
+			}
+			q, rec := openIn(t, fs, Options{Limit: modelLimit})
+			defer closeIn(t, q)
+			if len(rec.Gaps) != 1 || rec.Gaps[0] != c.want {
+				t.Errorf("%s: %v, want %v", name, rec.Gaps, c.want)
+			}
+		})
+	}
+}
+
+// A gap may be in the page cache only, as any block may.
+func TestRecovery_CopiesAGapThatNoSealCovers(t *testing.T) {
+	for _, sealed := range []bool{false, true} {
+		inBubble(t, func() {
+			fs := newStrictFS(1)
+			gap, seal := newGap(Range{1, 4}, Gap{Why: "overflow"}, "aaaaaaaaaaaaaaaa", time.Now()), newSeal(7)
+			gap.durable, seal.durable = 7, 7
+			blocks := []*Block{lineBlock(4, 7), gap}
+			if sealed {
+				blocks = append(blocks, seal)
+			}
+			segmentOfBlocks(t, fs, 1, 4, blocks...)
+			q, _ := openIn(t, fs, Options{Limit: modelLimit})
+			defer closeIn(t, q)
+			if n := len(fs.segments()); (n == 1) != sealed {
+				t.Errorf("sealed: %v; %d segments", sealed, n)
+			}
+		})
+	}
+}
+
+func TestRecovery_GivesAGapWholeThatTheCursorStandsIn(t *testing.T) {
+	inBubble(t, func() {
+		fs := newStrictFS(1)
+		rest := lineBlock(7, 10)
+		rest.acked = 4
+		segmentOfBlocks(t, fs, 1, 7, newGap(Range{1, 7}, Gap{Why: "overflow"}, "aaaaaaaaaaaaaaaa", time.Now()), rest)
+		q, _ := openIn(t, fs, Options{Limit: modelLimit})
+		defer closeIn(t, q)
+		if b, err := q.TryNext(); err != nil || b.Range() != (Range{1, 7}) || q.Stats().Cursor != 1 {
+			t.Errorf("got %v, %v, cursor %d", b.Range(), err, q.Stats().Cursor)
+		}
+	})
+}
+
+func TestRecovery_EndsAGapWhereItsStreamEnds(t *testing.T) {
+	inBubble(t, func() {
+		fs := newStrictFS(1)
+		i := identity{home: fs.home(), pairs: []pair{{1, "aaaaaaaaaaaaaaaa"}, {4, "bbbbbbbbbbbbbbbb"}}}
+		if err := i.write(fs); err != nil {
+			t.Fatal(err)
+		}
+		segmentOfBlocks(t, fs, 1, 7, lineBlock(7, 10)) // the segments before are lost
+		q, _ := openIn(t, fs, Options{Limit: modelLimit})
+		defer closeIn(t, q)
+		for k, want := range []Range{{1, 4}, {4, 7}} {
+			if b, err := q.TryNext(); err != nil || b.Gap() == nil || b.Range() != want || b.SID() != i.pairs[k].sid {
+				t.Errorf("got %v of %s, %v, want a gap %v", b.Range(), b.SID(), err, want)
+			}
 		}
 	})
 }

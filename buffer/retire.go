@@ -126,14 +126,15 @@ func (w *writer) expire(now time.Time) error {
 	return nil
 }
 
-// droppable is the oldest segment that has records to lose, but none under way,
-// and when its last line came at the latest. The newest is never one. mu is
-// held.
+// droppable is the oldest segment that has records to lose, but none under way
+// nor about to become a gap, and when its last line came at the latest. The
+// newest is never one. mu is held.
 func (q *Queue) droppable() (s *segment, last int64) {
 	for k := range len(q.segs) - 1 {
 		s := q.segs[k]
 		first := max(s.base, q.acked)
-		if first < s.next && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
+		coming := slices.ContainsFunc(q.coming, func(g *Block) bool { return g.first < s.next && first < g.next() })
+		if first < s.next && !coming && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
 			return s, q.segs[k+1].created
 		}
 	}
@@ -163,6 +164,8 @@ func (w *writer) giveUp(s *segment, why string) error {
 			if k == 0 { // else what is written will be durable one day, and settles it
 				q.mu.Lock()
 				q.leaving = Range{}
+				q.moved++
+				q.broadcast()
 				q.mu.Unlock()
 			}
 			return err
