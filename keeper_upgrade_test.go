@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"wsrelay/buffer"
 )
@@ -192,10 +193,14 @@ func upgradeKilled(t *testing.T, call string, n int) (outcome string) {
 	}
 	_ = strace.Process.Signal(syscall.SIGTERM)
 	_ = strace.Wait()
-	if _, err := fmt.Fprintf(w, "%d\n", next); errors.Is(err, syscall.EPIPE) {
+	_, _ = fmt.Fprintf(w, "%d\n", next)
+	// The worker may have been killed by its keeper just before, and be dying.
+	eventually(t, "the line is on disk, or nobody has the pipe", func() bool {
+		return onDisk(dir, strconv.Itoa(next)+"\n") || unread(w)
+	})
+	if unread(w) {
 		return "killed without a worker"
 	}
-	waitQueued(t, dir, strconv.Itoa(next)+"\n")
 	_ = w.Close()
 	if outcome == "upgraded" {
 		<-ended
@@ -209,6 +214,13 @@ func upgradeKilled(t *testing.T, call string, n int) (outcome string) {
 		t.Errorf("%s %d: %s: queued %.200q, want the numbers to %d", call, n, outcome, got, next)
 	}
 	return outcome
+}
+
+// unread: nobody has the other end of the pipe.
+func unread(w *os.File) bool {
+	fds := []unix.PollFd{{Fd: int32(w.Fd())}}
+	_, _ = unix.Poll(fds, 0)
+	return fds[0].Revents&unix.POLLERR != 0
 }
 
 func needStrace(t *testing.T) {

@@ -148,15 +148,22 @@ func queued(t *testing.T, dir string) string {
 func waitQueued(t *testing.T, dir string, what string) {
 	t.Helper()
 	for range 3000 {
-		names, _ := filepath.Glob(filepath.Join(dir, "*.seg"))
-		for _, name := range names {
-			if b, _ := os.ReadFile(name); bytes.Contains(b, []byte(what)) {
-				return
-			}
+		if onDisk(dir, what) {
+			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("%q does not come to the disk", what)
+}
+
+func onDisk(dir string, what string) bool {
+	names, _ := filepath.Glob(filepath.Join(dir, "*.seg"))
+	for _, name := range names {
+		if b, _ := os.ReadFile(name); bytes.Contains(b, []byte(what)) {
+			return true
+		}
+	}
+	return false
 }
 
 func TestRun_KeepsWhatComesAfterSIGTERM(t *testing.T) {
