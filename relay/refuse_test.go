@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -118,7 +119,10 @@ func TestSession_GivesUpNoMoreWhereNothingIsTaken(t *testing.T) {
 		aside := keeper{}
 		var log logged
 		var gaps []uint64
+		var left sync.WaitGroup
+		left.Add(2)
 		broken := func(p *peer) {
+			defer left.Done()
 			p.greet()
 			_, g := p.picky(st, func(handshake.Data, []byte) *handshake.Nak { return &handshake.Nak{Code: handshake.NakCRC} })
 			for _, g := range g {
@@ -131,6 +135,7 @@ func TestSession_GivesUpNoMoreWhereNothingIsTaken(t *testing.T) {
 		})
 		run(t, r)
 		waitAcked(t, q, end)
+		left.Wait()
 		if fmt.Sprint(gaps) != "[1 1]" || len(aside) != 1 || log.count("level=ERROR msg=\"a line") != 1 || log.count("again and again") == 0 {
 			t.Errorf("gaps %d, aside %q; log:\n%s", gaps, aside, log.text())
 		}
