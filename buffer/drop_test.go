@@ -259,3 +259,41 @@ func TestQueue_DropsNothingThatIsUnderWay(t *testing.T) {
 		}
 	})
 }
+
+// A segment of two streams gets two gaps; the second may have to wait.
+func TestQueue_RetriesTheSecondOfTwoGaps(t *testing.T) {
+	inBubble(t, func() {
+		fs := newStrictFS(1)
+		i := identity{home: fs.home(), pairs: []pair{{1, "aaaaaaaaaaaaaaaa"}, {4, "bbbbbbbbbbbbbbbb"}}}
+		if err := i.write(fs); err != nil {
+			t.Fatal(err)
+		}
+		segmentOfBlocks(t, fs, 1, 1, lineBlock(1, 4), lineBlock(4, 7))
+		segmentOfBlocks(t, fs, 2, 7, lineBlock(7, 10))
+		segmentOfBlocks(t, fs, 3, 10)
+		q, w, _, err := load(fs, Options{Limit: modelLimit, DropOldest: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		writes := 0
+		fs.setFault(func(_ int, call, _ string) error {
+			if call == "write" {
+				if writes++; writes == 3 { // a header, a gap
+					return unix.ENOSPC
+				}
+			}
+			return nil
+		})
+		if _, err := w.dropOldest(); err == nil {
+			t.Fatal("no error from the full disk")
+		}
+		if _, err := w.dropOldest(); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []Range{{1, 4}, {4, 7}} {
+			if b, err := q.TryNext(); err != nil || b.Range() != want || b.Gap() == nil || b.Gap().Why != "overflow" {
+				t.Errorf("got %+v, %v, want a gap %v", b, err, want)
+			}
+		}
+	})
+}
