@@ -119,12 +119,15 @@ func TestSession_GivesUpNoMoreWhereNothingIsTaken(t *testing.T) {
 		aside := keeper{}
 		var log logged
 		var gaps []uint64
+		var mu sync.Mutex // guards gaps
 		var left sync.WaitGroup
 		left.Add(2)
 		broken := func(p *peer) {
 			defer left.Done()
 			p.greet()
 			_, g := p.picky(st, func(handshake.Data, []byte) *handshake.Nak { return &handshake.Nak{Code: handshake.NakCRC} })
+			mu.Lock()
+			defer mu.Unlock()
 			for _, g := range g {
 				gaps = append(gaps, g.Seq) // once more after each break: the cursor moves by blocks
 			}
