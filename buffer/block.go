@@ -242,9 +242,9 @@ func must[T any](v T, err error) T {
 const minShrink = 256
 
 // encode computes the payload's checksum, of a block whose payload is the raw
-// lines; and, if that is shorter, turns it into one in codec c: then what it
-// gives back is the buffer of the raw lines, for another use. The scratch
-// buffer is the caller's to keep; what a block keeps is no larger than need be.
+// lines; and, if that is shorter, turns it into one in codec c. What it gives
+// back is the buffer that the block had, for another use: what a block keeps is
+// not much larger than need be. The scratch buffer is the caller's to keep.
 func (b *Block) encode(c Codec, scratch *[]byte) (freed []byte) {
 	lines := b.buf[headerLen:]
 	b.raw, b.stored, b.codec = uint32(len(lines)), uint32(len(lines)), Raw
@@ -259,6 +259,10 @@ func (b *Block) encode(c Codec, scratch *[]byte) (freed []byte) {
 			b.buf = append(make([]byte, headerLen, span(n)), *scratch...)
 			b.codec, b.stored = c, uint32(n)
 		}
+	}
+	if n := int(span(len(lines))); freed == nil && cap(b.buf) == wholeBlock && n < wholeBlock/2 {
+		freed = b.buf
+		b.buf = append(make([]byte, 0, n), b.buf...)
 	}
 	b.sum = crc32.Checksum(b.Encoded(), castagnoli)
 	return freed

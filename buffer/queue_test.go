@@ -118,3 +118,23 @@ func TestQueue_AcksCostNoSync(t *testing.T) {
 		t.Errorf("%d syncs with acks, %d without", with, without)
 	}
 }
+
+func TestQueue_KeepsBlocksInBuffersOfTheirSize(t *testing.T) {
+	for _, codec := range []Compress{CompressNone, CompressS2} {
+		inBubble(t, func() {
+			q, _ := openIn(t, newStrictFS(1), Options{Limit: modelLimit, Compress: codec})
+			defer closeIn(t, q)
+			lines := bytes.Repeat([]byte("a line\n"), 1000)
+			if _, err := q.Append(context.Background(), lines, 1000, Origin{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := q.WaitDurable(context.Background(), 1001); err != nil {
+				t.Fatal(err)
+			}
+			b, err := q.TryNext()
+			if err != nil || cap(b.buf) > 3*len(lines) {
+				t.Errorf("codec %d: %d bytes for %d, %v", codec, cap(b.buf), len(lines), err)
+			}
+		})
+	}
+}

@@ -48,8 +48,11 @@ func ofPeers(what string) (names []string) {
 func goals() (all []goal) {
 	for _, n := range batches {
 		what := fmt.Sprintf("write, %d at a time", n)
-		all = append(all,
-			goal{text: "durable writes, " + fmt.Sprint(n) + " at a time, against the best peer", value: "wsrelay, raw, " + what, against: ofPeers(what), unit: records, atLeast: 2},
+		best := goal{text: "durable writes, " + fmt.Sprint(n) + " at a time, against the best peer", value: "wsrelay, raw, " + what, against: ofPeers(what), unit: records}
+		if n >= 1000 { // small ones measure the disk: one sync each, whoever asks for it
+			best.atLeast = 2
+		}
+		all = append(all, best,
 			goal{text: "— as wsrelay compresses, against it", value: "wsrelay, auto, " + what, against: ofPeers(what), unit: records},
 			goal{text: "— against write + fdatasync", value: "wsrelay, raw, " + what, against: []string{"disk, " + what}, unit: records})
 	}
