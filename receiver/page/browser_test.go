@@ -55,14 +55,14 @@ func js(expression string) chromedp.Action[chromedp.Void] {
 	return chromedp.Evaluate[chromedp.Void](expression)
 }
 
-// key presses a key as a keyboard does: without a character if the page has
-// taken the key for itself.
 // click clicks on the first element that the selector finds now: chromedp's own
 // looks it up and clicks later, when the page may have drawn another.
 func click(selector string) chromedp.Action[chromedp.Void] {
 	return js(fmt.Sprintf("document.querySelector(%q).click()", selector))
 }
 
+// key presses a key as a keyboard does: without a character if the page has
+// taken the key for itself.
 func key(text string) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		for _, kind := range []input.DispatchKeyEventType{"keyDown", "keyUp"} {

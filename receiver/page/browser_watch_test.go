@@ -22,28 +22,38 @@ import (
 func answering(t *testing.T, ctx context.Context, passwords ...string) (asked *atomic.Int32) {
 	t.Helper()
 	asked = new(atomic.Int32)
-	var answers sync.WaitGroup
-	t.Cleanup(answers.Wait)
+	events := make(chan any, 1000)
 	err := chromedp.Listen(ctx, func(ev any) {
-		answers.Go(func() {
-			var err error
-			switch e := ev.(type) {
-			case *fetch.EventRequestPaused:
-				_, err = chromedp.Call(ctx, fetch.ContinueRequest, fetch.ContinueRequestParams{RequestID: e.RequestID})
-			case *fetch.EventAuthRequired:
-				answer := &fetch.AuthChallengeResponse{Response: fetch.AuthChallengeResponseResponseCancelAuth}
-				if n := int(asked.Add(1)); n <= len(passwords) {
-					answer = &fetch.AuthChallengeResponse{
-						Response: fetch.AuthChallengeResponseResponseProvideCredentials, Username: "ann", Password: passwords[n-1],
-					}
-				}
-				_, err = chromedp.Call(ctx, fetch.ContinueWithAuth, fetch.ContinueWithAuthParams{RequestID: e.RequestID, AuthChallengeResponse: answer})
-			}
-			if err != nil && ctx.Err() == nil {
-				t.Log(err) // the page may have gone on to something else
-			}
-		})
+		select {
+		case events <- ev:
+		case <-ctx.Done():
+		}
 	})
+	answer := func(ev any) (err error) {
+		switch e := ev.(type) {
+		case *fetch.EventRequestPaused:
+			_, err = chromedp.Call(ctx, fetch.ContinueRequest, fetch.ContinueRequestParams{RequestID: e.RequestID})
+		case *fetch.EventAuthRequired:
+			answer := &fetch.AuthChallengeResponse{Response: fetch.AuthChallengeResponseResponseCancelAuth}
+			if n := int(asked.Add(1)); n <= len(passwords) {
+				answer = &fetch.AuthChallengeResponse{
+					Response: fetch.AuthChallengeResponseResponseProvideCredentials, Username: "ann", Password: passwords[n-1],
+				}
+			}
+			_, err = chromedp.Call(ctx, fetch.ContinueWithAuth, fetch.ContinueWithAuthParams{RequestID: e.RequestID, AuthChallengeResponse: answer})
+		}
+		return err
+	}
+	go func() {
+		for {
+			select {
+			case ev := <-events:
+				_ = answer(ev) // the page may have gone on to something else
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	if err != nil {
 		t.Fatal(err)
 	}
