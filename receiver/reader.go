@@ -119,7 +119,9 @@ func (s *session) readData(r *bufio.Reader) (*ending, error) {
 	if !s.pay(price) {
 		return nil, nil // the session has ended
 	}
+	s.comesSince.Store(time.Now().UnixNano())
 	body, code, err := unpack(d, r)
+	s.comesSince.Store(0)
 	if err != nil || code != "" {
 		s.r.budget.release(price)
 		if err != nil {

@@ -208,6 +208,29 @@ func (r *Receiver) Shutdown() {
 	r.running.Wait()
 }
 
+// makeRoom ends the session whose message has been coming for the longest time,
+// if that is Options.AckTimeout or more: others wait for what it holds of the
+// budget. An honest sender on a slow line comes back with smaller messages.
+func (r *Receiver) makeRoom() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var slowest *session
+	oldest := time.Now().Add(-r.opts.AckTimeout).UnixNano()
+	for s := range r.sessions {
+		switch since := s.comesSince.Load(); {
+		case since == 0 || since > oldest:
+		case s.ctx.Err() != nil:
+			return // its room is about to be free
+		default:
+			slowest, oldest = s, since
+		}
+	}
+	if slowest != nil {
+		slowest.end(&ending{code: websocket.CloseMessageTooBig, msg: fmt.Sprintf(
+			"the message has been coming for %v, and others wait for the memory that is kept for it", time.Since(time.Unix(0, oldest)).Round(time.Second))})
+	}
+}
+
 // enter counts a session in, unless the receiver is closing.
 func (r *Receiver) enter() bool {
 	r.mu.Lock()

@@ -46,6 +46,7 @@ type session struct {
 
 	storeSince atomic.Int64 // Unix ns since when the committer waits for the store; 0: it does not
 	quotaSince atomic.Int64 // the same for the reader and the budget
+	comesSince atomic.Int64 // Unix ns since when a message comes that has its part of the budget; 0: none
 	lines      atomic.Int64 // receipted
 	lag        atomic.Int64 // ns: how old the newest batch was when the store had it
 

@@ -646,6 +646,54 @@ func TestSession_WaitsForTheBudget(t *testing.T) {
 	waitFree(t, r.budget, maxCost)
 }
 
+// Whoever keeps the budget for messages that do not come gives way to whoever
+// waits for it: the one whose message has been coming longest.
+func TestSession_GivesTheBudgetOfWhoDribbles(t *testing.T) {
+	r, url := serve(t, &memStore{}, Options{Budget: 1, AckTimeout: 100 * time.Millisecond}) // raised to maxCost
+	begin := func(sid string, raw int) *sender {                                            // a message of so many bytes, of which none comes
+		s, h := dialBuffered(t, url, 4<<10), hello(1)
+		h.SID = sid
+		s.control(h)
+		want[*handshake.Welcome](s)
+		w, err := s.conn.NextWriter(websocket.BinaryMessage)
+		if err == nil {
+			_, err = w.Write(handshake.AppendData(nil, handshake.Data{B: 1, Seq: 1, N: 1, Enc: handshake.EncRaw, Raw: raw, C: "00000000"}, make([]byte, 8<<10)))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first := begin("vvvvvvvvvvvvvvvv", maxRaw-1)
+	waitTaken(t, r.budget, maxRaw-1)
+	second := begin("uuuuuuuuuuuuuuuu", maxRaw/4)
+	waitTaken(t, r.budget, maxRaw+maxRaw/4-1)
+	honest := connect(t, url)
+	honest.lines(1, strings.Repeat("x", maxRaw-1000))
+	first.wantClose(websocket.CloseMessageTooBig)
+	for {
+		f, err := honest.read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := f.(*handshake.Ack); ok { // else it says busy
+			break
+		}
+	}
+	second.conn.Close()
+	waitFree(t, r.budget, maxCost)
+}
+
+func waitTaken(t *testing.T, b *budget, n int64) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); b.take(maxCost-n+1) == nil; time.Sleep(time.Millisecond) {
+		b.release(maxCost - n + 1)
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes of the budget are not taken", n)
+		}
+	}
+}
+
 func waitFree(t *testing.T, b *budget, n int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

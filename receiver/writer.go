@@ -51,8 +51,8 @@ func (s *session) writeFrames() {
 
 // reportWaiting keeps the sender patient while the store, or the budget, keeps
 // the session waiting, and gives up on a store that has not answered for
-// Options.StoreTimeout. It is the writer's task because the committer may hang
-// in the store.
+// Options.StoreTimeout, and on whoever keeps the budget for a message that does
+// not come. It is the writer's task because the committer may hang in the store.
 func (s *session) reportWaiting() error {
 	why, since := "store", s.storeSince.Load()
 	if since == 0 {
@@ -69,6 +69,9 @@ func (s *session) reportWaiting() error {
 	}
 	if waited < s.r.opts.AckTimeout/6 {
 		return nil
+	}
+	if why == "quota" && waited >= s.r.opts.AckTimeout {
+		s.r.makeRoom()
 	}
 	return s.writeMessage(&handshake.Busy{MS: waited.Milliseconds(), Why: why})
 }
