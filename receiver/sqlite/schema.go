@@ -124,20 +124,24 @@ func checkFile(path string) error {
 	return nil
 }
 
-// prepare gives a new file its tables and checks that any other is ours.
+// prepare gives a new file its tables, checks that any other is ours, and has it
+// keep a write-ahead log, which a copy of a store does not bring along.
 func prepare(ctx context.Context, db *sql.DB) error {
-	if err := verify(ctx, db); !errors.Is(err, errEmpty) {
-		return err
+	empty := verify(ctx, db)
+	if empty != nil && !errors.Is(empty, errEmpty) {
+		return empty
 	}
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	// Pages that retention frees can be given back, a few at a time. SQLite takes
-	// this in before there is a table.
-	if _, err := conn.ExecContext(ctx, "PRAGMA auto_vacuum = INCREMENTAL"); err != nil {
-		return err
+	if empty != nil {
+		// Pages that retention frees can be given back, a few at a time. SQLite
+		// takes this in before there is a table.
+		if _, err := conn.ExecContext(ctx, "PRAGMA auto_vacuum = INCREMENTAL"); err != nil {
+			return err
+		}
 	}
 	var mode string
 	if err := conn.QueryRowContext(ctx, "PRAGMA journal_mode = WAL").Scan(&mode); err != nil {
@@ -145,6 +149,9 @@ func prepare(ctx context.Context, db *sql.DB) error {
 	}
 	if mode != "wal" {
 		return fmt.Errorf("the file system cannot hold a write-ahead log (journal mode %s)", mode)
+	}
+	if empty == nil {
+		return nil
 	}
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return err

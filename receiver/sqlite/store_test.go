@@ -477,6 +477,10 @@ func TestBackup_IsAStoreOfOneMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	restored := openTest(t, path)
+	var mode, vacuum string
+	if err := restored.db.QueryRow("SELECT journal_mode, auto_vacuum FROM pragma_journal_mode, pragma_auto_vacuum").Scan(&mode, &vacuum); err != nil || mode != "wal" || vacuum != "2" {
+		t.Errorf("journal mode %s, auto_vacuum %s, %v; want wal and 2, incremental", mode, vacuum, err)
+	}
 	st := stats(t, restored.Reader)
 	if n := st.Documents; n < 2000 || n%10 != 0 || st.Streams[0].Cursor != uint64(n)+1 || len(search(t, restored.Reader, "firefox", 1_000_000)) != int(n) {
 		t.Errorf("got %+v", st)
