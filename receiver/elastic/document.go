@@ -208,36 +208,11 @@ func (o *op) appendText(dst []byte, at gjson.Result) []byte {
 // readObject appends the members of a line that is a JSON object and can take
 // ours.
 func readObject(line []byte, into []member) (members []member, ok bool) {
-	if len(line) < 2 || line[0] != '{' || !utf8.Valid(line) || isDeep(line) || !gjson.ValidBytes(line) {
+	if len(line) < 2 || line[0] != '{' || !utf8.Valid(line) || receiver.IsDeep(line, maxDepth) || !gjson.ValidBytes(line) {
 		return nil, false
 	}
 	members = membersOf(gjson.ParseBytes(line), into)
 	return members, !slices.ContainsFunc(members, func(m member) bool {
 		return m.name == "wsrelay" || strings.HasPrefix(m.name, "wsrelay.")
 	})
-}
-
-// isDeep reports whether JSON is nested deeper than maxDepth. It comes before
-// any recursive reader.
-func isDeep(line []byte) bool {
-	if bytes.Count(line, []byte{'{'})+bytes.Count(line, []byte{'['}) <= maxDepth {
-		return false
-	}
-	depth, quoted := 0, false
-	for i := 0; i < len(line); i++ {
-		switch c := line[i]; {
-		case c == '"':
-			quoted = !quoted
-		case quoted && c == '\\':
-			i++
-		case quoted:
-		case c == '{', c == '[':
-			if depth++; depth > maxDepth {
-				return true
-			}
-		case c == '}', c == ']':
-			depth--
-		}
-	}
-	return false
 }

@@ -40,8 +40,9 @@ func (d *document) isObject() bool {
 }
 
 // IsObject reports whether a line is a JSON object, the kind that has fields.
+// One that is nested deeper than 10,000 levels is taken for none.
 func IsObject(line []byte) bool {
-	return len(line) > 1 && line[0] == '{' && gjson.ValidBytes(line)
+	return len(line) > 1 && line[0] == '{' && isJSON(line)
 }
 
 // Field is a value in a line that is a JSON object.

@@ -354,3 +354,29 @@ func FuzzSearch(f *testing.F) {
 		}
 	})
 }
+
+// A line of brackets ends no process, today or when it is deleted.
+func TestStore_TakesLinesThatAreNestedWithoutEnd(t *testing.T) {
+	w := newWriter(t)
+	r := readerOf(t, w)
+	deep := strings.Repeat("[", handshake.MaxLine-100)
+	lines := []string{deep + `\`, `{"a":"\n","field":` + deep, `{"field":"a\nword","deep":` + strings.Repeat("[", 10_000-1) + strings.Repeat("]", 10_000-1) + "}"}
+	for i, l := range lines {
+		if _, err := commit(w, batch(sidA, uint64(i+1), l)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, indexed := range []bool{false, true} {
+		if indexed {
+			indexAll(t, w)
+		}
+		if got := find(t, r, "field:word"); !slices.Equal(got, []uint64{3}) {
+			t.Errorf("got %d, want the line that is just not too deep", got)
+		}
+		if got := len(find(t, r, "field")); got != 2 {
+			t.Errorf("got %d lines with the word, want 2", got)
+		}
+	}
+	retainAll(t, w, Retain{Age: time.Hour}, noon.Add(10*time.Hour))
+	checkIntegrity(t, w, r)
+}

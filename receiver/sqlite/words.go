@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
+
+	"wsrelay/receiver"
 )
 
 // What search sees of a line, and of one word.
@@ -24,7 +26,7 @@ const (
 // The index holds fold's output, cut by a tokenizer that knows nothing but
 // spaces, so index and query agree on what a word is.
 func fold(line []byte) string {
-	if bytes.IndexByte(line, '\\') >= 0 && gjson.ValidBytes(line) {
+	if bytes.IndexByte(line, '\\') >= 0 && isJSON(line) {
 		line = unescape(line[:min(len(line), maxSearched)])
 	}
 	line = line[:min(len(line), maxSearched)]
@@ -55,6 +57,12 @@ func fold(line []byte) string {
 	}
 	return string(folded)
 }
+
+// maxLevels bounds how deep a line may be nested to count as JSON. It must stay
+// what it is: a line leaves the index under the very words that it came with.
+const maxLevels = 10_000
+
+func isJSON(line []byte) bool { return !receiver.IsDeep(line, maxLevels) && gjson.ValidBytes(line) }
 
 // text is what is searched of a document: the words of its sender's host and of
 // its line.
