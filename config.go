@@ -41,7 +41,7 @@ type config struct {
 
 	Instance   string        `default:"default" help:"Name of this relay among those of the host: [A-Za-z0-9_.-], at most 64."`
 	QueueDir   string        `placeholder:"DIR" help:"Where lines wait on disk. Default: ${queue_dir}."`
-	QueueLimit size          `default:"8GiB" placeholder:"SIZE" help:"Most the queue takes on disk, at least 64MiB; never more than half of what is free. Default: ${default}."`
+	QueueLimit size          `default:"8GiB" placeholder:"SIZE" help:"Most the queue takes on disk, at least 64MiB; never more than half of what is free and what the queue has. Default: ${default}."`
 	QueueFull  string        `default:"wait" enum:"wait,drop-oldest" placeholder:"wait|drop-oldest" help:"At the limit: wait stops reading until the receiver takes lines; drop-oldest gives up the oldest lines, and a document says which. Default: ${default}."`
 	QueueAge   time.Duration `name:"queue-max-age" placeholder:"DUR" help:"Give up lines that have waited longer than this, and say which. Default: none."`
 	Sync       syncEvery     `default:"always" placeholder:"always|DUR" help:"always: every line is on disk before it is sent. DUR, such as 1s: a crash of the machine costs up to the lines of that time. Default: ${default}."`

@@ -45,7 +45,7 @@ func (c *config) report(in *intake.Intake, q *buffer.Queue, r *relay.Relay, wron
 	}
 	o := status.Options{
 		Instance: c.Instance, QueueDir: dir, Version: console.Version(),
-		Limit: int64(c.QueueLimit), DrainRate: int64(c.DrainRate), Relay: r.Status,
+		DrainRate: int64(c.DrainRate), Relay: r.Status,
 		Keeper: func() status.Keeper { h := in.History(); return status.Keeper{Workers: h.Workers, Last: h.Last} },
 	}
 	if complaint := (*console.Complaint)(nil); errors.As(wrong, &complaint) {

@@ -111,8 +111,18 @@ func TestQueue_LeavesHalfOfTheSpaceToOthers(t *testing.T) {
 		w.mustStart()
 		defer w.abandon()
 		fillUp(w)
-		if held := w.q.Stats().DiskBytes; held > 1<<20 {
+		held, watch := w.q.Stats().DiskBytes, NewWatch(w.q)
+		if held > 1<<20 {
 			t.Errorf("%d bytes of %d", held, w.fs.space)
+		}
+		if got := watch.Limit(); got < held || got > 1<<20 {
+			t.Errorf("the limit is told as %d, want what stopped it at %d", got, held)
+		}
+		w.fs.mu.Lock()
+		w.fs.space = 1 << 40
+		w.fs.mu.Unlock()
+		if got := watch.Limit(); got != w.q.limit() {
+			t.Errorf("the limit is told as %d, want %d", got, w.q.limit())
 		}
 	})
 }

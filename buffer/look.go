@@ -47,6 +47,18 @@ func lost(gaps []*Block) (all []Lost) {
 	return all
 }
 
+// Limit is what the queue's files may take, about: what Options say, or half of
+// what they have and what is free, if that is less.
+func (w *Watch) Limit() int64 {
+	free, err := w.q.fsys.free()
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	if err != nil {
+		return w.q.limit() // the writer tells of it
+	}
+	return min(w.q.limit(), (w.q.diskLocked()+free)/2)
+}
+
 // Oldest is when the line came that has waited longest for its receipt, or, of
 // lines that were given up, the first of them; the zero time if none waits. It
 // costs a look into one segment, which goes on where the last one ended.

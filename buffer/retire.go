@@ -188,6 +188,6 @@ func (w *writer) giveUp(s *segment, why string) error {
 	q.mu.Unlock()
 	q.o.Log.Warn("lines are given up", "why", why, "first", r.First, "lines", r.Len(),
 		"effect", "these lines are lost, as the queue's limits say; a gap document with their numbers is delivered in their place",
-		"hint", "bring the receiver back, or raise --queue-limit or --queue-max-age")
+		"hint", "bring the receiver back, raise --queue-limit or --queue-max-age, or make space on the file system of the queue directory")
 	return nil
 }

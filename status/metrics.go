@@ -33,7 +33,7 @@ func (s *Snapshot) Metrics(t *metrics.Text, up bool) {
 	t.Gauge("wsrelay_backlog_lines", "Lines without a receipt.", float64(s.BacklogLines), at...)
 	t.Gauge("wsrelay_backlog_bytes", "What they take on disk, about.", float64(s.BacklogBytes), at...)
 	t.Gauge("wsrelay_disk_bytes", "What the queue's files take on disk.", float64(s.DiskBytes), at...)
-	t.Gauge("wsrelay_disk_limit_bytes", "What they may take: --queue-limit.", float64(s.DiskLimitBytes), at...)
+	t.Gauge("wsrelay_disk_limit_bytes", "What they may take: --queue-limit, or half of what they have and what is free, if that is less.", float64(s.DiskLimitBytes), at...)
 	for _, l := range s.everyLoss() {
 		t.Counter("wsrelay_lost_lines_total", "Lines that are lost, by reason; gaps with their numbers are delivered instead.", float64(l.Lines), with("why", l.Why)...)
 	}

@@ -17,7 +17,6 @@ import (
 type Options struct {
 	Instance, QueueDir string
 	Version            string
-	Limit              int64               // of the queue, in bytes
 	DrainRate          int64               // bytes a second; 0: no limit
 	Relay              func() relay.Status // what the relay does
 	Keeper             func() Keeper       // what the keeper has seen; nil: there is none
@@ -101,7 +100,7 @@ func (r *Reporter) Snapshot() Snapshot {
 		Instance: r.o.Instance, QueueDir: r.o.QueueDir, At: now,
 		PID: os.Getpid(), Version: r.o.Version, StartedAt: r.started,
 		State: re.State, Since: re.Since, URL: re.URL, FailedAttempts: re.Attempts, Sessions: re.Sessions, Failures: re.Failures,
-		DiskLimitBytes: r.o.Limit, DrainRate: r.o.DrainRate,
+		DrainRate: r.o.DrainRate,
 		SentLines: re.SentLines, SentBytes: re.SentBytes, SentAgainLines: re.SentAgain, DeadLetterLines: re.Rejected,
 		ReceiptAt: re.ReceiptAt,
 	}
@@ -110,6 +109,7 @@ func (r *Reporter) Snapshot() Snapshot {
 		s.keeper(r.o.Keeper())
 	}
 	r.mu.Lock()
+	s.DiskLimitBytes = r.watch.Limit()
 	oldest, _ := r.watch.Oldest() // what cannot be read, the relay reports
 	s.lost(r.watch.Lost(), re.Lost, r.lost)
 	s.rates(r.samples[0], sample{now, st.Head, st.Cursor})

@@ -72,7 +72,7 @@ func TestRead_AsksTheRelayThroughItsSocket(t *testing.T) {
 		"long path":  filepath.Join(t.TempDir(), strings.Repeat("long/", 30), "q"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			q := serve(t, dir, Options{Instance: "web", Version: "v1", Limit: 1 << 30, Relay: still(relay.Status{
+			q := serve(t, dir, Options{Instance: "web", Version: "v1", Relay: still(relay.Status{
 				State: relay.StateConnected, URL: "ws://r", LastError: "gone", Effect: "wait", Hint: "look", Lost: map[string]uint64{"overflow": 3},
 			})})
 			fill(t, q, 5)
@@ -85,7 +85,7 @@ func TestRead_AsksTheRelayThroughItsSocket(t *testing.T) {
 				readers.Go(func() {
 					s := Read(dir)
 					if s.Instance != "web" || s.PID != os.Getpid() || s.State != relay.StateConnected || s.BacklogLines != 5 ||
-						s.LinesIn != 5 || s.OldestAt.IsZero() || len(s.Lost) != 1 || s.Lost[0] != (Lost{"overflow", 3, 3}) ||
+						s.LinesIn != 5 || s.OldestAt.IsZero() || s.DiskLimitBytes == 0 || len(s.Lost) != 1 || s.Lost[0] != (Lost{"overflow", 3, 3}) ||
 						s.Healthy || len(s.Problems) != 1 || s.Problems[0] != (Problem{"gone", "wait", "look"}) {
 						t.Errorf("got %+v", s)
 					}

@@ -27,7 +27,7 @@ complete -c wsrelay -n '__fish_use_subcommand' -l metrics -r -d 'Answer Promethe
 complete -c wsrelay -n '__fish_use_subcommand' -l metrics-file -r -d 'Write the same into FILE every 15 s, for the node exporter\'s textfile collector: where wsrelay is not to listen'
 complete -c wsrelay -n '__fish_use_subcommand' -l instance -r -d 'Name of this relay among those of the host: [A-Za-z0-9_.-], at most 64'
 complete -c wsrelay -n '__fish_use_subcommand' -l queue-dir -r -d 'Where lines wait on disk'
-complete -c wsrelay -n '__fish_use_subcommand' -l queue-limit -r -d 'Most the queue takes on disk, at least 64MiB; never more than half of what is free'
+complete -c wsrelay -n '__fish_use_subcommand' -l queue-limit -r -d 'Most the queue takes on disk, at least 64MiB; never more than half of what is free and what the queue has'
 complete -c wsrelay -n '__fish_use_subcommand' -l queue-full -x -a 'wait drop-oldest' -d 'At the limit: wait stops reading until the receiver takes lines; drop-oldest gives up the oldest lines, and a document says which'
 complete -c wsrelay -n '__fish_use_subcommand' -l queue-max-age -r -d 'Give up lines that have waited longer than this, and say which'
 complete -c wsrelay -n '__fish_use_subcommand' -l sync -r -d 'always: every line is on disk before it is sent'
