@@ -21,7 +21,7 @@ import (
 
 // showing is the options for the page. The file is read again on SIGHUP.
 type showing struct {
-	PageUsers string   `placeholder:"FILE" help:"Who may see the page at / and /metrics: one 'name:hash' a line, as wsreceive passwd and htpasswd -B make them. Without it: whoever reaches a loopback --listen address; beyond that nobody."`
+	PageUsers string   `placeholder:"FILE" help:"Who may see the page at / and /metrics: one 'name:hash' a line, as wsreceive passwd and htpasswd -B make them. Without it: whoever reaches a loopback --listen address; beyond that, and with --behind-proxy, nobody."`
 	PageHosts []string `placeholder:"NAME" help:"Names under which browsers may ask for the page, besides localhost, addresses and those of --tls-cert: that of a proxy, say."`
 	Kibana    string   `placeholder:"URL" help:"Where Kibana or OpenSearch Dashboards is: the page leads there."`
 }
@@ -58,9 +58,9 @@ func (s *showing) users(log *slog.Logger) (gate.Users, error) {
 	return users, nil
 }
 
-// policy says who gets in at addr.
-func (s *showing) policy(l *loaded, addr net.Addr) gate.Policy {
-	p := gate.Policy{Users: l.users, Local: isLocal(addr), Hosts: s.PageHosts}
+// policy says who gets in at addr. Through a proxy comes who is anywhere.
+func (c *serveCmd) policy(l *loaded, addr net.Addr) gate.Policy {
+	p := gate.Policy{Users: l.users, Local: isLocal(addr) && !c.BehindProxy, Hosts: c.PageHosts}
 	if l.tls != nil {
 		p.Cert = l.tls.Certificates[0].Leaf
 	}
@@ -105,11 +105,11 @@ func show(g *gate.Gate, page http.Handler, rcv *receiver.Receiver) http.Handler 
 
 // sayWhoSees logs who may see the page at url, and warns of passwords that travel
 // in the clear.
-func sayWhoSees(log *slog.Logger, url string, l *loaded, addr net.Addr) {
-	switch far := !isLocal(addr); {
-	case far && l.users == nil:
+func (c *serveCmd) sayWhoSees(log *slog.Logger, url string, l *loaded, addr net.Addr) {
+	switch {
+	case l.users == nil && !c.policy(l, addr).Local:
 		log.Info("page is closed", "url", url, "hint", "--page-users says who may see it; wsreceive passwd makes users")
-	case far && l.tls == nil:
+	case !isLocal(addr) && l.tls == nil:
 		log.Warn("passwords of the page travel in the clear", "url", url,
 			console.Effect, "whoever is in between can read them, and then all lines", console.Hint, "give --tls-cert and --tls-key")
 	default:

@@ -27,17 +27,20 @@ func TestShow_IsClosedBeyondLoopback(t *testing.T) {
 	near, far := &net.TCPAddr{IP: net.IPv6loopback}, &net.TCPAddr{IP: net.IPv6unspecified}
 	for name, tt := range map[string]struct {
 		addr                net.Addr
+		proxy               bool
 		users               gate.Users
 		stranger, ann, said string
 	}{
-		"near":                  {near, nil, "200 OK", "200 OK", "level=INFO msg=page url=/ users=anybody"},
-		"near, with a password": {near, users, "401 Unauthorized", "200 OK", "users=1"},
-		"far":                   {far, nil, "403 Forbidden", "403 Forbidden", "page is closed"},
-		"far, with a password":  {far, users, "401 Unauthorized", "200 OK", "passwords of the page travel in the clear"},
+		"near":                        {near, false, nil, "200 OK", "200 OK", "level=INFO msg=page url=/ users=anybody"},
+		"near, with a password":       {near, false, users, "401 Unauthorized", "200 OK", "users=1"},
+		"by a proxy":                  {near, true, nil, "403 Forbidden", "403 Forbidden", "page is closed"},
+		"by a proxy, with a password": {near, true, users, "401 Unauthorized", "200 OK", "users=1"},
+		"far":                         {far, false, nil, "403 Forbidden", "403 Forbidden", "page is closed"},
+		"far, with a password":        {far, false, users, "401 Unauthorized", "200 OK", "passwords of the page travel in the clear"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := &loaded{users: tt.users}
-			h := show(gate.New(new(showing).policy(l, tt.addr)), pageOf(page.Options{State: rcv.State}), rcv)
+			l, c := &loaded{users: tt.users}, &serveCmd{access: access{BehindProxy: tt.proxy}}
+			h := show(gate.New(c.policy(l, tt.addr)), pageOf(page.Options{State: rcv.State}), rcv)
 			for _, path := range []string{"/", "/page.js", "/metrics", "/api/search", "/api/health"} {
 				for who, want := range map[string]string{"": tt.stranger, "ann": tt.ann} {
 					r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:8514"+path, nil)
@@ -52,7 +55,7 @@ func TestShow_IsClosedBeyondLoopback(t *testing.T) {
 				}
 			}
 			var log strings.Builder
-			if sayWhoSees(slog.New(slog.NewTextHandler(&log, nil)), "/", l, tt.addr); !strings.Contains(log.String(), tt.said) {
+			if c.sayWhoSees(slog.New(slog.NewTextHandler(&log, nil)), "/", l, tt.addr); !strings.Contains(log.String(), tt.said) {
 				t.Errorf("it says %s", &log)
 			}
 		})

@@ -105,7 +105,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	_, guarantee := store.Describe()
 	log.Info("listening", "url", url, "store", withoutPassword(c.To), "guarantee", guarantee, "senders", who.describe())
 	sees := gate.New(c.policy(who, ln.Addr()))
-	sayWhoSees(log, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), who, ln.Addr())
+	c.sayWhoSees(log, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), who, ln.Addr())
 	stopReload := onHangup(hangup, func() {
 		who, err := c.load(log)
 		if err != nil {

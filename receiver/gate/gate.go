@@ -7,8 +7,8 @@
 //     in by a name of its own that leads to our address (DNS rebinding). Names are
 //     localhost, those of our certificate, and [Policy].Hosts; any IP address will
 //     do, for no name is needed to lead there.
-//  2. Without users, only who reaches an address of this machine alone gets in;
-//     anybody else is told what is to be done about it.
+//  2. Without users, only who reaches an address of this machine alone gets in,
+//     with no proxy in between; anybody else is told what is to be done about it.
 //  3. With users, nobody gets in without the password of one of them (HTTP Basic),
 //     compared in a time that tells nothing.
 //  4. Trying passwords is slow, and costs us little: an address has ten tries, and
