@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"regexp"
+	"strings"
 	"time"
 
 	"wsrelay/handshake"
@@ -16,8 +17,8 @@ import (
 // Options of Open. The zero value is an engine without authentication.
 type Options struct {
 	// Prefix is the middle of the index names, wsrelay-PREFIX-2026.11.22:
-	// lower-case letters, digits, _ and -; default "logs". It must not
-	// change while a line is under way: an id is unique only per index.
+	// see CheckPrefix; default "logs". It must not change while a line is
+	// under way: an id is unique only per index.
 	Prefix string
 
 	// Access is how the engine is reached.
@@ -51,6 +52,15 @@ var _ receiver.Store = (*Store)(nil)
 
 var validPrefix = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 
+// CheckPrefix says why the prefix is none that Options takes: it has up to 64
+// lower-case letters, digits, _ and -, and is not that of the dead letters.
+func CheckPrefix(prefix string) error {
+	if !validPrefix.MatchString(prefix) || strings.HasPrefix(prefix+"-", "dead-") {
+		return fmt.Errorf(`index prefix %q: want lower-case letters, digits, _ and -, and neither "dead" nor "dead-…"`, prefix)
+	}
+	return nil
+}
+
 // Open makes a store of the engine at url, or at one of several nodes of one
 // cluster, separated by commas. An engine that is down is no error: Commit
 // fails until it is up. Open fails if the engine refuses the credentials, or
@@ -59,8 +69,8 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.Prefix == "" {
 		o.Prefix = "logs"
 	}
-	if !validPrefix.MatchString(o.Prefix) || o.Prefix == "dead" {
-		return nil, fmt.Errorf(`index prefix %q: want lower-case letters, digits, _ and -, and not "dead"`, o.Prefix)
+	if err := CheckPrefix(o.Prefix); err != nil {
+		return nil, err
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

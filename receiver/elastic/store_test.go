@@ -79,6 +79,7 @@ func TestOpen_ChecksItsOptions(t *testing.T) {
 		{"http://u:SECRET@x:port", Options{}},
 		{"http://127.0.0.1:1", Options{Prefix: "Logs"}},
 		{"http://127.0.0.1:1", Options{Prefix: "dead"}},
+		{"http://127.0.0.1:1", Options{Prefix: "dead-web"}},
 		{"http://127.0.0.1:1", Options{Access: Access{Auth: "SECRET"}}},
 		{"http://127.0.0.1:1", Options{Access: Access{CAFingerprint: "ab:cd"}}},
 		{"http://127.0.0.1:1", Options{Access: Access{CertFile: "/nonexistent"}}},

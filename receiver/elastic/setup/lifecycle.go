@@ -3,6 +3,7 @@ package setup
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/tidwall/gjson"
 )
@@ -25,7 +26,7 @@ func (r *runner) lifecycle(openSearch bool) error {
 			body: fmt.Sprintf(`{"policy":{"description":"wsrelay: lines","default_state":"kept","states":[`+
 				`{"name":"kept","actions":[],"transitions":[{"state_name":"deleted","conditions":{"min_index_age":"%dd"}}]},`+
 				`{"name":"deleted","actions":[{"delete":{}}],"transitions":[]}],`+
-				`"ism_template":[{"index_patterns":["%s-*"],"priority":300}]}}`, r.Days, policy),
+				`"ism_template":[{"index_patterns":["%s"],"priority":300}]}}`, r.Days, strings.Join(patterns(policy), `","`)),
 		}
 	}
 	if r.Days == 0 {

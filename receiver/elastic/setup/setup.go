@@ -35,7 +35,7 @@ const Refresh = 2 * time.Second
 
 // Options of Run.
 type Options struct {
-	Prefix string     // as elastic.Options has it, never ""
+	Prefix string     // as elastic.CheckPrefix wants it
 	Days   int        // delete indices that are older; 0: leave the policy as it is
 	DryRun bool       // change nothing, only tell
 	Tell   func(Step) // takes what is done, in order
@@ -57,6 +57,9 @@ type runner struct {
 // Run prepares the engine. An error says at which step it ended; what was told
 // before it has been done.
 func Run(ctx context.Context, c *elastic.Client, o Options) error {
+	if err := elastic.CheckPrefix(o.Prefix); err != nil {
+		return err
+	}
 	r := &runner{o, ctx, c}
 	product, err := c.Product(ctx)
 	if err != nil {
@@ -113,8 +116,13 @@ func (r *runner) templates() []object {
 	}
 }
 
+// patterns match the names with a date behind, from a sender's clock that was
+// never set, in 1970, to 2999. Those of another prefix that begins with this one
+// they do not match: what deletes the one's indices must not delete the other's.
+func patterns(name string) []string { return []string{name + "-2*", name + "-19*"} }
+
 func (r *runner) indexTemplate(name string, of ...string) object {
-	body, _ := json.Marshal(map[string]any{"index_patterns": []string{name + "-*"}, "priority": 300, "composed_of": of})
+	body, _ := json.Marshal(map[string]any{"index_patterns": patterns(name), "priority": 300, "composed_of": of})
 	return object{
 		name: "index template " + name, path: "/_index_template/" + name,
 		body: string(body), in: "index_templates.0.index_template",
@@ -202,7 +210,7 @@ func (r *runner) check() error {
 		}
 		return true
 	})
-	answer, err = r.client.Do(r.ctx, http.MethodGet, "/wsrelay-"+r.Prefix+"-*/_mapping/field/source.ip", nil)
+	answer, err = r.client.Do(r.ctx, http.MethodGet, "/"+strings.Join(patterns("wsrelay-"+r.Prefix), ",")+"/_mapping/field/source.ip", nil)
 	if err != nil && !hasStatus(err, http.StatusNotFound) {
 		return fmt.Errorf("look at the indices that are there: %w", err)
 	}

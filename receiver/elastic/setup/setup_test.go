@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	gopath "path"
 	"slices"
 	"strings"
 	"testing"
@@ -138,6 +139,42 @@ func TestRun_TheSecondTimeChangesNothing(t *testing.T) {
 				t.Errorf("put %v, want the version that was looked at", e.puts)
 			}
 		})
+	}
+}
+
+// A policy that deletes must not reach the indices of a prefix that begins the
+// same.
+func TestRun_MeansTheIndicesOfItsPrefixOnly(t *testing.T) {
+	e := newKept(t, openSearch, "/_plugins/_ism/policies")
+	run(t, e.URL, Options{Prefix: "logs", Days: 30})
+	for name, where := range map[string]string{
+		"/_index_template/wsrelay-logs":        "index_patterns",
+		"/_index_template/wsrelay-dead":        "index_patterns",
+		"/_plugins/_ism/policies/wsrelay-logs": "policy.ism_template.0.index_patterns",
+	} {
+		base := strings.TrimPrefix(name[strings.LastIndexByte(name, '/'):], "/")
+		for index, want := range map[string]bool{base + "-2026.11.22": true, base + "-1970.01.01": true, base + "-audit-2026.11.22": false} {
+			got := slices.ContainsFunc(gjson.Get(e.objects[name], where).Array(), func(pattern gjson.Result) bool {
+				ok, err := gopath.Match(pattern.Str, index)
+				return ok && err == nil
+			})
+			if got != want {
+				t.Errorf("%s matches %s: %v, want %v", name, index, got, want)
+			}
+		}
+	}
+}
+
+func TestRun_RefusesAPrefixThatIsNone(t *testing.T) {
+	c, err := elastic.Dial("http://127.0.0.1:1", elastic.Access{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, prefix := range []string{"", "Logs", "a*", "dead", "dead-web"} {
+		if err := Run(t.Context(), c, Options{Prefix: prefix}); err == nil || !strings.Contains(err.Error(), "index prefix") {
+			t.Errorf("%q: %v", prefix, err)
+		}
 	}
 }
 
