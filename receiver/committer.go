@@ -20,7 +20,7 @@ func (s *session) commitBatches(turn *stream) {
 	defer turn.give()
 	s.storeSince.Store(0)
 	if store, ok := s.r.store.(beginner); ok {
-		store.Begin(s.hello.SID)
+		store.Begin(s.hello.SID, s.hello.Head)
 	}
 	for {
 		group := s.waiting()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha1" //nolint:gosec // of the WebSocket handshake
 	"encoding/base64"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -279,7 +280,7 @@ func (b *begins) note(what string) {
 	b.got = append(b.got, what)
 }
 
-func (b *begins) Begin(sid string) { b.note("begin " + sid) }
+func (b *begins) Begin(sid string, head uint64) { b.note(fmt.Sprintf("begin %s below %d", sid, head)) }
 
 func (b *begins) Commit(ctx context.Context, batches []Batch) ([]Result, error) {
 	b.note("commit")
@@ -297,7 +298,7 @@ func TestSession_TellsTheStoreWhenItBegins(t *testing.T) {
 		s.wantAck(3)
 		s.conn.NetConn().Close()
 	}
-	one := "begin " + sid + ", commit, commit"
+	one := fmt.Sprintf("begin %s below %d, commit, commit", sid, uint64(1<<40))
 	if got := strings.Join(store.got, ", "); got != one+", "+one {
 		t.Errorf("got %s", got)
 	}

@@ -24,7 +24,7 @@ import (
 //
 //	PATH          the lines of all senders, each with its newline
 //	PATH.gaps     a JSON line for each gap, at least once
-//	PATH.cursor   where PATH ends, and the checksums of the newest lines
+//	PATH.cursor   where PATH ends, and each stream, with the checksums of its newest lines
 //	PATH.lock     held by the process that writes PATH
 //
 // A commit appends to PATH and syncs it, then appends to PATH.cursor and syncs
@@ -33,10 +33,17 @@ import (
 // crash loses or doubles a line. After an error in between, the next commit
 // first does the same to a file that is open.
 //
-// A line that comes again is known by its number and checksum as long as it is
-// among the newest 131,072 of its stream, more than a sender can have under way;
-// what is older is written again. PATH may be renamed at any time: the next
-// commit starts a new file.
+// A line that comes again is known by its number: each stream is committed in
+// order, so what is below the number that it goes on with is in PATH. A sender
+// whose queue was restored from an older copy uses numbers twice. It is found out
+// when its session begins, if it has given fewer numbers than are committed, or
+// else by the checksums of the stream's newest 16,384 lines. The limit: a queue
+// that did not notice by itself that it was restored, and that has taken up more
+// lines before its next session than there had been since the copy: of its new
+// lines, those under numbers older than these 16,384 are taken for the ones that
+// are there.
+//
+// PATH may be renamed at any time: the next commit starts a new file.
 type File struct {
 	path string
 	log  *slog.Logger
@@ -55,7 +62,10 @@ type File struct {
 	failed  bool          // a commit did not get to its end: f and journal may hold a part of it
 }
 
-var _ Store = (*File)(nil)
+var (
+	_ Store    = (*File)(nil)
+	_ beginner = (*File)(nil)
+)
 
 // FileOptions of a File; the zero value is the default.
 type FileOptions struct {
@@ -97,6 +107,16 @@ func (s *File) Close() error {
 		err = s.f.Close()
 	}
 	return errors.Join(err, s.journal.close(), s.lock.Close())
+}
+
+// Begin is told of a session that begins to commit, and of the number from which
+// on its sender has given none.
+func (s *File) Begin(sid string, head uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m := s.streams[sid]; m != nil {
+		m.begin(head)
+	}
 }
 
 // Commit implements Store. Commits that wait while another is under way become
@@ -177,29 +197,26 @@ func (s *File) plan(batches []Batch) (a addition, results []Result, err error) {
 			continue
 		}
 		known := s.streams[b.SID]
-		from := 0 // new lines begin here
 		for k, line := range b.Lines {
 			seq := b.Seq + uint64(k)
-			sum, ok := known.lookUp(seq)
-			switch {
-			case !ok:
-				continue
-			case sum != crc32.Checksum(line, castagnoli):
+			old, same := known.recall(seq, line)
+			if !old { // nor is any behind it
+				break
+			}
+			if !same {
 				return addition{}, nil, &DivergedError{SID: b.SID, Seq: seq}
 			}
-			a.addLines(b, from, k)
-			from = k + 1
 			results[i].Dup++
 		}
-		a.addLines(b, from, len(b.Lines))
+		a.addLines(b, results[i].Dup)
 		results[i].New = len(b.Lines) - results[i].Dup
 	}
 	return a, results, nil
 }
 
-// addLines adds the lines of b from up to end.
-func (a *addition) addLines(b *Batch, from, end int) {
-	if from == end {
+// addLines adds the lines of b from the one with the index from on.
+func (a *addition) addLines(b *Batch, from int) {
+	if from == len(b.Lines) {
 		return
 	}
 	seq, last := b.Seq+uint64(from), len(a.runs)-1
@@ -207,12 +224,12 @@ func (a *addition) addLines(b *Batch, from, end int) {
 		a.runs = append(a.runs, run{SID: b.SID, Seq: seq})
 		last++
 	}
-	sums := slices.Grow(a.runs[last].CRCs, end-from)
-	for _, line := range b.Lines[from:end] {
+	sums := slices.Grow(a.runs[last].CRCs, len(b.Lines)-from)
+	for _, line := range b.Lines[from:] {
 		sums = append(sums, crc32.Checksum(line, castagnoli))
 	}
 	a.runs[last].CRCs = sums
-	a.text = append(a.text, b.textOf(from, end))
+	a.text = append(a.text, b.textOf(from))
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

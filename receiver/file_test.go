@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -100,10 +101,10 @@ func TestFile_WritesOfReceivedTextWhatIsNew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	mustCommit(t, s, received(linesBatch(2, "two")), received(linesBatch(4, "", "five")))
-	if added, dup := mustCommit(t, s, received(linesBatch(1, "one", "two", "three", "", "five", "", "seven"))); added != 4 || dup != 3 {
-		t.Errorf("got new %d, dup %d; want 4, 3", added, dup)
+	if added, dup := mustCommit(t, s, received(linesBatch(2, "two", "a gap's", "", "five", "", "seven"))); added != 2 || dup != 4 {
+		t.Errorf("got new %d, dup %d; want 2, 4", added, dup)
 	}
-	wantFile(t, path, "two\n\nfive\none\nthree\n\nseven\n")
+	wantFile(t, path, "two\n\nfive\n\nseven\n")
 }
 
 func TestFile_KeepsStreamsApart(t *testing.T) {
@@ -433,37 +434,116 @@ func TestFile_OpenSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// TestFile_KnowsWhatComesAgainHoweverMuch sends again what a sender has under
+// way at most, several times over: it lost its cursor of the last second.
+func TestFile_KnowsWhatComesAgainHoweverMuch(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	all := Batch{SID: sid, Seq: 1, Lines: slices.Repeat([][]byte{[]byte("x")}, 150_000)}
+	mustCommit(t, s, all)
+	for range 2 {
+		if added, dup := mustCommit(t, s, all); added != 0 || dup != len(all.Lines) {
+			t.Errorf("got new %d, dup %d; want 0, %d", added, dup, len(all.Lines))
+		}
+		s.Close()
+		s = openFile(t, path)
+	}
+	if size := int64(len(readFile(t, path))); size != 2*150_000 {
+		t.Errorf("the file has %d bytes", size)
+	}
+}
+
+func TestFile_TellsASenderThatWasRestored(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	lines := slices.Repeat([]string{"x"}, rememberLines)
+	mustCommit(t, s, linesBatch(1, "one", "two"), linesBatch(3, lines...))
+	end := uint64(3 + rememberLines)
+
+	tests := map[string]struct {
+		head     uint64
+		batch    Batch
+		diverged uint64 // 0: it is not
+		dup      int
+	}{
+		"all given":             {end, linesBatch(1, "one", "two", "x"), 0, 3},
+		"more given":            {end + 9, linesBatch(end-1, "x", "y"), 0, 1},
+		"not given, other line": {end - 1, linesBatch(end-3, "x", "y"), end - 2, 0},
+		"not given, same line":  {end - 1, linesBatch(end-3, "x", "x", "x"), end - 1, 0},
+		"not given, known":      {end - 1, linesBatch(end-3, "x", "x"), 0, 2},
+		"not given, forgotten":  {end - 1, linesBatch(1, "one", "two"), 1, 0},
+		"not given, all behind": {end - 1, linesBatch(end+5, "z"), end + 5, 0},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s.Close()
+			s = openFile(t, path)
+			s.Begin(sid, test.head)
+			results, err := s.Commit(t.Context(), []Batch{test.batch})
+			var diverged *DivergedError
+			switch errors.As(err, &diverged); {
+			case test.diverged != 0:
+				if diverged == nil || diverged.Seq != test.diverged {
+					t.Errorf("got %v, want diverged at %d", err, test.diverged)
+				}
+			case err != nil || results[0].Dup != test.dup:
+				t.Errorf("got %+v, %v; want dup %d", results, err, test.dup)
+			}
+			s.Begin(sid, end+100) // the one that was not restored
+			if _, dup := mustCommit(t, s, linesBatch(1, "one")); dup != 1 {
+				t.Error("a sender that gave all of it is not believed")
+			}
+		})
+	}
+	s.Begin(handshake.NewSID(), 1) // a new stream
+}
+
+// TestFile_ReadsTheCursorOfAnOlderVersion has lines under lower numbers behind
+// higher ones, and more of them than are kept now.
+func TestFile_ReadsTheCursorOfAnOlderVersion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	s.Close()
+	old := entry{Inode: s.inode, Runs: []run{
+		{SID: sid, Seq: 500_000, CRCs: make(crcs, 1<<17)},
+		{SID: sid, Seq: 7, CRCs: make(crcs, 9)},
+	}}
+	writeFile(t, path+".cursor", old.append(nil))
+	s = openFile(t, path)
+	next := uint64(500_000 + 1<<17)
+	if added, dup := mustCommit(t, s, linesBatch(16, "sixteen"), linesBatch(next, "new")); added != 1 || dup != 1 {
+		t.Errorf("got new %d, dup %d; want 1, 1", added, dup)
+	}
+	if _, err := s.Commit(t.Context(), []Batch{linesBatch(next-1, "another line")}); err == nil {
+		t.Error("the newest checksums are forgotten")
+	}
+	if got := s.streams[sid].lines; got != rememberLines {
+		t.Errorf("%d lines are remembered, want %d", got, rememberLines)
+	}
+}
+
 func TestMemory_ForgetsTheOldestFirst(t *testing.T) {
 	var m memory
-	m.add(run{Seq: 5_000_000, CRCs: crcs{7}}) // committed first, whatever its number
-	m.add(run{Seq: 1, CRCs: make(crcs, rememberLines)})
-	if _, ok := m.lookUp(5_000_000); ok {
-		t.Error("the oldest is still there")
-	}
-	m.add(run{Seq: 1 + rememberLines, CRCs: crcs{8}})
-	if _, ok := m.lookUp(1); ok {
-		t.Error("line 1 is still there")
-	}
-	if _, ok := m.lookUp(2); !ok {
-		t.Error("line 2 is forgotten")
-	}
-	if sum, ok := m.lookUp(1 + rememberLines); !ok || sum != 8 {
-		t.Errorf("got %d, %v for the newest", sum, ok)
+	line := []byte("a line")
+	sum := crc32.Checksum(line, castagnoli)
+	m.add(run{Seq: 1, CRCs: slices.Repeat(crcs{sum + 1}, rememberLines)})
+	m.add(run{Seq: 1 + rememberLines, CRCs: crcs{sum}})
+	for seq, want := range map[uint64][2]bool{1: {true, true}, 2: {true, false}, 1 + rememberLines: {true, true}, 2 + rememberLines: {false, false}} {
+		if known, same := m.recall(seq, line); known != want[0] || same != want[1] {
+			t.Errorf("%d: got known %t, same %t; want %t", seq, known, same, want)
+		}
 	}
 	for i := range uint64(2 * rememberRuns) {
-		m.add(run{Seq: 10_000_000 + 2*i, CRCs: crcs{1}})
+		m.add(run{Seq: 10_000_000 + 2*i, CRCs: crcs{sum}})
 	}
 	if len(m.runs) > rememberRuns || m.lines != rememberRuns {
 		t.Errorf("%d runs, %d lines", len(m.runs), m.lines)
 	}
-}
-
-func TestMemory_KnowsTheHighestWhateverCameLast(t *testing.T) {
-	var m memory
-	m.add(run{Seq: 10, CRCs: crcs{7}})
-	m.add(run{Seq: 1, CRCs: crcs{8}})
-	if sum, ok := m.lookUp(10); !ok || sum != 7 {
-		t.Errorf("got %d, %v for 10", sum, ok)
+	last := uint64(10_000_000 + 2*(2*rememberRuns-1))
+	for _, seq := range []uint64{last, last - 1, last - 2, 1} { // a line, a gap, a line, forgotten
+		if known, same := m.recall(seq, line); !known || !same {
+			t.Errorf("%d: got known %t, same %t", seq, known, same)
+		}
 	}
 }
 

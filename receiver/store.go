@@ -30,8 +30,9 @@ type Store interface {
 }
 
 // beginner is a Store that wants to know when a session of a stream begins to
-// commit: what it knows of the stream may be another session's, long ago.
-type beginner interface{ Begin(sid string) }
+// commit: what it knows of the stream may be another session's, long ago. The
+// sender had given the numbers below head then.
+type beginner interface{ Begin(sid string, head uint64) }
 
 // Batch is what one data message, or one gap, brings to the store.
 type Batch struct {
@@ -53,17 +54,17 @@ func (b *Batch) End() uint64 {
 	return b.Seq + uint64(len(b.Lines))
 }
 
-// textOf is the lines from up to end, each with its newline.
-func (b *Batch) textOf(from, end int) []byte {
+// textOf is the lines from the one with the index from on, each with its newline.
+func (b *Batch) textOf(from int) []byte {
 	if b.text == nil {
-		return append(bytes.Join(b.Lines[from:end], newline), '\n')
+		return append(bytes.Join(b.Lines[from:], newline), '\n')
 	}
 	first := 0
 	for _, line := range b.Lines[:from] {
 		first += len(line) + 1
 	}
 	last := first
-	for _, line := range b.Lines[from:end] {
+	for _, line := range b.Lines[from:] {
 		last += len(line) + 1
 	}
 	return b.text[first:last]

@@ -370,7 +370,7 @@ func TestCommit_LooksUpAgainAfterBegin(t *testing.T) {
 	sid := handshake.NewSID()
 	mustCommit(t, s, batchOf(sid, 1, linesFrom(1, 5)...))
 	mustCommit(t, openAt(t, e.URL), batchOf(sid, 6, linesFrom(6, 5)...)) // through another receiver
-	s.Begin(sid)
+	s.Begin(sid, 1)
 	_, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 6, "a", "b", "c", "d", "e", "f")})
 	var diverged *receiver.DivergedError
 	if !errors.As(err, &diverged) || diverged.Seq != 6 {

@@ -252,4 +252,4 @@ func (s *streams) forget(sid string) {
 // Begin is to be called when a session of a stream begins: its first ids are
 // looked up before any is created, so that a stream that was restored from a
 // copy, and has diverged, writes nothing.
-func (s *Store) Begin(sid string) { s.streams.forget(sid) }
+func (s *Store) Begin(sid string, _ uint64) { s.streams.forget(sid) }

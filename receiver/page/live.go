@@ -62,9 +62,9 @@ func (k *keptLine) hit() sqlite.Hit {
 func NewLive(store receiver.Store) *Live { return &Live{Store: store, more: make(chan struct{})} }
 
 // Begin tells the store of a session, if it wants to know.
-func (l *Live) Begin(sid string) {
-	if s, ok := l.Store.(interface{ Begin(sid string) }); ok {
-		s.Begin(sid)
+func (l *Live) Begin(sid string, head uint64) {
+	if s, ok := l.Store.(interface{ Begin(sid string, head uint64) }); ok {
+		s.Begin(sid, head)
 	}
 }
 
