@@ -20,7 +20,7 @@ needs:
 
 test: needs
 	$(GO) vet ./...
-	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -shuffle=on ./...
+	CGO_ENABLED=$(if $(RACE),1,0) $(GO) test $(RACE) -shuffle=on -timeout 20m ./...
 
 lint:
 	$(LINT) run ./...
@@ -41,8 +41,11 @@ demo: build
 packages:
 	scripts/packages.sh
 
-install: build
-	install -D -t $(DESTDIR)$(PREFIX)/bin bin/wsrelay bin/wsreceive
+# By rename: at no moment syslog-ng finds no program there, or half of one.
+install:
+	@to=$(DESTDIR)$(PREFIX)/bin; for p in wsrelay wsreceive; do \
+		install -D bin/$$p $$to/.$$p.new && mv $$to/.$$p.new $$to/$$p || exit 1; \
+	done
 	install -d $(DESTDIR)$(SCL)/websocket
 	sed 's|/usr/bin/wsrelay|$(PREFIX)/bin/wsrelay|' syslog-ng/websocket/plugin.conf >$(DESTDIR)$(SCL)/websocket/plugin.conf
 

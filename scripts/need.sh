@@ -26,8 +26,11 @@ if [ -n "$packages" ] && [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2
 	echo "installing: $packages"
 	export DEBIAN_FRONTEND=noninteractive
 	log=$(mktemp)
+	get() { apt-get install -y -qq --no-install-recommends --no-remove "$@" >"$log" 2>&1; }
+	apt-get update -qq >"$log" 2>&1 || cat "$log" >&2
+	# One that cannot be had is no reason to go without the others.
 	# shellcheck disable=SC2086 # a list of words
-	{ apt-get update -qq && apt-get install -y -qq --no-install-recommends --no-remove $packages; } >"$log" 2>&1 || cat "$log" >&2
+	get $packages || for package in $packages; do get "$package" || cat "$log" >&2; done
 	rm -f "$log"
 fi
 

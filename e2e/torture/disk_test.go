@@ -1,7 +1,6 @@
 package torture
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,11 +18,12 @@ type disk struct {
 	Dir   string // where it is mounted
 }
 
-// newDisk makes and mounts a file system, which goes away with the test.
+// newDisk makes and mounts a file system, which goes away with the test. It
+// skips the test where the machine does not allow that.
 func newDisk(t testing.TB, size int64, mkfs ...string) *disk {
 	t.Helper()
 	if !stand.Contained() {
-		stand.Lack(t, "no right to mount: this needs root, in a machine where it may make namespaces")
+		t.Skip("no right to mount: this needs root, in a machine where it may make namespaces")
 	}
 	stand.Need(t, mkfs[0], "mount", "umount")
 	d := &disk{t: t, image: filepath.Join(t.TempDir(), "image"), Dir: t.TempDir()}
@@ -33,7 +33,7 @@ func newDisk(t testing.TB, size int64, mkfs ...string) *disk {
 		t.Fatalf("%s: %v\n%s", mkfs[0], err, out)
 	}
 	if out, err := d.try("mount", "-o", "loop", d.image, d.Dir); err != nil {
-		stand.Lack(t, fmt.Sprintf("no loop device: %v: %s", err, out))
+		t.Skipf("no loop device: %v: %s", err, out)
 	}
 	t.Cleanup(func() { _, _ = d.try("umount", d.Dir) }) // it may be unmounted
 	return d
