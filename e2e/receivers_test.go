@@ -23,8 +23,8 @@ import (
 	"wsrelay/handshake"
 )
 
-// other is a receiver that is not wsreceive. Its address and what it has
-// stored outlive it.
+// other is a receiver: one in examples/, or wsreceive, so that all are held to
+// the same. Its address and what it has stored outlive it.
 type other struct {
 	addr   string
 	start  func(t *testing.T) *Process
@@ -55,9 +55,9 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// others are the receivers in examples/, started; each subtest has its own.
+// others are all receivers, started; each subtest has its own.
 func others(t *testing.T, test func(t *testing.T, s *Sandbox, o *other)) {
-	for name, make := range map[string]func(*testing.T, *Sandbox) *other{"Python": newPython, "OpenResty": newOpenResty} {
+	for name, make := range map[string]func(*testing.T, *Sandbox) *other{"wsreceive": newFile, "Python": newPython, "OpenResty": newOpenResty} {
 		t.Run(name, func(t *testing.T) {
 			s := newSandbox(t, built(t))
 			o := make(t, s)
@@ -66,6 +66,24 @@ func others(t *testing.T, test func(t *testing.T, s *Sandbox, o *other)) {
 			test(t, s, o)
 		})
 	}
+}
+
+// newFile is wsreceive with a file: the store that remembers least.
+func newFile(t *testing.T, s *Sandbox) *other {
+	o := &other{addr: freeAddr(t), reloads: true}
+	o.start = func(t *testing.T) *Process {
+		p, err := s.Start("wsreceive", filepath.Join(s.bin, "wsreceive"), "--listen", o.addr, "--to", "file:"+s.Path("lines"))
+		must(t, err)
+		return p
+	}
+	o.stored = func() [][]byte { return append(linesOf(s.Path("lines")), linesOf(s.Path("lines.gaps"))...) }
+	return o
+}
+
+// linesOf a file, none if it is not there yet.
+func linesOf(name string) [][]byte {
+	text, _ := os.ReadFile(name)
+	return bytes.Split(text, []byte("\n"))[:bytes.Count(text, []byte("\n"))]
 }
 
 const debianPython = "/usr/bin/python3"
@@ -80,10 +98,7 @@ func newPython(t *testing.T, s *Sandbox) *other {
 		must(t, err)
 		return p
 	}
-	o.stored = func() [][]byte {
-		text, _ := os.ReadFile(s.Path("lines")) // not there yet: no lines
-		return bytes.Split(text, []byte("\n"))[:bytes.Count(text, []byte("\n"))]
-	}
+	o.stored = func() [][]byte { return linesOf(s.Path("lines")) }
 	return o
 }
 
@@ -248,6 +263,10 @@ func TestReceivers_StoreEachLineOnceAndInOrderThroughOutages(t *testing.T) {
 		if err != nil || again == 0 {
 			t.Errorf("sent again: %d, %v; want some, else the outages have tested nothing", again, err)
 		}
+		log, err := os.ReadFile(filepath.Join(s.QueueDir(), "wsrelay.log"))
+		if err != nil || !bytes.Contains(log, []byte("connected")) || bytes.Contains(log, []byte("other lines under our numbers")) {
+			t.Errorf("%v; the log should say that it connected, and never that a stream has diverged:\n%s", err, log)
+		}
 		t.Logf("%d lines, %d sent again", sent, again)
 	})
 }
@@ -257,7 +276,7 @@ const vectorSID = "c6is56qdhs77ecuh"
 
 func TestReceivers_AnswerAsTheDocumentSays(t *testing.T) {
 	others(t, func(t *testing.T, _ *Sandbox, o *other) {
-		p := open(t, o, handshake.Hello{SID: vectorSID, Acked: 1, Head: 6})
+		p := open(t, o, handshake.Hello{SID: vectorSID, Acked: 1, Head: 3}) // and gives more numbers then
 		p.lines(1, 1, "one", "two")
 		if a := hear[*handshake.Ack](p); a.Seq != 3 || a.B != 1 || a.New != 2 || a.Dup != 0 || a.UID.First != handshake.UID(vectorSID, 1) || a.UID.Last != handshake.UID(vectorSID, 2) {
 			t.Errorf("receipt %+v, %+v", a, a.UID)
@@ -293,6 +312,7 @@ func TestReceivers_AnswerAsTheDocumentSays(t *testing.T) {
 		if n := hear[*handshake.Nak](newer); n.Code != handshake.NakDiverged || n.Expect != 1 {
 			t.Errorf("nak %+v, want diverged", n)
 		}
+		newer.say(websocket.TextMessage, handshake.Encode(&handshake.Bye{Why: "drain"})) // a receiver may have closed already
 		newer.closed(websocket.CloseNormalClosure)
 
 		want := []string{"one", "two", "three"}

@@ -65,15 +65,16 @@ func readRaw(d handshake.Data, r io.Reader) (*body, error) {
 		if err != nil && !isShort(err) {
 			return err
 		}
-		if handshake.CRC(text[:n]) != d.C {
-			return errCRC
-		}
 		var more [1]byte
 		m, err := io.ReadFull(r, more[:])
-		if err != nil && !isShort(err) {
+		switch {
+		case err != nil && !isShort(err):
 			return err
-		}
-		if n < d.Raw || m > 0 {
+		case m > 0: // whatever the sum of all that comes
+			return errDecode
+		case handshake.CRC(text[:n]) != d.C:
+			return errCRC
+		case n < d.Raw:
 			return errDecode
 		}
 		return nil

@@ -211,15 +211,15 @@ class Receiver:
             m, payload = read(message)
             if expect is None and m["seq"] >= acked:
                 expect = m["seq"]
+                if self.store.next.get(sid, 1) > hello["head"]:
+                    # We have lines under numbers that this sender has yet to give: its queue is an older copy.
+                    await say(ws, "nak", b=m["b"], code="diverged", expect=expect)
+                    raise End(1000)
             if m["seq"] != expect:
                 if not ignoring:
                     await say(ws, "nak", b=m["b"], code="order", expect=expect or acked)
                 ignoring = True
                 continue
-            if self.store.next.get(sid, 1) > hello["head"]:
-                # We have lines under numbers that this sender has yet to give: its queue is an older copy.
-                await say(ws, "nak", b=m["b"], code="diverged", expect=expect)
-                raise End(1000)
             code = await asyncio.to_thread(refusal, m, payload)
             ignoring = code is not None
             if ignoring:
