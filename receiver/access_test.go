@@ -332,6 +332,36 @@ func TestSetAccess_EndsWhoProvedNothingOnceItAsks(t *testing.T) {
 	s.wantClose(handshake.CloseUnauthenticated)
 }
 
+// What the upgrade proved may be withdrawn before the sender says hello.
+func TestSetAccess_TurnsAwayWhoIsNotWelcomeYet(t *testing.T) {
+	both := Access{Keys: keys(t, "web "+key1), Tokens: tokens(t, "ci "+token1), Certificates: true}
+	for name, left := range map[string]Access{
+		"token":       {Keys: both.Keys, Certificates: true},
+		"certificate": {Keys: both.Keys, Tokens: both.Tokens},
+	} {
+		t.Run(name, func(t *testing.T) {
+			srv := serveTLS(t, Options{Access: both}, 10)
+			header := http.Header{}
+			if name == "token" {
+				header.Set("Authorization", "Bearer "+token1)
+			} else {
+				srv.client.Certificates = []tls.Certificate{clientCertificate(t, srv)}
+			}
+			s, _, err := srv.dial(t, header)
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv.SetAccess(left)
+			s.control(hello(1))
+			want[*handshake.Err](s) // and no welcome before it
+			s.wantClose(handshake.CloseUnauthenticated)
+			if got := srv.log.String(); strings.Contains(got, "msg=connected") {
+				t.Errorf("log:\n%s", got)
+			}
+		})
+	}
+}
+
 func TestReceipts_CarryATokenThatTheNextHelloShows(t *testing.T) {
 	secret := []byte("a secret of the store")
 	log := new(lockedBuffer)

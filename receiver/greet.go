@@ -39,8 +39,9 @@ func (s *session) greet() *ending {
 		return e
 	}
 	s.proved.Store(&s.who)
-	if now := s.r.access.Load(); now != access { // since we looked
-		s.recheck(now)
+	s.recheck(s.r.access.Load()) // what the upgrade proved, or hello, may have been withdrawn since
+	if s.ctx.Err() != nil {
+		return s.why()
 	}
 	admit(s.conn.NetConn())
 	s.conn.SetReadLimit(maxMessage)
