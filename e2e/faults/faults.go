@@ -4,6 +4,7 @@
 package faults
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -46,9 +47,25 @@ func Ask(t testing.TB, method, path, body string) gjson.Result {
 
 // Stored is what the engine holds of the streams.
 type Stored struct {
-	Documents, Dead int
-	Indices         map[string][]string // by id, where it is
-	Lines           map[string]string   // by id, the checksum of its line
+	Documents, Dead, Local int                 // Local: in the file of dead letters
+	Indices                map[string][]string // by id, where it is
+	Lines                  map[string]string   // by id, the checksum of its line
+}
+
+// AddFile counts the letters of a file of dead letters, too.
+func (s *Stored) AddFile(t testing.TB, name string) {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range bytes.Lines(text) {
+		letter := gjson.ParseBytes(line)
+		id := letter.Get("_id").Str
+		s.Local++
+		s.Indices[id] = append(s.Indices[id], name)
+		s.Lines[id] = letter.Get("wsrelay.crc").Str
+	}
 }
 
 // Count looks every document and dead letter of the streams up.

@@ -15,6 +15,7 @@ type Tap struct {
 	*httptest.Server
 	documents atomic.Int64
 	fault     atomic.Pointer[Fault]
+	spoilt    atomic.Int64 // by the fault that is set
 }
 
 // Fault may answer a request itself, before the engine sees it (answer is nil)
@@ -69,16 +70,26 @@ func forward(engine string, r *http.Request, body []byte) (*http.Response, error
 
 func (tap *Tap) spoil(w http.ResponseWriter, r *http.Request, body, answer []byte) bool {
 	f := tap.fault.Load()
-	return f != nil && (*f)(w, r, body, answer)
+	answered := f != nil && (*f)(w, r, body, answer)
+	if answered {
+		tap.spoilt.Add(1)
+	}
+	return answered
 }
 
-// Set puts a fault in the way; nil takes it out.
+// Set puts a fault in the way.
 func (tap *Tap) Set(f Fault) {
-	if f == nil {
-		tap.fault.Store(nil)
-		return
-	}
+	tap.spoilt.Store(0)
 	tap.fault.Store(&f)
+}
+
+// Lift takes the fault out of the way, if one was set. One that has answered no
+// request was none.
+func (tap *Tap) Lift(t testing.TB) {
+	t.Helper()
+	if tap.fault.Swap(nil) != nil && tap.spoilt.Load() == 0 {
+		t.Error("the fault has not happened")
+	}
 }
 
 // Documents is how many were on their way to the engine so far.

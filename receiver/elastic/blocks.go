@@ -10,33 +10,41 @@ import (
 // hold back the stream.
 const blockPatience = 10 * time.Minute
 
+// blockSilence is how long an index may have refused nothing and still count as
+// blocked all the while: lines that wait for it come again every few seconds.
+const blockSilence = 2 * time.Minute
+
 // blocks remembers since when indices refuse every write.
 type blocks struct {
 	now func() time.Time
 
 	mu    sync.Mutex
-	since map[string]time.Time
+	known map[string]block
 }
+
+// block is one of an index: its first refusal, and its last.
+type block struct{ since, last time.Time }
 
 // isOld notes that the index is blocked and reports whether it has been for
 // blockPatience.
 func (b *blocks) isOld(index string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	since, ok := b.since[index]
-	if !ok {
-		if b.since == nil {
-			b.since = make(map[string]time.Time)
-		}
-		since = b.now()
-		b.since[index] = since
+	now, k := b.now(), b.known[index]
+	if b.known == nil {
+		b.known = make(map[string]block)
 	}
-	return b.now().Sub(since) >= blockPatience
+	if now.Sub(k.last) > blockSilence { // another block, or the first
+		k.since = now
+	}
+	k.last = now
+	b.known[index] = k
+	return now.Sub(k.since) >= blockPatience
 }
 
 // lifted notes that the index takes writes.
 func (b *blocks) lifted(index string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	delete(b.since, index)
+	delete(b.known, index)
 }

@@ -33,15 +33,15 @@ type scene struct {
 	prefix, deadFile string
 	tap              *faults.Tap
 	store            *elastic.Store
-	ahead            atomic.Int64 // of the store's clock
+	ahead            atomic.Int64  // of the store's clock
+	step             time.Duration // by which that goes ahead with each error
 	sids             []string
 	lines            map[string]string // by id, the checksum
-	errs             sync.Map          // what Commit has said, by status and type
-	failed           chan struct{}     // closed by the first error
+	errs             chan string       // what Commit has said, status and type; more than fit are dropped
 }
 
 func newScene(t *testing.T) *scene {
-	s := &scene{T: t, prefix: "test-" + handshake.NewSID(), tap: faults.NewTap(t), lines: make(map[string]string), failed: make(chan struct{})}
+	s := &scene{T: t, prefix: "test-" + handshake.NewSID(), tap: faults.NewTap(t), lines: make(map[string]string), errs: make(chan string, 10_000)}
 	s.open()
 	clean := s.ask(http.MethodDelete, "/wsrelay-"+s.prefix+"-*,"+deadIndex+"*", "")
 	clean() // dead letters of another test
@@ -91,12 +91,10 @@ func (s *scene) commit(b receiver.Batch) receiver.Result {
 		if e := (*elastic.Error)(nil); errors.As(err, &e) {
 			kind = fmt.Sprint(e.Status, " ", e.Type)
 		}
-		if _, again := s.errs.Swap(kind, true); !again && kind != "" {
-			select {
-			case <-s.failed:
-			default:
-				close(s.failed)
-			}
+		s.ahead.Add(int64(s.step))
+		select {
+		case s.errs <- kind:
+		default:
 		}
 		select {
 		case <-ctx.Done():
@@ -124,31 +122,49 @@ func (s *scene) feed(n int, line func(i int) string) (wait func()) {
 	return wg.Wait
 }
 
-// during has the fault there while lines come, until a commit has failed of it.
-func (s *scene) during(want string, set, mend func()) {
-	s.feed(300, plain)()
-	set()
-	wait := s.feed(700, plain)
-	select {
-	case <-s.failed:
-	case <-time.After(time.Minute):
-		s.Error("nothing has failed")
-	}
-	mend()
-	wait()
-	if _, ok := s.errs.Load(want); !ok {
-		s.errs.Range(func(key, _ any) bool { s.Logf("instead: %v", key); return true })
-		s.Errorf("no error %q", want)
+// awaitError waits until a commit has failed of this.
+func (s *scene) awaitError(want string) {
+	s.Helper()
+	deadline := time.After(time.Minute)
+	for others := make(map[string]bool); ; {
+		select {
+		case got := <-s.errs:
+			if got == want {
+				return
+			}
+			others[got] = true
+		case <-deadline:
+			s.Errorf("no error %q, but %v", want, others)
+			return
+		}
 	}
 }
 
-// row counts what is there in the end; local lines are in the dead-letter file.
-func (s *scene) row(rule, fault string, local int) {
+// during has the fault there while lines come, until a commit has failed of it.
+func (s *scene) during(want string, set, mend func()) {
+	s.Helper()
+	s.feed(300, plain)()
+	set()
+	wait := s.feed(700, plain)
+	s.awaitError(want)
+	mend()
+	wait()
+}
+
+// row counts what is there in the end, and wants so many dead letters in the
+// engine and in the local file.
+func (s *scene) row(rule, fault string, dead, local int) {
 	s.Helper()
 	stored := faults.Count(s, s.prefix, s.sids...)
+	if s.deadFile != "" {
+		stored.AddFile(s, s.deadFile)
+	}
+	if stored.Dead != dead || stored.Local != local {
+		s.Errorf("%d dead letters and %d in the local file, want %d and %d", stored.Dead, stored.Local, dead, local)
+	}
 	r := faults.Row{
-		Rule: rule, Fault: fault, Lines: len(s.lines), Documents: stored.Documents, Dead: stored.Dead, Local: local,
-		Lost: len(s.lines) - local, SentAgain: s.tap.Documents() - len(s.lines),
+		Rule: rule, Fault: fault, Lines: len(s.lines), Documents: stored.Documents, Dead: stored.Dead, Local: stored.Local,
+		Lost: len(s.lines), SentAgain: s.tap.Documents() - len(s.lines),
 	}
 	for id, crc := range s.lines {
 		if stored.Lines[id] == crc {
@@ -186,25 +202,25 @@ func TestEngine_Faults(t *testing.T) {
 	faults.Engine(t)
 	for _, tt := range []struct {
 		rule, fault string
-		local       int
+		dead, local int // letters, in the end
 		act         func(s *scene)
 	}{
-		{"R1", "none", 0, func(s *scene) { s.feed(1000, plain)() }},
-		{"R1", "connection cut after the commit, before the answer", 0, func(s *scene) {
+		{"R1", "none", 0, 0, func(s *scene) { s.feed(1000, plain)() }},
+		{"R1", "connection cut after the commit, before the answer", 0, 0, func(s *scene) {
 			var n atomic.Int64
 			s.tap.Set(bulks(func(w http.ResponseWriter, _ *http.Request, _, answer []byte) bool {
 				return answer != nil && n.Add(1)%3 == 1 && faults.HangUp(w)
 			}))
 			s.feed(1000, plain)()
 		}},
-		{"R1", "answer about a document too few", 0, func(s *scene) {
+		{"R1", "answer about a document too few", 0, 0, func(s *scene) {
 			var n atomic.Int64
 			s.tap.Set(bulks(func(w http.ResponseWriter, _ *http.Request, _, answer []byte) bool {
 				return answer != nil && n.Add(1)%3 == 1 && respond(w, 200, string(answer[:bytes.LastIndex(answer, []byte(`,{"create"`))])+"]}")
 			}))
 			s.feed(1000, plain)()
 		}},
-		{"R2", "mapping conflict", 0, func(s *scene) {
+		{"R2", "mapping conflict", 50, 0, func(s *scene) {
 			s.feed(1000, func(i int) string {
 				if i%20 == 7 {
 					return fmt.Sprintf(`{"n":"word %d"}`, i)
@@ -212,40 +228,47 @@ func TestEngine_Faults(t *testing.T) {
 				return plain(i)
 			})()
 		}},
-		{"R2", "strict mapping, mended, then replay", 0, strictMapping},
-		{"R2", "index closed", 0, func(s *scene) {
+		{"R2", "strict mapping, mended, then replay", 0, 0, strictMapping},
+		{"R2", "index closed", 0, 0, func(s *scene) {
 			s.during("400 index_closed_exception", s.ask(http.MethodPost, "/"+s.index()+"/_close", ""), s.ask(http.MethodPost, "/"+s.index()+"/_open", ""))
 		}},
-		{"R2", "index read-only", 0, func(s *scene) {
+		{"R2", "index read-only", 0, 0, func(s *scene) {
 			s.during("403 cluster_block_exception", s.setting("index.blocks.read_only", "true"), s.setting("index.blocks.read_only", "null"))
 		}},
-		{"R2", "write block of ten minutes", 0, writeBlock},
-		{"R2", "write block of ten minutes, lifted, then replay", 0, func(s *scene) {
+		{"R2", "write block of ten minutes", 700, 0, writeBlock},
+		{"R2", "write block of ten minutes, lifted, then replay", 0, 0, func(s *scene) {
 			writeBlock(s)
 			s.setting("index.blocks.write", "null")()
 			s.replay(700)
 		}},
-		{"R2", "disk watermark: block of the flood stage", 0, func(s *scene) {
-			s.ahead.Store(int64(time.Hour))
-			s.during("429 cluster_block_exception", s.setting("index.blocks.read_only_allow_delete", "true"), s.setting("index.blocks.read_only_allow_delete", "null"))
+		{"R2", "disk watermark: block of the flood stage, for a quarter of an hour", 0, 0, func(s *scene) {
+			s.step = time.Minute
+			s.feed(300, plain)()
+			s.setting("index.blocks.read_only_allow_delete", "true")()
+			wait := s.feed(700, plain)
+			for range 15 {
+				s.awaitError("429 cluster_block_exception")
+			}
+			s.setting("index.blocks.read_only_allow_delete", "null")()
+			wait()
 		}},
-		{"R2", "shard limit of the cluster", 0, func(s *scene) {
+		{"R2", "shard limit of the cluster", 0, 0, func(s *scene) {
 			limit := func(n string) func() {
 				return s.ask(http.MethodPut, "/_cluster/settings", `{"transient":{"cluster.max_shards_per_node":`+n+`}}`)
 			}
 			s.Cleanup(limit("null"))
 			limit("1")()
 			wait := s.feed(300, plain)
-			<-s.failed
+			s.awaitError("400 validation_exception")
 			limit("null")()
 			wait()
 		}},
-		{"R2", "another line under a number: a queue restored from a copy", 0, restored},
-		{"R3", "requests above 16 KiB refused: 413", 0, func(s *scene) {
+		{"R2", "another line under a number: a queue restored from a copy", 0, 0, restored},
+		{"R3", "requests above 16 KiB refused: 413", 0, 0, func(s *scene) {
 			s.tap.Set(tooLarge)
 			s.feed(1000, plain)()
 		}},
-		{"R3", "oversized document", 1, func(s *scene) {
+		{"R3", "oversized document", 0, 1, func(s *scene) {
 			s.tap.Set(tooLarge)
 			s.feed(1000, func(i int) string {
 				if i == 555 {
@@ -254,21 +277,21 @@ func TestEngine_Faults(t *testing.T) {
 				return plain(i)
 			})()
 		}},
-		{"R3", "overload: 429 circuit_breaking_exception", 0, overload},
-		{"R3", "engine stopped for a while", 0, func(s *scene) { stopped(s, "stop") }},
-		{"R3", "engine killed -9", 0, func(s *scene) { stopped(s, "kill") }},
-		{"R4", "midnight, all sent again through another receiver", 0, midnight},
-		{"R5", "dead-letter index closed", 0, func(s *scene) {
+		{"R3", "overload: 429 circuit_breaking_exception", 0, 0, overload},
+		{"R3", "engine stopped for a while", 0, 0, func(s *scene) { stopped(s, "stop") }},
+		{"R3", "engine killed -9", 0, 0, func(s *scene) { stopped(s, "kill") }},
+		{"R4", "midnight, all sent again through another receiver", 0, 0, midnight},
+		{"R5", "dead-letter index closed", 0, 0, func(s *scene) {
 			faults.Ask(s, http.MethodPut, "/"+deadIndex, elastic.DeadMapping)
 			s.feed(300, plain)()
 			faults.Ask(s, http.MethodPost, "/"+deadIndex+"/_close", "")
 			wait := s.feed(700, plain) // a new stream: whether it has dead letters cannot be told
-			<-s.failed
+			s.awaitError("400 index_closed_exception")
 			faults.Ask(s, http.MethodPost, "/"+deadIndex+"/_open?wait_for_active_shards=1", "")
 			wait()
 		}},
-		{"R5", "dead-letter index blocked for ten minutes: local file", 50, noDeadLetters},
-		{"R5", "the same, then replay of the file", 0, func(s *scene) {
+		{"R5", "dead-letter index blocked for ten minutes: local file", 0, 50, noDeadLetters},
+		{"R5", "the same, then replay of the file", 0, 0, func(s *scene) {
 			noDeadLetters(s)
 			_ = s.store.Close()
 			faults.Ask(s, http.MethodPut, "/"+s.index()+"/_mapping", `{"properties":{"extra":{"type":"keyword"}}}`)
@@ -279,12 +302,12 @@ func TestEngine_Faults(t *testing.T) {
 				s.Errorf("got %+v, %v, want 50 brought back", r, err)
 			}
 		}},
-		{"R7", "wrong credentials", 0, func(s *scene) {
+		{"R7", "wrong credentials", 0, 0, func(s *scene) {
 			s.during("401 security_exception", func() {
 				s.tap.Set(func(w http.ResponseWriter, _ *http.Request, _, answer []byte) bool {
 					return answer == nil && respond(w, 401, `{"error":{"type":"security_exception","reason":"unable to authenticate"},"status":401}`)
 				})
-			}, func() { s.tap.Set(nil) })
+			}, func() { s.tap.Lift(s) })
 		}},
 	} {
 		t.Run(tt.rule+" "+tt.fault, func(t *testing.T) {
@@ -295,8 +318,8 @@ func TestEngine_Faults(t *testing.T) {
 				s.open()
 			}
 			tt.act(s)
-			s.tap.Set(nil)
-			s.row(tt.rule, tt.fault, tt.local)
+			s.tap.Lift(s)
+			s.row(tt.rule, tt.fault, tt.dead, tt.local)
 		})
 	}
 }
@@ -343,9 +366,9 @@ func strictMapping(s *scene) {
 func writeBlock(s *scene) {
 	s.feed(300, plain)()
 	s.setting("index.blocks.write", "true")()
+	s.step = time.Minute
 	wait := s.feed(700, plain)
-	<-s.failed
-	s.ahead.Store(int64(10 * time.Minute))
+	s.awaitError("403 cluster_block_exception")
 	wait()
 }
 
@@ -384,13 +407,10 @@ func overload(s *scene) {
 	for range 4 {
 		waits = append(waits, s.feed(200, long))
 	}
-	<-s.failed
+	s.awaitError("429 circuit_breaking_exception")
 	limit("null")()
 	for _, wait := range waits {
 		wait()
-	}
-	if _, ok := s.errs.Load("429 circuit_breaking_exception"); !ok {
-		s.Error("the engine's breaker has not opened")
 	}
 }
 
@@ -412,7 +432,7 @@ func stopped(s *scene, verb string) {
 		time.Sleep(time.Millisecond)
 	}
 	control(verb)
-	<-s.failed
+	s.awaitError("0 ")
 	control("restart")
 	for _, wait := range waits {
 		wait()
@@ -447,8 +467,8 @@ func noDeadLetters(s *scene) {
 	s.strict()
 	faults.Ask(s, http.MethodPut, "/"+deadIndex, elastic.DeadMapping)
 	faults.Ask(s, http.MethodPut, "/"+deadIndex+"/_settings", `{"index.blocks.write":true}`)
+	s.step = time.Minute
 	wait := s.feed(1000, extra)
-	<-s.failed
-	s.ahead.Store(int64(10 * time.Minute))
+	s.awaitError("403 cluster_block_exception")
 	wait()
 }
