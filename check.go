@@ -18,7 +18,7 @@ import (
 type checkCmd struct {
 	reach
 
-	Config    options.File `placeholder:"FILE" help:"Read options from FILE, as run does."`
+	Config    options.File `placeholder:"FILE" env:"WSRELAY_CONFIG" help:"Read options from FILE, as run does."`
 	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read options from the open descriptor N."`
 }
 

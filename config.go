@@ -60,13 +60,13 @@ type config struct {
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
 
-	Config    options.File `placeholder:"FILE" help:"Read options from FILE: one 'name = value' a line."`
-	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell."`
+	Config    options.File `placeholder:"FILE" env:"WSRELAY_CONFIG" help:"Read options from FILE: one 'name = value' a line."`
+	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell. On the command line only."`
 }
 
 const description = `Ships the lines on standard input to a WebSocket receiver, by way of a queue on disk: no line is lost and none doubled when the network, the receiver or wsrelay itself fails.
 
-Every option can also be given as WSRELAY_NAME in the environment, on --options-fd, and in the --config file. The command line counts first, then --options-fd, the environment, the file.
+Every option of run and check but --options-fd can also be given as WSRELAY_NAME in the environment, on --options-fd, and in the --config file. The command line counts first, then --options-fd, the environment, the file.
 
 Exit status: 0 all delivered, or, after a signal, all on disk; 75 lines wait in the queue; 64 usage; 78 configuration; 1 anything else.`
 

@@ -174,6 +174,7 @@ func TestService_KeepsLinesUnderABrokenConfiguration(t *testing.T) {
 	for name, tt := range map[string]struct{ options, want string }{
 		"unknown option":  {"no-such-option = 1\nqueue-dir = DIR\nurl = " + noReceiver, `unknown option "no-such-option"`},
 		"no form":         {"queue-dir = DIR\nwhat is this", "line 2: not of the form"},
+		"no form, above":  {"what is this\nqueue-dir = DIR\nurl = " + noReceiver, "line 1: not of the form"},
 		"bad URL":         {"queue-dir = DIR\nurl = http://h/", "write ws:// instead of http://"},
 		"no URL":          {"queue-dir = DIR", "no URL to ship to"},
 		"a bad size":      {"queue-dir = DIR\nqueue-limit = much\nurl = " + noReceiver, "is not a size"},
@@ -204,6 +205,63 @@ func TestService_KeepsLinesUnderABrokenConfiguration(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Without its file of options wsrelay cannot know where the queue is: the pipe
+// waits. Once a file is mended, nobody has to reload anything.
+func TestService_GoesOnOnceItsConfigFileIsMended(t *testing.T) {
+	for name, wrong := range map[string]string{"there is none": "", "it names no receiver": "queue-dir = DIR\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			base := t.TempDir()
+			dir, config, log := filepath.Join(base, "q"), filepath.Join(base, "config"), filepath.Join(base, "log")
+			put := func(text string) {
+				if err := os.WriteFile(config, []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if wrong != "" {
+				put(wrong)
+			}
+			instance := fmt.Sprint("test", os.Getpid())
+			_, w := command(t, "", "--config", config, "--instance", instance, "--log-file", log)
+			write(t, w, "early\n")
+			eventually(t, "it has tried twice", func() bool {
+				b, _ := os.ReadFile(log)
+				return bytes.Count(b, []byte("wsrelay: error: ")) >= 2
+			})
+			put("queue-dir = DIR\nurl = " + noReceiver + "\n")
+			eventually(t, "it delivers", func() bool {
+				b, _ := os.ReadFile(log)
+				return bytes.Contains(b, []byte("connection refused"))
+			})
+			waitQueued(t, dir, "early")
+			if _, err := os.Stat(queueDir(instance)); err == nil {
+				t.Errorf("it made %s meanwhile", queueDir(instance))
+				_ = os.RemoveAll(queueDir(instance))
+			}
+		})
+	}
+}
+
+func TestService_KeepsLinesWhileItsKeyFileIsMissing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "q")
+	key := filepath.Join(t.TempDir(), "key")
+	_, w := command(t, "", "--queue-dir", dir, "--key-file", key, noReceiver)
+	write(t, w, "kept\n")
+	waitQueued(t, dir, "kept")
+	logHas(t, dir, "the key cannot be used")
+	keygen := onInput(nil, "keygen", key)
+	if out, err := keygen.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if err := syscall.Kill(lockedBy(dir), syscall.SIGKILL); err != nil { // the next one need not wait for half a minute
+		t.Fatal(err)
+	}
+	logHas(t, dir, "connection refused")
+	write(t, w, "and more\n")
+	waitQueued(t, dir, "and more")
 }
 
 // The pipe waits while the directory cannot be used, and one worker after

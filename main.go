@@ -79,20 +79,26 @@ func (c *config) Run(s *streams) error {
 	return ship(c, s, c.logger(s.err), nil)
 }
 
+// look is how often a worker that cannot deliver gives way to one that may find
+// the configuration mended.
+var look = 30 * time.Second
+
 // hold keeps lines under a configuration that cannot work, where nobody sees an
 // exit status and the pipe must not be left alone. As a worker it may end at any
-// time: the next one looks whether the configuration was mended.
+// time.
 func (c *config) hold(wrong error, s *streams) error {
 	if c.QueueDir == "" {
 		return wrong
 	}
-	const look = 30 * time.Second
 	log := c.logger(s.err)
 	status := console.Report(log, wrong)
 	log.Warn("not delivering until the configuration is mended", "queue", c.QueueDir,
 		console.Effect, "no line is lost: they wait in the queue", console.Hint, "mend it, and reload syslog-ng if it is part of its configuration")
 	time.AfterFunc(look, func() { os.Exit(status) })
-	c.URL, c.Listen, c.QueueLimit = nil, "", 0
+	c.URL, c.Listen = nil, ""
+	if c.QueueLimit < buffer.MinLimit {
+		c.QueueLimit = 0
+	}
 	return ship(c, s, log, wrong)
 }
 

@@ -24,6 +24,7 @@ const programEnv = "WSRELAY_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(programEnv) != "" {
+		look = time.Second
 		main()
 	}
 	testscript.Main(m, map[string]func(){"wsrelay": main})

@@ -9,10 +9,12 @@ package options
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,7 +27,12 @@ type Sources struct {
 	Only []string // names of options that are taken from the command line and the environment alone
 
 	fd, file map[string][]string
+	unread   bool
 }
+
+// Unread tells whether a source was named, and could not be read to its end:
+// nobody knows what else is in it.
+func (s *Sources) Unread() bool { return s.unread }
 
 // Validate refuses names that are no option: a typing error in a file must not
 // pass for a default.
@@ -47,8 +54,16 @@ func (s *Sources) Validate(app *kong.Application) error {
 	return nil
 }
 
-// Resolve is kong's question for a flag that was not given.
-func (s *Sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+// Resolve is kong's question for a flag that was not given. It has an answer for
+// the flags of the default command, and for those of others that have the same
+// names: what else there is, as a --yes, is asked for on the command line or not
+// at all.
+func (s *Sources) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	named := func(f *kong.Flag) bool { return f.Name == flag.Name }
+	_, fd := flag.Target.Interface().(FD)
+	if fd || !slices.ContainsFunc(ctx.Model.DefaultCmd.Flags, named) {
+		return nil, nil
+	}
 	values := s.find(flag.Name)
 	switch {
 	case len(values) == 0:
@@ -82,27 +97,45 @@ func (s *Sources) find(name string) []string {
 	return s.file[name]
 }
 
-// File is the type of the flag that names a file of options.
+// File is the type of the flag that names a file of options; with kong's tag
+// env, the environment may name it, too.
 type File string
 
 // BeforeResolve is kong's hook for a flag that other flags depend on.
 func (f File) BeforeResolve(ctx *kong.Context, trace *kong.Path, s *Sources) error {
 	name, _ := ctx.FlagValue(trace.Flag).(File)
-	return s.ReadFile(string(name))
+	switch command := ctx.Selected(); {
+	case slices.Contains(ctx.Path, trace):
+		return s.ReadFile(string(name))
+	case command != nil && slices.Contains(command.Flags, trace.Flag): // kong asks for each command's
+		return s.ReadOther(string(name))
+	}
+	return nil
 }
 
 // ReadFile reads the options in a file.
 func (s *Sources) ReadFile(name string) error {
 	r, err := os.Open(name)
 	if err != nil {
+		s.unread = true
 		return err
 	}
 	defer r.Close() //nolint:errcheck // only read
-	s.file, err = read(r, name)
+	s.file, err = s.read(r, name)
 	return err
 }
 
-// FD is the type of the flag that names an open descriptor with options.
+// ReadOther reads the options in a file, if it has a name and there was no other
+// to read.
+func (s *Sources) ReadOther(name string) error {
+	if name == "" || s.file != nil || s.unread {
+		return nil
+	}
+	return s.ReadFile(name)
+}
+
+// FD is the type of the flag that names an open descriptor with options: one of
+// the command line alone, for a number means nothing elsewhere.
 type FD int
 
 // BeforeResolve is as File's.
@@ -119,23 +152,24 @@ func (s *Sources) ReadFD(fd int) (err error) {
 		return nil
 	}
 	if fd < 3 {
+		s.unread = true
 		return fmt.Errorf("--options-fd %d: descriptors 0 to 2 have their own use", fd)
 	}
 	r := os.NewFile(uintptr(fd), "options-fd")
 	defer r.Close() //nolint:errcheck // only read
-	s.fd, err = read(r, "descriptor "+strconv.Itoa(fd))
+	s.fd, err = s.read(r, "descriptor "+strconv.Itoa(fd))
 	file := s.fd["config"]
-	if delete(s.fd, "config"); len(file) > 0 && s.file == nil {
-		err = errors.Join(err, s.ReadFile(file[len(file)-1]))
+	if delete(s.fd, "config"); len(file) > 0 {
+		err = errors.Join(err, s.ReadOther(file[len(file)-1]))
 	}
 	return err
 }
 
 // read reads lines of the form 'name = value'. The value is all that stands
 // behind the first '=', without the blanks around it; nothing in it is special.
-// Empty lines and lines that begin with '#' are skipped. An error does not take
-// back the options above it.
-func read(r io.Reader, from string) (options map[string][]string, err error) {
+// Empty lines and lines that begin with '#' are skipped. A line of another form
+// is an error, the first one, and does not hide the options around it.
+func (s *Sources) read(r io.Reader, from string) (options map[string][]string, err error) {
 	options = map[string][]string{}
 	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {
@@ -145,10 +179,15 @@ func read(r io.Reader, from string) (options map[string][]string, err error) {
 		}
 		name, value, ok := strings.Cut(line, "=")
 		if !ok {
-			return options, fmt.Errorf("%s, line %d: not of the form 'name = value'", from, n)
+			err = cmp.Or(err, fmt.Errorf("%s, line %d: not of the form 'name = value'", from, n))
+			continue
 		}
 		name = strings.TrimPrefix(strings.TrimSpace(name), "--")
 		options[name] = append(options[name], strings.TrimSpace(value))
 	}
-	return options, lines.Err()
+	if failed := lines.Err(); failed != nil {
+		s.unread = true
+		err = errors.Join(err, fmt.Errorf("%s: %w", from, failed))
+	}
+	return options, err
 }
