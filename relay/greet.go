@@ -94,13 +94,14 @@ func (s *session) prove(c *handshake.Chal, raw []byte) *Fault {
 
 // bind ties the proof to the connection. Whether it must be is for the receiver
 // to say, which alone knows whether TLS ends at itself; what it says is part of
-// what both prove.
+// what both prove. Where we listen, TLS that ends here ends at the receiver, too.
 func (s *session) bind(cb string) *Fault {
-	if cb == handshake.CBNone {
-		return nil
-	}
 	t, ok := s.conn.NetConn().(*tls.Conn)
 	switch {
+	case cb == handshake.CBNone && ok && s.r.o.Listen != "":
+		return parting(hold("the receiver's proof leaves this TLS connection out", "take --behind-proxy, or --allow-insecure, away from the wsreceive that dials here", nil))
+	case cb == handshake.CBNone:
+		return nil
 	case cb != handshake.CBExporter:
 		return parting(hold("the receiver wants a proof of a kind that we do not know", "update the older of the two ends", fmt.Errorf("channel binding %.40q", cb)))
 	case !ok:
