@@ -3,8 +3,9 @@
 #
 # Checks, installs, upgrades under load, removes and purges the packages in a clean
 # Debian, with the syslog-ng of that Debian in between. DEB-DIR has two
-# versions of them; by default they are built. Root only; what runs inside sees
-# no network but its own loopback, and ends with us.
+# versions of them; by default they are built, one of them twice, to compare the
+# bytes. Root only; what runs inside sees no network but its own loopback, and
+# ends with us.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 lines=${LINES_SENT:-200000}
@@ -14,15 +15,29 @@ trap 'rm -rf "$work"' EXIT
 debs=${1:-$work/debs}
 if [ $# = 0 ]; then
 	VERSION=0.1.0 scripts/packages.sh "$debs" >/dev/null
+	VERSION=0.1.0 scripts/packages.sh "$work/again" >/dev/null
+	for package in "$work"/again/*; do cmp "$package" "$debs/${package##*/}"; done
+	echo "a second build gives the same bytes"
 	VERSION=0.1.1 scripts/packages.sh "$debs" >/dev/null
 fi
-if command -v lintian rpmlint >/dev/null; then
+if command -v lintian >/dev/null; then
 	lintian --allow-root --fail-on error,warning "$debs"/*.deb
+	echo "lintian has nothing to say"
+fi
+if command -v rpmlint >/dev/null; then
 	rpmlint -c packaging/rpmlint.toml "$debs"/*.rpm >"$work/log" || { cat "$work/log"; exit 1; }
-	echo "lintian and rpmlint have nothing to say"
+	echo "rpmlint has nothing to say"
+fi
+arch=$(dpkg --print-architecture)
+if command -v systemd-analyze >/dev/null; then
+	dpkg-deb -x "$(printf '%s\n' "$debs"/wsreceive_*_"$arch".deb | tail -n 1)" "$work/x"
+	sed "s|/usr/bin/|$work/x&|" "$work/x/usr/lib/systemd/system/wsreceive.service" >"$work/wsreceive.service"
+	systemd-analyze verify --man=no "$work/wsreceive.service" >"$work/log" 2>&1 || echo "systemd-analyze: $?" >>"$work/log"
+	[ ! -s "$work/log" ] || { cat "$work/log"; exit 1; }
+	echo "systemd-analyze has nothing to say"
 fi
 scripts/clean-debian.sh "$work/root"
-cp "$debs"/*_"$(dpkg --print-architecture)".deb "$work/root/root"
+cp "$debs"/*_"$arch".deb "$work/root/root"
 cat >"$work/root/root/inside" <<'END'
 set -eu
 say() { printf '%-34s %s\n' "$1" "$2"; }
@@ -41,6 +56,12 @@ cd /root
 
 dpkg -i wsrelay_0.1.0*.deb wsreceive_0.1.0*.deb >dpkg.log 2>&1 || { cat dpkg.log; fail install "dpkg -i"; }
 say install "$(wsrelay --version), $(wsreceive --version); user $(id -un wsreceive)"
+find /usr/share/doc/wsrelay /usr/share/doc/wsreceive -name '*.md' | while read -r page; do
+	grep -oE '\]\([^):]+\)' "$page" | sed 's/^..//; s/[#)].*//' | while read -r to; do
+		[ -e "$(dirname "$page")/$to" ] || echo "$page: $to"
+	done
+done >broken
+[ ! -s broken ] || fail documentation "links that lead nowhere: $(cat broken)"
 
 cat >/etc/syslog-ng/syslog-ng.conf <<'CONF'
 @version: 3.38
@@ -61,23 +82,33 @@ stored 1
 say "first line" "$(wsreceive search --to sqlite:/root/logs.db program:app)"
 
 keeper=$(cat /proc/$daemon/task/*/children)
-send 2 "$LINES_SENT" & sender=$!
+load() { # until the upgrade is over
+	last=1
+	until [ -e over ] && [ $last -ge "$LINES_SENT" ]; do
+		send $((last + 1)) $((last + 10000))
+		last=$((last + 10000))
+	done
+	echo $last >sent
+}
+load & sender=$!
 sleep 0.5
 dpkg -i wsrelay_0.1.1*.deb >upgrade.log 2>&1 || { cat upgrade.log; fail upgrade "dpkg -i"; }
 grep -q '^upgraded' upgrade.log || { cat upgrade.log; fail upgrade "the running wsrelay did not go on as the new program"; }
-kill -0 $sender 2>/dev/null || say upgrade "note: all lines had been sent by then"
+touch over
 wait $sender
-stored "$LINES_SENT"
+sent=$(cat sent)
+stored "$sent"
 [ "$(cat /proc/$daemon/task/*/children)" = "$keeper" ] || fail upgrade "syslog-ng has another child"
 wsreceive search --to sqlite:/root/logs.db --limit 100000000 --json program:app | grep -o 'line [0-9]*' | sort | uniq -c >counted
 doubled=$(awk '$1 > 1' counted | wc -l) distinct=$(wc -l <counted)
 say "upgrade under load" "$(grep '^upgraded' upgrade.log)"
-say "" "lines $LINES_SENT, lost $((LINES_SENT - distinct)), doubled $doubled"
-[ "$doubled" = 0 ] && [ "$distinct" = "$LINES_SENT" ] || fail upgrade "see above"
+say "" "lines $sent, lost $((sent - distinct)), doubled $doubled"
+[ "$doubled" = 0 ] && [ "$distinct" = "$sent" ] || fail upgrade "see above"
 
 dpkg -r wsrelay >remove.log 2>&1 || { cat remove.log; fail remove "dpkg -r"; }
 grep -q 'syslog-ng still ships lines' remove.log || { cat remove.log; fail remove "no warning"; }
 [ -e /etc/wsrelay/wsrelay.conf ] || fail remove "the configuration is gone"
+! syslog-ng -s >/dev/null 2>&1 || fail remove "syslog-ng takes the configuration, and the warning says that it does not"
 say remove "$(grep -m1 warn: remove.log)"
 kill $daemon && wait $daemon || :
 dpkg -P wsrelay wsreceive >purge.log 2>&1 || { cat purge.log; fail purge "dpkg -P"; }

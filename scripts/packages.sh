@@ -36,8 +36,11 @@ done
 for man in wsrelay wsreceive; do
 	gzip -9n <"packaging/man/$man.1" >"$BUILD/$man.1.gz"
 done
-cp syslog-ng/websocket/plugin.conf syslog-ng/syslog-ng.conf "$BUILD"
-gzip -9n <README.md >"$BUILD/README.gz"
+# What is there to read, where it is here: so the links lead somewhere.
+mkdir "$BUILD/doc"
+git ls-files -z README.md docs examples syslog-ng handshake/testdata bench/results/bench.svg ':!*.go' ':!syslog-ng/websocket' | xargs -0 cp --parents -t "$BUILD/doc"
+sed -i 's/(LICENSE)/(copyright)/' "$BUILD/doc/README.md"
+chmod -R u=rwX,go=rX "$BUILD/doc"
 cat >"$BUILD/changelog.yaml" <<END
 - semver: $VERSION-1
   date: $(git log -1 --format=%cI)
@@ -48,7 +51,7 @@ cat >"$BUILD/changelog.yaml" <<END
 END
 copyright . >"$BUILD/wsrelay.copyright"
 copyright ./cmd/wsreceive >"$BUILD/wsreceive.copyright"
-cp -r packaging "$BUILD"
+cp -r packaging syslog-ng "$BUILD"
 find "$BUILD" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 
 nfpm=$BUILD/nfpm

@@ -23,7 +23,8 @@ if [ $# = 0 ]; then
 fi
 scripts/clean-debian.sh "$work/root"
 home=$work/root/root
-cp "$debs"/*_"$(dpkg --print-architecture)".deb "$home"
+mkdir "$home/dist"
+cp "$debs"/*.deb "$home/dist"
 
 mkdir "$home/steps"
 awk -v to="$home/steps" '
