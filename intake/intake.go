@@ -69,10 +69,12 @@ type Intake struct {
 	mirror  *mirror  // nil: none
 	control *os.File // from the keeper; nil: none
 
-	idle     bool   // wait before the next read
-	buf      []byte // read and not yet appended: at most one line and one read
-	end      int64  // stream offset behind buf
-	appended int64  // stream offset up to which the queue has everything
+	gather   time.Duration // what lets more lines come after a read that took all
+	emptied  bool          // the last read did
+	idle     bool          // wait before the next read
+	buf      []byte        // read and not yet appended: at most one line and one read
+	end      int64         // stream offset behind buf
+	appended int64         // stream offset up to which the queue has everything
 	lines    uint64
 }
 
@@ -82,7 +84,7 @@ func New(stdin *os.File) (*Intake, error) {
 	env, ok := os.LookupEnv(workerEnv)
 	if !ok {
 		_, _ = unix.FcntlInt(stdin.Fd(), unix.F_SETPIPE_SZ, pipeSize) // not a pipe, or not allowed: as it is
-		in.input, in.idle = descriptor(in.fd), true
+		in.input, in.idle, in.gather = descriptor(in.fd), true, gather(in.fd)
 		return in, nil
 	}
 	_ = os.Unsetenv(workerEnv)
@@ -96,8 +98,17 @@ func New(stdin *os.File) (*Intake, error) {
 	unix.CloseOnExec(control)
 	var err error
 	in.mirror, err = openMirror(os.NewFile(uintptr(fd), "mirror"), in.fd)
-	in.input = in.mirror
+	in.input, in.gather = in.mirror, gather(in.fd)
 	return in, err
+}
+
+// gather is how long the intake lets lines gather in a pipe that it has just
+// emptied: as long as a writer of 2 GB/s would take to fill it. A reader that is
+// back at once costs a writer of one line at a time a wake-up for each; a line
+// that comes alone is read at once either way.
+func gather(pipe int) time.Duration {
+	capacity, _ := unix.FcntlInt(uintptr(pipe), unix.F_GETPIPE_SZ, 0) // not a pipe: none
+	return max(0, time.Duration(capacity)*time.Second/2e9)
 }
 
 // Worker tells whether a keeper started this process; until New has run.
@@ -250,6 +261,9 @@ func (in *Intake) read(wake *waker) error {
 	if cap(in.buf)-used < readSize || used == 0 && cap(in.buf) > 8*readSize {
 		in.buf = append(make([]byte, 0, 2*used+2*readSize), in.buf...)
 	}
+	if in.emptied {
+		wake.pause(in.gather)
+	}
 	for range 2 { // a pipe under load never needs the wait
 		if in.idle {
 			switch got, err := wake.wait(in.fd, unix.POLLIN, in.patience()); {
@@ -261,6 +275,7 @@ func (in *Intake) read(wake *waker) error {
 		}
 		n, err := in.input.Read(in.buf[used : used+readSize])
 		in.idle = in.mirror == nil || errors.Is(err, unix.EAGAIN)
+		in.emptied = err == nil && n < readSize
 		if !errors.Is(err, unix.EAGAIN) {
 			in.buf = in.buf[:used+n]
 			in.end += int64(n)

@@ -38,6 +38,7 @@ const (
 	markAt      = 16      // offset of the mark
 	workersAt   = 24      // offset of the number of workers
 	mirrorAhead = 4 << 20 // bytes taken before anything can be put on disk
+	manyPages   = 32 << 10
 )
 
 // newMirror makes an empty mirror, for a pipe of its own.
@@ -78,6 +79,7 @@ func openMirror(f *os.File, pipe int) (*mirror, error) {
 // take moves what the pipe holds, at most n bytes, to the mirror's end. 0: the
 // pipe has ended. unix.EAGAIN: it holds nothing now.
 func (m *mirror) take(n int) (int, error) {
+	m.makePages(n)
 	for {
 		end := m.size + mirrorPage
 		moved, err := unix.Splice(m.pipe, nil, int(m.f.Fd()), &end, n, unix.SPLICE_F_NONBLOCK)
@@ -85,6 +87,15 @@ func (m *mirror) take(n int) (int, error) {
 			m.size += max(moved, 0)
 			return int(max(moved, 0)), err
 		}
+	}
+}
+
+// makePages makes room for a large piece. splice would do it too, but it holds the
+// pipe's lock meanwhile, and the writer waits for that.
+func (m *mirror) makePages(n int) {
+	held, _ := unix.IoctlGetInt(m.pipe, unix.TIOCINQ) // not known: none
+	if n = min(n, held); n >= manyPages {
+		_ = unix.Fallocate(int(m.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, m.size+mirrorPage, int64(n)) // splice says what is wrong
 	}
 }
 

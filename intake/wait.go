@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,4 +56,10 @@ func (k *waker) wait(fd int, events int16, ms int) (outcome, error) {
 			return stopped, nil
 		}
 	}
+}
+
+// pause waits for the context alone, for at most d.
+func (k *waker) pause(d time.Duration) {
+	timeout := unix.NsecToTimespec(d.Nanoseconds())
+	_, _ = unix.Ppoll([]unix.PollFd{{Fd: int32(k.r.Fd()), Events: unix.POLLIN}}, &timeout, nil) // a signal may cut it short
 }
