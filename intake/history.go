@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -25,14 +26,25 @@ func (in *Intake) History() History {
 	return in.mirror.history()
 }
 
-func (m *mirror) history() History {
+// Pending is that of a worker's History, until New has run.
+func Pending() int64 {
+	var mirror, control int
+	if _, err := fmt.Sscanf(os.Getenv(workerEnv), "%d %d", &mirror, &control); err != nil {
+		return 0
+	}
+	return history(mirror).Pending
+}
+
+func (m *mirror) history() History { return history(int(m.f.Fd())) }
+
+// history reads what the mirror with this descriptor tells.
+func history(fd int) History {
 	var st unix.Stat_t
 	var page [workersAt + 12]byte
-	fd := int(m.f.Fd())
 	_ = unix.Fstat(fd, &st)
 	_, _ = unix.Pread(fd, page[:], 0) // a memory file
 	return History{
-		Intake:  m.id,
+		Intake:  binary.LittleEndian.Uint64(page[len(mirrorMagic):]),
 		Workers: binary.LittleEndian.Uint64(page[workersAt:]),
 		Last:    howItEnded(unix.WaitStatus(binary.LittleEndian.Uint32(page[workersAt+8:]))),
 		Pending: st.Size - mirrorPage - int64(binary.LittleEndian.Uint64(page[markAt:])),

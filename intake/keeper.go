@@ -28,7 +28,7 @@ type Keeper struct {
 	mirror  int              // descriptor
 	control int              // to the worker; its end says that the keeper has died
 	worker  int              // pid; 0: none now
-	born    time.Time
+	born    time.Time // when the worker, or the last try to have one, began
 	last    unix.WaitStatus // of the worker before; 0: none, or it was ended for an upgrade
 	marked  int64           // the mark when that ended
 	idle    int             // workers in a row that died early and got nothing on disk
@@ -82,6 +82,10 @@ func (k *Keeper) Keep() (int, error) {
 // its hearing of it: who kills a strace of the keeper may kill a SIGCHLD with it.
 const lookEvery = 5 * time.Second
 
+// memory is how long a service remembers a signal for later workers: one that
+// stops sends it shortly before the input ends, and any other says nothing.
+const memory = 10 * time.Second
+
 // notify is signal.Notify but for what whoever started us wants ignored, as
 // nohup(1) and a shell's background do.
 func notify(to chan<- os.Signal, sigs ...os.Signal) {
@@ -95,6 +99,10 @@ func notify(to chan<- os.Signal, sigs ...os.Signal) {
 // start begins a worker from this very binary, even if another has its name by
 // now. Its name is the path where an upgrade would look.
 func (k *Keeper) start() error {
+	k.born = time.Now()
+	if k.Service && time.Since(k.toldAt) > memory {
+		k.told = nil
+	}
 	var control [2]int
 	if err := unix.Pipe2(control[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
 		return os.NewSyscallError("pipe2", err)
@@ -104,13 +112,14 @@ func (k *Keeper) start() error {
 		_, _ = unix.Seek(k.OptionsFD, 0, 0) // a memory file
 	}
 	k.plan.Files[len(k.plan.Files)-1] = uintptr(control[0])
-	k.note()
+	k.note(1) // before the worker reads it
 	pid, err := syscall.ForkExec("/proc/self/exe", k.argv, &k.plan)
 	if err != nil {
+		k.note(-1)
 		_ = unix.Close(control[1])
 		return os.NewSyscallError("start a worker", err)
 	}
-	k.worker, k.control, k.born = pid, control[1], time.Now()
+	k.worker, k.control = pid, control[1]
 	_, _ = unix.Write(k.control, k.told)
 	return nil
 }
@@ -187,11 +196,12 @@ func (k *Keeper) mark() int64 {
 	return int64(binary.LittleEndian.Uint64(b[:]))
 }
 
-// note writes into the mirror what the next worker can tell of those before it.
-func (k *Keeper) note() {
+// note writes into the mirror what the next worker can tell of those before it,
+// and counts it.
+func (k *Keeper) note(more int) {
 	var b [12]byte
 	_, _ = unix.Pread(k.mirror, b[:8], workersAt)
-	binary.LittleEndian.PutUint64(b[:], binary.LittleEndian.Uint64(b[:])+1)
+	binary.LittleEndian.PutUint64(b[:], binary.LittleEndian.Uint64(b[:])+uint64(more))
 	binary.LittleEndian.PutUint32(b[8:], uint32(k.last))
 	_, _ = unix.Pwrite(k.mirror, b[:], workersAt)
 }

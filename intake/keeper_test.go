@@ -79,6 +79,53 @@ func work(dir string) error {
 	return q.Close(context.Background())
 }
 
+// noWorker is a keeper that cannot have a worker.
+func noWorker(t *testing.T) *Keeper {
+	t.Helper()
+	mirror, err := newMirror()
+	must(t, err)
+	t.Cleanup(func() { _ = unix.Close(mirror) })
+	k := &Keeper{mirror: mirror}
+	k.arrange()
+	k.plan.Dir = filepath.Join(t.TempDir(), "none")
+	return k
+}
+
+func TestKeeper_ThatCanStartNoWorkerTriesMoreAndMoreSeldom(t *testing.T) {
+	k := noWorker(t)
+	k.born = time.Now().Add(-time.Hour) // the one before lived for long
+	for last := time.Duration(0); last < time.Second; {
+		if err := k.start(); err == nil {
+			t.Fatal("it has started a worker")
+		}
+		pause := k.pause()
+		if pause <= last {
+			t.Fatalf("the next try is after %v, and the one before was after %v", pause, last)
+		}
+		last = pause
+	}
+	if got := history(k.mirror).Workers; got != 0 {
+		t.Errorf("%d workers are counted, and none has started", got)
+	}
+}
+
+func TestKeeper_OfAServiceForgetsASignalThatEndedNothing(t *testing.T) {
+	for _, tt := range []struct {
+		service bool
+		age     time.Duration
+		want    string
+	}{{true, time.Second, "T"}, {true, time.Minute, ""}, {false, time.Minute, "T"}} {
+		k := noWorker(t)
+		k.Service = tt.service
+		k.tell(unix.SIGTERM)
+		k.toldAt = k.toldAt.Add(-tt.age)
+		_ = k.start()
+		if got := string(k.told); got != tt.want {
+			t.Errorf("service %v, after %v: the next worker is told %q, want %q", tt.service, tt.age, got, tt.want)
+		}
+	}
+}
+
 // program is this test binary as keeper or worker.
 func program(dir string, env ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])

@@ -191,18 +191,18 @@ func TestIntake_TellsHowTheWorkerBeforeEnded(t *testing.T) {
 	_, err := in.mirror.take(2)
 	must(t, err)
 	k := Keeper{mirror: int(in.mirror.f.Fd())}
-	k.note()
+	k.note(1)
 	if got, want := in.History(), (History{Intake: in.mirror.id, Workers: 1, Pending: 2}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	k.last = unix.WaitStatus(unix.SIGKILL)
-	k.note()
+	k.note(1)
 	log := ingest(t, in, filepath.Join(t.TempDir(), "q"))
 	if !strings.Contains(log, `how="killed by SIGKILL" processes=2`) {
 		t.Errorf("it says %q", log)
 	}
 	k.last = 1 << 8
-	k.note()
+	k.note(1)
 	if got, want := in.History(), (History{Intake: in.mirror.id, Workers: 3, Last: "exit status 1"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

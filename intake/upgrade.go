@@ -54,6 +54,9 @@ func (k *Keeper) adopt(handed string) error {
 		return fmt.Errorf("%s=%q: %w", adoptEnv, handed, err)
 	}
 	k.told = []byte(told)
+	if told != "" {
+		k.toldAt = time.Now() // or not long ago
+	}
 	_, err := unix.FcntlInt(uintptr(k.OptionsFD), unix.F_GETFD, 0)
 	k.options = k.OptionsFD > 0 && err == nil
 	k.inherit(unix.FD_CLOEXEC)
