@@ -111,9 +111,11 @@ grep -q 'syslog-ng still ships lines' remove.log || { cat remove.log; fail remov
 ! syslog-ng -s >/dev/null 2>&1 || fail remove "syslog-ng takes the configuration, and the warning says that it does not"
 say remove "$(grep -m1 warn: remove.log)"
 kill $daemon && wait $daemon || :
+touch /etc/wsreceive/keys
 dpkg -P wsrelay wsreceive >purge.log 2>&1 || { cat purge.log; fail purge "dpkg -P"; }
 [ ! -e /etc/wsrelay ] || fail purge "/etc/wsrelay is there"
 grep -q 'the queue /var/lib/syslog-ng/wsrelay/default/ stays' purge.log || fail purge "not a word of the queue"
+grep -q '/etc/wsreceive/ stays' purge.log || fail purge "not a word of the keys"
 say purge "$(grep info: purge.log)"
 END
 unshare --mount --pid --fork --net --kill-child env LINES_SENT="$lines" PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$work/root" sh /root/inside
