@@ -14,6 +14,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"wsrelay/door"
 	"wsrelay/handshake"
 )
 
@@ -82,7 +83,7 @@ func serveDoor(t testing.TB, o Options, room int, stay time.Duration) *tlsServer
 	s.Receiver = New(s.store, o)
 	srv := httptest.NewUnstartedServer(s)
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
-	srv.Listener = NewDoor(srv.Listener, room, stay)
+	srv.Listener = door.New(srv.Listener, room, stay)
 	srv.TLS = &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.VerifyClientCertIfGiven}
 	srv.StartTLS()
 	pool := srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"wsrelay/door"
 	"wsrelay/handshake"
 )
 
@@ -43,7 +44,7 @@ func (s *session) greet() *ending {
 	if s.ctx.Err() != nil {
 		return s.why()
 	}
-	admit(s.conn.NetConn())
+	door.Admit(s.conn.NetConn())
 	s.conn.SetReadLimit(maxMessage)
 	if err := s.writeMessage(welcome); err != nil {
 		return &ending{msg: err.Error()}

@@ -61,7 +61,7 @@ func (o Options) withDefaults() Options {
 }
 
 // Receiver is the WebSocket endpoint, an http.Handler; with a Dialer it goes to
-// senders that listen. Who may send is Options.Access; see also Door.
+// senders that listen. Who may send is Options.Access; see also package door.
 type Receiver struct {
 	store           Store
 	name, guarantee string // what the store says of itself

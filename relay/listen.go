@@ -12,6 +12,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"wsrelay/door"
 	"wsrelay/handshake"
 )
 
@@ -45,14 +46,14 @@ func (r *Relay) answer(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h := newHall(ctx, r, ln.Addr())
-	ln = wireListener{ln}
+	ln = wireListener{door.New(ln, callers, r.pace.stay)}
 	if h.url.Scheme == "wss" {
 		ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: h.tls})
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET "+listenPath, h)
 	srv := &http.Server{
-		Handler: mux, ConnState: h.callers.changed, MaxHeaderBytes: 16 << 10,
+		Handler: mux, MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: r.pace.dial, ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
 	}
 	r.log.Info("listening", "url", h.url.String())
@@ -78,8 +79,6 @@ type hall struct {
 	// place is held by the one session that is served, and by whoever else
 	// does what otherwise only Run's goroutine may.
 	place chan struct{}
-
-	callers callers
 
 	mu      sync.Mutex // guards the two below
 	refusal throttle
@@ -181,7 +180,6 @@ func (h *hall) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	begun := h.begin(func() {
-		defer h.callers.leave(conn.NetConn())
 		if len(h.place) > 0 { // a hello would end the session that it may have under way itself
 			h.dismiss(conn)
 			return
@@ -217,7 +215,7 @@ func (h *hall) serve(conn *websocket.Conn, with *credentials) {
 		if entered = h.enter(); !entered {
 			return secondCaller
 		}
-		h.callers.leave(conn.NetConn())
+		door.Admit(s.wire.Conn)
 		r.warn(with.loose)
 		r.report.log = r.log.With("remote", remote)
 		return nil
@@ -267,43 +265,5 @@ func (l wireListener) Accept() (net.Conn, error) {
 	return &wire{Conn: c}, nil
 }
 
-// callers are the connections that are no session yet, the oldest first. One
-// too many shuts the oldest out: strangers who say nothing, or say it slowly,
-// cost a bounded number of descriptors and keep nobody out for long.
-type callers struct {
-	mu      sync.Mutex
-	waiting []net.Conn
-}
-
-const maxCallers = 32
-
-// changed is http.Server's ConnState.
-func (c *callers) changed(conn net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		c.come(conn)
-	case http.StateClosed:
-		c.leave(conn)
-	}
-}
-
-func (c *callers) come(conn net.Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if len(c.waiting) == maxCallers {
-		under(c.waiting[0]).Close()
-		c.waiting = c.waiting[1:]
-	}
-	c.waiting = append(c.waiting, conn)
-}
-
-func (c *callers) leave(conn net.Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, w := range c.waiting {
-		if w == conn {
-			c.waiting = append(c.waiting[:i:i], c.waiting[i+1:]...)
-			return
-		}
-	}
-}
+// callers are how many may be connected without having given a good welcome.
+const callers = 256

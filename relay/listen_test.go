@@ -32,8 +32,14 @@ type hosted struct {
 
 func host(t testing.TB, w Way) *hosted {
 	t.Helper()
+	return hostPaced(t, w, func(*pace) {})
+}
+
+func hostPaced(t testing.TB, w Way, change func(*pace)) *hosted {
+	t.Helper()
 	h := &hosted{t: t, q: openQueue(t), log: new(logged)}
 	h.Relay = briskly(New(h.q, Options{Listen: "127.0.0.1:0", Host: "web-1", Way: w, IdleClose: time.Nanosecond, Log: h.log.logger()}))
+	change(&h.pace)
 	run(t, h.Relay)
 	h.addr = h.says(`msg=listening url=wss?://([0-9.:]+)/relay`)
 	return h
@@ -310,36 +316,72 @@ func TestListen_WantsAReceiversCertificate(t *testing.T) {
 }
 
 func TestListen_StrangersKeepNobodyOut(t *testing.T) {
-	h := host(t, Way{})
-	var oldest net.Conn
-	for range 3 * maxCallers {
-		c, err := net.Dial("tcp", h.addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if oldest == nil {
-			oldest = c
-		}
+	h := hostPaced(t, Way{}, func(p *pace) { p.stay = 0 })
+	oldest := h.silent()
+	for range 2 * callers {
+		h.silent()
 	}
-	_ = oldest.SetReadDeadline(time.Now().Add(5 * time.Second)) // the server's own patience is longer
-	if _, err := oldest.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("the oldest of %d silent connections is still there: %v", 3*maxCallers, err)
-	}
+	h.shutOut(oldest)
+	first, _ := h.call(nil, nil)
+	first.readHello()
 	var last *peer
-	for range 2 * maxCallers { // these have got the hello, and say nothing
-		last, _ = h.call(nil, nil)
-		if last == nil {
+	for range callers { // these have got the hello, too, and say nothing
+		if last, _ = h.call(nil, nil); last == nil {
 			t.Fatal("a caller was kept out")
 		}
 	}
+	h.shutOut(first.net) // in the middle of the handshake
 	h.served()
+	last.readHello()
 	last.send(welcomeWith(""))
 	if code := last.closed(); code != websocket.CloseTryAgainLater {
 		t.Errorf("the last of the silent ones got %d, want 1013", code)
 	}
 	if n := h.log.count("receiver refused"); n > 1 {
 		t.Errorf("%d log lines about strangers, want one at most", n)
+	}
+}
+
+func TestListen_ManyStrangersDoNotShutOutWhoHasJustCome(t *testing.T) {
+	h := hostPaced(t, Way{}, func(p *pace) { p.stay = time.Hour })
+	p, _ := h.call(nil, nil)
+	p.readHello()
+	strangers := make([]net.Conn, 2*callers) // half of them are not let in
+	for i := range strangers {
+		strangers[i] = h.silent()
+	}
+	inside := strangers[callers-2] // who took the last place
+	if _, err := inside.Write([]byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := inside.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	appendLines(t, h.q, 1, 1)
+	p.send(welcomeWith(""))
+	d, _ := p.data()
+	p.ack(d.B, d.Seq+uint64(d.N))
+	waitAcked(t, h.q, d.Seq+uint64(d.N))
+}
+
+// silent is a connection that says nothing.
+func (h *hosted) silent() net.Conn {
+	h.t.Helper()
+	c, err := net.Dial("tcp", h.addr)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { c.Close() })
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second)) // the server's own patience is longer
+	return c
+}
+
+// shutOut wants c to end, without a word of farewell.
+func (h *hosted) shutOut(c net.Conn) {
+	h.t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if n, err := c.Read(make([]byte, 1)); n > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		h.t.Errorf("the oldest is still there: read %d bytes, %v", n, err)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"wsrelay/console"
+	"wsrelay/door"
 	"wsrelay/options"
 	"wsrelay/receiver"
 	"wsrelay/receiver/gate"
@@ -92,7 +93,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	store, pageOf := watched(store)
 	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access})
 	url := "ws://" + ln.Addr().String() + "/relay"
-	ln = receiver.NewDoor(ln, strangers, patience)
+	ln = door.New(ln, strangers, patience)
 	var current atomic.Pointer[loaded]
 	if current.Store(who); who.tls != nil {
 		url = "wss" + strings.TrimPrefix(url, "ws")

@@ -1,4 +1,6 @@
-package receiver
+// Package door keeps strangers from filling a server that cannot know who comes
+// before it has listened to him.
+package door
 
 import (
 	"container/list"
@@ -8,13 +10,14 @@ import (
 	"time"
 )
 
-// Door is a listener for a server with a Receiver in it. It has places for the
-// connections that have not become a session yet. When all are taken, the one
-// that has been here longest goes, but not before it has stayed a while: who
-// knows what to say is through in a moment, unless so many come at once that
-// everybody's handshake is slow, and then the next wait in the kernel's queue.
-// So strangers who connect and then say nothing, or say it slowly, cost a
-// bounded number of descriptors and buffers, and keep nobody out.
+// Door is a listener with places for the connections that have not been admitted
+// yet. When all are taken, the one that has been here longest goes, but not
+// before it has stayed a while: who knows what to say is through in a moment,
+// unless so many come at once that everybody's handshake is slow, and then the
+// next wait in the kernel's queue. So strangers who connect and then say nothing,
+// or say it slowly, cost a bounded number of descriptors and buffers. They keep
+// nobody out as long as fewer come than there are places in the time of a stay;
+// when more do, the kernel's queue fills, and who comes in is a matter of luck.
 type Door struct {
 	net.Listener
 	places int
@@ -25,9 +28,9 @@ type Door struct {
 	callers *list.List // of *caller, who came first in front
 }
 
-// NewDoor makes a door of ln with so many places; nobody is shut out before he
-// has had one for the duration stay. One goroutine may call its Accept.
-func NewDoor(ln net.Listener, places int, stay time.Duration) *Door {
+// New makes a door of ln with so many places; nobody is shut out before he has
+// had one for the duration stay. One goroutine may call its Accept.
+func New(ln net.Listener, places int, stay time.Duration) *Door {
 	return &Door{Listener: ln, places: places, stay: stay, left: make(chan struct{}, 1), callers: list.New()}
 }
 
@@ -66,7 +69,7 @@ func (d *Door) makeRoom() (wait time.Duration) {
 	return wait
 }
 
-// caller is a connection before it is a session.
+// caller is a connection before it is admitted.
 type caller struct {
 	net.Conn
 	door  *Door
@@ -91,8 +94,9 @@ func (c *caller) Close() error {
 	return c.Conn.Close()
 }
 
-// admit lets a connection through the door, if it came to one.
-func admit(conn net.Conn) {
+// Admit lets a connection through the door, if it came to one, and so gives its
+// place away. It may be the TLS connection over what Accept gave.
+func Admit(conn net.Conn) {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
