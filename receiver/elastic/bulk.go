@@ -95,11 +95,12 @@ func judgeItems(ops []*op, answer []byte) error {
 }
 
 func (o *op) judgeItem(status int, object gjson.Result) {
+	o.takenIn = ""
 	switch status {
 	case http.StatusOK, http.StatusCreated:
 		o.outcome, o.err = stored, nil
 	case http.StatusConflict:
-		o.outcome, o.err = exists, nil
+		o.outcome, o.err, o.takenIn = exists, nil, object.Get("index").Str
 	default:
 		o.judge(newError(status, object))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"time"
 
@@ -94,6 +95,9 @@ func (s *Store) settle(ctx context.Context, ops []*op) (again []*op, err error) 
 			o.bury(o.err)
 			again = append(again, o)
 		case failed:
+			if o.err.Status == http.StatusNotFound { // the index was there once: the next try makes it
+				s.indices.forget()
+			}
 			if o.dead == nil || s.deadFile == nil || !o.err.isFinal() {
 				return nil, fmt.Errorf("create document %s in %s: %w", o.id, o.index, o.err)
 			}

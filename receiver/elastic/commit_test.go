@@ -334,8 +334,8 @@ func TestCommit_LooksUpNoMoreThanItNeeds(t *testing.T) {
 		return r[0], nil
 	}
 	for _, want := range []struct{ new, dup, looked int }{
-		{105, 0, 2 * 5},      // a new stream: its first batch, and its dead letters
-		{0, 105, 2 * 5 * 21}, // after a restart: all of it
+		{105, 0, 2 * 105}, // the first of a session: each, and its dead letter
+		{0, 105, 2 * 105},
 	} {
 		looked = 0
 		r, err := commit(openAt(t, e.URL))
@@ -346,6 +346,13 @@ func TestCommit_LooksUpNoMoreThanItNeeds(t *testing.T) {
 		if looked != want.looked {
 			t.Errorf("%d ids looked up, want %d", looked, want.looked)
 		}
+	}
+	s := openAt(t, e.URL)
+	sid = handshake.NewSID()
+	mustCommit(t, s, batchOf(sid, 1, "a"))
+	looked = 0
+	if mustCommit(t, s, batchOf(sid, 2, "b")); looked != 0 {
+		t.Errorf("%d ids looked up while the stream goes on", looked)
 	}
 }
 
@@ -454,4 +461,64 @@ func TestClose_EndsACommitThatWaits(t *testing.T) {
 		t.Error("Commit succeeded on a closed store")
 	}
 	close(hold)
+}
+
+// What lines have in fields of their own is not asked for: 5,000 traces would be
+// a larger answer than is taken.
+func TestCommit_LooksUpLittleOfADocument(t *testing.T) {
+	e := newScripted(t)
+	sid, line := handshake.NewSID(), `{"error":{"message":"`+strings.Repeat("x", 100_000)+`"}}`
+	for range 2 {
+		mustCommit(t, openAt(t, e.URL), batchOf(sid, 1, line))
+	}
+	if e.told > 1000 {
+		t.Errorf("look-ups were answered with %d bytes", e.told)
+	}
+}
+
+// An ingest pipeline may send a document to another index than was asked for.
+func TestCommit_ComparesInTheIndexThatHasTheDocument(t *testing.T) {
+	e := newScripted(t)
+	e.move = func(index string) string { return index + "-web" }
+	sid := handshake.NewSID()
+	checkCounts(t, mustCommit(t, openAt(t, e.URL), batchOf(sid, 1, "a", "b")), 2, 0, 0)
+	checkCounts(t, mustCommit(t, openAt(t, e.URL), batchOf(sid, 1, "a", "b")), 0, 2, 0)
+	_, err := openAt(t, e.URL).Commit(t.Context(), []receiver.Batch{batchOf(sid, 1, "a", "another")})
+	if d := (*receiver.DivergedError)(nil); !errors.As(err, &d) || d.Seq != 2 {
+		t.Errorf("error %v, want diverged at 2", err)
+	}
+}
+
+func TestCommit_MakesAnIndexAgainThatIsGone(t *testing.T) {
+	e := newScripted(t)
+	e.strict = true
+	s := openAt(t, e.URL)
+	sid := handshake.NewSID()
+	mustCommit(t, s, batchOf(sid, 1, "a"))
+	e.made = nil // somebody has deleted it
+	b := batchOf(sid, 2, "b")
+	if _, err := s.Commit(t.Context(), []receiver.Batch{b}); asError(err).Type != "index_not_found_exception" {
+		t.Errorf("error %v, want that there is no index", err)
+	}
+	checkCounts(t, mustCommit(t, s, b), 1, 0, 0)
+	e.strict, e.made = false, nil // an engine that would make it by itself
+	s.Begin(sid, 3)
+	if mustCommit(t, s, batchOf(sid, 3, "c")); len(e.made) != 1 {
+		t.Errorf("a new session has made %v, want its index", e.made)
+	}
+}
+
+// Rights that come later are of use at once.
+func TestCommit_MakesAnIndexWhenItMay(t *testing.T) {
+	for _, status := range []int{401, 403} {
+		e := newScripted(t)
+		s := openAt(t, e.URL)
+		sid := handshake.NewSID()
+		e.create = func() string { return fmt.Sprintf(`{"error":{"type":"security_exception"},"status":%d}`, status) }
+		mustCommit(t, s, batchOf(sid, 1, "a"))
+		e.create = nil
+		if mustCommit(t, s, batchOf(sid, 2, "b")); len(e.made) != 1 {
+			t.Errorf("%d: made %v, want one index", status, e.made)
+		}
+	}
 }

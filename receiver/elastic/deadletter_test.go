@@ -95,41 +95,46 @@ func TestCommit_AFullDiskHoldsLinesHoweverLong(t *testing.T) {
 }
 
 // What is a dead letter stays one: the next try of the same Commit must not
-// make a document of it when the fault is mended in between.
+// make a document of it when the fault is mended in between, whichever line it
+// was and whoever tries.
 func TestCommit_LooksUpAgainAfterAnError(t *testing.T) {
-	e := newScripted(t)
-	s := openAt(t, e.URL)
-	sid := handshake.NewSID()
-	mustCommit(t, s, batchOf(sid, 1, "a"))
-	next := batchOf(sid, 3, "c")
-	next.At = testDay.AddDate(0, 0, 1)
-	e.item = func(n int, at place, _ string) string {
-		switch {
-		case at == place{testIndex, handshake.UID(sid, 2)}:
-			return refuse(400, "mapper_parsing_exception", "failed to parse field [b]")
-		case at == place{testDead, handshake.UID(sid, 2)}:
-			return ""
-		case n == 2:
-			return refuse(503, "unavailable_shards_exception", "later")
+	for _, refused := range []uint64{2, 3} {
+		for _, again := range []string{"in the same session", "in another", "through another receiver"} {
+			t.Run(fmt.Sprint("line ", refused, ", ", again), func(t *testing.T) {
+				e := newScripted(t)
+				s := openAt(t, e.URL)
+				sid := handshake.NewSID()
+				mustCommit(t, s, batchOf(sid, 1, "a"))
+				e.item = func(n int, at place, _ string) string {
+					switch {
+					case at == place{testIndex, handshake.UID(sid, refused)}:
+						return refuse(400, "mapper_parsing_exception", "failed to parse field [b]")
+					case at == place{testDead, handshake.UID(sid, refused)}:
+						return ""
+					case n == 2:
+						return refuse(503, "unavailable_shards_exception", "later")
+					}
+					return refuse(403, "security_exception", "no") // after the dead letter of the other
+				}
+				batches := []receiver.Batch{batchOf(sid, 2, "b"), batchOf(sid, 3, "c")}
+				if _, err := s.Commit(t.Context(), batches); err == nil {
+					t.Fatal("no error")
+				}
+				e.item = nil
+				switch again {
+				case "in another":
+					s.Begin(sid, 4)
+				case "through another receiver":
+					s = openAt(t, e.URL)
+				}
+				if _, err := s.Commit(t.Context(), batches); err != nil {
+					t.Fatal(err)
+				}
+				if len(e.docs) != 3 {
+					t.Errorf("%d documents and dead letters for 3 lines", len(e.docs))
+				}
+			})
 		}
-		return refuse(403, "security_exception", "no") // after the dead letter of the first
-	}
-	batches := []receiver.Batch{batchOf(sid, 2, "b"), next}
-	if _, err := s.Commit(t.Context(), batches); err == nil {
-		t.Fatal("no error")
-	}
-	e.item = nil
-	if _, err := s.Commit(t.Context(), batches); err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for at := range e.docs {
-		if at.id == handshake.UID(sid, 2) {
-			n++
-		}
-	}
-	if n != 1 {
-		t.Errorf("%d documents of one line", n)
 	}
 }
 

@@ -36,6 +36,7 @@ type op struct {
 	body      []byte // the action's line and the document's
 	dead      *Error // why it goes to the dead-letter index; nil: it does not
 	refusedBy string // with dead: the index that it was for
+	takenIn   string // with exists: the index that has the id; "": the answer names none
 
 	outcome outcome
 	err     *Error // with unknown, refused and failed

@@ -2,6 +2,7 @@ package elastic
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -35,7 +36,11 @@ type scripted struct {
 	after  func(w http.ResponseWriter, n int, answer string) (answered bool)
 	item   func(n int, at place, source string) (answer string)
 	lookup func(at place) (answer string)
-	create func() (refusal string) // of an index
+	create func() (refusal string)   // of an index
+	move   func(index string) string // what an ingest pipeline makes of it
+	strict bool                      // no index is made by itself
+	made   []string                  // indices, in the order of their creation
+	told   int                       // bytes of the answers to look-ups
 }
 
 func newScripted(t *testing.T) *scripted {
@@ -58,15 +63,19 @@ func (e *scripted) serve(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/_bulk":
 		e.serveBulk(w, body)
 	case r.URL.Path == "/_mget":
-		e.serveLookup(w, body)
+		e.serveLookup(w, body, r.URL.Query().Get("_source_includes"))
 	case strings.HasSuffix(r.URL.Path, "/_search"):
 		e.serveDead(w, body)
 	case r.Method == http.MethodPut && e.create != nil:
 		if refusal := e.create(); refusal != "" {
-			answerWith(w, http.StatusBadRequest, refusal)
+			answerWith(w, cmp.Or(int(gjson.Get(refusal, "status").Int()), http.StatusBadRequest), refusal)
+			return
 		}
 		fmt.Fprint(w, `{}`)
-	case r.Method == http.MethodPut, strings.HasSuffix(r.URL.Path, "/_refresh"):
+	case r.Method == http.MethodPut:
+		e.made = append(e.made, r.URL.Path[1:])
+		fmt.Fprint(w, `{"acknowledged":true}`)
+	case strings.HasSuffix(r.URL.Path, "/_refresh"):
 		fmt.Fprint(w, `{"acknowledged":true}`)
 	case r.URL.Path == "/":
 		fmt.Fprint(w, `{"version":{"number":"2.19.1","distribution":"opensearch"}}`)
@@ -93,8 +102,14 @@ func (e *scripted) serveBulk(w http.ResponseWriter, body []byte) {
 		if e.item != nil {
 			answer = e.item(n, at, string(lines[i+1]))
 		}
+		if answer == "" && e.strict && !slices.Contains(e.made, at.index) {
+			answer = refuse(404, "index_not_found_exception", "no such index")
+		}
+		if e.move != nil {
+			at.index = e.move(at.index)
+		}
 		if answer == "" {
-			answer = `"status":409,"error":{"type":"version_conflict_engine_exception","reason":"exists"}`
+			answer = fmt.Sprintf(`"status":409,"error":{"type":"version_conflict_engine_exception","reason":"exists","index":%q}`, at.index)
 			if _, taken := e.docs[at]; !taken {
 				e.docs[at] = string(lines[i+1])
 				answer = `"status":201`
@@ -108,7 +123,7 @@ func (e *scripted) serveBulk(w http.ResponseWriter, body []byte) {
 	}
 }
 
-func (e *scripted) serveLookup(w http.ResponseWriter, body []byte) {
+func (e *scripted) serveLookup(w http.ResponseWriter, body []byte, includes string) {
 	var docs []string
 	for _, d := range gjson.GetBytes(body, "docs").Array() {
 		at := place{d.Get("_index").Str, d.Get("_id").Str}
@@ -119,12 +134,37 @@ func (e *scripted) serveLookup(w http.ResponseWriter, body []byte) {
 		if answer == "" {
 			answer = `"error":{"type":"index_not_found_exception","reason":"no such index"}`
 			if source, ok := e.docs[at]; ok {
-				answer = `"found":true,"_source":` + source
+				answer = `"found":true,"_source":` + filtered(source, d.Get("_source"), includes)
 			}
 		}
 		docs = append(docs, fmt.Sprintf(`{"_index":%q,"_id":%q,%s}`, at.index, at.id, answer))
 	}
-	fmt.Fprint(w, `{"docs":[`+strings.Join(docs, ",")+`]}`)
+	n, _ := fmt.Fprint(w, `{"docs":[`+strings.Join(docs, ",")+`]}`)
+	e.told += n
+}
+
+// filtered is what a look-up asks for of a document: by itself, or as includes
+// has it for all.
+func filtered(source string, own gjson.Result, includes string) string {
+	if own.Exists() {
+		includes = strings.NewReplacer(`"`, "", "[", "", "]", "").Replace(own.Raw)
+	}
+	var all map[string]any
+	if err := json.Unmarshal([]byte(source), &all); err != nil {
+		panic(err)
+	}
+	part := make(map[string]any)
+	for path := range strings.SplitSeq(includes, ",") {
+		name, inner, _ := strings.Cut(path, ".")
+		switch object, ok := all[name].(map[string]any); {
+		case inner == "" || inner == "*":
+			part[name] = all[name]
+		case ok:
+			part[name] = map[string]any{inner: object[inner]}
+		}
+	}
+	text, _ := json.Marshal(part)
+	return string(text)
 }
 
 // serveDead answers the searches of a replay.

@@ -23,7 +23,8 @@ const (
 		`"message":{"type":"text"},"index":{"type":"keyword"}}}}}}`
 )
 
-// indices remembers which ones are known to exist.
+// indices remembers which ones are there, as far as we know, and which we cannot
+// make.
 type indices struct {
 	mu    sync.Mutex
 	known map[string]bool
@@ -32,7 +33,8 @@ type indices struct {
 // ensure creates the indices of the documents that are not known to exist. Of
 // refusals only a limit of the cluster is judged here: an engine that makes the
 // index by itself once that is raised would guess the types of our fields. What
-// the others mean the documents' own answers tell.
+// the others mean the documents' own answers tell. Who may not make an index
+// today may tomorrow, and is asked for it each time.
 func (x *indices) ensure(ctx context.Context, c *Client, ops []*op) *Error {
 	for _, o := range ops {
 		if x.has(o.index) {
@@ -43,10 +45,15 @@ func (x *indices) ensure(ctx context.Context, c *Client, ops []*op) *Error {
 			mapping = DeadMapping
 		}
 		_, err := c.call(ctx, http.MethodPut, "/"+o.index, "application/json", []byte(mapping))
-		if e := asError(err); err != nil && (e.transient() || e.Type == "validation_exception") {
+		e := asError(err)
+		switch {
+		case err == nil:
+			x.add(o.index)
+		case e.transient() || e.Type == "validation_exception":
 			return e
+		case e.Status != http.StatusUnauthorized && e.Status != http.StatusForbidden:
+			x.add(o.index)
 		}
-		x.add(o.index)
 	}
 	return nil
 }
@@ -55,6 +62,13 @@ func (x *indices) has(index string) bool {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.known[index]
+}
+
+// forget makes every index one that is to be made.
+func (x *indices) forget() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	clear(x.known)
 }
 
 func (x *indices) add(index string) {

@@ -1,11 +1,12 @@
 package elastic
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/tidwall/gjson"
@@ -14,8 +15,8 @@ import (
 )
 
 const (
-	lookupPath = "/_mget?_source_includes=wsrelay.crc,error.*"
-	maxLookup  = 5000 // ids in one request
+	lookupPath = "/_mget?_source_includes=wsrelay.crc" // but of a dead letter also why it is one
+	maxLookup  = 5000                                  // ids in one request
 )
 
 // place is where a document is or would be.
@@ -28,28 +29,12 @@ type document struct {
 	error *Error // of a dead letter: why it is one
 }
 
-// absent gives the documents that are not there. A stream is stored in the order
-// of its numbers: where none of the first batch is there, none behind it is.
+// absent looks every document up, in its index and among the dead letters of
+// the engine and of the local file, and gives those that are in none of them. If
+// one is there that differs, it is a *receiver.DivergedError, and nothing has
+// been written. That the first is absent says nothing of the others: of a Commit
+// that failed, any may be there.
 func (s *Store) absent(ctx context.Context, ops []*op) ([]*op, error) {
-	first := slices.IndexFunc(ops, func(o *op) bool { return o.of != ops[0].of })
-	if first < 0 {
-		return s.missing(ctx, ops)
-	}
-	absent, err := s.missing(ctx, ops[:first])
-	switch {
-	case err != nil:
-		return nil, err
-	case len(absent) == first:
-		return ops, nil
-	}
-	rest, err := s.missing(ctx, ops[first:])
-	return append(absent, rest...), err
-}
-
-// missing looks every document up, in its index and among the dead letters
-// of the engine and of the local file, and gives those that are in neither. If one is there that differs, it is a
-// *receiver.DivergedError, and nothing has been written.
-func (s *Store) missing(ctx context.Context, ops []*op) ([]*op, error) {
 	places := make([]place, 0, 2*len(ops))
 	for _, o := range ops {
 		places = append(places, place{o.index, o.id}, place{o.deadIndex(), o.id})
@@ -58,7 +43,7 @@ func (s *Store) missing(ctx context.Context, ops []*op) ([]*op, error) {
 	if err != nil {
 		return nil, err
 	}
-	var missing []*op
+	var absent []*op
 	for i, o := range ops {
 		own, dead := docs[2*i], docs[2*i+1]
 		if !dead.found && s.deadFile != nil {
@@ -71,13 +56,13 @@ func (s *Store) missing(ctx context.Context, ops []*op) ([]*op, error) {
 			o.dead = dead.error
 			err = s.match(o, dead)
 		default:
-			missing = append(missing, o)
+			absent = append(absent, o)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return missing, nil
+	return absent, nil
 }
 
 // compare looks at what holds the ids of documents that could not be created,
@@ -85,7 +70,7 @@ func (s *Store) missing(ctx context.Context, ops []*op) ([]*op, error) {
 func (s *Store) compare(ctx context.Context, ops []*op) (gone []*op, err error) {
 	places := make([]place, len(ops))
 	for i, o := range ops {
-		places[i] = place{o.index, o.id}
+		places[i] = place{cmp.Or(o.takenIn, o.index), o.id}
 	}
 	docs, err := s.find(ctx, places)
 	if err != nil {
@@ -162,7 +147,11 @@ func (c *Client) find(ctx context.Context, places []place) ([]document, error) {
 		if i > 0 {
 			body = append(body, ',')
 		}
-		body = append(body, `{"_index":"`+p.index+`","_id":"`+p.id+`"}`...)
+		body = append(body, `{"_index":"`+p.index+`","_id":"`+p.id+`"`...)
+		if strings.HasPrefix(p.index, "wsrelay-dead-") {
+			body = append(body, `,"_source":["wsrelay.crc","error"]`...)
+		}
+		body = append(body, '}')
 	}
 	answer, err := c.call(ctx, http.MethodPost, lookupPath, "application/json", append(body, "]}"...))
 	if err != nil {
@@ -251,5 +240,9 @@ func (s *streams) forget(sid string) {
 
 // Begin is to be called when a session of a stream begins: its first ids are
 // looked up before any is created, so that a stream that was restored from a
-// copy, and has diverged, writes nothing.
-func (s *Store) Begin(sid string, _ uint64) { s.streams.forget(sid) }
+// copy, and has diverged, writes nothing. Indices are made again that somebody
+// has deleted meanwhile.
+func (s *Store) Begin(sid string, _ uint64) {
+	s.streams.forget(sid)
+	s.indices.forget()
+}
