@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -18,26 +20,25 @@ import (
 	"wsrelay/buffer"
 )
 
-// BenchmarkIntake tells what exactly once costs: lines of 250 bytes, one a
-// write, through the mirror to the durable queue, against a plain read and a
-// fdatasync of what it gave. Each iteration does both, in turns first; rates and
+// BenchmarkIntake tells what exactly once costs: lines of 250 bytes, one a write
+// of another process, through the mirror to the durable queue, against a plain
+// read and a fdatasync of what it gave. Each iteration does both, in turns first; rates and
 // their ratio are medians. Without compression both put the same bytes on disk.
 //
 //	go test -run '^$' -bench Intake -benchtime 11x ./intake
 func BenchmarkIntake(b *testing.B) {
 	for name, compress := range map[string]buffer.Compress{"none": buffer.CompressNone, "auto": buffer.CompressAuto} {
 		b.Run("compress="+name, func(b *testing.B) {
-			lines := logLines()
 			intoQueue := func(b *testing.B, r *os.File) error { return intoQueue(b, r, compress) }
 			var mirror, plain, ratio []float64
 			for k := range b.N {
 				var m, p float64
 				if k%2 == 0 {
-					m = rate(b, lines, intoQueue)
+					m = rate(b, intoQueue)
 				}
-				p = rate(b, lines, intoFile)
+				p = rate(b, intoFile)
 				if k%2 == 1 {
-					m = rate(b, lines, intoQueue)
+					m = rate(b, intoQueue)
 				}
 				mirror, plain, ratio = append(mirror, m), append(plain, p), append(ratio, m/p)
 			}
@@ -57,7 +58,7 @@ func median(of []float64) float64 {
 // logLines is some seconds of a web server's log, 250 bytes a line.
 func logLines() [][]byte {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	lines := make([][]byte, 400_000)
+	lines := make([][]byte, 100_000)
 	for k := range lines {
 		line := fmt.Appendf(nil, `{"timestamp":"2026-03-14T09:%02d:%02d.%06d+00:00","host":"web%d","program":"nginx","pid":"%d","message":"203.0.113.%d GET /item/%x %d %d"`,
 			k/60%60, k%60, k, rnd.IntN(9), rnd.IntN(30000), rnd.IntN(256), rnd.Uint64(), 200+rnd.IntN(300), rnd.IntN(1<<20))
@@ -69,8 +70,29 @@ func logLines() [][]byte {
 	return lines
 }
 
+const (
+	benchLines = 1_600_000
+	writerEnv  = "WSRELAY_BENCH_WRITER"
+)
+
+// The writer is this program as another process: it writes when its input ends.
+func init() {
+	if os.Getenv(writerEnv) == "" {
+		return
+	}
+	lines := logLines()
+	_ = os.Stderr.Close() // ready
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	for range benchLines / len(lines) {
+		for _, line := range lines {
+			_, _ = unix.Write(1, line)
+		}
+	}
+	os.Exit(0)
+}
+
 // rate is how many lines a second get from a pipe to the disk.
-func rate(b *testing.B, lines [][]byte, ingest func(b *testing.B, r *os.File) error) float64 {
+func rate(b *testing.B, ingest func(b *testing.B, r *os.File) error) float64 {
 	b.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -78,17 +100,28 @@ func rate(b *testing.B, lines [][]byte, ingest func(b *testing.B, r *os.File) er
 	}
 	defer r.Close() //nolint:errcheck // only read
 	_, _ = unix.FcntlInt(r.Fd(), unix.F_SETPIPE_SZ, pipeSize)
+	writer := exec.CommandContext(b.Context(), os.Args[0])
+	writer.Env, writer.Stdout = append(os.Environ(), writerEnv+"=1"), w
+	start, err := writer.StdinPipe()
+	ready, failed := writer.StderrPipe()
+	if err = cmp.Or(err, failed); err == nil {
+		err = writer.Start()
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	_ = w.Close()
+	_, _ = io.Copy(io.Discard, ready)
 	began := time.Now()
-	go func() {
-		defer w.Close() //nolint:errcheck // its end is the point
-		for _, line := range lines {
-			_, _ = w.Write(line)
-		}
-	}()
+	_ = start.Close()
 	if err := ingest(b, r); err != nil {
 		b.Fatal(err)
 	}
-	return float64(len(lines)) / time.Since(began).Seconds()
+	took := time.Since(began)
+	if err := writer.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	return benchLines / took.Seconds()
 }
 
 func intoQueue(b *testing.B, r *os.File, compress buffer.Compress) error {
@@ -102,7 +135,7 @@ func intoQueue(b *testing.B, r *os.File, compress buffer.Compress) error {
 	if err != nil {
 		return err
 	}
-	in := &Intake{fd: m.pipe, mirror: m, input: m}
+	in := &Intake{fd: m.pipe, mirror: m, input: m, gather: gather(m.pipe)}
 	q, rec, err := buffer.Open(b.Context(), filepath.Join(b.TempDir(), "q"), buffer.Options{Living: in.Living(), Compress: compress})
 	if err != nil {
 		return err
