@@ -32,7 +32,7 @@ type deadFile struct {
 // openDeadFile opens the file at path, or makes it. A second process gets an
 // error.
 func openDeadFile(path string) (d *deadFile, err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+	f, err := lockDeadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("dead-letter file: %w", err)
 	}
@@ -42,13 +42,35 @@ func openDeadFile(path string) (d *deadFile, err error) {
 			err = errors.Join(fmt.Errorf("dead-letter file %s: %w", path, err), f.Close())
 		}
 	}()
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, fmt.Errorf("another wsreceive has it: %w", err)
-	}
 	if err := d.read(); err != nil {
 		return nil, err
 	}
 	return d, errors.Join(f.Truncate(d.size), f.Sync(), syncDir(path))
+}
+
+// lockDeadFile opens the file, or makes it, and locks it. Between the two a
+// replay may put another file in its place: then it is that one.
+func lockDeadFile(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			return nil, errors.Join(fmt.Errorf("another wsreceive has %s: %w", path, err), f.Close())
+		}
+		ours, err := f.Stat()
+		named, gone := os.Stat(path)
+		switch {
+		case err != nil:
+			return nil, errors.Join(err, f.Close())
+		case gone == nil && os.SameFile(ours, named):
+			return f, nil
+		}
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // read notes the ids of the letters, up to the last whole line.

@@ -1,6 +1,7 @@
 package elastic
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -196,6 +199,38 @@ func TestDeadFile_TakesWhatTheDeadLetterIndexRefuses(t *testing.T) {
 	}
 }
 
+// A replay puts another file in the place of the one that it has locked. Who
+// opens it meanwhile must not get the lock of the file that is gone.
+func TestDeadFile_IsTheOneThatHasItsName(t *testing.T) {
+	const hands, rounds = 4, 25
+	path := filepath.Join(t.TempDir(), "dead")
+	addOne := func() error {
+		d, err := openDeadFile(path)
+		for errors.Is(err, syscall.EWOULDBLOCK) {
+			d, err = openDeadFile(path)
+		}
+		if err != nil {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		return errors.Join(err, replaceFile(path, append(text, "{}\n"...)), d.close())
+	}
+	var wg sync.WaitGroup
+	for range hands {
+		wg.Go(func() {
+			for range rounds {
+				if err := addOne(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if text, err := os.ReadFile(path); err != nil || len(text) != hands*rounds*len("{}\n") {
+		t.Errorf("%d letters, %v, want %d", bytes.Count(text, []byte{'\n'}), err, hands*rounds)
+	}
+}
+
 func TestDeadFile_TakesNothingThatWaitingMends(t *testing.T) {
 	for _, answer := range []string{refuse(403, "security_exception", "no"), refuse(503, "unavailable_shards_exception", "no")} {
 		e := newScripted(t)
@@ -249,6 +284,15 @@ func TestDeadFile_IsBoundedAndLosesOnlyWhatWasNotReceipted(t *testing.T) {
 	}
 	if err := d.append(ops[n-1 : n]); err != nil || !d.find(ops[n-1].id).found {
 		t.Errorf("append after the crash: %v", err)
+	}
+}
+
+// A search that misses a shard is no replay of all there is.
+func TestReplay_FailsWhereItCannotSeeAll(t *testing.T) {
+	e := newScripted(t)
+	e.halfDown = true
+	if _, err := openAt(t, e.URL).Replay(t.Context()); asError(err).Status != http.StatusServiceUnavailable {
+		t.Errorf("error %v, want that shards are missing", err)
 	}
 }
 

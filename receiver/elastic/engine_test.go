@@ -32,15 +32,16 @@ type scripted struct {
 	// before may answer a bulk itself; after may spoil the answer to one that
 	// was carried out; item may answer one document. They are called with mu
 	// held; n counts the bulks from 1.
-	before func(w http.ResponseWriter, n int, body []byte) (answered bool)
-	after  func(w http.ResponseWriter, n int, answer string) (answered bool)
-	item   func(n int, at place, source string) (answer string)
-	lookup func(at place) (answer string)
-	create func() (refusal string)   // of an index
-	move   func(index string) string // what an ingest pipeline makes of it
-	strict bool                      // no index is made by itself
-	made   []string                  // indices, in the order of their creation
-	told   int                       // bytes of the answers to look-ups
+	before   func(w http.ResponseWriter, n int, body []byte) (answered bool)
+	after    func(w http.ResponseWriter, n int, answer string) (answered bool)
+	item     func(n int, at place, source string) (answer string)
+	lookup   func(at place) (answer string)
+	create   func() (refusal string)   // of an index
+	move     func(index string) string // what an ingest pipeline makes of it
+	strict   bool                      // no index is made by itself
+	halfDown bool                      // searches miss the shard that has the dead letters
+	made     []string                  // indices, in the order of their creation
+	told     int                       // bytes of the answers to look-ups
 }
 
 func newScripted(t *testing.T) *scripted {
@@ -65,6 +66,10 @@ func (e *scripted) serve(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/_mget":
 		e.serveLookup(w, body, r.URL.Query().Get("_source_includes"))
 	case strings.HasSuffix(r.URL.Path, "/_search"):
+		if e.halfDown && r.URL.Query().Get("allow_partial_search_results") == "false" {
+			answerWith(w, http.StatusServiceUnavailable, `{"error":{"type":"search_phase_execution_exception","reason":"Search rejected due to missing shards"}}`)
+			return
+		}
 		e.serveDead(w, body)
 	case r.Method == http.MethodPut && e.create != nil:
 		if refusal := e.create(); refusal != "" {
@@ -172,6 +177,9 @@ func (e *scripted) serveDead(w http.ResponseWriter, body []byte) {
 	after := gjson.GetBytes(body, "search_after.0").Str
 	var ids []string
 	for at := range e.docs {
+		if e.halfDown {
+			break
+		}
 		if at.index == testDead && at.id > after {
 			ids = append(ids, at.id)
 		}

@@ -47,7 +47,7 @@ func (s *Store) Replay(ctx context.Context) (r Replayed, err error) {
 	}
 	after := ""
 	for {
-		answer, err := s.client.Do(ctx, http.MethodPost, deadIndices+"/_search?seq_no_primary_term=true",
+		answer, err := s.client.Do(ctx, http.MethodPost, deadIndices+"/_search?seq_no_primary_term=true&allow_partial_search_results=false",
 			fmt.Appendf(nil, `{"size":%d,"sort":[{"wsrelay.sid":"asc"},{"wsrelay.seq":"asc"}]%s}`, replayPage, after))
 		if err != nil {
 			return r, err
