@@ -137,6 +137,8 @@ type Range struct{ First, End uint64 }
 // Len is how many records the range has.
 func (r Range) Len() uint64 { return r.End - r.First }
 
+func (r Range) has(seq uint64) bool { return r.First <= seq && seq < r.End }
+
 // Gap says why a block's records will never come.
 type Gap struct {
 	Why   string `json:"why"`             // overflow, expired, damaged, unsynced, oversize or purged

@@ -120,14 +120,14 @@ func (w *writer) room(b *Block) error {
 	if w.seg != nil {
 		held += w.off - w.seg.size // the rest of a recycled file is ours already
 	}
-	limit := w.q.limit()
+	var extra int64
 	if w.q.isEnding() {
-		limit += reserve
+		extra = reserve
 	}
-	switch {
-	case held+b.span() > limit:
+	switch limit := w.q.limit(); {
+	case held+b.span() > limit+extra:
 		return fmt.Errorf("%w of %d MiB", errFull, limit>>20)
-	case held+b.span() > (held+free)/2:
+	case held+b.span() > (held+free)/2+extra:
 		return fmt.Errorf("%w: %d MiB are free, and the queue leaves half of the space to others", errSpace, free>>20)
 	}
 	return nil
@@ -183,13 +183,20 @@ func (w *writer) use(s *segment, f file, off int64) {
 		q.segs[n-1].next = s.base
 	}
 	q.segs = append(q.segs, s)
-	void := n > 0 && q.segs[n-1].base == s.base
 	q.mu.Unlock()
-	if void && q.fsys.remove(segmentName(q.segs[n-1].id)) == nil { // else it goes when it is acknowledged
-		q.mu.Lock()
-		q.segs = append(q.segs[:n-1:n-1], s)
-		q.mu.Unlock()
+	if n == 0 {
+		return
 	}
+	if was := q.segs[n-1]; was.base == s.base && q.fsys.remove(segmentName(was.id)) == nil { // else it goes when it is acknowledged
+		q.forget(was)
+	}
+}
+
+// forget takes s, whose file is gone, out of the account.
+func (q *Queue) forget(s *segment) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.segs = slices.DeleteFunc(q.segs, func(other *segment) bool { return other == s })
 }
 
 func nonce() uint64 {
@@ -203,7 +210,7 @@ func nonce() uint64 {
 func (w *writer) syncDue(now time.Time) bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.q.o.Sync == 0 || w.q.wanted || w.q.urgent || w.q.ahead >= aheadLimit/2 || now.Sub(w.lastSync) >= w.q.o.Sync
+	return w.q.o.Sync == 0 || w.q.wanted || w.q.urgent > w.q.durable || w.q.ahead >= aheadLimit/2 || now.Sub(w.lastSync) >= w.q.o.Sync
 }
 
 // sync makes what was written durable: by fdatasync, or, where that ever
@@ -249,7 +256,9 @@ func (w *writer) settle() {
 			q.ringSize += int64(len(b.buf))
 		case kindGap:
 			q.moved++ // what is being read there is void
-			q.leaving = Range{}
+			if l := q.leaving; b.first < l.End && l.First < b.next() {
+				q.leaving.First = min(b.next(), l.End)
+			}
 			q.coming = slices.DeleteFunc(q.coming, func(c *Block) bool { return c == b })
 			q.gaps = append(q.gaps, b)
 			slices.SortFunc(q.gaps, func(a, b *Block) int { return int(int64(a.first - b.first)) })
@@ -262,7 +271,7 @@ func (w *writer) settle() {
 	}
 	w.unsynced = nil
 	w.seg.written = w.off
-	q.wanted, q.urgent, q.held = false, false, false
+	q.wanted, q.held = false, false
 	q.broadcast()
 }
 

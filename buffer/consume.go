@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -43,16 +44,23 @@ func (q *Queue) TryNext() (*Block, error) {
 		}
 		if b == nil {
 			seq, moved := q.next, q.moved
+			q.reading = true
 			q.mu.Unlock()
-			var err error
-			b, err = q.read(seq, moved)
+			got, lost, err := q.read(seq)
 			q.mu.Lock()
-			if err != nil {
+			q.reading = false
+			switch {
+			case q.isClosed():
+				return nil, errors.Join(ErrClosed, q.reader.close())
+			case err != nil:
 				return nil, err
+			case moved != q.moved || !q.available():
+				continue // by Rewind, or a gap; or it is being given up
+			case got == nil:
+				q.declare(lost)
+				continue
 			}
-			if b == nil || moved != q.moved {
-				continue // by Rewind, or a gap; or closed
-			}
+			b = got
 		}
 		if r := (Range{q.next, min(b.next(), q.ident.until(q.next))}); b.gap == nil && r != b.Range() {
 			var err error
@@ -68,13 +76,16 @@ func (q *Queue) TryNext() (*Block, error) {
 	}
 }
 
+// available tells whether there is a block to give out: not, where a gap is on
+// its way.
 func (q *Queue) available() bool {
-	return !q.held && q.next < q.durable && (q.next < q.leaving.First || q.next >= q.leaving.End)
+	return !q.held && q.next < q.durable && !q.leaving.has(q.next) &&
+		!slices.ContainsFunc(q.coming, func(g *Block) bool { return g.Range().has(q.next) })
 }
 
 func (q *Queue) nextGap() *Block {
 	for _, g := range q.gaps {
-		if g.first <= q.next && q.next < g.next() {
+		if g.Range().has(q.next) {
 			return g
 		}
 	}
@@ -124,7 +135,7 @@ func (q *Queue) Ack(to uint64, r Receipt) error {
 func (q *Queue) Rewind(to uint64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	k := slices.IndexFunc(q.flight, func(r Range) bool { return r.First <= to && to < r.End })
+	k := slices.IndexFunc(q.flight, func(r Range) bool { return r.has(to) })
 	switch {
 	case k >= 0:
 		q.next = q.flight[k].First
@@ -140,7 +151,7 @@ func (q *Queue) Rewind(to uint64) error {
 // Diverge gives the records from seq on, up to the next change of stream, a new
 // stream id, durably: the receiver has other lines under these numbers, because
 // a queue was restored and its numbers were used twice. Next goes back to seq,
-// which is given out and not acknowledged.
+// which was given out and is not acknowledged, if it is not before it already.
 func (q *Queue) Diverge(seq uint64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -161,7 +172,7 @@ func (q *Queue) Diverge(seq uint64) error {
 		}
 		q.flight = q.flight[:len(q.flight)-1]
 	}
-	q.next, q.ring, q.ringSize = seq, nil, 0
+	q.next, q.ring, q.ringSize = min(q.next, seq), nil, 0
 	q.moved++
 	q.broadcast()
 	return nil

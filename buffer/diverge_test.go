@@ -61,6 +61,29 @@ func TestQueue_DivergeGivesANewStreamFromThatNumberOn(t *testing.T) {
 	}
 }
 
+func TestQueue_DivergeSkipsNothing(t *testing.T) {
+	inBubble(t, func() {
+		q, _ := threeBlocks(t)
+		defer closeIn(t, q)
+		for range 2 {
+			if b, err := q.TryNext(); err != nil || b == nil {
+				t.Fatal(b, err)
+			}
+		}
+		if err := q.Rewind(1); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.Diverge(5); err != nil { // a nak of what went out before
+			t.Fatal(err)
+		}
+		for _, want := range []Range{{1, 4}, {4, 5}, {5, 7}, {7, 10}} {
+			if b, err := q.TryNext(); err != nil || b.Range() != want {
+				t.Fatalf("got %v, %v, want %v", b.Range(), err, want)
+			}
+		}
+	})
+}
+
 func TestInterleaving_DivergedThenPowerCut(t *testing.T) {
 	for seed := range uint64(10) {
 		inBubble(t, func() {

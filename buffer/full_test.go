@@ -70,6 +70,7 @@ func TestQueue_BelievesNoFileThatAWriteFailedIn(t *testing.T) {
 			defer w.abandon()
 			w.append(5, 300)
 			w.wait()
+			time.Sleep(syncGap) // the next line goes to the disk at once
 			w.setFault(func(_ int, call, name string) error {
 				if call == "write" && name == spareName { // as the segment was called when it was made
 					return refuse
@@ -87,21 +88,49 @@ func TestQueue_BelievesNoFileThatAWriteFailedIn(t *testing.T) {
 	}
 }
 
+// spaces are sizes of a file system where the queue's own limit, or half of
+// that size, is what stops it.
+var spaces = map[string]int64{"limit": 1 << 40, "half of the space": 6 << 20}
+
 func TestQueue_ClosesWhileItIsFull(t *testing.T) {
-	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone})
-		w.mustStart()
-		defer w.abandon()
-		fillUp(w)
-		if s := w.q.Stats(); s.Durable == s.Head {
-			t.Fatal("nothing is in memory")
-		}
-		if !w.stop() {
-			t.Fatal("what is in memory has no room")
-		}
-		w.resume(w.mustStart())
-		w.drain()
-	})
+	for name, space := range spaces {
+		inBubble(t, func() {
+			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w.fs.space = space
+			w.mustStart()
+			defer w.abandon()
+			fillUp(w)
+			if s := w.q.Stats(); s.Durable == s.Head {
+				t.Fatalf("%s: nothing is in memory", name)
+			}
+			if !w.stop() {
+				t.Fatalf("%s: what is in memory has no room", name)
+			}
+			w.resume(w.mustStart())
+			w.drain()
+		})
+	}
+}
+
+func TestQueue_ReserveIsForTheRestOfTheInput(t *testing.T) {
+	for name, space := range spaces {
+		inBubble(t, func() {
+			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w.fs.space = space
+			w.mustStart()
+			defer w.abandon()
+			fillUp(w)
+			if w.wait() {
+				t.Errorf("%s: durable beyond the limit", name)
+			}
+			w.q.Reserve()
+			w.append(10, 24<<10) // what is left in the pipe
+			if !w.wait() {
+				t.Errorf("%s: what comes at the end has no room: %s", name, w.q.Stats().Trouble)
+			}
+			w.drain()
+		})
+	}
 }
 
 func TestQueue_LeavesHalfOfTheSpaceToOthers(t *testing.T) {

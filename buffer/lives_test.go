@@ -15,7 +15,6 @@ func (w *world) start() (*Recovery, error) {
 		return nil, err
 	}
 	q.unlock = nopCloser{}
-	w.stuck = nil
 	w.q, w.took = q, w.fs.held()
 	return rec, nil
 }

@@ -67,7 +67,7 @@ func (w *Watch) Oldest() (time.Time, error) {
 	q.mu.Lock()
 	seq, onDisk, at := q.acked, q.acked < q.durable, q.youngest()
 	for _, g := range q.gaps {
-		if g.first <= seq && seq < g.next() {
+		if g.Range().has(seq) {
 			onDisk, at = false, g.since()
 		}
 	}
@@ -255,7 +255,7 @@ func (v *View) newest() error {
 // Oldest is as Watch's.
 func (v *View) Oldest() (time.Time, error) {
 	for _, g := range v.gaps {
-		if g.first <= v.Cursor && v.Cursor < g.next() {
+		if g.Range().has(v.Cursor) {
 			return g.since(), nil
 		}
 	}

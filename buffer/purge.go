@@ -58,7 +58,7 @@ func (w *writer) purge(q *Queue) (lines uint64, err error) {
 		lines += b.count
 	}
 	for _, s := range q.segs[:len(q.segs)-1] {
-		if err := q.fsys.remove(segmentName(s.id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := ignore(q.fsys.remove(segmentName(s.id)), fs.ErrNotExist); err != nil {
 			return lines, err
 		}
 	}

@@ -73,10 +73,8 @@ type Queue struct {
 	reserved sync.Once
 	closing  sync.Once
 	closeErr error
-	reader   reader
-	failedAt uint64 // the consumer's: where reading fails, and how often it has
-	failures int
-	aside    int64 // bytes that SetAside has written
+	reader   reader // the consumer's, while reading; else below mu
+	aside    int64  // bytes that SetAside has written
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced at every change that somebody may wait for
@@ -90,6 +88,7 @@ type Queue struct {
 	flight   []Range  // given out and not acknowledged, ascending, contiguous
 	moved    int      // counts the times that next, or what stands there, was changed
 	given    uint64   // every record from here on was never given out
+	reading  bool     // the consumer reads a file
 	coming   []*Block // gaps of what is damaged that are not durable yet
 	leaving  Range    // records that are being given up: not given out until their gap is
 	dropped  uint64   // records given up since Open
@@ -104,7 +103,7 @@ type Queue struct {
 	ringSize int64
 	held     bool   // nothing is given out: recovery could not finish (R12)
 	wanted   bool   // the consumer waits for what is not durable
-	urgent   bool   // somebody waits until it is
+	urgent   uint64 // somebody waits until every record below is durable
 	trouble  string // what keeps the writer from writing; "": nothing
 	hint     string // what to do about trouble
 }
@@ -194,7 +193,7 @@ func (q *Queue) recycle(b []byte) {
 // WaitDurable waits until every record below seq is on disk.
 func (q *Queue) WaitDurable(ctx context.Context, seq uint64) error {
 	q.mu.Lock()
-	q.urgent = true
+	q.urgent = max(q.urgent, seq)
 	q.mu.Unlock()
 	q.poke()
 	return q.waitFor(ctx, func() bool { return q.durable >= seq })
@@ -209,10 +208,8 @@ func (q *Queue) waitFor(ctx context.Context, reached func() bool) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for !reached() {
-		select {
-		case <-q.done:
+		if closed(q.done) {
 			return ErrClosed
-		default:
 		}
 		if err := q.wait(ctx); err != nil {
 			return err
@@ -290,12 +287,16 @@ func (q *Queue) Close(ctx context.Context) error {
 		case <-ctx.Done():
 			close(q.abort)
 			<-q.done
-			q.closeErr = fmt.Errorf("close queue: %d lines are not on disk: %s", q.Stats().Head-q.Stats().Durable, q.Stats().Trouble)
+			s := q.Stats()
+			q.closeErr = fmt.Errorf("close queue: %d lines are not on disk: %s", s.Head-s.Durable, s.Trouble)
 		}
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		q.broadcast()
-		q.closeErr = errors.Join(q.closeErr, q.reader.close(), q.unlock.Close())
+		if !q.reading { // else the consumer closes it
+			q.closeErr = errors.Join(q.closeErr, q.reader.close())
+		}
+		q.closeErr = errors.Join(q.closeErr, q.unlock.Close())
 	})
 	return q.closeErr
 }
@@ -305,18 +306,13 @@ func (q *Queue) Close(ctx context.Context) error {
 // though nobody takes lines.
 func (q *Queue) Reserve() { q.reserved.Do(func() { close(q.ending) }) }
 
-func (q *Queue) isEnding() bool {
-	select {
-	case <-q.ending:
-		return true
-	default:
-		return q.isClosed()
-	}
-}
+func (q *Queue) isEnding() bool { return closed(q.ending) || q.isClosed() }
 
-func (q *Queue) isClosed() bool {
+func (q *Queue) isClosed() bool { return closed(q.stop) }
+
+func closed(ch <-chan struct{}) bool {
 	select {
-	case <-q.stop:
+	case <-ch:
 		return true
 	default:
 		return false

@@ -1,7 +1,6 @@
 package buffer
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,9 @@ type reader struct {
 	seg  *segment
 	f    file
 	scan *scanner
+
+	failedAt uint64 // the record that could not be read, and how often in a row
+	failures int
 }
 
 func (r *reader) close() error {
@@ -24,25 +26,33 @@ func (r *reader) close() error {
 		return nil
 	}
 	err := r.f.Close()
-	*r = reader{}
+	r.seg, r.f, r.scan = nil, nil, nil
 	return err
 }
 
+// failed counts the failures in a row to read the block at seq.
+func (r *reader) failed(seq uint64) int {
+	if r.failedAt != seq {
+		r.failedAt, r.failures = seq, 0
+	}
+	r.failures++
+	return r.failures
+}
+
 // read gets the block that begins at seq, which is durable, from its segment;
-// where that is damaged it waits for the gap that says what is lost, and gives
-// nil. The queue's moved is given as it was when seq was next.
-func (q *Queue) read(seq uint64, moved int) (*Block, error) {
+// where that is damaged, the records that are lost.
+func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 	seg, limit, end := q.segmentOf(seq)
 	if seg == nil {
-		return nil, q.declare(Range{seq, end}, moved)
+		return nil, Range{seq, end}, nil
 	}
 	r := &q.reader
 	if r.seg != seg || r.scan.expect > seq {
 		switch err := r.open(q.fsys, seg); {
 		case errors.Is(err, fs.ErrNotExist): // somebody removed it
-			return nil, q.declare(Range{seq, end}, moved)
+			return nil, Range{seq, end}, nil
 		case err != nil:
-			return nil, err
+			return nil, Range{}, err
 		}
 	}
 	r.scan.limit, r.scan.buffer = limit, q.blockBuffer
@@ -52,12 +62,12 @@ func (q *Queue) read(seq uint64, moved int) (*Block, error) {
 		case errors.Is(err, io.EOF):
 			keepDamaged(q.fsys, r.f, seg, from, limit)
 			_ = r.close()
-			return nil, q.declare(Range{seq, end}, moved)
+			return nil, Range{seq, end}, nil
 		case err != nil:
-			return nil, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
+			return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
 		case h.kind == kindData && h.first > seq:
 			keepDamaged(q.fsys, r.f, seg, from, r.scan.off)
-			return nil, q.declare(Range{seq, min(h.first, end)}, moved)
+			return nil, Range{seq, min(h.first, end)}, nil
 		case h.kind != kindData || h.next() <= seq:
 			r.scan.skip(h)
 			continue
@@ -65,33 +75,25 @@ func (q *Queue) read(seq uint64, moved int) (*Block, error) {
 		at := r.scan.off
 		b, err := r.scan.block(h)
 		r.scan.skip(h)
-		if err != nil && (q.unreadable(seq) < giveUpAfter || !r.scan.readable()) {
+		if err != nil && (r.failed(seq) < giveUpAfter || !r.scan.readable()) {
 			_ = r.close()
-			return nil, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
+			return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
 		}
 		if b == nil {
 			keepDamaged(q.fsys, r.f, seg, at, r.scan.off)
-			return nil, q.declare(Range{seq, min(h.next(), end)}, moved)
+			return nil, Range{seq, min(h.next(), end)}, nil
 		}
 		if h.next() > end { // the rest is the next segment's (R9)
-			return b.part(Range{seq, end})
+			b, err = b.part(Range{seq, end})
+			return b, Range{}, err
 		}
-		return b, nil
+		return b, Range{}, nil
 	}
 }
 
 // giveUpAfter is how often a block must fail to be read, while what is behind it
 // can be, until it counts as damaged (F3). The relay backs off in between.
 const giveUpAfter = 16
-
-// unreadable counts the failures in a row to read the block at seq.
-func (q *Queue) unreadable(seq uint64) int {
-	if q.failedAt != seq {
-		q.failedAt, q.failures = seq, 0
-	}
-	q.failures++
-	return q.failures
-}
 
 // What is kept of damage: the rest would only fill the disk.
 const (
@@ -133,7 +135,7 @@ func (r *reader) open(fsys fileSystem, seg *segment) error {
 	if err != nil {
 		return fmt.Errorf("open segment %s: %w", segmentName(seg.id), err)
 	}
-	*r = reader{seg: seg, f: f, scan: newScanner(f, seg, 0)}
+	r.seg, r.f, r.scan = seg, f, newScanner(f, seg, 0)
 	return nil
 }
 
@@ -153,42 +155,26 @@ func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64) {
 	return nil, 0, end
 }
 
-// declare makes a gap of r, and waits until it is durable, or the queue has
-// moved for another reason. Nothing is said of these records before; from then
-// on the gap wins over whatever the files hold.
-func (q *Queue) declare(r Range, moved int) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if moved == q.moved {
-		for _, b := range q.gapBlocks(r, Gap{Why: "damaged"}) {
-			q.queued, q.coming = append(q.queued, b), append(q.coming, b)
-			q.o.Log.Error("records are damaged on disk", "first", b.first, "lines", b.count,
-				"effect", "these lines are lost; a gap document with their numbers is delivered in their place",
-				"hint", "check the disk's health")
-		}
-		q.poke()
+// declare asks for a gap of r. Nothing is said of these records before it is
+// durable; from then on it wins over whatever the files hold. mu is held.
+func (q *Queue) declare(r Range) {
+	for _, b := range q.gapBlocks(r, Gap{Why: "damaged"}) {
+		q.queued, q.coming = append(q.queued, b), append(q.coming, b)
+		q.o.Log.Error("records are damaged on disk", "first", b.first, "lines", b.count,
+			"effect", "these lines are lost; a gap document with their numbers is delivered in their place",
+			"hint", "check the disk's health")
 	}
-	for moved == q.moved && !q.isClosed() {
-		if err := q.wait(context.Background()); err != nil { // Close wakes it
-			return err
-		}
-	}
-	return nil
+	q.poke()
 }
 
 // gapBlocks are the gap blocks for r: one for each stream, and none for what a
 // live gap covers already, or one that is on its way (R8).
 func (q *Queue) gapBlocks(r Range, g Gap) (blocks []*Block) {
 	for seq := r.First; seq < r.End; {
-		end := r.End
-		for _, p := range q.ident.pairs {
-			if p.from > seq {
-				end = min(end, p.from)
-			}
-		}
+		end := min(r.End, q.ident.until(seq))
 		covered := false
 		for _, old := range q.spokenFor() {
-			if old.First <= seq && seq < old.End {
+			if old.has(seq) {
 				seq, covered = old.End, true
 			} else if old.First > seq {
 				end = min(end, old.First)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -92,7 +93,7 @@ func TestQueue_GivesUpABlockThatAloneCannotBeRead(t *testing.T) {
 				t.Fatalf("got %v, %v", b, err)
 			}
 		}
-		b, err := q.TryNext()
+		b, err := q.Next(context.Background())
 		if err != nil || b.Gap() == nil || b.Range() != (Range{4, 7}) {
 			t.Fatalf("got %v, %v, want a gap", b, err)
 		}
@@ -153,19 +154,64 @@ func TestQueue_ReadsIntoWhatWasReleased(t *testing.T) {
 	}
 }
 
-func TestQueue_ClosedWhileItWaitsForAGapSaysSo(t *testing.T) {
+// damagedFirst is threeBlocks, of which the first is damaged, on a disk that
+// takes nothing, so that there cannot be a gap.
+func damagedFirst(t *testing.T) (*Queue, *strictFS) {
+	q, fs := threeBlocks(t)
+	fs.damage(segmentName(1), pageLen+headerLen, func(b []byte) { b[0]++ })
+	fs.setFault(func(_ int, call, _ string) error {
+		if call == "write" {
+			return errInjected
+		}
+		return nil
+	})
+	return q, fs
+}
+
+func TestQueue_WaitsForAGapNoLongerThanItIsAsked(t *testing.T) {
+	inBubble(t, func() {
+		q, fs := damagedFirst(t)
+		for range 2 {
+			if b, err := q.TryNext(); b != nil || err != nil {
+				t.Errorf("got %v, %v while the gap is not durable", b, err)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			if b, err := q.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("got %v, %v, want the end of the wait", b, err)
+			}
+			cancel()
+		}
+		fs.setFault(nil)
+		if b, err := q.Next(context.Background()); err != nil || b.Gap() == nil || b.Range() != (Range{1, 4}) {
+			t.Errorf("got %v, %v, want the gap", b, err)
+		}
+		closeIn(t, q)
+	})
+}
+
+func TestQueue_ClosedWhileItReadsSaysSo(t *testing.T) {
 	inBubble(t, func() {
 		q, fs := threeBlocks(t)
-		fs.damage(segmentName(1), pageLen+headerLen, func(b []byte) { b[0]++ })
-		fs.setFault(func(_ int, call, _ string) error {
-			if call == "write" {
-				return errInjected
+		fs.setFault(func(_ int, call, name string) error {
+			if call == "read" && name == segmentName(1) && !q.isClosed() {
+				fs.mu.Unlock()
+				defer fs.mu.Lock()
+				closeIn(t, q)
 			}
 			return nil
 		})
+		if b, err := q.TryNext(); !errors.Is(err, ErrClosed) || q.reader.f != nil {
+			t.Errorf("got %v, %v; the file is open: %v", b, err, q.reader.f != nil)
+		}
+	})
+}
+
+func TestQueue_ClosedWhileItWaitsForAGapSaysSo(t *testing.T) {
+	inBubble(t, func() {
+		q, _ := damagedFirst(t)
 		ended := make(chan error)
 		go func() {
-			_, err := q.TryNext()
+			_, err := q.Next(context.Background())
 			ended <- err
 		}()
 		synctest.Wait()

@@ -364,7 +364,7 @@ func (r *recoverer) takeOver() {
 	seal := newSeal(q.head)
 	seal.durable, seal.acked = q.head, q.acked
 	w.unsynced = append(append(q.gaps, copies...), seal)
-	q.gaps, q.held, w.poisoned = nil, true, true
+	q.gaps, q.coming, q.held, w.poisoned = nil, slices.Clone(q.gaps), true, true
 	for _, b := range copies {
 		q.ahead += int64(b.raw)
 		r.Copied += b.count

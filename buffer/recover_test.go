@@ -231,9 +231,9 @@ func TestRecovery_KeepsDamagedBytesOnceAndNotForEver(t *testing.T) {
 		}
 		for range 2 {
 			q, _ := openIn(t, fs, Options{Limit: modelLimit})
-			for b, err := q.TryNext(); b != nil || err != nil; b, err = q.TryNext() {
-				if err != nil || b.Gap() == nil {
-					t.Fatal(b.Range(), err)
+			for range blocks {
+				if b, err := q.Next(context.Background()); err != nil || b.Gap() == nil {
+					t.Fatal(b, err)
 				}
 			}
 			closeIn(t, q)

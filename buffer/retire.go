@@ -1,7 +1,6 @@
 package buffer
 
 import (
-	"errors"
 	"io/fs"
 	"slices"
 	"time"
@@ -69,12 +68,10 @@ func (w *writer) trim() error {
 		return err
 	}
 	for _, s := range old {
-		if err := w.retire(s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := ignore(w.retire(s), fs.ErrNotExist); err != nil {
 			return err
 		}
-		q.mu.Lock()
-		q.segs = q.segs[1:]
-		q.mu.Unlock()
+		q.forget(s)
 	}
 	w.retryAt = time.Time{} // there may be room again
 	q.mu.Lock()
@@ -95,99 +92,103 @@ func (w *writer) retire(s *segment) error {
 // segments, and a gap with their exact numbers takes their place: durable before
 // the segment goes, and never changed after.
 
-// dropOldest gives up the oldest segment of which nothing is under way; false:
-// there is none.
+// dropOldest gives up the oldest segment that can go; false: there is none.
 func (w *writer) dropOldest() (bool, error) {
-	q := w.q
-	q.mu.Lock()
-	s, _ := q.droppable()
-	q.mu.Unlock()
-	if s == nil {
-		return false, nil
-	}
-	return true, w.giveUp(s, "overflow")
+	return w.giveUp("overflow", func(int64) bool { return true })
 }
 
 // expire gives up the segments whose newest line is older than the limit. Of
 // the newest segment nothing is known until it has a successor.
 func (w *writer) expire(now time.Time) error {
-	q := w.q
-	for q.o.MaxAge > 0 {
-		q.mu.Lock()
-		s, last := q.droppable()
-		q.mu.Unlock()
-		if s == nil || now.Sub(time.UnixMilli(last)) < q.o.MaxAge {
-			break
-		}
-		if err := w.giveUp(s, "expired"); err != nil {
+	age := w.q.o.MaxAge
+	for age > 0 {
+		more, err := w.giveUp("expired", func(last int64) bool { return now.Sub(time.UnixMilli(last)) >= age })
+		if !more || err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// droppable is the oldest segment that has records to lose, but none under way
-// nor about to become a gap, and when its last line came at the latest. The
-// newest is never one. mu is held.
-func (q *Queue) droppable() (s *segment, last int64) {
-	for k := range len(q.segs) - 1 {
-		s := q.segs[k]
-		first := max(s.base, q.acked)
-		coming := slices.ContainsFunc(q.coming, func(g *Block) bool { return g.first < s.next && first < g.next() })
-		if first < s.next && !coming && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
-			return s, q.segs[k+1].created
-		}
-	}
-	return nil, 0
-}
-
-// giveUp puts a gap in the place of what s holds.
-func (w *writer) giveUp(s *segment, why string) error {
+// giveUp puts a gap in the place of what the oldest segment holds that can go,
+// if that is due, which last tells: when its last line came at the latest.
+// False: there is none.
+func (w *writer) giveUp(why string, due func(last int64) bool) (bool, error) {
 	q := w.q
 	q.mu.Lock()
 	begun := q.leaving.Len() > 0
 	q.mu.Unlock()
 	if begun { // a gap is written, and not durable: it must not be written twice
 		if err := w.sync(time.Now()); err != nil {
-			return err
+			return true, err
 		}
 	}
-	q.mu.Lock()
-	r := Range{max(s.base, q.acked), s.next}
-	blocks := q.gapBlocks(r, Gap{Why: why, Maybe: r.First < q.given, From: s.created, To: time.Now().UnixMilli()})
-	if len(blocks) > 0 {
-		q.leaving = r
+	s, r, gaps := q.leave(why, due)
+	if s == nil {
+		return false, nil
 	}
-	q.mu.Unlock()
-	for k, b := range blocks {
-		if err := w.write(b); err != nil {
-			if k == 0 { // else what is written will be durable one day, and settles it
-				q.mu.Lock()
-				q.leaving = Range{}
-				q.moved++
-				q.broadcast()
-				q.mu.Unlock()
-			}
-			return err
+	for k, b := range gaps {
+		if err := w.write(b); err != nil { // the gaps before it will be durable one day
+			q.stay(gaps[:k])
+			return true, err
 		}
+		q.mu.Lock()
+		q.dropped += b.count
+		q.mu.Unlock()
 	}
 	if err := w.sync(time.Now()); err != nil {
-		return err
+		return true, err
 	}
-	if err := w.retire(s); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err := ignore(w.retire(s), fs.ErrNotExist); err != nil {
+		return true, err
 	}
-	q.mu.Lock()
-	for k := range q.segs {
-		if q.segs[k] == s {
-			q.segs = append(q.segs[:k:k], q.segs[k+1:]...)
-			break
-		}
-	}
-	q.dropped += r.Len()
-	q.mu.Unlock()
+	q.forget(s)
 	q.o.Log.Warn("lines are given up", "why", why, "first", r.First, "lines", r.Len(),
 		"effect", "these lines are lost, as the queue's limits say; a gap document with their numbers is delivered in their place",
 		"hint", "bring the receiver back, raise --queue-limit or --queue-max-age, or make space on the file system of the queue directory")
-	return nil
+	return true, nil
+}
+
+// leave picks the segment that giveUp takes, and makes the gaps for its records:
+// from now on none of them is given out.
+func (q *Queue) leave(why string, due func(last int64) bool) (s *segment, r Range, gaps []*Block) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s, last := q.droppable()
+	if s == nil || !due(last) {
+		return nil, Range{}, nil
+	}
+	r = Range{max(s.base, q.acked), s.next}
+	gaps = q.gapBlocks(r, Gap{Why: why, Maybe: r.First < q.given, From: s.created, To: time.Now().UnixMilli()})
+	if n := len(gaps); n > 0 {
+		q.leaving = Range{gaps[0].first, gaps[n-1].next()}
+	}
+	return s, r, gaps
+}
+
+// stay gives back what leave took, but for what the gaps cover that are written.
+func (q *Queue) stay(written []*Block) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.leaving.End = q.leaving.First
+	if n := len(written); n > 0 {
+		q.leaving.End = max(q.leaving.First, written[n-1].next()) // else they are durable already
+	}
+	q.moved++
+	q.broadcast()
+}
+
+// droppable is the oldest segment that has records to lose, but none under way
+// nor about to become a gap, and when its last line came at the latest. The
+// newest is never one, and none is before recovery is finished. mu is held.
+func (q *Queue) droppable() (s *segment, last int64) {
+	for k := range len(q.segs) - 1 {
+		s := q.segs[k]
+		first := max(s.base, q.acked)
+		coming := slices.ContainsFunc(q.coming, func(g *Block) bool { return g.first < s.next && first < g.next() })
+		if first < s.next && !q.held && !coming && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
+			return s, q.segs[k+1].created
+		}
+	}
+	return nil, 0
 }

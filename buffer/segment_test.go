@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -48,7 +49,7 @@ func TestQueue_ReadsASegmentNoFurtherThanTheBaseOfTheNext(t *testing.T) {
 			q, _ := openIn(t, fs, Options{Limit: modelLimit})
 			defer closeIn(t, q)
 			for _, want := range []Range{{1, 4}, {4, 6}, {6, 9}} {
-				b, err := q.TryNext()
+				b, err := q.Next(context.Background())
 				if err != nil || b == nil || b.Range() != want || (b.Gap() != nil) != (torn && want.First == 4) {
 					t.Fatalf("%s: got %+v, %v, want %v", name, b, err, want)
 				}

@@ -57,12 +57,11 @@ type world struct {
 	acked   uint64
 	out     uint64 // next number to come out
 	ranges  []Range
-	moved   bool       // the directory is in another place, or lacks its newest file: a new stream is due
-	scarred bool       // something was damaged once
-	beyond  bool       // CURSOR may name a segment that is gone: a new stream may come again
-	faulty  bool       // calls may fail
-	stuck   chan given // of a TryNext that takes long
-	took    int64      // bytes on disk at the start: what was in memory at a Close may pass the limit
+	moved   bool  // the directory is in another place, or lacks its newest file: a new stream is due
+	scarred bool  // something was damaged once
+	beyond  bool  // CURSOR may name a segment that is gone: a new stream may come again
+	faulty  bool  // calls may fail
+	took    int64 // bytes on disk at the start: what was in memory at a Close may pass the limit
 
 	intake uint64       // the pipe; a power cut makes another
 	stream []streamLine // all that was ever taken from it
@@ -219,31 +218,24 @@ func (w *world) next() bool {
 	return true
 }
 
-// given is what TryNext gives.
-type given struct {
-	block *Block
-	err   error
-}
-
-// tryNext is TryNext, which waits while a gap becomes durable: for ever, where
-// the process is about to die of it. What it gives after all is not lost.
+// tryNext is TryNext, and waits a while for a gap that is on its way.
 func (w *world) tryNext() (*Block, error) {
-	call, patience := w.stuck, time.Millisecond
-	if call == nil {
-		call, patience = make(chan given, 1), time.Hour
-		go func(q *Queue) {
-			b, err := q.TryNext()
-			call <- given{b, err}
-		}(w.q)
+	b, err := w.q.TryNext()
+	if b != nil || err != nil || len(comingGaps(w.q)) == 0 {
+		return b, err
 	}
-	select {
-	case g := <-call:
-		w.stuck = nil
-		return g.block, g.err
-	case <-time.After(patience):
-		w.stuck = call
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if b, err = w.q.Next(ctx); errors.Is(err, context.DeadlineExceeded) {
 		return nil, nil //nolint:nilnil // as TryNext
 	}
+	return b, err
+}
+
+func comingGaps(q *Queue) []*Block {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Clone(q.coming)
 }
 
 func (w *world) gap(b *Block) {

@@ -89,19 +89,18 @@ func (w *writer) closeFiles() {
 // step does what there is to do and says when it wants to be called again at
 // the latest. With closing, nothing is put off.
 func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
-	err := errors.Join(w.trim(), w.expire(now))
+	kept := w.trim() // an error that keeps old lines on disk, and no new ones from it
 	if wait := w.retryAt; now.Before(wait) && !closing {
 		return wait
 	}
 	if wait := w.lastSync.Add(syncGap); now.Before(wait) && w.trickling() && !closing {
 		return wait
 	}
+	kept = errors.Join(kept, w.expire(now))
 	w.take(now)
-	if err == nil {
-		err = w.writeAll()
-		if closing || w.syncDue(now) { // what was written before an error, too
-			err = errors.Join(err, w.sync(now))
-		}
+	err := w.writeAll()
+	if closing || w.syncDue(now) { // what was written before an error, too
+		err = errors.Join(err, w.sync(now))
 	}
 	if err == nil && (closing || now.Sub(w.lastData) >= sealAfter) {
 		err = w.writeSeal(now)
@@ -109,7 +108,7 @@ func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 	if err == nil && (closing || now.Sub(w.lastCursor) >= cursorEvery) {
 		err = w.saveCursor(now, closing)
 	}
-	if err != nil {
+	if err = errors.Join(err, kept); err != nil {
 		return w.failed(err, now)
 	}
 	w.recovered()
@@ -120,7 +119,7 @@ func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 func (w *writer) trickling() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return !w.q.urgent && len(w.q.queued) == 0 && (w.q.filling == nil || len(w.q.filling.buf) < trickle)
+	return w.q.urgent <= w.q.durable && len(w.q.queued) == 0 && (w.q.filling == nil || len(w.q.filling.buf) < trickle)
 }
 
 func (w *writer) nextWake(now time.Time) time.Time {
