@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"wsrelay/console"
 	"wsrelay/receiver/sqlite"
@@ -129,20 +130,25 @@ type hit struct {
 	Line string `json:"line"`
 }
 
-// harmless shows control characters, and those that turn the direction of
-// writing, instead of sending them to a terminal: a log line is written by
-// strangers.
+// harmless shows control characters, those that turn the direction of writing,
+// and bytes that are no UTF-8, which a terminal may take for control characters,
+// instead of sending them there: a log line is written by strangers.
 func harmless(s string) string {
-	if !strings.ContainsFunc(s, isControl) {
+	if !strings.ContainsFunc(s, isControl) && utf8.ValidString(s) {
 		return s
 	}
 	var b strings.Builder
-	for _, r := range s {
-		if isControl(r) {
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, "\\x%02x", s[0])
+		case isControl(r):
 			fmt.Fprintf(&b, "\\x%02x", r)
-		} else {
+		default:
 			b.WriteRune(r)
 		}
+		s = s[n:]
 	}
 	return b.String()
 }
