@@ -21,8 +21,10 @@
 //
 //  1. A line leaves the queue only when it was acknowledged so; what was not is
 //     sent again, after any break. A line may arrive more than once: at most
-//     the window after a lost connection; after the end of the process
-//     up to a block of the queue more.
+//     the window after a lost connection; after the end of the process up to
+//     a block of the queue more; after one that came without warning, kill -9
+//     or a power cut, all that was acknowledged in the last second as well,
+//     for so old the queue's cursor on disk may be.
 //  2. Lines are sent in the queue's order.
 //  3. One line may always be under way, whatever its length.
 //  4. Nothing that a server says acknowledges a line that was not sent, or

@@ -39,13 +39,13 @@ func TestPing_TakesNoPongThatItHasNotAskedFor(t *testing.T) {
 	put(t, q, "one")
 	lines := make(chan struct{})
 	r, _, _ := ship(t, q, serve(t, func(c *websocket.Conn) {
-		probed := false
+		pings := 0
 		c.SetPingHandler(func(payload string) error {
 			deadline := time.Now().Add(time.Second)
-			if payload == "" {
+			if pings++; pings > 2 {
 				return nil
 			}
-			if probed { // the one behind the line
+			if pings == 2 { // the one behind the line
 				k, _ := strconv.Atoi(payload[strings.LastIndexByte(payload, ' ')+1:])
 				for _, p := range []string{"", "wsrelay", "wsrelay x 1", payload + "x", payload[:len(payload)-1] + strconv.Itoa(k+1)} {
 					_ = c.WriteControl(websocket.PongMessage, []byte(p), deadline)
@@ -53,7 +53,6 @@ func TestPing_TakesNoPongThatItHasNotAskedFor(t *testing.T) {
 				close(lines)
 				return nil
 			}
-			probed = true
 			return c.WriteControl(websocket.PongMessage, []byte(payload), deadline)
 		})
 		_, _, _ = c.ReadMessage()
@@ -63,6 +62,27 @@ func TestPing_TakesNoPongThatItHasNotAskedFor(t *testing.T) {
 	waitFor(t, r.Status, func(s relay.Status) bool { return s.LastError != "" })
 	if got := q.Stats().Cursor; got != 1 {
 		t.Errorf("the cursor is at %d, want 1", got)
+	}
+}
+
+// A server may answer no ping but the latest.
+func TestPing_TakesThePongToALaterPing(t *testing.T) {
+	q, g := openQueue(t, t.TempDir()), &got{}
+	put(t, q, "one")
+	ship(t, q, serve(t, func(c *websocket.Conn) {
+		pings := 0
+		answer := c.PingHandler()
+		c.SetPingHandler(func(payload string) error {
+			if pings++; pings == 2 { // the one behind the line
+				return nil
+			}
+			return answer(payload)
+		})
+		takes(g, nil)(c)
+	}), Options{}, func(_ *Plain, o *relay.Options) { o.Ping = 50 * time.Millisecond })
+	waitAcked(t, q)
+	if texts := g.all(); len(texts) != 1 {
+		t.Errorf("got %q, want the line once", texts)
 	}
 }
 

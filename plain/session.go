@@ -186,15 +186,22 @@ func (s *session) ping() *relay.Fault {
 	return nil
 }
 
-// beat keeps the connection alive: a ping of a form that acknowledges nothing,
-// and the heartbeat that the server wants.
+// beat keeps the connection alive: a ping, and the heartbeat that the server
+// wants. The ping is one that asks, where pings do: a server may answer no ping
+// but the latest (RFC 6455, 5.5.3).
 func (s *session) beat() *relay.Fault {
-	err := s.l.WritePing("")
-	if err == nil && s.p.o.Heartbeat != "" {
-		s.asked.Add(1)
-		err = s.l.Write(websocket.TextMessage, []byte(s.p.o.Heartbeat))
+	if s.p.o.Ack == AckPing {
+		if fault := s.ping(); fault != nil {
+			return fault
+		}
+	} else if err := s.l.WritePing(""); err != nil {
+		return s.l.Lost(err)
 	}
-	if err != nil {
+	if s.p.o.Heartbeat == "" {
+		return nil
+	}
+	s.asked.Add(1)
+	if err := s.l.Write(websocket.TextMessage, []byte(s.p.o.Heartbeat)); err != nil {
 		return s.l.Lost(err)
 	}
 	return nil
