@@ -418,9 +418,15 @@ func TestReceivers_RefuseOtherClients(t *testing.T) {
 				t.Errorf("%v: %v, want status %d", header, err, status)
 			}
 		}
-		p := dial(t, o)
-		p.hello(handshake.Hello{SID: "NOT A SID", Acked: 1, Head: 1})
-		p.closed(handshake.CloseBadFrame)
+		for _, h := range []handshake.Hello{
+			{SID: "NOT A SID", Acked: 1, Head: 1},
+			{SID: vectorSID, Acked: 1, Head: 1, Host: strings.Repeat("h", 256)},
+		} {
+			p := dial(t, o)
+			p.hello(h)
+			p.closed(handshake.CloseBadFrame)
+		}
+		open(t, o, handshake.Hello{SID: vectorSID, Acked: 1, Head: 1, Host: strings.Repeat("h", 255)})
 	})
 }
 

@@ -71,6 +71,7 @@ def read_hello(message):
     if hello.get("v") != 1:
         raise End(4426, "this receiver speaks version 1")
     require(hello, re.fullmatch("[0-9a-v]{16}", str(hello.get("sid"))), "this is no sid")
+    require(hello, len(str(hello.get("host", "")).encode(errors="replace")) <= 255, "the host's name is too long")
     whole(hello, "head", 1, MAX_SEQ + 1)
     whole(hello, "acked", 1, hello["head"])
     return hello

@@ -9,6 +9,7 @@ cjson.decode_invalid_numbers(false)
 cjson.decode_max_depth(8)
 
 local MAX_SEQ = 2 ^ 53 - 1
+local MAX_HOST = 255 -- bytes
 local LAST_TIME = 253402300799999 -- 9999-12-31, in ms
 
 local codec = {}
@@ -86,6 +87,9 @@ function codec.control(message)
             bad("this is no sid")
         end
         m.host = text(m, "host")
+        if #m.host > MAX_HOST then
+            bad("a host of %d bytes", #m.host)
+        end
         if type(m.proof) == "table" then
             m.proof = { uid = text(m.proof, "uid"), rt = text(m.proof, "rt") }
         else
