@@ -22,7 +22,7 @@ const (
 	facetLines = 1000            // the newest, of which it is told who wrote them
 	cutList    = 2 << 10         // bytes of a line in a list
 	cutLine    = 64 << 10        // and of one that is shown in full
-	readLine   = 64 << 10        // bytes in which a list looks for fields
+	readLine   = 64 << 10        // bytes in which a live view looks for fields
 	maxFields  = 500             // of a line that is shown in full
 	maxFacets  = 20              // values of each kind
 	budget     = 5 * time.Second // of a search
@@ -41,7 +41,11 @@ type line struct {
 }
 
 func newLine(h sqlite.Hit) line {
-	s := sqlite.Summarize([]byte(h.Line))
+	s := h.Summary
+	if s == nil {
+		own := sqlite.Summarize([]byte(h.Line))
+		s = &own
+	}
 	return line{
 		UID: h.UID, Time: h.Time.UnixMilli(), Host: cmp.Or(s.Host, h.Host), Program: cut(s.Program, 100), Severity: s.Severity,
 		Text: cut(cmp.Or(s.Message, h.Line), cutList), Size: h.Size,
@@ -148,7 +152,8 @@ func (p *page) search(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	// One more than is shown tells whether there are more.
 	found, err := p.source.Search(r.Context(), sqlite.Request{
-		Query: q, Limit: max(limit+1, facetLines), Cut: readLine, Budget: budget,
+		Query: q, Limit: max(limit+1, facetLines), Budget: budget,
+		Cut: cutList + utf8.UTFMax, // so that the last character can be whole
 	})
 	if err != nil {
 		failed(w, err)

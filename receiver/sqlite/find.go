@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -109,10 +110,17 @@ func (f *finder) stream(st stream, since int64) (hits []Hit, err error) {
 	return hits[:min(len(hits), f.limit)], err
 }
 
+// hit gives the document as a hit, with Request.Cut.
 func (d *document) hit(cut int) Hit {
-	line := d.line
-	if cut > 0 && len(line) > cut {
-		line = line[:cut]
+	h := Hit{UID: d.uid(), Time: time.UnixMilli(d.at).UTC(), Host: d.host, Size: len(d.line)}
+	if cut == 0 {
+		h.Line = string(d.line)
+		return h
 	}
-	return Hit{d.uid(), time.UnixMilli(d.at).UTC(), d.host, string(line), len(d.line)}
+	s := Summarize(d.line[:min(len(d.line), maxSearched)])
+	for _, part := range []*string{&s.Host, &s.Program, &s.Message, &s.Severity} {
+		*part = strings.Clone((*part)[:min(len(*part), cut)]) // without the memory of the line
+	}
+	h.Line, h.Summary = string(d.line[:min(len(d.line), cut)]), &s
+	return h
 }

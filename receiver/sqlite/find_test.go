@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,4 +67,37 @@ func TestSearch_FindsTheNewestOfManyStreams(t *testing.T) {
 			}
 		}
 	}
+}
+
+// A list of long lines must not hold them whole.
+func TestSearch_KeepsLittleOfALongLineInAList(t *testing.T) {
+	const lines, long = 300, 60 << 10
+	w := newWriter(t)
+	r := readerOf(t, w)
+	for seq := range uint64(lines) {
+		text := fmt.Sprintf(`{"trace":%q,"level":"error","program":"shop","message":"%sdone"}`, strings.Repeat("at x ", long/10), strings.Repeat("ab ", long/6))
+		if _, err := commit(w, batch(sidA, seq+1, text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heap := func() (m runtime.MemStats) {
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m
+	}
+	before := heap().HeapAlloc
+	res, err := r.Search(t.Context(), Request{Query: query(t, ""), Limit: lines, Cut: 100})
+	if err != nil || len(res.Hits) != lines {
+		t.Fatalf("%d hits, %v", len(res.Hits), err)
+	}
+	if held := int64(heap().HeapAlloc) - int64(before); held > lines*2<<10 {
+		t.Errorf("%d hits hold %d KiB", lines, held>>10)
+	}
+	for _, h := range res.Hits {
+		s := h.Summary
+		if s == nil || s.Severity != "err" || s.Program != "shop" || len(s.Message) != 100 || len(h.Line) != 100 || h.Size < long {
+			t.Fatalf("got %.200v, %+v", h, s)
+		}
+	}
+	runtime.KeepAlive(res)
 }

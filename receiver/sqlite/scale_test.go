@@ -219,7 +219,7 @@ func (b *scale) search(s *Store) {
 		for start := time.Now(); len(took) < 100 && time.Since(start) < 10*time.Second; {
 			began := time.Now()
 			var err error
-			found, err = s.Search(context.Background(), Request{Query: q, Limit: 1000, Cut: 64 << 10, Budget: 5 * time.Second})
+			found, err = s.Search(context.Background(), Request{Query: q, Limit: 1000, Cut: 2 << 10, Budget: 5 * time.Second})
 			b.ok(err)
 			took = append(took, time.Since(began))
 		}

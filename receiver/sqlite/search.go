@@ -15,13 +15,15 @@ type Hit struct {
 	Host string    // of the sender
 	Line string    // its bytes, which need not be UTF-8
 	Size int       // of the whole line, in bytes
+
+	Summary *Summary // with Request.Cut, of the line's first 64 KiB
 }
 
 // Request is what Search is to find.
 type Request struct {
 	Query  *Query
 	Limit  int           // so many lines at most, the newest
-	Cut    int           // bytes of each line to give; 0: all
+	Cut    int           // bytes of each line to give, and of each part of its Summary; 0: whole lines, without
 	Budget time.Duration // to give up after; 0: never
 }
 
