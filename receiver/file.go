@@ -288,9 +288,13 @@ func (s *File) writeGaps(gaps []Batch) error {
 	if len(gaps) == 0 {
 		return nil
 	}
-	f, err := os.OpenFile(s.path+".gaps", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+	f, err := os.OpenFile(s.path+".gaps", os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o640)
 	if err != nil {
 		return err
+	}
+	whole, err := endsLine(f)
+	if err == nil && !whole {
+		_, err = f.Write(newline)
 	}
 	to := json.NewEncoder(f)
 	for _, b := range gaps {

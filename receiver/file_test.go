@@ -3,6 +3,7 @@ package receiver
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -153,6 +154,25 @@ func TestFile_WritesGapsBeside(t *testing.T) {
 	wantFile(t, path, "one\nnine\n")
 	wantFile(t, path+".gaps", `{"id":"0123456789abcdef0000000000002g7","sid":"0123456789abcdef","host":"web1",`+
 		`"seq":2,"n":7,"why":"expired","at":"2023-11-14T22:13:20.123Z"}`+"\n")
+}
+
+// A full disk or a crash may have left half of a gap's line.
+func TestFile_BeginsALineForEachGap(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	if err := os.WriteFile(path+".gaps", []byte(`{"id":"012`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, Batch{SID: sid, Seq: 2, Gap: &handshake.Gap{Seq: 2, N: 7, Why: handshake.GapExpired}})
+	mustCommit(t, s, Batch{SID: sid, Seq: 9, Gap: &handshake.Gap{Seq: 9, N: 1, Why: handshake.GapExpired}})
+	text, err := os.ReadFile(path + ".gaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(text), "\n")
+	if len(lines) != 4 || !json.Valid([]byte(lines[1])) || !json.Valid([]byte(lines[2])) {
+		t.Errorf("got %q, want the rest, two gaps, and the end", lines)
+	}
 }
 
 func TestFile_RefusesASecondWriter(t *testing.T) {

@@ -61,21 +61,25 @@ func (s *File) openPath() error {
 
 // endLine ends a last line that somebody else left without its newline.
 func (s *File) endLine() error {
-	if s.end == 0 {
-		return nil
-	}
-	var last [1]byte
-	if _, err := s.f.ReadAt(last[:], s.end-1); err != nil {
+	if whole, err := endsLine(s.f); whole || err != nil {
 		return err
-	}
-	if last[0] == '\n' {
-		return nil
 	}
 	if _, err := s.f.WriteAt(newline, s.end); err != nil {
 		return err
 	}
 	s.end++
 	return s.f.Sync()
+}
+
+// endsLine reports whether a file has nothing behind its last newline.
+func endsLine(f *os.File) (bool, error) {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return err == nil, err
+	}
+	var last [1]byte
+	_, err = f.ReadAt(last[:], info.Size()-1)
+	return last[0] == '\n', err
 }
 
 // resume goes on where the last commit ended. PATH is cut only if it is the
