@@ -30,7 +30,7 @@ func idle(c chain) func(*box, int) (values, verdict, error) {
 		after := s.usage()
 		const report = 20 * time.Second
 		cpu := float64(after.cpu-before.cpu) * float64(report) / float64(b.idle)
-		v := values{"rss": mib(after.rss), "cpu": cpu / float64(time.Millisecond)}
+		v := values{"rss": mib(after.rss), "pss": mib(s.pss()), "cpu": cpu / float64(time.Millisecond)}
 		return b.conclude(v, lines, s.arrive(lines))
 	}
 }

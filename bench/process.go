@@ -91,6 +91,16 @@ func (p *process) usage() (u usage) {
 	return u
 }
 
+// pss is the memory of a process and its children where a page that several
+// processes map is counted in parts, in bytes.
+func (p *process) pss() (n int64) {
+	for _, pid := range p.family() {
+		smaps, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+		n += kilobytes(smaps, "\nPss:")
+	}
+	return n
+}
+
 // family is the process and its children.
 func (p *process) family() []int {
 	pids := []int{p.cmd.Process.Pid}
