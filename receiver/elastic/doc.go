@@ -17,7 +17,9 @@
 //     to the engine, all ids of a Commit are looked up before any document is
 //     created, so that a stream that has diverged writes nothing. It is certain
 //     while the stream goes on, in one session (see [Store.Begin]), where a
-//     Commit ended that met no taken id.
+//     Commit ended that met no taken id. A document that has no CRC, because
+//     something other than a Store has written or changed it, counts as the line
+//     whose id it has, and the log says so.
 //  5. A line that the engine refuses for its content is kept as a dead letter,
 //     with the engine's reason; so is one whose index an administrator has
 //     blocked for ten minutes, and one that no request may be large enough for.
@@ -32,12 +34,14 @@
 // What the engine's answers mean:
 //
 //	item 200, 201                           stored
-//	item 409                                compared by CRC: the same, another, or gone: sent again
+//	item 409                                compared by CRC, in the index that it names: the same,
+//	                                        another, or gone: sent again
 //	item 429, 5xx, cluster_block_exception  sent again, these only; after three seconds an error
 //	item 403, block of just its index       the same; from ten minutes on dead letter
 //	item 400 of a document                  dead letter: document_parsing_, mapper_parsing_ and
 //	                                        strict_dynamic_mapping_exception, and
 //	                                        illegal_argument_exception that names a field or mapping
+//	item 404                                error; the next try makes the index
 //	any other item                          error
 //	request 413, 400                        sent in halves; a single document: dead letter, or as above
 //	request 429, 5xx, no answer             all sent again; after three seconds an error
