@@ -121,10 +121,7 @@ func (p *packer) next() (*batch, error) {
 	if !p.whole(b) {
 		return p.open(b)
 	}
-	c, err := p.take()
-	if err != nil {
-		return nil, err
-	}
+	c, _ := p.take() // an error comes again when it is c's turn
 	p.held = c
 	if c != nil && p.joins(b, c, b.RawLen(), r.First) {
 		return p.join(b)
@@ -170,23 +167,24 @@ func (p *packer) joins(b, c *buffer.Block, raw int, first uint64) bool {
 		b.At().UTC().Truncate(day).Equal(c.At().UTC().Truncate(day))
 }
 
-// join packs b and all that waits and fits with it into one raw batch.
+// join packs b and all that waits and fits with it into one raw batch. What is
+// wrong with a block behind b waits for its own turn: b must not.
 func (p *packer) join(b *buffer.Block) (*batch, error) {
-	out := batch{seq: b.Range().First, at: b.At(), enc: handshake.EncRaw}
+	out := batch{seq: b.Range().First, end: b.Range().End, at: b.At(), enc: handshake.EncRaw}
 	buf, err := b.Lines(p.buf[:0])
-	for c := b; err == nil; {
-		out.end = c.Range().End
-		if c, err = p.take(); err != nil || c == nil {
-			break
-		}
-		if !p.joins(b, c, len(buf), out.seq) {
-			p.held = c
-			break
-		}
-		buf, err = c.Lines(buf)
-	}
 	if err != nil {
 		return nil, err
+	}
+	for {
+		c, _ := p.take()
+		if p.held = c; c == nil || !p.joins(b, c, len(buf), out.seq) {
+			break
+		}
+		more, err := c.Lines(buf)
+		if err != nil {
+			break
+		}
+		p.held, buf, out.end = nil, more, c.Range().End
 	}
 	p.buf = buf
 	out.raw, out.crc, out.payload = len(buf), handshake.CRC(buf), buf

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"wsrelay/buffer"
 	"wsrelay/handshake"
 )
 
@@ -194,6 +195,40 @@ func TestPacker_KeepsDaysApart(t *testing.T) {
 			t.Errorf("got %d batches, the first ends at %d; want 2, 21", len(all), all[0].end)
 		}
 	})
+}
+
+// unreadable is a queue that cannot be read from a number on.
+type unreadable struct {
+	Queue
+	from uint64
+}
+
+var errUnreadable = errors.New("unreadable")
+
+func (u *unreadable) TryNext() (*buffer.Block, error) {
+	b, err := u.Queue.TryNext()
+	if b == nil || b.Range().First < u.from {
+		return b, err
+	}
+	return nil, errors.Join(errUnreadable, u.Rewind(b.Range().First))
+}
+
+func TestPacker_SendsWhatStandsBeforeABlockThatCannotBeRead(t *testing.T) {
+	for name, blocks := range map[string]int{"a block": 1, "joined ones": 5} {
+		t.Run(name, func(t *testing.T) {
+			q := openQueue(t)
+			end := appendLines(t, q, blocks, 10)
+			appendLines(t, q, 1, 10)
+			p := packer{q: &unreadable{q, end}, sid: q.Stats().SID}
+			p.limit(&roomy, maxBatch)
+			if b, err := p.next(); err != nil || b == nil || b.seq != 1 || b.end != end {
+				t.Errorf("got %+v, %v; want the lines up to %d", b, err, end)
+			}
+			if b, err := p.next(); !errors.Is(err, errUnreadable) {
+				t.Errorf("got %+v, %v; want that the queue cannot be read", b, err)
+			}
+		})
+	}
 }
 
 func TestPacker_StopsAtAnotherStream(t *testing.T) {

@@ -24,7 +24,7 @@ func (s *session) take(m inbound) *Fault {
 	case *handshake.Nak:
 		return s.refused(f)
 	case *handshake.Busy:
-		s.stalled(f)
+		return s.stalled(f)
 	case *handshake.Bye:
 		s.leaving, s.parting = true, f
 		s.feed.stop()
@@ -61,7 +61,7 @@ func (s *session) acked(a *handshake.Ack) *Fault {
 	if err := s.r.q.Ack(a.Seq, r); err != nil {
 		return queueFault(err)
 	}
-	s.busy = false
+	s.busy = time.Time{}
 	if a.Seq > s.r.suspect+1 {
 		s.r.suspect = 0
 	}
@@ -109,17 +109,22 @@ func (s *session) logRejected(a *handshake.Ack) {
 		"hint", "mend the index's mapping, or the lines, and index them again from there")
 }
 
-// stalled: the receiver lives, but its store keeps it waiting.
-func (s *session) stalled(b *handshake.Busy) {
-	if !s.win.empty() {
-		s.receipt.Reset(s.ackTo)
+// stalled: the receiver lives, but its store keeps it waiting. One that goes on
+// and on loses us to the next URL, if there is one.
+func (s *session) stalled(b *handshake.Busy) *Fault {
+	if s.win.empty() { // we are not waiting
+		return nil
 	}
-	if s.busy {
-		return
+	s.receipt.Reset(s.ackTo)
+	switch away := time.Since(s.busy); {
+	case s.busy.IsZero():
+		s.busy = time.Now()
+		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS),
+			"effect", effectWait, "hint", "look at the receiver's store")
+	case away > s.r.pace.busy && len(s.r.o.URLs) > 1:
+		return parting(wait("the receiver is busy without end", "look at the receiver's store", fmt.Errorf("for %v", away.Round(time.Second))))
 	}
-	s.busy = true
-	s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS),
-		"effect", effectWait, "hint", "look at the receiver's store")
+	return nil
 }
 
 // refused goes back to where the receiver stopped reading.

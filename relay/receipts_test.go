@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -332,6 +333,37 @@ func TestSession_BusyRestartsTheReceiptTimer(t *testing.T) {
 			t.Errorf("log:\n%s", log.text())
 		}
 	})
+}
+
+func TestSession_LeavesAReceiverThatIsBusyWithoutEndIfThereIsAnother(t *testing.T) {
+	for urls, want := range map[int]string{1: "connected", 2: "the receiver is busy without end: for 10m"} {
+		synctest.Test(t, func(t *testing.T) {
+			q := openQueue(t)
+			appendLines(t, q, 1, 10)
+			var log logged
+			r := connect(t, q, Options{Log: log.logger()}, func(p *peer) {
+				p.greet()
+				p.data()
+				closed := make(chan int)
+				go func() { closed <- p.closed() }() // answers pings
+				for {
+					select {
+					case <-closed:
+						return
+					case <-time.After(25 * time.Second):
+						_ = p.WriteMessage(websocket.TextMessage, handshake.Encode(&handshake.Busy{MS: 1, Why: "store"}))
+					}
+				}
+			})
+			r.o.URLs = slices.Repeat(r.o.URLs, urls)
+			stop := run(t, r)
+			time.Sleep(time.Hour)
+			stop()
+			if got := log.text(); !strings.Contains(got, want) || urls == 1 && strings.Contains(got, "disconnected") {
+				t.Errorf("%d URLs: log:\n%s", urls, got)
+			}
+		})
+	}
 }
 
 func TestSession_GivesUpWithoutAReceiptAndSendsLess(t *testing.T) {

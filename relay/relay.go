@@ -81,6 +81,7 @@ type pace struct {
 	first     time.Duration // the first try after a lost session comes within it
 	firstNear time.Duration // the same for a receiver on this host
 	backoff   time.Duration // where the exponential backoff begins
+	busy      time.Duration // that a receiver may be, if there is another one
 	stay      time.Duration // that a caller has to himself before he may be shut out
 	quiet     time.Duration // between log lines about the same trouble
 }
@@ -93,6 +94,7 @@ var usualPace = pace{
 	first:     10 * time.Second,
 	firstNear: time.Second,
 	backoff:   time.Second,
+	busy:      10 * time.Minute,
 	stay:      2 * time.Second,
 	quiet:     time.Minute,
 }

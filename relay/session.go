@@ -49,7 +49,7 @@ type session struct {
 	said     *handshake.Err // the receiver's word on why it is about to close
 	receipts int
 	naks     refusals
-	busy     bool // the receiver has said so since its last receipt
+	busy     time.Time // when the receiver first said so since its last receipt; zero: it has not
 	rejects  throttle
 
 	receipt, idle, drain *time.Timer
