@@ -65,6 +65,7 @@ func (s DialState) String() string {
 
 // How long a Dialer stays away.
 const (
+	dialLeast = time.Second      // at most, at first; the bound doubles up to 30 times that
 	dialFirst = time.Second      // at most, after a session that was one
 	dialHold  = time.Minute      // about, where a human has to act
 	dialMost  = 10 * time.Minute // whatever the relay asks for
@@ -88,7 +89,7 @@ func NewDialer(r *Receiver, address string, way func() DialWay) (*Dialer, error)
 		u.Path = "/relay"
 	}
 	d := &Dialer{r: r, url: u, way: way, again: make(chan struct{}, 1), log: r.log.With("url", u.String())}
-	d.pause = backoff.NewExponentialBackOff(backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(30*time.Second),
+	d.pause = backoff.NewExponentialBackOff(backoff.WithInitialInterval(dialLeast/2), backoff.WithMaxInterval(30*dialLeast/2), // the means
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(1), backoff.WithMaxElapsedTime(0))
 	d.state = DialState{URL: u.String(), Since: time.Now(), Err: "not tried yet"}
 	return d, nil

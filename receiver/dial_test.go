@@ -6,9 +6,11 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -230,30 +232,46 @@ func attempt(t *testing.T, url string) *absence {
 	return d.once(t.Context())
 }
 
+// TestDialer_StaysAwayForAWhile draws often enough to see that all of a range is
+// used, and nothing beyond it.
 func TestDialer_StaysAwayForAWhile(t *testing.T) {
 	d, err := NewDialer(New(&memStore{}, Options{}), "ws://h", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	useful := &session{start: time.Now()}
-	useful.lines.Store(1)
-	asked := &session{start: time.Now().Add(-time.Hour), back: 20 * time.Millisecond}
-	idle := &session{start: time.Now()}
-	for range 100 {
-		for name, tt := range map[string]struct {
-			a        absence
-			min, max time.Duration
-		}{
-			"after lines":    {absence{session: useful}, 0, dialFirst},
-			"after a bye":    {absence{session: asked}, 0, 20 * time.Millisecond},
-			"after nothing":  {absence{session: idle}, 0, 60 * time.Second},
-			"nobody there":   {absence{}, 0, 60 * time.Second},
-			"a wrong key":    {absence{lasting: true}, dialHold / 2, dialHold * 3 / 2},
-			"asked to leave": {absence{floor: 8 * time.Second}, 8 * time.Second, 10*time.Second + 1},
-		} {
-			if got := d.delay(&tt.a); got < tt.min || got > tt.max {
-				t.Fatalf("%s: %v, want %v to %v", name, got, tt.min, tt.max)
+	nobody := &absence{}
+	useful := &absence{session: &session{start: time.Now()}}
+	useful.session.lines.Store(1)
+	hourAgo := time.Now().Add(-time.Hour)
+	for name, tt := range map[string]struct {
+		before   []*absence // since the last session that was one
+		a        *absence
+		min, max time.Duration
+	}{
+		"after lines":           {nil, useful, 0, dialFirst},
+		"after an hour":         {nil, &absence{session: &session{start: hourAgo}}, 0, dialFirst},
+		"after a bye":           {nil, &absence{session: &session{start: hourAgo, back: time.Minute}}, 0, time.Minute},
+		"after a long bye":      {nil, &absence{session: &session{start: hourAgo, back: time.Hour}}, 0, dialMost},
+		"after nothing":         {nil, &absence{session: &session{start: time.Now()}}, 0, time.Second},
+		"nobody there":          {nil, nobody, 0, time.Second},
+		"the third time":        {[]*absence{nobody, nobody}, nobody, 0, 4 * time.Second},
+		"the tenth time":        {slices.Repeat([]*absence{nobody}, 9), nobody, 0, 30 * time.Second},
+		"a wrong key":           {nil, &absence{lasting: true}, dialHold / 2, dialHold * 3 / 2},
+		"asked to leave":        {nil, &absence{floor: 8 * time.Second}, 8 * time.Second, 10 * time.Second},
+		"asked to leave for it": {nil, &absence{floor: time.Hour}, dialMost, dialMost * 5 / 4},
+	} {
+		least, most := time.Duration(math.MaxInt64), time.Duration(0)
+		for range 300 {
+			d.delay(useful)
+			for _, a := range tt.before {
+				d.delay(a)
 			}
+			got := d.delay(tt.a)
+			least, most = min(least, got), max(most, got)
+		}
+		quarter := (tt.max - tt.min) / 4
+		if least < tt.min || least > tt.min+quarter || most > tt.max+1 || most < tt.max-quarter {
+			t.Errorf("%s: %v to %v, want %v to %v", name, least, most, tt.min, tt.max)
 		}
 	}
 }

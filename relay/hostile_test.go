@@ -74,6 +74,7 @@ func TestHostile_AnImpostorGetsNoReceiptAndLittleMemory(t *testing.T) {
 		"a nak for everything":         {"breaks the protocol", text(`{"t":"nak","code":"crc","expect":9007199254740991}`)},
 		"busy for ever, and then gone": {"lost", func(p *peer) {
 			p.greet()
+			p.data()
 			for range 1000 {
 				p.send(&handshake.Busy{MS: 1, Why: "store"})
 			}

@@ -181,9 +181,10 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// newBackoff doubles from start to 30 times that, and never gives up.
+// newBackoff draws from 0 to a bound that doubles from start to 30 times that, and
+// never gives up. Its intervals are the means.
 func newBackoff(start time.Duration) *backoff.ExponentialBackOff {
-	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(start), backoff.WithMaxInterval(30*start),
+	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(start/2), backoff.WithMaxInterval(30*start/2),
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(1), backoff.WithMaxElapsedTime(0))
 }
 

@@ -187,20 +187,29 @@ func TestRun_StaysAwayAsLongAsTheCloseMeans(t *testing.T) {
 		said     *handshake.Err
 		min, max time.Duration
 	}{
-		{name: "going away", code: 1001, max: 2 * time.Second},
+		{name: "over, without a bye", code: 1000, max: time.Second},
+		{name: "going away", code: 1001, max: time.Second},
 		{name: "protocol error", code: 1002, min: 30 * time.Second, max: 90 * time.Second},
-		{name: "too big", code: 1009, max: 2 * time.Second},
-		{name: "try again", code: 1013, max: 2 * time.Second},
+		{name: "no such data", code: 1003, min: 30 * time.Second, max: 90 * time.Second},
+		{name: "not UTF-8", code: 1007, min: 30 * time.Second, max: 90 * time.Second},
+		{name: "not allowed", code: 1008, min: 30 * time.Second, max: 90 * time.Second},
+		{name: "too big", code: 1009, max: time.Second},
+		{name: "trouble", code: 1011, max: time.Second},
+		{name: "restart", code: 1012, max: time.Second},
+		{name: "try again", code: 1013, max: time.Second},
 		{name: "bad frame", code: handshake.CloseBadFrame, min: 30 * time.Second, max: 90 * time.Second},
 		{name: "unauthenticated", code: handshake.CloseUnauthenticated, min: 30 * time.Second, max: 90 * time.Second},
+		{name: "forbidden", code: handshake.CloseForbidden, min: 30 * time.Second, max: 90 * time.Second},
+		{name: "handshake timeout", code: handshake.CloseHandshakeTimeout, max: time.Second},
+		{name: "superseded", code: handshake.CloseSuperseded, max: time.Second},
+		{name: "record too big", code: handshake.CloseRecordTooBig, min: 30 * time.Second, max: 90 * time.Second},
 		{name: "version", code: handshake.CloseVersion, min: 30 * time.Second, max: 90 * time.Second},
-		{name: "superseded", code: handshake.CloseSuperseded, max: 2 * time.Second},
 		{
 			name: "quota", code: handshake.CloseQuota, said: &handshake.Err{Code: handshake.CloseQuota, Msg: "enough", AfterMS: 20000},
 			min: 20 * time.Second, max: 25 * time.Second,
 		},
-		{name: "store down", code: handshake.CloseStoreDown, max: 2 * time.Second},
-		{name: "unheard of", code: 4999, max: 2 * time.Second},
+		{name: "store down", code: handshake.CloseStoreDown, max: time.Second},
+		{name: "unheard of", code: 4999, max: time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
