@@ -76,6 +76,9 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 	c.found("the server speaks "+handshake.Subprotocol, "handshake")
 	s := newSession(r, conn, wire, c.u, handshake.NewSID(), c.with.key)
 	if fault := s.run(ctx, func(context.Context) *Fault { return nil }); fault != nil {
+		if s.said != nil && s.said.Code == handshake.CloseForbidden {
+			fault.Hint += "; a key that is for certain streams only (sid=) is refused here, for this check has a stream of its own, and may do for the relay all the same"
+		}
 		return fault
 	}
 	if s.granted == nil {

@@ -148,6 +148,15 @@ func TestRelay_HoldsWhereItIsNotKnown(t *testing.T) {
 }
 
 // A receiver that does not hold the key gets no line.
+func TestCheck_SaysThatAKeyMayBeForAnotherStream(t *testing.T) {
+	r := startReal(t, receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1+" sid=000000000000000v")})
+	o := Options{Host: "web-1", Way: Way{KeyFile: file(t, "key", key1), CAFile: r.ca}}
+	step, fault := Check(t.Context(), o, r.url(), func(string, string) {})
+	if step != "handshake" || fault == nil || !strings.Contains(fault.Hint, "sid=") {
+		t.Errorf("got %s, %+v; want a hint about sid=", step, fault)
+	}
+}
+
 func TestRelay_HoldsWhereTheReceiverProvesNothing(t *testing.T) {
 	key := Way{KeyFile: file(t, "key", key1)}
 	chal := func(cb string) *handshake.Chal {
