@@ -63,6 +63,9 @@ func (b *budget) take(n int64) (freed <-chan struct{}) {
 }
 
 func (b *budget) release(n int64) {
+	if n == 0 {
+		return
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.free += n

@@ -116,12 +116,14 @@ func (s *session) readData(r *bufio.Reader) (*ending, error) {
 		_, err := io.Copy(io.Discard, r)
 		return nil, err
 	}
-	if !s.pay(price) {
+	coming := min(price+wireCost(d), maxCost)
+	if !s.pay(coming) {
 		return nil, nil // the session has ended
 	}
 	s.comesSince.Store(time.Now().UnixNano())
 	body, code, err := unpack(d, r)
 	s.comesSince.Store(0)
+	s.r.budget.release(coming - price)
 	if err != nil || code != "" {
 		s.r.budget.release(price)
 		if err != nil {

@@ -646,6 +646,36 @@ func TestSession_WaitsForTheBudget(t *testing.T) {
 	waitFree(t, r.budget, maxCost)
 }
 
+// Invariant 4, for a message that has to be decoded: what comes takes memory, too.
+func TestSession_PaysForWhatIsYetToBeDecoded(t *testing.T) {
+	block := newGate(t)
+	store := &memStore{hook: func(context.Context, []Batch) error { block.wait(); return nil }}
+	r, url := serve(t, store, Options{Budget: 1}) // raised to maxCost
+	d, payload := batch(1, strings.Repeat("x", 300_000))
+	d.B, d.Enc = 1, handshake.EncS2
+	payload = s2.EncodeSnappy(nil, payload)
+	d.C = handshake.CRC(payload)
+	s := dialBuffered(t, url, 1<<10)
+	s.control(hello(1))
+	want[*handshake.Welcome](s)
+	w, err := s.conn.NextWriter(websocket.BinaryMessage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(handshake.AppendData(nil, d, payload[:5000])); err != nil { // of about 14,000
+		t.Fatal(err)
+	}
+	waitTaken(t, r.budget, cost(d)+int64(s2.MaxEncodedLen(d.Raw)))
+	_, _ = w.Write(payload[5000:])
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	waitFree(t, r.budget, maxCost-cost(d))
+	block.open()
+	s.wantAck(2)
+	waitFree(t, r.budget, maxCost)
+}
+
 // Whoever keeps the budget for messages that do not come gives way to whoever
 // waits for it: the one whose message has been coming longest.
 func TestSession_GivesTheBudgetOfWhoDribbles(t *testing.T) {

@@ -81,6 +81,17 @@ func readRaw(d handshake.Data, r io.Reader) (*body, error) {
 	})
 }
 
+// maxEncoded is more bytes than an encoder makes of d.Raw at worst.
+func maxEncoded(d handshake.Data) int64 { return int64(s2.MaxEncodedLen(d.Raw)) + 1<<10 }
+
+// wireCost is what the payload of d takes in memory until it is decoded, in bytes.
+func wireCost(d handshake.Data) int64 {
+	if d.Enc == handshake.EncRaw {
+		return 0 // it comes straight into the body
+	}
+	return maxEncoded(d)
+}
+
 // readEncoded never reads more than an encoder could have made of d.Raw bytes,
 // and sets memory aside for those only when the encoding, too, says that it is
 // of so many.
@@ -92,7 +103,7 @@ func readEncoded(d handshake.Data, r io.Reader) (*body, error) {
 		}
 	}()
 	wire.Reset()
-	limit := int64(s2.MaxEncodedLen(d.Raw)) + 1<<10 // more than zstd's worst case, too
+	limit := maxEncoded(d)
 	n, err := wire.ReadFrom(io.LimitReader(r, limit+1))
 	switch {
 	case err != nil:
