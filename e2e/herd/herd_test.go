@@ -2,6 +2,7 @@ package herd
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +57,35 @@ func TestHerd_ComesBackBitByBit(t *testing.T) {
 			f.check(size, 3)
 		})
 	}
+}
+
+// TestHerd_IsKeptUpWith lets every sender have ten lines a second, one by one,
+// with one core for wsreceive.
+func TestHerd_IsKeptUpWith(t *testing.T) {
+	size, lines := 200, 5
+	if stand.Long() {
+		size, lines = 10_000, 50
+	}
+	f := newField(t, false, size)
+	f.startReceiver()
+	f.herd = newHerd(t, f.net, task{N: size, Lines: 1 + lines, Dir: f.dir, URL: f.url}, f.most)
+	f.herd.release(time.Duration(size) * time.Millisecond * 2) // to connect
+	f.herd.wait(func() {})
+	var core unix.CPUSet
+	core.Set(0)
+	stand.Must(t, f.pin(&core))
+	const pause = 100 * time.Millisecond
+	spent, begun := f.receiverCPU(), time.Now()
+	for range lines {
+		f.herd.release(pause)
+	}
+	f.herd.wait(func() {})
+	took := time.Since(begun)
+	t.Logf("%d relays, %d lines of each in %v: all had their receipts after %.2f s, %.0f lines/s; wsreceive used %.2f of its core",
+		size, lines, time.Duration(lines)*pause, took.Seconds(), float64(size*lines)/took.Seconds(), (f.receiverCPU()-spent).Seconds()/took.Seconds())
+	f.herd.end()
+	f.stopReceiver(unix.SIGTERM)
+	f.check(size, 1+lines)
 }
 
 // field is where the herd is.
@@ -132,6 +163,16 @@ func (f *field) stopReceiver(sig unix.Signal) {
 	_ = f.receiver.Process.Signal(sig)
 	_ = f.receiver.Wait()
 	f.spent = f.receiver.ProcessState.UserTime() + f.receiver.ProcessState.SystemTime()
+}
+
+// pin lets wsreceive use these cores only.
+func (f *field) pin(cores *unix.CPUSet) error {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", f.receiver.Process.Pid))
+	for _, thread := range threads {
+		pid, _ := strconv.Atoi(filepath.Base(thread))
+		err = errors.Join(err, unix.SchedSetaffinity(pid, cores))
+	}
+	return err
 }
 
 // comeback is how the herd came back.

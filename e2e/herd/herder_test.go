@@ -62,9 +62,10 @@ func herder() error {
 		if err != nil {
 			return err
 		}
-		for _, q := range queues {
+		begun := time.Now()
+		for k, q := range queues {
+			time.Sleep(time.Until(begun.Add(within * time.Duration(k) / time.Duration(work.N)))) // so many at once would be another test
 			q.release()
-			time.Sleep(within / time.Duration(work.N)) // so many at once would be another test
 		}
 	}
 	stop()
