@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/buffer"
+	"wsrelay/status"
 )
 
 func TestRun_TakesAnyInput(t *testing.T) {
@@ -157,6 +161,29 @@ func TestRun_WaitsWhileAnotherHasTheQueueAndSaysSo(t *testing.T) {
 	_, _ = second.Close(), two.Wait()
 	if got, want := queued(t, dir), "first\nfirst again\nsecond\n"; got != want {
 		t.Errorf("queued %q, want %q", got, want)
+	}
+}
+
+// ^C ends one that waits for another to end, if it has taken nothing.
+func TestRun_CanBeInterruptedWhileAnotherHasTheQueue(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "q")
+	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close(context.Background()) //nolint:errcheck // nothing is in it
+	cmd, w := command(t, `exec "$0" "$@" 2>"$2.err"`, "--queue-dir", dir, noReceiver)
+	defer w.Close()
+	eventually(t, "it waits", func() bool { _, awaited := status.Locked(dir); return awaited })
+	_ = cmd.Process.Signal(syscall.SIGINT)
+	eventually(t, "it waits no more", func() bool { _, awaited := status.Locked(dir); return !awaited })
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != exitConfig {
+		t.Errorf("status %d, want %d", got, exitConfig)
+	}
+	if said, _ := os.ReadFile(dir + ".err"); !strings.Contains(string(said), "stopped while another wsrelay uses") || !strings.Contains(string(said), "nothing was read: no line is lost") {
+		t.Errorf("it says %q", said)
 	}
 }
 

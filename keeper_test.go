@@ -13,6 +13,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsrelay/buffer"
+	"wsrelay/status"
 )
 
 const noReceiver = "ws://127.0.0.1:1/relay"
@@ -69,6 +74,23 @@ func lockedBy(dir string) int {
 	return n
 }
 
+// free: no process has the queue.
+func free(dir string) bool {
+	held, _ := status.Locked(dir)
+	return !held
+}
+
+// child is the pid of the keeper's worker; 0: it has none now.
+func child(keeper int) (worker int) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", keeper))
+	for _, thread := range threads {
+		if b, _ := os.ReadFile(thread); len(b) > 0 {
+			_, _ = fmt.Sscan(string(b), &worker)
+		}
+	}
+	return worker
+}
+
 func logHas(t *testing.T, dir, what string) {
 	t.Helper()
 	name := filepath.Join(dir, "wsrelay.log")
@@ -82,15 +104,14 @@ func TestSignals_OfASession(t *testing.T) {
 	for _, tt := range []struct {
 		name, shell string
 		send        func(group, keeper, worker int) // nil: the shell's own doing
-		want        int
 	}{
-		{"a shell's ^C reaches the writer too", `cat | "$0" "$@"`, func(group, _, _ int) { _ = syscall.Kill(-group, syscall.SIGINT) }, 0},
+		{"a shell's ^C reaches the writer too", `cat | "$0" "$@"`, func(group, _, _ int) { _ = syscall.Kill(-group, syscall.SIGINT) }},
 		{"systemd: all at once, three times", `exec "$0" "$@"`, func(group, _, _ int) {
 			for range 3 {
 				_ = syscall.Kill(-group, syscall.SIGTERM)
 			}
-		}, 0},
-		{"the terminal is closed", `exec "$0" "$@"`, func(group, _, _ int) { _ = syscall.Kill(-group, syscall.SIGHUP) }, 0},
+		}},
+		{"the terminal is closed", `exec "$0" "$@"`, func(group, _, _ int) { _ = syscall.Kill(-group, syscall.SIGHUP) }},
 		{"the keeper is dead: the worker obeys", `"$0" "$@"; sleep 0.1`, func(_, keeper, worker int) {
 			_ = syscall.Kill(keeper, syscall.SIGKILL)
 			for range 4000 { // it notices, in its own time
@@ -100,7 +121,7 @@ func TestSignals_OfASession(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 			_ = syscall.Kill(worker, syscall.SIGTERM)
-		}, 0},
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -118,6 +139,9 @@ func TestSignals_OfASession(t *testing.T) {
 			_, _ = w.WriteString("after\nend") // cat may be gone
 			_ = w.Close()
 			_ = cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != 0 && tt.shell[:4] == "exec" { // else it is the shell's
+				t.Errorf("status %d, want 0", got)
+			}
 			eventually(t, "the worker has ended", func() bool { return free(dir) })
 			if took := time.Since(began); took > 20*time.Second {
 				t.Errorf("it waited %v for delivery", took)
@@ -205,6 +229,70 @@ func TestService_KeepsLinesUnderABrokenConfiguration(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestService_KeepsTheLimitOfAConfigurationThatIsWrongElsewhere(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "q")
+	_, w := command(t, "", "--queue-dir", dir, "--queue-limit", "65MiB") // and no URL
+	defer w.Close()
+	eventually(t, "it answers", func() bool { return status.Read(dir).State == status.Holding })
+	if got := status.Read(dir).DiskLimitBytes; got != 65<<20 {
+		t.Errorf("the limit is %d", got)
+	}
+}
+
+// Whoever sees no exit status starts wsrelay again at once.
+func TestService_WithoutAKeeperDoesNotEndAtOnceForAMistake(t *testing.T) {
+	t.Parallel()
+	for want, options := range map[int][]string{exitUsage: nil, exitConfig: {"--queue-dir", "/dev/null/none", noReceiver}} {
+		log := filepath.Join(t.TempDir(), "log")
+		cmd, w := command(t, "", append([]string{"--keeper", "off", "--log-file", log}, options...)...)
+		began := time.Now()
+		_ = cmd.Wait()
+		_ = w.Close()
+		if took, got := time.Since(began), cmd.ProcessState.ExitCode(); took < testLook || got != want {
+			t.Errorf("status %d after %v, want %d after %v", got, took, want, testLook)
+		}
+	}
+}
+
+// What an earlier worker has read waits with the keeper, and whoever says what
+// is wrong knows.
+func TestService_SaysThatLinesWaitInMemory(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	dir, config, log := filepath.Join(base, "q"), filepath.Join(base, "config"), filepath.Join(base, "log")
+	put := func(text string) {
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := "queue-dir = " + dir + "\nlog-file = " + log + "\nurl = " + noReceiver + "\n"
+	put(good)
+	cmd, w := command(t, "", "--config", config)
+	write(t, w, "kept\n")
+	eventually(t, "the line is taken", func() bool {
+		n, err := unix.IoctlGetInt(int(w.Fd()), unix.TIOCINQ)
+		return err == nil && n == 0
+	})
+	put("nonsense\n" + good)
+	if n := child(cmd.Process.Pid); n == 0 || syscall.Kill(n, syscall.SIGKILL) != nil {
+		t.Fatalf("no worker: %d", n)
+	}
+	eventually(t, "the log says where it is", func() bool {
+		b, _ := os.ReadFile(log)
+		return bytes.Contains(b, []byte("no line is lost: 5 B that were read wait in memory until this is mended"))
+	})
+	put(good)
+	if err := q.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	waitQueued(t, dir, "kept")
 }
 
 // Without its file of options wsrelay cannot know where the queue is: the pipe

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsrelay/buffer"
+	"wsrelay/status"
 )
 
 // installed is a copy of this program, which an upgrade may replace.
@@ -44,13 +45,14 @@ func TestUpgrade_InterruptedAtEachStep(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, program string
-		want          string // what upgrade says
-		keeper        bool   // it is still the keeper
+		want          string // what upgrade says; "": nobody but the keeper looks at the new program
+		status        int    // with which the keeper ends
 	}{
-		{"the new program does not run", script("#!/bin/sh\nexit 3\n"), "does not run: exit status 3", true},
-		{"the new program is no program", script("nothing of the kind"), "does not run: ", true},
-		{"the new keeper dies before it takes over", script("#!/bin/sh\n[ \"$1\" = --version ] || exit 3\necho new\n"), "did not go on", false},
-		{"nothing interrupts it", os.Args[0], "upgraded from ", true},
+		{"the new program does not run", script("#!/bin/sh\nexit 3\n"), "does not run: exit status 3", exitWaiting},
+		{"the new program is no program", script("nothing of the kind"), "does not run: ", exitWaiting},
+		{"the keeper finds out that it does not run", script("#!/bin/sh\n>\"$0.ran\"\nexit 3\n"), "", exitWaiting},
+		{"the new keeper dies before it takes over", script("#!/bin/sh\n[ \"$1\" = --version ] || exit 3\n>\"$0.ran\"\n"), "", 3},
+		{"nothing interrupts it", os.Args[0], "upgraded from ", exitWaiting},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -61,16 +63,16 @@ func TestUpgrade_InterruptedAtEachStep(t *testing.T) {
 			waitQueued(t, dir, "before")
 			worker := lockedBy(dir)
 			install(tt.program)
-			upgrade := exec.Command(os.Args[0], "upgrade", "--queue-dir", dir)
-			upgrade.Env = cmd.Env
-			if tt.keeper {
+			if tt.want != "" {
+				upgrade := exec.Command(os.Args[0], "upgrade", "--queue-dir", dir)
+				upgrade.Env = cmd.Env
 				out, _ := upgrade.CombinedOutput()
 				if !strings.Contains(string(out), tt.want) {
 					t.Errorf("it says %q, want %q", out, tt.want)
 				}
 			} else {
 				_ = cmd.Process.Signal(syscall.SIGUSR2)
-				_ = cmd.Wait()
+				eventually(t, "the keeper has run it", func() bool { _, err := os.Stat(program + ".ran"); return err == nil })
 			}
 			if same := lockedBy(dir) == worker; same == (tt.program == os.Args[0]) {
 				t.Errorf("the same worker goes on: %v", same)
@@ -79,6 +81,9 @@ func TestUpgrade_InterruptedAtEachStep(t *testing.T) {
 			waitQueued(t, dir, "after")
 			_ = w.Close()
 			_ = cmd.Wait()
+			if got := cmd.ProcessState.ExitCode(); got != tt.status {
+				t.Errorf("the keeper ended with status %d, want %d", got, tt.status)
+			}
 			eventually(t, "all has ended", func() bool { return free(dir) })
 			if got, want := queued(t, dir), "before\nafter\n"; got != want {
 				t.Errorf("queued %q, want %q", got, want)
@@ -111,6 +116,49 @@ func TestUpgrade_SaysWhatItNeeds(t *testing.T) {
 	_ = q.Close(context.Background())
 	if got := upgrade(); !strings.Contains(got, "no wsrelay runs with the queue") && !strings.Contains(got, "has no keeper") {
 		t.Errorf("it says %q", got)
+	}
+	if err := os.WriteFile(lockFile(dir), []byte(strconv.Itoa(foreign(t))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := upgrade(); !strings.Contains(got, "belongs to the user with id ") {
+		t.Errorf("it says %q", got)
+	}
+}
+
+// foreign is a process of another user.
+func foreign(t *testing.T) int {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return 1
+	}
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd.Process.Pid
+}
+
+// The one that waits would have the queue before the new worker, and the lines in
+// the mirror would wait in their turn.
+func TestUpgrade_RefusesWhileAnotherWaitsForTheQueue(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "q")
+	cmd, w := command(t, "", "--queue-dir", dir, noReceiver)
+	defer w.Close()
+	eventually(t, "it has the queue", func() bool { return lockedBy(dir) != 0 })
+	worker := lockedBy(dir)
+	_, other := command(t, "", "--queue-dir", dir, noReceiver)
+	defer other.Close()
+	eventually(t, "another waits", func() bool { _, awaited := status.Locked(dir); return awaited })
+	upgrade := exec.Command(os.Args[0], "upgrade", "--queue-dir", dir)
+	upgrade.Env = cmd.Env
+	if out, err := upgrade.CombinedOutput(); err == nil || !strings.Contains(string(out), "another wsrelay waits for the queue") {
+		t.Errorf("it says %q", out)
+	}
+	if now := lockedBy(dir); now != worker {
+		t.Errorf("process %d has the queue, and not %d", now, worker)
 	}
 }
 

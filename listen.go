@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-
-	"wsrelay/console"
 )
 
 // listening is the options of a relay that receivers dial.
@@ -19,7 +17,7 @@ type listening struct {
 // the other direction.
 func (l *listening) check(r *reach) error {
 	wrong := func(hint, format string, args ...any) error {
-		return &console.Complaint{Err: fmt.Errorf(format, args...), Effect: nothingRead, Hint: hint, Code: exitConfig}
+		return mistake(fmt.Errorf(format, args...), hint, exitConfig)
 	}
 	if err := r.checkEach(); err != nil {
 		return err

@@ -12,9 +12,11 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"wsrelay/buffer"
@@ -48,22 +50,29 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	}
 	var c cli
 	command, err := parse(&c, args, stdout)
+	s := &streams{in: stdin, out: stdout, err: stderr, log: sync.OnceValue(func() *slog.Logger { return c.Run.logger(stderr) })}
+	kept := intake.Worker()
 	switch {
 	case errors.Is(err, errHelp):
 		return 0
 	case err == nil:
 		if alone != nil {
-			c.Run.logger(stderr).Warn("going on without a keeper", "err", alone, console.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",
+			s.log().Warn("going on without a keeper", "err", alone, console.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",
 				console.Hint, "let it have memory files (memfd_create), processes, and files of any size (ulimit -f)")
 		}
-		err = command.Run(&streams{in: stdin, out: stdout, err: stderr})
-	case intake.Worker() && isNull(stderr):
-		err = c.Run.hold(err, &streams{in: stdin, out: stdout, err: stderr})
+		err = command.Run(s)
+	case kept && isNull(stderr):
+		err = c.Run.hold(err, s)
 	}
 	if err == nil {
 		return 0
 	}
-	return console.Report(c.Run.logger(stderr), err)
+	status := console.Report(s.log(), err)
+	if (status == exitUsage || status == exitConfig) && isNull(stderr) && !kept && ships(args) {
+		signal.Reset() // whoever wants it to end need not wait for that
+		time.Sleep(look)
+	}
+	return status
 }
 
 // ships tells whether args mean the command run, by its name or by none.
@@ -72,15 +81,19 @@ func ships(args []string) bool {
 }
 
 // streams are what a command reads and writes.
-type streams struct{ in, out, err *os.File }
+type streams struct {
+	in, out, err *os.File
+	log          func() *slog.Logger // made when it is first needed: that may make a file
+}
 
 // Run ships lines: the command that is meant when none is named.
 func (c *config) Run(s *streams) error {
-	return ship(c, s, c.logger(s.err), nil)
+	return ship(c, s, nil)
 }
 
-// look is how often a worker that cannot deliver gives way to one that may find
-// the configuration mended.
+// look is how often a configuration that cannot work is looked at again, where
+// nobody sees an exit status: by the keeper's next worker, or by what syslog-ng
+// starts in place of a wsrelay without a keeper, and would start at once.
 var look = 30 * time.Second
 
 // hold keeps lines under a configuration that cannot work, where nobody sees an
@@ -90,22 +103,22 @@ func (c *config) hold(wrong error, s *streams) error {
 	if c.QueueDir == "" {
 		return wrong
 	}
-	log := c.logger(s.err)
-	status := console.Report(log, wrong)
-	log.Warn("not delivering until the configuration is mended", "queue", c.QueueDir,
+	status := console.Report(s.log(), wrong)
+	s.log().Warn("not delivering until the configuration is mended", "queue", c.QueueDir,
 		console.Effect, "no line is lost: they wait in the queue", console.Hint, "mend it, and reload syslog-ng if it is part of its configuration")
 	time.AfterFunc(look, func() { os.Exit(status) })
 	c.URL, c.Listen = nil, ""
 	if c.QueueLimit < buffer.MinLimit {
 		c.QueueLimit = 0
 	}
-	return ship(c, s, log, wrong)
+	return ship(c, s, wrong)
 }
 
 // ship moves lines from stdin to the receiver, unless something is wrong with
 // the way there, until the input ends and all is delivered, or until a signal
 // and all is on disk.
-func ship(c *config, s *streams, log *slog.Logger, wrong error) error {
+func ship(c *config, s *streams, wrong error) error {
+	log := s.log()
 	in, err := intake.New(s.in)
 	if err != nil {
 		return err
@@ -116,7 +129,7 @@ func ship(c *config, s *streams, log *slog.Logger, wrong error) error {
 	defer stop.release()
 	q, found, err := open(c, in, stop, log)
 	if err != nil {
-		return queueTrouble(c.QueueDir, err)
+		return queueTrouble(c.QueueDir, in, err)
 	}
 	logRecovery(log, found)
 	confirmed := c.confirm(q, s.out)
@@ -147,7 +160,7 @@ func ship(c *config, s *streams, log *slog.Logger, wrong error) error {
 	endSession()
 	err = errors.Join(err, <-ended)
 	stopReport() // while the lock is ours: what another has made by then is not ours to remove
-	err = errors.Join(err, persist(q))
+	err = errors.Join(err, persist(q, in.Kept()))
 
 	<-confirmed
 
@@ -161,17 +174,19 @@ func ship(c *config, s *streams, log *slog.Logger, wrong error) error {
 }
 
 // open takes the queue. Until it is ours, the pipe's content goes to memory, as
-// far as that may, where a keeper holds it; else a request to end ends the wait.
+// far as that may, where a keeper holds it. A request to end ends the wait, but
+// for the sake of what was taken from the pipe by then.
 func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffer.Queue, *buffer.Recovery, error) {
-	wait := stop.now
-	if in.Kept() {
-		wait = context.Background()
-	}
-	filling, stopFilling := context.WithCancel(context.Background())
+	filling, stopFilling := context.WithCancel(stop.now)
 	filled := make(chan struct{})
+	wait, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
 	go func() {
 		defer close(filled)
 		in.Fill(filling)
+		if <-filling.Done(); in.History().Pending == 0 {
+			giveUp()
+		}
 	}()
 	q, found, err := buffer.Open(wait, c.QueueDir, buffer.Options{
 		Limit: int64(c.QueueLimit), DropOldest: c.QueueFull == "drop-oldest", MaxAge: c.QueueAge, Sync: time.Duration(c.Sync), Compress: c.compress(), Living: in.Living(), Log: log,
@@ -204,12 +219,20 @@ func drain(q *buffer.Queue, limit time.Duration, told context.Context, stderr *o
 	<-drawn
 }
 
-// persist closes the queue; a disk that does not take the lines holds it up for
-// a minute at most.
-func persist(q *buffer.Queue) error {
+// persist closes the queue. A disk that does not take the lines holds it up: for
+// a minute at most, or, where a keeper has them as well, for as long as it takes,
+// as nobody else may have the queue before they are in it.
+func persist(q closer, kept bool) error {
+	if kept {
+		return q.Close(context.Background())
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	return q.Close(ctx)
+}
+
+type closer interface {
+	Close(ctx context.Context) error
 }
 
 func hostname() string {

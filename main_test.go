@@ -22,9 +22,11 @@ import (
 // programEnv makes the test binary wsrelay itself.
 const programEnv = "WSRELAY_TEST_PROGRAM"
 
+const testLook = time.Second
+
 func TestMain(m *testing.M) {
 	if os.Getenv(programEnv) != "" {
-		look = time.Second
+		look = testLook
 		main()
 	}
 	testscript.Main(m, map[string]func(){"wsrelay": main})
@@ -204,6 +206,25 @@ func TestRun_EndsAtASecondSignalThoughTheInputGoesOn(t *testing.T) {
 	}
 	if got, want := queued(t, dir), "whole\npart\n"; got != want {
 		t.Errorf("queued %q, want %q", got, want)
+	}
+}
+
+// deadline is a queue that is closed, and sees for how long it might take.
+type deadline struct{ limited bool }
+
+func (d *deadline) Close(ctx context.Context) error {
+	_, d.limited = ctx.Deadline()
+	return nil
+}
+
+// A worker that gave up would leave the queue to another wsrelay, and the lines
+// behind that one's.
+func TestPersist_WaitsForADiskAsLongAsAKeeperHasTheLines(t *testing.T) {
+	for _, kept := range []bool{true, false} {
+		var q deadline
+		if err := persist(&q, kept); err != nil || q.limited == kept {
+			t.Errorf("kept %v: limited %v, %v", kept, q.limited, err)
+		}
 	}
 }
 

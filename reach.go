@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"wsrelay/console"
 	"wsrelay/relay"
 )
 
@@ -47,7 +46,7 @@ func (r *reach) checkEach() error {
 	r.URL = slices.DeleteFunc(append(r.Args, r.URL...), func(u string) bool { return u == "" })
 	for _, u := range r.URL {
 		if _, err := relay.ParseURL(u); err != nil {
-			return &console.Complaint{Err: err, Effect: nothingRead, Hint: "wsrelay ws://HOST:8514/relay", Code: exitUsage}
+			return mistake(err, "wsrelay ws://HOST:8514/relay", exitUsage)
 		}
 	}
 	for _, pin := range r.TLSPin {

@@ -29,10 +29,7 @@ func (r *reporting) check(insecure bool) error {
 		return nil
 	}
 	if err := metrics.CheckAddr(r.Metrics, insecure); err != nil {
-		return &console.Complaint{
-			Err: fmt.Errorf("--metrics: %w", err), Effect: nothingRead, Code: exitConfig,
-			Hint: "use 127.0.0.1:9514, say, or --metrics-file; --allow-insecure if the network is all yours",
-		}
+		return mistake(fmt.Errorf("--metrics: %w", err), "use 127.0.0.1:9514, say, or --metrics-file; --allow-insecure if the network is all yours", exitConfig)
 	}
 	return nil
 }

@@ -18,22 +18,39 @@ import (
 
 	"wsrelay/buffer"
 	"wsrelay/console"
+	"wsrelay/intake"
 	"wsrelay/relay"
 )
 
 // The words for an operator that are not beside the code they speak of, and
 // where they go.
 
-const nothingRead = "nothing was read: no line is lost"
-
-func usage(err error) error {
-	return &console.Complaint{Err: err, Effect: nothingRead, Hint: "wsrelay run --help lists every option", Code: exitUsage}
+// noneRead is what a mistake means that is found before anything is read. A
+// keeper may have what an earlier process has read.
+func noneRead(pending int64) string {
+	switch bytes := humanize.IBytes(uint64(pending)); {
+	case pending == 0:
+		return "nothing was read: no line is lost"
+	case isNull(os.Stderr): // the keeper does not end for that
+		return "no line is lost: " + bytes + " that were read wait in memory until this is mended"
+	default:
+		return "the lines in " + bytes + " that were read and are not on disk are lost"
+	}
 }
 
-func queueTrouble(dir string, err error) error {
+// mistake is an error before anything is read.
+func mistake(err error, hint string, code int) error {
+	return &console.Complaint{Err: err, Effect: noneRead(intake.Pending()), Hint: hint, Code: code}
+}
+
+func usage(err error) error {
+	return mistake(err, "wsrelay run --help lists every option", exitUsage)
+}
+
+func queueTrouble(dir string, in *intake.Intake, err error) error {
 	c := &console.Complaint{
 		Err: fmt.Errorf("cannot use the queue directory: %w", err), Code: exitConfig,
-		Effect: nothingRead, Hint: "make it writable for this user, or name another with --queue-dir",
+		Effect: noneRead(in.History().Pending), Hint: "make it writable for this user, or name another with --queue-dir",
 	}
 	if errors.Is(err, context.Canceled) {
 		c.Err, c.Hint = fmt.Errorf("stopped while another wsrelay uses %q", dir), "give each wsrelay an instance of its own"

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsrelay/console"
+	"wsrelay/status"
 )
 
 // upgradeCmd is wsrelay upgrade.
@@ -38,8 +39,14 @@ func (u *upgradeCmd) Run(s *streams) error {
 	if err != nil {
 		return err
 	}
-	if free(u.QueueDir) {
+	switch held, awaited := status.Locked(u.QueueDir); {
+	case !held:
 		return noRelay(fmt.Errorf("no wsrelay runs with the queue %q", u.QueueDir))
+	case awaited:
+		return &console.Complaint{
+			Err: fmt.Errorf("another wsrelay waits for the queue %q", u.QueueDir), Effect: "nothing has changed",
+			Hint: "end that one, which would take it meanwhile, or give it an instance of its own; then upgrade again", Code: exitFailed,
+		}
 	}
 	was, err := programVersion(old.keeper.path("exe"))
 	if err != nil {
@@ -78,23 +85,18 @@ type relayProcesses struct {
 	program        string // what the keeper would upgrade to
 }
 
-// free: no process has the queue.
-func free(dir string) bool {
-	lock, err := os.Open(lockFile(dir))
-	if err != nil {
-		return true
-	}
-	defer lock.Close() //nolint:errcheck // only read
-	return unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB) == nil
-}
-
 func lockFile(dir string) string { return filepath.Join(dir, "LOCK") }
 
-// running finds the processes that have the queue, or had it last.
+// running finds the processes that have the queue, or had it last. They are this
+// user's, who is about to run what they say is their program: whoever owns a
+// queue could name any.
 func running(dir string) (*relayProcesses, error) {
 	text, err := os.ReadFile(lockFile(dir))
 	if err != nil {
 		return nil, noRelay(fmt.Errorf("no wsrelay has used the queue: %w", err))
+	}
+	if err := ours(lockFile(dir)); err != nil {
+		return nil, err
 	}
 	worker, err := strconv.Atoi(string(text))
 	if err != nil {
@@ -110,6 +112,11 @@ func running(dir string) (*relayProcesses, error) {
 	if p.keeper, err = parent(p.worker); err != nil {
 		return nil, err
 	}
+	for _, p := range []pid{p.worker, p.keeper} {
+		if err := ours(p.path("")); err != nil {
+			return nil, err
+		}
+	}
 	if !sameFile(p.keeper.path("exe"), p.worker.path("exe")) {
 		return nil, &console.Complaint{
 			Err: fmt.Errorf("the wsrelay with process id %d has no keeper", worker), Effect: "nothing has changed",
@@ -117,6 +124,21 @@ func running(dir string) (*relayProcesses, error) {
 		}
 	}
 	return p, nil
+}
+
+// ours: this very user has made the file, or runs the process.
+func ours(path string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return noRelay(fmt.Errorf("look at %s: %w", path, err))
+	}
+	if int(st.Uid) != os.Geteuid() {
+		return &console.Complaint{
+			Err: fmt.Errorf("%s belongs to the user with id %d", path, st.Uid), Effect: "nothing has changed",
+			Hint: "upgrade as the user that this wsrelay runs as: it decides which program that is", Code: exitFailed,
+		}
+	}
+	return nil
 }
 
 func noRelay(err error) error {

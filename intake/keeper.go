@@ -28,10 +28,10 @@ type Keeper struct {
 	mirror  int              // descriptor
 	control int              // to the worker; its end says that the keeper has died
 	worker  int              // pid; 0: none now
-	born    time.Time // when the worker, or the last try to have one, began
-	last    unix.WaitStatus // of the worker before; 0: none, or it was ended for an upgrade
-	marked  int64           // the mark when that ended
-	idle    int             // workers in a row that died early and got nothing on disk
+	born    time.Time        // when the worker, or the last try to have one, began
+	last    unix.WaitStatus  // of the worker before; 0: none, or it was ended for an upgrade
+	marked  int64            // the mark when that ended
+	idle    int              // workers in a row that died early and got nothing on disk
 
 	told   []byte // the signals that count, as they go to each worker
 	toldAt time.Time

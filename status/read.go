@@ -45,7 +45,7 @@ func Read(dir string) Snapshot {
 	s.queue(v.Stats)
 	s.lost(v.Lost, nil, nil)
 	s.age(oldest)
-	if locked(filepath.Join(dir, "LOCK")) {
+	if held, _ := Locked(dir); held {
 		s.State, s.PID = Silent, v.PID
 		s.problem(Problem{
 			fmt.Sprintf("process %d has the queue and does not answer: %v", v.PID, asked),
@@ -63,23 +63,27 @@ func Read(dir string) Snapshot {
 	return s
 }
 
-// locked tells whether any process has a lock on the file, without trying to
-// take it: a wsrelay that starts at this moment must not find it taken.
-func locked(name string) bool {
+// Locked tells whether any process has the queue in dir, and whether another
+// waits for it. It does not try to lock anything: a wsrelay that starts at this
+// moment must find the queue free.
+func Locked(dir string) (held, awaited bool) {
 	var st unix.Stat_t
 	locks, err := os.Open("/proc/locks")
-	if err != nil || unix.Stat(name, &st) != nil {
-		return false
+	if err != nil || unix.Stat(filepath.Join(dir, "LOCK"), &st) != nil {
+		return false, false
 	}
 	defer locks.Close() //nolint:errcheck // only read
-	// 1: FLOCK  ADVISORY  WRITE 4121 08:01:1234 0 EOF, as in proc_locks(5)
+	// As in proc_locks(5), the second of one that waits:
+	// 1: FLOCK  ADVISORY  WRITE 4121 08:01:1234 0 EOF
+	// 1: -> FLOCK  ADVISORY  WRITE 4122 08:01:1234 0 EOF
 	for lines := bufio.NewScanner(locks); lines.Scan(); {
-		f := strings.Fields(lines.Text())
-		if len(f) > 5 && f[1] == "FLOCK" && f[3] == "WRITE" && strings.HasSuffix(f[5], fmt.Sprintf(":%d", st.Ino)) {
-			return true
+		text, waits := strings.CutPrefix(strings.TrimLeft(lines.Text(), "0123456789: "), "-> ")
+		f := strings.Fields(text)
+		if len(f) > 4 && f[0] == "FLOCK" && f[2] == "WRITE" && strings.HasSuffix(f[4], fmt.Sprintf(":%d", st.Ino)) {
+			held, awaited = held || !waits, awaited || waits
 		}
 	}
-	return false
+	return held, awaited
 }
 
 // Find gives the queue directories below the parents, in order: what a wsrelay
