@@ -91,3 +91,24 @@ func TestWriteFile_ReplacesTheFileAtOnceAndForAllToRead(t *testing.T) {
 		t.Errorf("left: %v", left)
 	}
 }
+
+func TestWriteFile_FollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	name, precious := filepath.Join(dir, "wsrelay.prom"), filepath.Join(dir, "precious")
+	if err := os.WriteFile(precious, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(precious, filepath.Join(dir, ".wsrelay.prom.next")); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteFile(name, figures); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(precious)
+	if got, _ := os.ReadFile(precious); err != nil || string(got) != "precious" || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file that a link led to holds %q, mode %v", got, info.Mode())
+	}
+	if got, _ := os.ReadFile(name); string(got) != text {
+		t.Errorf("got %s", got)
+	}
+}

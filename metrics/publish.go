@@ -129,17 +129,20 @@ func Keep(ctx context.Context, name string, write func(*Text), log *slog.Logger)
 }
 
 // WriteFile puts what write writes into a file for the node exporter's textfile
-// collector: at no moment is it half there. Others may read it.
+// collector: at no moment is it half there. Others may read it. In a directory
+// that others may write to, a link that they have put there leads nowhere.
 func WriteFile(name string, write func(*Text)) error {
 	var t Text
 	write(&t)
 	next := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".next") // not *.prom: the collector passes it by
-	err := os.WriteFile(next, t.Bytes(), 0o644)
-	if err == nil {
-		err = os.Chmod(next, 0o644) // whatever the umask is
+	_ = os.Remove(next)                                                        // what is there is of nobody, or not ours
+	f, err := os.OpenFile(next, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = os.Rename(next, name)
+	_, err = f.Write(t.Bytes())
+	if err := errors.Join(err, f.Chmod(0o644), f.Close()); err != nil { // whatever the umask is
+		return err
 	}
-	return err
+	return os.Rename(next, name)
 }

@@ -23,8 +23,9 @@ func ParseURL(s string) (*url.URL, error) {
 	if err != nil {
 		return nil, fmt.Errorf("URL: %w", redact(err))
 	}
-	name := fmt.Sprintf("URL %q", s)
-	if strings.Contains(s, "@") { // what it is part of may be a secret
+	// What is behind these, and what an @ is part of, may be a secret.
+	name := fmt.Sprintf("URL %q", s[:strings.IndexAny(s+"?", "?#")])
+	if strings.Contains(s, "@") {
 		name = "URL"
 	}
 	switch {

@@ -54,6 +54,9 @@ func TestParseURL_SaysWhatIsWrong(t *testing.T) {
 		{"wss://user:sesame@h/", "--token-file"},
 		{"http://user:sesame@h/", "--token-file"},
 		{"user:sesame@h/", "want ws://HOST"},
+		{"http://h/relay?token=sesame", `"http://h/relay": write ws://`},
+		{"ws://?token=sesame", `"ws://": no host`},
+		{"ws://h/#token=sesame", `"ws://h/": a WebSocket URL has no #fragment`},
 		{"ws://user:sesame@h:port/", "port"},
 		{"ws://h/%zz", "invalid URL escape"},
 	} {
