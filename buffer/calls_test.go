@@ -106,7 +106,7 @@ func TestQueue_SurvivesACrashAtEachFileCall(t *testing.T) {
 			name string
 			end  func(*strictFS) *strictFS
 		}{{"kill", (*strictFS).kill}, {"power cut", (*strictFS).powerCut}} {
-			for again := 0; again <= 60; again += 1 + every(200) {
+			for again := 0; again <= 60; again += every(200) {
 				died := false
 				inBubble(t, func() {
 					w := smallWorld(t, uint64(n))
@@ -200,7 +200,7 @@ func TestRecovery_SurvivesACrashAtEachStepOfWritingAgain(t *testing.T) {
 func crashInTakeOver(t *testing.T, prepare func(*world)) {
 	for _, end := range []func(*strictFS) *strictFS{(*strictFS).kill, (*strictFS).powerCut} {
 		for a := 1; a < 40; a++ {
-			for b := 0; b < 40; b += 1 + every(200) {
+			for b := 0; b < 40; b += every(200) {
 				inBubble(t, func() {
 					w := newWorld(t, uint64(a*40+b), Options{Compress: CompressNone})
 					w.mustStart()

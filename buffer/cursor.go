@@ -29,6 +29,7 @@ type Receipt struct {
 type cursor struct {
 	generation uint64
 	acked      uint64
+	durable    uint64 // every record below was on disk: in particular what intakes say
 	segment    uint64 // the newest there was
 	receipt    Receipt
 	intakes    intakes
@@ -42,6 +43,7 @@ func (c *cursor) slot() []byte {
 	le.PutUint64(b[16:], c.acked)
 	le.PutUint64(b[24:], c.segment)
 	le.PutUint64(b[32:], c.receipt.Seq)
+	le.PutUint64(b[40:], c.durable)
 	putString(b[64:128], c.receipt.UID)
 	putString(b[128:192], c.receipt.RT)
 	c.intakes.put(b[192 : 192+intakesLen])
@@ -55,7 +57,7 @@ func getSlot(b []byte) (c cursor, ok bool) {
 		return cursor{}, false
 	}
 	return cursor{
-		generation: le.Uint64(b[8:]), acked: le.Uint64(b[16:]), segment: le.Uint64(b[24:]),
+		generation: le.Uint64(b[8:]), acked: le.Uint64(b[16:]), segment: le.Uint64(b[24:]), durable: le.Uint64(b[40:]),
 		receipt: Receipt{Seq: le.Uint64(b[32:]), UID: getString(b[64:128]), RT: getString(b[128:192])},
 		intakes: getIntakes(b[192:]),
 	}, true
@@ -75,32 +77,31 @@ func openCursor(fsys fileSystem) (file, cursor, error) {
 	if err != nil {
 		return nil, cursor{}, fmt.Errorf("open %s: %w", cursorName, err)
 	}
-	c, err := readCursor(f)
-	if err != nil {
-		return nil, cursor{}, errors.Join(err, f.Close())
-	}
-	return f, c, nil
+	return f, readCursor(f), nil
 }
 
-func readCursor(f io.ReaderAt) (best cursor, err error) {
+func readCursor(f io.ReaderAt) (best cursor) {
+	f = insist(f)
 	b := make([]byte, slotLen)
 	for off := int64(0); off <= slotStride; off += slotStride {
 		if _, err := f.ReadAt(b, off); err != nil {
-			if errors.Is(err, io.EOF) {
-				continue
-			}
-			return cursor{}, fmt.Errorf("read %s: %w", cursorName, err)
+			continue
 		}
 		if c, ok := getSlot(b); ok && c.generation > best.generation {
 			best = c
 		}
 	}
-	return best, nil
+	return best
 }
 
 // write puts c over the slot that the generation before the last had.
 func (c *cursor) write(f file) error {
-	if err := f.writeAt(c.slot(), int64(c.generation%2)*slotStride); err != nil {
+	b, off := c.slot(), int64(c.generation%2)*slotStride
+	err := f.writeAt(b, off)
+	if err != nil && !noSpace(err) { // a page that cannot be read can only be written as a whole
+		err = f.writeAt(append(b, make([]byte, slotStride-slotLen)...), off)
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", cursorName, err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -85,6 +86,25 @@ func (d osDir) home() string {
 	return fmt.Sprintf("%x/%d", sha256.Sum256(append([]byte("wsrelay "), id...)), st.Ino)
 }
 
+// makeDir makes dir, and what is missing above it, so that they stay after a
+// power cut; syncDir is how.
+func makeDir(dir string, syncDir func(name string) error) error {
+	err := os.Mkdir(dir, 0o700)
+	switch parent := filepath.Dir(dir); {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist) && parent != dir:
+		if err := makeDir(parent, syncDir); err != nil {
+			return err
+		}
+		return makeDir(dir, syncDir)
+	case err != nil:
+		return err
+	default:
+		return syncDir(parent)
+	}
+}
+
 type osFile struct{ *os.File }
 
 func newOSFile(f *os.File, err error) (file, error) {
@@ -101,6 +121,26 @@ func (f osFile) writeAt(b []byte, off int64) error {
 
 func (f osFile) sync() error {
 	return os.NewSyscallError("fdatasync", ignoringEINTR(func() error { return unix.Fdatasync(int(f.Fd())) }))
+}
+
+// stubborn reads again what could not be read, a few times in all: some disks
+// need several tries.
+type stubborn struct {
+	io.ReaderAt
+	left int
+}
+
+func insist(f io.ReaderAt) *stubborn { return &stubborn{f, 3} }
+
+func (s *stubborn) ReadAt(b []byte, off int64) (n int, err error) {
+	for {
+		n, err = s.ReaderAt.ReadAt(b, off)
+		if err == nil || errors.Is(err, io.EOF) || s.left == 0 {
+			return n, err
+		}
+		s.left--
+		time.Sleep(retryFirst)
+	}
 }
 
 func ignoringEINTR(call func() error) error {

@@ -97,8 +97,8 @@ func (i *identity) text() []byte {
 	return []byte(b.String())
 }
 
-// readIdentity gives the zero identity for a file that is missing or damaged:
-// the segments name their sids themselves.
+// readIdentity gives the zero identity for a file that is missing, or damaged,
+// or cannot be read: the segments name their sids themselves.
 func readIdentity(fsys fileSystem) (identity, error) {
 	f, err := fsys.open(identityName)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -107,8 +107,8 @@ func readIdentity(fsys fileSystem) (identity, error) {
 	if err != nil {
 		return identity{}, fmt.Errorf("open %s: %w", identityName, err)
 	}
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<20))
-	if err := errors.Join(err, f.Close()); err != nil {
+	b, _ := io.ReadAll(io.NewSectionReader(insist(f), 0, 1<<20)) // the checksum tells if it is whole
+	if err := f.Close(); err != nil {
 		return identity{}, fmt.Errorf("read %s: %w", identityName, err)
 	}
 	var i identity

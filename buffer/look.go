@@ -157,10 +157,7 @@ func Look(dir string) (*View, error) {
 	if err := v.segments(); err != nil {
 		return nil, err
 	}
-	c, err := readCursor(f) // after the list: what went before it did so below this cursor
-	if err != nil {
-		return nil, err
-	}
+	c := readCursor(f) // after the list: what went before it did so below this cursor
 	v.Cursor, v.Receipt = max(1, c.acked), c.receipt
 	if v.id, err = readIdentity(v.dir); err != nil {
 		return nil, err
@@ -194,7 +191,11 @@ func (v *View) segments() error {
 		return err
 	}
 	for _, name := range names { // in the order of their ids
-		s, err := v.dir.segment(filepath.Base(name))
+		id, ok := segmentID(filepath.Base(name))
+		if !ok {
+			continue
+		}
+		s, err := findSegment(v.dir, id)
 		if errors.Is(err, errNoSegment) || errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {
@@ -236,7 +237,7 @@ func (v *View) newest() error {
 		v.Cursor = max(v.Cursor, h.acked)
 		v.Head = max(v.Head, h.durable, h.next(), v.Cursor)
 		if h.kind == kindGap {
-			b, err := scan.block(h)
+			b, err := scan.sound(h)
 			if err != nil {
 				return err
 			}
@@ -362,7 +363,7 @@ func (v *View) blocks(s *segment, give func(*Block, uint64) error) error {
 			end = min(end, s.next)
 		}
 		if h.kind == kindData && end > v.Cursor {
-			b, err := scan.block(h)
+			b, err := scan.sound(h)
 			if err != nil {
 				return err
 			}
@@ -382,24 +383,4 @@ type readOnly struct{ osDir }
 
 func (d readOnly) open(name string) (file, error) {
 	return newOSFile(os.OpenFile(d.path(name), os.O_RDONLY|unix.O_NOFOLLOW, 0))
-}
-
-// segment reads the header of the segment in the file name.
-func (d readOnly) segment(name string) (*segment, error) {
-	id, ok := segmentID(name)
-	if !ok {
-		return nil, errNoSegment
-	}
-	f, err := d.open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	s, err := readSegment(f, id)
-	if err != nil {
-		return nil, err
-	}
-	s.size, err = f.size()
-	s.written = s.size
-	return s, err
 }

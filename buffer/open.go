@@ -40,7 +40,7 @@ type Living struct {
 // Open takes the directory, which it makes if need be, and recovers what it
 // holds. While another process has it, Open waits, until ctx ends.
 func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir, func(name string) error { return osDir(name).syncDir(".") }); err != nil {
 		return nil, nil, err
 	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
@@ -93,6 +93,7 @@ func load(fsys fileSystem, o Options) (*Queue, *writer, *Recovery, error) {
 	w := &writer{q: q}
 	r := &recoverer{q: q, w: w}
 	if err := r.run(); err != nil {
+		w.closeFiles()
 		return nil, nil, nil, err
 	}
 	return q, w, &r.Recovery, nil

@@ -3,8 +3,10 @@ package buffer
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -73,5 +75,79 @@ func TestOpen_BeginsANewStreamWhereOnlyIdentityIsLeft(t *testing.T) {
 		if got := q.Stats().SID; got == was || !rec.NewSID {
 			t.Errorf("stream %s, was %s; told of a new one: %v", got, was, rec.NewSID)
 		}
+	})
+}
+
+func TestMakeDir_SyncsEachParentOfWhatItMade(t *testing.T) {
+	top := t.TempDir()
+	dir := filepath.Join(top, "a", "b", "c")
+	var synced []string
+	sync := func(name string) error { synced = append(synced, name); return nil }
+	for range 2 { // the second time there is nothing to make
+		if err := makeDir(dir, sync); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{top, filepath.Join(top, "a"), filepath.Join(top, "a", "b")}
+	if !slices.Equal(synced, want) {
+		t.Errorf("synced %v, want %v", synced, want)
+	}
+	if st, err := os.Stat(dir); err != nil || st.Mode() != fs.ModeDir|0o700 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	if err := makeDir("relative-"+t.Name(), func(name string) error {
+		if name != "." {
+			t.Errorf("synced %q, want the working directory", name)
+		}
+		return os.Remove("relative-" + t.Name())
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOpen_RemovesASpareThatIsLargerThanASegment(t *testing.T) {
+	for size, stays := range map[int]bool{modelLimit / 8: true, modelLimit/8 + 1: false} {
+		inBubble(t, func() {
+			fs := newStrictFS(1)
+			writeFile(t, fs, spareName, make([]byte, size))
+			q, _ := openIn(t, fs, Options{Limit: modelLimit})
+			defer closeIn(t, q)
+			if got := fs.bytes(spareName) != nil; got != stays {
+				t.Errorf("a spare of %d bytes stays: %v", size, got)
+			}
+		})
+	}
+}
+
+// R3: what Open reads does not grow with the backlog, but for the headers.
+func TestOpen_ReadsOnlyTheHeadersOfOldSegments(t *testing.T) {
+	inBubble(t, func() {
+		fs := newStrictFS(1)
+		const segments = 50
+		for id := range uint64(segments) {
+			var blocks []*Block
+			for k := range uint64(100) {
+				blocks = append(blocks, lineBlock(id*300+3*k+1, id*300+3*k+4))
+			}
+			segmentOfBlocks(t, fs, id+1, id*300+1, blocks...)
+		}
+		reads := map[string]int{}
+		fs.setFault(func(_ int, call, name string) error {
+			if call == "read" {
+				reads[name]++
+			}
+			return nil
+		})
+		q, _ := openIn(t, fs, Options{Limit: modelLimit})
+		for id := range uint64(segments - 1) {
+			if got := reads[segmentName(id+1)]; got != 1 {
+				t.Errorf("%d reads of segment %d, want its header's", got, id+1)
+			}
+		}
+		if reads[segmentName(segments)] < 100 {
+			t.Errorf("%d reads of the newest segment, want all its blocks'", reads[segmentName(segments)])
+		}
+		fs.setFault(nil)
+		closeIn(t, q)
 	})
 }

@@ -58,14 +58,19 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 	r.scan.limit, r.scan.buffer = limit, q.blockBuffer
 	for {
 		h, from, err := r.scan.seek()
+		missing := err != nil || h.kind == kindData && h.first > seq
+		if bad := r.scan.bad; missing && bad != nil && r.failed(seq) < giveUpAfter {
+			err = bad
+		}
 		switch {
 		case errors.Is(err, io.EOF):
 			keepDamaged(q.fsys, r.f, seg, from, limit)
 			_ = r.close()
 			return nil, Range{seq, end}, nil
 		case err != nil:
+			_ = r.close()
 			return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
-		case h.kind == kindData && h.first > seq:
+		case missing:
 			keepDamaged(q.fsys, r.f, seg, from, r.scan.off)
 			return nil, Range{seq, min(h.first, end)}, nil
 		case h.kind != kindData || h.next() <= seq:
@@ -75,7 +80,7 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 		at := r.scan.off
 		b, err := r.scan.block(h)
 		r.scan.skip(h)
-		if err != nil && (r.failed(seq) < giveUpAfter || !r.scan.readable()) {
+		if err != nil && (r.failed(seq) < giveUpAfter || !readable(r.f, r.scan.off, limit)) {
 			_ = r.close()
 			return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
 		}
@@ -91,8 +96,9 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 	}
 }
 
-// giveUpAfter is how often a block must fail to be read, while what is behind it
-// can be, until it counts as damaged (F3). The relay backs off in between.
+// giveUpAfter is how often a block, or where it should be, must fail to be read,
+// while other pages can be, until it counts as damaged (F3). The relay backs off
+// in between.
 const giveUpAfter = 16
 
 // What is kept of damage: the rest would only fill the disk.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"time"
@@ -23,6 +24,7 @@ type recoverer struct {
 	recorded uint64  // what the last segment's headers say of that
 	tail     []found // of the last segment, in file order: what is not below proved, a few MiB
 	expect   uint64  // behind the last data block of the tail
+	unread   bool    // behind the last data block are bytes that cannot be read
 	sealed   bool    // the last block is a seal: all before it was synced
 	alone    bool    // and it alone knows how far an intake is
 }
@@ -36,16 +38,16 @@ type found struct {
 func (r *recoverer) run() error {
 	q := r.q
 	var err error
-	if r.w.cursorFile, r.w.cur, err = openCursor(q.fsys); err != nil {
-		return err
-	}
-	_ = r.w.syncCursor() // it is tried again
 	if q.ident, err = readIdentity(q.fsys); err != nil {
 		return err
 	}
 	if err := r.findSegments(); err != nil {
 		return err
 	}
+	if r.w.cursorFile, r.w.cur, err = openCursor(q.fsys); err != nil {
+		return err
+	}
+	_ = r.w.syncCursor() // it is tried again
 	q.acked, q.receipt = r.w.cur.acked, r.w.cur.receipt
 	q.table = slices.Clone(r.w.cur.intakes)
 	if err := r.scanLast(); err != nil {
@@ -60,7 +62,7 @@ func (r *recoverer) run() error {
 }
 
 // findSegments lists the segments; what only looks like one is set aside, and
-// what a later segment has taken over is removed (R9).
+// what a later segment has taken over is removed (R9), once all are known (R10).
 func (r *recoverer) findSegments() error {
 	// A name may be there and not durable: of a segment whose maker was killed
 	// between the rename and the sync.
@@ -71,22 +73,29 @@ func (r *recoverer) findSegments() error {
 	if err != nil {
 		return err
 	}
+	var strange []string
 	for _, e := range entries {
 		id, ok := segmentID(e.Name())
 		if !ok {
 			continue
 		}
-		s, err := r.openSegment(id)
+		s, err := findSegment(r.q.fsys, id)
 		switch {
-		case errors.Is(err, errNoSegment):
-			if err := r.setAside(e.Name()); err != nil {
-				return err
-			}
-			continue
+		case errors.Is(err, errNoSegment), err == nil && len(r.q.ident.pairs) > 0 && !r.q.ident.has(s.sid):
+			strange = append(strange, e.Name())
 		case err != nil:
 			return fmt.Errorf("segment %s: %w", e.Name(), err)
+		default:
+			r.q.segs = append(r.q.segs, s)
 		}
-		r.q.segs = append(r.q.segs, s)
+	}
+	for _, name := range strange {
+		if err := r.setAside(name); err != nil {
+			return err
+		}
+	}
+	if err := r.dropSpare(); err != nil {
+		return err
 	}
 	segs := r.q.segs
 	slices.SortFunc(segs, func(a, b *segment) int { return cmp.Compare(a.id, b.id) })
@@ -107,22 +116,18 @@ func (r *recoverer) findSegments() error {
 	return nil
 }
 
-func (r *recoverer) openSegment(id uint64) (*segment, error) {
-	f, err := r.q.fsys.open(segmentName(id))
+// dropSpare removes a spare that is larger than a segment, since the limit was
+// changed.
+func (r *recoverer) dropSpare() error {
+	f, err := r.q.fsys.open(spareName)
 	if err != nil {
-		return nil, err
+		return ignore(err, fs.ErrNotExist)
 	}
-	defer f.Close() //nolint:errcheck // only read
-	s, err := readSegment(f, id)
-	if err != nil {
-		return nil, err
+	size, err := f.size()
+	if err := errors.Join(err, f.Close()); err != nil || size <= r.q.segmentSize() {
+		return err
 	}
-	if len(r.q.ident.pairs) > 0 && !r.q.ident.has(s.sid) {
-		return nil, fmt.Errorf("%w: it belongs to stream %s", errNoSegment, s.sid)
-	}
-	s.size, err = f.size()
-	s.written = s.size
-	return s, err
+	return r.q.fsys.remove(spareName)
 }
 
 // rebuildIdentity: the segments name their streams themselves.
@@ -153,7 +158,7 @@ func (r *recoverer) scanLast() error {
 	for _, s := range q.segs {
 		q.acked = max(q.acked, s.acked)
 	}
-	r.proved, r.recorded = q.acked, 1
+	r.proved, r.recorded = max(q.acked, r.w.cur.durable), 1
 	if len(q.segs) == 0 {
 		return nil
 	}
@@ -167,7 +172,7 @@ func (r *recoverer) scanLast() error {
 		return err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	scan := newScanner(f, seg, seg.size)
+	scan := newScanner(insist(f), seg, seg.size)
 	good := scan.off // behind the last valid block
 	for {
 		h, _, err := scan.seek()
@@ -177,7 +182,7 @@ func (r *recoverer) scanLast() error {
 		if err != nil {
 			return err
 		}
-		b, err := scan.block(h)
+		b, err := scan.sound(h)
 		if err != nil {
 			return err
 		}
@@ -203,7 +208,7 @@ func (r *recoverer) scanLast() error {
 		r.sealed = h.kind == kindSeal && h.durable >= h.first
 		r.alone = h.kind == kindSeal && r.reached(h.origin())
 	}
-	r.expect = scan.expect
+	r.expect, r.unread = scan.expect, scan.bad != nil
 	if r.expect < r.proved {
 		keepDamaged(q.fsys, f, seg, good, seg.size)
 	}
@@ -316,8 +321,9 @@ func (r *recoverer) lose(x Range, why string) {
 
 // identify settles which stream the numbers to come belong to, before any is
 // given. Numbers may have been used that nothing here remembers: in a directory
-// that was copied, or whose newest segment somebody removed. Then what comes
-// gets a new stream, and what is here keeps its own.
+// that was copied, or whose newest segment somebody removed, or of which the end
+// cannot be read. Then what comes gets a new stream, and what is here keeps its
+// own.
 func (r *recoverer) identify() error {
 	q := r.q
 	was, here := q.ident, q.fsys.home()
@@ -328,7 +334,7 @@ func (r *recoverer) identify() error {
 	switch known := newest > 0 || r.w.cur.generation > 0; {
 	case len(was.pairs) == 0 && !known:
 		q.ident.renew(1)
-	case !known, was.home != here, newest < r.w.cur.segment:
+	case !known, was.home != here, newest < r.w.cur.segment, r.unread:
 		q.ident.pairs = slices.Clone(was.pairs)
 		q.ident.renew(q.head)
 		r.NewSID = true

@@ -99,6 +99,33 @@ func TestRecovery_SealsNumbersThatOnlyCursorKnows(t *testing.T) {
 	})
 }
 
+// The intake may have freed what CURSOR says is on disk: if the block is not
+// there any more, that is a loss.
+func TestRecovery_NamesWhatIsMissingOfWhatCursorSaysIsDurable(t *testing.T) {
+	inBubble(t, func() {
+		fs := newStrictFS(1)
+		q, w, _, err := load(fs, Options{Limit: modelLimit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.Append(context.Background(), goldenLines(0), 5, Origin{Intake: 7, End: 50}); err != nil {
+			t.Fatal(err)
+		}
+		w.take(time.Now())
+		if err := errors.Join(w.writeAll(), w.sync(time.Now()), w.saveCursor(time.Now(), true)); err != nil {
+			t.Fatal(err)
+		}
+		fs = fs.kill()
+		fs.damage(segmentName(1), pageLen, func(b []byte) { b[0]++ })
+		q, rec := openIn(t, fs, Options{Limit: modelLimit})
+		defer closeIn(t, q)
+		end, _, _ := rec.Intake(7)
+		if head := q.Stats().Head; end != 50 || len(rec.Gaps) != 1 || rec.Gaps[0] != (Range{1, 6}) || head != 6 {
+			t.Errorf("the intake goes on at %d, gaps %v, head %d; want 50, all five, 6", end, rec.Gaps, head)
+		}
+	})
+}
+
 func TestRecovery_KnowsHowFarAnIntakeIs(t *testing.T) {
 	for name, forget := range map[string]func(*world){
 		"block": func(*world) {},

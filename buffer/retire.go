@@ -9,7 +9,7 @@ import (
 func (w *writer) cursorWanted() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.stale || w.cur.acked != w.q.acked || w.cur.receipt != w.q.receipt || w.seg != nil && w.cur.segment != w.seg.id
+	return w.stale || w.cur.acked != w.q.acked || w.cur.durable != w.q.durable || w.cur.receipt != w.q.receipt || w.seg != nil && w.cur.segment != w.seg.id
 }
 
 // saveCursor writes CURSOR, and syncs it only where something is about to
@@ -24,7 +24,7 @@ func (w *writer) saveCursor(now time.Time, sync bool) error {
 			next.segment = w.seg.id
 		}
 		w.q.mu.Lock()
-		next.acked, next.receipt, next.intakes = w.q.acked, w.q.receipt, w.q.table
+		next.acked, next.receipt, next.durable, next.intakes = w.q.acked, w.q.receipt, w.q.durable, w.q.table
 		w.q.mu.Unlock()
 		if err := next.write(w.cursorFile); err != nil {
 			return err

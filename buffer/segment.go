@@ -70,20 +70,50 @@ func (s *segment) page() []byte {
 	return append(b, b...)
 }
 
-// readSegment reads the header of the segment with this id.
-func readSegment(f io.ReaderAt, id uint64) (s *segment, err error) {
-	b := make([]byte, pageLen)
-	if _, err := f.ReadAt(b, 0); errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: shorter than its header", errNoSegment)
-	} else if err != nil {
+// findSegment reads the header of the segment with this id, and its size. A file
+// of which the header alone cannot be read is none.
+func findSegment(fsys fileSystem, id uint64) (*segment, error) {
+	f, err := fsys.open(segmentName(id))
+	if err != nil {
 		return nil, err
 	}
-	if s, err = parseSegment(b[:halfLen], id); err != nil {
-		if other, ok := parseSegment(b[halfLen:], id); ok == nil {
-			return other, nil
-		}
+	defer f.Close() //nolint:errcheck // only read
+	size, err := f.size()
+	if err != nil {
+		return nil, err
+	}
+	s, err := readSegment(f, id)
+	switch {
+	case err == nil:
+		s.size, s.written = size, size
+	case !errors.Is(err, errNoSegment) && !errors.Is(err, errVersion) && (size <= pageLen || readable(f, 0, size)):
+		err = fmt.Errorf("%w: %w", errNoSegment, err)
 	}
 	return s, err
+}
+
+// readSegment reads the header: the half of the page that is sound.
+func readSegment(f io.ReaderAt, id uint64) (*segment, error) {
+	f = insist(f)
+	var first error
+	b := make([]byte, halfLen)
+	for off := int64(0); off < pageLen; off += halfLen {
+		_, err := f.ReadAt(b, off)
+		var s *segment
+		switch {
+		case err == nil:
+			s, err = parseSegment(b, id)
+		case errors.Is(err, io.EOF):
+			err = fmt.Errorf("%w: shorter than its header", errNoSegment)
+		}
+		if err == nil {
+			return s, nil
+		}
+		if first == nil || errors.Is(err, errVersion) {
+			first = err
+		}
+	}
+	return nil, first
 }
 
 func parseSegment(b []byte, id uint64) (*segment, error) {
@@ -127,6 +157,9 @@ func createSegment(fsys fileSystem, s *segment, blocks func(write func(*Block) e
 		s.size, err = f.size()
 	}
 	if err != nil {
+		if !noSpace(err) { // else it has room, which is worth keeping
+			_ = fsys.remove(spareName)
+		}
 		return nil, 0, errors.Join(fmt.Errorf("create segment %s: %w", segmentName(s.id), err), f.Close())
 	}
 	return f, off, nil
@@ -165,6 +198,7 @@ type scanner struct {
 	limit  int64 // the file's size, or how far it is written
 	off    int64 // where the next block is looked for
 	expect uint64
+	bad    error  // why some bytes behind the last data block could not be read; nil: all could
 	window []byte // n bytes of the file, from offset at
 	at     int64
 	n      int
@@ -184,11 +218,15 @@ func (s *scanner) peek(off int64, n int) ([]byte, error) {
 		if s.window == nil {
 			s.window = make([]byte, 64<<10)
 		}
-		got, err := s.f.ReadAt(s.window[:min(int64(len(s.window)), max(0, s.limit-off))], off)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
+		most := int(min(int64(len(s.window)), max(0, s.limit-off)))
+		got, err := s.f.ReadAt(s.window[:most], off)
+		if got < min(most, n) { // a bad page further on must not cost these n bytes
+			got, err = s.f.ReadAt(s.window[:min(most, n)], off)
 		}
 		s.at, s.n = off, got
+		if got < n && err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
 	}
 	b := s.window[off-s.at : s.n]
 	if len(b) < n {
@@ -211,18 +249,22 @@ func (s *scanner) header() (header, bool, error) {
 }
 
 // seek moves to the next header, however far it is, and gives the offset where
-// the search began: before it lie damaged bytes. io.EOF: no more blocks.
+// the search began: before it lie damaged bytes, or, if bad says so, some that
+// cannot be read. io.EOF: no more blocks.
 func (s *scanner) seek() (h header, from int64, err error) {
 	from = s.off
 	for {
 		h, ok, err := s.header()
-		if err != nil {
-			return header{}, from, err
-		}
-		if ok {
+		switch {
+		case ok:
 			return h, from, nil
+		case err == nil:
+			s.off += alignment
+		case errors.Is(err, io.EOF) || !readable(s.f, s.off, s.limit):
+			return header{}, from, err
+		default:
+			s.bad, s.off = err, nextPage(s.off)
 		}
-		s.off += alignment
 	}
 }
 
@@ -230,7 +272,7 @@ func (s *scanner) seek() (h header, from int64, err error) {
 func (s *scanner) skip(h header) {
 	s.off += h.span()
 	if h.kind == kindData {
-		s.expect = h.next()
+		s.expect, s.bad = h.next(), nil
 	}
 }
 
@@ -248,12 +290,31 @@ func (s *scanner) block(h header) (*Block, error) {
 	return b, nil
 }
 
-// readable tells whether the file can be read where the scanner stands: then a
-// block before that could not be read is damage, and not the whole disk's.
-func (s *scanner) readable() bool {
-	_, err := s.f.ReadAt(make([]byte, headerLen), s.off)
-	return err == nil || errors.Is(err, io.EOF)
+// sound is block, where one that alone cannot be read is damaged.
+func (s *scanner) sound(h header) (*Block, error) {
+	b, err := s.block(h)
+	if err != nil && readable(s.f, s.off+h.span(), s.limit) {
+		s.bad = err
+		return nil, nil //nolint:nilnil // as block
+	}
+	return b, err
 }
+
+// readable tells whether anything of the file can be read behind the page of
+// off, or, if nothing is there, before it: then what cannot be is damage, and
+// not the whole disk's.
+func readable(f io.ReaderAt, off, limit int64) bool {
+	b := make([]byte, 1)
+	for at, step := nextPage(off), int64(pageLen); at < limit; at, step = at+step, 2*step {
+		if _, err := f.ReadAt(b, at); err == nil {
+			return true
+		}
+	}
+	_, err := f.ReadAt(b, 0)
+	return err == nil
+}
+
+func nextPage(off int64) int64 { return off&^(pageLen-1) + pageLen }
 
 // intake is how far one pipe is on disk.
 type intake struct {

@@ -94,6 +94,12 @@ func TestOpen_LeavesAQueueOfANewerVersionAlone(t *testing.T) {
 	if err := os.WriteFile(name, newer, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Remove(filepath.Join(dir, cursorName)); err != nil { // it is not made either
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, segmentName(1)), []byte("no segment"), 0o600); err != nil { // nor is this set aside
+		t.Fatal(err)
+	}
 	before := filesIn(t, dir)
 	for round := range uint64(2) {
 		q, _ := mustOpen(t, dir, Options{})

@@ -38,7 +38,8 @@ type inode struct {
 	now    []byte // what a reader sees
 	disk   []byte // what a power cut leaves for sure
 	writes []write
-	failed bool // a sync failed: the kernel has forgotten that the pages are dirty
+	failed bool           // a sync failed: the kernel has forgotten that the pages are dirty
+	bad    map[int64]bool // pages that the disk cannot read, until they are written as a whole
 }
 
 type write struct {
@@ -51,6 +52,7 @@ const sector = 512
 var (
 	errCrashed = errors.New("the process is dead")
 	errDies    = fmt.Errorf("%w, from this call on", errCrashed)
+	errBadPage = fmt.Errorf("bad page: %w", unix.EIO)
 	errShort   = errors.New("short write") // asks writeAt for half a write and ENOSPC
 )
 
@@ -299,6 +301,29 @@ func (s *strictFS) segments() (names []string) {
 	return names
 }
 
+// spoil makes a page of a file one that cannot be read.
+func (s *strictFS) spoil(name string, page int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names[name].bad = map[int64]bool{page: true}
+}
+
+// cure is what a write does to bad pages; but it needs to read those that it
+// does not cover.
+func (i *inode) cure(from, to int64) error {
+	for page := range i.bad {
+		begin, end := page*pageLen, (page+1)*pageLen
+		switch {
+		case to <= begin || from >= end:
+		case from <= begin && to >= end:
+			delete(i.bad, page)
+		default:
+			return errBadPage
+		}
+	}
+	return nil
+}
+
 // backup is a copy as a backup takes it: what can be read now.
 func (s *strictFS) backup() *strictFS {
 	s.mu.Lock()
@@ -335,6 +360,11 @@ func (f *strictFile) ReadAt(b []byte, off int64) (int, error) {
 	if off >= int64(len(f.i.now)) {
 		return 0, io.EOF
 	}
+	for page := off / pageLen; page*pageLen < off+int64(len(b)); page++ {
+		if f.i.bad[page] {
+			return copy(b[:max(0, page*pageLen-off)], f.i.now[off:]), errBadPage
+		}
+	}
 	n := copy(b, f.i.now[off:])
 	if n < len(b) {
 		return n, io.EOF
@@ -357,6 +387,10 @@ func (f *strictFile) writeAt(b []byte, off int64) error {
 		b = b[:len(b)/2]
 	case err != nil:
 		return err
+	default:
+		if err := f.i.cure(off, off+int64(len(b))); err != nil {
+			return err
+		}
 	}
 	f.i.now = put(f.i.now, b, off)
 	f.i.writes = append(f.i.writes, write{off, slices.Clone(b)})

@@ -86,11 +86,11 @@ func (v *walker) cursor(dir string) (uint64, error) {
 		return 1, err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	c, err := readCursor(f)
-	if err == nil && c.generation == 0 {
+	c := readCursor(f)
+	if c.generation == 0 {
 		v.problem("%s cannot be read: acknowledged lines will be sent again", cursorName)
 	}
-	return max(1, c.acked), err
+	return max(1, c.acked), nil
 }
 
 // headers finds the segments, and where each ends.
@@ -100,7 +100,12 @@ func (v *walker) headers(dir string) error {
 		return err
 	}
 	for _, name := range names {
-		s, err := readOnly{osDir(dir)}.segment(filepath.Base(name))
+		id, ok := segmentID(filepath.Base(name))
+		if !ok {
+			v.problem("%s: not the name of a segment", filepath.Base(name))
+			continue
+		}
+		s, err := findSegment(readOnly{osDir(dir)}, id)
 		switch {
 		case errors.Is(err, errNoSegment), errors.Is(err, errVersion):
 			v.problem("%s: %v", filepath.Base(name), err)
@@ -157,7 +162,7 @@ func (v *walker) blocks(f *os.File, s *segment) (n int, err error) {
 		}
 		proved = max(proved, h.durable)
 		v.Cursor = max(v.Cursor, h.acked)
-		b, err := scan.block(h)
+		b, err := scan.sound(h)
 		if err != nil {
 			return n, err
 		}

@@ -195,7 +195,7 @@ func (w *world) next() bool {
 	w.Helper()
 	synctest.Wait()
 	b, err := w.tryNext()
-	if errors.Is(err, errInjected) || errors.Is(err, errCrashed) {
+	if errors.Is(err, unix.EIO) || errors.Is(err, errCrashed) {
 		return false
 	}
 	if err != nil {

@@ -83,7 +83,9 @@ func (w *writer) closeFiles() {
 	if w.f != nil {
 		_ = w.f.Close() // what counts was synced
 	}
-	_ = w.cursorFile.Close()
+	if w.cursorFile != nil {
+		_ = w.cursorFile.Close()
+	}
 }
 
 // step does what there is to do and says when it wants to be called again at
