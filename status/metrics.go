@@ -35,7 +35,10 @@ func (s *Snapshot) Metrics(t *metrics.Text, up bool) {
 	t.Gauge("wsrelay_disk_bytes", "What the queue's files take on disk.", float64(s.DiskBytes), at...)
 	t.Gauge("wsrelay_disk_limit_bytes", "What they may take: --queue-limit, or half of what they have and what is free, if that is less.", float64(s.DiskLimitBytes), at...)
 	for _, l := range s.everyLoss() {
-		t.Counter("wsrelay_lost_lines_total", "Lines that are lost, by reason; gaps with their numbers are delivered instead.", float64(l.Lines), with("why", l.Why)...)
+		t.Counter("wsrelay_lost_lines_total", "Lines that are lost, by reason, of which the receiver knows: a gap with their numbers was delivered instead.", float64(l.Told), with("why", l.Why)...)
+	}
+	for _, l := range s.everyLoss() {
+		t.Gauge("wsrelay_lost_lines_untold", "Lines that are lost, and the receiver does not know it yet.", float64(l.Lines-l.Told), with("why", l.Why)...)
 	}
 	t.Counter("wsrelay_dead_letter_lines_total", "Lines that the store refused, and has in its dead-letter index.", float64(s.DeadLetterLines), at...)
 

@@ -242,6 +242,49 @@ func TestSnapshot_LossesNeverGoBack(t *testing.T) {
 	}
 }
 
+// A restart forgets what the receiver was told, and finds the rest on disk: no
+// loss is in the counter twice.
+func TestMetrics_CountALossOnceOverARestart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "web")
+	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, q, 3)
+	if err := q.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := buffer.Purge(dir, buffer.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	for run, told := range []map[string]uint64{nil, nil, {"purged": 3}} {
+		q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if told != nil {
+			if _, err := q.TryNext(); err != nil {
+				t.Fatal(err)
+			}
+			if err := q.Ack(q.Stats().Head, buffer.Receipt{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := NewReporter(q, Options{Instance: "web", QueueDir: dir, Relay: still(relay.Status{Lost: told})})
+		s := r.Snapshot()
+		var text metrics.Text
+		s.Metrics(&text, true)
+		for name, want := range map[string]uint64{"wsrelay_lost_lines_total": told["purged"], "wsrelay_lost_lines_untold": 3 - told["purged"]} {
+			if line := fmt.Sprintf("%s{relay=\"web\",why=\"purged\"} %d\n", name, want); !strings.Contains(string(text.Bytes()), line) {
+				t.Errorf("run %d: no %q in\n%s", run, line, text.Bytes())
+			}
+		}
+		if err := errors.Join(r.Close(), q.Close(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestSnapshot_SaysWhenTheDrainRateIsTooLow(t *testing.T) {
 	s := Snapshot{DrainRate: 1, LagSeconds: 600, State: relay.StateConnected, InRate: 100, OutRate: 50}
 	s.queue(buffer.Stats{Cursor: 1, Durable: 10, Head: 10})
@@ -332,10 +375,10 @@ func TestWrite_PutsWhatIsWrongFirst(t *testing.T) {
 		"NOT RUNNING":                      {State: NotRunning},
 		"CANNOT TELL":                      {State: Unknown},
 	} {
-		s.Instance, s.Problems = "web", []Problem{{"what\x1b[2J", "effect", "hint"}}
+		s.Instance, s.Problems = "w\x1b[2Jeb\n", []Problem{{"what\x1b[2J", "effect", "hint"}}
 		var got bytes.Buffer
 		Write(&got, []Snapshot{s})
-		if !strings.HasPrefix(got.String(), "web: "+want) || !strings.Contains(got.String(), "\n  error     what [2J\n  logs      effect\n  hint      hint\n") {
+		if !strings.HasPrefix(got.String(), "w [2Jeb : "+want) || !strings.Contains(got.String(), "\n  error     what [2J\n  logs      effect\n  hint      hint\n") {
 			t.Errorf("%s: got\n%s", s.State, got.String())
 		}
 	}
@@ -348,12 +391,15 @@ func TestMetrics_HasEveryReasonFromTheStart(t *testing.T) {
 	s.Lost = nil
 	s.Metrics(&before, false)
 	for _, why := range whys {
-		if !strings.Contains(string(before.Bytes()), `wsrelay_lost_lines_total{relay="web",why="`+why+`"} 0`) {
-			t.Errorf("no counter for %s", why)
+		for _, name := range []string{"wsrelay_lost_lines_total", "wsrelay_lost_lines_untold"} {
+			if !strings.Contains(string(before.Bytes()), name+`{relay="web",why="`+why+`"} 0`) {
+				t.Errorf("no %s for %s", name, why)
+			}
 		}
 	}
 	for _, want := range []string{
-		`wsrelay_lost_lines_total{relay="web",why="overflow"} 3000`, `wsrelay_lag_seconds{relay="web"} 720`, `wsrelay_up{relay="web"} 1`,
+		`wsrelay_lost_lines_total{relay="web",why="overflow"} 1000`, `wsrelay_lost_lines_untold{relay="web",why="overflow"} 2000`,
+	 `wsrelay_lag_seconds{relay="web"} 720`, `wsrelay_up{relay="web"} 1`,
 		`wsrelay_lines_in_total{relay="web",sid="0123456789abcdef"} 1300000`,
 	} {
 		if !strings.Contains(string(after.Bytes()), want+"\n") {

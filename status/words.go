@@ -26,7 +26,7 @@ func Write(w io.Writer, all []Snapshot) {
 }
 
 func (s *Snapshot) write(w io.Writer) {
-	fmt.Fprintf(w, "%s: %s\n", s.Instance, s.headline())
+	fmt.Fprintf(w, "%s: %s\n", printable(s.Instance), s.headline())
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(w, "  %-9s %s\n", name, printable(fmt.Sprintf(format, args...)))
 	}
