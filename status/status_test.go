@@ -399,7 +399,7 @@ func TestMetrics_HasEveryReasonFromTheStart(t *testing.T) {
 	}
 	for _, want := range []string{
 		`wsrelay_lost_lines_total{relay="web",why="overflow"} 1000`, `wsrelay_lost_lines_untold{relay="web",why="overflow"} 2000`,
-	 `wsrelay_lag_seconds{relay="web"} 720`, `wsrelay_up{relay="web"} 1`,
+		`wsrelay_lag_seconds{relay="web"} 720`, `wsrelay_up{relay="web"} 1`,
 		`wsrelay_lines_in_total{relay="web",sid="0123456789abcdef"} 1300000`,
 	} {
 		if !strings.Contains(string(after.Bytes()), want+"\n") {
