@@ -341,7 +341,7 @@ func TestReplay_BringsEachBackOnce(t *testing.T) {
 	}
 	got := e.docs[place{testIndex, handshake.GapID(sid, 600, 7)}]
 	ops := newOps("logs", []receiver.Batch{gap})
-	if want := strings.TrimSpace(string(ops[0].appendDocument(nil, nil))); got != want {
+	if want := strings.TrimSpace(string(ops[0].appendDocument(nil, new(room)))); got != want {
 		t.Errorf("the gap became %s, want %s", got, want)
 	}
 }

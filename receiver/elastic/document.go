@@ -3,11 +3,13 @@ package elastic
 import (
 	"bytes"
 	"encoding/base64"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/tidwall/gjson"
 
@@ -20,6 +22,8 @@ const (
 	// is. Engines refuse objects deeper than 20, but some (Elasticsearch
 	// 7.10) end with a stack overflow on a thousand instead of refusing.
 	maxDepth = 64
+
+	pageBytes = 64 << 10 // of the memory of several bodies
 
 	timeFormat = "2006-01-02T15:04:05.000Z"
 )
@@ -45,20 +49,28 @@ type op struct {
 
 func newOps(prefix string, batches []receiver.Batch) []*op {
 	var ops []*op
-	room := make([]member, 0, 64)
+	var r room
+	var page []byte // that the bodies lie in, one behind the other
 	for i := range batches {
 		b := &batches[i]
 		index := "wsrelay-" + prefix + b.At.UTC().Format("-2006.01.02")
 		if g := b.Gap; g != nil {
 			o := &op{batch: b, of: i, seq: g.Seq, index: index, id: handshake.GapID(b.SID, g.Seq, g.N)}
-			o.body = o.appendDocument(o.appendAction(nil), room)
+			o.body = o.appendDocument(o.appendAction(nil), &r)
 			ops = append(ops, o)
 			continue
 		}
+		own := make([]op, len(b.Lines))
+		ops = slices.Grow(ops, len(own))
 		for n, line := range b.Lines {
-			seq := b.Seq + uint64(n)
-			o := &op{batch: b, of: i, seq: seq, line: line, crc: handshake.CRC(line), index: index, id: handshake.UID(b.SID, seq)}
-			o.body = o.appendDocument(o.appendAction(make([]byte, 0, 2*len(line)+640)), room)
+			seq, o := b.Seq+uint64(n), &own[n]
+			*o = op{batch: b, of: i, seq: seq, line: line, crc: handshake.CRC(line), index: index, id: handshake.UID(b.SID, seq)}
+			if likely := 2*len(line) + 640; cap(page)-len(page) < likely {
+				page = make([]byte, 0, max(likely, pageBytes))
+			}
+			start := len(page)
+			page = o.appendDocument(o.appendAction(page), &r)
+			o.body = page[start:len(page):len(page)]
 			ops = append(ops, o)
 		}
 	}
@@ -98,23 +110,22 @@ func (o *op) appendAction(dst []byte) []byte {
 
 // appendDocument appends the line under the schema's names where its form is
 // known; as it is, with our members in front, if it is an object that leaves
-// them their names; else a document with the line as text. In room its members
-// find theirs while it works.
-func (o *op) appendDocument(dst []byte, room []member) []byte {
+// them their names; else a document with the line as text.
+func (o *op) appendDocument(dst []byte, r *room) []byte {
 	dst = append(dst, '{')
 	dst = o.appendOwn(dst)
 	line := bytes.Trim(o.line, " \t\r\n")
-	members, ok := readObject(line, room)
+	members, ok := r.readObject(line)
 	if !ok {
 		return append(o.appendText(dst, gjson.Result{}), "}\n"...)
 	}
-	if s, ok := readSyslog(members); ok {
+	if s, ok := r.readSyslog(members); ok {
 		return append(s.appendTo(dst, o.line), "}\n"...)
 	}
-	if r, ok := readRequest(members); ok {
-		dst = r.appendTo(o.appendText(dst, r.time()))
-		dst = appendObject(dst, "event", field{"duration", r.duration()})
-		return append(appendMembers(dst, r.rest), "}\n"...)
+	if q, ok := r.readRequest(members); ok {
+		dst = q.appendTo(o.appendText(dst, q.time()))
+		dst = appendObject(dst, "event", field{"duration", q.duration()})
+		return append(appendMembers(dst, q.rest), "}\n"...)
 	}
 	return append(o.appendAsIs(dst, line, members), '\n')
 }
@@ -194,26 +205,56 @@ func (o *op) appendTime(dst []byte) []byte {
 // appendText appends time, ours if the line tells none, and message. What is
 // not UTF-8 in a line becomes U+FFFD; its bytes are then in wsrelay.raw.
 func (o *op) appendText(dst []byte, at gjson.Result) []byte {
-	text := string(o.line)
+	text := o.line
 	if g := o.batch.Gap; g != nil {
-		text = strconv.FormatUint(g.N, 10) + " lines will not come: " + g.Why
+		text = fmt.Appendf(nil, "%d lines will not come: %s", g.N, g.Why)
 	}
 	if at.Exists() {
 		dst = appendRaw(dst, `,"@timestamp":`, at)
 	} else {
 		dst = o.appendTime(dst)
 	}
-	return gjson.AppendJSONString(append(dst, `,"message":`...), text)
+	return appendString(append(dst, `,"message":`...), text)
 }
 
-// readObject appends the members of a line that is a JSON object and can take
-// ours.
-func readObject(line []byte, into []member) (members []member, ok bool) {
+// appendString appends text as a string of JSON.
+func appendString(dst, text []byte) []byte {
+	if !utf8.Valid(text) {
+		return gjson.AppendJSONString(dst, string(text))
+	}
+	dst = append(dst, '"')
+	from := 0
+	for i, c := range text {
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		dst = append(dst, text[from:i]...)
+		from = i + 1
+		if c < ' ' {
+			dst = append(dst, '\\', 'u', '0', '0', '0'+c>>4, "0123456789abcdef"[c&15])
+		} else {
+			dst = append(dst, '\\', c)
+		}
+	}
+	return append(append(dst, text[from:]...), '"')
+}
+
+// room is memory that is used again for each line that is read.
+type room struct {
+	members, fields []member
+	syslog          syslogLine
+	request         request
+}
+
+// readObject gives the members of a line that is a JSON object and can take
+// ours. They are good until the next line is read, and lie in the line's memory.
+func (r *room) readObject(line []byte) (_ []member, ok bool) {
 	if len(line) < 2 || line[0] != '{' || !utf8.Valid(line) || receiver.IsDeep(line, maxDepth) || !gjson.ValidBytes(line) {
 		return nil, false
 	}
-	members = membersOf(gjson.ParseBytes(line), into)
-	return members, !slices.ContainsFunc(members, func(m member) bool {
+	text := unsafe.String(unsafe.SliceData(line), len(line))
+	r.members = membersOf(gjson.Parse(text), r.members[:0])
+	return r.members, !slices.ContainsFunc(r.members, func(m member) bool {
 		return m.name == "wsrelay" || strings.HasPrefix(m.name, "wsrelay.")
 	})
 }

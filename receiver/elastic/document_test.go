@@ -93,7 +93,7 @@ func FuzzDocument(f *testing.F) {
 		if got := gjson.Get(doc, "wsrelay.crc").Str; got != handshake.CRC(line) {
 			t.Fatalf("crc %q", got)
 		}
-		members, ok := readObject(bytes.Trim(line, " \t\r\n"), nil)
+		members, ok := new(room).readObject(bytes.Trim(line, " \t\r\n"))
 		switch raw := gjson.Get(doc, "wsrelay.raw"); {
 		case raw.Exists():
 			if raw.Str != base64.StdEncoding.EncodeToString(line) {

@@ -57,9 +57,9 @@ func has(members []member, name string) bool {
 }
 
 // take moves the members that slot has a place for into their places, and
-// gives the others. It fails if one is there twice or keeps a name that our
+// appends the others to rest. It fails if one is there twice or keeps a name that our
 // own members need.
-func take(members []member, slot func(name string) *gjson.Result) (rest []member, ok bool) {
+func take(members, rest []member, slot func(name string) *gjson.Result) (_ []member, ok bool) {
 	for _, m := range members {
 		switch place := slot(m.name); {
 		case place == nil:
@@ -85,13 +85,14 @@ type syslogLine struct {
 	request *request // what fields holds, if it is one of nginx
 }
 
-func readSyslog(members []member) (*syslogLine, bool) {
+func (r *room) readSyslog(members []member) (*syslogLine, bool) {
 	if !has(members, "facility") {
 		return nil, false
 	}
-	s := new(syslogLine)
+	s := &r.syslog
+	*s = syslogLine{rest: s.rest[:0]}
 	var ok bool
-	s.rest, ok = take(members, func(name string) *gjson.Result {
+	s.rest, ok = take(members, s.rest, func(name string) *gjson.Result {
 		switch name {
 		case "timestamp":
 			return &s.timestamp
@@ -123,8 +124,9 @@ func readSyslog(members []member) (*syslogLine, bool) {
 		s.sdata.Exists() && !s.sdata.IsObject() || s.fields.Exists() && !s.fields.IsObject() {
 		return nil, false
 	}
-	if r, ok := readRequest(membersOf(s.fields, make([]member, 0, 16))); ok {
-		s.request = r
+	r.fields = membersOf(s.fields, r.fields[:0])
+	if q, ok := r.readRequest(r.fields); ok {
+		s.request = q
 	}
 	return s, true
 }
@@ -136,8 +138,10 @@ func (s *syslogLine) appendTo(dst, line []byte) []byte {
 	dst = appendRaw(dst, `,"message":`, s.message)
 	dst = appendObject(dst, "host", field{"name", s.host.Raw})
 	pid := ""
-	if n, err := strconv.ParseUint(s.pid.Str, 10, 32); err == nil {
-		pid = strconv.FormatUint(n, 10)
+	if isDigits(s.pid.Str) {
+		if n, err := strconv.ParseUint(s.pid.Str, 10, 32); err == nil {
+			pid = strconv.FormatUint(n, 10)
+		}
 	}
 	dst = appendObject(dst, "process", field{"name", s.program.Raw}, field{"pid", pid})
 	priority := s.priority.Int()
@@ -151,7 +155,7 @@ func (s *syslogLine) appendTo(dst, line []byte) []byte {
 		}
 	}
 	dst = append(dst, `}},"event":{"original":`...)
-	dst = gjson.AppendJSONString(dst, string(line))
+	dst = appendString(dst, line)
 	if s.request == nil {
 		dst = append(dst, '}')
 		dst = appendRaw(dst, `,"fields":`, s.fields)
@@ -173,36 +177,37 @@ type request struct {
 	rest []member
 }
 
-func readRequest(members []member) (*request, bool) {
+func (r *room) readRequest(members []member) (*request, bool) {
 	if !has(members, "generation_time_milli") {
 		return nil, false
 	}
-	r := new(request)
+	q := &r.request
+	*q = request{rest: q.rest[:0]}
 	var ok bool
-	r.rest, ok = take(members, func(name string) *gjson.Result {
+	q.rest, ok = take(members, q.rest, func(name string) *gjson.Result {
 		switch name {
 		case "ip":
-			return &r.ip
+			return &q.ip
 		case "host":
-			return &r.host
+			return &q.host
 		case "path":
-			return &r.path
+			return &q.path
 		case "status":
-			return &r.status
+			return &q.status
 		case "referrer":
-			return &r.referrer
+			return &q.referrer
 		case "user_agent":
-			return &r.agent
+			return &q.agent
 		case "length":
-			return &r.length
+			return &q.length
 		case "generation_time_milli":
-			return &r.milli
+			return &q.milli
 		}
 		return nil
 	})
-	ok = ok && r.ip.Type == gjson.String && r.path.Type == gjson.String && isNumber(r.status) && isNumber(r.milli) &&
-		areText(r.host, r.referrer, r.agent) && (isNumber(r.length) || !r.length.Exists())
-	return r, ok
+	ok = ok && q.ip.Type == gjson.String && q.path.Type == gjson.String && isNumber(q.status) && isNumber(q.milli) &&
+		areText(q.host, q.referrer, q.agent) && (isNumber(q.length) || !q.length.Exists())
+	return q, ok
 }
 
 // duration is in nanoseconds, as event.duration is.
@@ -285,7 +290,12 @@ func isTime(v gjson.Result) bool {
 func isNumber(v gjson.Result) bool { return v.Type == gjson.Number && isDigits(v.Raw) }
 
 func isDigits(s string) bool {
-	return s != "" && len(s) <= 12 && strings.Trim(s, "0123456789") == ""
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 12
 }
 
 // areText reports whether all that are there are strings.

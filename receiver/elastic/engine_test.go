@@ -137,7 +137,10 @@ func (e *scripted) serveLookup(w http.ResponseWriter, body []byte, includes stri
 			answer = e.lookup(at)
 		}
 		if answer == "" {
-			answer = `"error":{"type":"index_not_found_exception","reason":"no such index"}`
+			answer = `"found":false`
+			if !e.exists(at.index) {
+				answer = `"error":{"type":"index_not_found_exception","reason":"no such index"}`
+			}
 			if source, ok := e.docs[at]; ok {
 				answer = `"found":true,"_source":` + filtered(source, d.Get("_source"), includes)
 			}
@@ -146,6 +149,15 @@ func (e *scripted) serveLookup(w http.ResponseWriter, body []byte, includes stri
 	}
 	n, _ := fmt.Fprint(w, `{"docs":[`+strings.Join(docs, ",")+`]}`)
 	e.told += n
+}
+
+func (e *scripted) exists(index string) bool {
+	for at := range e.docs {
+		if at.index == index {
+			return true
+		}
+	}
+	return slices.Contains(e.made, index)
 }
 
 // filtered is what a look-up asks for of a document: by itself, or as includes

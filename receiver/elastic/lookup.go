@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,9 +25,10 @@ type place struct{ index, id string }
 
 // document is what a lookup found.
 type document struct {
-	found bool
-	crc   string
-	error *Error // of a dead letter: why it is one
+	found   bool
+	noIndex bool // its index is not there
+	crc     string
+	error   *Error // of a dead letter: why it is one
 }
 
 // absent looks every document up, in its index and among the dead letters of
@@ -125,20 +127,55 @@ func (s *Store) match(o *op, doc document) error {
 
 // find looks documents up, at once visible after their receipt: no refresh is
 // needed. The answer stands in the order of places.
+//
+// Of each index one document is looked up first: where the index is not there,
+// as that of dead letters is while all is well, an engine makes an error of every
+// one, which takes it longer than to store it.
 func (s *Store) find(ctx context.Context, places []place) ([]document, error) {
-	docs := make([]document, 0, len(places))
-	for try := 0; len(docs) < len(places); {
-		some := places[len(docs):min(len(docs)+maxLookup, len(places))]
-		found, err := s.client.find(ctx, some)
-		if err != nil {
-			if err := s.wait(ctx, &try, asError(err)); err != nil {
-				return nil, err
-			}
-			continue
+	docs := make([]document, len(places))
+	var first, others []int // indices of places
+	seen := make(map[string]bool)
+	for i, p := range places {
+		if !seen[p.index] {
+			seen[p.index] = true
+			first = append(first, i)
+		} else {
+			others = append(others, i)
 		}
-		docs = append(docs, found...)
+	}
+	if err := s.fill(ctx, docs, places, first); err != nil {
+		return nil, err
+	}
+	for _, i := range first {
+		seen[places[i].index] = !docs[i].noIndex
+	}
+	others = slices.DeleteFunc(others, func(i int) bool { return !seen[places[i].index] })
+	for some := range slices.Chunk(others, maxLookup) {
+		if err := s.fill(ctx, docs, places, some); err != nil {
+			return nil, err
+		}
 	}
 	return docs, nil
+}
+
+// fill looks up the documents at some of the places.
+func (s *Store) fill(ctx context.Context, docs []document, places []place, some []int) error {
+	asked := make([]place, len(some))
+	for n, i := range some {
+		asked[n] = places[i]
+	}
+	for try := 0; ; {
+		found, err := s.client.find(ctx, asked)
+		if err == nil {
+			for n, i := range some {
+				docs[i] = found[n]
+			}
+			return nil
+		}
+		if err := s.wait(ctx, &try, asError(err)); err != nil {
+			return err
+		}
+	}
 }
 
 func (c *Client) find(ctx context.Context, places []place) ([]document, error) {
@@ -177,7 +214,7 @@ func readDocument(item gjson.Result) (document, error) {
 	if e := item.Get("error"); e.Exists() {
 		switch kind := e.Get("type").Str; kind {
 		case "index_not_found_exception":
-			return document{}, nil
+			return document{noIndex: true}, nil
 		case "index_closed_exception":
 			return document{}, newError(http.StatusBadRequest, e)
 		default: // such as a shard that is moving

@@ -257,6 +257,6 @@ func revive(id string, letter gjson.Result) (*op, error) {
 		return nil, fmt.Errorf("the id is %s, that of the line is %s", id, o.id)
 	}
 	o.index = index
-	o.body = o.appendDocument(o.appendAction(nil), nil)
+	o.body = o.appendDocument(o.appendAction(nil), new(room))
 	return o, nil
 }
