@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"strconv"
@@ -127,7 +128,8 @@ func TestAdmit_AsksACrowdOfStrangersToComeLater(t *testing.T) {
 	}
 }
 
-// What strangers try, what comes of it, and what each of them holds.
+// What strangers try, what comes of it, and what each of them holds; and what
+// comes of it if it is we who have dialled.
 func TestHostile_StrangersGetNothingAndHoldLittle(t *testing.T) {
 	access := Access{Keys: keys(t, "web "+key1), Unbound: true}
 	const strangers, most = 50, 128 << 10 // bytes each, of both ends
@@ -173,7 +175,43 @@ func TestHostile_StrangersGetNothingAndHoldLittle(t *testing.T) {
 			if store.commits != 0 {
 				t.Error("something was stored")
 			}
+
+			impostor := listen(t)
+			_, _, store, _ = dialling(t, impostor.url, Options{Access: access, HandshakeTimeout: time.Second})
+			s := <-impostor.calls
+			attack.say(s)
+			s.wantClose(attack.code)
+			s.conn.Close()
+			if store.commits != 0 {
+				t.Error("something of an impostor was stored")
+			}
 		})
+	}
+}
+
+// A byte at a time buys the server that we dial no time.
+func TestHostile_AnAnswerAtACrawlIsNotWaitedFor(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		answer := "HTTP/1.1 101 Switching Protocols\r\n" + strings.Repeat("X: y\r\n", 10_000)
+		for k := 0; k < len(answer) && err == nil; k++ {
+			_, err = conn.Write([]byte{answer[k]})
+			time.Sleep(time.Millisecond)
+		}
+	}))
+	defer srv.Close()
+	r := New(&memStore{}, Options{HandshakeTimeout: 200 * time.Millisecond})
+	d, err := NewDialer(r, strings.Replace(srv.URL, "http", "ws", 1), func() DialWay { return DialWay{} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := d.once(t.Context()); !strings.Contains(a.reason, "timeout") || a.session != nil {
+		t.Errorf("got %+v, want that it took too long", a)
 	}
 }
 

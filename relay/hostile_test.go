@@ -3,8 +3,11 @@ package relay
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -14,6 +17,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wsrelay/handshake"
+	"wsrelay/receiver"
 )
 
 // What a server that is none of ours tries, what comes of it, and what
@@ -96,6 +100,77 @@ func TestHostile_AnImpostorGetsNoReceiptAndLittleMemory(t *testing.T) {
 	}
 }
 
+// What somebody who dials a relay tries and knows no key, what comes of it, and
+// what memory both ends take for it.
+func TestHostile_WhoDialsGetsNoLineAndTakesLittleMemory(t *testing.T) {
+	const most = 8 << 20 // bytes
+	h := hostPaced(t, Way{KeyFile: file(t, "key", key1)}, func(p *pace) { p.dial = time.Second })
+	end := appendLines(t, h.q, 1, 1)
+	text := func(s string) script {
+		return func(p *peer) { p.readHello(); _ = p.WriteMessage(websocket.TextMessage, []byte(s)) }
+	}
+	chal := &handshake.Chal{Nonce: handshake.NewNonce(), Mech: handshake.MechHMAC, CB: handshake.CBNone}
+	for name, tt := range map[string]struct {
+		code int
+		run  script
+	}{
+		"silence":              {4408, (*peer).readHello},
+		"a welcome at a crawl": {4408, func(p *peer) { p.readHello(); dribble(p.net, []byte{0x81, 0xfe, 0x3f, 0xff, 0, 0, 0, 0}, []byte(" ")) }},
+		"a message of 2^62 bytes": {1009, func(p *peer) {
+			p.readHello()
+			_, _ = p.net.Write([]byte{0x81, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+		}},
+		"data":                {1003, func(p *peer) { p.readHello(); _ = p.WriteMessage(websocket.BinaryMessage, make([]byte, 1<<10)) }},
+		"lists in lists":      {4400, text(strings.Repeat("[", 100<<10))},
+		"a hello of its own":  {1002, func(p *peer) { p.readHello(); p.send(p.hello) }},
+		"a receipt":           {1002, func(p *peer) { p.readHello(); p.send(&handshake.Ack{Seq: end}) }},
+		"a welcome, no proof": {1000, func(p *peer) { p.readHello(); p.send(welcomeWith("")) }},
+		"a proof reflected":   {1000, reflect},
+		"two challenges":      {1002, func(p *peer) { p.readHello(); p.send(chal); p.frame(); p.send(chal) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := allocated()
+			p, status := h.call(nil, nil)
+			if p == nil {
+				t.Fatalf("status %d", status)
+			}
+			tt.run(p)
+			code := p.closed()
+			took := allocated() - before
+			t.Logf("%s: close %d; %d KiB", name, code, took>>10)
+			if code != tt.code || took > most || h.q.Stats().Cursor != 1 {
+				t.Errorf("close %d, %d bytes taken, cursor %d; want close %d, at most %d, and 1", code, took, h.q.Stats().Cursor, tt.code, most)
+			}
+		})
+	}
+	for name, tt := range map[string]struct{ request, answer string }{
+		"a header of 1 MiB":   {"GET /relay HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 1<<20), "HTTP/1.1 431"},
+		"not HTTP":            {"SSH-2.0-x\r\n\r\n", "HTTP/1.1 400"},
+		"TLS on a plain port": {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "HTTP/1.1 400"},
+		"another method":      {"POST /relay HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 405"},
+		"half a request":      {"GET /relay HTTP/1.1\r\nHost: h\r\n", ""},
+	} {
+		c := h.silent()
+		go func() { _, _ = c.Write([]byte(tt.request)) }() // it may not be read to its end
+		answer, err := io.ReadAll(c)
+		if errors.Is(err, os.ErrDeadlineExceeded) || !strings.HasPrefix(string(answer), tt.answer) || (tt.answer == "") != (len(answer) == 0) {
+			t.Errorf("%s: got %.40q, %v; want %q", name, answer, err, tt.answer)
+		}
+		t.Logf("%s: %.12q", name, answer)
+	}
+	dialer(t, "ws://"+h.addr, receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1), Unbound: true}, nil)
+	waitAcked(t, h.q, end)
+}
+
+// dribble says begin, and then more, a byte at a time, until nobody listens.
+func dribble(c net.Conn, begin, more []byte) {
+	_, err := c.Write(begin)
+	for k := 0; err == nil; k++ {
+		_, err = c.Write(more[k%len(more) : k%len(more)+1])
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
 func httptestServer(t *testing.T, h http.Handler) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -112,14 +187,6 @@ func httptestServer(t *testing.T, h http.Handler) (addr string) {
 // A peer that says its part a byte at a time is alive, and gets no more time
 // than one that is silent.
 func TestHostile_AByteAtATimeBuysNoTime(t *testing.T) {
-	dribble := func(c net.Conn, b []byte) {
-		for k := 0; ; k++ {
-			if _, err := c.Write(b[k%len(b) : k%len(b)+1]); err != nil {
-				return
-			}
-			time.Sleep(5 * time.Millisecond)
-		}
-	}
 	for name, tt := range map[string]struct {
 		want string // the upgrade's depends on where time cuts it
 		run  http.HandlerFunc
@@ -131,18 +198,15 @@ func TestHostile_AByteAtATimeBuysNoTime(t *testing.T) {
 				return
 			}
 			defer c.Close()
-			_, _ = c.Write([]byte("HTTP/1.1 101 Switching Protocols\r\n"))
-			dribble(c, []byte("X: y\r\n"))
+			dribble(c, []byte("HTTP/1.1 101 Switching Protocols\r\n"), []byte("X: y\r\n"))
 		}},
 		"in its welcome": {"no welcome in time", handler(t, func(p *peer) {
 			p.readHello()
-			_, _ = p.net.Write([]byte{0x81, 126, 0x3f, 0xff}) // a message of 16 KiB
-			dribble(p.net, []byte(" "))
+			dribble(p.net, []byte{0x81, 126, 0x3f, 0xff}, []byte(" ")) // a message of 16 KiB
 		}).ServeHTTP},
 		"in its receipt": {"no receipt in time", handler(t, func(p *peer) {
 			p.greet(func(w *handshake.Welcome) { w.AckTo = 300 })
-			_, _ = p.net.Write([]byte{0x81, 126, 0x3f, 0xff})
-			dribble(p.net, []byte(" "))
+			dribble(p.net, []byte{0x81, 126, 0x3f, 0xff}, []byte(" "))
 		}).ServeHTTP},
 	} {
 		t.Run(name, func(t *testing.T) {

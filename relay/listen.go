@@ -56,6 +56,7 @@ func (r *Relay) answer(ctx context.Context, ln net.Listener) error {
 		Handler: mux, MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: r.pace.dial, ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
 	}
+	srv.SetKeepAlivesEnabled(false) // who is refused goes
 	r.log.Info("listening", "url", h.url.String())
 	h.missing(0)
 	failed := make(chan error, 1)
