@@ -126,6 +126,16 @@ func TestKeeper_OfAServiceForgetsASignalThatEndedNothing(t *testing.T) {
 	}
 }
 
+func TestKeeper_TellsAnUpgradeOfASignal(t *testing.T) {
+	k := noWorker(t)
+	k.Service = true
+	must(t, k.adopt(fmt.Sprintf("%d 0 %q", k.mirror, "T")))
+	_ = k.start()
+	if got := string(k.told); got != "T" {
+		t.Errorf("the new keeper tells its worker %q", got)
+	}
+}
+
 // program is this test binary as keeper or worker.
 func program(dir string, env ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])

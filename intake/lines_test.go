@@ -5,6 +5,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,11 +14,12 @@ import (
 
 // sink is a queue that remembers.
 type sink struct {
-	t     *testing.T
-	lines [][]byte
+	t          *testing.T
+	lines      [][]byte
+	unfinished int // of them, pieces that the next line continues
 }
 
-func (s *sink) Append(_ context.Context, lines []byte, n int, _ buffer.Origin) (buffer.Range, error) {
+func (s *sink) Append(_ context.Context, lines []byte, n int, o buffer.Origin) (buffer.Range, error) {
 	var got [][]byte
 	for line := range bytes.Lines(lines) {
 		got = append(got, bytes.Clone(line))
@@ -27,6 +29,9 @@ func (s *sink) Append(_ context.Context, lines []byte, n int, _ buffer.Origin) (
 		s.t.Errorf("%d lines in %d bytes, said to be %d", len(got), len(lines), n)
 	}
 	s.lines = append(s.lines, got...)
+	if o.Unfinished {
+		s.unfinished++
+	}
 	return buffer.Range{}, nil
 }
 
@@ -48,10 +53,10 @@ func intakeOf(t *testing.T, pieces ...string) [][]byte {
 			_, _ = w.WriteString(p)
 		}
 	}()
-	return run(t, r, t.Context())
+	return run(t, r, t.Context()).lines
 }
 
-func run(t *testing.T, r *os.File, stop context.Context) [][]byte {
+func run(t *testing.T, r *os.File, stop context.Context) *sink {
 	t.Helper()
 	in, err := New(r)
 	if err != nil {
@@ -61,7 +66,23 @@ func run(t *testing.T, r *os.File, stop context.Context) [][]byte {
 	if err := in.Run(t.Context(), stop, s, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	return s.lines
+	return s
+}
+
+// What the queue has of a line that is too long is known as a piece, whoever
+// reads the queue.
+func TestIntake_SaysWhatIsAPieceOfALine(t *testing.T) {
+	longest := strings.Repeat("y", buffer.MaxLine)
+	for text, want := range map[string]int{longest + "\n": 0, longest + "y\n": 1, longest + longest + "y": 2, "a\nb": 0} {
+		file := filepath.Join(t.TempDir(), "file")
+		must(t, os.WriteFile(file, []byte(text), 0o600))
+		f, err := os.Open(file)
+		must(t, err)
+		if got := run(t, f, t.Context()).unfinished; got != want {
+			t.Errorf("%d bytes: %d pieces, want %d", len(text), got, want)
+		}
+		_ = f.Close()
+	}
 }
 
 func TestIntake_CutsLinesAndKeepsTheirBytes(t *testing.T) {
@@ -132,7 +153,7 @@ func TestIntake_TakesWhatIsThereAndEndsWhenStopped(t *testing.T) {
 	}
 	stop, cancel := context.WithCancel(t.Context())
 	cancel()
-	if got, want := string(bytes.Join(run(t, r, stop), nil)), "a\nb\npart\n"; got != want {
+	if got, want := string(bytes.Join(run(t, r, stop).lines, nil)), "a\nb\npart\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
