@@ -33,7 +33,7 @@ type cli struct {
 
 const description = `Takes the lines that wsrelay sends over WebSocket, stores each exactly once, and only then says so with a receipt.
 
-Every option can also be given as WSRECEIVE_NAME in the environment and in the --config file. The command line counts first, then the environment, the file.
+Every option of serve can also be given as WSRECEIVE_NAME in the environment and in the --config file. The command line counts first, then the environment, the file.
 
 Exit status: 0 stopped by a signal; 64 usage; 78 configuration; 1 anything else.`
 
