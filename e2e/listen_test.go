@@ -182,6 +182,45 @@ func TestListen_AReceiverWithAnotherKeyGetsNothing(t *testing.T) {
 	}
 }
 
+// What wsreceive trusts, and what it shows, counts from the next SIGHUP on.
+func TestListen_AReceiverReadsItsFilesAgain(t *testing.T) {
+	s := newSandbox(t, built(t))
+	must(t, certs.Write(s.Dir))
+	must(t, os.Mkdir(s.Path("other"), 0o700))
+	must(t, certs.Write(s.Path("other")))
+	replace := func(from, to string) {
+		t.Helper()
+		text, err := os.ReadFile(s.Path(from))
+		must(t, err)
+		must(t, os.WriteFile(s.Path(to), text, 0o600))
+	}
+	must(t, os.WriteFile(s.Path("token"), []byte("abcdefghijklmnop"), 0o600))
+	must(t, os.WriteFile(s.Path("shown"), []byte("ABCDEFGHIJKLMNOP"), 0o600))
+	for from, to := range map[string]string{"other/ca.pem": "trusted.pem", "other/client.pem": "cert.pem", "other/client.key": "cert.key"} {
+		replace(from, to)
+	}
+	addr := freeAddr(t)
+	v := newVisit(t, s, addr, "--token-file", s.Path("token"), "--tls-cert", s.Path("server.pem"), "--tls-key", s.Path("server.key"), "--tls-ca", s.Path("ca.pem"))
+	v.dial(t, "--dial", "wss://"+addr, "--dial-token", s.Path("shown"), "--client-ca", s.Path("trusted.pem"), "--tls-cert", s.Path("cert.pem"), "--tls-key", s.Path("cert.key"))
+	_, err := io.WriteString(v.stdin, proxyLine(0)+"\n")
+	must(t, err)
+	for _, step := range []struct {
+		says  string
+		right func()
+	}{
+		{"unknown authority", func() { replace("ca.pem", "trusted.pem") }},
+		{"the relay may want a certificate", func() { replace("client.pem", "cert.pem"); replace("client.key", "cert.key") }},
+		{"HTTP 401", func() { replace("token", "shown") }},
+	} {
+		must(t, poll(t.Context(), func() (bool, error) { return bytes.Contains(v.receiver.output(), []byte(step.says)), nil }))
+		step.right()
+		must(t, v.receiver.Signal(syscall.SIGHUP))
+	}
+	must(t, v.receiver.WaitStored(t.Context(), 1))
+	must(t, v.stdin.Close())
+	v.ends(t, 1)
+}
+
 func TestListen_UnderSyslogNG(t *testing.T) {
 	need(t, "syslog-ng")
 	s := newSandbox(t, built(t))
