@@ -25,8 +25,12 @@ type Client struct {
 	transport *elastictransport.Client
 	http      *http.Transport
 	timeout   time.Duration // of one request
+	maxAnswer int64         // bytes of one answer
 	nodes     int
 }
+
+// errTooLong says that an answer has more bytes than are taken.
+var errTooLong = errors.New("the answer is too long")
 
 // Dial makes a client of the engine at list: one URL, or those of several nodes
 // of one cluster, separated by commas. Requests go to them in turn; a node that
@@ -49,8 +53,9 @@ func Dial(list string, a Access) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		timeout: requestTimeout,
-		nodes:   len(nodes),
+		timeout:   requestTimeout,
+		maxAnswer: maxAnswer,
+		nodes:     len(nodes),
 		http: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
 			TLSClientConfig:     config,
@@ -130,12 +135,14 @@ func (c *Client) call(ctx context.Context, method, path, contentType string, bod
 		return nil, &Error{Err: err}
 	}
 	defer res.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	answer, err := io.ReadAll(io.LimitReader(res.Body, c.maxAnswer+1))
 	switch {
 	case err != nil:
 		return nil, &Error{Err: err}
 	case res.StatusCode/100 != 2:
 		return nil, newError(res.StatusCode, gjson.GetBytes(answer, "error"))
+	case int64(len(answer)) > c.maxAnswer:
+		return nil, &Error{Err: errTooLong}
 	case !gjson.ValidBytes(answer):
 		return nil, &Error{Err: errors.New("the answer is not JSON")}
 	}

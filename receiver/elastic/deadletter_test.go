@@ -287,6 +287,29 @@ func TestDeadFile_IsBoundedAndLosesOnlyWhatWasNotReceipted(t *testing.T) {
 	}
 }
 
+// Letters that are long come a few at a time.
+func TestReplay_BringsLongLinesBack(t *testing.T) {
+	e := newScripted(t)
+	s := openAt(t, e.URL)
+	e.item = func(_ int, at place, _ string) string {
+		if at.index == testIndex {
+			return refuse(400, "illegal_argument_exception", "Document contains at least one immense term in field=\"a\"")
+		}
+		return ""
+	}
+	lines := linesFrom(1, 20)
+	for i := range lines {
+		lines[i] = fmt.Sprintf(`{"a":"%d%s"}`, i, strings.Repeat("x", 1000))
+	}
+	sid := handshake.NewSID()
+	mustCommit(t, s, batchOf(sid, 1, lines...))
+	e.item, s.client.maxAnswer = nil, 10_000
+	if r, err := s.Replay(t.Context()); err != nil || r.Stored != len(lines) {
+		t.Errorf("got %+v, %v, want %d brought back", r, err, len(lines))
+	}
+	e.checkStored(t, sid, 1, lines)
+}
+
 // A search that misses a shard is no replay of all there is.
 func TestReplay_FailsWhereItCannotSeeAll(t *testing.T) {
 	e := newScripted(t)

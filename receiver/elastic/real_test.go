@@ -89,6 +89,43 @@ func TestEngine_StoresOnceAndTellsTheSameFromAnother(t *testing.T) {
 	}
 }
 
+// An ingest pipeline that sends documents to an index of its own choice makes the
+// engine say of a taken id where it is.
+func TestEngine_ComparesWhereAPipelineHasPutTheDocument(t *testing.T) {
+	prefix := newPrefix(t)
+	index := "wsrelay-" + prefix + "-2026.11.22"
+	pipeline := "/_ingest/pipeline/" + prefix
+	faults.Ask(t, http.MethodPut, pipeline, `{"processors":[{"set":{"field":"_index","value":"`+index+`-web"}}]}`)
+	defer faults.Ask(t, http.MethodDelete, pipeline, "")
+	faults.Ask(t, http.MethodPut, "/"+index, `{"settings":{"index.default_pipeline":"`+prefix+`"}}`)
+	defer faults.Ask(t, http.MethodPut, "/"+index+"/_settings", `{"index.default_pipeline":null}`)
+	sid := handshake.NewSID()
+	checkCounts(t, mustCommit(t, realStore(t, prefix, ""), batchOf(sid, 1, "a", "b")), 2, 0, 0)
+	checkCounts(t, mustCommit(t, realStore(t, prefix, ""), batchOf(sid, 1, "a", "b")), 0, 2, 0)
+	_, err := realStore(t, prefix, "").Commit(t.Context(), []receiver.Batch{batchOf(sid, 1, "a", "another")})
+	if d := (*receiver.DivergedError)(nil); !errors.As(err, &d) || d.Seq != 2 {
+		t.Errorf("error %v, want diverged at 2", err)
+	}
+	if got := count(t, index+"-web", "wsrelay.sid:"+sid); got != 2 {
+		t.Errorf("%d documents, want 2", got)
+	}
+}
+
+// An index that is deleted is made again, with the types of our fields.
+func TestEngine_MakesAnIndexAgainThatIsGone(t *testing.T) {
+	prefix := newPrefix(t)
+	index := "/wsrelay-" + prefix + "-2026.11.22"
+	s := realStore(t, prefix, "")
+	sid := handshake.NewSID()
+	mustCommit(t, s, batchOf(sid, 1, "a"))
+	faults.Ask(t, http.MethodDelete, index, "")
+	s.Begin(sid, 2)
+	checkCounts(t, mustCommit(t, s, batchOf(sid, 2, "b")), 1, 0, 0)
+	if got := faults.Ask(t, http.MethodGet, index+"/_mapping", "").Get("*.mappings.properties.wsrelay.properties.sid.type").Str; got != "keyword" {
+		t.Errorf("wsrelay.sid is of type %q", got)
+	}
+}
+
 // Lines that engines stumble over: each becomes a document somewhere.
 func TestEngine_EveryLineArrives(t *testing.T) {
 	var fields []string

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	replayPage  = 200 // dead letters in one round
+	replayPage  = 200 // dead letters in one round; fewer where they are long
 	deadIndices = "/wsrelay-dead-*"
 )
 
@@ -45,10 +45,14 @@ func (s *Store) Replay(ctx context.Context) (r Replayed, err error) {
 	if _, err := s.client.Do(ctx, http.MethodPost, deadIndices+"/_refresh", nil); err != nil {
 		return r, err
 	}
-	after := ""
+	after, page := "", replayPage
 	for {
 		answer, err := s.client.Do(ctx, http.MethodPost, deadIndices+"/_search?seq_no_primary_term=true&allow_partial_search_results=false",
-			fmt.Appendf(nil, `{"size":%d,"sort":[{"wsrelay.sid":"asc"},{"wsrelay.seq":"asc"}]%s}`, replayPage, after))
+			fmt.Appendf(nil, `{"size":%d,"sort":[{"wsrelay.sid":"asc"},{"wsrelay.seq":"asc"}]%s}`, page, after))
+		if errors.Is(err, errTooLong) && page > 1 {
+			page /= 2
+			continue
+		}
 		if err != nil {
 			return r, err
 		}
