@@ -2,10 +2,8 @@ package buffer
 
 import (
 	"bytes"
-	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -187,15 +185,29 @@ func (w *world) restore(b backup, elsewhere bool) {
 	w.intake, w.stream, w.end, w.mark = w.intake+1, nil, 0, 0
 	if elsewhere {
 		w.move()
-		return
+	} else {
+		w.reused = min(w.reused, b.head)
 	}
-	for id := range w.ever {
-		_, seq, _ := strings.Cut(id, " ")
-		if n, err := strconv.ParseUint(seq, 10, 64); err != nil {
-			panic(fmt.Sprintf("uid %q", id))
-		} else if n >= b.head {
-			delete(w.where, w.ever[id])
-			delete(w.ever, id)
+}
+
+// refuse is what the receiver does with a block that has other lines under
+// numbers that it knows, where a backup was put back in place: from the first of
+// them on they get a new stream.
+func (w *world) refuse(b *Block, lines []byte) bool {
+	w.Helper()
+	r := b.Range()
+	seq := r.First
+	for line := range bytes.Lines(lines) {
+		if was := w.ever[uid(b, seq)]; seq >= w.reused && was != "" && was != string(line) {
+			if err := w.q.Diverge(seq); err != nil {
+				w.Fatalf("diverge at %d: %v", seq, err)
+			}
+			if err := w.q.Rewind(r.First); err != nil {
+				w.Fatalf("rewind to %d: %v", r.First, err)
+			}
+			return true
 		}
+		seq++
 	}
+	return false
 }

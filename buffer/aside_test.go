@@ -1,12 +1,33 @@
 package buffer
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
+
+func TestSetAside_IsDurable(t *testing.T) {
+	for seed := range uint64(10) {
+		inBubble(t, func() {
+			fs := newStrictFS(seed)
+			q, _ := openIn(t, fs, Options{Limit: modelLimit})
+			name, err := q.SetAside(q.Stats().SID, 7, []byte("a line"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			cut := fs.powerCut()
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			_ = q.Close(ctx) // it is dead
+			if got := cut.bytes(name); string(got) != "a line" {
+				t.Errorf("kept %q", got)
+			}
+		})
+	}
+}
 
 func TestSetAside_KeepsTheBytesAsFarAsTheBoundGoes(t *testing.T) {
 	dir := t.TempDir()

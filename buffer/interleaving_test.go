@@ -272,6 +272,9 @@ func TestInterleaving_DirectoryRestoredFromASnapshotThenUsedOn(t *testing.T) {
 			w.resume(w.mustStart())
 			w.append(5, 300)
 			w.drain()
+			if i := w.identity(); len(i.pairs) != 2 { // the receiver, or the other place, makes a new stream
+				t.Errorf("elsewhere %v: streams %v, want two", elsewhere, i.pairs)
+			}
 		})
 	}
 }

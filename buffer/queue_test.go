@@ -119,6 +119,39 @@ func TestQueue_AcksCostNoSync(t *testing.T) {
 	}
 }
 
+// Lines that somebody waits for while a sync of others is under way do not wait
+// for --sync.
+func TestQueue_SyncsForWhoeverWaitsForLaterLines(t *testing.T) {
+	inBubble(t, func() {
+		fs := newStrictFS(1)
+		q, _ := openIn(t, fs, Options{Limit: modelLimit, Sync: time.Hour})
+		defer closeIn(t, q)
+		ctx, gone := context.WithCancel(context.Background())
+		gone()
+		later := false
+		fs.setFault(func(_ int, call, name string) error {
+			if call == "sync" && name == spareName && q.Stats().Durable == 1 && !later { // of the first lines
+				later = true
+				if _, err := q.Append(context.Background(), goldenLines(0), 5, Origin{}); err != nil {
+					t.Error(err)
+				}
+				_ = q.WaitDurable(ctx, 11)
+			}
+			return nil
+		})
+		if _, err := q.Append(context.Background(), goldenLines(0), 5, Origin{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.WaitDurable(context.Background(), 6); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if got := q.Stats().Durable; got != 11 || !later {
+			t.Errorf("durable up to %d, want 11", got)
+		}
+	})
+}
+
 func TestQueue_KeepsBlocksInBuffersOfTheirSize(t *testing.T) {
 	for _, codec := range []Compress{CompressNone, CompressS2} {
 		inBubble(t, func() {

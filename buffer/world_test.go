@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -52,6 +53,7 @@ type world struct {
 	ever    map[string]string   // what came out under each UID, in any life
 	where   map[string]string   // under which UID a line came out
 	head    uint64
+	reused  uint64 // from here on a stream may have other lines, in a receiver that knew the future of a backup
 	unsure  uint64 // from here on nothing was recorded: damage may cut what is durable
 	proved  uint64 // WaitDurable has said so
 	acked   uint64
@@ -85,7 +87,7 @@ func newWorld(f failer, seed uint64, o Options) *world {
 		failer: f, fs: newStrictFS(seed), o: o,
 		lines: map[uint64]string{}, former: map[uint64][]string{}, hurt: map[uint64]bool{}, gone: map[uint64]bool{}, named: map[uint64]bool{},
 		ever: map[string]string{}, where: map[string]string{},
-		head: 1, proved: 1, acked: 1, out: 1, unsure: 1, intake: 7,
+		head: 1, reused: math.MaxUint64, proved: 1, acked: 1, out: 1, unsure: 1, intake: 7,
 	}
 	w.o.Limit = modelLimit
 	return w
@@ -210,8 +212,8 @@ func (w *world) next() bool {
 	}
 	if b.Gap() != nil {
 		w.gap(b)
-	} else {
-		w.data(b)
+	} else if !w.data(b) {
+		return true // and comes again
 	}
 	w.out = r.End
 	w.ranges = append(w.ranges, r)
@@ -241,7 +243,7 @@ func comingGaps(q *Queue) []*Block {
 func (w *world) gap(b *Block) {
 	w.Helper()
 	for seq := b.Range().First; seq < b.Range().End; seq++ {
-		switch given := w.ever[uid(b, seq)] != ""; {
+		switch given := w.ever[uid(b, seq)] != "" && seq < w.reused; {
 		case w.gone[seq] || w.hurt[seq] || w.named[seq]:
 		case b.Gap().Why == "overflow" && w.o.DropOldest && (b.Gap().Maybe || !given):
 		default:
@@ -251,11 +253,15 @@ func (w *world) gap(b *Block) {
 	}
 }
 
-func (w *world) data(b *Block) {
+// data compares lines; false: the receiver refuses them.
+func (w *world) data(b *Block) bool {
 	w.Helper()
 	lines, err := b.Lines(nil)
 	if err != nil {
 		w.Fatalf("lines: %v", err)
+	}
+	if w.refuse(b, lines) {
+		return false
 	}
 	seq := b.Range().First
 	for line := range bytes.Lines(lines) {
@@ -282,6 +288,7 @@ func (w *world) data(b *Block) {
 	if seq != b.Range().End {
 		w.Fatalf("%v has lines up to %d", b.Range(), seq)
 	}
+	return true
 }
 
 func uid(b *Block, seq uint64) string { return fmt.Sprint(b.SID(), " ", seq) }
