@@ -35,8 +35,8 @@
 //	spare           the next segment while it is made, or an acknowledged one to be written again
 //	damaged/        what was set aside: files that are no segments, damaged bytes
 //
-// A segment begins with its header, of 2048 bytes, twice: one bad sector does
-// not cost the segment.
+// A segment begins with its header, of 2048 bytes, twice: damage to one of them
+// does not cost the segment. A page that cannot be read at all does.
 //
 //	 0  magic "WSRSEGM\0"       40  base: the first number it may hold
 //	 8  format version, u32     48  nonce, u64
@@ -69,11 +69,11 @@
 // pass. The payload's checksum is not seeded, so that it is valid on the wire.
 //
 // A slot of CURSOR, at 0 and at 4096, is 1024 bytes: magic "WSRCURS\0",
-// generation, acked, newest segment, receipt number (u64 each), receipt UID at
-// 64 and receipt token at 128 (a length byte and up to 63 bytes each), intakes
-// at 192, checksum at 1020. The valid slot of the higher generation counts. One
-// is not written over before the other is on disk: the odd generations stand in
-// the second slot.
+// generation, acked, newest segment, receipt number, durable (u64 each; durable
+// is 0 where an older wsrelay wrote it), receipt UID at 64 and receipt token at
+// 128 (a length byte and up to 63 bytes each), intakes at 192, checksum at 1020.
+// The valid slot of the higher generation counts. One is not written over before
+// the other is on disk: the odd generations stand in the second slot.
 //
 // # We assume
 //
@@ -89,12 +89,17 @@
 //	R1  The lock comes first. Waiters get it in the order they came.
 //	    Then the directory is synced: what has a name keeps it.
 //	R2  Segments are the truth. CURSOR and the acked numbers in headers only
-//	    move the start forward; without them lines repeat, none is lost.
+//	    move the start forward; without them lines repeat, none is lost. What
+//	    CURSOR says was durable is proved, as by a header: it is never said
+//	    before it is true.
 //	R3  Only the last segment is scanned: any other was synced to its end before
 //	    its successor got its name, and is checked when it is read.
 //	R4  A block counts if magic, header checksum, segment id, numbers that do not
 //	    go back, and payload checksum agree. Behind a bad one the search goes on
-//	    in steps of 64 bytes.
+//	    in steps of 64 bytes. What cannot be read, after a few tries, is as
+//	    bad; the search goes on behind its page of 4096 bytes. If nothing else
+//	    of the file can be read either, it is the disk's trouble, which Open
+//	    reports, and changes nothing.
 //	R5  Numbers that are missing and that no durable covers were never promised.
 //	    With nothing valid behind them they are used again. In the middle, if
 //	    the living intake's mirror still has the bytes, all from there on is
@@ -108,9 +113,9 @@
 //	    are a gap, but for numbers that a listed gap covers.
 //	R9  Where two segments hold the same numbers the later one counts, while it
 //	    is there: a segment ends where the base of the next one says.
-//	R10 Where a segment has a newer format version, nothing is changed: what
-//	    comes goes to a fresh queue in the folder "older". A directory that
-//	    cannot be used is an error of Open, to be tried again.
+//	R10 Where a segment has a newer format version, nothing is changed, but
+//	    for LOCK: what comes goes to a fresh queue in the folder "older". A
+//	    directory that cannot be used is an error of Open, to be tried again.
 //	R11 A crash during recovery is harmless: it changes nothing but by one
 //	    rename.
 //	R12 What is not proved durable is copied, with every gap, to a new segment
@@ -119,7 +124,8 @@
 //
 // Numbering goes on behind the highest number that a valid block, a base, a gap
 // or the cursor has. Where numbers may have been used that nothing remembers (a
-// copied directory, a removed segment), what comes gets a new stream id.
+// copied directory, a removed segment, an end that cannot be read), what comes
+// gets a new stream id.
 //
 // # Failure
 //
@@ -128,8 +134,11 @@
 //	F2  A full disk, or the limit: the writer waits and tries again, Append waits
 //	    behind it. Nothing is dropped, unless the user has asked for it
 //	    (DropOldest, MaxAge): then whole segments go, a durable gap first.
-//	F3  A block that cannot be read is tried again and again; it counts as
-//	    damaged only after many tries, and if what is behind it can be read.
+//	F3  A block that cannot be read is tried again and again, and so is a page
+//	    in which one may begin; it counts as damaged only after many tries, and
+//	    if some other page of the file can be read. So a bad page costs what is
+//	    on it, named by gaps. Meanwhile TryNext fails; while a gap becomes
+//	    durable, it has nothing.
 //
 // # Invariants
 //
@@ -139,7 +148,9 @@
 //	I4  Once WaitDurable(s) has returned nil, what is below s survives any crash.
 //	I5  What comes out again after a restart is all from the cursor on.
 //	I6  Segments and spare take no more than the limit, one segment and one
-//	    block, but for gaps and what Close saves; damaged/ has bounds of its own.
+//	    block, but for gaps and what is saved at the end. In damaged/ are up to
+//	    16 pieces of 1 MiB, 256 MiB of lines in a run, and, without a bound, the
+//	    files that were found and are no segments.
 //	I7  No block is given out that this queue was not given.
 //	I8  Every record is acknowledged, waits, or is in a gap, and never in two of
 //	    these.
