@@ -85,6 +85,13 @@ func ParseKeys(file []byte) (Secrets, error) { return parseSecrets(file, parseKe
 // ParseTokens reads a file of tokens. Errors name the line and hold no secret.
 func ParseTokens(file []byte) (Secrets, error) { return parseSecrets(file, parseToken) }
 
+// ParseToken reads a file that holds one token and nothing else. Errors do not
+// hold it.
+func ParseToken(file []byte) (string, error) {
+	token, err := parseToken(strings.TrimSpace(string(file)))
+	return string(token), err
+}
+
 // NewKeyLine is a line of a key file with a fresh key of 256 bits.
 func NewKeyLine(name string) string {
 	var key [32]byte
