@@ -26,13 +26,11 @@ func (s *session) take(m inbound) *Fault {
 	case *handshake.Busy:
 		return s.stalled(f)
 	case *handshake.Bye:
-		s.leaving, s.parting = true, f
-		s.feed.stop()
-		s.drain.Reset(s.r.pace.drain)
+		s.parting = f
+		s.sendNoMore()
 	case *handshake.Err:
-		s.leaving, s.said = true, f
-		s.feed.stop()
-		s.drain.Reset(s.r.pace.drain)
+		s.said = f
+		s.sendNoMore()
 	default:
 		return breach(websocket.CloseProtocolError, fmt.Errorf("%T in a session", f))
 	}

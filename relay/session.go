@@ -290,8 +290,14 @@ func (s *session) binary(parts ...[]byte) error {
 // leave ends the session because we have no more for it, or because of a
 // fault on our side; what is on its way still gets its receipts.
 func (s *session) leave(why string, f *Fault) *Fault {
-	s.feed.stop()
-	s.leaving, s.trouble = true, f
-	s.drain.Reset(s.r.pace.drain)
+	s.trouble = f
+	s.sendNoMore()
 	return s.cause(s.text(&handshake.Bye{Why: why}))
+}
+
+// sendNoMore begins the wait for the last receipts.
+func (s *session) sendNoMore() {
+	s.feed.stop()
+	s.leaving = true
+	s.drain.Reset(s.r.pace.drain)
 }
