@@ -73,17 +73,12 @@ type tlsServer struct {
 
 func serveTLS(t testing.TB, o Options, room int) *tlsServer {
 	t.Helper()
-	return serveDoor(t, o, room, 0)
-}
-
-func serveDoor(t testing.TB, o Options, room int, stay time.Duration) *tlsServer {
-	t.Helper()
 	s := &tlsServer{store: &memStore{}, log: new(lockedBuffer)}
 	o.Log = slog.New(slog.NewTextHandler(s.log, nil))
 	s.Receiver = New(s.store, o)
 	srv := httptest.NewUnstartedServer(s)
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
-	srv.Listener = door.New(srv.Listener, room, stay)
+	srv.Listener = door.New(srv.Listener, room, 0)
 	srv.TLS = &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.VerifyClientCertIfGiven}
 	srv.StartTLS()
 	pool := srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs

@@ -78,38 +78,6 @@ func TestDoor_ShutsTheOldestStrangerOut(t *testing.T) {
 	want[*handshake.Welcome](s)
 }
 
-// When many come at once, each is slow, and shutting out who has been waiting
-// longest would serve nobody.
-func TestDoor_ShutsNobodyOutWhoHasJustCome(t *testing.T) {
-	access := Access{Keys: keys(t, "web "+key1)}
-	srv := serveDoor(t, Options{Access: access}, 2, time.Hour)
-	var early [2]net.Conn
-	for i := range early {
-		var err error
-		if early[i], err = net.Dial("tcp", strings.TrimPrefix(srv.url, "wss://")); err != nil {
-			t.Fatal(err)
-		}
-		defer early[i].Close()
-	}
-	late := make(chan error, 1)
-	go func() {
-		d := websocket.Dialer{Subprotocols: []string{handshake.Subprotocol}, TLSClientConfig: srv.client}
-		conn, _, err := d.DialContext(t.Context(), srv.url, nil)
-		if err == nil {
-			conn.Close()
-		}
-		late <- err
-	}()
-	_ = early[1].SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // long enough to see a wrong Close
-	if _, err := early[1].Read(make([]byte, 1)); !os.IsTimeout(err) {
-		t.Errorf("who came before was shut out: %v", err)
-	}
-	early[0].Close()
-	if err := <-late; err != nil {
-		t.Errorf("a place was free: %v", err)
-	}
-}
-
 func TestAdmit_AsksACrowdOfStrangersToComeLater(t *testing.T) {
 	access := Access{Keys: keys(t, "web "+key1), Tokens: tokens(t, "ci "+token1)}
 	srv := serveTLS(t, Options{Access: access, Greets: 1e-9}, 10)
