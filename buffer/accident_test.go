@@ -205,6 +205,9 @@ func (w *world) refuse(b *Block, lines []byte) bool {
 			if err := w.q.Rewind(r.First); err != nil {
 				w.Fatalf("rewind to %d: %v", r.First, err)
 			}
+			for again := seq; again < w.head; again++ { // what came out of these comes once more
+				delete(w.where, w.lines[again])
+			}
 			return true
 		}
 		seq++

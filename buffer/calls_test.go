@@ -155,7 +155,7 @@ func TestQueue_SurvivesAFaultAtEachFileCall(t *testing.T) {
 					inBubble(t, func() {
 						w := smallWorld(t, uint64(n))
 						defer w.abandon()
-						w.setFault(func(k int, call, _ string) error {
+						w.mayFail(func(k int, call, _ string) error {
 							if k >= n && k < n+calls && canFail(call, err) {
 								return err
 							}
@@ -208,6 +208,7 @@ func crashInTakeOver(t *testing.T, prepare func(*world)) {
 					w.append(5, 3000)
 					w.wait()
 					prepare(w)
+					w.failed = nil // it may die before
 					w.fs.crashAt = w.fs.calls + a
 					w.append(5, 3000)
 					w.append(5, 3000)

@@ -70,7 +70,6 @@ func TestQueue_BelievesNoFileThatAWriteFailedIn(t *testing.T) {
 			defer w.abandon()
 			w.append(5, 300)
 			w.wait()
-			time.Sleep(syncGap) // the next line goes to the disk at once
 			w.setFault(func(_ int, call, name string) error {
 				if call == "write" && name == spareName { // as the segment was called when it was made
 					return refuse

@@ -232,6 +232,7 @@ func TestInterleaving_NewestSegmentDeletedAndThenCursorDamaged(t *testing.T) {
 			return nil
 		})
 		w.resume(w.mustStart()) // CURSOR still knows how far the numbers went, and IDENTITY
+		w.idle()
 		w.end1((*strictFS).kill)
 		w.damage(cursorName, 0, 1<<20, func(b []byte) { clear(b) })
 		rec := w.mustStart()

@@ -33,8 +33,18 @@ func TestQueue_GivesGapsWhileItIsFull(t *testing.T) {
 		w.q.mu.Lock()
 		w.q.ring, w.q.ringSize = nil, 0 // the consumer lags: it reads the file
 		w.q.mu.Unlock()
+		w.fs.mu.Lock()
+		w.fs.space -= w.fs.freeLocked() - 64<<10 // not even a small block of lines has room
+		w.fs.mu.Unlock()
 		name := w.fs.segments()[0]
 		w.damage(name, pageLen+headerLen+100, 1, func(b []byte) { b[0] ^= 1 })
+		w.deliver(1)
+		if len(w.gone) != 10 {
+			t.Errorf("%d lines in gaps, want 10", len(w.gone))
+		}
+		w.fs.mu.Lock()
+		w.fs.space = 1 << 40
+		w.fs.mu.Unlock()
 		w.drain()
 	})
 }

@@ -86,6 +86,8 @@ func (w *world) crash(how func(*strictFS) *strictFS, again int) {
 
 // end1 is one end of a process.
 func (w *world) end1(how func(*strictFS) *strictFS) {
+	w.Helper()
+	w.mustHaveFailed()
 	next := how(w.fs)
 	w.abandon()
 	w.fs, w.faulty = next, false

@@ -135,7 +135,7 @@ func (m model) dieWithin(t *rapid.T, how func(*strictFS) *strictFS) {
 // in the midst of that.
 func (m model) failedSync(t *rapid.T) {
 	failed := false
-	m.setFault(func(_ int, call, _ string) error {
+	m.mayFail(func(_ int, call, _ string) error {
 		if call == "sync" && !failed {
 			failed = true
 			return errInjected
@@ -164,7 +164,7 @@ func (m model) faults(t *rapid.T) {
 	one := rapid.SampledFrom([]int{2, 3, 10}).Draw(t, "one in")
 	err := rapid.SampledFrom([]error{errInjected, unix.ENOSPC, errShort}).Draw(t, "error")
 	rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "faults"), 3))
-	m.setFault(func(_ int, call, _ string) error {
+	m.mayFail(func(_ int, call, _ string) error {
 		if rnd.IntN(one) > 0 || call == "list" || call == "open" || !canFail(call, err) {
 			return nil
 		}

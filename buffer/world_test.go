@@ -63,6 +63,7 @@ type world struct {
 	scarred bool  // something was damaged once
 	beyond  bool  // CURSOR may name a segment that is gone: a new stream may come again
 	faulty  bool  // calls may fail
+	failed  *bool // one that has to has; nil: none has to
 	took    int64 // bytes on disk at the start: what was in memory at a Close may pass the limit
 
 	intake uint64       // the pipe; a power cut makes another
@@ -125,9 +126,10 @@ func (w *world) skip(n int) {
 }
 
 // feed appends the stream's lines from the k-th on, as the intake does: some at
-// a time.
+// a time. The first of them go to the disk at once.
 func (w *world) feed(k int) {
 	w.Helper()
+	time.Sleep(syncGap)
 	for k < len(w.stream) {
 		var lines []byte
 		n := uint64(0)
@@ -321,10 +323,40 @@ func (w *world) rewind(k int) {
 
 var errInjected = fmt.Errorf("injected: %w", unix.EIO)
 
-func (w *world) setFault(f func(n int, call, name string) error) {
+// fault makes a call fail, or not.
+type fault func(n int, call, name string) error
+
+// setFault makes calls fail as f says, until the process ends or another takes
+// its place: then one must have.
+func (w *world) setFault(f fault) {
+	w.Helper()
+	w.mustHaveFailed()
+	if f == nil {
+		w.mayFail(nil)
+		return
+	}
+	failed := new(bool)
+	w.failed = failed
+	w.mayFail(func(n int, call, name string) error {
+		err := f(n, call, name)
+		*failed = *failed || err != nil
+		return err
+	})
+}
+
+// mayFail is setFault for faults that may not come to pass.
+func (w *world) mayFail(f fault) {
 	w.fs.mu.Lock()
 	defer w.fs.mu.Unlock()
 	w.fs.fault, w.faulty = f, f != nil
+}
+
+func (w *world) mustHaveFailed() {
+	w.Helper()
+	if w.failed != nil && !*w.failed {
+		w.Fatalf("no call failed: the test tests nothing")
+	}
+	w.failed = nil
 }
 
 // check compares the queue's own account; it holds at any time (I1, I6).
