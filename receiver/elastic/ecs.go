@@ -250,16 +250,19 @@ type field struct{ name, raw string }
 // appendObject appends a further member that is an object, if it has any
 // member that is not empty.
 func appendObject(dst []byte, name string, fields ...field) []byte {
-	sep := `,"` + name + `":{"`
-	start := len(dst)
+	begun := false
 	for _, f := range fields {
 		if f.raw == "" || f.raw == `""` {
 			continue
 		}
-		dst = append(append(append(append(dst, sep...), f.name...), `":`...), f.raw...)
-		sep = `,"`
+		dst = append(dst, `,"`...)
+		if !begun {
+			dst = append(append(dst, name...), `":{"`...)
+			begun = true
+		}
+		dst = append(append(append(dst, f.name...), `":`...), f.raw...)
 	}
-	if len(dst) > start {
+	if begun {
 		dst = append(dst, '}')
 	}
 	return dst
