@@ -131,9 +131,9 @@ func (c *credentials) token(name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	token := strings.TrimSpace(string(file))
-	if _, err := handshake.ParseTokens([]byte("token " + token)); err != nil {
-		return "", fmt.Errorf("%s: want a token and nothing else", name)
+	token, err := handshake.ParseToken(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: want a token and nothing else: %w", name, err)
 	}
 	return token, nil
 }

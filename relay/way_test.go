@@ -337,6 +337,8 @@ func TestWay_SaysWhatCannotBeUsed(t *testing.T) {
 		"two keys":           {Way{KeyFile: file(t, "two", key1+"\n"+key2)}, "wss://h", "the key cannot be used", "2 keys"},
 		"no token file":      {Way{TokenFile: "none"}, "wss://h", "the token cannot be used", "no such file"},
 		"two tokens":         {Way{TokenFile: file(t, "two", "abcdefghijklmnop\nabcdefghijklmnop")}, "wss://h", "the token cannot be used", "a token and nothing else"},
+		"a line of --tokens": {Way{TokenFile: file(t, "line", "abcdefghijklmnop host=web-1")}, "wss://h", "the token cannot be used", "a token and nothing else"},
+		"a token and a line": {Way{TokenFile: file(t, "more", "abcdefghijklmnop\nci abcdefghijklmnop")}, "wss://h", "the token cannot be used", "a token and nothing else"},
 		"a token in clear":   {Way{TokenFile: token}, "ws://192.0.2.1", "must not travel without TLS", ""},
 		"through a proxy":    {Way{TokenFile: token, Proxy: "http://p"}, "ws://127.0.0.1", "must not travel without TLS", ""},
 		"no authorities":     {Way{CAFile: "none"}, "wss://h", "cannot be read", "no such file"},

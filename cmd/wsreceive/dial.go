@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"sync"
 
 	"wsrelay/console"
@@ -54,9 +53,9 @@ func (d *dialing) way(l *loaded, log *slog.Logger) (w receiver.DialWay, err erro
 		return w, err
 	}
 	warnLoose(d.DialToken, log)
-	token := strings.TrimSpace(string(text))
-	if _, err := handshake.ParseTokens([]byte("token " + token)); err != nil {
-		return w, fmt.Errorf("%s: want a token and nothing else", d.DialToken)
+	token, err := handshake.ParseToken(text)
+	if err != nil {
+		return w, fmt.Errorf("%s: want a token and nothing else: %w", d.DialToken, err)
 	}
 	w.Header = http.Header{"Authorization": {"Bearer " + token}}
 	return w, nil
