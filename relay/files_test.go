@@ -28,8 +28,10 @@ func TestRelay_TakesWhatItsFilesHoldAtEachAttempt(t *testing.T) {
 		right  func(w *Way, r *real)
 	}{
 		"authorities": {
-			receiver.Access{}, func(w *Way, dir string, _ *real) { w.CAFile = dir + "/ca"; copyFile(t, strangerFile, w.CAFile) },
-			"unknown authority", func(w *Way, r *real) { copyFile(t, r.ca, w.CAFile) },
+			receiver.Access{},
+			func(w *Way, dir string, _ *real) { w.CAFile = dir + "/ca"; copyFile(t, strangerFile, w.CAFile) },
+			"unknown authority",
+			func(w *Way, r *real) { copyFile(t, r.ca, w.CAFile) },
 		},
 		"token": {
 			receiver.Access{Tokens: token}, func(w *Way, dir string, _ *real) {
@@ -39,13 +41,15 @@ func TestRelay_TakesWhatItsFilesHoldAtEachAttempt(t *testing.T) {
 			"HTTP 401", func(w *Way, _ *real) { writeFile(t, w.TokenFile, "abcdefghijklmnop") },
 		},
 		"certificate": {
-			receiver.Access{Certificates: true}, func(w *Way, dir string, r *real) {
+			receiver.Access{Certificates: true},
+			func(w *Way, dir string, r *real) {
 				r.clients.AppendCertsFromPEM([]byte(readFile(t, knownFile)))
 				w.CertFile, w.CertKeyFile = dir+"/cert", dir+"/key"
 				copyFile(t, strangerFile, w.CertFile)
 				writeFile(t, w.CertKeyFile, keyPEM(t, stranger))
 			},
-			"refuses our side of TLS", func(w *Way, _ *real) {
+			"refuses our side of TLS",
+			func(w *Way, _ *real) {
 				writeFile(t, w.CertKeyFile, keyPEM(t, known))
 				copyFile(t, knownFile, w.CertFile)
 			},
