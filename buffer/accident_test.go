@@ -199,7 +199,7 @@ func (w *world) refuse(b *Block, lines []byte) bool {
 	seq := r.First
 	for line := range bytes.Lines(lines) {
 		if was := w.ever[uid(b, seq)]; seq >= w.reused && was != "" && was != string(line) {
-			if err := w.q.Diverge(seq); err != nil {
+			if err := w.q.Diverge(seq); err != nil && !w.faulty && !w.isDead() {
 				w.Fatalf("diverge at %d: %v", seq, err)
 			}
 			if err := w.q.Rewind(r.First); err != nil {

@@ -76,8 +76,8 @@ type header struct {
 func (h *header) next() uint64 { return h.first + h.count }
 
 // origin is how far its intake is with the block.
-func (h *header) origin() intake {
-	return intake{h.intake, h.end, h.flags&flagUnfinished != 0}
+func (h *header) origin() Origin {
+	return Origin{h.intake, h.end, h.flags&flagUnfinished != 0}
 }
 
 // span is what the block takes in its file.

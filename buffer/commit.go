@@ -246,7 +246,7 @@ func (w *writer) settle() {
 		w.recorded = max(w.recorded, b.durable)
 		q.table.set(b.origin())
 		if b.intake == w.q.origin.Intake {
-			w.noted = Origin{b.intake, b.end, b.flags&flagUnfinished != 0}
+			w.noted = b.origin()
 		}
 		switch b.kind {
 		case kindData:

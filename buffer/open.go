@@ -26,8 +26,8 @@ type Recovery struct {
 // Intake is how far the pipe with this id is on disk: the offset behind the
 // last stream byte, and whether the last line goes on behind it.
 func (r *Recovery) Intake(id uint64) (end int64, unfinished, ok bool) {
-	i, ok := r.intakes.get(id)
-	return i.end, i.unfinished, ok
+	o, ok := r.intakes.get(id)
+	return o.End, o.Unfinished, ok
 }
 
 // Living is an intake whose bytes from Mark on can still be read from its
@@ -113,29 +113,46 @@ func holder(dir string) int {
 // cannot be given up, so it waits in a goroutine of its own, which lets go
 // again if ctx ended meanwhile.
 func lock(ctx context.Context, path string, log *slog.Logger) (io.Closer, error) {
+	f, err := tryLock(path)
+	if !errors.Is(err, ErrLocked) {
+		return own(f, err)
+	}
+	log.Warn("another wsrelay uses this queue: waiting for it to end", "lock", path, "pid", holder(filepath.Dir(path)),
+		"effect", "no line is lost: what comes waits in the pipe", "hint", "give each wsrelay an instance of its own")
+	locked := make(chan error, 1)
+	go func() { locked <- flock(f, unix.LOCK_EX) }()
+	select {
+	case err = <-locked:
+		return own(f, err)
+	case <-ctx.Done():
+		go func() { <-locked; _ = f.Close() }()
+		return nil, ctx.Err()
+	}
+}
+
+// lockNow is lock without the wait: ErrLocked.
+func lockNow(path string) (io.Closer, error) { return own(tryLock(path)) }
+
+// tryLock opens the lock file, and locks it if nobody has: ErrLocked.
+func tryLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	flock := func(how int) error {
-		return ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), how) })
+	if err = flock(f, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrLocked
 	}
-	if err = flock(unix.LOCK_EX | unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		if ctx.Err() != nil {
-			return nil, errors.Join(ctx.Err(), f.Close())
-		}
-		holder := make([]byte, 20)
-		n, _ := f.ReadAt(holder, 0)
-		log.Warn("another wsrelay uses this queue: waiting for it to end", "lock", path, "pid", string(holder[:n]),
-			"effect", "no line is lost: what comes waits in the pipe", "hint", "give each wsrelay an instance of its own")
-		locked := make(chan error, 1)
-		go func() { locked <- flock(unix.LOCK_EX) }()
-		select {
-		case err = <-locked:
-		case <-ctx.Done():
-			go func() { <-locked; _ = f.Close() }()
-			return nil, ctx.Err()
-		}
+	return f, err
+}
+
+func flock(f *os.File, how int) error {
+	return ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), how) })
+}
+
+// own writes into the lock file who has it; or closes it, after an error.
+func own(f *os.File, err error) (io.Closer, error) {
+	if f == nil {
+		return nil, err
 	}
 	if err == nil {
 		err = f.Truncate(0)
@@ -144,7 +161,7 @@ func lock(ctx context.Context, path string, log *slog.Logger) (io.Closer, error)
 		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 	}
 	return f, nil
 }

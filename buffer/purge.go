@@ -1,10 +1,8 @@
 package buffer
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -24,7 +22,7 @@ func Purge(dir string, o Options) (lines uint64, err error) {
 	if _, err := os.Stat(filepath.Join(dir, cursorName)); err != nil {
 		return 0, err // what is no queue must not become one
 	}
-	unlock, err := lockNow(dir)
+	unlock, err := lockNow(filepath.Join(dir, lockName))
 	if err != nil {
 		return 0, err
 	}
@@ -72,15 +70,4 @@ func (w *writer) now() error {
 		return errors.New(trouble)
 	}
 	return nil
-}
-
-// lockNow is lock without the wait.
-func lockNow(dir string) (io.Closer, error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	unlock, err := lock(ctx, filepath.Join(dir, lockName), nil)
-	if errors.Is(err, context.Canceled) {
-		return nil, ErrLocked
-	}
-	return unlock, err
 }

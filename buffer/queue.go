@@ -222,8 +222,8 @@ func (q *Queue) waitFor(ctx context.Context, reached func() bool) error {
 func (q *Queue) IntakeEnd(id uint64) int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	i, _ := q.table.get(id)
-	return i.end
+	o, _ := q.table.get(id)
+	return o.End
 }
 
 // Stats is the state of a queue at one moment.

@@ -164,8 +164,8 @@ func (r *recoverer) scanLast() error {
 	}
 	seg := q.segs[len(q.segs)-1]
 	r.recorded = seg.base
-	for _, i := range seg.intakes {
-		r.reached(i)
+	for _, o := range seg.intakes {
+		r.reached(o)
 	}
 	f, err := q.fsys.open(segmentName(seg.id))
 	if err != nil {
@@ -242,12 +242,12 @@ func (r *recoverer) settleBelow(seq uint64) {
 }
 
 // reached notes how far an intake is on disk, and tells if that is news.
-func (r *recoverer) reached(i intake) bool {
-	old, ok := r.q.table.get(i.id)
-	if i.id == 0 || ok && (old == i || old.end > i.end) {
+func (r *recoverer) reached(o Origin) bool {
+	old, ok := r.q.table.get(o.Intake)
+	if o.Intake == 0 || ok && (old == o || old.End > o.End) {
 		return false
 	}
-	r.q.table.set(i)
+	r.q.table.set(o)
 	return true
 }
 
@@ -302,7 +302,7 @@ func (r *recoverer) judge() {
 func (r *recoverer) readAgain(behind []found) bool {
 	l := r.q.o.Living
 	last, ok := r.q.table.get(l.Intake)
-	if !ok || last.end < l.Mark || r.q.table[len(r.q.table)-1] != last {
+	if !ok || last.End < l.Mark || r.q.table[len(r.q.table)-1] != last {
 		return false
 	}
 	return !slices.ContainsFunc(behind, func(t found) bool {

@@ -180,13 +180,13 @@ func (q *Queue) stay(written []*Block) {
 
 // droppable is the oldest segment that has records to lose, but none under way
 // nor about to become a gap, and when its last line came at the latest. The
-// newest is never one, and none is before recovery is finished. mu is held.
+// newest is never one. mu is held.
 func (q *Queue) droppable() (s *segment, last int64) {
 	for k := range len(q.segs) - 1 {
 		s := q.segs[k]
 		first := max(s.base, q.acked)
 		coming := slices.ContainsFunc(q.coming, func(g *Block) bool { return g.first < s.next && first < g.next() })
-		if first < s.next && !q.held && !coming && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
+		if first < s.next && !coming && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
 			return s, q.segs[k+1].created
 		}
 	}

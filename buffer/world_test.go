@@ -215,7 +215,7 @@ func (w *world) next() bool {
 	if b.Gap() != nil {
 		w.gap(b)
 	} else if !w.data(b) {
-		return true // and comes again
+		return false // the session ends
 	}
 	w.out = r.End
 	w.ranges = append(w.ranges, r)
