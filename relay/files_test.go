@@ -34,7 +34,8 @@ func TestRelay_TakesWhatItsFilesHoldAtEachAttempt(t *testing.T) {
 			func(w *Way, r *real) { copyFile(t, r.ca, w.CAFile) },
 		},
 		"token": {
-			receiver.Access{Tokens: token}, func(w *Way, dir string, _ *real) {
+			receiver.Access{Tokens: token},
+			func(w *Way, dir string, _ *real) {
 				w.TokenFile = dir + "/token"
 				writeFile(t, w.TokenFile, "ABCDEFGHIJKLMNOP")
 			},
