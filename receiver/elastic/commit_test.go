@@ -514,11 +514,15 @@ func TestCommit_MakesAnIndexWhenItMay(t *testing.T) {
 		e := newScripted(t)
 		s := openAt(t, e.URL)
 		sid := handshake.NewSID()
-		e.create = func() string { return fmt.Sprintf(`{"error":{"type":"security_exception"},"status":%d}`, status) }
-		mustCommit(t, s, batchOf(sid, 1, "a"))
+		asked := 0
+		e.create = func() string {
+			asked++
+			return fmt.Sprintf(`{"error":{"type":"security_exception"},"status":%d}`, status)
+		}
+		mustCommit(t, s, batchOf(sid, 1, linesFrom(1, 100)...))
 		e.create = nil
-		if mustCommit(t, s, batchOf(sid, 2, "b")); len(e.made) != 1 {
-			t.Errorf("%d: made %v, want one index", status, e.made)
+		if mustCommit(t, s, batchOf(sid, 101, "b")); asked != 1 || len(e.made) != 1 {
+			t.Errorf("%d: refused %d times, made %v, want one index after one refusal", status, asked, e.made)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package elastic
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync"
 )
 
@@ -34,10 +35,11 @@ type indices struct {
 // refusals only a limit of the cluster is judged here: an engine that makes the
 // index by itself once that is raised would guess the types of our fields. What
 // the others mean the documents' own answers tell. Who may not make an index
-// today may tomorrow, and is asked for it each time.
+// today may tomorrow, and tries it each time.
 func (x *indices) ensure(ctx context.Context, c *Client, ops []*op) *Error {
+	var refused []string
 	for _, o := range ops {
-		if x.has(o.index) {
+		if x.has(o.index) || slices.Contains(refused, o.index) {
 			continue
 		}
 		mapping := Mapping
@@ -51,7 +53,9 @@ func (x *indices) ensure(ctx context.Context, c *Client, ops []*op) *Error {
 			x.add(o.index)
 		case e.transient() || e.Type == "validation_exception":
 			return e
-		case e.Status != http.StatusUnauthorized && e.Status != http.StatusForbidden:
+		case e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden:
+			refused = append(refused, o.index)
+		default:
 			x.add(o.index)
 		}
 	}

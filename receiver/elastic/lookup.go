@@ -129,8 +129,8 @@ func (s *Store) match(o *op, doc document) error {
 // needed. The answer stands in the order of places.
 //
 // Of each index one document is looked up first: where the index is not there,
-// as that of dead letters is while all is well, an engine makes an error of every
-// one, which takes it longer than to store it.
+// as that of dead letters is not while all is well, an engine makes an error of
+// each.
 func (s *Store) find(ctx context.Context, places []place) ([]document, error) {
 	docs := make([]document, len(places))
 	var first, others []int // indices of places
