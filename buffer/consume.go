@@ -27,7 +27,8 @@ func (q *Queue) Next(ctx context.Context) (*Block, error) {
 	}
 }
 
-// TryNext is Next without the wait: nil, nil when nothing durable waits.
+// TryNext is Next without the wait: nil, nil when nothing durable waits, or not
+// before a gap is durable that comes first.
 func (q *Queue) TryNext() (*Block, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -2,9 +2,20 @@ package buffer
 
 import (
 	"math/rand/v2"
+	"reflect"
 	"testing"
 	"time"
 )
+
+func TestCursor_SaysWhatItWasTold(t *testing.T) {
+	want := cursor{
+		generation: 1, acked: 2, durable: 3, segment: 4, receipt: Receipt{Seq: 5, UID: "uid", RT: "token"},
+		intakes: intakes{{Intake: 6, End: 7}, {Intake: 8, End: 9, Unfinished: true}},
+	}
+	if got, ok := getSlot(want.slot()); !ok || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, ok, want)
+	}
+}
 
 func TestInterleaving_PowerCutTearsWhatCursorHasNotSynced(t *testing.T) {
 	for seed := range uint64(20) {

@@ -52,7 +52,7 @@ func segmentID(name string) (uint64, bool) {
 	return id, err == nil && segmentName(id) == name
 }
 
-// page is the header twice, so that one bad sector does not cost the segment.
+// page is the header twice, so that damage to one does not cost the segment.
 func (s *segment) page() []byte {
 	le := binary.LittleEndian
 	b := make([]byte, halfLen)
