@@ -89,20 +89,21 @@ func (d osDir) home() string {
 // makeDir makes dir, and what is missing above it, so that they stay after a
 // power cut; syncDir is how.
 func makeDir(dir string, syncDir func(name string) error) error {
+	parent := filepath.Dir(dir)
 	err := os.Mkdir(dir, 0o700)
-	switch parent := filepath.Dir(dir); {
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	case errors.Is(err, fs.ErrNotExist) && parent != dir:
+	if errors.Is(err, fs.ErrNotExist) && parent != dir {
 		if err := makeDir(parent, syncDir); err != nil {
 			return err
 		}
-		return makeDir(dir, syncDir)
+		err = os.Mkdir(dir, 0o700) // once: in /proc there can be none
+	}
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
 	case err != nil:
 		return err
-	default:
-		return syncDir(parent)
 	}
+	return syncDir(parent)
 }
 
 type osFile struct{ *os.File }

@@ -151,3 +151,9 @@ func TestOpen_ReadsOnlyTheHeadersOfOldSegments(t *testing.T) {
 		closeIn(t, q)
 	})
 }
+
+func TestOpen_WhereNoDirectoryCanBeMadeIsAnError(t *testing.T) {
+	if _, _, err := Open(t.Context(), "/proc/none", Options{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
