@@ -1,13 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"wsrelay/buffer"
 	"wsrelay/console"
+	"wsrelay/intake"
 	"wsrelay/options"
 )
 
@@ -93,6 +95,28 @@ func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 	return command, nil
 }
 
+// salvage finds out, from options that could not be parsed, where the queue is
+// and where to log. There is no queue directory where that is not known: of an
+// instance that is no name, and where a source of options that may name it could
+// not be read.
+func (c *config) salvage(args []string, src *options.Sources) {
+	if fd := intake.FlagValue(args, "--options-fd", ""); fd != "" {
+		n, _ := strconv.Atoi(fd)
+		_ = src.ReadFD(n) // what is wrong is told already; a part is better than nothing
+	}
+	if name := intake.FlagValue(args, "--config", ""); name != "" {
+		_ = src.ReadFile(name)
+	}
+	_ = src.ReadOther(os.Getenv("WSRELAY_CONFIG"))
+	find := func(name string) string {
+		return cmp.Or(intake.FlagValue(args, "--"+name, ""), src.Get(name))
+	}
+	*c = config{Instance: cmp.Or(find("instance"), "default"), QueueDir: find("queue-dir"), LogFile: find("log-file")}
+	if c.QueueDir == "" && isInstance(c.Instance) && !src.Unread() {
+		c.QueueDir = queueDir(c.Instance)
+	}
+}
+
 func parser(c *cli, src *options.Sources, stdout io.Writer, exit func(int)) (*kong.Kong, error) {
 	return kong.New(c,
 		kong.Name("wsrelay"), kong.Description(description), kong.Writers(stdout, io.Discard),
@@ -158,11 +182,6 @@ func (c *config) compress() buffer.Compress {
 	return map[string]buffer.Compress{
 		"auto": buffer.CompressAuto, "zstd": buffer.CompressZstd, "s2": buffer.CompressS2, "none": buffer.CompressNone,
 	}[c.Compress]
-}
-
-func (c *config) level() (l slog.Level) {
-	_ = l.UnmarshalText([]byte(c.LogLevel)) // kong lets no other value through
-	return l
 }
 
 // size is a number of bytes, written as 8GiB or 500MB.

@@ -56,18 +56,6 @@ var hear = sync.OnceFunc(func() {
 	}
 })
 
-// eventually waits until something is so.
-func eventually(t *testing.T, what string, so func() bool) {
-	t.Helper()
-	for range 4000 {
-		if so() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("it does not come to be that %s", what)
-}
-
 func lockedBy(dir string) int {
 	text, _ := os.ReadFile(lockFile(dir))
 	n, _ := strconv.Atoi(string(text))

@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
+
+	"wsrelay/door"
 )
 
 // listening is the options of a relay that receivers dial.
@@ -24,7 +25,7 @@ func (l *listening) check(r *reach) error {
 	}
 	host, _, err := net.SplitHostPort(l.Listen)
 	asks := r.KeyFile != "" || r.TokenFile != "" || r.TLSCA != "" || len(r.TLSPin) > 0
-	switch far := !isLoopback(host); {
+	switch far := !door.Loopback(host); {
 	case err != nil:
 		return wrong("use HOST:PORT, such as 127.0.0.1:8514", "--listen: %w", err)
 	case len(r.URL) > 0:
@@ -44,9 +45,4 @@ func (l *listening) check(r *reach) error {
 			"--listen %s is not a loopback address, and without TLS anybody in between could read lines and change them", l.Listen)
 	}
 	return nil
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }

@@ -57,17 +57,15 @@ func TestScripts(t *testing.T) {
 // its first group.
 func waitFor(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile(args[1])
-	for range 3000 {
+	var found [][]byte
+	eventually(ts, args[0]+" holds "+args[1], func() bool {
 		text, _ := os.ReadFile(ts.MkAbs(args[0])) // it may not be there yet
-		if found := pattern.FindSubmatch(text); found != nil {
-			if len(args) == 3 {
-				ts.Setenv(args[2], string(found[1]))
-			}
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
+		found = pattern.FindSubmatch(text)
+		return found != nil
+	})
+	if len(args) == 3 {
+		ts.Setenv(args[2], string(found[1]))
 	}
-	ts.Fatalf("%s does not come to hold %s", args[0], args[1])
 }
 
 // status N COMMAND... runs a command that is to end with status N.
@@ -88,19 +86,28 @@ func endsWith(ts *testscript.TestScript, _ bool, args []string) {
 // until its standard output has the pattern.
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	pattern := regexp.MustCompile("(?m)" + args[0])
-	for range 120 {
+	eventually(ts, "its output has "+args[0], func() bool {
 		_ = ts.Exec(args[1], args[2:]...)
-		if pattern.MatchString(ts.ReadFile("stdout")) {
-			return
-		}
-		time.Sleep(250 * time.Millisecond)
-	}
-	ts.Fatalf("its output does not come to have %s", args[0])
+		return pattern.MatchString(ts.ReadFile("stdout"))
+	})
 }
 
 // withFD FILE COMMAND... runs a command with FILE open on descriptor 3.
 func withFD(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(ts.Exec("sh", append([]string{"-c", `exec 3<"$0"; exec "$@"`, ts.MkAbs(args[0])}, args[1:]...)...))
+}
+
+// eventually waits until something is so.
+func eventually(t interface{ Fatalf(string, ...any) }, what string, so func() bool) {
+	if t, ok := t.(testing.TB); ok {
+		t.Helper()
+	}
+	for end := time.Now().Add(40 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if so() {
+			return
+		}
+	}
+	t.Fatalf("it does not come to be that %s", what)
 }
 
 // program is wsrelay with an input that the test writes, and a receiver that is
@@ -150,13 +157,7 @@ func queued(t *testing.T, dir string) string {
 // compressed.
 func waitQueued(t *testing.T, dir string, what string) {
 	t.Helper()
-	for range 3000 {
-		if onDisk(dir, what) {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("%q does not come to the disk", what)
+	eventually(t, fmt.Sprintf("%q is on disk", what), func() bool { return onDisk(dir, what) })
 }
 
 func onDisk(dir string, what string) bool {

@@ -1,20 +1,15 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
-	"gopkg.in/natefinch/lumberjack.v2"
 
 	"wsrelay/buffer"
 	"wsrelay/console"
@@ -60,22 +55,15 @@ func queueTrouble(dir string, in *intake.Intake, err error) error {
 
 // undelivered says what the end of the input has left in the queue.
 func undelivered(c *config, waiting uint64, st relay.Status) error {
-	err := fmt.Errorf("%s not delivered within %s", count(waiting, "line was", "lines were"), c.Drain)
+	err := fmt.Errorf("%s not delivered within %s", console.Count(waiting, "line was", "lines were"), c.Drain)
 	hint := "run wsrelay with this queue again when the receiver takes lines"
 	if st.LastError != "" {
 		err, hint = fmt.Errorf("%w: %s", err, st.LastError), st.Hint+"; then "+hint
 	}
 	return &console.Complaint{
-		Err: err, Effect: fmt.Sprintf("nothing is lost: %s in the queue %s", count(waiting, "line waits", "lines wait"), c.QueueDir),
+		Err: err, Effect: fmt.Sprintf("nothing is lost: %s in the queue %s", console.Count(waiting, "line waits", "lines wait"), c.QueueDir),
 		Hint: hint, Code: exitWaiting,
 	}
-}
-
-func count(n uint64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return humanize.Comma(int64(n)) + " " + many
 }
 
 func logRecovery(log *slog.Logger, r *buffer.Recovery) {
@@ -94,49 +82,6 @@ func logRecovery(log *slog.Logger, r *buffer.Recovery) {
 		log.Warn("the queue's directory was copied, moved or cut short",
 			console.Effect, "lines that come now get a new stream id, so that none takes another's place", console.Hint, "never use copies of one queue side by side")
 	}
-}
-
-// toJournal is the --log-file that is none.
-const toJournal = "journal"
-
-// logger logs to --log-file, or to stderr; where that is /dev/null, as for
-// every program that syslog-ng starts, to a file in the queue directory. A file
-// is bounded: 1 MiB, and one older one. The journal, where there is none, is
-// such a file.
-func (c *config) logger(stderr *os.File) *slog.Logger {
-	name := c.LogFile
-	if name == toJournal {
-		if _, err := os.Stat(console.JournalSocket); err == nil {
-			return slog.New(console.NewJournal(console.JournalSocket, "wsrelay", c.level()))
-		}
-		name = ""
-	}
-	if name == "" && isNull(stderr) {
-		name = filepath.Join(cmp.Or(c.QueueDir, queueDir("default")), "wsrelay.log")
-	}
-	var w io.Writer = stderr
-	if name != "" {
-		// Several instances may have it for a moment: lumberjack appends to a file
-		// only if it was there before.
-		_ = os.MkdirAll(filepath.Dir(name), 0o700)
-		if f, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
-			_ = debug.SetCrashOutput(f, debug.CrashOptions{}) // what a panic says would go to /dev/null
-			_ = f.Close()
-		}
-		w = &lumberjack.Logger{Filename: name, MaxSize: 1, MaxBackups: 1}
-	}
-	if isNull(stderr) {
-		w = &systemLog{file: w, name: name, socket: "/dev/log"}
-	}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: c.level()}))
-	}
-	return slog.New(console.New(w, "wsrelay", c.level(), name != ""))
-}
-
-func isNull(f *os.File) bool {
-	var st, null unix.Stat_t
-	return unix.Fstat(int(f.Fd()), &st) == nil && unix.Stat(os.DevNull, &null) == nil && st.Rdev == null.Rdev && st.Mode == null.Mode
 }
 
 func isTerminal(f *os.File) bool {
@@ -165,6 +110,6 @@ func progress(ctx context.Context, w *os.File, q *buffer.Queue) {
 		if rate > 0 {
 			left = fmt.Sprintf("%s lines/s, about %s left", humanize.Comma(int64(rate)), time.Duration((s.Head-s.Cursor)/rate+1)*time.Second)
 		}
-		fmt.Fprintf(w, "\r\x1b[K%s to deliver, %s on disk, %s", count(s.Head-s.Cursor, "line", "lines"), humanize.IBytes(uint64(s.PendingBytes)), left)
+		fmt.Fprintf(w, "\r\x1b[K%s to deliver, %s on disk, %s", console.Count(s.Head-s.Cursor, "line", "lines"), humanize.IBytes(uint64(s.PendingBytes)), left)
 	}
 }

@@ -18,7 +18,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unicode"
 )
 
 // Attributes of a log record that become lines of their own.
@@ -89,9 +88,9 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 		b.WriteString(h.program + ": " + kind + ": ")
 	}
 	begin(&line, strings.ToLower(r.Level.String()))
-	line.WriteString(printable(r.Message))
+	line.WriteString(Printable(r.Message))
 	add := func(a slog.Attr) bool {
-		text := printable(a.Value.Resolve().String())
+		text := Printable(a.Value.Resolve().String())
 		switch {
 		case a.Equal(slog.Attr{}) || text == "" && (a.Key == Effect || a.Key == Hint):
 		case a.Key == Effect:
@@ -124,16 +123,6 @@ func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 // WithGroup is slog.Handler's; groups are not told apart.
 func (h *Handler) WithGroup(string) slog.Handler { return h }
-
-// printable keeps one record on its lines, whatever text came from elsewhere.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
-}
 
 func quoted(s string) string {
 	if s == "" || strings.ContainsAny(s, " \"=") {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"wsrelay/door"
 )
 
 // Handler answers with what write writes.
@@ -33,8 +35,7 @@ func CheckAddr(addr string, insecure bool) error {
 	if err != nil {
 		return err
 	}
-	ip, err := netip.ParseAddr(host)
-	if insecure || host == "localhost" || err == nil && ip.IsLoopback() {
+	if insecure || door.Loopback(host) {
 		return nil
 	}
 	return fmt.Errorf("%s is not a loopback address, and anybody who reached it could read how much is logged, and by whom", addr)

@@ -9,12 +9,12 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
 
+	"wsrelay/door"
 	"wsrelay/handshake"
 )
 
@@ -110,7 +110,7 @@ func (w *Way) readToken(c *credentials, u *url.URL) *Fault {
 	if w.TokenFile == "" {
 		return nil
 	}
-	if u.Scheme != "wss" && (!isLoopback(u.Hostname()) || c.proxy != nil) {
+	if u.Scheme != "wss" && (!door.Loopback(u.Hostname()) || c.proxy != nil) {
 		return hold("a token must not travel without TLS", "use wss://, or --key-file, which gives no secret away", nil)
 	}
 	token, err := c.token(w.TokenFile)
@@ -136,11 +136,6 @@ func (c *credentials) token(name string) (string, error) {
 		return "", fmt.Errorf("%s: want a token and nothing else: %w", name, err)
 	}
 	return token, nil
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // secret reads a file that only we should be able to read.

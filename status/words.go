@@ -5,10 +5,10 @@ import (
 	"io"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/dustin/go-humanize"
 
+	"wsrelay/console"
 	"wsrelay/relay"
 )
 
@@ -26,9 +26,9 @@ func Write(w io.Writer, all []Snapshot) {
 }
 
 func (s *Snapshot) write(w io.Writer) {
-	fmt.Fprintf(w, "%s: %s\n", printable(s.Instance), s.headline())
+	fmt.Fprintf(w, "%s: %s\n", console.Printable(s.Instance), s.headline())
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(w, "  %-9s %s\n", name, printable(fmt.Sprintf(format, args...)))
+		fmt.Fprintf(w, "  %-9s %s\n", name, console.Printable(fmt.Sprintf(format, args...)))
 	}
 	for _, p := range s.Problems {
 		line("error", "%s", p.What)
@@ -48,7 +48,7 @@ func (s *Snapshot) write(w io.Writer) {
 	line("receipt", "%s", s.receipt())
 	line("lost", "%s", s.losses())
 	if s.DeadLetterLines > 0 {
-		line("refused", "%s by the store, kept in its dead-letter index", count(s.DeadLetterLines))
+		line("refused", "%s by the store, kept in its dead-letter index", lines(s.DeadLetterLines))
 	}
 	if s.PID != 0 && s.State != Silent {
 		line("process", "%d, wsrelay %s, for %s%s", s.PID, s.Version, s.since(s.StartedAt), s.before())
@@ -91,7 +91,7 @@ func (s *Snapshot) receiver() string {
 	case relay.StateListening:
 		return "none has dialled for " + since
 	case relay.StateWaiting:
-		return fmt.Sprintf("%s, not connected; %s since the last receipt", s.URL, attempts(s.FailedAttempts))
+		return fmt.Sprintf("%s, not connected; %s since the last receipt", s.URL, console.Count(uint64(s.FailedAttempts), "attempt has failed", "attempts have failed"))
 	case relay.StateIdle:
 		if s.URL == "" {
 			return "not connected: that happens when a line comes"
@@ -101,19 +101,12 @@ func (s *Snapshot) receiver() string {
 	return ""
 }
 
-func attempts(n int) string {
-	if n == 1 {
-		return "1 attempt has failed"
-	}
-	return humanize.Comma(int64(n)) + " attempts have failed"
-}
-
 // backlog says how much there is, and when it will be gone at this pace.
 func (s *Snapshot) backlog() string {
 	if s.BacklogLines == 0 {
 		return "none"
 	}
-	text := fmt.Sprintf("%s, %s on disk, the oldest for %s", count(s.BacklogLines), humanize.IBytes(uint64(s.BacklogBytes)), duration(s.LagSeconds))
+	text := fmt.Sprintf("%s, %s on disk, the oldest for %s", lines(s.BacklogLines), humanize.IBytes(uint64(s.BacklogBytes)), duration(s.LagSeconds))
 	if gain := s.OutRate - s.InRate; s.LagSeconds >= fresh && s.State == relay.StateConnected && gain > 1 {
 		text += "; gone in about " + duration(float64(s.BacklogLines)/gain)
 	}
@@ -159,7 +152,7 @@ func (s *Snapshot) losses() string {
 		case l.Told < l.Lines:
 			told = fmt.Sprintf(" (the receiver is told of %s)", humanize.Comma(int64(l.Told)))
 		}
-		all = append(all, count(l.Lines)+" "+reason+told)
+		all = append(all, lines(l.Lines)+" "+reason+told)
 	}
 	return strings.Join(all, ", ")
 }
@@ -192,12 +185,7 @@ func (s *Snapshot) disk() string {
 
 func (s *Snapshot) since(at time.Time) string { return duration(s.At.Sub(at).Seconds()) }
 
-func count(n uint64) string {
-	if n == 1 {
-		return "1 line"
-	}
-	return humanize.Comma(int64(n)) + " lines"
-}
+func lines(n uint64) string { return console.Count(n, "line", "lines") }
 
 func rate(r float64) string {
 	if r > 0 && r < 10 {
@@ -218,14 +206,4 @@ func duration(seconds float64) string {
 		return fmt.Sprintf("%d h %d min", n/3600, n/60%60)
 	}
 	return fmt.Sprintf("%d d %d h", n/86400, n/3600%24)
-}
-
-// printable keeps text that came from elsewhere on its line.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, s)
 }

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"strings"
 
 	"wsrelay/console"
+	"wsrelay/door"
 	"wsrelay/handshake"
 	"wsrelay/receiver"
 	"wsrelay/receiver/gate"
@@ -39,7 +39,7 @@ func (a *access) check(listen string, dials bool) error {
 	wrong := func(code int, hint, format string, args ...any) error {
 		return &console.Complaint{Err: fmt.Errorf(format, args...), Effect: nothingReceived, Hint: hint, Code: code}
 	}
-	switch far := !isLoopback(host); {
+	switch far := !door.Loopback(host); {
 	case err != nil:
 		return wrong(exitConfig, "use HOST:PORT, such as 127.0.0.1:8514", "--listen: %w", err)
 	case (a.TLSCert == "") != (a.TLSKey == ""):
@@ -60,11 +60,6 @@ func (a *access) check(listen string, dials bool) error {
 			"senders cannot prove anything without TLS")
 	}
 	return nil
-}
-
-func isLoopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // loaded is what the files hold.

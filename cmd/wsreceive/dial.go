@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"wsrelay/console"
+	"wsrelay/door"
 	"wsrelay/handshake"
 	"wsrelay/receiver"
 )
@@ -29,7 +30,7 @@ func (d *dialing) check() error {
 	}
 	for _, address := range d.Dial {
 		u, err := url.Parse(address)
-		if err == nil && d.DialToken != "" && u.Scheme != "wss" && !isLoopback(u.Hostname()) {
+		if err == nil && d.DialToken != "" && u.Scheme != "wss" && !door.Loopback(u.Hostname()) {
 			return &console.Complaint{
 				Err: fmt.Errorf("--dial %s: a token must not travel without TLS", u.Redacted()), Effect: nothingReceived,
 				Hint: "use wss://, or --keys, which give no secret away", Code: exitUsage,
