@@ -245,42 +245,51 @@ func TestService_WithoutAKeeperDoesNotEndAtOnceForAMistake(t *testing.T) {
 	}
 }
 
-// What an earlier worker has read waits with the keeper, and whoever says what
-// is wrong knows.
-func TestService_SaysThatLinesWaitInMemory(t *testing.T) {
-	t.Parallel()
-	base := t.TempDir()
-	dir, config, log := filepath.Join(base, "q"), filepath.Join(base, "config"), filepath.Join(base, "log")
-	put := func(text string) {
-		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+// What an earlier worker has read is with the keeper: whoever says what is wrong
+// knows, and knows whether the keeper goes on.
+func TestRun_SaysWhatBecomesOfLinesInMemory(t *testing.T) {
+	for shell, want := range map[string]string{
+		"":                           "no line is lost: 5 B that were read wait in memory until this is mended", // a service
+		`exec "$0" "$@" 2>/dev/full`: "the lines in 5 B that were read and are not on disk are lost",
+	} {
+		t.Run(want, func(t *testing.T) {
+			t.Parallel()
+			base := t.TempDir()
+			dir, config, log := filepath.Join(base, "q"), filepath.Join(base, "config"), filepath.Join(base, "log")
+			put := func(text string) {
+				if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			good := "queue-dir = " + dir + "\nlog-file = " + log + "\nurl = " + noReceiver + "\n"
+			put(good)
+			cmd, w := command(t, shell, "--config", config)
+			write(t, w, "kept\n")
+			eventually(t, "the line is taken", func() bool {
+				n, err := unix.IoctlGetInt(int(w.Fd()), unix.TIOCINQ)
+				return err == nil && n == 0
+			})
+			put("nonsense\n" + good)
+			if n := child(cmd.Process.Pid); n == 0 || syscall.Kill(n, syscall.SIGKILL) != nil {
+				t.Fatalf("no worker: %d", n)
+			}
+			eventually(t, "the log says what becomes of it", func() bool {
+				b, _ := os.ReadFile(log)
+				return bytes.Contains(b, []byte(want))
+			})
+			put(good)
+			if err := q.Close(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if shell == "" {
+				waitQueued(t, dir, "kept")
+			}
+		})
 	}
-	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	good := "queue-dir = " + dir + "\nlog-file = " + log + "\nurl = " + noReceiver + "\n"
-	put(good)
-	cmd, w := command(t, "", "--config", config)
-	write(t, w, "kept\n")
-	eventually(t, "the line is taken", func() bool {
-		n, err := unix.IoctlGetInt(int(w.Fd()), unix.TIOCINQ)
-		return err == nil && n == 0
-	})
-	put("nonsense\n" + good)
-	if n := child(cmd.Process.Pid); n == 0 || syscall.Kill(n, syscall.SIGKILL) != nil {
-		t.Fatalf("no worker: %d", n)
-	}
-	eventually(t, "the log says where it is", func() bool {
-		b, _ := os.ReadFile(log)
-		return bytes.Contains(b, []byte("no line is lost: 5 B that were read wait in memory until this is mended"))
-	})
-	put(good)
-	if err := q.Close(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	waitQueued(t, dir, "kept")
 }
 
 // Without its file of options wsrelay cannot know where the queue is: the pipe
