@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,7 +78,7 @@ func endsWith(ts *testscript.TestScript, _ bool, args []string) {
 	} else if err != nil {
 		ts.Fatalf("%v", err)
 	}
-	if fmt.Sprint(got) != args[0] {
+	if strconv.Itoa(got) != args[0] {
 		ts.Fatalf("status %d, want %s", got, args[0])
 	}
 }

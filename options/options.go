@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,7 +61,7 @@ func (s *Sources) Validate(app *kong.Application) error {
 // at all.
 func (s *Sources) Resolve(ctx *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	named := func(f *kong.Flag) bool { return f.Name == flag.Name }
-	_, fd := flag.Target.Interface().(FD)
+	_, fd := reflect.TypeAssert[FD](flag.Target)
 	if fd || !slices.ContainsFunc(ctx.Model.DefaultCmd.Flags, named) {
 		return nil, nil
 	}
