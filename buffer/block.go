@@ -38,6 +38,7 @@ const (
 	kindData kind = 1 + iota
 	kindGap       // records that will never come; takes no number of its own
 	kindSeal      // no records: says that all below durable is on disk
+	kindHead      // no records: the segment's header once more, on another page
 )
 
 // Codec says how a block's lines are stored.

@@ -35,8 +35,9 @@
 //	spare           the next segment while it is made, or an acknowledged one to be written again
 //	damaged/        what was set aside: files that are no segments, damaged bytes
 //
-// A segment begins with its header, of 2048 bytes, twice: damage to one of them
-// does not cost the segment. A page that cannot be read at all does.
+// A segment begins with its header, of 2048 bytes, twice, and then once more as
+// the payload of its first block, which is on another page: neither damage nor
+// one page that cannot be read costs the segment.
 //
 //	 0  magic "WSRSEGM\0"       40  base: the first number it may hold
 //	 8  format version, u32     48  nonce, u64
@@ -61,8 +62,9 @@
 // line pays for it, but costs a whole page of the file system's anyway.
 //
 // Kinds: 1 data; 2 gap: records that will never come, the payload says why in
-// JSON; 3 seal: no records, all below its number is durable. A gap takes no
-// numbers of its own, it stands for numbers given before. Flag 1: the last line
+// JSON; 3 seal: no records, all below its number is durable; 4 head: no records,
+// the segment's header, which an older wsrelay does not write, and passes over. A
+// gap takes no numbers of its own, it stands for numbers given before. Flag 1: the last line
 // is a piece of a longer one. Codecs: 0 raw, 1 zstd, 2 S2.
 //
 // The nonce makes a recycled file safe: the blocks of its former life do not

@@ -55,7 +55,7 @@ func TestQueue_GivesOutNothingThatIsGivenUpBesideAnotherGap(t *testing.T) {
 		segmentOfBlocks(t, fs, 1, 1, lineBlock(1, 4))
 		segmentOfBlocks(t, fs, 2, 4, lineBlock(4, 7), lineBlock(7, 10))
 		segmentOfBlocks(t, fs, 3, 10)
-		fs.damage(segmentName(1), pageLen+headerLen, func(b []byte) { b[0]++ })
+		fs.damage(segmentName(1), headEnd+headerLen, func(b []byte) { b[0]++ })
 		q, w, _, err := load(fs, Options{Limit: modelLimit, DropOldest: true})
 		if err != nil {
 			t.Fatal(err)

@@ -103,7 +103,7 @@ func TestLesson_DamageStopsNeitherTheStartNorDelivery(t *testing.T) {
 	lesson(t, func(w *world) {
 		w.changed(func() {
 			for _, name := range w.fs.segments() {
-				w.damage(name, pageLen, 1<<20, func(b []byte) { clear(b) })
+				w.damage(name, headEnd, 1<<20, func(b []byte) { clear(b) })
 			}
 			w.damage(cursorName, 0, 1<<20, func(b []byte) { clear(b) })
 			w.damage(identityName, 0, 1<<20, func(b []byte) { clear(b) })

@@ -37,7 +37,7 @@ func TestQueue_GivesGapsWhileItIsFull(t *testing.T) {
 		w.fs.space -= w.fs.freeLocked() - 64<<10 // not even a small block of lines has room
 		w.fs.mu.Unlock()
 		name := w.fs.segments()[0]
-		w.damage(name, pageLen+headerLen+100, 1, func(b []byte) { b[0] ^= 1 })
+		w.damage(name, headEnd+headerLen+100, 1, func(b []byte) { b[0] ^= 1 })
 		w.deliver(1)
 		if len(w.gone) != 10 {
 			t.Errorf("%d lines in gaps, want 10", len(w.gone))

@@ -160,7 +160,7 @@ func TestQueue_ReadsIntoWhatWasReleased(t *testing.T) {
 // takes nothing, so that there cannot be a gap.
 func damagedFirst(t *testing.T) (*Queue, *strictFS) {
 	q, fs := threeBlocks(t)
-	fs.damage(segmentName(1), pageLen+headerLen, func(b []byte) { b[0]++ })
+	fs.damage(segmentName(1), headEnd+headerLen, func(b []byte) { b[0]++ })
 	fs.setFault(func(_ int, call, _ string) error {
 		if call == "write" {
 			return errInjected

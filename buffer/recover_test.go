@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -116,7 +117,7 @@ func TestRecovery_NamesWhatIsMissingOfWhatCursorSaysIsDurable(t *testing.T) {
 			t.Fatal(err)
 		}
 		fs = fs.kill()
-		fs.damage(segmentName(1), pageLen, func(b []byte) { b[0]++ })
+		fs.damage(segmentName(1), headEnd, func(b []byte) { b[0]++ })
 		q, rec := openIn(t, fs, Options{Limit: modelLimit})
 		defer closeIn(t, q)
 		end, _, _ := rec.Intake(7)
@@ -218,7 +219,7 @@ func TestRecovery_ReadsAgainOnlyWhatTheMirrorHas(t *testing.T) {
 			}
 			blocks[2].intake = c.last
 			segmentOfBlocks(t, fs, 1, 1, blocks...)
-			fs.damage(segmentName(1), pageLen+192, func(b []byte) { b[0]++ })
+			fs.damage(segmentName(1), headEnd+192, func(b []byte) { b[0]++ })
 			q, rec := openIn(t, fs, Options{Limit: modelLimit, Living: c.living})
 			defer closeIn(t, q)
 			if got := q.Stats().Head; got != c.head || len(rec.Gaps) != len(c.gaps) || len(c.gaps) > 0 && rec.Gaps[0] != c.gaps[0] {
@@ -254,7 +255,7 @@ func TestRecovery_KeepsDamagedBytesOnceAndNotForEver(t *testing.T) {
 		segmentOfBlocks(t, fs, 1, 1, blocks...)
 		segmentOfBlocks(t, fs, 2, blocks[len(blocks)-1].next())
 		for k := 0; k < len(blocks); k++ {
-			fs.damage(segmentName(1), pageLen+192*k+headerLen, func(b []byte) { b[0]++ })
+			fs.damage(segmentName(1), headEnd+192*k+headerLen, func(b []byte) { b[0]++ })
 		}
 		for range 2 {
 			q, _ := openIn(t, fs, Options{Limit: modelLimit})
@@ -268,8 +269,8 @@ func TestRecovery_KeepsDamagedBytesOnceAndNotForEver(t *testing.T) {
 				t.Errorf("kept %v, %v, want %d", kept, err, keepFiles)
 			}
 		}
-		want := fs.bytes(segmentName(1))[pageLen : pageLen+192]
-		if got := fs.bytes(damagedName + "/0000000000000001-4096"); !bytes.Equal(got, want) {
+		want := fs.bytes(segmentName(1))[headEnd : headEnd+192]
+		if got := fs.bytes(damagedName + fmt.Sprintf("/0000000000000001-%d", headEnd)); !bytes.Equal(got, want) {
 			t.Errorf("kept %q, want %q", got, want)
 		}
 	})
@@ -350,7 +351,7 @@ func TestRecovery_NamesAllThatIsLost(t *testing.T) {
 			}
 			segmentOfBlocks(t, fs, 1, c.blocks[0].first, c.blocks...)
 			if c.hurt >= 0 {
-				fs.damage(segmentName(1), pageLen+192*c.hurt+headerLen, func(b []byte) { b[0]++ })
+				fs.damage(segmentName(1), headEnd+192*c.hurt+headerLen, func(b []byte) { b[0]++ })
 			}
 			q, rec := openIn(t, fs, Options{Limit: modelLimit})
 			defer closeIn(t, q)

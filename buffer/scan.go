@@ -28,14 +28,16 @@ func newScanner(f io.ReaderAt, s *segment, limit int64) *scanner {
 
 // peek is n bytes of the file at off; the window makes small steps cheap.
 func (s *scanner) peek(off int64, n int) ([]byte, error) {
+	if off+int64(n) > s.limit {
+		return nil, io.EOF
+	}
 	if off < s.at || off+int64(n) > s.at+int64(s.n) {
 		if s.window == nil {
 			s.window = make([]byte, 64<<10)
 		}
-		most := int(min(int64(len(s.window)), max(0, s.limit-off)))
-		got, err := s.f.ReadAt(s.window[:most], off)
-		if got < min(most, n) { // a bad page further on must not cost these n bytes
-			got, err = s.f.ReadAt(s.window[:min(most, n)], off)
+		got, err := s.f.ReadAt(s.window[:min(int64(len(s.window)), s.limit-off)], off)
+		if got < n { // a bad page further on must not cost these n bytes
+			got, err = s.f.ReadAt(s.window[:n], off)
 		}
 		s.at, s.n = off, got
 		if got < n && err != nil && !errors.Is(err, io.EOF) {

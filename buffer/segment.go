@@ -14,6 +14,8 @@ import (
 const (
 	pageLen       = 4096 // a segment's header, twice
 	halfLen       = pageLen / 2
+	headAt        = pageLen + headerLen // and a third time
+	headEnd       = headAt + halfLen
 	formatVersion = 1
 	segmentMagic  = "WSRSEGM\x00"
 	spareName     = "spare"
@@ -69,6 +71,16 @@ func (s *segment) page() []byte {
 	return append(b, b...)
 }
 
+// head is the page, and behind it the header once more as a block: should the
+// page be lost, without which no block of the segment counts.
+func (s *segment) head() []byte {
+	page := s.page()
+	b := &Block{header: header{kind: kindHead, first: s.base, segment: s.id}, buf: append(make([]byte, headerLen), page[:halfLen]...)}
+	b.encode(Raw, nil)
+	b.put(b.buf, s.nonce)
+	return append(page, b.buf...)
+}
+
 // findSegment reads the header of the segment with this id, and its size. A file
 // of which the header alone cannot be read is none.
 func findSegment(fsys fileSystem, id uint64) (*segment, error) {
@@ -91,12 +103,12 @@ func findSegment(fsys fileSystem, id uint64) (*segment, error) {
 	return s, err
 }
 
-// readSegment reads the header: the half of the page that is sound.
+// readSegment reads the header, the first that is sound.
 func readSegment(f io.ReaderAt, id uint64) (*segment, error) {
 	f = insist(f)
 	var first error
 	b := make([]byte, halfLen)
-	for off := int64(0); off < pageLen; off += halfLen {
+	for _, off := range []int64{0, halfLen, headAt} {
 		_, err := f.ReadAt(b, off)
 		var s *segment
 		switch {
@@ -165,10 +177,10 @@ func createSegment(fsys fileSystem, s *segment, blocks func(write func(*Block) e
 }
 
 func fillSegment(f file, s *segment, blocks func(write func(*Block) error) error) (off int64, err error) {
-	if err := f.writeAt(s.page(), 0); err != nil {
+	if err := f.writeAt(s.head(), 0); err != nil {
 		return 0, err
 	}
-	off = pageLen
+	off = headEnd
 	if err := blocks(func(b *Block) error { return s.write(f, &off, b) }); err != nil {
 		return 0, err
 	}

@@ -44,7 +44,7 @@ func TestQueue_ReadsASegmentNoFurtherThanTheBaseOfTheNext(t *testing.T) {
 			segmentOfBlocks(t, fs, 1, 1, lineBlock(1, 4), lineBlock(4, 8)) // the second was cut, once
 			segmentOfBlocks(t, fs, 3, 6, lineBlock(6, 9))                  // the segment between is lost
 			if torn {
-				fs.damage(segmentName(1), pageLen+192+headerLen, func(b []byte) { b[0]++ })
+				fs.damage(segmentName(1), headEnd+192+headerLen, func(b []byte) { b[0]++ })
 			}
 			q, _ := openIn(t, fs, Options{Limit: modelLimit})
 			defer closeIn(t, q)
@@ -65,7 +65,7 @@ func TestRecovery_AVersionCountsOnlyWithItsChecksum(t *testing.T) {
 	inBubble(t, func() {
 		fs := newStrictFS(1)
 		segmentOfBlocks(t, fs, 1, 1, lineBlock(1, 4))
-		for _, off := range []int{8, halfLen + 100} { // the version; anything in the second copy
+		for _, off := range []int{8, halfLen + 100, headAt} { // the version; anything in the other copies
 			fs.damage(segmentName(1), off, func(b []byte) { b[0] ^= 0x80 })
 		}
 		q, rec := openIn(t, fs, Options{Limit: modelLimit})

@@ -39,7 +39,7 @@ func Dump(dir string, w io.Writer) (Report, error) {
 }
 
 var (
-	kindNames  = map[kind]string{kindData: "data", kindGap: "gap", kindSeal: "seal"}
+	kindNames  = map[kind]string{kindData: "data", kindGap: "gap", kindSeal: "seal", kindHead: "head"}
 	codecNames = map[Codec]string{Raw: "raw", Zstd: "zstd", S2: "s2"}
 )
 
@@ -183,7 +183,9 @@ func (v *walker) blocks(f *os.File, s *segment) (n int, err error) {
 		}
 		v.each(h, scan.off)
 		scan.skip(h)
-		n++
+		if h.kind != kindHead {
+			n++
+		}
 	}
 	for _, off := range damaged[:len(damaged)-torn] {
 		v.problem("%s: the block at %d is damaged", segmentName(s.id), off)

@@ -43,7 +43,7 @@ func crashed(t *testing.T) *strictFS {
 		b.durable = b.first
 	}
 	segmentOfBlocks(t, fs, 1, 1, blocks...)
-	fs.damage(segmentName(1), pageLen+3*192+headerLen, func(b []byte) { b[0]++ })
+	fs.damage(segmentName(1), headEnd+3*192+headerLen, func(b []byte) { b[0]++ })
 	f, err := fs.create(cursorName)
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestVerify_FindsNoFaultWithTheTailOfACrash(t *testing.T) {
 
 func TestVerify_NamesDamageOnce(t *testing.T) {
 	fs := crashed(t)
-	fs.damage(segmentName(1), pageLen+192+headerLen, func(b []byte) { b[0]++ })
+	fs.damage(segmentName(1), headEnd+192+headerLen, func(b []byte) { b[0]++ })
 	r, out := verify(t, fs)
 	if want := (Range{4, 7}); r.Problems != 2 || len(r.Missing) != 1 || r.Missing[0] != want {
 		t.Errorf("%+v, want %v missing\n%s", r, want, out)
