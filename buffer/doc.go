@@ -64,8 +64,8 @@
 // Kinds: 1 data; 2 gap: records that will never come, the payload says why in
 // JSON; 3 seal: no records, all below its number is durable; 4 head: no records,
 // the segment's header, which an older wsrelay does not write, and passes over. A
-// gap takes no numbers of its own, it stands for numbers given before. Flag 1: the last line
-// is a piece of a longer one. Codecs: 0 raw, 1 zstd, 2 S2.
+// gap takes no numbers of its own, it stands for numbers given before. Flag 1: the
+// last line is a piece of a longer one. Codecs: 0 raw, 1 zstd, 2 S2.
 //
 // The nonce makes a recycled file safe: the blocks of its former life do not
 // pass. The payload's checksum is not seeded, so that it is valid on the wire.

@@ -11,9 +11,14 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write testdata/v1 anew: only for a new version of the format")
+var update = flag.Bool("update", false, "write the newest of the golden files anew: only where the format has changed")
 
-const golden = "testdata/v1"
+// The golden files: as the first wsrelay wrote them, and with head blocks and
+// durable in CURSOR.
+const (
+	golden = "testdata/v1"
+	newest = "testdata/v1-head"
+)
 
 // goldenLines are the lines of round k.
 func goldenLines(k int) (lines []byte) {
@@ -27,11 +32,11 @@ func goldenLines(k int) (lines []byte) {
 // which the second is lost, and the gap says so.
 func writeGolden(t *testing.T) {
 	t.Helper()
-	if err := os.RemoveAll(golden); err != nil {
+	if err := os.RemoveAll(newest); err != nil {
 		t.Fatal(err)
 	}
 	for k, c := range []Compress{CompressNone, CompressNone, CompressZstd, CompressS2} {
-		q, _ := mustOpen(t, golden, Options{Compress: c})
+		q, _ := mustOpen(t, newest, Options{Compress: c})
 		r, err := q.Append(t.Context(), goldenLines(k), 5, Origin{Intake: 9, End: int64(k+1) * 1000})
 		if err != nil {
 			t.Fatal(err)
@@ -43,10 +48,10 @@ func writeGolden(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Remove(filepath.Join(golden, segmentName(2))); err != nil {
+	if err := os.Remove(filepath.Join(newest, segmentName(2))); err != nil {
 		t.Fatal(err)
 	}
-	q, _ := mustOpen(t, golden, Options{})
+	q, _ := mustOpen(t, newest, Options{})
 	for range 2 { // the first round, and the gap
 		if _, err := q.Next(t.Context()); err != nil {
 			t.Fatal(err)
@@ -55,7 +60,7 @@ func writeGolden(t *testing.T) {
 	if err := q.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(golden, "LOCK")); err != nil {
+	if err := os.Remove(filepath.Join(newest, "LOCK")); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -64,6 +69,12 @@ func TestFormat_ReadsAQueueOfVersion1(t *testing.T) {
 	if *update {
 		writeGolden(t)
 	}
+	for _, golden := range []string{golden, newest} {
+		t.Run(filepath.Base(golden), func(t *testing.T) { readGolden(t, golden) })
+	}
+}
+
+func readGolden(t *testing.T, golden string) {
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, os.DirFS(golden)); err != nil {
 		t.Fatal(err)
@@ -97,6 +108,12 @@ func TestFormat_ReadsAQueueOfVersion1(t *testing.T) {
 }
 
 func TestFormat_EncodesWhatItDecodes(t *testing.T) {
+	for _, golden := range []string{golden, newest} {
+		t.Run(filepath.Base(golden), func(t *testing.T) { encodeGolden(t, golden) })
+	}
+}
+
+func encodeGolden(t *testing.T, golden string) {
 	read := func(name string) []byte {
 		b, err := os.ReadFile(filepath.Join(golden, name))
 		if err != nil {
@@ -128,7 +145,7 @@ func TestFormat_EncodesWhatItDecodes(t *testing.T) {
 			}
 		}
 	}
-	if kinds[kindData] < 3 || kinds[kindGap] == 0 || kinds[kindSeal] == 0 {
+	if (kinds[kindHead] > 0) != (golden == newest) || kinds[kindData] < 3 || kinds[kindGap] == 0 || kinds[kindSeal] == 0 {
 		t.Errorf("kinds %v: one is missing", kinds)
 	}
 	cur := read(cursorName)
