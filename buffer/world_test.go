@@ -225,7 +225,7 @@ func (w *world) next() bool {
 // tryNext is TryNext, and waits a while for a gap that is on its way.
 func (w *world) tryNext() (*Block, error) {
 	b, err := w.q.TryNext()
-	if b != nil || err != nil || len(comingGaps(w.q)) == 0 {
+	if b != nil || err != nil || !gapIsNear(w.q) {
 		return b, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -236,10 +236,11 @@ func (w *world) tryNext() (*Block, error) {
 	return b, err
 }
 
-func comingGaps(q *Queue) []*Block {
+// gapIsNear: one is on its way, or has just come.
+func gapIsNear(q *Queue) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return slices.Clone(q.coming)
+	return len(q.coming) > 0 || q.available()
 }
 
 func (w *world) gap(b *Block) {
