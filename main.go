@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -118,6 +119,7 @@ func (c *config) hold(wrong error, s *streams) error {
 // the way there, until the input ends and all is delivered, or until a signal
 // and all is on disk.
 func ship(c *config, s *streams, wrong error) error {
+	debug.SetGCPercent(50) // what is live is some MiB of buffers, and little of it is garbage
 	log := s.log()
 	in, err := intake.New(s.in)
 	if err != nil {
