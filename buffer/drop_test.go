@@ -285,6 +285,19 @@ func TestQueue_RetriesTheSecondOfTwoGaps(t *testing.T) {
 		if _, err := w.dropOldest(); err == nil {
 			t.Fatal("no error from the full disk")
 		}
+		fs.setFault(func(_ int, call, _ string) error {
+			if call == "sync" {
+				return errInjected
+			}
+			return nil
+		})
+		if _, err := w.dropOldest(); err == nil {
+			t.Fatal("no error from the broken disk")
+		}
+		if b, err := q.TryNext(); b != nil || err != nil {
+			t.Errorf("got %v, %v: the first gap is written, and not durable", b, err)
+		}
+		fs.setFault(nil)
 		if _, err := w.dropOldest(); err != nil {
 			t.Fatal(err)
 		}
