@@ -41,11 +41,12 @@ func TestHostile_AnImpostorGetsNoReceiptAndLittleMemory(t *testing.T) {
 		want string // the fault
 		run  script
 	}{
-		"a message of 2^62 bytes": {"breaks the protocol", func(p *peer) { p.greet(); flood(p, frame(0x81, 1<<62)) }},
+		"a message of 2^62 bytes": {"breaks the protocol", func(p *peer) { p.greet(); flood(p, frame(0x81, 1<<62)); p.closed() }},
 		"fragments without end": {"breaks the protocol", func(p *peer) {
 			p.greet()
 			_, _ = p.net.Write([]byte{0x01, 0})
 			flood(p, append([]byte{0x00, 126, 4, 0}, make([]byte, 1024)...))
+			p.closed()
 		}},
 		"a compressed message":        {"lost", func(p *peer) { p.greet(); flood(p, []byte{0xc1, 1, 0}) }},
 		"lists in lists":              {"breaks the protocol", text(strings.Repeat("[", 100<<10))},
