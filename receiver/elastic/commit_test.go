@@ -334,8 +334,8 @@ func TestCommit_LooksUpNoMoreThanItNeeds(t *testing.T) {
 		return r[0], nil
 	}
 	for _, want := range []struct{ new, dup, looked int }{
-		{105, 0, 1 + 1},   // the first of a session: each, but there is no index
-		{0, 105, 105 + 1}, // none of dead letters
+		{105, 0, 1 + 1},   // the first of a session, but there is no index
+		{0, 105, 105 + 1}, // all of it, but there is no index of dead letters
 	} {
 		looked = 0
 		r, err := commit(openAt(t, e.URL))

@@ -31,40 +31,67 @@ type document struct {
 	error   *Error // of a dead letter: why it is one
 }
 
-// absent looks every document up, in its index and among the dead letters of
-// the engine and of the local file, and gives those that are in none of them. If
-// one is there that differs, it is a *receiver.DivergedError, and nothing has
-// been written. That the first is absent says nothing of the others: of a Commit
-// that failed, any may be there.
+// absent gives the documents that are not there, neither in their index nor
+// among the dead letters of the engine and of the local file. If one is there
+// that differs, it is a *receiver.DivergedError, and nothing has been written.
+//
+// A stream is stored in the order of its numbers: where none of the first batch
+// is there, its index is not asked for those behind it. If a Commit that failed
+// has stored some, creating them tells. Of dead letters it would not: each is
+// looked for.
 func (s *Store) absent(ctx context.Context, ops []*op) ([]*op, error) {
-	places := make([]place, 0, 2*len(ops))
-	for _, o := range ops {
-		places = append(places, place{o.index, o.id}, place{o.deadIndex(), o.id})
+	dead := make([]place, len(ops))
+	for i, o := range ops {
+		dead[i] = place{o.deadIndex(), o.id}
 	}
-	docs, err := s.find(ctx, places)
+	letters, err := s.find(ctx, dead)
 	if err != nil {
 		return nil, err
 	}
-	var absent []*op
+	first := slices.IndexFunc(ops, func(o *op) bool { return o.of != ops[0].of })
+	if first < 0 {
+		first = len(ops)
+	}
+	absent, err := s.missing(ctx, ops[:first], letters[:first], true)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := s.missing(ctx, ops[first:], letters[first:], len(absent) < first)
+	return append(absent, rest...), err
+}
+
+// missing is absent for some of the documents, of whose dead letters it is known
+// which are there. Their own index is asked, or held not to have them.
+func (s *Store) missing(ctx context.Context, ops []*op, letters []document, ask bool) (missing []*op, err error) {
+	docs := make([]document, len(ops))
+	if ask {
+		places := make([]place, len(ops))
+		for i, o := range ops {
+			places[i] = place{o.index, o.id}
+		}
+		if docs, err = s.find(ctx, places); err != nil {
+			return nil, err
+		}
+	}
 	for i, o := range ops {
-		own, dead := docs[2*i], docs[2*i+1]
-		if !dead.found && s.deadFile != nil {
-			dead = s.deadFile.find(o.id)
+		letter := letters[i]
+		if !letter.found && s.deadFile != nil {
+			letter = s.deadFile.find(o.id)
 		}
 		switch {
-		case own.found:
-			err = s.match(o, own)
-		case dead.found:
-			o.dead = dead.error
-			err = s.match(o, dead)
+		case docs[i].found:
+			err = s.match(o, docs[i])
+		case letter.found:
+			o.dead = letter.error
+			err = s.match(o, letter)
 		default:
-			absent = append(absent, o)
+			missing = append(missing, o)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return absent, nil
+	return missing, nil
 }
 
 // compare looks at what holds the ids of documents that could not be created,
