@@ -130,6 +130,10 @@ func (e *scripted) serveBulk(w http.ResponseWriter, body []byte) {
 
 func (e *scripted) serveLookup(w http.ResponseWriter, body []byte, includes string) {
 	var docs []string
+	if !gjson.GetBytes(body, "docs.0").Exists() {
+		answerWith(w, http.StatusBadRequest, `{"error":{"type":"action_request_validation_exception","reason":"Validation Failed: 1: no documents to get;"}}`)
+		return
+	}
 	for _, d := range gjson.GetBytes(body, "docs").Array() {
 		at := place{d.Get("_index").Str, d.Get("_id").Str}
 		answer := ""

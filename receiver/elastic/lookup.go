@@ -187,6 +187,9 @@ func (s *Store) find(ctx context.Context, places []place) ([]document, error) {
 
 // fill looks up the documents at some of the places.
 func (s *Store) fill(ctx context.Context, docs []document, places []place, some []int) error {
+	if len(some) == 0 {
+		return nil
+	}
 	asked := make([]place, len(some))
 	for n, i := range some {
 		asked[n] = places[i]
