@@ -29,9 +29,9 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 	}
 	sid := batches[0].SID
 	absent := ops
-	if !s.streams.isNew(sid, ops[0].seq) {
+	if documents, letters := s.streams.look(sid, ops[0].seq); letters {
 		var err error
-		if absent, err = s.absent(ctx, ops); err != nil {
+		if absent, err = s.absent(ctx, ops, !documents); err != nil {
 			return nil, err
 		}
 	}
@@ -40,7 +40,7 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 		return nil, err
 	}
 	fresh := len(absent) == len(ops) && !slices.ContainsFunc(ops, func(o *op) bool { return o.outcome == same })
-	s.streams.passed(sid, batches[len(batches)-1].End(), fresh)
+	s.streams.passed(sid, ops[0].seq, batches[len(batches)-1].End(), fresh)
 	return results(batches, ops), nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,7 +58,7 @@ func TestCommit_AnIndexBlockedForTenMinutesHoldsNothingBack(t *testing.T) {
 	holds(10)
 	// An earlier try has stored one, and its answer was lost.
 	e.docs[place{testIndex, handshake.UID(sid, 5)}] = fmt.Sprintf(`{"wsrelay":{"crc":%q}}`, handshake.CRC([]byte(lines[4])))
-	s.streams.passed(sid, 3, true)
+	s.streams.passed(sid, 3, 3, true)
 	r, err := try()
 	if err != nil {
 		t.Fatal(err)
@@ -102,8 +103,9 @@ func TestCommit_AFullDiskHoldsLinesHoweverLong(t *testing.T) {
 // was and whoever tries.
 func TestCommit_LooksUpAgainAfterAnError(t *testing.T) {
 	for _, refused := range []uint64{2, 3} {
-		for _, again := range []string{"in the same session", "in another", "through another receiver"} {
+		for _, again := range []string{"in the same session", "in another", "through another receiver", "in another, one by one"} {
 			t.Run(fmt.Sprint("line ", refused, ", ", again), func(t *testing.T) {
+				together := 2
 				e := newScripted(t)
 				s := openAt(t, e.URL)
 				sid := handshake.NewSID()
@@ -125,13 +127,18 @@ func TestCommit_LooksUpAgainAfterAnError(t *testing.T) {
 				}
 				e.item = nil
 				switch again {
+				case "in another, one by one":
+					together = 1
+					fallthrough
 				case "in another":
 					s.Begin(sid, 4)
 				case "through another receiver":
 					s = openAt(t, e.URL)
 				}
-				if _, err := s.Commit(t.Context(), batches); err != nil {
-					t.Fatal(err)
+				for group := range slices.Chunk(batches, together) {
+					if _, err := s.Commit(t.Context(), group); err != nil {
+						t.Fatal(err)
+					}
 				}
 				if len(e.docs) != 3 {
 					t.Errorf("%d documents and dead letters for 3 lines", len(e.docs))

@@ -38,8 +38,8 @@ type document struct {
 // A stream is stored in the order of its numbers: where none of the first batch
 // is there, its index is not asked for those behind it. If a Commit that failed
 // has stored some, creating them tells. Of dead letters it would not: each is
-// looked for.
-func (s *Store) absent(ctx context.Context, ops []*op) ([]*op, error) {
+// looked for. With lettersOnly, nothing else is.
+func (s *Store) absent(ctx context.Context, ops []*op, lettersOnly bool) ([]*op, error) {
 	dead := make([]place, len(ops))
 	for i, o := range ops {
 		dead[i] = place{o.deadIndex(), o.id}
@@ -47,6 +47,9 @@ func (s *Store) absent(ctx context.Context, ops []*op) ([]*op, error) {
 	letters, err := s.find(ctx, dead)
 	if err != nil {
 		return nil, err
+	}
+	if lettersOnly {
+		return s.missing(ctx, ops, letters, false)
 	}
 	first := slices.IndexFunc(ops, func(o *op) bool { return o.of != ops[0].of })
 	if first < 0 {
@@ -268,41 +271,57 @@ func sourceOf(source gjson.Result) document {
 
 // streams remembers up to where each stream was found to be new: none of the
 // ids that were looked up, or created since, was there. As long as a stream
-// goes on from there its ids are not looked up before they are created.
+// goes on from there its ids are not looked up before they are created; but
+// those that an earlier session may have had under way, among the dead letters.
 type streams struct {
-	mu   sync.Mutex
-	next map[string]uint64
+	mu  sync.Mutex
+	new map[string]progress
 }
 
-const maxStreams = 100_000 // beyond it all are forgotten: that costs one look-up each
-
-func (s *streams) isNew(sid string, seq uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	next, ok := s.next[sid]
-	return ok && next == seq
+type progress struct {
+	next    uint64 // none of the ids below it was there
+	settled uint64 // no earlier session has had any from here on
 }
 
-// passed notes that everything below end is final; fresh says that none of it
-// was there before.
-func (s *streams) passed(sid string, end uint64, fresh bool) {
+const (
+	maxStreams = 100_000 // beyond it all are forgotten: that costs one look-up each
+	underWay   = 80_000  // lines that a session can have under way: 16 batches of 5000
+)
+
+// look says what to look for before the ids from seq on are created.
+func (s *streams) look(sid string, seq uint64) (documents, letters bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !fresh {
-		delete(s.next, sid)
+	p, ok := s.new[sid]
+	known := ok && p.next == seq
+	return !known, !known || seq < p.settled
+}
+
+// passed notes that everything from first up to end is final; fresh says that
+// none of it was there before.
+func (s *streams) passed(sid string, first, end uint64, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, ok := s.new[sid]
+	switch {
+	case !fresh:
+		delete(s.new, sid)
 		return
+	case !ok || p.next != first:
+		p.settled = first + underWay
 	}
-	if s.next == nil || len(s.next) >= maxStreams {
-		s.next = make(map[string]uint64)
+	if s.new == nil || len(s.new) >= maxStreams {
+		s.new = make(map[string]progress)
 	}
-	s.next[sid] = end
+	p.next = end
+	s.new[sid] = p
 }
 
 // forget makes the stream one that is looked up again.
 func (s *streams) forget(sid string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.next, sid)
+	delete(s.new, sid)
 }
 
 // Begin is to be called when a session of a stream begins: its first ids are

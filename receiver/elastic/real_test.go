@@ -66,7 +66,7 @@ func TestEngine_StoresOnceAndTellsTheSameFromAnother(t *testing.T) {
 	mustCommit(t, other, batchOf(sid, 151, linesFrom(151, 1)...))
 	mustCommit(t, other, batchOf(sid, 152, linesFrom(152, 49)...))
 	mustCommit(t, s, batchOf(sid, 146, linesFrom(146, 5)...))
-	s.streams.passed(sid, 151, true)
+	s.streams.passed(sid, 151, 151, true)
 	checkCounts(t, mustCommit(t, s, batchOf(sid, 151, linesFrom(151, 60)...)), 10, 50, 0) // 409, then compared
 
 	other.Begin(sid, 1)
