@@ -2,6 +2,7 @@ package manual
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -35,13 +36,12 @@ func bash(app *kong.Application) string {
 		}
 	}
 	fmt.Fprint(&w, "\tesac\n\tcase $words in\n")
-	all := commands(app)
-	for k := len(all) - 1; k >= 0; k-- { // the default command is first, and matches last
+	for _, c := range slices.Backward(commands(app)) { // the default command is first, and matches last
 		pattern := "*"
-		if n := name(app, all[k]); n != "" {
+		if n := name(app, c); n != "" {
 			pattern = fmt.Sprintf("%q*", n+" ")
 		}
-		fmt.Fprintf(&w, "\t%s) options=%q ;;\n", pattern, optionList(all[k]))
+		fmt.Fprintf(&w, "\t%s) options=%q ;;\n", pattern, optionList(c))
 	}
 	fmt.Fprint(&w, "\tesac\n\tif [ -n \"$values\" ]; then\n\t\tmapfile -t COMPREPLY < <(compgen -W \"$values\" -- \"$cur\")\n")
 	fmt.Fprint(&w, "\telif [[ $cur == -* ]]; then\n\t\tmapfile -t COMPREPLY < <(compgen -W \"$options\" -- \"$cur\")\n")
@@ -85,14 +85,13 @@ func zsh(app *kong.Application) string {
 		}
 	}
 	fmt.Fprint(&w, ")\ncase \"${words[2,CURRENT-1]} \" in\n")
-	all := commands(app)
-	for k := len(all) - 1; k >= 0; k-- {
+	for _, c := range slices.Backward(commands(app)) {
 		pattern := "*"
-		if n := name(app, all[k]); n != "" {
+		if n := name(app, c); n != "" {
 			pattern = fmt.Sprintf("%q*", n+" ")
 		}
 		fmt.Fprintf(&w, "%s) options=(\n", pattern)
-		for _, f := range flags(all[k]) {
+		for _, f := range flags(c) {
 			value := ""
 			switch {
 			case f.IsBool():
