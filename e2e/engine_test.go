@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -186,10 +185,7 @@ func TestEngine_TwoReceiversOfOneStoreBehindNginx(t *testing.T) {
 	faults.Engine(t)
 	need(t, "nginx")
 	c := newEngineChain(t, 2)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	addr := l.Addr().String()
-	must(t, l.Close())
+	addr := someAddr(t)
 	conf := strings.NewReplacer("ADDR", addr, "RECEIVER0", c.receivers[0].Addr, "RECEIVER1", c.receivers[1].Addr).Replace(sharedConf)
 	must(t, os.WriteFile(c.s.Path("shared.conf"), []byte(strings.TrimSpace(conf)), 0o600))
 	proxy, err := c.s.Start("shared", "nginx", "-p", c.s.Dir, "-e", "shared.log", "-c", "shared.conf")

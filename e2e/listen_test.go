@@ -92,17 +92,17 @@ func TestListen_KillsAtEitherEndLoseAndDoubleNothing(t *testing.T) {
 	kills := long(t, "KILLS", 4)
 	for name, prepare := range map[string]func(*testing.T, *Sandbox) (*visit, []string){
 		"as it comes": func(t *testing.T, s *Sandbox) (*visit, []string) {
-			addr := freeAddr(t)
+			addr := someAddr(t)
 			return newVisit(t, s, addr), []string{"--dial", "ws://" + addr}
 		},
 		"TLS, keys, certificates": func(t *testing.T, s *Sandbox) (*visit, []string) {
-			addr := freeAddr(t)
+			addr := someAddr(t)
 			return newVisit(t, s, addr, "--key-file", s.Path("key"), "--tls-cert", s.Path("server.pem"), "--tls-key", s.Path("server.key"), "--tls-ca", s.Path("ca.pem")),
 				[]string{"--dial", "wss://" + addr, "--keys", s.Path("key"), "--client-ca", s.Path("ca.pem"), "--tls-cert", s.Path("client.pem"), "--tls-key", s.Path("client.key")}
 		},
 		"nginx ends TLS": func(t *testing.T, s *Sandbox) (*visit, []string) {
 			need(t, "nginx")
-			addr := freeAddr(t)
+			addr := someAddr(t)
 			_, proxy := startProxyIn(t, s, addr)
 			return newVisit(t, s, addr, "--key-file", s.Path("key")),
 				[]string{"--dial", "wss://" + proxy, "--keys", s.Path("key"), "--client-ca", s.Path("ca.pem"), "--behind-proxy"}
@@ -144,7 +144,7 @@ func TestListen_AReceiverWithAnotherKeyGetsNothing(t *testing.T) {
 	wsrelay := filepath.Join(s.bin, "wsrelay")
 	must(t, exec.Command(wsrelay, "keygen", "--name", "web-1", s.Path("key")).Run())
 	must(t, exec.Command(wsrelay, "keygen", "--name", "web-1", s.Path("keys")).Run())
-	addr := freeAddr(t)
+	addr := someAddr(t)
 	v := newVisit(t, s, addr, "--key-file", s.Path("key"), "--tls-cert", s.Path("server.pem"), "--tls-key", s.Path("server.key"))
 	v.dial(t, "--dial", "wss://"+addr, "--keys", s.Path("keys"), "--client-ca", s.Path("ca.pem"))
 	end, stop := context.WithCancel(t.Context())
@@ -199,7 +199,7 @@ func TestListen_AReceiverReadsItsFilesAgain(t *testing.T) {
 	for from, to := range map[string]string{"other/ca.pem": "trusted.pem", "other/client.pem": "cert.pem", "other/client.key": "cert.key"} {
 		replace(from, to)
 	}
-	addr := freeAddr(t)
+	addr := someAddr(t)
 	v := newVisit(t, s, addr, "--token-file", s.Path("token"), "--tls-cert", s.Path("server.pem"), "--tls-key", s.Path("server.key"), "--tls-ca", s.Path("ca.pem"))
 	v.dial(t, "--dial", "wss://"+addr, "--dial-token", s.Path("shown"), "--client-ca", s.Path("trusted.pem"), "--tls-cert", s.Path("cert.pem"), "--tls-key", s.Path("cert.key"))
 	_, err := io.WriteString(v.stdin, proxyLine(0)+"\n")
@@ -224,7 +224,7 @@ func TestListen_AReceiverReadsItsFilesAgain(t *testing.T) {
 func TestListen_UnderSyslogNG(t *testing.T) {
 	need(t, "syslog-ng")
 	s := newSandbox(t, built(t))
-	addr := freeAddr(t)
+	addr := someAddr(t)
 	start(t, s, fmt.Sprintf(`%ssource s { unix-dgram(%q flags(no-parse)); };
 		destination d { websocket(url("") options("listen=%s") template("$MSG\n")); };
 		log { source(s); destination(d); };`, header, s.Path(LocalSocket), addr), LocalSocket)

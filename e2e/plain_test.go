@@ -119,7 +119,7 @@ func TestPlain_LosesNothingWhateverIsKilled(t *testing.T) {
 	for name, server := range plainServers {
 		t.Run(name, func(t *testing.T) {
 			s := newSandbox(t, built(t))
-			o := &other{addr: freeAddr(t)}
+			o := &other{addr: someAddr(t)}
 			program, args := server.make(t, s, o.addr)
 			o.start = func(t *testing.T) *Process {
 				p, err := s.Start("server", program, args...)

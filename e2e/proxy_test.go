@@ -121,10 +121,7 @@ func writeLines(ctx context.Context, w io.WriteCloser, rate int) (n int) {
 // startProxyIn runs nginx in front of a receiver until the test ends.
 func startProxyIn(t *testing.T, s *Sandbox, receiver string) (p *Process, addr string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	addr = l.Addr().String()
-	must(t, l.Close())
+	addr = someAddr(t)
 	text, err := os.ReadFile(filepath.Join(s.root, "examples/proxy/wsreceive.conf"))
 	must(t, err)
 	conf := string(text)

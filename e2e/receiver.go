@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
@@ -24,12 +25,26 @@ type Receiver struct {
 
 // NewReceiver picks a free port of the loopback interface. It starts nothing.
 func (s *Sandbox) NewReceiver() (*Receiver, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+	addr, err := freeAddr()
+	return &Receiver{Addr: addr, s: s}, err
+}
+
+var given sync.Map // by freeAddr
+
+// freeAddr is where nobody listens, and which it has not given before: the
+// kernel may name the same port twice.
+func freeAddr() (string, error) {
+	for {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		addr := l.Addr().String()
+		if _, again := given.LoadOrStore(addr, true); !again {
+			return addr, l.Close()
+		}
+		l.Close()
 	}
-	defer l.Close()
-	return &Receiver{Addr: l.Addr().String(), s: s}, nil
 }
 
 // URL is where wsrelay finds the receiver.

@@ -47,12 +47,11 @@ func (o *other) run(t *testing.T) {
 	}))
 }
 
-func freeAddr(t *testing.T) string {
+func someAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeAddr()
 	must(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // others are all receivers, started; each subtest has its own.
@@ -70,7 +69,7 @@ func others(t *testing.T, test func(t *testing.T, s *Sandbox, o *other)) {
 
 // newFile is wsreceive with a file: the store that remembers least.
 func newFile(t *testing.T, s *Sandbox) *other {
-	o := &other{addr: freeAddr(t), reloads: true}
+	o := &other{addr: someAddr(t), reloads: true}
 	o.start = func(t *testing.T) *Process {
 		p, err := s.Start("wsreceive", filepath.Join(s.bin, "wsreceive"), "--listen", o.addr, "--to", "file:"+s.Path("lines"))
 		must(t, err)
@@ -92,7 +91,7 @@ func newPython(t *testing.T, s *Sandbox) *other {
 	if exec.Command(debianPython, "-c", "import websockets").Run() != nil {
 		missing(t, "python3-websockets")
 	}
-	o := &other{addr: freeAddr(t)}
+	o := &other{addr: someAddr(t)}
 	o.start = func(t *testing.T) *Process {
 		p, err := s.Start("receiver.py", debianPython, filepath.Join(s.root, "examples/python/receiver.py"), "--listen", o.addr, s.Path("lines"))
 		must(t, err)
@@ -131,7 +130,7 @@ func newOpenResty(t *testing.T, s *Sandbox) *other {
 			t.Error(e.complaint)
 		}
 	})
-	o := &other{addr: freeAddr(t), stored: e.lines, reloads: true}
+	o := &other{addr: someAddr(t), stored: e.lines, reloads: true}
 	writeNginxConf(t, s, o.addr, server.Listener.Addr().String())
 	o.start = func(t *testing.T) *Process {
 		p, err := s.Start("nginx", "nginx", "-p", s.Dir, "-e", "stderr", "-c", "nginx.conf")

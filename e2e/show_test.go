@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -122,10 +121,7 @@ func (c *show) start() {
 	must(c.T, err)
 	start(c.T, c.s, body, AccessSocket, LocalSocket)
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(c.T, err)
-	c.nginx = l.Addr().String()
-	must(c.T, l.Close())
+	c.nginx = someAddr(c.T)
 	example, err := os.ReadFile(filepath.Join(c.s.root, "examples/nginx/wsrelay-log.conf"))
 	must(c.T, err)
 	logConf, err := replaceOnce(string(example), "/run/nginx-access.sock", c.s.Path(AccessSocket))
