@@ -175,7 +175,7 @@ func running(p *Process) bool {
 func TestPipe_SurvivesKillsOfTheWorkerUnderLoggen(t *testing.T) {
 	need(t, "syslog-ng", "loggen")
 	kills := long(t, "KILLS", 15)
-	n := kills * 6000
+	n := kills * 15_000
 	s := newSandbox(t, built(t))
 	syslogNG := start(t, s, loggenConfig(s), LocalSocket)
 	keeper := keeperOf(waitWorker(t, s.QueueDir()))
