@@ -72,6 +72,7 @@ type Intake struct {
 	gather   time.Duration // what lets more lines come after a read that took all
 	emptied  bool          // the last read did
 	idle     bool          // wait before the next read
+	looks    int           // in a row for what has come to be on disk
 	buf      []byte        // read and not yet appended: at most one line and one read
 	end      int64         // stream offset behind buf
 	appended int64         // stream offset up to which the queue has everything
@@ -279,6 +280,7 @@ func (in *Intake) read(wake *waker) error {
 		if !errors.Is(err, unix.EAGAIN) {
 			in.buf = in.buf[:used+n]
 			in.end += int64(n)
+			in.looks = 0
 			return err
 		}
 	}
@@ -356,12 +358,13 @@ func (in *Intake) free(ctx context.Context, q Queue) error {
 }
 
 // patience, in milliseconds: while the mirror holds what will soon be on disk,
-// look again.
+// look again, more and more seldom.
 func (in *Intake) patience() int {
-	if in.mirror != nil && in.mirror.mark < in.appended {
-		return 1000
+	if in.mirror == nil || in.mirror.mark >= in.appended {
+		return -1
 	}
-	return -1
+	in.looks = min(in.looks+1, 10)
+	return 1 << in.looks
 }
 
 // Lines is how many lines went to the queue; once Run has returned.
