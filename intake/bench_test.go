@@ -125,16 +125,16 @@ func rate(b *testing.B, ingest func(b *testing.B, r *os.File) error) float64 {
 }
 
 func intoQueue(b *testing.B, r *os.File, compress buffer.Compress) error {
-	fd, err := newMirror()
+	k, err := newMirror()
 	if err != nil {
 		return err
 	}
-	f := os.NewFile(uintptr(fd), "mirror")
-	defer f.Close() //nolint:errcheck // memory
-	m, err := openMirror(f, int(r.Fd()))
+	defer k.close()
+	m, err := openMirror(k, int(r.Fd()))
 	if err != nil {
 		return err
 	}
+	defer kept{m.null, m.twin}.close()
 	in := &Intake{fd: m.pipe, mirror: m, input: m, gather: gather(m.pipe)}
 	q, rec, err := buffer.Open(b.Context(), filepath.Join(b.TempDir(), "q"), buffer.Options{Living: in.Living(), Compress: compress})
 	if err != nil {

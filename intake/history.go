@@ -1,7 +1,6 @@
 package intake
 
 import (
-	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"os"
@@ -28,27 +27,19 @@ func (in *Intake) History() History {
 
 // Pending is that of a worker's History, until New has run.
 func Pending() int64 {
-	var mirror, control int
-	if _, err := fmt.Sscanf(os.Getenv(workerEnv), "%d %d", &mirror, &control); err != nil {
+	kept, _, err := inherited(os.Getenv(workerEnv))
+	if err != nil {
 		return 0
 	}
-	return history(mirror).Pending
+	return kept.history().Pending
 }
 
-func (m *mirror) history() History { return history(int(m.f.Fd())) }
-
-// history reads what the mirror with this descriptor tells.
-func history(fd int) History {
-	var st unix.Stat_t
-	var page [workersAt + 12]byte
-	_ = unix.Fstat(fd, &st)
-	_, _ = unix.Pread(fd, page[:], 0) // a memory file
-	return History{
-		Intake:  binary.LittleEndian.Uint64(page[len(mirrorMagic):]),
-		Workers: binary.LittleEndian.Uint64(page[workersAt:]),
-		Last:    howItEnded(unix.WaitStatus(binary.LittleEndian.Uint32(page[workersAt+8:]))),
-		Pending: st.Size - mirrorPage - int64(binary.LittleEndian.Uint64(page[markAt:])),
+func (k kept) history() History {
+	s, err := k.state()
+	if err != nil { // of a memory file and pipes
+		return History{}
 	}
+	return History{Intake: s.id, Workers: s.workers, Last: howItEnded(s.last), Pending: max(0, s.taken-s.mark)}
 }
 
 func howItEnded(st unix.WaitStatus) string {

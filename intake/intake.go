@@ -90,15 +90,15 @@ func New(stdin *os.File) (*Intake, error) {
 	}
 	_ = os.Unsetenv(workerEnv)
 	signal.Ignore(unix.SIGTERM, unix.SIGINT, unix.SIGHUP) // the keeper counts them
-	var fd, control int
-	if _, err := fmt.Sscanf(env, "%d %d", &fd, &control); err != nil {
-		return nil, fmt.Errorf("%s=%q: %w", workerEnv, env, err)
+	kept, control, err := inherited(env)
+	if err != nil {
+		return nil, err
+	}
+	for fd := kept[0]; fd <= control; fd++ {
+		unix.CloseOnExec(fd)
 	}
 	in.control = os.NewFile(uintptr(control), "control")
-	unix.CloseOnExec(fd)
-	unix.CloseOnExec(control)
-	var err error
-	in.mirror, err = openMirror(os.NewFile(uintptr(fd), "mirror"), in.fd)
+	in.mirror, err = openMirror(kept, in.fd)
 	in.input, in.gather = in.mirror, gather(in.fd)
 	return in, err
 }
@@ -161,7 +161,7 @@ func (in *Intake) Fill(ctx context.Context) {
 		return
 	}
 	defer wake.close()
-	for in.mirror.size-in.mirror.mark < mirrorAhead {
+	for in.mirror.taken()-in.mirror.mark < mirrorAhead {
 		if got, err := wake.wait(in.fd, unix.POLLIN, -1); err != nil || got != readable {
 			return
 		}
@@ -231,17 +231,17 @@ func (in *Intake) watchEnd(stop context.Context, q Queue) (unwatch func(), err e
 
 // waiting is how many bytes can be read without waiting for the writer.
 func (in *Intake) waiting() int64 {
-	n, _ := unix.IoctlGetInt(in.fd, unix.TIOCINQ) // of what has no such count: none
+	n := waiting(in.fd)
 	if in.mirror != nil {
-		return int64(n) + in.mirror.size - in.mirror.read
+		n += in.mirror.taken() - in.mirror.read
 	}
-	return int64(n)
+	return n
 }
 
 // resume goes on where the queue and the mark say that the one before stopped.
 func (in *Intake) resume(r *buffer.Recovery, log *slog.Logger) {
 	m := in.mirror
-	m.history().log(log)
+	in.History().log(log)
 	end, _, known := r.Intake(m.id)
 	switch {
 	case !known && m.mark > 0:

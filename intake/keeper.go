@@ -1,7 +1,6 @@
 package intake
 
 import (
-	"encoding/binary"
 	"fmt"
 	"os"
 	"os/signal"
@@ -25,13 +24,13 @@ type Keeper struct {
 	argv    []string
 	plan    syscall.ProcAttr // of a worker
 	options bool             // OptionsFD is open, and can be read again
-	mirror  int              // descriptor
-	control int              // to the worker; its end says that the keeper has died
-	worker  int              // pid; 0: none now
-	born    time.Time        // when the worker, or the last try to have one, began
-	last    unix.WaitStatus  // of the worker before; 0: none, or it was ended for an upgrade
-	marked  int64            // the mark when that ended
-	idle    int              // workers in a row that died early and got nothing on disk
+	mirror  kept
+	control int             // to the worker; its end says that the keeper has died
+	worker  int             // pid; 0: none now
+	born    time.Time       // when the worker, or the last try to have one, began
+	last    unix.WaitStatus // of the worker before; 0: none, or it was ended for an upgrade
+	marked  int64           // the mark when that ended
+	idle    int             // workers in a row that died early and got nothing on disk
 
 	told   []byte // the signals that count, as they go to each worker
 	toldAt time.Time
@@ -54,7 +53,7 @@ func (k *Keeper) Keep() (int, error) {
 		select {
 		case <-again.C:
 			if err := k.start(); err != nil { // of memory or processes there are too few, or there is no /proc
-				if k.size() == 0 {
+				if s, _ := k.mirror.state(); s.taken == 0 {
 					debug.SetGCPercent(100)
 					return 0, err
 				}
@@ -112,10 +111,10 @@ func (k *Keeper) start() error {
 		_, _ = unix.Seek(k.OptionsFD, 0, 0) // a memory file
 	}
 	k.plan.Files[len(k.plan.Files)-1] = uintptr(control[0])
-	k.note(1) // before the worker reads it
+	k.mirror.count(1, k.last) // before the worker reads it
 	pid, err := syscall.ForkExec("/proc/self/exe", k.argv, &k.plan)
 	if err != nil {
-		k.note(-1)
+		k.mirror.count(-1, k.last)
 		_ = unix.Close(control[1])
 		return os.NewSyscallError("start a worker", err)
 	}
@@ -137,9 +136,11 @@ func (k *Keeper) arrange() {
 	}
 	n := len(files)
 	k.argv = append([]string{k.program}, k.Args...)
-	files = append(files, uintptr(k.mirror), closed) // where control will be
-	k.plan.Files = files
-	k.plan.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", workerEnv, n, n+1))
+	for _, fd := range k.mirror {
+		files = append(files, uintptr(fd))
+	}
+	k.plan.Files = append(files, closed) // where control will be
+	k.plan.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", workerEnv, n, len(files)))
 }
 
 // reap takes the exit status of a worker that has ended; -1: a signal ended it.
@@ -165,7 +166,7 @@ func (k *Keeper) final(status int) bool {
 	case 64, 78:
 		fds := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}}
 		_, _ = unix.Poll(fds, 0)
-		return !k.Service || fds[0].Revents == unix.POLLHUP && k.size() == k.mark()
+		return !k.Service || fds[0].Revents == unix.POLLHUP && k.mirror.history().Pending == 0
 	}
 	return false
 }
@@ -173,37 +174,13 @@ func (k *Keeper) final(status int) bool {
 // pause is how long to wait for the next worker: not at all behind one that
 // lived for long or got something on disk.
 func (k *Keeper) pause() time.Duration {
-	mark := k.mark()
-	if mark > k.marked || time.Since(k.born) > 10*time.Second {
-		k.marked, k.idle = mark, 0
+	s, _ := k.mirror.state()
+	if s.mark > k.marked || time.Since(k.born) > 10*time.Second {
+		k.marked, k.idle = s.mark, 0
 		return 0
 	}
 	k.idle++
 	return min(10*time.Millisecond<<min(k.idle, 12), 30*time.Second)
-}
-
-// size is how many bytes were ever taken from the pipe.
-func (k *Keeper) size() int64 {
-	var st unix.Stat_t
-	_ = unix.Fstat(k.mirror, &st)
-	return st.Size - mirrorPage
-}
-
-// mark is how many of them are on disk.
-func (k *Keeper) mark() int64 {
-	var b [8]byte
-	_, _ = unix.Pread(k.mirror, b[:], markAt)
-	return int64(binary.LittleEndian.Uint64(b[:]))
-}
-
-// note writes into the mirror what the next worker can tell of those before it,
-// and counts it.
-func (k *Keeper) note(more int) {
-	var b [12]byte
-	_, _ = unix.Pread(k.mirror, b[:8], workersAt)
-	binary.LittleEndian.PutUint64(b[:], binary.LittleEndian.Uint64(b[:])+uint64(more))
-	binary.LittleEndian.PutUint32(b[8:], uint32(k.last))
-	_, _ = unix.Pwrite(k.mirror, b[:], workersAt)
 }
 
 // tell passes a signal on, once for all that come within a second: systemd,

@@ -3,6 +3,7 @@ package intake
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,7 +85,7 @@ func noWorker(t *testing.T) *Keeper {
 	t.Helper()
 	mirror, err := newMirror()
 	must(t, err)
-	t.Cleanup(func() { _ = unix.Close(mirror) })
+	t.Cleanup(mirror.close)
 	k := &Keeper{mirror: mirror}
 	k.arrange()
 	k.plan.Dir = filepath.Join(t.TempDir(), "none")
@@ -104,7 +105,7 @@ func TestKeeper_ThatCanStartNoWorkerTriesMoreAndMoreSeldom(t *testing.T) {
 		}
 		last = pause
 	}
-	if got := history(k.mirror).Workers; got != 0 {
+	if got := k.mirror.history().Workers; got != 0 {
 		t.Errorf("%d workers are counted, and none has started", got)
 	}
 }
@@ -129,7 +130,9 @@ func TestKeeper_OfAServiceForgetsASignalThatEndedNothing(t *testing.T) {
 func TestKeeper_TellsAnUpgradeOfASignal(t *testing.T) {
 	k := noWorker(t)
 	k.Service = true
-	must(t, k.adopt(fmt.Sprintf("%d 0 %q", k.mirror, "T")))
+	to, err := json.Marshal(handed{Mirror: k.mirror, Told: []byte("T")})
+	must(t, err)
+	must(t, k.adopt(string(to)))
 	_ = k.start()
 	if got := string(k.told); got != "T" {
 		t.Errorf("the new keeper tells its worker %q", got)

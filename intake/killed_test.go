@@ -96,12 +96,12 @@ func killedOften(t *testing.T, lines, kills int) {
 			}
 		})
 	}()
-	mirror := openMirrorOf(t, cmd.Process.Pid)
+	mirror := mirrorOf(t, cmd.Process.Pid)
 	was := int64(0)
 	for k := range kills {
 		for !kill(cmd.Process.Pid, func() {
 			if k%4 > 0 { // in its work, else in its start
-				for taken(mirror) == was {
+				for mirror.taken() == was {
 					time.Sleep(50 * time.Microsecond)
 				}
 			}
@@ -109,7 +109,7 @@ func killedOften(t *testing.T, lines, kills int) {
 		}) {
 			time.Sleep(50 * time.Microsecond) // the last one's successor is not born yet
 		}
-		was = taken(mirror)
+		was = mirror.taken()
 		met.Add(1)
 	}
 	must(t, <-fed)
@@ -136,27 +136,38 @@ func feed(w *os.File, lines int, may func(n int)) error {
 	return out.Flush()
 }
 
-// openMirrorOf opens the mirror of a keeper.
-func openMirrorOf(t *testing.T, pid int) *os.File {
+// mirrorOf opens the mirror of a keeper.
+func mirrorOf(t *testing.T, pid int) kept {
 	t.Helper()
-	var f *os.File
+	var k kept
 	waitFor(t, "the keeper has a mirror", func() bool {
-		names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-		for _, name := range names {
-			if to, _ := os.Readlink(name); strings.HasPrefix(to, "/memfd:wsrelay-mirror") {
-				var err error
-				f, err = os.Open(name)
-				return err == nil
+		k.close()
+		k = nil
+		for fd := range 64 { // in the order in which they were made
+			name := fmt.Sprintf("/proc/%d/fd/%d", pid, fd)
+			to, _ := os.Readlink(name)
+			info, _ := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))
+			var pos, flags int
+			_, _ = fmt.Sscanf(string(info), "pos: %d\nflags: %o", &pos, &flags)
+			ring := strings.HasPrefix(to, "pipe:") && flags&unix.O_ACCMODE == unix.O_RDWR
+			if !ring && !strings.HasPrefix(to, "/memfd:wsrelay-mirror") {
+				continue
+			}
+			if own, err := unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
+				k = append(k, own)
 			}
 		}
-		return false
+		return len(k) == 1+ringPipes
 	})
-	t.Cleanup(func() { _ = f.Close() })
-	return f
+	t.Cleanup(k.close)
+	return k
 }
 
 // taken is how many bytes workers have taken from the pipe.
-func taken(mirror *os.File) int64 { return (&Keeper{mirror: int(mirror.Fd())}).size() }
+func (k kept) taken() int64 {
+	s, _ := k.state()
+	return s.taken
+}
 
 // Lines longer than the pipe, than a line may be, and one without its end.
 func TestKeeper_LosesNothingOfLongLinesWhenWorkersAreKilled(t *testing.T) {
@@ -190,19 +201,17 @@ func TestIntake_TellsHowTheWorkerBeforeEnded(t *testing.T) {
 	_ = w.Close()
 	_, err := in.mirror.take(2)
 	must(t, err)
-	k := Keeper{mirror: int(in.mirror.f.Fd())}
-	k.note(1)
+	k := in.mirror.kept
+	k.count(1, 0)
 	if got, want := in.History(), (History{Intake: in.mirror.id, Workers: 1, Pending: 2}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	k.last = unix.WaitStatus(unix.SIGKILL)
-	k.note(1)
+	k.count(1, unix.WaitStatus(unix.SIGKILL))
 	log := ingest(t, in, filepath.Join(t.TempDir(), "q"))
 	if !strings.Contains(log, `how="killed by SIGKILL" processes=2`) {
 		t.Errorf("it says %q", log)
 	}
-	k.last = 1 << 8
-	k.note(1)
+	k.count(1, 1<<8)
 	if got, want := in.History(), (History{Intake: in.mirror.id, Workers: 3, Last: "exit status 1"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

@@ -11,134 +11,245 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A mirror is a memory file that holds what was ever taken from a pipe and is
-// not yet on disk. Bytes get into it by splice(2) alone, at its end, and that is
-// all or nothing as seen from a kill: so its size is how many bytes were ever
-// taken, and after any death of the process that took them it tells exactly
-// where to go on. What is on disk is freed again, by holes.
+// A mirror holds what was taken from a pipe and is not yet on disk, in
+// descriptors that the keeper holds: a memory file and, behind its end, a ring.
+// Bytes get into the ring, and from there to the file's end, by splice(2) alone,
+// and that is all or nothing as seen from a kill. So the file's size and what the
+// ring holds are together how many bytes were ever taken, and after any death of
+// the process that took them they tell exactly where to go on.
 //
-//	page 0   magic "WSRMIRR\1" | intake id, u64 | mark, i64 | workers, u64 | wait status, u32
+//	page 0   magic "WSRMIRR\2" | intake id, u64 | mark, i64 | held, i64 | workers, u64 | wait status, u32
 //	then     the stream, byte for byte; below the mark there are holes
 //
-// The mark is moved before the hole is made: bytes below it are never read. The
-// keeper counts the workers that it has started, and says how the one before
+// Bytes below the mark, which are on disk, are never read again. Usually they
+// never were in the file: they go from the ring to nowhere, and the file grows by
+// a hole. Both cannot be one step: held is what the ring had before, so that a
+// mark beyond the file's end tells how much of it is still to do.
+//
+// The keeper counts the workers that it has started, and says how the one before
 // ended.
 type mirror struct {
-	f    *os.File
-	pipe int // where the bytes come from
-	id   uint64
-	mark int64 // stream offset: everything below is on disk
-	read int64 // stream offset: what Read gives next
-	size int64 // stream bytes taken
+	kept
+	ring  *ring
+	pipe  int // where the bytes come from
+	null  int // where they go to be forgotten
+	id    uint64
+	mark  int64    // stream offset: everything below is on disk
+	base  int64    // stream offset: the file ends and the ring begins
+	data  int64    // stream offset: behind it, the file is a hole
+	read  int64    // stream offset: what Read gives next
+	note  [16]byte // mark and held, as they are written
+	twin  int      // a pipe of this process: what went to the ring last, once more
+	twins int      // bytes in it
 }
+
+// kept is what of a mirror outlives a process: the descriptors of the memory
+// file and of the ring's pipes.
+type kept []int
 
 const (
 	mirrorPage  = 4096
-	mirrorMagic = "WSRMIRR\x01"
+	mirrorMagic = "WSRMIRR\x02"
 	markAt      = 16      // offset of the mark
-	workersAt   = 24      // offset of the number of workers
+	heldAt      = 24      // offset of what the ring held when that was written
+	workersAt   = 32      // offset of the number of workers
 	mirrorAhead = 4 << 20 // bytes taken before anything can be put on disk
-	manyPages   = 32 << 10
 )
 
 // newMirror makes an empty mirror, for a pipe of its own.
-func newMirror() (fd int, err error) {
-	fd, err = unix.MemfdCreate("wsrelay-mirror", unix.MFD_CLOEXEC)
+func newMirror() (kept, error) {
+	fd, err := unix.MemfdCreate("wsrelay-mirror", unix.MFD_CLOEXEC)
 	if err != nil {
-		return 0, fmt.Errorf("make the mirror: %w", err)
+		return nil, fmt.Errorf("make the mirror: %w", err)
 	}
+	k := kept{fd}
 	page := append([]byte(mirrorMagic), make([]byte, mirrorPage-len(mirrorMagic))...)
 	_, _ = rand.Read(page[8:16]) // cannot fail
-	if n, err := unix.Pwrite(fd, page, 0); n < len(page) {
-		return 0, fmt.Errorf("make the mirror: %w", errors.Join(err, unix.Close(fd)))
+	_, err = unix.Pwrite(fd, page, 0)
+	for len(k) <= ringPipes && err == nil {
+		if fd, err = newPipe(); err == nil {
+			k = append(k, fd)
+		}
 	}
-	return fd, nil
+	if err != nil {
+		k.close()
+		return nil, fmt.Errorf("make the mirror: %w", err)
+	}
+	return k, nil
+}
+
+func (k kept) close() {
+	for _, fd := range k {
+		_ = unix.Close(fd)
+	}
+}
+
+// state is what the descriptors tell, at any time and to any process.
+type state struct {
+	id      uint64
+	mark    int64
+	base    int64
+	taken   int64 // stream bytes ever taken; while a worker lives, about so
+	left    int64 // of the ring, to be forgotten by whoever comes next
+	workers uint64
+	last    unix.WaitStatus
+}
+
+func (k kept) state() (s state, err error) {
+	var st unix.Stat_t
+	var page [workersAt + 12]byte
+	if err := unix.Fstat(k[0], &st); err != nil {
+		return state{}, os.NewSyscallError("fstat", err)
+	}
+	if _, err := unix.Pread(k[0], page[:], 0); err != nil {
+		return state{}, os.NewSyscallError("pread", err)
+	}
+	if string(page[:8]) != mirrorMagic {
+		return state{}, errors.New("the descriptor is something else")
+	}
+	s = state{
+		id:   binary.LittleEndian.Uint64(page[8:]),
+		mark: int64(binary.LittleEndian.Uint64(page[markAt:])), base: st.Size - mirrorPage,
+		workers: binary.LittleEndian.Uint64(page[workersAt:]), last: unix.WaitStatus(binary.LittleEndian.Uint32(page[workersAt+8:])),
+	}
+	held := int64(0)
+	for _, pipe := range k[1:] {
+		held += waiting(pipe)
+	}
+	s.taken = s.base + held
+	if s.mark > s.base {
+		s.taken = s.base + int64(binary.LittleEndian.Uint64(page[heldAt:]))
+		s.left = held - (s.taken - s.mark)
+	}
+	return s, nil
+}
+
+// count counts more workers, and notes how the last one ended.
+func (k kept) count(more int, last unix.WaitStatus) {
+	s, _ := k.state()
+	var b [12]byte
+	binary.LittleEndian.PutUint64(b[:], s.workers+uint64(more))
+	binary.LittleEndian.PutUint32(b[8:], uint32(last))
+	_, _ = unix.Pwrite(k[0], b[:], workersAt) // a memory file
 }
 
 // openMirror is the mirror that an earlier process may have left off.
-func openMirror(f *os.File, pipe int) (*mirror, error) {
-	page := make([]byte, 24)
-	if _, err := f.ReadAt(page, 0); err != nil {
-		return nil, fmt.Errorf("open the mirror: %w", err)
-	}
-	if string(page[:8]) != mirrorMagic {
-		return nil, errors.New("open the mirror: the descriptor is something else")
-	}
-	st, err := f.Stat()
+func openMirror(k kept, pipe int) (*mirror, error) {
+	s, err := k.state()
 	if err != nil {
 		return nil, fmt.Errorf("open the mirror: %w", err)
 	}
-	m := &mirror{
-		f: f, pipe: pipe, size: st.Size() - mirrorPage,
-		id: binary.LittleEndian.Uint64(page[8:]), mark: int64(binary.LittleEndian.Uint64(page[markAt:])),
+	m := &mirror{kept: k, ring: openRing(k[1:]), pipe: pipe, id: s.id, mark: s.mark, base: s.base, data: s.base, read: s.mark}
+	if m.null, err = unix.Open(os.DevNull, unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("open the mirror: %s: %w", os.DevNull, err)
 	}
-	m.read = m.mark
-	return m, m.punch(0) // what a kill between mark and hole has left
+	if m.twin, err = newPipe(); err != nil {
+		return nil, fmt.Errorf("open the mirror: %w", err)
+	}
+	return m, errors.Join(m.forget(s.left), m.punch(0)) // what a kill has left to do
 }
 
-// take moves what the pipe holds, at most n bytes, to the mirror's end. 0: the
-// pipe has ended. unix.EAGAIN: it holds nothing now.
+// taken is how many stream bytes were ever taken.
+func (m *mirror) taken() int64 { return m.base + m.ring.total }
+
+// take moves what the pipe holds, at most n bytes, into the mirror. 0: the pipe
+// has ended. unix.EAGAIN: it holds nothing now.
 func (m *mirror) take(n int) (int, error) {
-	m.makePages(n)
-	for {
-		end := m.size + mirrorPage
-		moved, err := unix.Splice(m.pipe, nil, int(m.f.Fd()), &end, n, unix.SPLICE_F_NONBLOCK)
-		if !errors.Is(err, unix.EINTR) {
-			m.size += max(moved, 0)
-			return int(max(moved, 0)), err
+	moved, err := m.ring.take(m.pipe, int64(n))
+	if errors.Is(err, errRingFull) {
+		if err = m.spill(); err == nil {
+			moved, err = m.ring.take(m.pipe, int64(n))
 		}
 	}
+	return int(moved), err
 }
 
-// makePages makes room for a large piece. splice would do it too, but it holds the
-// pipe's lock meanwhile, and the writer waits for that.
-func (m *mirror) makePages(n int) {
-	held, _ := unix.IoctlGetInt(m.pipe, unix.TIOCINQ) // not known: none
-	if n = min(n, held); n >= manyPages {
-		_ = unix.Fallocate(int(m.f.Fd()), unix.FALLOC_FL_KEEP_SIZE, m.size+mirrorPage, int64(n)) // splice says what is wrong
-	}
+// spill moves what the ring holds to the file's end.
+func (m *mirror) spill() error {
+	at := m.base + mirrorPage
+	err := m.ring.give(m.ring.total, m.kept[0], &at)
+	m.base = at - mirrorPage
+	m.data = m.base
+	return err
 }
-
-// pending: there is something to read without waiting for the pipe.
-func (m *mirror) pending() bool { return m.read < m.size }
 
 // Read gives what the mirror holds and was not read, or else takes from the
 // pipe first. It is io.Reader's, but for unix.EAGAIN.
-func (m *mirror) Read(b []byte) (int, error) {
-	if !m.pending() {
-		if n, err := m.take(len(b)); err != nil {
-			return 0, err
-		} else if n == 0 {
-			return 0, io.EOF
-		}
+func (m *mirror) Read(b []byte) (n int, err error) {
+	switch {
+	case m.twins > 0 || m.read < m.base:
+	case m.read == m.taken():
+		err = m.takeTwice(len(b))
+	default: // a process before took it, or this one while there was no queue
+		err = m.spill()
 	}
-	n, err := m.f.ReadAt(b[:min(int64(len(b)), m.size-m.read)], m.read+mirrorPage)
-	m.read += int64(n)
-	return n, err
+	if err != nil {
+		return 0, err
+	}
+	if m.twins > 0 {
+		n, err = unix.Read(m.twin, b[:min(len(b), m.twins)])
+		m.twins -= max(n, 0)
+	} else {
+		n, err = unix.Pread(m.kept[0], b[:min(int64(len(b)), m.base-m.read)], m.read+mirrorPage)
+	}
+	m.read += int64(max(n, 0))
+	return max(n, 0), err
 }
 
-// release frees the bytes below to, which are on disk.
+// takeTwice takes at most n bytes from the pipe, to the ring and to be read.
+func (m *mirror) takeTwice(n int) error {
+	twins, err := unix.Tee(m.pipe, m.twin, n, unix.SPLICE_F_NONBLOCK)
+	if err == nil && twins == 0 {
+		err = io.EOF
+	}
+	for left := int(twins); left > 0 && err == nil; {
+		n, err = m.take(left)
+		left -= n
+	}
+	m.twins = int(max(twins, 0))
+	return err
+}
+
+// release lets go of the bytes below to, which are on disk.
 func (m *mirror) release(to int64) error {
 	if to <= m.mark {
 		return nil
 	}
-	var b [8]byte
-	binary.LittleEndian.PutUint64(b[:], uint64(to))
-	if _, err := m.f.WriteAt(b[:], markAt); err != nil {
+	binary.LittleEndian.PutUint64(m.note[:], uint64(to))
+	binary.LittleEndian.PutUint64(m.note[8:], uint64(m.ring.total))
+	if _, err := unix.Pwrite(m.kept[0], m.note[:], markAt); err != nil {
 		return fmt.Errorf("mark the mirror: %w", err)
 	}
 	from := m.mark
 	m.mark = to
-	return m.punch(from)
+	if from < m.data+mirrorPage { // with the data's last page
+		if err := m.punch(from); err != nil {
+			return err
+		}
+	}
+	return m.forget(to - m.base)
 }
 
-// punch frees the whole pages between from, where the last hole ends, and the
-// mark.
+// forget lets the ring forget its first n bytes, if any, which the mark is
+// beyond, and the file end at the mark.
+func (m *mirror) forget(n int64) error {
+	if m.mark <= m.base {
+		return nil
+	}
+	if err := m.ring.give(n, m.null, nil); err != nil {
+		return err
+	}
+	m.base = m.mark
+	return os.NewSyscallError("ftruncate", unix.Ftruncate(m.kept[0], m.base+mirrorPage))
+}
+
+// punch frees the file's whole pages between from, where the last hole ends, and
+// the mark.
 func (m *mirror) punch(from int64) error {
 	from = (from + mirrorPage) &^ (mirrorPage - 1)
 	n := (m.mark+mirrorPage)&^(mirrorPage-1) - from
 	if n == 0 {
 		return nil
 	}
-	return os.NewSyscallError("fallocate", unix.Fallocate(int(m.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, n))
+	return os.NewSyscallError("fallocate", unix.Fallocate(m.kept[0], unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, n))
 }

@@ -3,12 +3,15 @@ package intake
 import (
 	"bytes"
 	"context"
+	crand "crypto/rand"
+	"encoding/binary"
 	"errors"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,19 +24,20 @@ import (
 // mirrored is an intake with a mirror and its writer's end, in this process.
 func mirrored(t *testing.T) (*Intake, *os.File) {
 	t.Helper()
-	fd, err := newMirror()
+	k, err := newMirror()
 	must(t, err)
 	r, w, err := os.Pipe()
 	must(t, err)
-	t.Cleanup(func() { _ = r.Close(); _ = w.Close() })
-	return reopened(t, os.NewFile(uintptr(fd), "mirror"), r), w
+	t.Cleanup(func() { k.close(); _ = r.Close(); _ = w.Close() })
+	return reopened(t, k, int(r.Fd())), w
 }
 
 // reopened is the intake of a new worker, for the same pipe.
-func reopened(t *testing.T, mirror, r *os.File) *Intake {
+func reopened(t *testing.T, k kept, pipe int) *Intake {
 	t.Helper()
-	m, err := openMirror(mirror, int(r.Fd()))
+	m, err := openMirror(k, pipe)
 	must(t, err)
+	t.Cleanup(func() { kept{m.null, m.twin}.close() })
 	return &Intake{fd: m.pipe, mirror: m, input: m}
 }
 
@@ -49,10 +53,10 @@ func ingest(t *testing.T, in *Intake, dir string) (log string) {
 	return text.String()
 }
 
-// held is how much memory the mirror takes.
+// held is how much memory the mirror takes, but for what its pipes hold.
 func held(m *mirror) int64 {
 	var st unix.Stat_t
-	_ = unix.Fstat(int(m.f.Fd()), &st)
+	_ = unix.Fstat(m.kept[0], &st)
 	return st.Blocks * 512
 }
 
@@ -87,7 +91,7 @@ func TestMirror_HoldsLittleHoweverMuchPassesThrough(t *testing.T) {
 	if n := held(in.mirror); n > 2*mirrorPage {
 		t.Errorf("the mirror still holds %d bytes", n)
 	}
-	t.Logf("%d MiB passed, at most %d KiB held", in.mirror.size>>20, most>>10)
+	t.Logf("%d MiB passed, at most %d KiB held", in.mirror.taken()>>20, most>>10)
 }
 
 func TestMirror_MarkIsWhereTheNextWorkerBegins(t *testing.T) {
@@ -96,9 +100,9 @@ func TestMirror_MarkIsWhereTheNextWorkerBegins(t *testing.T) {
 	_, err := in.mirror.take(20_000)
 	must(t, err)
 	must(t, in.mirror.release(12_345))
-	again, err := openMirror(in.mirror.f, in.fd)
+	again, err := openMirror(in.mirror.kept, in.fd)
 	must(t, err)
-	if again.mark != 12_345 || again.read != 12_345 || again.size != 20_000 || again.id != in.mirror.id {
+	if again.mark != 12_345 || again.read != 12_345 || again.taken() != 20_000 || again.id != in.mirror.id {
 		t.Errorf("got %+v, want mark and read at 12345 of 20000", again)
 	}
 	b := make([]byte, 20_000)
@@ -112,13 +116,123 @@ func TestMirror_FreesWhatAKillBetweenMarkAndHoleHasLeft(t *testing.T) {
 	write(t, w, strings.Repeat("x", 60_000))
 	_, err := in.mirror.take(60_000)
 	must(t, err)
-	_, err = in.mirror.f.WriteAt([]byte{0x60, 0xea}, markAt) // 60000, and then it died
+	must(t, in.mirror.spill())
+	_, err = unix.Pwrite(in.mirror.kept[0], []byte{0x60, 0xea}, markAt) // 60000, and then it died
 	must(t, err)
-	again, err := openMirror(in.mirror.f, in.fd)
+	again, err := openMirror(in.mirror.kept, in.fd)
 	must(t, err)
 	if n := held(again); n > 2*mirrorPage {
 		t.Errorf("the mirror holds %d bytes", n)
 	}
+}
+
+// 10,000 bytes are in the file and 20,000 in the ring, and somebody dies while
+// the mirror lets go of some.
+func TestMirror_GoesOnWhereALettingGoWasCutShort(t *testing.T) {
+	stream := random(30_000)
+	for _, to := range []int{1, 9_999, 10_000, 10_001, 20_000, 29_999, 30_000} {
+		for _, done := range []int{0, 1, 5_000, to - 10_000} { // bytes of the ring that are gone
+			if done < 0 || done > max(0, to-10_000) {
+				continue
+			}
+			in, w := mirrored(t)
+			m := in.mirror
+			write(t, w, string(stream[:10_000]))
+			_, err := m.take(10_000)
+			must(t, err)
+			must(t, m.spill())
+			write(t, w, string(stream[10_000:]))
+			_, err = m.take(20_000)
+			must(t, err)
+			var note [16]byte
+			binary.LittleEndian.PutUint64(note[:], uint64(to))
+			binary.LittleEndian.PutUint64(note[8:], 20_000)
+			_, err = unix.Pwrite(m.kept[0], note[:], markAt)
+			must(t, err)
+			must(t, m.ring.give(int64(done), m.null, nil))
+			if h := m.history(); h.Pending != int64(30_000-to) {
+				t.Errorf("to %d, %d done: %d bytes are said to be pending", to, done, h.Pending)
+			}
+			again := reopened(t, m.kept, m.pipe).mirror
+			if again.mark != int64(to) || again.taken() != 30_000 {
+				t.Errorf("to %d, %d done: mark %d of %d", to, done, again.mark, again.taken())
+			}
+			_ = w.Close()
+			if got, err := io.ReadAll(patient{again}); err != nil || !bytes.Equal(got, stream[to:]) {
+				t.Errorf("to %d, %d done: %d bytes %v, want %d", to, done, len(got), err, 30_000-to)
+			}
+		}
+	}
+}
+
+// Whatever is done in whatever order, with pipes of a page or two, by however
+// many workers: the stream comes out as it went in.
+func TestMirror_GivesTheStreamWhateverHappens(t *testing.T) {
+	for seed := range uint64(200) {
+		rnd := rand.New(rand.NewPCG(seed, 0))
+		in, w := mirrored(t)
+		m, stream := in.mirror, random(1<<20)
+		to := int(w.Fd())
+		must(t, unix.SetNonblock(to, true))
+		for _, fd := range append(slices.Clone(m.kept[1:]), m.twin) {
+			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, mirrorPage<<rnd.IntN(2))
+		}
+		written, disk := 0, 0 // stream offsets; up to disk all was read once
+		seen := []byte{}
+		for written < len(stream) || disk < len(stream) {
+			switch rnd.IntN(6) {
+			case 0, 1: // the writer writes
+				n, _ := unix.Write(to, stream[written:min(len(stream), written+1+rnd.IntN(9000))])
+				written += max(n, 0)
+			case 2, 3: // the intake reads
+				b := make([]byte, 1+rnd.IntN(20_000))
+				n, err := m.Read(b)
+				if err != nil && !errors.Is(err, unix.EAGAIN) {
+					t.Fatal(err)
+				}
+				seen = append(seen, b[:n]...)
+			case 4: // more is on disk
+				disk += rnd.IntN(len(seen) - disk + 1)
+				must(t, m.release(int64(disk)))
+			case 5:
+				if rnd.IntN(20) > 0 { // it takes ahead
+					_, err := m.take(1 + rnd.IntN(20_000))
+					if err != nil && !errors.Is(err, unix.EAGAIN) {
+						t.Fatal(err)
+					}
+					break
+				}
+				seen = seen[:disk] // the worker dies
+				m = reopened(t, m.kept, m.pipe).mirror
+				if m.mark != int64(disk) || m.taken() > int64(written) {
+					t.Fatalf("seed %d: mark %d of %d, want %d of at most %d", seed, m.mark, m.taken(), disk, written)
+				}
+			}
+			if !bytes.Equal(seen[disk:], stream[disk:len(seen)]) {
+				t.Fatalf("seed %d: behind %d something else is read", seed, disk)
+			}
+		}
+		if m.taken() != int64(len(stream)) || m.ring.total != 0 || held(m) > 2*mirrorPage {
+			t.Errorf("seed %d: %d bytes taken, %d in the ring, %d in the file", seed, m.taken(), m.ring.total, held(m))
+		}
+	}
+}
+
+// patient waits for nothing: what is not there yet comes with the next read.
+type patient struct{ io.Reader }
+
+func (p patient) Read(b []byte) (int, error) {
+	for {
+		if n, err := p.Reader.Read(b); !errors.Is(err, unix.EAGAIN) {
+			return n, err
+		}
+	}
+}
+
+func random(n int) []byte {
+	b := make([]byte, n)
+	_, _ = crand.Read(b) // cannot fail
+	return b
 }
 
 func TestIntake_ReportsAQueueThatKnowsLessThanTheMark(t *testing.T) {
@@ -174,8 +288,8 @@ func TestIntake_SkippedNewlinesMoveTheEndAndStallNothing(t *testing.T) {
 	if got, want := string(queued(t, dir)), "first\nlast\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if m := in.mirror; m.mark != m.size || m.size != newlines+11 || held(m) > 2*mirrorPage {
-		t.Errorf("mark %d of %d, want all; %d bytes held", m.mark, m.size, held(m))
+	if m := in.mirror; m.mark != m.taken() || m.taken() != newlines+11 || held(m) > 2*mirrorPage {
+		t.Errorf("mark %d of %d, want all; %d bytes held", m.mark, m.taken(), held(m))
 	}
 }
 
@@ -190,7 +304,7 @@ func TestIntake_CutsALineAlikeWhereverAWorkerDies(t *testing.T) {
 		defer w.Close() //nolint:errcheck // its end is the point
 		_, _ = w.WriteString("a\n" + long + "\nb\nend")
 	}()
-	for ended := false; !ended; in = reopened(t, in.mirror.f, r) {
+	for ended := false; !ended; in = reopened(t, in.mirror.kept, in.fd) {
 		q, rec, err := buffer.Open(t.Context(), dir, buffer.Options{Living: in.Living()})
 		must(t, err)
 		in.input = &mortal{in.input, 1 + rand.IntN(48<<20)}

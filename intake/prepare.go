@@ -16,9 +16,21 @@ import (
 
 // Internal to keeper and worker: which descriptors are what.
 const (
-	workerEnv = "WSRELAY_INTERNAL_WORKER" // MIRROR CONTROL
-	adoptEnv  = "WSRELAY_INTERNAL_ADOPT"  // MIRROR PID TOLD: the keeper was replaced by a new binary
+	workerEnv = "WSRELAY_INTERNAL_WORKER" // FIRST CONTROL: the mirror's are FIRST to CONTROL-1
+	adoptEnv  = "WSRELAY_INTERNAL_ADOPT"  // a handed, as JSON: the keeper was replaced by a new binary
 )
+
+// inherited is what a worker has from its keeper.
+func inherited(env string) (mirror kept, control int, err error) {
+	var first int
+	if _, err := fmt.Sscanf(env, "%d %d", &first, &control); err != nil || first >= control {
+		return nil, 0, fmt.Errorf("%s=%q is not what a keeper says: %w", workerEnv, env, err)
+	}
+	for fd := first; fd < control; fd++ {
+		mirror = append(mirror, fd)
+	}
+	return mirror, control, nil
+}
 
 // Wanted tells whether these arguments ask for a keeper: the input is a pipe,
 // and nobody has said --keeper off. It looks no closer than that.

@@ -2,11 +2,13 @@ package intake
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -41,26 +43,37 @@ func (k *Keeper) upgrade(sigs <-chan os.Signal) {
 		}
 	}
 	k.inherit(0)
-	handed := fmt.Sprintf("%s=%d %d %q", adoptEnv, k.mirror, k.worker, k.told)
-	_ = syscall.Exec(k.program, append([]string{k.program}, k.Args...), append(os.Environ(), handed))
+	to, _ := json.Marshal(handed{k.mirror, k.worker, k.told}) // cannot fail
+	_ = syscall.Exec(k.program, append([]string{k.program}, k.Args...), append(os.Environ(), adoptEnv+"="+string(to)))
 	k.inherit(unix.FD_CLOEXEC)
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 }
 
+// handed is what one keeper hands on to the next.
+type handed struct {
+	Mirror kept
+	Worker int    // pid; 0: none lived
+	Told   []byte // the signals that count
+}
+
 // adopt is upgrade's other half.
-func (k *Keeper) adopt(handed string) error {
-	var told string
-	if _, err := fmt.Sscanf(handed, "%d %d %q", &k.mirror, &k.worker, &told); err != nil {
-		return fmt.Errorf("%s=%q: %w", adoptEnv, handed, err)
+func (k *Keeper) adopt(from string) error {
+	var h handed
+	if err := json.Unmarshal([]byte(from), &h); err != nil || len(h.Mirror) == 0 {
+		return fmt.Errorf("%s=%q: not what a keeper hands on: %w", adoptEnv, from, err)
 	}
-	k.told = []byte(told)
-	if told != "" {
+	k.mirror, k.worker, k.told = h.Mirror, h.Worker, h.Told
+	if len(k.told) > 0 {
 		k.toldAt = time.Now() // or not long ago
 	}
 	_, err := unix.FcntlInt(uintptr(k.OptionsFD), unix.F_GETFD, 0)
 	k.options = k.OptionsFD > 0 && err == nil
 	k.inherit(unix.FD_CLOEXEC)
-	k.marked = k.mark()
+	s, err := k.mirror.state()
+	if err != nil {
+		return fmt.Errorf("adopt the mirror: %w", err)
+	}
+	k.marked = s.mark
 	if k.worker == 0 {
 		return nil // none lived, and a new program may be the cure
 	}
@@ -74,9 +87,12 @@ func (k *Keeper) adopt(handed string) error {
 
 // inherit sets the flags of what the new image needs.
 func (k *Keeper) inherit(flags int) {
-	_, _ = unix.FcntlInt(uintptr(k.mirror), unix.F_SETFD, flags)
+	fds := k.mirror
 	if k.options {
-		_, _ = unix.FcntlInt(uintptr(k.OptionsFD), unix.F_SETFD, flags)
+		fds = append(slices.Clip(fds), k.OptionsFD)
+	}
+	for _, fd := range fds {
+		_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFD, flags)
 	}
 }
 

@@ -225,7 +225,7 @@ func TestWorker_MayDieAtEverySystemCall(t *testing.T) {
 	}
 	met := 0
 	for _, call := range []string{
-		"fstat", "splice", "read", "pread64", "write", "pwrite64", "fallocate", "fdatasync", "fsync", "openat", "renameat",
+		"fstat", "splice", "tee", "read", "pread64", "write", "pwrite64", "fallocate", "fdatasync", "fsync", "openat", "renameat",
 		"unlinkat", "ftruncate", "flock", "mkdirat", "poll", "close", "fstat", "fcntl", "futex", "exit_group",
 	} {
 		for n, killed := 1, true; killed; n++ { // the counts are each thread's
@@ -260,15 +260,24 @@ func runWorker(t *testing.T, in *Intake, dir string, args ...string) (killed boo
 	must(t, err)
 	defer r.Close() //nolint:errcheck // only read
 	defer w.Close() //nolint:errcheck // nothing was written
-	cmd := program(dir, workerEnv+"=3 4", "GOMAXPROCS=1")
+	cmd := program(dir, fmt.Sprintf("%s=3 %d", workerEnv, 3+len(in.mirror.kept)), "GOMAXPROCS=1")
 	cmd.Args = args
 	cmd.Path, err = exec.LookPath(args[0])
 	must(t, err)
-	pipe, err := unix.Dup(in.fd)
-	must(t, err)
-	stdin := os.NewFile(uintptr(pipe), "pipe")
+	copyOf := func(fd int) *os.File {
+		fd, err := unix.Dup(fd)
+		must(t, err)
+		return os.NewFile(uintptr(fd), "copy")
+	}
+	stdin := copyOf(in.fd)
 	defer stdin.Close() //nolint:errcheck // a copy
-	cmd.Stdin, cmd.ExtraFiles = stdin, []*os.File{in.mirror.f, r}
+	cmd.Stdin = stdin
+	for _, fd := range in.mirror.kept {
+		file := copyOf(fd)
+		defer file.Close() //nolint:errcheck // a copy
+		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
+	}
+	cmd.ExtraFiles = append(cmd.ExtraFiles, r)
 	err = cmd.Run()
 	st, _ := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if err != nil && !st.Signaled() {

@@ -3,7 +3,6 @@ package stand
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -19,10 +18,10 @@ import (
 
 // Relay is a wsrelay: keeper and worker, a process group of their own.
 type Relay struct {
-	Cmd  *exec.Cmd
-	W    *os.File // the pipe
-	held *os.File // the mirror, once it was found
-	gone sync.Once
+	Cmd    *exec.Cmd
+	W      *os.File // the pipe
+	mirror *Mirror  // once it was found
+	gone   sync.Once
 }
 
 // StartRelay starts cmd, which is a wsrelay or runs one, with a pipe to feed.
@@ -54,7 +53,10 @@ func (p *Relay) Wait(limit time.Duration) error {
 func (p *Relay) Kill() {
 	p.gone.Do(func() {
 		p.Slay()
-		_, _ = p.W.Close(), p.held.Close() // nil is fine
+		_ = p.W.Close()
+		if p.mirror != nil {
+			p.mirror.close()
+		}
 	})
 }
 
@@ -108,31 +110,21 @@ func (p *Relay) AwaitWorker(ctx context.Context, other int) (pid int) {
 	return 0
 }
 
-// Mirror is the keeper's memory file, of which intake/mirror.go has the
-// picture; nil: it has none yet.
-func (p *Relay) Mirror() *os.File {
-	if p.held != nil {
-		return p.held
-	}
-	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.Cmd.Process.Pid))
-	for _, fd := range fds {
-		if to, _ := os.Readlink(fd); strings.HasPrefix(to, "/memfd:wsrelay-mirror") {
-			p.held, _ = os.Open(fd)
-		}
-	}
-	return p.held
-}
-
-// MirrorPage is what comes before the bytes of the stream.
-const MirrorPage = 4096
-
 // Mark is how many bytes of the stream the mirror says are on disk.
 func (p *Relay) Mark() int64 {
-	var b [8]byte
 	if m := p.Mirror(); m != nil {
-		_, _ = m.ReadAt(b[:], 16) // a memory file; shorter: nothing yet
+		return m.number(16)
 	}
-	return int64(binary.LittleEndian.Uint64(b[:]))
+	return 0
+}
+
+// Mirror is the keeper's; nil: it has none yet. Once found, it outlives the
+// keeper.
+func (p *Relay) Mirror() *Mirror {
+	if p.mirror == nil {
+		p.mirror = findMirror(p.Cmd.Process.Pid)
+	}
+	return p.mirror
 }
 
 // Progress waits until more is on disk than was, or for a few seconds.
