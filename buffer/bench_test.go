@@ -144,13 +144,13 @@ func BenchmarkEncode(b *testing.B) {
 	lines := benchLines(n)
 	for _, c := range benchCodecs {
 		b.Run(c.name, func(b *testing.B) {
-			var scratch []byte
+			var u used
 			block, whole := new(Block), make([]byte, wholeBlock)
 			b.SetBytes(int64(len(lines)))
 			b.ReportAllocs()
 			for b.Loop() {
 				block.buf = append(whole[:headerLen], lines...) //nolint:gocritic // encode replaces it
-				block.encode(c.codec, &scratch)
+				block.encode(c.codec, &u)
 			}
 			reportLines(b, n)
 			b.ReportMetric(float64(block.stored)/n, "bytes/line")

@@ -247,28 +247,54 @@ const minShrink = 256
 // encode computes the payload's checksum, of a block whose payload is the raw
 // lines; and, if that is shorter, turns it into one in codec c. What it gives
 // back is the buffer that the block had, for another use: what a block keeps is
-// not much larger than need be. The scratch buffer is the caller's to keep.
-func (b *Block) encode(c Codec, scratch *[]byte) (freed []byte) {
+// not much larger than need be.
+func (b *Block) encode(c Codec, u *used) (freed []byte) {
 	lines := b.buf[headerLen:]
 	b.raw, b.stored, b.codec = uint32(len(lines)), uint32(len(lines)), Raw
 	if c != Raw && len(lines) >= minShrink {
 		if c == Zstd {
-			*scratch = encoder.EncodeAll(lines, (*scratch)[:0])
+			u.scratch = encoder.EncodeAll(lines, u.scratch[:0])
 		} else {
-			*scratch = s2.Encode((*scratch)[:cap(*scratch)], lines)
+			u.scratch = s2.Encode(u.scratch[:cap(u.scratch)], lines)
 		}
-		if n := len(*scratch); n < len(lines) {
+		if n := len(u.scratch); n < len(lines) {
 			freed = b.buf
-			b.buf = append(make([]byte, headerLen, span(n)), *scratch...)
+			b.buf = u.buffer(span(n))[:headerLen]
+			b.buf = append(b.buf, u.scratch...)
 			b.codec, b.stored = c, uint32(n)
 		}
 	}
-	if n := int(span(len(lines))); freed == nil && cap(b.buf) == wholeBlock && n < wholeBlock/2 {
+	if n := span(len(lines)); freed == nil && cap(b.buf) == wholeBlock && n < wholeBlock/2 {
 		freed = b.buf
-		b.buf = append(make([]byte, 0, n), b.buf...)
+		b.buf = append(u.buffer(n), b.buf...)
 	}
 	b.sum = crc32.Checksum(b.Encoded(), castagnoli)
 	return freed
+}
+
+// used is memory that encoding needs again and again.
+type used struct {
+	scratch []byte
+	buffers [][]byte // of blocks that nobody will read
+}
+
+// buffer is an empty one for n bytes, and not many more.
+func (u *used) buffer(n int64) []byte {
+	for k, b := range u.buffers {
+		if c := int64(cap(b)); n <= c && c <= n+n/2 {
+			u.buffers = slices.Delete(u.buffers, k, k+1)
+			return b[:0]
+		}
+	}
+	return make([]byte, 0, n)
+}
+
+// leave gives a buffer back.
+func (u *used) leave(b []byte) {
+	if len(u.buffers) == maxSpares {
+		u.buffers = slices.Delete(u.buffers, 0, 1)
+	}
+	u.buffers = append(u.buffers, b)
 }
 
 // seal is the block that carries no records.

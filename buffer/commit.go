@@ -267,7 +267,9 @@ func (w *writer) settle() {
 		}
 	}
 	for q.ringSize > ringLimit {
-		q.popRing()
+		if b := q.popRing().buf; !q.spare(b) {
+			w.used.leave(b)
+		}
 	}
 	w.unsynced = nil
 	w.seg.written = w.off
@@ -301,6 +303,7 @@ func (w *writer) writeSeal(now time.Time) error {
 	if !idle {
 		return nil
 	}
+	w.used = used{}
 	b.encode(Raw, nil)
 	w.todo = append(w.todo, b)
 	if err := w.writeAll(); err != nil {

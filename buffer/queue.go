@@ -185,9 +185,17 @@ func (q *Queue) wholeBuffer() []byte {
 func (q *Queue) recycle(b []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if cap(b) == wholeBlock && len(q.spares) < maxSpares {
-		q.spares = append(q.spares, b)
+	q.spare(b)
+}
+
+// spare keeps a buffer for a whole block, if b is one and they are few; mu is
+// held.
+func (q *Queue) spare(b []byte) bool {
+	if cap(b) != wholeBlock || len(q.spares) == maxSpares {
+		return false
 	}
+	q.spares = append(q.spares, b)
+	return true
 }
 
 // WaitDurable waits until every record below seq is on disk.

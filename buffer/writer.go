@@ -41,9 +41,9 @@ type writer struct {
 	poisoned bool     // a sync of f failed: nothing written to it is believed any more
 	todo     []*Block // encoded, not in a file
 	unsynced []*Block // in f, not synced
-	scratch  []byte   // of the encoder
-	recorded uint64   // the highest durable that a synced header carries
-	noted    Origin   // the newest origin that a synced header carries
+	used     used
+	recorded uint64 // the highest durable that a synced header carries
+	noted    Origin // the newest origin that a synced header carries
 
 	lastData   time.Time
 	lastSync   time.Time
@@ -159,7 +159,7 @@ func (w *writer) take(now time.Time) {
 	codec := q.codec()
 	q.mu.Unlock()
 	for _, b := range blocks {
-		q.recycle(b.encode(codec, &w.scratch))
+		q.recycle(b.encode(codec, &w.used))
 		w.lastData = now
 		if b.kind == kindGap { // the consumer waits for it; lines may have to wait for room
 			w.todo = slices.Insert(w.todo, 0, b)

@@ -139,8 +139,9 @@ func (k *Keeper) arrange() {
 	for _, fd := range k.mirror {
 		files = append(files, uintptr(fd))
 	}
-	k.plan.Files = append(files, closed) // where control will be
-	k.plan.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", workerEnv, n, len(files)))
+	files = append(files, closed) // where control will be
+	k.plan.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", workerEnv, n, len(files)-1))
+	k.plan.Files = files
 }
 
 // reap takes the exit status of a worker that has ended; -1: a signal ended it.
