@@ -59,7 +59,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	case err == nil:
 		if alone != nil {
 			s.log().Warn("going on without a keeper", "err", alone, console.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",
-				console.Hint, "let it have memory files (memfd_create), processes, and files of any size (ulimit -f)")
+				console.Hint, "let it have memory files (memfd_create), processes, a few pipes, /proc, and files of any size (ulimit -f)")
 		}
 		err = command.Run(s)
 	case kept && isNull(stderr):

@@ -264,7 +264,7 @@ func (b *Block) encode(c Codec, u *used) (freed []byte) {
 			b.codec, b.stored = c, uint32(n)
 		}
 	}
-	if n := span(len(lines)); freed == nil && cap(b.buf) == wholeBlock && n < wholeBlock/2 {
+	if n := span(len(lines)); u != nil && freed == nil && cap(b.buf) == wholeBlock && n < wholeBlock/2 {
 		freed = b.buf
 		b.buf = append(u.buffer(n), b.buf...)
 	}
@@ -281,20 +281,22 @@ type used struct {
 // buffer is an empty one for n bytes, and not many more.
 func (u *used) buffer(n int64) []byte {
 	for k, b := range u.buffers {
-		if c := int64(cap(b)); n <= c && c <= n+n/2 {
+		if c := int64(cap(b)); n <= c && c <= n+n/4 {
 			u.buffers = slices.Delete(u.buffers, k, k+1)
 			return b[:0]
 		}
 	}
+	if len(u.buffers) > 0 { // of a size that is out of use
+		u.buffers = slices.Delete(u.buffers, 0, 1)
+	}
 	return make([]byte, 0, n)
 }
 
-// leave gives a buffer back.
+// leave gives a buffer back, which is kept if it is no larger than usual.
 func (u *used) leave(b []byte) {
-	if len(u.buffers) == maxSpares {
-		u.buffers = slices.Delete(u.buffers, 0, 1)
+	if cap(b) <= wholeBlock && len(u.buffers) < maxSpares {
+		u.buffers = append(u.buffers, b)
 	}
-	u.buffers = append(u.buffers, b)
 }
 
 // seal is the block that carries no records.

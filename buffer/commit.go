@@ -253,7 +253,7 @@ func (w *writer) settle() {
 			q.durable = b.next()
 			q.ahead -= int64(b.raw)
 			q.ring = append(q.ring, b)
-			q.ringSize += int64(len(b.buf))
+			q.ringSize += int64(cap(b.buf))
 		case kindGap:
 			q.moved++ // what is being read there is void
 			if l := q.leaving; b.first < l.End && l.First < b.next() {

@@ -107,7 +107,7 @@ func (q *Queue) popRing() *Block {
 	b := q.ring[0]
 	q.ring[0] = nil
 	q.ring = q.ring[1:]
-	q.ringSize -= int64(len(b.buf))
+	q.ringSize -= int64(cap(b.buf))
 	return b
 }
 

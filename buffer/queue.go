@@ -46,7 +46,7 @@ const (
 	defaultLimit = 8 << 30
 	segmentSize  = 64 << 20 // or an eighth of the limit
 	aheadLimit   = 4 << 20  // raw bytes that are not durable yet; Append waits beyond
-	ringLimit    = 4 << 20  // encoded bytes that are durable and not given out yet
+	ringLimit    = 4 << 20  // bytes of memory for blocks that are durable and not given out yet
 )
 
 // Origin says where lines came from: up to which stream byte of which intake.
@@ -163,7 +163,7 @@ func (q *Queue) fill(lines []byte, n int, o Origin) {
 }
 
 // A block begins small and, if many lines come at once, goes on in a buffer for
-// a whole one. Those are used again as soon as a block is encoded.
+// a whole one. Those are used again as soon as nobody needs the block in them.
 const (
 	smallBlock = 4096
 	wholeBlock = headerLen + MaxBlock + alignment
@@ -181,7 +181,7 @@ func (q *Queue) wholeBuffer() []byte {
 	return b[:0]
 }
 
-// recycle takes back a buffer that wholeBuffer gave.
+// recycle takes back the buffer of a block that has another one now.
 func (q *Queue) recycle(b []byte) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -18,12 +18,16 @@
 //		               ╲══▶ worker ──splice──▶ mirror ──lines──▶ queue
 //
 //	 1. The worker takes from the pipe with splice(2) only, to the end of the
-//	    mirror, a file in memory that the keeper holds open. As seen from a kill
-//	    that is all or nothing: the mirror's size is what was ever taken.
+//	    mirror, which is pipes and a file in memory that the keeper holds open. As
+//	    seen from a kill that is all or nothing: what the mirror was ever given is
+//	    what was ever taken. What it reads is a twin, made by tee(2).
 //	 2. The queue knows on disk up to which stream offset it has everything. What
-//	    is pending is exactly from there to the mirror's size, and a new worker
-//	    begins there.
-//	 3. What is on disk is freed from the mirror, after a mark says so.
+//	    is pending is exactly from there to what was taken, and a new worker begins
+//	    there.
+//	 3. What is on disk the mirror forgets, after a mark says so.
+//
+// Between pipes pages move and nothing is copied: a writer that may change what
+// it has written, as vmsplice(2) lets it, changes what is pending, too.
 //
 // Input that is not a pipe, or has no keeper, is read as usual: a worker that
 // dies loses what it had read and not yet put on disk.
@@ -70,7 +74,7 @@ type Intake struct {
 	control *os.File // from the keeper; nil: none
 
 	gather   time.Duration // what lets more lines come after a read that took all
-	emptied  bool          // the last read did
+	emptied  bool          // the last read did, about
 	idle     bool          // wait before the next read
 	looks    int           // in a row for what has come to be on disk
 	buf      []byte        // read and not yet appended: at most one line and one read
@@ -161,7 +165,7 @@ func (in *Intake) Fill(ctx context.Context) {
 		return
 	}
 	defer wake.close()
-	for in.mirror.taken()-in.mirror.mark < mirrorAhead {
+	for in.mirror.taken()-in.mirror.mark < mirrorAhead && ctx.Err() == nil {
 		if got, err := wake.wait(in.fd, unix.POLLIN, -1); err != nil || got != readable {
 			return
 		}
@@ -276,7 +280,7 @@ func (in *Intake) read(wake *waker) error {
 		}
 		n, err := in.input.Read(in.buf[used : used+readSize])
 		in.idle = in.mirror == nil || errors.Is(err, unix.EAGAIN)
-		in.emptied = err == nil && n < readSize
+		in.emptied = err == nil && n < readSize && waiting(in.fd) < int64(n)
 		if !errors.Is(err, unix.EAGAIN) {
 			in.buf = in.buf[:used+n]
 			in.end += int64(n)

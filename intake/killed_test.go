@@ -97,19 +97,27 @@ func killedOften(t *testing.T, lines, kills int) {
 		})
 	}()
 	mirror := mirrorOf(t, cmd.Process.Pid)
-	was := int64(0)
+	was, mark := int64(0), int64(0)
 	for k := range kills {
 		for !kill(cmd.Process.Pid, func() {
-			if k%4 > 0 { // in its work, else in its start
+			switch k % 4 {
+			case 0: // in its start
+				time.Sleep(rand.N(4 * time.Millisecond))
+			case 3: // while it lets go of what is on disk
+				for mirror.marked() == mark {
+					time.Sleep(10 * time.Microsecond)
+				}
+				time.Sleep(rand.N(100 * time.Microsecond))
+			default: // in its work
 				for mirror.taken() == was {
 					time.Sleep(50 * time.Microsecond)
 				}
+				time.Sleep(rand.N(4 * time.Millisecond))
 			}
-			time.Sleep(rand.N(4 * time.Millisecond))
 		}) {
 			time.Sleep(50 * time.Microsecond) // the last one's successor is not born yet
 		}
-		was = mirror.taken()
+		was, mark = mirror.taken(), mirror.marked()
 		met.Add(1)
 	}
 	must(t, <-fed)
@@ -167,6 +175,12 @@ func mirrorOf(t *testing.T, pid int) kept {
 func (k kept) taken() int64 {
 	s, _ := k.state()
 	return s.taken
+}
+
+// marked is how many of them are on disk.
+func (k kept) marked() int64 {
+	s, _ := k.state()
+	return s.mark
 }
 
 // Lines longer than the pipe, than a line may be, and one without its end.

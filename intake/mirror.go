@@ -174,40 +174,56 @@ func (m *mirror) spill() error {
 }
 
 // Read gives what the mirror holds and was not read, or else takes from the
-// pipe first. It is io.Reader's, but for unix.EAGAIN.
+// pipe first. It is io.Reader's, but for unix.EAGAIN; behind any other error
+// there is nothing more to be had.
 func (m *mirror) Read(b []byte) (n int, err error) {
-	switch {
-	case m.twins > 0 || m.read < m.base:
-	case m.read == m.taken():
-		err = m.takeTwice(len(b))
-	default: // a process before took it, or this one while there was no queue
-		err = m.spill()
+	for {
+		switch {
+		case m.twins > 0:
+			n, err = unix.Read(m.twin, b[:min(len(b), m.twins)])
+			m.twins -= max(n, 0)
+			m.read += int64(max(n, 0))
+			return max(n, 0), err
+		case m.read < m.base:
+			n, err = unix.Pread(m.kept[0], b[:min(int64(len(b)), m.base-m.read)], m.read+mirrorPage)
+			m.read += int64(max(n, 0))
+			return max(n, 0), err
+		case m.read == m.taken():
+			err = m.takeTwice(len(b))
+		default: // a process before took it, or this one while there was no queue
+			err = m.spill()
+		}
+		if err != nil {
+			return 0, err
+		}
 	}
-	if err != nil {
-		return 0, err
-	}
-	if m.twins > 0 {
-		n, err = unix.Read(m.twin, b[:min(len(b), m.twins)])
-		m.twins -= max(n, 0)
-	} else {
-		n, err = unix.Pread(m.kept[0], b[:min(int64(len(b)), m.base-m.read)], m.read+mirrorPage)
-	}
-	m.read += int64(max(n, 0))
-	return max(n, 0), err
 }
 
 // takeTwice takes at most n bytes from the pipe, to the ring and to be read.
+// Where tee(2) gives none, splice tells whether it is the end: some kernels'
+// tee stops at a buffer that a failed write has left empty.
 func (m *mirror) takeTwice(n int) error {
-	twins, err := unix.Tee(m.pipe, m.twin, n, unix.SPLICE_F_NONBLOCK)
-	if err == nil && twins == 0 {
-		err = io.EOF
+	tees, err := unix.Tee(m.pipe, m.twin, n, unix.SPLICE_F_NONBLOCK)
+	if err != nil {
+		return err
 	}
-	for left := int(twins); left > 0 && err == nil; {
-		n, err = m.take(left)
-		left -= n
+	if tees > 0 {
+		n = int(tees)
 	}
-	m.twins = int(max(twins, 0))
-	return err
+	for n > 0 {
+		moved, err := m.take(n)
+		if err == nil && moved == 0 {
+			err = io.EOF
+		}
+		if err != nil {
+			return err
+		}
+		if n -= moved; tees == 0 {
+			return nil
+		}
+	}
+	m.twins = int(tees)
+	return nil
 }
 
 // release lets go of the bytes below to, which are on disk.
@@ -230,8 +246,9 @@ func (m *mirror) release(to int64) error {
 	return m.forget(to - m.base)
 }
 
-// forget lets the ring forget its first n bytes, if any, which the mark is
-// beyond, and the file end at the mark.
+// forget lets the ring forget its first n bytes, if the mark is beyond the
+// file's end, and the file end at the mark. These are the bytes between the two,
+// but for those that went before a kill.
 func (m *mirror) forget(n int64) error {
 	if m.mark <= m.base {
 		return nil

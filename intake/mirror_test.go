@@ -165,6 +165,26 @@ func TestMirror_GoesOnWhereALettingGoWasCutShort(t *testing.T) {
 	}
 }
 
+// To a full pipe splice(2) says EAGAIN even where the other one has ended.
+func TestMirror_FindsTheEndBehindAFullPipe(t *testing.T) {
+	for pages := range ringPipes + 2 {
+		in, w := mirrored(t)
+		for _, fd := range in.mirror.kept[1:] {
+			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, mirrorPage)
+		}
+		stream := random(pages * mirrorPage)
+		write(t, w, string(stream))
+		_ = w.Close()
+		in.Fill(t.Context())
+		if n, err := in.mirror.take(1); n != 0 || err != nil {
+			t.Errorf("%d pages: %d more bytes, %v", pages, n, err)
+		}
+		if got, err := io.ReadAll(in.mirror); err != nil || !bytes.Equal(got, stream) {
+			t.Errorf("%d pages: %d bytes, %v", pages, len(got), err)
+		}
+	}
+}
+
 // Whatever is done in whatever order, with pipes of a page or two, by however
 // many workers: the stream comes out as it went in.
 func TestMirror_GivesTheStreamWhateverHappens(t *testing.T) {

@@ -24,7 +24,7 @@ const (
 func inherited(env string) (mirror kept, control int, err error) {
 	var first int
 	if _, err := fmt.Sscanf(env, "%d %d", &first, &control); err != nil || first >= control {
-		return nil, 0, fmt.Errorf("%s=%q is not what a keeper says: %w", workerEnv, env, err)
+		return nil, 0, fmt.Errorf("%s=%q is not what a keeper says", workerEnv, env)
 	}
 	for fd := first; fd < control; fd++ {
 		mirror = append(mirror, fd)

@@ -43,7 +43,7 @@ func (k *Keeper) upgrade(sigs <-chan os.Signal) {
 		}
 	}
 	k.inherit(0)
-	to, _ := json.Marshal(handed{k.mirror, k.worker, k.told}) // cannot fail
+	to, _ := json.Marshal(handed{k.mirror, k.options, k.worker, k.told}) // cannot fail
 	_ = syscall.Exec(k.program, append([]string{k.program}, k.Args...), append(os.Environ(), adoptEnv+"="+string(to)))
 	k.inherit(unix.FD_CLOEXEC)
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
@@ -51,23 +51,22 @@ func (k *Keeper) upgrade(sigs <-chan os.Signal) {
 
 // handed is what one keeper hands on to the next.
 type handed struct {
-	Mirror kept
-	Worker int    // pid; 0: none lived
-	Told   []byte // the signals that count
+	Mirror  kept
+	Options bool   // there are, and can be read again
+	Worker  int    // pid; 0: none lived
+	Told    []byte // the signals that count
 }
 
 // adopt is upgrade's other half.
 func (k *Keeper) adopt(from string) error {
 	var h handed
 	if err := json.Unmarshal([]byte(from), &h); err != nil || len(h.Mirror) == 0 {
-		return fmt.Errorf("%s=%q: not what a keeper hands on: %w", adoptEnv, from, err)
+		return fmt.Errorf("%s=%q is not what a keeper hands on", adoptEnv, from)
 	}
-	k.mirror, k.worker, k.told = h.Mirror, h.Worker, h.Told
+	k.mirror, k.options, k.worker, k.told = h.Mirror, h.Options, h.Worker, h.Told
 	if len(k.told) > 0 {
 		k.toldAt = time.Now() // or not long ago
 	}
-	_, err := unix.FcntlInt(uintptr(k.OptionsFD), unix.F_GETFD, 0)
-	k.options = k.OptionsFD > 0 && err == nil
 	k.inherit(unix.FD_CLOEXEC)
 	s, err := k.mirror.state()
 	if err != nil {
