@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -43,7 +44,11 @@ func (k *Keeper) Keep() (int, error) {
 	ended, sigs := make(chan os.Signal, 1), make(chan os.Signal, 8)
 	signal.Notify(ended, unix.SIGCHLD) // before there is a worker to lose
 	notify(sigs, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR2)
-	if err := k.prepare(); err != nil {
+	switch err := k.prepare(); {
+	case errors.Is(err, errTakeOver): // the worker that is there has the pipe, and will bring all of it into the queue
+		fmt.Fprintln(os.Stderr, "wsrelay: error:", err)
+		return 1, nil
+	case err != nil:
 		return 0, err
 	}
 	k.arrange()

@@ -70,7 +70,10 @@ func (k *Keeper) prepare() (err error) {
 	}
 	if handed, ok := os.LookupEnv(adoptEnv); ok {
 		_ = os.Unsetenv(adoptEnv)
-		return k.adopt(handed)
+		if err := k.adopt(handed); err != nil {
+			return fmt.Errorf("%w: %w", errTakeOver, err)
+		}
+		return nil
 	}
 	if err := liftFileSize(); err != nil {
 		return err

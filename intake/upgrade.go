@@ -49,6 +49,8 @@ func (k *Keeper) upgrade(sigs <-chan os.Signal) {
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 }
 
+var errTakeOver = errors.New("this version cannot take over from the one before")
+
 // handed is what one keeper hands on to the next.
 type handed struct {
 	Mirror  kept

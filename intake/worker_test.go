@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -173,6 +174,24 @@ func TestKeeper_RefusesAFileSizeLimitThatItCannotLift(t *testing.T) {
 	_ = cmd.Wait()
 	if got := cmd.ProcessState.ExitCode(); got != 99 {
 		t.Errorf("status %d, want that of a keeper that cannot work", got)
+	}
+}
+
+// The keeper before has a worker, which reads the pipe.
+func TestKeeper_LeavesAPipeAloneThatItCannotTakeOver(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "q")
+	cmd := program(dir, adoptEnv+`=5 2780 "T"`)
+	cmd.Stderr = nil
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close() //nolint:errcheck // only read
+	write(t, w, "a\n")
+	_ = w.Close()
+	cmd.Stdin = r
+	_ = cmd.Run()
+	left, err := io.ReadAll(r)
+	if status := cmd.ProcessState.ExitCode(); status != 1 || string(left) != "a\n" || err != nil {
+		t.Errorf("status %d, and %q is left in the pipe, %v", status, left, err)
 	}
 }
 
