@@ -292,9 +292,11 @@ func (u *used) buffer(n int64) []byte {
 	return make([]byte, 0, n)
 }
 
+const maxUsed = 2
+
 // leave gives a buffer back, which is kept if it is no larger than usual.
 func (u *used) leave(b []byte) {
-	if cap(b) <= wholeBlock && len(u.buffers) < maxSpares {
+	if cap(b) <= wholeBlock && len(u.buffers) < maxUsed {
 		u.buffers = append(u.buffers, b)
 	}
 }
