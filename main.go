@@ -56,6 +56,12 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	switch {
 	case errors.Is(err, errHelp):
 		return 0
+	case err == nil && errors.Is(alone, intake.ErrTakeOver):
+		err = &console.Complaint{
+			Err: alone, Code: exitFailed,
+			Effect: "the version before still has its pipe, and brings what is in it into the queue; if its worker had just died, what that had taken is lost",
+			Hint:   "syslog-ng starts wsrelay again by itself; anybody else does it by hand",
+		}
 	case err == nil:
 		if alone != nil {
 			s.log().Warn("going on without a keeper", "err", alone, console.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",

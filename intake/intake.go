@@ -74,7 +74,7 @@ type Intake struct {
 	control *os.File // from the keeper; nil: none
 
 	gather   time.Duration // what lets more lines come after a read that took all
-	emptied  bool          // the last read did, about
+	emptied  bool          // the last read did, but for what came meanwhile
 	idle     bool          // wait before the next read
 	looks    int           // in a row for what has come to be on disk
 	buf      []byte        // read and not yet appended: at most one line and one read
@@ -280,7 +280,7 @@ func (in *Intake) read(wake *waker) error {
 		}
 		n, err := in.input.Read(in.buf[used : used+readSize])
 		in.idle = in.mirror == nil || errors.Is(err, unix.EAGAIN)
-		in.emptied = err == nil && n < readSize && waiting(in.fd) < int64(n)
+		in.emptied = err == nil && n < readSize && waiting(in.fd) < int64(n) // what came meanwhile is less
 		if !errors.Is(err, unix.EAGAIN) {
 			in.buf = in.buf[:used+n]
 			in.end += int64(n)

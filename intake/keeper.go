@@ -1,7 +1,6 @@
 package intake
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -39,16 +38,12 @@ type Keeper struct {
 
 // Keep runs workers until one ends for good, and gives its exit status. An
 // error says that there can be no keeper, and that nothing was taken from the
-// pipe.
+// pipe; but behind ErrTakeOver the pipe is another's.
 func (k *Keeper) Keep() (int, error) {
 	ended, sigs := make(chan os.Signal, 1), make(chan os.Signal, 8)
 	signal.Notify(ended, unix.SIGCHLD) // before there is a worker to lose
 	notify(sigs, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR2)
-	switch err := k.prepare(); {
-	case errors.Is(err, errTakeOver): // the worker that is there has the pipe, and will bring all of it into the queue
-		fmt.Fprintln(os.Stderr, "wsrelay: error:", err)
-		return 1, nil
-	case err != nil:
+	if err := k.prepare(); err != nil {
 		return 0, err
 	}
 	k.arrange()

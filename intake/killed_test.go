@@ -144,28 +144,26 @@ func feed(w *os.File, lines int, may func(n int)) error {
 	return out.Flush()
 }
 
-// mirrorOf opens the mirror of a keeper.
-func mirrorOf(t *testing.T, pid int) kept {
+// mirrorOf opens the mirror of a keeper, as its worker was told of it.
+func mirrorOf(t *testing.T, keeper int) kept {
 	t.Helper()
 	var k kept
 	waitFor(t, "the keeper has a mirror", func() bool {
 		k.close()
 		k = nil
-		for fd := range 64 { // in the order in which they were made
-			name := fmt.Sprintf("/proc/%d/fd/%d", pid, fd)
-			to, _ := os.Readlink(name)
-			info, _ := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, fd))
-			var pos, flags int
-			_, _ = fmt.Sscanf(string(info), "pos: %d\nflags: %o", &pos, &flags)
-			ring := strings.HasPrefix(to, "pipe:") && flags&unix.O_ACCMODE == unix.O_RDWR
-			if !ring && !strings.HasPrefix(to, "/memfd:wsrelay-mirror") {
-				continue
+		worker := child(keeper)
+		env, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", worker))
+		_, told, _ := strings.Cut(string(env), workerEnv+"=")
+		told, _, _ = strings.Cut(told, "\x00")
+		theirs, _, err := inherited(told)
+		for _, fd := range theirs {
+			own := 0
+			if own, err = unix.Open(fmt.Sprintf("/proc/%d/fd/%d", worker, fd), unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+				return false
 			}
-			if own, err := unix.Open(name, unix.O_RDWR|unix.O_CLOEXEC, 0); err == nil {
-				k = append(k, own)
-			}
+			k = append(k, own)
 		}
-		return len(k) == 1+ringPipes
+		return err == nil
 	})
 	t.Cleanup(k.close)
 	return k

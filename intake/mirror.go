@@ -181,13 +181,15 @@ func (m *mirror) Read(b []byte) (n int, err error) {
 		switch {
 		case m.twins > 0:
 			n, err = unix.Read(m.twin, b[:min(len(b), m.twins)])
-			m.twins -= max(n, 0)
-			m.read += int64(max(n, 0))
-			return max(n, 0), err
+			n = max(n, 0)
+			m.twins -= n
+			m.read += int64(n)
+			return n, err
 		case m.read < m.base:
 			n, err = unix.Pread(m.kept[0], b[:min(int64(len(b)), m.base-m.read)], m.read+mirrorPage)
-			m.read += int64(max(n, 0))
-			return max(n, 0), err
+			n = max(n, 0)
+			m.read += int64(n)
+			return n, err
 		case m.read == m.taken():
 			err = m.takeTwice(len(b))
 		default: // a process before took it, or this one while there was no queue

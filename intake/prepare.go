@@ -71,7 +71,7 @@ func (k *Keeper) prepare() (err error) {
 	if handed, ok := os.LookupEnv(adoptEnv); ok {
 		_ = os.Unsetenv(adoptEnv)
 		if err := k.adopt(handed); err != nil {
-			return fmt.Errorf("%w: %w", errTakeOver, err)
+			return fmt.Errorf("%w: %w", ErrTakeOver, err)
 		}
 		return nil
 	}

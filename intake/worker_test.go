@@ -190,7 +190,7 @@ func TestKeeper_LeavesAPipeAloneThatItCannotTakeOver(t *testing.T) {
 	cmd.Stdin = r
 	_ = cmd.Run()
 	left, err := io.ReadAll(r)
-	if status := cmd.ProcessState.ExitCode(); status != 1 || string(left) != "a\n" || err != nil {
+	if status := cmd.ProcessState.ExitCode(); status != 99 || string(left) != "a\n" || err != nil {
 		t.Errorf("status %d, and %q is left in the pipe, %v", status, left, err)
 	}
 }
