@@ -292,7 +292,7 @@ func (u *used) buffer(n int64) []byte {
 	return make([]byte, 0, n)
 }
 
-const maxUsed = 2
+const maxUsed = 2 // a sync makes one block, seldom two, of many lines
 
 // leave gives a buffer back, which is kept if it is no larger than usual.
 func (u *used) leave(b []byte) {

@@ -41,7 +41,7 @@ type writer struct {
 	poisoned bool     // a sync of f failed: nothing written to it is believed any more
 	todo     []*Block // encoded, not in a file
 	unsynced []*Block // in f, not synced
-	used     used
+	used     used     // of take
 	recorded uint64 // the highest durable that a synced header carries
 	noted    Origin // the newest origin that a synced header carries
 
