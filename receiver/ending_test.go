@@ -14,12 +14,7 @@ import (
 
 // Invariant 6.
 func TestShutdown_ReceiptsWhatWasSent(t *testing.T) {
-	block, entered := newGate(t), newGate(t)
-	store := &memStore{hook: func(context.Context, []Batch) error {
-		entered.open()
-		block.wait()
-		return nil
-	}}
+	store, entered, block := standing(t)
 	r, url := serve(t, store, Options{})
 	s := connect(t, url)
 	s.lines(1, "one")

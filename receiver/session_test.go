@@ -432,13 +432,19 @@ func waitQueued(t *testing.T, r *Receiver, n int) {
 	t.Fatalf("never %d batches in the queue", n)
 }
 
-func TestSession_CommitsTogetherWhatWaits(t *testing.T) {
-	block, entered := newGate(t), newGate(t)
-	store := &memStore{hook: func(context.Context, []Batch) error {
+// standing is a store whose first Commit has entered, and which waits until it
+// is let go.
+func standing(t *testing.T) (store *memStore, entered, letGo *gate) {
+	entered, letGo = newGate(t), newGate(t)
+	return &memStore{hook: func(context.Context, []Batch) error {
 		entered.open()
-		block.wait()
+		letGo.wait()
 		return nil
-	}}
+	}}, entered, letGo
+}
+
+func TestSession_CommitsTogetherWhatWaits(t *testing.T) {
+	store, entered, block := standing(t)
 	r, url := serve(t, store, Options{})
 	s := connect(t, url)
 	s.lines(1, "one")
