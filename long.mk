@@ -1,11 +1,11 @@
 .PHONY: soak torture-keeper torture-queue torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
-soak: needs
+soak: deps
 	SOAK=10s $(GO) test -count=1 -v -run TestChain ./e2e
 
 # Thousands of kills of the worker; resumable, TORTURE_DIR has the count. Half an hour; TMPDIR=/dev/shm helps.
-torture-keeper: needs
+torture-keeper: deps
 	KILLS=20000 $(GO) test -count=1 -v -timeout 3h -run Killed ./intake
 	TORTURE=long $(GO) test -count=1 -v -timeout 1h -run TestUpgrade_May .
 	KILLS=200 UPGRADES=20 EARLY=1000 $(GO) test -count=1 -v -timeout 1h -run "Pipe|Stop" ./e2e
@@ -31,7 +31,7 @@ bench-queue:
 # -network: half an hour of bad network. -herd: 10,000 senders.
 torture-network: IN = network
 torture-herd: IN = herd
-torture-%: needs
+torture-%: deps
 	TORTURE=long $(GO) test -count=1 -v -timeout 0 -run '(?i)^test$*_' ./e2e/$(or $(IN),torture)
 
 # Installs, upgrades under load and removes the packages in a clean Debian, and
@@ -57,10 +57,10 @@ show-nginx:
 	@$(NEED) java mvn nginx syslog-ng ab
 	scripts/engine.sh show opensearch
 
-bench: needs
+bench: deps
 	$(GO) run ./bench -to bench/results/bench -docs docs/benchmarks.md
 
-bench-quick: needs
+bench-quick: deps
 	$(GO) run ./bench -quick -to bench/results/quick
 
 # An SQLite store of SCALE lines, to fill and to search. SCALE_DIR keeps it: what was ended goes on there.

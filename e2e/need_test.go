@@ -123,8 +123,9 @@ var build = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	binaries = bin
-	out, err := exec.Command("go", "build", "-o", bin, "wsrelay", "wsrelay/cmd/wsreceive").CombinedOutput()
-	if err != nil {
+	cmd := exec.Command("go", "build", "-trimpath", "-o", bin, "wsrelay", "wsrelay/cmd/wsreceive")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make builds them: little is compiled twice
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	return bin, nil

@@ -121,8 +121,9 @@ var (
 			return "", err
 		}
 		binaries = dir
-		out, err := exec.Command("go", "build", "-o", dir, "wsrelay", "wsrelay/cmd/wsreceive").CombinedOutput()
-		if err != nil {
+		cmd := exec.Command("go", "build", "-trimpath", "-o", dir, "wsrelay", "wsrelay/cmd/wsreceive")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make builds them: little is compiled twice
+		if out, err := cmd.CombinedOutput(); err != nil {
 			return "", fmt.Errorf("go build: %w\n%s", err, out)
 		}
 		return dir, nil
