@@ -62,7 +62,7 @@ type config struct {
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
 
-	Config    options.File `placeholder:"FILE" env:"WSRELAY_CONFIG" help:"Read options from FILE: one 'name = value' a line."`
+	Config    options.File `placeholder:"FILE" env:"WSRELAY_CONFIG" help:"Read options from FILE, one 'name = value' a line, then from FILE.d/*.conf."`
 	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell. On the command line only."`
 }
 
@@ -121,7 +121,7 @@ func parser(c *cli, src *options.Sources, stdout io.Writer, exit func(int)) (*ko
 	return kong.New(c,
 		kong.Name("wsrelay"), kong.Description(description), kong.Writers(stdout, io.Discard),
 		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": console.Version(), "queue_dir": "/var/lib/syslog-ng/wsrelay/INSTANCE for root, else $XDG_STATE_HOME/wsrelay/INSTANCE"},
+		kong.Vars{"version": console.Build("wsrelay"), "queue_dir": "/var/lib/syslog-ng/wsrelay/INSTANCE for root, else $XDG_STATE_HOME/wsrelay/INSTANCE"},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 }

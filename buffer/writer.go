@@ -42,8 +42,8 @@ type writer struct {
 	todo     []*Block // encoded, not in a file
 	unsynced []*Block // in f, not synced
 	used     used     // of take
-	recorded uint64 // the highest durable that a synced header carries
-	noted    Origin // the newest origin that a synced header carries
+	recorded uint64   // the highest durable that a synced header carries
+	noted    Origin   // the newest origin that a synced header carries
 
 	lastData   time.Time
 	lastSync   time.Time

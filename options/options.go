@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -114,15 +115,35 @@ func (f File) BeforeResolve(ctx *kong.Context, trace *kong.Path, s *Sources) err
 	return nil
 }
 
-// ReadFile reads the options in a file.
+// ReadFile reads the options in a file, and then those in the files *.conf of the
+// directory name.d beside it, in the order of their names. Of an option that
+// takes one value, the last one read counts. So a package's file stays as it is.
 func (s *Sources) ReadFile(name string) error {
+	all := map[string][]string{}
+	s.file = all
+	more, err := filepath.Glob(quoteGlob(name) + ".d/*.conf")
+	for _, name := range append([]string{name}, more...) {
+		err = errors.Join(err, s.readInto(all, name))
+	}
+	return err
+}
+
+// quoteGlob has filepath.Glob take name as it is.
+func quoteGlob(name string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(name)
+}
+
+func (s *Sources) readInto(all map[string][]string, name string) error {
 	r, err := os.Open(name)
 	if err != nil {
 		s.unread = true
 		return err
 	}
 	defer r.Close() //nolint:errcheck // only read
-	s.file, err = s.read(r, name)
+	options, err := s.read(r, name)
+	for option, values := range options {
+		all[option] = append(all[option], values...)
+	}
 	return err
 }
 
