@@ -172,5 +172,5 @@ func programVersion(path string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, path, "--version").Output()
-	return strings.TrimSpace(string(out)), err
+	return strings.TrimPrefix(strings.TrimSpace(string(out)), "wsrelay "), err
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -28,6 +30,7 @@ type cli struct {
 	Setup   setupCmd         `cmd:"" help:"Prepare Elasticsearch or OpenSearch: templates, lifecycle policy, dashboards."`
 	Replay  replayCmd        `cmd:"" help:"Bring dead letters of Elasticsearch or OpenSearch back, once their cause is mended."`
 	Passwd  passwdCmd        `cmd:"" help:"Make a line for --page-users, out of a password."`
+	Cert    certCmd          `cmd:"" help:"Make a self-signed certificate and its key, for --tls-cert and --tls-key."`
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
@@ -48,7 +51,7 @@ func main() {
 // code. A ctx that ends shuts the receiver down.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var c cli
-	selected, err := parse(&c, args, stdout)
+	selected, err := parse(&c, args, stdout, stderr)
 	switch {
 	case errors.Is(err, errHelp):
 		return 0
@@ -71,14 +74,23 @@ type streams struct {
 // errHelp says that --help or --version has been answered.
 var errHelp = errors.New("help was printed")
 
-// parse gives the command that args ask for.
-func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
-	answered := false
+// parse gives the command that args ask for. Without any, and with
+// nothing in the environment, it shows the help on stderr: to serve means to
+// make a store, which nobody has asked for.
+func parse(c *cli, args []string, stdout, stderr io.Writer) (*kong.Context, error) {
+	configured := func(variable string) bool { return strings.HasPrefix(variable, "WSRECEIVE_") }
+	answered, bare := false, len(args) == 0 && !slices.ContainsFunc(os.Environ(), configured)
+	if bare {
+		args, stdout = []string{"--help"}, stderr
+	}
 	k, err := parser(c, stdout, func(int) { answered = true }) // kong goes on, and finds what else is wrong
 	if err != nil {
 		return nil, err
 	}
 	selected, err := k.Parse(args)
+	if bare && answered {
+		return nil, &console.Complaint{Err: errors.New("no command and no option"), Hint: "'wsreceive serve' serves with the defaults", Code: exitUsage}
+	}
 	switch {
 	case answered:
 		return nil, errHelp
@@ -93,6 +105,6 @@ func parser(c *cli, stdout io.Writer, exit func(int)) (*kong.Kong, error) {
 	return kong.New(c,
 		kong.Name("wsreceive"), kong.Description(description), kong.Writers(stdout, io.Discard),
 		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": "wsreceive " + console.Version()},
+		kong.Vars{"version": console.Build("wsreceive")},
 	)
 }

@@ -38,7 +38,7 @@ type serveCmd struct {
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
 
-	Config options.File `placeholder:"FILE" env:"WSRECEIVE_CONFIG" help:"Read options from FILE: one 'name = value' a line."`
+	Config options.File `placeholder:"FILE" env:"WSRECEIVE_CONFIG" help:"Read options from FILE, one 'name = value' a line, then from FILE.d/*.conf."`
 }
 
 // load reads what the options name.

@@ -8,6 +8,7 @@ _wsreceive() {
 	--log-format) values="text json" ;;
 	esac
 	case $words in
+	"cert "*) options="--help --dir --days" ;;
 	"passwd "*) options="--help" ;;
 	"replay "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --dead-file --log-level" ;;
 	"setup "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --retain --dashboards --print-dashboards --dry-run --log-level" ;;
@@ -20,7 +21,7 @@ _wsreceive() {
 	elif [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
 	elif [ "$COMP_CWORD" = 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "serve search backup setup replay passwd" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "serve search backup setup replay passwd cert" -- "$cur")
 	fi
 }
 complete -o default -F _wsreceive wsreceive

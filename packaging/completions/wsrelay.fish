@@ -41,7 +41,7 @@ complete -c wsrelay -n '__fish_use_subcommand' -l keeper -x -a 'auto off' -d 'au
 complete -c wsrelay -n '__fish_use_subcommand' -l log-file -r -d 'Log here and not on stderr; journal: to systemd\'s'
 complete -c wsrelay -n '__fish_use_subcommand' -l log-level -x -a 'debug info warn error' -d 'debug, info, warn, error'
 complete -c wsrelay -n '__fish_use_subcommand' -l log-format -x -a 'text json' -d 'text, json'
-complete -c wsrelay -n '__fish_use_subcommand' -l config -r -d 'Read options from FILE: one \'name = value\' a line'
+complete -c wsrelay -n '__fish_use_subcommand' -l config -r -d 'Read options from FILE, one \'name = value\' a line, then from FILE.d/*.conf'
 complete -c wsrelay -n '__fish_use_subcommand' -l options-fd -r -d 'Read such lines from the open descriptor N: values that must not meet a shell'
 complete -c wsrelay -n '__fish_seen_subcommand_from status' -l instance -r -d 'Only the relay of this name'
 complete -c wsrelay -n '__fish_seen_subcommand_from status' -l queue-dir -r -d 'Only the relay with this queue directory'
