@@ -14,11 +14,11 @@ trap 'rm -rf "$work"' EXIT
 
 debs=${1:-$work/debs}
 if [ $# = 0 ]; then
-	VERSION=0.1.0 scripts/packages.sh "$debs" >/dev/null
-	VERSION=0.1.0 scripts/packages.sh "$work/again" >/dev/null
+	VERSION=0.1.0 scripts/packages.sh "$debs" 2>&1 | grep -v packing
+	VERSION=0.1.0 scripts/packages.sh "$work/again" >/dev/null 2>&1
 	for package in "$work"/again/*; do cmp "$package" "$debs/${package##*/}"; done
 	echo "a second build gives the same bytes"
-	VERSION=0.1.1 scripts/packages.sh "$debs" >/dev/null
+	VERSION=0.1.1 scripts/packages.sh "$debs" 2>&1 | grep -v packing
 fi
 if command -v lintian >/dev/null; then
 	lintian --allow-root --fail-on error,warning "$debs"/*.deb
@@ -36,7 +36,7 @@ if command -v systemd-analyze >/dev/null; then
 	[ ! -s "$work/log" ] || { cat "$work/log"; exit 1; }
 	echo "systemd-analyze has nothing to say"
 fi
-scripts/clean-debian.sh "$work/root"
+scripts/clean-debian.sh "$work/root" "${RELEASE:-bookworm}" syslog-ng-core
 cp "$debs"/*_"$arch".deb "$work/root/root"
 cat >"$work/root/root/inside" <<'END'
 set -eu

@@ -50,16 +50,11 @@ root=$work/root
 mkdir -p "$cache/debs" "$cache/maven" "$cache/engines"
 
 began=$SECONDS
-# shellcheck disable=SC2016 # apt-get's own variable
-mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' | head -n 1)}
-bootstrap() {
-	rm -rf "$root"
-	debootstrap --variant=minbase --include=git,make,ca-certificates --cache-dir="$cache/debs" "$release" "$root" "$mirror" >"$work/log" 2>&1 || { tail -n 3 "$work/log" >&2; return 1; }
-}
-thrice bootstrap || fail 69 "debootstrap cannot make a root from $mirror"
-# As modules of the clone's last commit are asked for, whatever is changed here.
-GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*' git clone -q --no-local . "$work/clone"
-[ -z "$(GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*' git status --porcelain 2>/dev/null)" ] || say "warn: what is not committed is not in the clone"
+DEBS=$cache/debs scripts/clean-debian.sh "$root" "$release" git,make,ca-certificates || exit
+# What git is to trust, whoever owns it.
+export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
+git clone -q --no-local . "$work/clone"
+[ -z "$(git status --porcelain)" ] || say "warn: what is not committed is not in the clone"
 modules() { (cd "$work/clone" && go mod download && go mod download -modfile=tools/nfpm.mod); }
 thrice modules || fail 69 "the Go modules cannot be downloaded"
 
@@ -77,31 +72,29 @@ mkdir -p "$(dirname "$root$dir")"
 mv "$work/clone" "$root$dir"
 git -C "$root$dir" remote remove origin
 chroot "$root" chown -R "${FRESH_OWNER:-$user}" "$dir"
-say "made a clean root in $((SECONDS - began)) s: $(chroot "$root" dpkg-query -f '.' -W | wc -c) packages, $(go env GOVERSION), commit $(git -C "$root$dir" -c safe.directory='*' rev-parse --short HEAD)"
+say "made a clean root in $((SECONDS - began)) s: $(chroot "$root" dpkg-query -f '.' -W | wc -c) packages, $(go env GOVERSION), commit $(git -C "$root$dir" rev-parse --short HEAD)"
 
-{
-	cat <<-'IN'
-		set -eu
-		root=$1
-		mount --bind "$root" "$root"
-		bound() { mkdir -p "$root$2" && mount --"${3:-bind}" "$1" "$root$2"; }
-		mount -t proc proc "$root/proc"
-		bound /dev /dev rbind
-		bound /sys /sys rbind
-		mount -t tmpfs tmpfs "$root/dev/shm"
-		bound "$GO" /usr/local/go && mount -o remount,bind,ro "$root/usr/local/go"
-		bound "$MODULES" /var/cache/go-modules && mount -o remount,bind,ro "$root/var/cache/go-modules"
-		bound "$CACHE/debs" /var/cache/apt/archives
-		bound "$CACHE/maven" /root/.m2
-		bound "$CACHE/engines" /root/.cache/wsrelay-engines
-		cd "$root"
-		mkdir -p .old
-		pivot_root . .old
-		umount -l /.old
-		rmdir /.old
-		exec env -u GO -u MODULES -u CACHE setsid --wait sh /run/commands </dev/null
-	IN
-} >"$work/enter"
+cat >"$work/enter" <<'IN'
+set -eu
+root=$1
+mount --bind "$root" "$root"
+bound() { mkdir -p "$root$2" && mount --"${3:-bind}" "$1" "$root$2"; }
+mount -t proc proc "$root/proc"
+bound /dev /dev rbind
+bound /sys /sys rbind
+mount -t tmpfs tmpfs "$root/dev/shm"
+bound "$GO" /usr/local/go && mount -o remount,bind,ro "$root/usr/local/go"
+bound "$MODULES" /var/cache/go-modules && mount -o remount,bind,ro "$root/var/cache/go-modules"
+bound "$CACHE/debs" /var/cache/apt/archives
+bound "$CACHE/maven" /root/.m2
+bound "$CACHE/engines" /root/.cache/wsrelay-engines
+cd "$root"
+mkdir -p .old
+pivot_root . .old
+umount -l /.old
+rmdir /.old
+exec env -u GO -u MODULES -u CACHE setsid --wait sh /run/commands </dev/null
+IN
 [ ! -e "$work/settings.xml" ] || cp "$work/settings.xml" "$cache/maven/"
 
 kept=()

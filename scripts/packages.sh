@@ -30,7 +30,10 @@ copyright() {
 	cat "$(go env GOROOT)/LICENSE"
 }
 
+say() { echo "packages: $*" >&2; }
+say "version $VERSION into $out"
 for arch in amd64 arm64; do
+	say "building the programs for $arch"
 	CGO_ENABLED=0 GOARCH=$arch go build -trimpath -ldflags "-s -w -X wsrelay/console.version=$VERSION" -o "$BUILD/$arch/" . ./cmd/wsreceive
 done
 for man in wsrelay wsreceive; do
@@ -54,12 +57,14 @@ copyright ./cmd/wsreceive >"$BUILD/wsreceive.copyright"
 cp -r packaging syslog-ng "$BUILD"
 find "$BUILD" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 
+say "building the packager; this takes a minute or two the first time"
 nfpm=$BUILD/nfpm
 go build -modfile=tools/nfpm.mod -o "$nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
 cd "$BUILD"
 for arch in amd64 arm64; do
 	for package in wsrelay wsreceive; do
 		for kind in deb rpm; do
+			say "packing $package for $arch as $kind"
 			ARCH=$arch "$nfpm" package --config "packaging/$package.yaml" --packager $kind --target "$out/"
 		done
 	done

@@ -18,10 +18,10 @@ trap 'rm -rf "$work"' EXIT
 
 debs=${1:-$work/debs}
 if [ $# = 0 ]; then
-	VERSION=0.1.0 scripts/packages.sh "$debs" >/dev/null
-	VERSION=0.1.1 scripts/packages.sh "$debs" >/dev/null
+	VERSION=0.1.0 scripts/packages.sh "$debs" 2>&1 | grep -v packing
+	VERSION=0.1.1 scripts/packages.sh "$debs" 2>&1 | grep -v packing
 fi
-scripts/clean-debian.sh "$work/root"
+scripts/clean-debian.sh "$work/root" "${RELEASE:-bookworm}" syslog-ng-core
 home=$work/root/root
 mkdir "$home/dist"
 cp "$debs"/*.deb "$home/dist"
