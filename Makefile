@@ -24,7 +24,7 @@ export GIT_CONFIG_VALUE_0 := $(CURDIR)
 all: build
 
 build: ## build bin/wsrelay and bin/wsreceive
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w" -o bin/ . ./cmd/wsreceive
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags "-s -w" -o bin/ . ./cmd/wsreceive
 
 help: ## list the targets
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | column -t -s @ 2>/dev/null || sed -n 's/^\([a-z][a-z-]*\):.*## /  make \1: /p' $(MAKEFILE_LIST)

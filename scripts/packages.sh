@@ -34,7 +34,7 @@ say() { echo "packages: $*" >&2; }
 say "version $VERSION into $out"
 for arch in amd64 arm64; do
 	say "building the programs for $arch"
-	CGO_ENABLED=0 GOARCH=$arch go build -trimpath -ldflags "-s -w -X wsrelay/console.version=$VERSION" -o "$BUILD/$arch/" . ./cmd/wsreceive
+	CGO_ENABLED=0 GOARCH=$arch go build -trimpath -buildvcs=auto -ldflags "-s -w -X wsrelay/console.version=$VERSION" -o "$BUILD/$arch/" . ./cmd/wsreceive
 done
 for man in wsrelay wsreceive; do
 	gzip -9n <"packaging/man/$man.1" >"$BUILD/$man.1.gz"

@@ -21,9 +21,7 @@ type Network struct {
 // skips the test where the machine does not allow that.
 func NewNetwork(t testing.TB) *Network {
 	t.Helper()
-	if !Contained() {
-		t.Skip("no right to make namespaces: this needs root, in a machine where it may make them")
-	}
+	NeedMounts(t)
 	n := &Network{work: make(chan func())}
 	entered := make(chan error)
 	var left sync.WaitGroup
@@ -39,7 +37,7 @@ func NewNetwork(t testing.TB) *Network {
 		left.Wait()
 	})
 	if err := <-entered; err != nil {
-		t.Skipf("no right to make a network namespace: this needs root: %v", err)
+		Lack(t, "no network namespace: "+err.Error())
 	}
 	return n
 }

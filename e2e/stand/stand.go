@@ -10,6 +10,7 @@ package stand
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,16 +25,25 @@ import (
 
 const insideEnv = "STAND_INSIDE"
 
+// unsettled is the exit status of tests that got namespaces and could not make
+// them their own: in a root directory that is no mount point, for one.
+const unsettled = 77
+
+// uncontained says why the tests run without namespaces of their own.
+var uncontained string
+
 // Main is a TestMain. It runs the tests in namespaces of their own where it
 // may: nothing stays mounted and no process is left.
 func Main(m *testing.M) {
 	if os.Getenv(insideEnv) == "" {
-		if code, err := contain(); err == nil {
+		code, err := contain()
+		if err == nil {
 			os.Exit(code)
 		}
+		uncontained = err.Error()
 	} else if err := settle(); err != nil {
 		fmt.Fprintln(os.Stderr, "stand:", err)
-		os.Exit(1)
+		os.Exit(unsettled)
 	}
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // to wait for the workers of dead keepers
 	code := m.Run()
@@ -62,8 +72,12 @@ func contain() (code int, err error) {
 	if err := cmd.Start(); err != nil {
 		return 0, err // no right to: without, then
 	}
-	if err := cmd.Wait(); err != nil {
-		return max(1, cmd.ProcessState.ExitCode()), nil
+	err = cmd.Wait()
+	switch code := cmd.ProcessState.ExitCode(); {
+	case code == unsettled:
+		return 0, errors.New("this root directory does not let mounts be private")
+	case err != nil:
+		return max(1, code), nil
 	}
 	return 0, nil
 }
@@ -79,8 +93,14 @@ func settle() error {
 	return nil
 }
 
-// Contained reports whether what is mounted here goes away with us.
-func Contained() bool { return os.Getenv(insideEnv) != "" }
+// NeedMounts skips the test, as [Lack] does, where what it mounts would not go
+// away with it.
+func NeedMounts(t testing.TB) {
+	t.Helper()
+	if os.Getenv(insideEnv) == "" {
+		Lack(t, "no namespace with mounts of its own: "+uncontained)
+	}
+}
 
 // Long reports whether tests take their long form.
 func Long() bool { return os.Getenv("TORTURE") == "long" }

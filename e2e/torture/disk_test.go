@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,9 +23,7 @@ type disk struct {
 // skips the test where the machine does not allow that.
 func newDisk(t testing.TB, size int64, mkfs ...string) *disk {
 	t.Helper()
-	if !stand.Contained() {
-		t.Skip("no right to mount: this needs root, in a machine where it may make namespaces")
-	}
+	stand.NeedMounts(t)
 	stand.Need(t, mkfs[0], "mount", "umount")
 	d := &disk{t: t, image: filepath.Join(t.TempDir(), "image"), Dir: t.TempDir()}
 	stand.Must(t, os.WriteFile(d.image, nil, 0o600))
@@ -33,7 +32,7 @@ func newDisk(t testing.TB, size int64, mkfs ...string) *disk {
 		t.Fatalf("%s: %v\n%s", mkfs[0], err, out)
 	}
 	if out, err := d.try("mount", "-o", "loop", d.image, d.Dir); err != nil {
-		t.Skipf("no loop device: %v: %s", err, out)
+		stand.Lack(t, fmt.Sprintf("no loop device: %v: %s", err, out))
 	}
 	t.Cleanup(func() { _, _ = d.try("umount", d.Dir) }) // it may be unmounted
 	return d
