@@ -40,6 +40,14 @@ test-packages:
 	scripts/chroot.sh
 	scripts/readme.sh
 
+# Builds the source packages of Debian and rpm offline, twice, checks, tests and
+# installs them; root on Debian. "make dist" only makes them.
+dist: ## make source packages into dist/
+	scripts/dist.sh
+
+test-dist:
+	scripts/test-dist.sh
+
 # Against real engines, fetched and started for it: the fault table, and the
 # chain on an engine. Java from 11 on, Maven, 1.5 GiB of memory.
 test-engines: test-engine-opensearch test-engine-elasticsearch

@@ -14,22 +14,6 @@ SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 VERSION=${VERSION:-0.1.0~$(git log -1 --date=format:%Y%m%d%H%M --format=%cd.%h)}
 export BUILD VERSION SOURCE_DATE_EPOCH
 
-# copyright MAIN: ours, and the licences of what is linked into the program.
-copyright() {
-	cat packaging/copyright
-	go list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' "$1" | sort -u | while read -r path version dir; do
-		printf '\n---- %s %s\n\n' "$path" "$version"
-		if grep -qs 'Apache License' "$dir"/LICENSE*; then
-			echo 'The Apache License 2.0, as above.'
-			cat "$dir"/NOTICE* 2>/dev/null || :
-		else
-			cat "$dir"/{LICENSE,LICENCE,COPYING}* 2>/dev/null || :
-		fi
-	done
-	printf '\n---- the Go standard library\n\n'
-	cat "$(go env GOROOT)/LICENSE"
-}
-
 say() { echo "packages: $*" >&2; }
 say "version $VERSION into $out"
 for arch in amd64 arm64; do
@@ -52,8 +36,8 @@ cat >"$BUILD/changelog.yaml" <<END
   changes:
     - note: see CHANGELOG.md in the source
 END
-copyright . >"$BUILD/wsrelay.copyright"
-copyright ./cmd/wsreceive >"$BUILD/wsreceive.copyright"
+scripts/copyright.sh . >"$BUILD/wsrelay.copyright"
+scripts/copyright.sh ./cmd/wsreceive >"$BUILD/wsreceive.copyright"
 cp -r packaging syslog-ng "$BUILD"
 find "$BUILD" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 
