@@ -48,6 +48,15 @@ dist: ## make source packages into dist/
 test-dist:
 	scripts/test-dist.sh
 
+# OCI images without a container engine; test-images builds them twice, starts
+# them and sends lines through them; root on Debian.
+images: ## build OCI images into dist/
+	scripts/images.sh
+
+test-images:
+	cd tools/image && $(GO) test ./...
+	scripts/test-images.sh
+
 # Against real engines, fetched and started for it: the fault table, and the
 # chain on an engine. Java from 11 on, Maven, 1.5 GiB of memory.
 test-engines: test-engine-opensearch test-engine-elasticsearch
