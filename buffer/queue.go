@@ -87,6 +87,7 @@ type Queue struct {
 	next     uint64   // next record to give out
 	flight   []Range  // given out and not acknowledged, ascending, contiguous
 	moved    int      // counts the times that next, or what stands there, was changed
+	opening  int      // counts the times that files must be opened again
 	given    uint64   // every record from here on was never given out
 	reading  bool     // the consumer reads a file
 	coming   []*Block // gaps of what is damaged that are not durable yet
@@ -101,11 +102,10 @@ type Queue struct {
 	ahead    int64    // raw bytes appended and not durable
 	ring     []*Block // durable, not given out, contiguous
 	ringSize int64
-	held     bool   // nothing is given out: recovery could not finish (R12)
-	wanted   bool   // the consumer waits for what is not durable
-	urgent   uint64 // somebody waits until every record below is durable
-	trouble  string // what keeps the writer from writing; "": nothing
-	hint     string // what to do about trouble
+	held     bool     // nothing is given out: recovery could not finish (R12)
+	wanted   bool     // the consumer waits for what is not durable
+	urgent   uint64   // somebody waits until every record below is durable
+	trouble  *Trouble // nil: none
 }
 
 // Append adds n whole lines, each with its newline, from o. They are not yet
@@ -242,10 +242,9 @@ type Stats struct {
 	Head         uint64 // every record below was appended
 	PendingBytes int64  // what waits takes on disk, about
 	Receipt      Receipt
-	DiskBytes    int64  // of segments
-	Dropped      uint64 // records given up since Open, by a limit
-	Trouble      string // what keeps lines from the disk; "": nothing
-	Hint         string // what to do about Trouble
+	DiskBytes    int64    // of segments
+	Dropped      uint64   // records given up since Open, by a limit
+	Trouble      *Trouble // nil: none
 }
 
 // Stats tells the state.
@@ -254,7 +253,7 @@ func (q *Queue) Stats() Stats {
 	defer q.mu.Unlock()
 	return Stats{
 		SID: q.ident.sid(q.acked), Cursor: q.acked, Durable: q.durable, Head: q.head,
-		Receipt: q.receipt, DiskBytes: q.diskLocked(), Dropped: q.dropped, Trouble: q.trouble, Hint: q.hint,
+		Receipt: q.receipt, DiskBytes: q.diskLocked(), Dropped: q.dropped, Trouble: q.trouble,
 		PendingBytes: pending(q.segs, q.acked, q.durable),
 	}
 }
