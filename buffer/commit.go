@@ -276,6 +276,7 @@ func (w *writer) settle() {
 			}
 			q.coming = slices.DeleteFunc(q.coming, func(c *Block) bool { return c == b })
 			q.gaps = append(q.gaps, b)
+			q.lose(b)
 			slices.SortFunc(q.gaps, func(a, b *Block) int { return int(int64(a.first - b.first)) })
 		case kindSeal:
 			q.durable = max(q.durable, b.first) // numbers that no block holds, after a recovery

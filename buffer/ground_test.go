@@ -529,3 +529,145 @@ func TestGround_VerifyStatusAndExportSayTheSame(t *testing.T) {
 		})
 	}
 }
+
+func TestGround_AnIdleQueueGivesItsSpaceBack(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		inBubble(t, func() {
+			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w.o.Limit = 64 << 20
+			w.mustStart()
+			defer w.abandon()
+			for range 60 {
+				w.append(20, 20<<10)
+				w.wait()
+				w.deliver(100)
+				w.ack(len(w.ranges))
+			}
+			if held := w.fs.held(); held < 8<<20 {
+				t.Fatalf("%d bytes on disk, too little for this test", held)
+			}
+			if restart {
+				w.restart()
+			}
+			time.Sleep(3 * time.Minute)
+			if held := w.fs.held(); held > 1<<20 {
+				t.Errorf("restart %v: an idle queue has %d bytes on disk", restart, held)
+			}
+			calls := w.fs.calls
+			time.Sleep(time.Hour)
+			if w.fs.calls > calls+100 {
+				t.Errorf("%d file calls in an hour without work", w.fs.calls-calls)
+			}
+			w.append(5, 300)
+			w.crash((*strictFS).kill, 0)
+			w.drain()
+			w.restart()
+			if len(w.gone) > 0 {
+				t.Errorf("%d lines are lost", len(w.gone))
+			}
+		})
+	}
+}
+
+// A wrong clock, and one that is set, make no line old.
+func TestGround_AgeDoesNotBelieveTheWallClock(t *testing.T) {
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	this, other := [16]byte{1}, [16]byte{2}
+	for name, c := range map[string]struct {
+		s    segment
+		up   time.Duration
+		want time.Duration
+	}{
+		"queued under 1970, clock set 25 s later": {segment{boot: this, up: time.Minute, created: 0}, time.Minute + 25*time.Second, 25 * time.Second},
+		"clock set back by a day":                 {segment{boot: this, up: time.Minute, created: now.Add(24 * time.Hour).UnixMilli()}, time.Hour, 59 * time.Minute},
+		"before this start, under 1970":           {segment{boot: other, up: time.Hour, created: 1000}, time.Minute, time.Minute},
+		"before this start, in the future":        {segment{boot: other, up: time.Hour, created: now.Add(time.Hour).UnixMilli()}, time.Minute, time.Minute},
+		"before this start, yesterday":            {segment{boot: other, up: time.Hour, created: now.Add(-24 * time.Hour).UnixMilli()}, time.Minute, 24 * time.Hour},
+	} {
+		if got := c.s.age(now, this, c.up); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	boot, up := mustOpenDir(t, t.TempDir()).clock()
+	s := &segment{id: 3, sid: "aaaaaaaaaaaaaaaa", boot: boot, up: up.Truncate(time.Millisecond)}
+	back, err := parseSegment(s.page()[:halfLen], 3)
+	if err != nil || back.boot != boot || back.up != s.up || boot == [16]byte{} || up < time.Second {
+		t.Errorf("%+v, %v", back, err)
+	}
+}
+
+func TestGround_ExpiresNothingWhenTheClockIsSet(t *testing.T) {
+	inBubble(t, func() { // the clock of a bubble says 2000, which is no time for a wsrelay
+		w := newWorld(t, 1, Options{Compress: CompressNone, MaxAge: time.Hour})
+		w.o.Limit = 2 << 20
+		w.mustStart()
+		defer w.abandon()
+		for range 30 {
+			w.append(4, 20<<10)
+			w.wait()
+		}
+		w.restart()
+		time.Sleep(50 * time.Minute)
+		w.drain()
+		if len(w.gone) > 0 {
+			t.Errorf("%d of %d lines expired after 50 minutes", len(w.gone), w.head-1)
+		}
+		w.ack(len(w.ranges))
+	})
+}
+
+func TestGround_AFileSystemThatDoesNotSayHowMuchIsFreeIsNotFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("ramfs", dir, "ramfs", 0, ""); err != nil {
+		t.Skip(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // it goes with the machine
+	g := &ground{T: t, dir: filepath.Join(dir, "q"), out: map[string]int{}}
+	g.open()
+	g.append(100)
+	g.check(0)
+	g.close()
+}
+
+func TestGround_LossesAreRememberedAfterARestart(t *testing.T) {
+	g := newGround(t, manySegments)
+	g.append(400)
+	g.close()
+	mustBe(t, os.Remove(filepath.Join(g.dir, segmentName(2))))
+	g.open()
+	lost := func(told bool) (n uint64) {
+		w := NewWatch(g.q)
+		defer w.Close() //nolint:errcheck // only read
+		for _, l := range w.Lost() {
+			if l.Told == told && l.Why == "damaged" {
+				n += l.Len()
+			}
+		}
+		return n
+	}
+	was := lost(false)
+	if was == 0 || lost(true) > 0 {
+		t.Fatalf("%d lost, and told %d", was, lost(true))
+	}
+	g.check(400)
+	g.close()
+	for range 2 {
+		g.open()
+		if told := lost(true); told != was || lost(false) > 0 {
+			t.Errorf("after a restart: %d told and %d not, want %d told", told, lost(false), was)
+		}
+		g.close()
+		v, err := Look(g.dir)
+		mustBe(t, err)
+		if len(v.Lost) != 1 || !v.Lost[0].Told || v.Lost[0].Len() != was || v.Waiting() > 0 {
+			t.Errorf("the files say %+v, %d wait", v.Lost, v.Waiting())
+		}
+		mustBe(t, v.Close())
+	}
+	if l := readLosses(mustOpenDir(t, g.dir), time.Now().Add(KeepLosses+time.Hour)); len(l) > 0 {
+		t.Errorf("too old, and remembered: %v", l)
+	}
+}

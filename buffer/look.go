@@ -9,13 +9,6 @@ import (
 	"time"
 )
 
-// Lost is records that will never come, and of which the receiver has not
-// given a receipt yet.
-type Lost struct {
-	Range
-	Why string // as in Gap
-}
-
 // Watch looks at a queue beside its consumer, for whoever reports on it. It is
 // for one goroutine.
 type Watch struct {
@@ -33,14 +26,7 @@ func (w *Watch) Close() error { return w.reader.close() }
 func (w *Watch) Lost() []Lost {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return lost(w.q.gaps)
-}
-
-func lost(gaps []*Block) (all []Lost) {
-	for _, g := range gaps {
-		all = append(all, Lost{g.Range(), g.gap.Why})
-	}
-	return all
+	return allLost(w.q.gaps, w.q.losses)
 }
 
 // Limit is what the queue's files may take, about: what Options say, or half of
@@ -131,7 +117,7 @@ func (s *scanner) when(seq uint64) (time.Time, error) {
 // View is a queue as its files show it.
 type View struct {
 	Stats            // without Dropped and Trouble
-	Lost    []Lost   // and not receipted: in gaps, or in files that are gone or cut short
+	Lost    []Lost   // in gaps, or in files that are gone or cut short; acknowledged ones too, for a while
 	Missing []string // files without which not all of this is sure
 	PID     int      // who has the queue; 0: nobody, or nobody that we can see
 
@@ -204,10 +190,10 @@ func (v *View) look() (ahead bool, err error) {
 	v.Durable, v.SID = v.Head, v.id.sid(v.Cursor)
 	v.gaps = slices.DeleteFunc(v.gaps, func(g *Block) bool { return g.next() <= v.Cursor })
 	slices.SortFunc(v.gaps, func(a, b *Block) int { return cmp.Compare(a.first, b.first) })
-	v.Lost = lost(v.gaps)
+	v.Lost = allLost(v.gaps, readLosses(v.dir, time.Now()))
 	for _, h := range v.holes {
 		for _, r := range without(h, v.Cursor, v.gaps) {
-			v.Lost = append(v.Lost, Lost{r, "damaged"})
+			v.Lost = append(v.Lost, Lost{Range: r, Why: "damaged", At: time.Now()})
 		}
 	}
 	v.PendingBytes = pending(v.segs, v.Cursor, v.Durable)
@@ -234,7 +220,9 @@ func without(hole Range, cursor uint64, gaps []*Block) (left []Range) {
 func (v *View) Waiting() uint64 {
 	n := v.Head - v.Cursor
 	for _, l := range v.Lost {
-		n -= min(n, l.Len())
+		if !l.Told {
+			n -= min(n, l.Len())
+		}
 	}
 	return n
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Recovery tells what Open found.
@@ -140,7 +141,7 @@ func load(fsys fileSystem, o Options) (*Queue, *writer, *Recovery, error) {
 		kick: make(chan struct{}, 1), ending: make(chan struct{}), stop: make(chan struct{}), abort: make(chan struct{}),
 		done: make(chan struct{}), changed: make(chan struct{}),
 	}
-	w := &writer{q: q}
+	w := &writer{q: q, spare: true, lastBusy: time.Now()}
 	r := &recoverer{q: q, w: w}
 	if err := r.run(); err != nil {
 		w.closeFiles()

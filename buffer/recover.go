@@ -54,7 +54,12 @@ func (r *recoverer) run() error {
 	if err := r.scanLast(); err != nil {
 		return err
 	}
+	r.findHoles()
 	r.judge()
+	q.losses = readLosses(q.fsys, time.Now())
+	for _, g := range q.gaps {
+		q.lose(g)
+	}
 	if err := r.identify(); err != nil {
 		return err
 	}
@@ -251,6 +256,31 @@ func (r *recoverer) scanLast() error {
 		keepDamaged(q.fsys, f, seg, good, seg.size)
 	}
 	return nil
+}
+
+// findHoles looks for segments that are missing in the middle (R8). What cannot
+// be looked at now is looked at when it is read.
+func (r *recoverer) findHoles() {
+	q := r.q
+	for k := 0; k+1 < len(q.segs); k++ {
+		s := q.segs[k]
+		if q.segs[k+1].id == s.id+1 || s.next <= q.acked {
+			continue
+		}
+		f, err := q.fsys.open(segmentName(s.id))
+		if err != nil {
+			continue
+		}
+		scan := newScanner(insist(f), s, s.size)
+		h, _, err := scan.seek()
+		for ; err == nil; h, _, err = scan.seek() {
+			scan.skip(h)
+		}
+		if errors.Is(err, io.EOF) && scan.bad == nil && scan.expect < s.next {
+			r.Gaps = append(r.Gaps, Range{scan.expect, s.next})
+		}
+		_ = f.Close() // only read
+	}
 }
 
 // prove takes a header's word for what had been durable, and lets go of what

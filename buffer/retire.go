@@ -32,6 +32,9 @@ func (w *writer) saveCursor(now time.Time, sync bool) error {
 		if err := next.write(w.cursorFile); err != nil {
 			return err
 		}
+		if next.acked != w.cur.acked {
+			w.lastBusy = now
+		}
 		w.cur, w.kept = next, false
 	}
 	w.lastCursor = now
@@ -86,9 +89,41 @@ func (w *writer) trim() error {
 	return nil
 }
 
+// idle: all is delivered, and the files still take much space.
+func (w *writer) idle() bool {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	return w.q.acked == w.q.head && len(w.unsynced) == 0 && (w.spare || w.q.diskLocked() > littleSpace)
+}
+
+// giveBack gives the space of a queue that is idle back to others: a small
+// segment takes the newest one's place.
+func (w *writer) giveBack(now time.Time) error {
+	if !w.idle() || now.Sub(w.lastBusy) < giveBackAfter {
+		return nil
+	}
+	w.lastBusy = now // not again at once
+	if err := ignore(w.q.fsys.remove(spareName), fs.ErrNotExist); err != nil {
+		return err
+	}
+	w.spare = false
+	if !w.idle() {
+		return nil
+	}
+	if err := w.rotate(nil); err != nil {
+		return err
+	}
+	if err := w.trim(); err != nil {
+		return err
+	}
+	w.spare = false
+	return ignore(w.q.fsys.remove(spareName), fs.ErrNotExist)
+}
+
 // retire makes the file of s the spare one, or removes it.
 func (w *writer) retire(s *segment) error {
 	if s.size <= w.q.segmentSize() && s.size > w.q.segmentSize()/2 && w.q.fsys.rename(segmentName(s.id), spareName) == nil {
+		w.spare = true
 		return nil
 	}
 	return w.q.fsys.remove(segmentName(s.id))

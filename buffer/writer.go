@@ -8,13 +8,15 @@ import (
 )
 
 const (
-	syncGap     = 2 * time.Millisecond // between syncs when lines trickle
-	trickle     = 64 << 10             // raw bytes: more than this does not wait for syncGap
-	sealAfter   = time.Second          // without new lines
-	cursorEvery = time.Second
-	retryFirst  = 100 * time.Millisecond
-	retryMax    = 5 * time.Second
-	reserve     = 2*aheadLimit + 2*maxRaw // bytes beyond the limit, for what is in pipe and memory when the input ends
+	syncGap       = 2 * time.Millisecond // between syncs when lines trickle
+	giveBackAfter = time.Minute          // without lines and receipts: what the files take is given back
+	littleSpace   = 1 << 20              // not worth it
+	trickle       = 64 << 10             // raw bytes: more than this does not wait for syncGap
+	sealAfter     = time.Second          // without new lines
+	cursorEvery   = time.Second
+	retryFirst    = 100 * time.Millisecond
+	retryMax      = 5 * time.Second
+	reserve       = 2*aheadLimit + 2*maxRaw // bytes beyond the limit, for what is in pipe and memory when the input ends
 )
 
 // What keeps the queue from growing.
@@ -45,10 +47,12 @@ type writer struct {
 	recorded uint64   // the highest durable that a synced header carries
 	noted    Origin   // the newest origin that a synced header carries
 
+	spare bool // a file spare may be there
 	renew bool // IDENTITY is not what it must be before a segment is made
 
 	lastData   time.Time
 	lastLook   time.Time
+	lastBusy   time.Time // when lines came, or the cursor moved
 	shedAt     time.Time
 	shedding   error // of the last time
 	sheds      int   // failures in a row
@@ -137,9 +141,9 @@ func (w *writer) shed(now time.Time) error {
 	if now.Before(w.shedAt) {
 		return w.shedding
 	}
-	w.shedding = w.trim()
+	w.shedding = errors.Join(w.trim(), w.saveLosses())
 	if wait := w.retryAt; !now.Before(wait) {
-		w.shedding = errors.Join(w.shedding, w.expire(now))
+		w.shedding = errors.Join(w.shedding, w.expire(now), w.giveBack(now))
 	}
 	if w.shedding == nil {
 		w.sheds = 0
@@ -169,6 +173,9 @@ func (w *writer) nextWake(now time.Time) time.Time {
 		wake = w.lastSync.Add(w.q.o.Sync)
 	} else if w.sealWanted() {
 		wake = earlier(wake, w.lastData.Add(sealAfter))
+	}
+	if w.idle() {
+		wake = earlier(wake, w.lastBusy.Add(giveBackAfter))
 	}
 	if w.cursorWanted() {
 		wake = earlier(wake, w.lastCursor.Add(cursorEvery))
@@ -203,7 +210,7 @@ func (w *writer) take(now time.Time) {
 	q.mu.Unlock()
 	for _, b := range blocks {
 		q.recycle(b.encode(codec, &w.used))
-		w.lastData = now
+		w.lastData, w.lastBusy = now, now
 		if b.kind == kindGap { // the consumer waits for it; lines may have to wait for room
 			w.todo = slices.Insert(w.todo, 0, b)
 		} else {
