@@ -289,6 +289,16 @@ func queueFiles(fsys fileSystem) (names []string, err error) {
 	return names, err
 }
 
+// IsQueue tells whether a queue is in dir. An error says that we may not look.
+func IsQueue(dir string) (bool, error) {
+	d, err := openDir(dir)
+	if err != nil {
+		return false, err
+	}
+	there, err := queueFiles(d)
+	return len(there) > 0, errors.Join(err, d.Close())
+}
+
 func noQueue(dir string) error { return fmt.Errorf("%s: there is no queue: %w", dir, fs.ErrNotExist) }
 
 // free is as much as one could want where the file system does not say: some

@@ -671,3 +671,33 @@ func TestGround_LossesAreRememberedAfterARestart(t *testing.T) {
 		t.Errorf("too old, and remembered: %v", l)
 	}
 }
+
+// Two file systems have the same inode numbers.
+func TestLocked_KnowsOneFileSystemFromAnother(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	var dirs []string
+	for range 2 {
+		dir := t.TempDir()
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+			t.Skip(err)
+		}
+		defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // it goes with the machine
+		dirs = append(dirs, filepath.Join(dir, "q"))
+		mustBe(t, os.Mkdir(filepath.Join(dir, "q"), 0o700))
+	}
+	var st [2]unix.Stat_t
+	mustBe(t, errors.Join(unix.Stat(dirs[0], &st[0]), unix.Stat(dirs[1], &st[1])))
+	if st[0].Ino != st[1].Ino {
+		t.Fatalf("inodes %d and %d: the test tests nothing", st[0].Ino, st[1].Ino)
+	}
+	d, err := ownDir(dirs[0])
+	mustBe(t, err)
+	defer d.Close()
+	holder, _ := Locked(dirs[0])
+	other, _ := Locked(dirs[1])
+	if holder != os.Getpid() || other != 0 {
+		t.Errorf("process %d has the one, and %d the other; want %d and 0", holder, other, os.Getpid())
+	}
+}

@@ -52,13 +52,13 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 		if err != nil {
 			return nil, nil, errors.Join(err, d.Close())
 		}
-		q.unlock = both{q.unlock, d}
+		q.unlock, q.dir = both{q.unlock, d}, d
 		return q, rec, nil
 	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("queue %q: %w", dir, err), d.Close())
 	}
-	q.unlock = d
+	q.unlock, q.dir = d, d
 	return q, rec, nil
 }
 
@@ -116,6 +116,16 @@ func (d *osDir) wait(ctx context.Context, log *slog.Logger) error {
 		go func() { <-locked; _ = d.Close() }()
 		return ctx.Err()
 	}
+}
+
+// Dir is a path of the directory that Open was given, for this process and as
+// long as the queue is open: wherever the directory is by now.
+func (q *Queue) Dir() string {
+	at := fmt.Sprintf("/proc/self/fd/%d", q.dir.dir.Load().Fd())
+	if _, err := os.Stat(at); err != nil {
+		return q.dir.path
+	}
+	return at
 }
 
 // both lets go of two locks.

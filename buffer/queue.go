@@ -65,6 +65,7 @@ type Queue struct {
 	fsys     fileSystem
 	o        Options
 	unlock   io.Closer
+	dir      *osDir        // nil in tests without one
 	kick     chan struct{} // to the writer: there is something to do
 	ending   chan struct{} // closed by Reserve
 	stop     chan struct{} // closed by Close

@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"errors"
+	"io/fs"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,10 +49,10 @@ func Hint(err error) string {
 		return "raise the limit of open files of the process (LimitNOFILE= of the service, ulimit -n)"
 	case is(unix.ENFILE):
 		return "raise the limit of open files of the machine (sysctl fs.file-max)"
-	case is(unix.ELOOP, unix.ENOTDIR):
-		return "name a directory with --queue-dir"
+	case is(fs.ErrNotExist, unix.ELOOP, unix.ENOTDIR):
+		return "name a directory that can be made, with --queue-dir"
 	case is(unix.EACCES, unix.EPERM):
-		return "give the user that wsrelay runs as the queue directory and all in it (chown -R, chmod 700, chattr -i); wsrelay tries again by itself"
+		return "give the user that wsrelay runs as the queue directory and all in it (chown -R, chmod 700, chattr -i)"
 	}
-	return "check the disk, and the permissions of the queue directory; wsrelay tries again by itself"
+	return "check the disk, and the permissions of the queue directory"
 }
