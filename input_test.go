@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsrelay/buffer"
-	"wsrelay/status"
 )
 
 func TestRun_TakesAnyInput(t *testing.T) {
@@ -175,9 +174,9 @@ func TestRun_CanBeInterruptedWhileAnotherHasTheQueue(t *testing.T) {
 	defer q.Close(context.Background()) //nolint:errcheck // nothing is in it
 	cmd, w := command(t, `exec "$0" "$@" 2>"$2.err"`, "--queue-dir", dir, noReceiver)
 	defer w.Close()
-	eventually(t, "it waits", func() bool { _, awaited := status.Locked(dir); return awaited })
+	eventually(t, "it waits", func() bool { return awaited(dir) })
 	_ = cmd.Process.Signal(syscall.SIGINT)
-	eventually(t, "it waits no more", func() bool { _, awaited := status.Locked(dir); return !awaited })
+	eventually(t, "it waits no more", func() bool { return !awaited(dir) })
 	_ = cmd.Wait()
 	if got := cmd.ProcessState.ExitCode(); got != exitConfig {
 		t.Errorf("status %d, want %d", got, exitConfig)

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"wsrelay/status"
+	"wsrelay/buffer"
 )
 
 const noReceiver = "ws://127.0.0.1:1/relay"
@@ -54,15 +54,17 @@ var hear = sync.OnceFunc(func() {
 })
 
 func lockedBy(dir string) int {
-	text, _ := os.ReadFile(lockFile(dir))
-	n, _ := strconv.Atoi(string(text))
-	return n
+	holder, _ := buffer.Locked(dir)
+	return holder
 }
 
 // free: no process has the queue.
-func free(dir string) bool {
-	held, _ := status.Locked(dir)
-	return !held
+func free(dir string) bool { return lockedBy(dir) == 0 }
+
+// awaited: another process waits for the queue.
+func awaited(dir string) bool {
+	_, waiting := buffer.Locked(dir)
+	return len(waiting) > 0
 }
 
 // child is the pid of the keeper's worker; 0: it has none now.

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsrelay/buffer"
-	"wsrelay/status"
 )
 
 // installed is a copy of this program, which an upgrade may replace.
@@ -103,7 +102,7 @@ func TestUpgrade_SaysWhatItNeeds(t *testing.T) {
 		}
 		return string(out)
 	}
-	if got := upgrade(); !strings.Contains(got, "no wsrelay has used the queue") {
+	if got := upgrade(); !strings.Contains(got, "no wsrelay runs with the queue") {
 		t.Errorf("it says %q", got)
 	}
 	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
@@ -117,27 +116,34 @@ func TestUpgrade_SaysWhatItNeeds(t *testing.T) {
 	if got := upgrade(); !strings.Contains(got, "no wsrelay runs with the queue") && !strings.Contains(got, "has no keeper") {
 		t.Errorf("it says %q", got)
 	}
-	if err := os.WriteFile(lockFile(dir), []byte(strconv.Itoa(foreign(t))), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	foreign(t, dir)
 	if got := upgrade(); !strings.Contains(got, "belongs to the user with id ") {
 		t.Errorf("it says %q", got)
 	}
 }
 
-// foreign is a process of another user.
-func foreign(t *testing.T) int {
+// foreign is a process of another user that has locked dir.
+func foreign(t *testing.T, dir string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		return 1
+		t.Skip("needs root")
 	}
-	cmd := exec.Command("sleep", "1000")
+	locked, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locked.Close() //nolint:errcheck // nothing was written to it
+	if err := locked.Chmod(0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("flock", "-F", "/proc/self/fd/3", "sleep", "1000")
+	cmd.ExtraFiles = []*os.File{locked}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	return cmd.Process.Pid
+	eventually(t, "it has locked the directory", func() bool { return lockedBy(dir) == cmd.Process.Pid })
 }
 
 // The one that waits would have the queue before the new worker, and the lines in
@@ -151,7 +157,7 @@ func TestUpgrade_RefusesWhileAnotherWaitsForTheQueue(t *testing.T) {
 	worker := lockedBy(dir)
 	_, other := command(t, "", "--queue-dir", dir, noReceiver)
 	defer other.Close()
-	eventually(t, "another waits", func() bool { _, awaited := status.Locked(dir); return awaited })
+	eventually(t, "another waits", func() bool { return awaited(dir) })
 	upgrade := exec.Command(os.Args[0], "upgrade", "--queue-dir", dir)
 	upgrade.Env = cmd.Env
 	if out, err := upgrade.CombinedOutput(); err == nil || !strings.Contains(string(out), "another wsrelay waits for the queue") {

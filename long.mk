@@ -27,7 +27,7 @@ torture-mutate:
 bench-queue:
 	cd bench/queue && $(GO) run .
 
-# torture-fs, -kill, -full, -backlog: the long forms; resumable, TORTURE_DIR has the counts.
+# torture-fs, -kill, -full, -backlog, -ground: the long forms; resumable, TORTURE_DIR has the counts.
 # -network: half an hour of bad network. -herd: 10,000 senders.
 torture-network: IN = network
 torture-herd: IN = herd

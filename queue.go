@@ -82,6 +82,10 @@ func (c *exportCmd) Run(s *streams) error {
 	if err != nil {
 		return cannotLook(err)
 	}
+	defer v.Close() //nolint:errcheck // only read
+	for _, name := range v.Missing {
+		fmt.Fprintf(s.err, "wsrelay: %s is not there: lines may be among these that were delivered, and the newest ones may be missing\n", name)
+	}
 	out, missing := bufio.NewWriterSize(s.out, 1<<20), uint64(0)
 	lack := func(first, end uint64, why string) {
 		if first < end {
@@ -146,6 +150,7 @@ func (c *purgeCmd) Run(s *streams) error {
 	if err != nil {
 		return cannotLook(err)
 	}
+	defer v.Close() //nolint:errcheck // only read
 	waiting := v.Waiting()
 	if waiting == 0 {
 		fmt.Fprintln(s.out, "no line waits")

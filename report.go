@@ -52,12 +52,7 @@ func (c *config) report(in *intake.Intake, q *buffer.Queue, r *relay.Relay, wron
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { reporter.Run(ctx) })
-	if ln, err := status.Listen(c.QueueDir); err != nil {
-		log.Warn("wsrelay status will only see the queue's files", "err", err,
-			console.Effect, "none: lines are delivered all the same", console.Hint, "look at the rights of the queue directory")
-	} else {
-		wg.Go(func() { status.Serve(ctx, ln, c.QueueDir, reporter.Snapshot) })
-	}
+	wg.Go(func() { status.Serve(ctx, q.Dir, reporter.Snapshot, log) })
 	write := func(t *metrics.Text) {
 		s := reporter.Snapshot()
 		s.Metrics(t, ctx.Err() == nil)

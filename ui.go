@@ -45,7 +45,7 @@ func usage(err error) error {
 func queueTrouble(dir string, in *intake.Intake, err error) error {
 	c := &console.Complaint{
 		Err: fmt.Errorf("cannot use the queue directory: %w", err), Code: exitConfig,
-		Effect: noneRead(in.History().Pending), Hint: "make it writable for this user, or name another with --queue-dir",
+		Effect: noneRead(in.History().Pending), Hint: buffer.Hint(err),
 	}
 	if errors.Is(err, context.Canceled) {
 		c.Err, c.Hint = fmt.Errorf("stopped while another wsrelay uses %q", dir), "give each wsrelay an instance of its own"

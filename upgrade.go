@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"wsrelay/buffer"
 	"wsrelay/console"
-	"wsrelay/status"
 )
 
 // upgradeCmd is wsrelay upgrade.
@@ -39,10 +38,7 @@ func (u *upgradeCmd) Run(s *streams) error {
 	if err != nil {
 		return err
 	}
-	switch held, awaited := status.Locked(u.QueueDir); {
-	case !held:
-		return noRelay(fmt.Errorf("no wsrelay runs with the queue %q", u.QueueDir))
-	case awaited:
+	if _, waiting := buffer.Locked(u.QueueDir); len(waiting) > 0 {
 		return &console.Complaint{
 			Err: fmt.Errorf("another wsrelay waits for the queue %q", u.QueueDir), Effect: "nothing has changed",
 			Hint: "end that one, which would take it meanwhile, or give it an instance of its own; then upgrade again", Code: exitFailed,
@@ -85,27 +81,18 @@ type relayProcesses struct {
 	program        string // what the keeper would upgrade to
 }
 
-func lockFile(dir string) string { return filepath.Join(dir, "LOCK") }
-
-// running finds the processes that have the queue, or had it last. They are this
-// user's, who is about to run what they say is their program: whoever owns a
-// queue could name any.
+// running finds the processes that have the queue. They are this user's, who is
+// about to run what they say is their program: anybody who may read the
+// directory can lock it.
 func running(dir string) (*relayProcesses, error) {
-	text, err := os.ReadFile(lockFile(dir))
-	if err != nil {
-		return nil, noRelay(fmt.Errorf("no wsrelay has used the queue: %w", err))
-	}
-	if err := ours(lockFile(dir)); err != nil {
-		return nil, err
-	}
-	worker, err := strconv.Atoi(string(text))
-	if err != nil {
-		return nil, fmt.Errorf("%s holds no process id: %w", lockFile(dir), err)
+	worker, _ := buffer.Locked(dir)
+	if worker == 0 {
+		return nil, noRelay(fmt.Errorf("no wsrelay runs with the queue %q", dir))
 	}
 	p := &relayProcesses{worker: pid(worker)}
 	args, err := os.ReadFile(p.worker.path("cmdline"))
 	if err != nil {
-		return nil, noRelay(fmt.Errorf("the wsrelay that used the queue %q has ended: %w", dir, err))
+		return nil, noRelay(fmt.Errorf("the wsrelay with the queue %q has ended: %w", dir, err))
 	}
 	name, _, _ := bytes.Cut(args, []byte{0})
 	p.program = string(name) // the keeper sees to it

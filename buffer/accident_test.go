@@ -150,7 +150,7 @@ func (w *world) remove(name string) {
 	w.lose(name)
 	w.fs.mu.Lock()
 	defer w.fs.mu.Unlock()
-	w.fs.change(func(m map[string]*inode) { delete(m, name) })
+	w.fs.alter(func(m map[string]*inode) { delete(m, name) })
 	w.fs.apply(len(w.fs.log))
 }
 

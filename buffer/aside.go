@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 )
 
 // keepAside bounds what SetAside puts on disk in one run, in bytes.
@@ -32,5 +33,11 @@ func (q *Queue) SetAside(sid string, seq uint64, line []byte) (name string, err 
 		err = errors.Join(q.fsys.syncDir(damagedName), q.fsys.syncDir("."))
 	}
 	q.aside += int64(len(line))
+	if err == nil {
+		q.mu.Lock()
+		q.noteLoss(Lost{Range: Range{seq, seq + 1}, Why: "oversize", At: time.Now()})
+		q.mu.Unlock()
+		q.poke()
+	}
 	return name, err
 }

@@ -63,7 +63,7 @@ func comesThrough(c *world, name string, page int64) {
 		c.append(2, 100)
 		c.drain()
 		c.idle()
-		if s := c.q.Stats(); s.Trouble != "" {
+		if s := c.q.Stats(); s.Trouble != nil {
 			c.Fatalf("%s page %d: %s", name, page, s.Trouble)
 		}
 	}

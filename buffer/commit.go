@@ -13,6 +13,11 @@ import (
 )
 
 func (w *writer) writeAll() error {
+	if len(w.todo) > 0 {
+		if err := w.still(); err != nil {
+			return err
+		}
+	}
 	for len(w.todo) > 0 {
 		b := w.todo[0]
 		if err := w.makeRoom(b); err != nil {
@@ -146,11 +151,18 @@ func (q *Queue) segmentSize() int64 { return min(segmentSize, q.limit()/8) }
 // live gaps and the blocks, and makes it the one that is written.
 func (w *writer) rotate(blocks []*Block) error {
 	q := w.q
+	if w.renew {
+		if err := q.ident.write(q.fsys); err != nil {
+			return err
+		}
+		w.renew = false
+	}
 	q.mu.Lock()
 	s := &segment{id: 1, base: q.durable, nonce: nonce(), created: time.Now().UnixMilli(), intakes: q.table, acked: q.acked}
 	if n := len(q.segs); n > 0 {
 		s.id = q.segs[n-1].id + 1
 	}
+	s.boot, s.up = q.fsys.clock()
 	s.sid = q.ident.sid(s.base)
 	listed := append(slices.Clone(q.gaps), blocks...)
 	q.mu.Unlock()
@@ -227,6 +239,9 @@ func (w *writer) sync(now time.Time) error {
 				"effect", "no line is lost: what the file should hold is still in memory", "hint", "check the disk's health")
 		}
 	}
+	if err := w.still(); err != nil {
+		return err
+	}
 	if w.poisoned {
 		if err := w.rotate(w.unsynced); err != nil {
 			return err
@@ -261,6 +276,7 @@ func (w *writer) settle() {
 			}
 			q.coming = slices.DeleteFunc(q.coming, func(c *Block) bool { return c == b })
 			q.gaps = append(q.gaps, b)
+			q.lose(b)
 			slices.SortFunc(q.gaps, func(a, b *Block) int { return int(int64(a.first - b.first)) })
 		case kindSeal:
 			q.durable = max(q.durable, b.first) // numbers that no block holds, after a recovery

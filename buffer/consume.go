@@ -58,7 +58,7 @@ func (q *Queue) TryNext() (*Block, error) {
 			case moved != q.moved || !q.available():
 				continue // by Rewind, or a gap; or it is being given up
 			case got == nil:
-				q.declare(lost)
+				q.declare(lost, "check the disk's health")
 				continue
 			}
 			b = got

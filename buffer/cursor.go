@@ -67,17 +67,36 @@ func putString(b []byte, s string) { b[0] = byte(copy(b[1:], s)) }
 
 func getString(b []byte) string { return string(b[1 : 1+min(int(b[0]), len(b)-1)]) }
 
-// openCursor reads CURSOR, and makes it if it is not there. A cursor that
-// cannot be read is the zero one: that costs repeats, never lines (R2).
-func openCursor(fsys fileSystem) (file, cursor, error) {
+// loadCursor reads CURSOR. A cursor that is not there, or cannot be read, is the
+// zero one: that costs repeats, never lines (R2).
+func loadCursor(fsys fileSystem) (cursor, error) {
 	f, err := fsys.open(cursorName)
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err = fsys.create(cursorName)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange), errors.Is(err, fs.ErrPermission):
+		return cursor{}, nil
+	case err != nil:
+		return cursor{}, fmt.Errorf("open %s: %w", cursorName, err)
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return readCursor(f), nil
+}
+
+// openCursor opens CURSOR for writing, and makes it if it is not there. That may
+// be possible only later, as on a file system that is read-only.
+func (w *writer) openCursor() error {
+	if w.cursorFile != nil {
+		return nil
+	}
+	f, err := w.q.fsys.change(cursorName)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) {
+		f, err = createAnew(w.q.fsys, cursorName)
+		w.stale = w.stale || w.cur.generation > 0
 	}
 	if err != nil {
-		return nil, cursor{}, fmt.Errorf("open %s: %w", cursorName, err)
+		return fmt.Errorf("open %s: %w", cursorName, err)
 	}
-	return f, readCursor(f), nil
+	w.cursorFile = f
+	return nil
 }
 
 func readCursor(f io.ReaderAt) (best cursor) {

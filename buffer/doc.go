@@ -28,11 +28,12 @@
 //
 // All numbers are little endian; every checksum is CRC-32C.
 //
-//	LOCK            flock(2), held while the queue is open; the pid of the holder
+//	.               the directory itself carries the lock, flock(2), while the queue is open
 //	IDENTITY        which stream a number belongs to; text
 //	CURSOR          how far all is acknowledged; two slots
 //	%016x.seg       segments: blocks, the truth
 //	spare           the next segment while it is made, or an acknowledged one to be written again
+//	LOST            losses of the last days, for reports; text
 //	damaged/        what was set aside: files that are no segments, damaged bytes
 //
 // A segment begins with its header, of 2048 bytes, twice, and then once more as
@@ -44,6 +45,7 @@
 //	16  stream id, 16 bytes     56  created, Unix ms
 //	32  segment id, u64         64  intakes: count u64, then 16 × {id u64, end i64, unfinished u64}
 //	                           456  acked: every record below had its receipt, u64
+//	                           464  id of the machine's start, 16 bytes; CLOCK_BOOTTIME, ms, u64
 //	                          2044  checksum of these 2044 bytes
 //
 // and goes on with blocks, each at a multiple of 64 bytes:
@@ -88,8 +90,9 @@
 //
 // # Recovery
 //
-//	R1  The lock comes first. Waiters get it in the order they came.
-//	    Then the directory is synced: what has a name keeps it.
+//	R1  The lock comes first. Waiters get it in the order they came, if the path
+//	    still leads to what they waited for. Then the directory is synced: what
+//	    has a name keeps it.
 //	R2  Segments are the truth. CURSOR and the acked numbers in headers only
 //	    move the start forward; without them lines repeat, none is lost. What
 //	    CURSOR says was durable is proved, as by a header: it is never said
@@ -112,12 +115,14 @@
 //	    line and at Close.
 //	R7  Nothing is appended to a segment that an earlier process wrote.
 //	R8  Missing segments below the cursor are acknowledged ones; above it they
-//	    are a gap, but for numbers that a listed gap covers.
+//	    are a gap, but for numbers that a listed gap covers. So is what has the
+//	    name of a segment and is none, a link or a folder, which is moved to
+//	    damaged/. What may not be changed stays, and is no reason not to open.
 //	R9  Where two segments hold the same numbers the later one counts, while it
 //	    is there: a segment ends where the base of the next one says.
-//	R10 Where a segment has a newer format version, nothing is changed, but
-//	    for LOCK: what comes goes to a fresh queue in the folder "older". A
-//	    directory that cannot be used is an error of Open, to be tried again.
+//	R10 Where a segment has a newer format version, nothing is changed: what
+//	    comes goes to a fresh queue in the folder "older". A directory that
+//	    cannot be used is an error of Open, to be tried again.
 //	R11 A crash during recovery is harmless: it changes nothing but by one
 //	    rename.
 //	R12 What is not proved durable is copied, with every gap, to a new segment
@@ -141,6 +146,13 @@
 //	    if some other page of the file can be read. So a bad page costs what is
 //	    on it, named by gaps. Meanwhile TryNext fails; while a gap becomes
 //	    durable, it has nothing.
+//	F4  A file that has lost its name is not on disk, whatever fdatasync says: it
+//	    is looked at after each sync. What is open is written again under its
+//	    name, CURSOR, IDENTITY and the directory too; what was in other files is
+//	    damage. All names are looked up in the open directory, so what happens to
+//	    the path is none.
+//	F5  What only removes or remembers (a segment that may not be removed, a
+//	    cursor that cannot be saved) keeps no line from the disk or the consumer.
 //
 // # Invariants
 //

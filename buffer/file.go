@@ -1,13 +1,20 @@
 package buffer
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -15,16 +22,21 @@ import (
 
 // fileSystem is all that the queue asks of the operating system, so that tests
 // can take it away. Names are paths inside the queue's directory; "." is itself.
+// No link is followed.
 type fileSystem interface {
-	open(name string) (file, error)   // for reading and writing; fs.ErrNotExist
-	create(name string) (file, error) // truncated if it is there
+	open(name string) (file, error)          // for reading; fs.ErrNotExist, errStrange
+	change(name string) (file, error)        // for reading and writing; the same errors
+	create(name string) (file, error)        // for both, empty; a former file of that name is removed
+	holds(name string, f file) (bool, error) // the name leads to f, and not to another file or none
 	list(name string) ([]fs.DirEntry, error)
 	rename(from, to string) error
 	remove(name string) error
 	mkdir(name string) error
 	syncDir(name string) error
-	free() (int64, error) // bytes on the file system that we may take
-	home() string         // differs in another place: a copy, a clone, a restored backup
+	remake() (bool, error)                    // makes the directory again if somebody has removed it
+	free() (int64, error)                     // bytes on the file system that we may take
+	home() string                             // differs in another place: a copy, a clone, a restored backup
+	clock() (boot [16]byte, up time.Duration) // which start of the machine this is, and how long ago, whatever the wall clock says
 }
 
 // file is an open file of a fileSystem. writeAt writes all or returns an error.
@@ -36,54 +48,297 @@ type file interface {
 	size() (int64, error)
 }
 
-// osDir is the real thing: a directory.
-type osDir string
+// errStrange says that a name leads to something that the queue has not made: a
+// link, a directory, a device, a file with another name elsewhere.
+var errStrange = errors.New("not a file of the queue")
 
-func (d osDir) path(name string) string { return filepath.Join(string(d), name) }
-
-func (d osDir) open(name string) (file, error) {
-	return newOSFile(os.OpenFile(d.path(name), os.O_RDWR|unix.O_NOFOLLOW, 0))
+// osDir is the real thing: a directory. It is an open descriptor, and names are
+// looked up in that. So whatever is mounted over the path, or is moved there,
+// the queue keeps its files. os.Root would do but for links: it follows those
+// that lead to other files of the directory.
+type osDir struct {
+	path string                  // where it was opened, and would be made again
+	dir  atomic.Pointer[os.File] // the lock is on this descriptor, once it is taken
+	keep []*os.File              // former ones, which others may be using
 }
 
-func (d osDir) create(name string) (file, error) {
-	return newOSFile(os.OpenFile(d.path(name), os.O_RDWR|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600))
+// openDir opens the directory at path, to look into it.
+func openDir(path string) (*osDir, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	d := &osDir{path: path}
+	d.dir.Store(f)
+	return d, nil
 }
 
-func (d osDir) list(name string) ([]fs.DirEntry, error) { return os.ReadDir(d.path(name)) }
-func (d osDir) rename(from, to string) error            { return os.Rename(d.path(from), d.path(to)) }
-func (d osDir) remove(name string) error                { return os.Remove(d.path(name)) }
+// ownDir opens the directory at path and takes the lock, if nobody has it. The
+// directory must be ours or root's: what another user puts there, that user can
+// change at any time.
+func ownDir(path string) (*osDir, error) {
+	d, err := openDir(path)
+	if err != nil {
+		return nil, err
+	}
+	st, err := stat(d.dir.Load())
+	if err == nil && int(st.Uid) != os.Geteuid() && st.Uid != 0 {
+		err = fmt.Errorf("%w: %s belongs to the user with id %d, and wsrelay runs as the user with id %d", ErrForeign, path, st.Uid, os.Geteuid())
+	}
+	if err == nil {
+		err = d.lock(unix.LOCK_NB)
+	}
+	if err != nil && !errors.Is(err, ErrLocked) {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, err // also where it is locked: to wait for it
+}
 
-func (d osDir) mkdir(name string) error {
-	if err := os.Mkdir(d.path(name), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+// lock takes the lock, or, with LOCK_NB, says that somebody has it. It is on the
+// directory itself: no file is there that somebody could remove.
+func (d *osDir) lock(how int) error {
+	f := d.dir.Load()
+	err := ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|how) })
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return ErrLocked
+	case err != nil:
+		return fmt.Errorf("%w: flock %s: %w", errNoLock, d.path, err)
 	}
 	return nil
 }
 
-func (d osDir) syncDir(name string) error {
-	f, err := os.Open(d.path(name))
+func stat(f *os.File) (st unix.Stat_t, err error) {
+	err = os.NewSyscallError("fstat", ignoringEINTR(func() error { return unix.Fstat(int(f.Fd()), &st) }))
+	return st, err
+}
+
+// Close lets go of the directory, and of the lock.
+func (d *osDir) Close() error {
+	err := d.dir.Load().Close()
+	for _, f := range d.keep {
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+// at calls f with the descriptor of the folder that name is in, and its name
+// there.
+func (d *osDir) at(call, name string, f func(dir int, base string) error) error {
+	dir, folder, base := d.dir.Load(), filepath.Dir(name), filepath.Base(name)
+	err := ignoringEINTR(func() error {
+		if folder == "." {
+			return f(int(dir.Fd()), base)
+		}
+		fd, err := unix.Openat(int(dir.Fd()), folder, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd) //nolint:errcheck // nothing was written to it
+		return f(fd, base)
+	})
+	runtime.KeepAlive(dir)
+	if err != nil {
+		return &fs.PathError{Op: call, Path: d.path + "/" + name, Err: err}
+	}
+	return nil
+}
+
+// openAt opens a file, if need be after a chmod: it is ours.
+func (d *osDir) openAt(name string, flags int) (file, error) {
+	f, err := d.openOnce(name, flags)
+	if errors.Is(err, unix.EACCES) && d.at("chmod", name, func(dir int, base string) error {
+		return unix.Fchmodat(dir, base, 0o600, 0) // no link: that would not be EACCES
+	}) == nil {
+		return d.openOnce(name, flags)
+	}
+	return f, err
+}
+
+// openOnce opens a file. O_NONBLOCK is for what is none: a named pipe would wait.
+func (d *osDir) openOnce(name string, flags int) (file, error) {
+	var f *os.File
+	err := d.at("open", name, func(dir int, base string) error {
+		fd, err := unix.Openat(dir, base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
+		if err == nil {
+			f = os.NewFile(uintptr(fd), d.path+"/"+name)
+		}
+		return err
+	})
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) {
+		return nil, fmt.Errorf("%w: %w", errStrange, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	st, err := stat(f)
+	if err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || flags&unix.O_RDWR != 0 && st.Nlink > 1) {
+		err = fmt.Errorf("%w: %s", errStrange, f.Name())
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return osFile{f}, nil
+}
+
+func (d *osDir) open(name string) (file, error)   { return d.openAt(name, unix.O_RDONLY) }
+func (d *osDir) change(name string) (file, error) { return d.openAt(name, unix.O_RDWR) }
+
+func (d *osDir) create(name string) (file, error) {
+	if err := ignore(d.remove(name), fs.ErrNotExist); err != nil {
+		return nil, err
+	}
+	return d.openAt(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL)
+}
+
+func (d *osDir) holds(name string, f file) (bool, error) {
+	ours, err := stat(f.(osFile).File)
+	if err != nil {
+		return false, err
+	}
+	var st unix.Stat_t
+	err = d.at("stat", name, func(dir int, base string) error {
+		return unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	})
+	return err == nil && st.Dev == ours.Dev && st.Ino == ours.Ino, ignore(err, fs.ErrNotExist)
+}
+
+func (d *osDir) openFolder(name string) (f *os.File, err error) {
+	err = d.at("open", name, func(dir int, base string) error {
+		fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if err == nil {
+			f = os.NewFile(uintptr(fd), d.path+"/"+name)
+		}
+		return err
+	})
+	return f, err
+}
+
+func (d *osDir) list(name string) ([]fs.DirEntry, error) {
+	f, err := d.openFolder(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	entries, err := f.ReadDir(-1)
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })
+	return entries, err
+}
+
+func (d *osDir) rename(from, to string) error {
+	return d.at("rename", from, func(fromDir int, fromBase string) error {
+		return d.at("rename", to, func(toDir int, toBase string) error {
+			return unix.Renameat(fromDir, fromBase, toDir, toBase)
+		})
+	})
+}
+
+func (d *osDir) remove(name string) error {
+	return d.at("remove", name, func(dir int, base string) error { return unix.Unlinkat(dir, base, 0) })
+}
+
+func (d *osDir) mkdir(name string) error {
+	err := d.at("mkdir", name, func(dir int, base string) error { return unix.Mkdirat(dir, base, 0o700) })
+	return ignore(err, fs.ErrExist)
+}
+
+func (d *osDir) syncDir(name string) error {
+	f, err := d.openFolder(name)
 	if err != nil {
 		return err
 	}
-	err = f.Sync()
-	return errors.Join(err, f.Close())
+	return errors.Join(f.Sync(), f.Close())
 }
 
-func (d osDir) free() (int64, error) {
+// remake makes the directory again, with the lock on it, if it was removed. What
+// is at the path by then may be another queue: that is left alone.
+func (d *osDir) remake() (bool, error) {
+	was := d.dir.Load()
+	if st, err := stat(was); err != nil || st.Nlink > 0 {
+		return false, err
+	}
+	if err := makeDir(d.path, syncPath); err != nil {
+		return false, err
+	}
+	next, err := ownDir(d.path)
+	if err == nil {
+		var there []string
+		if there, err = queueFiles(next); len(there) > 0 {
+			err = fmt.Errorf("%w: another queue is in %s now", ErrLocked, d.path)
+		}
+	}
+	if err != nil {
+		if next != nil {
+			_ = next.Close() // nothing was done with it
+		}
+		return false, err
+	}
+	d.keep = append(d.keep, was)
+	d.dir.Store(next.dir.Load())
+	return true, nil
+}
+
+// queueFiles are the names of what a queue is made of: none, and there is none.
+func queueFiles(fsys fileSystem) (names []string, err error) {
+	entries, err := fsys.list(".")
+	for _, e := range entries {
+		if _, ok := segmentID(e.Name()); ok || e.Name() == cursorName || e.Name() == identityName {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// IsQueue tells whether a queue is in dir. An error says that we may not look.
+func IsQueue(dir string) (bool, error) {
+	d, err := openDir(dir)
+	if err != nil {
+		return false, err
+	}
+	there, err := queueFiles(d)
+	return len(there) > 0, errors.Join(err, d.Close())
+}
+
+func noQueue(dir string) error { return fmt.Errorf("%s: there is no queue: %w", dir, fs.ErrNotExist) }
+
+// free is as much as one could want where the file system does not say: some
+// have no blocks.
+func (d *osDir) free() (int64, error) {
 	var st unix.Statfs_t
-	if err := ignoringEINTR(func() error { return unix.Statfs(string(d), &st) }); err != nil {
+	dir := d.dir.Load()
+	if err := ignoringEINTR(func() error { return unix.Fstatfs(int(dir.Fd()), &st) }); err != nil {
 		return 0, os.NewSyscallError("statfs", err)
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	if st.Blocks == 0 {
+		return math.MaxInt64 / 4, nil
+	}
+	return int64(min(st.Bavail, math.MaxInt64/4/uint64(st.Bsize))) * st.Bsize, nil
 }
 
 // home is the machine and the directory's inode. The machine id is hashed: it
 // is not for other eyes (machine-id(5)).
-func (d osDir) home() string {
+func (d *osDir) home() string {
 	id, _ := os.ReadFile("/etc/machine-id") // none is a home like any other
-	var st unix.Stat_t
-	_ = ignoringEINTR(func() error { return unix.Stat(string(d), &st) }) // it is open: it is there
+	st, _ := stat(d.dir.Load())             // it is open: it is there
 	return fmt.Sprintf("%x/%d", sha256.Sum256(append([]byte("wsrelay "), id...)), st.Ino)
+}
+
+// clock goes on while the machine sleeps, and no other clock's mistakes are in
+// it.
+func (d *osDir) clock() (boot [16]byte, up time.Duration) {
+	text, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it all that is on disk is of this start
+	_, _ = hex.Decode(boot[:], bytes.ReplaceAll(bytes.TrimSpace(text), []byte("-"), nil))
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // cannot fail
+	return boot, time.Duration(t.Nano())
+}
+
+func syncPath(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // makeDir makes dir, and what is missing above it, so that they stay after a
@@ -107,13 +362,6 @@ func makeDir(dir string, syncDir func(name string) error) error {
 }
 
 type osFile struct{ *os.File }
-
-func newOSFile(f *os.File, err error) (file, error) {
-	if err != nil {
-		return nil, err // not a file that holds a nil pointer
-	}
-	return osFile{f}, nil
-}
 
 func (f osFile) writeAt(b []byte, off int64) error {
 	_, err := f.WriteAt(b, off)

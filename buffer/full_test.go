@@ -48,13 +48,13 @@ func TestQueue_OutlivesADiskThatTakesNothing(t *testing.T) {
 			}
 			w.ack(1)
 			time.Sleep(time.Hour)
-			if s := w.q.Stats(); s.Trouble == "" {
+			if s := w.q.Stats(); s.Trouble == nil {
 				t.Errorf("%s: no trouble is told", name)
 			}
 			w.setFault(nil)
 			w.drain()
 			w.restart()
-			if s := w.q.Stats(); s.Trouble != "" || s.Head != 11 || len(w.gone) > 0 {
+			if s := w.q.Stats(); s.Trouble != nil || s.Head != 11 || len(w.gone) > 0 {
 				t.Errorf("%s: %+v, lost %v", name, s, w.gone)
 			}
 		})

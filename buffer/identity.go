@@ -101,7 +101,7 @@ func (i *identity) text() []byte {
 // or cannot be read: the segments name their sids themselves.
 func readIdentity(fsys fileSystem) (identity, error) {
 	f, err := fsys.open(identityName)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) || errors.Is(err, fs.ErrPermission) {
 		return identity{}, nil
 	}
 	if err != nil {
@@ -127,13 +127,13 @@ func readIdentity(fsys fileSystem) (identity, error) {
 }
 
 func (i *identity) write(fsys fileSystem) error {
-	f, err := fsys.create(identityTmp)
+	f, err := createAnew(fsys, identityTmp)
 	if err == nil {
 		err = errors.Join(f.writeAt(i.text(), 0), f.sync())
 		err = errors.Join(err, f.Close())
 	}
 	if err == nil {
-		err = fsys.rename(identityTmp, identityName)
+		err = renameOver(fsys, identityTmp, identityName)
 	}
 	if err == nil {
 		err = fsys.syncDir(".")

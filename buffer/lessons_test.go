@@ -269,7 +269,7 @@ func TestLesson_SegmentsAreEnough(t *testing.T) {
 		w.changed(func() {
 			w.scarred, w.moved = true, true
 			w.lostCursor()
-			w.fs.change(func(m map[string]*inode) { delete(m, cursorName); delete(m, identityName) })
+			w.fs.alter(func(m map[string]*inode) { delete(m, cursorName); delete(m, identityName) })
 		})
 		if len(w.gone) > 0 {
 			t.Errorf("lost %v", w.gone)

@@ -12,7 +12,7 @@ import (
 // fillUp appends until the queue has no room, and drops what does not fit from
 // the test's books: nobody waits for it.
 func fillUp(w *world) {
-	for w.q.Stats().Trouble == "" {
+	for w.q.Stats().Trouble == nil {
 		before := w.head
 		w.append(10, 24<<10)
 		if w.head == before {
@@ -64,7 +64,7 @@ func TestQueue_GoesOnWhereItsNewestSegmentFillsTheFileSystem(t *testing.T) {
 			if err := w.q.WaitAcked(context.Background(), w.head); err != nil {
 				t.Fatal(err)
 			}
-			if s := w.q.Stats(); s.Trouble != "" {
+			if s := w.q.Stats(); s.Trouble != nil {
 				t.Fatalf("all is acknowledged, and still: %s", s.Trouble)
 			}
 		}

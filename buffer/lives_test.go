@@ -47,7 +47,7 @@ func (w *world) stop() bool {
 	err := w.q.Close(ctx)
 	trouble := w.q.Stats().Trouble
 	w.q = nil
-	if err != nil && !w.faulty && trouble == "" {
+	if err != nil && !w.faulty && trouble == nil {
 		w.Fatalf("close: %v", err)
 	}
 	if err == nil {

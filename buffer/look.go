@@ -5,20 +5,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// Lost is records that will never come, and of which the receiver has not
-// given a receipt yet.
-type Lost struct {
-	Range
-	Why string // as in Gap
-}
 
 // Watch looks at a queue beside its consumer, for whoever reports on it. It is
 // for one goroutine.
@@ -37,14 +26,7 @@ func (w *Watch) Close() error { return w.reader.close() }
 func (w *Watch) Lost() []Lost {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return lost(w.q.gaps)
-}
-
-func lost(gaps []*Block) (all []Lost) {
-	for _, g := range gaps {
-		all = append(all, Lost{g.Range(), g.gap.Why})
-	}
-	return all
+	return allLost(w.q.gaps, w.q.losses)
 }
 
 // Limit is what the queue's files may take, about: what Options say, or half of
@@ -75,7 +57,7 @@ func (w *Watch) Oldest() (time.Time, error) {
 	if !onDisk {
 		return at, nil
 	}
-	seg, limit, _ := q.segmentOf(seq)
+	seg, limit, _, _ := q.segmentOf(seq)
 	if seg == nil {
 		return time.Time{}, nil
 	}
@@ -134,44 +116,103 @@ func (s *scanner) when(seq uint64) (time.Time, error) {
 
 // View is a queue as its files show it.
 type View struct {
-	Stats        // without Dropped and Trouble
-	Lost  []Lost // and not receipted
-	PID   int    // who has, or had, the queue; 0: nobody knows
+	Stats            // without Dropped and Trouble
+	Lost    []Lost   // in gaps, or in files that are gone or cut short; acknowledged ones too, for a while
+	Missing []string // files without which not all of this is sure
+	PID     int      // who has the queue; 0: nobody, or nobody that we can see
 
-	dir  readOnly
-	gaps []*Block
-	segs []*segment
-	id   identity
+	dir   *osDir
+	gaps  []*Block
+	segs  []*segment
+	id    identity
+	holes []Range // numbers that no file has
 }
 
 // Look reads the state of the queue in dir from its files: without the lock,
 // without changing anything, beside a running wsrelay or without one. It reads
-// the heads of the newest segment's blocks, and no line.
+// the heads of the newest segment's blocks, and no line. Whoever looked closes
+// the view.
 func Look(dir string) (*View, error) {
-	v := &View{dir: readOnly{osDir(dir)}}
-	f, err := v.dir.open(cursorName)
+	d, err := openDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() //nolint:errcheck // only read
-	if err := v.segments(); err != nil {
-		return nil, err
+	var v *View
+	for range 3 { // a running wsrelay may begin a segment just now
+		v = &View{dir: d}
+		var ahead bool
+		if ahead, err = v.look(); err != nil || !ahead {
+			break
+		}
 	}
-	c := readCursor(f) // after the list: what went before it did so below this cursor
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	v.PID, _ = Locked(dir)
+	return v, nil
+}
+
+// Close lets go of the directory.
+func (v *View) Close() error { return v.dir.Close() }
+
+// look tells, too, whether CURSOR names a newer segment than there is.
+func (v *View) look() (ahead bool, err error) {
+	there, err := queueFiles(v.dir)
+	if err != nil {
+		return false, err
+	}
+	if len(there) == 0 {
+		return false, noQueue(v.dir.path)
+	}
+	if err := v.segments(there); err != nil {
+		return false, err
+	}
+	c, err := loadCursor(v.dir) // after the list: what went before it did so below this cursor
+	if err != nil {
+		return false, err
+	}
+	if c.generation == 0 {
+		v.Missing = append(v.Missing, cursorName)
+	}
 	v.Cursor, v.Receipt = max(1, c.acked), c.receipt
 	if v.id, err = readIdentity(v.dir); err != nil {
-		return nil, err
+		return false, err
 	}
-	v.PID = holder(dir)
-	if err := v.newest(); err != nil {
-		return nil, err
+	if len(v.id.pairs) == 0 {
+		v.Missing = append(v.Missing, identityName)
+		for _, s := range v.segs {
+			v.id.pairs = append(v.id.pairs, pair{s.base, s.sid})
+		}
+	}
+	if err := v.numbers(c.durable); err != nil {
+		return false, err
 	}
 	v.Durable, v.SID = v.Head, v.id.sid(v.Cursor)
 	v.gaps = slices.DeleteFunc(v.gaps, func(g *Block) bool { return g.next() <= v.Cursor })
 	slices.SortFunc(v.gaps, func(a, b *Block) int { return cmp.Compare(a.first, b.first) })
-	v.Lost = lost(v.gaps)
+	v.Lost = allLost(v.gaps, readLosses(v.dir, time.Now()))
+	for _, h := range v.holes {
+		for _, r := range without(h, v.Cursor, v.gaps) {
+			v.Lost = append(v.Lost, Lost{Range: r, Why: "damaged", At: time.Now()})
+		}
+	}
 	v.PendingBytes = pending(v.segs, v.Cursor, v.Durable)
-	return v, nil
+	return len(v.segs) > 0 && v.segs[len(v.segs)-1].id < c.segment, nil
+}
+
+// without takes from a hole what is acknowledged or in a gap.
+func without(hole Range, cursor uint64, gaps []*Block) (left []Range) {
+	at := max(hole.First, cursor)
+	for _, g := range gaps {
+		if end := min(g.first, hole.End); at < end {
+			left = append(left, Range{at, end})
+		}
+		at = max(at, g.next())
+	}
+	if at < hole.End {
+		left = append(left, Range{at, hole.End})
+	}
+	return left
 }
 
 // Waiting is how many lines wait: of those without a receipt, all that are not
@@ -179,19 +220,17 @@ func Look(dir string) (*View, error) {
 func (v *View) Waiting() uint64 {
 	n := v.Head - v.Cursor
 	for _, l := range v.Lost {
-		n -= min(n, l.Len())
+		if !l.Told {
+			n -= min(n, l.Len())
+		}
 	}
 	return n
 }
 
-// segments lists them as recovery would.
-func (v *View) segments() error {
-	names, err := filepath.Glob(filepath.Join(string(v.dir.osDir), "*.seg"))
-	if err != nil {
-		return err
-	}
+// segments finds them, as recovery would, among the names that are there.
+func (v *View) segments(names []string) error {
 	for _, name := range names { // in the order of their ids
-		id, ok := segmentID(filepath.Base(name))
+		id, ok := segmentID(name)
 		if !ok {
 			continue
 		}
@@ -213,44 +252,75 @@ func (v *View) segments() error {
 	return nil
 }
 
-// newest finds in the newest segment how far the numbers go, and the gaps, of
-// which it has all.
-func (v *View) newest() error {
-	v.Head = v.Cursor
+// numbers finds how far they go, the gaps, of which the newest segment has all,
+// and what no segment has. Of a segment that is neither the newest nor before
+// one that is missing, it takes for granted that it is whole.
+func (v *View) numbers(durable uint64) error {
+	v.Head = max(v.Cursor, durable)
 	if len(v.segs) == 0 {
+		v.holes = append(v.holes, Range{v.Cursor, v.Head})
 		return nil
 	}
-	s := v.segs[len(v.segs)-1]
+	newest := v.segs[len(v.segs)-1]
+	expect, err := v.scan(newest, v.newest)
+	if err != nil {
+		return err
+	}
+	v.Cursor = max(v.Cursor, newest.acked)
+	v.Head = max(v.Head, newest.base, v.Cursor)
+	v.holes = append(v.holes, Range{v.Cursor, v.segs[0].base}, Range{expect, v.Head})
+	for k, s := range v.segs[:len(v.segs)-1] {
+		if v.segs[k+1].id == s.id+1 || s.next <= v.Cursor {
+			continue
+		}
+		expect, err := v.scan(s, func(*scanner, header) error { return nil })
+		if err != nil {
+			return err
+		}
+		v.holes = append(v.holes, Range{expect, s.next})
+	}
+	return nil
+}
+
+// newest takes what a header of the newest segment says.
+func (v *View) newest(scan *scanner, h header) error {
+	v.Cursor = max(v.Cursor, h.acked)
+	v.Head = max(v.Head, h.durable, h.next(), v.Cursor)
+	if h.kind == kindData && h.first > scan.expect {
+		v.holes = append(v.holes, Range{scan.expect, h.first})
+	}
+	scan.seg.written = scan.off + h.span()
+	if h.kind != kindGap {
+		return nil
+	}
+	b, err := scan.sound(h)
+	if b != nil {
+		v.gaps = append(v.gaps, b)
+	}
+	return err
+}
+
+// scan goes through the headers of s, and says what number would come next.
+func (v *View) scan(s *segment, each func(*scanner, header) error) (expect uint64, err error) {
 	f, err := v.dir.open(segmentName(s.id))
 	if err != nil {
-		return ignore(err, fs.ErrNotExist)
+		return s.base, ignore(err, fs.ErrNotExist)
 	}
 	defer f.Close() //nolint:errcheck // only read
 	scan := newScanner(f, s, s.size)
 	for {
 		h, _, err := scan.seek()
 		if errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return err
+			return scan.expect, nil
 		}
-		v.Cursor = max(v.Cursor, h.acked)
-		v.Head = max(v.Head, h.durable, h.next(), v.Cursor)
-		if h.kind == kindGap {
-			b, err := scan.sound(h)
-			if err != nil {
-				return err
-			}
-			if b != nil {
-				v.gaps = append(v.gaps, b)
-			}
+		if err == nil {
+			err = each(scan, h)
+		}
+		if err != nil {
+			return 0, err
 		}
 		scan.skip(h)
-		s.written = scan.off
 	}
-	v.Cursor = max(v.Cursor, s.acked)
-	v.Head = max(v.Head, s.base)
-	return nil
 }
 
 // Oldest is as Watch's.
@@ -267,12 +337,18 @@ func (v *View) Oldest() (time.Time, error) {
 	for k > 0 && v.segs[k].base > v.Cursor {
 		k--
 	}
-	f, err := v.dir.open(segmentName(v.segs[k].id))
-	if err != nil {
-		return time.Time{}, ignore(err, fs.ErrNotExist)
+	for ; k < len(v.segs); k++ {
+		f, err := v.dir.open(segmentName(v.segs[k].id))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // acknowledged by now, or lost
+		}
+		if err != nil {
+			return time.Time{}, err
+		}
+		defer f.Close() //nolint:errcheck // only read
+		return newScanner(f, v.segs[k], v.segs[k].written).when(v.Cursor)
 	}
-	defer f.Close() //nolint:errcheck // only read
-	return newScanner(f, v.segs[k], v.segs[k].written).when(v.Cursor)
+	return time.Time{}, nil
 }
 
 // Blocks gives what waits, in order: lines, and the gaps in place of lines that
@@ -376,11 +452,4 @@ func (v *View) blocks(s *segment, give func(*Block, uint64) error) error {
 		}
 		scan.skip(h)
 	}
-}
-
-// readOnly is a directory that a reader may not be allowed to write to.
-type readOnly struct{ osDir }
-
-func (d readOnly) open(name string) (file, error) {
-	return newOSFile(os.OpenFile(d.path(name), os.O_RDONLY|unix.O_NOFOLLOW, 0))
 }

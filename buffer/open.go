@@ -9,9 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
-
-	"golang.org/x/sys/unix"
+	"time"
 )
 
 // Recovery tells what Open found.
@@ -40,31 +38,94 @@ type Living struct {
 // Open takes the directory, which it makes if need be, and recovers what it
 // holds. While another process has it, Open waits, until ctx ends.
 func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error) {
-	if err := makeDir(dir, func(name string) error { return osDir(name).syncDir(".") }); err != nil {
-		return nil, nil, err
-	}
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	unlock, err := lock(ctx, filepath.Join(dir, lockName), o.Log)
+	d, err := takeDir(ctx, dir, o.Log)
 	if err != nil {
 		return nil, nil, err
 	}
-	q, rec, err := open(osDir(dir), o)
+	q, rec, err := open(d, o)
 	if errors.Is(err, errVersion) { // R10: what is there is for a newer wsrelay to deliver
 		o.Log.Error("the queue was written by a newer wsrelay", "dir", dir, "err", err,
 			"effect", "its lines stay where they are and are not delivered; lines that come now go to the folder \"older\" in it",
 			"hint", "run the newer wsrelay on this queue")
 		q, rec, err := Open(ctx, filepath.Join(dir, "older"), o)
 		if err != nil {
-			return nil, nil, errors.Join(err, unlock.Close())
+			return nil, nil, errors.Join(err, d.Close())
 		}
-		q.unlock = both{q.unlock, unlock}
+		q.unlock, q.dir = both{q.unlock, d}, d
 		return q, rec, nil
 	}
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("queue %q: %w", dir, err), unlock.Close())
+		return nil, nil, errors.Join(fmt.Errorf("queue %q: %w", dir, err), d.Close())
 	}
-	q.unlock = unlock
+	q.unlock, q.dir = d, d
 	return q, rec, nil
+}
+
+// takeDir makes the directory, if need be, and locks it. What waited for the
+// lock looks whether the path still leads to the directory that it waited for.
+func takeDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) {
+	for {
+		if err := makeDir(dir, syncPath); err != nil {
+			return nil, err
+		}
+		path, err := realPath(dir)
+		if err != nil {
+			return nil, err
+		}
+		d, err := ownDir(path)
+		if errors.Is(err, ErrLocked) {
+			err = d.wait(ctx, log)
+		}
+		if err != nil {
+			return nil, err
+		}
+		here, err := os.Stat(path)
+		there, err2 := d.dir.Load().Stat()
+		if err == nil && err2 == nil && os.SameFile(here, there) {
+			return d, nil
+		}
+		_ = d.Close() // nothing was done with it
+	}
+}
+
+// realPath is absolute, and without links: these may change.
+func realPath(dir string) (string, error) {
+	path, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
+}
+
+// wait waits in line for the lock. flock(2) cannot be given up, so it waits in
+// a goroutine of its own, which lets go again if ctx ended meanwhile.
+func (d *osDir) wait(ctx context.Context, log *slog.Logger) error {
+	holder, _ := Locked(d.path)
+	log.Warn("another wsrelay uses this queue: waiting for it to end", "dir", d.path, "pid", holder,
+		"effect", "no line is lost: what comes waits in the pipe", "hint", "give each wsrelay an instance of its own")
+	locked := make(chan error, 1)
+	go func() { locked <- d.lock(0) }()
+	select {
+	case err := <-locked:
+		if err != nil {
+			err = errors.Join(err, d.Close())
+		}
+		return err
+	case <-ctx.Done():
+		go func() { <-locked; _ = d.Close() }()
+		return ctx.Err()
+	}
+}
+
+// Dir is a path of the directory that Open was given, for this process and as
+// long as the queue is open: wherever the directory is by now.
+func (q *Queue) Dir() string {
+	at := fmt.Sprintf("/proc/self/fd/%d", q.dir.dir.Load().Fd())
+	if _, err := os.Stat(at); err != nil {
+		return q.dir.path
+	}
+	return at
 }
 
 // both lets go of two locks.
@@ -90,78 +151,11 @@ func load(fsys fileSystem, o Options) (*Queue, *writer, *Recovery, error) {
 		kick: make(chan struct{}, 1), ending: make(chan struct{}), stop: make(chan struct{}), abort: make(chan struct{}),
 		done: make(chan struct{}), changed: make(chan struct{}),
 	}
-	w := &writer{q: q}
+	w := &writer{q: q, spare: true, lastBusy: time.Now()}
 	r := &recoverer{q: q, w: w}
 	if err := r.run(); err != nil {
 		w.closeFiles()
 		return nil, nil, nil, err
 	}
 	return q, w, &r.Recovery, nil
-}
-
-const lockName = "LOCK"
-
-// holder is the pid that the lock file names, 0 if it names none: of who has
-// the queue, or had it last.
-func holder(dir string) int {
-	text, _ := os.ReadFile(filepath.Join(dir, lockName))
-	pid, _ := strconv.Atoi(string(text))
-	return pid
-}
-
-// lock takes the lock file, waiting in line behind whoever holds it. flock(2)
-// cannot be given up, so it waits in a goroutine of its own, which lets go
-// again if ctx ended meanwhile.
-func lock(ctx context.Context, path string, log *slog.Logger) (io.Closer, error) {
-	f, err := tryLock(path)
-	if !errors.Is(err, ErrLocked) {
-		return own(f, err)
-	}
-	log.Warn("another wsrelay uses this queue: waiting for it to end", "lock", path, "pid", holder(filepath.Dir(path)),
-		"effect", "no line is lost: what comes waits in the pipe", "hint", "give each wsrelay an instance of its own")
-	locked := make(chan error, 1)
-	go func() { locked <- flock(f, unix.LOCK_EX) }()
-	select {
-	case err = <-locked:
-		return own(f, err)
-	case <-ctx.Done():
-		go func() { <-locked; _ = f.Close() }()
-		return nil, ctx.Err()
-	}
-}
-
-// lockNow is lock without the wait: ErrLocked.
-func lockNow(path string) (io.Closer, error) { return own(tryLock(path)) }
-
-// tryLock opens the lock file, and locks it if nobody has: ErrLocked.
-func tryLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err = flock(f, unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		err = ErrLocked
-	}
-	return f, err
-}
-
-func flock(f *os.File, how int) error {
-	return ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), how) })
-}
-
-// own writes into the lock file who has it; or closes it, after an error.
-func own(f *os.File, err error) (io.Closer, error) {
-	if f == nil {
-		return nil, err
-	}
-	if err == nil {
-		err = f.Truncate(0)
-	}
-	if err == nil {
-		_, err = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
-	}
-	return f, nil
 }

@@ -1,16 +1,12 @@
 package buffer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 )
-
-// ErrLocked says that another process has the queue.
-var ErrLocked = errors.New("queue is in use")
 
 // Purge gives up all lines that wait in the queue in dir, and makes room on the
 // disk: a gap with their exact numbers takes their place, durable before the
@@ -19,15 +15,17 @@ var ErrLocked = errors.New("queue is in use")
 // After an error as well as after a crash, lines are either still there or in a
 // gap.
 func Purge(dir string, o Options) (lines uint64, err error) {
-	if _, err := os.Stat(filepath.Join(dir, cursorName)); err != nil {
-		return 0, err // what is no queue must not become one
+	d, err := ownDir(dir)
+	if d != nil {
+		defer func() { err = errors.Join(err, d.Close()) }()
 	}
-	unlock, err := lockNow(filepath.Join(dir, lockName))
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, unlock.Close()) }()
-	q, w, _, err := load(osDir(dir), o)
+	if there, err := queueFiles(d); err != nil || len(there) == 0 {
+		return 0, cmp.Or(err, noQueue(dir)) // what is none must not become one
+	}
+	q, w, _, err := load(d, o)
 	if err != nil {
 		return 0, fmt.Errorf("queue %q: %w", dir, err)
 	}
@@ -54,6 +52,7 @@ func (w *writer) purge(q *Queue) (lines uint64, err error) {
 	}
 	for _, b := range blocks {
 		lines += b.count
+		q.lose(b)
 	}
 	for _, s := range q.segs[:len(q.segs)-1] {
 		if err := ignore(q.fsys.remove(segmentName(s.id)), fs.ErrNotExist); err != nil {
@@ -66,8 +65,8 @@ func (w *writer) purge(q *Queue) (lines uint64, err error) {
 // now does all that there is to do.
 func (w *writer) now() error {
 	w.step(time.Now(), true)
-	if trouble := w.q.Stats().Trouble; trouble != "" {
-		return errors.New(trouble)
+	if trouble := w.q.Stats().Trouble; trouble != nil {
+		return errors.New(trouble.String())
 	}
 	return nil
 }

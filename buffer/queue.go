@@ -65,6 +65,7 @@ type Queue struct {
 	fsys     fileSystem
 	o        Options
 	unlock   io.Closer
+	dir      *osDir        // nil in tests without one
 	kick     chan struct{} // to the writer: there is something to do
 	ending   chan struct{} // closed by Reserve
 	stop     chan struct{} // closed by Close
@@ -76,36 +77,38 @@ type Queue struct {
 	reader   reader // the consumer's, while reading; else below mu
 	aside    int64  // bytes that SetAside has written
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced at every change that somebody may wait for
-	segs     []*segment    // ascending; the last is being written
-	ident    identity
-	gaps     []*Block // undelivered and unacknowledged, ascending
-	head     uint64   // next number to give
-	durable  uint64   // every record below is on disk
-	acked    uint64   // the cursor: every record below has its receipt
-	next     uint64   // next record to give out
-	flight   []Range  // given out and not acknowledged, ascending, contiguous
-	moved    int      // counts the times that next, or what stands there, was changed
-	given    uint64   // every record from here on was never given out
-	reading  bool     // the consumer reads a file
-	coming   []*Block // gaps of what is damaged that are not durable yet
-	leaving  Range    // records that are being given up: not given out until their gap is
-	dropped  uint64   // records given up since Open
-	receipt  Receipt
-	origin   Origin // of the newest bytes, skipped ones too
-	table    intakes
-	filling  *Block   // takes lines
-	spares   [][]byte // buffers for whole blocks
-	queued   []*Block // closed, not yet taken by the writer
-	ahead    int64    // raw bytes appended and not durable
-	ring     []*Block // durable, not given out, contiguous
-	ringSize int64
-	held     bool   // nothing is given out: recovery could not finish (R12)
-	wanted   bool   // the consumer waits for what is not durable
-	urgent   uint64 // somebody waits until every record below is durable
-	trouble  string // what keeps the writer from writing; "": nothing
-	hint     string // what to do about trouble
+	mu          sync.Mutex
+	changed     chan struct{} // closed and replaced at every change that somebody may wait for
+	segs        []*segment    // ascending; the last is being written
+	ident       identity
+	gaps        []*Block // undelivered and unacknowledged, ascending
+	head        uint64   // next number to give
+	durable     uint64   // every record below is on disk
+	acked       uint64   // the cursor: every record below has its receipt
+	next        uint64   // next record to give out
+	flight      []Range  // given out and not acknowledged, ascending, contiguous
+	moved       int      // counts the times that next, or what stands there, was changed
+	opening     int      // counts the times that files must be opened again
+	given       uint64   // every record from here on was never given out
+	reading     bool     // the consumer reads a file
+	coming      []*Block // gaps of what is damaged that are not durable yet
+	leaving     Range    // records that are being given up: not given out until their gap is
+	dropped     uint64   // records given up since Open
+	receipt     Receipt
+	origin      Origin // of the newest bytes, skipped ones too
+	table       intakes
+	filling     *Block   // takes lines
+	spares      [][]byte // buffers for whole blocks
+	queued      []*Block // closed, not yet taken by the writer
+	ahead       int64    // raw bytes appended and not durable
+	ring        []*Block // durable, not given out, contiguous
+	ringSize    int64
+	held        bool     // nothing is given out: recovery could not finish (R12)
+	wanted      bool     // the consumer waits for what is not durable
+	urgent      uint64   // somebody waits until every record below is durable
+	trouble     *Trouble // nil: none
+	losses      losses
+	lossesStale bool // LOST does not have them all
 }
 
 // Append adds n whole lines, each with its newline, from o. They are not yet
@@ -242,10 +245,9 @@ type Stats struct {
 	Head         uint64 // every record below was appended
 	PendingBytes int64  // what waits takes on disk, about
 	Receipt      Receipt
-	DiskBytes    int64  // of segments
-	Dropped      uint64 // records given up since Open, by a limit
-	Trouble      string // what keeps lines from the disk; "": nothing
-	Hint         string // what to do about Trouble
+	DiskBytes    int64    // of segments
+	Dropped      uint64   // records given up since Open, by a limit
+	Trouble      *Trouble // nil: none
 }
 
 // Stats tells the state.
@@ -254,7 +256,7 @@ func (q *Queue) Stats() Stats {
 	defer q.mu.Unlock()
 	return Stats{
 		SID: q.ident.sid(q.acked), Cursor: q.acked, Durable: q.durable, Head: q.head,
-		Receipt: q.receipt, DiskBytes: q.diskLocked(), Dropped: q.dropped, Trouble: q.trouble, Hint: q.hint,
+		Receipt: q.receipt, DiskBytes: q.diskLocked(), Dropped: q.dropped, Trouble: q.trouble,
 		PendingBytes: pending(q.segs, q.acked, q.durable),
 	}
 }

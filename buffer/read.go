@@ -13,9 +13,10 @@ import (
 // reader is the place in the files where the consumer was last; one consumer
 // uses it.
 type reader struct {
-	seg  *segment
-	f    file
-	scan *scanner
+	seg     *segment
+	f       file
+	scan    *scanner
+	opening int // as the queue's, when f was opened
 
 	failedAt uint64 // the record that could not be read, and how often in a row
 	failures int
@@ -42,14 +43,15 @@ func (r *reader) failed(seq uint64) int {
 // read gets the block that begins at seq, which is durable, from its segment;
 // where that is damaged, the records that are lost.
 func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
-	seg, limit, end := q.segmentOf(seq)
+	seg, limit, end, opening := q.segmentOf(seq)
 	if seg == nil {
 		return nil, Range{seq, end}, nil
 	}
 	r := &q.reader
-	if r.seg != seg || r.scan.expect > seq {
+	if r.seg != seg || r.scan.expect > seq || r.opening != opening {
+		r.opening = opening
 		switch err := r.open(q.fsys, seg); {
-		case errors.Is(err, fs.ErrNotExist): // somebody removed it
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange): // somebody removed it
 			return nil, Range{seq, end}, nil
 		case err != nil:
 			return nil, Range{}, err
@@ -147,28 +149,28 @@ func (r *reader) open(fsys fileSystem, seg *segment) error {
 
 // segmentOf is the segment that holds seq, how many bytes of it can be read, and
 // the number behind its last record; nil: no segment does, up to that number.
-func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64) {
+func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, opening int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	end = q.durable
 	for _, s := range slices.Backward(q.segs) {
 		if s.base <= seq {
-			return s, s.written, end
+			return s, s.written, end, q.opening
 		} else if s.base < end {
 			end = s.base
 		}
 	}
-	return nil, 0, end
+	return nil, 0, end, q.opening
 }
 
 // declare asks for a gap of r. Nothing is said of these records before it is
 // durable; from then on it wins over whatever the files hold. mu is held.
-func (q *Queue) declare(r Range) {
+func (q *Queue) declare(r Range, hint string) {
 	for _, b := range q.gapBlocks(r, Gap{Why: "damaged"}) {
 		q.queued, q.coming = append(q.queued, b), append(q.coming, b)
 		q.o.Log.Error("records are damaged on disk", "first", b.first, "lines", b.count,
 			"effect", "these lines are lost; a gap document with their numbers is delivered in their place",
-			"hint", "check the disk's health")
+			"hint", hint)
 	}
 	q.poke()
 }

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const damagedName = "damaged"
@@ -44,7 +45,7 @@ func (r *recoverer) run() error {
 	if err := r.findSegments(); err != nil {
 		return err
 	}
-	if r.w.cursorFile, r.w.cur, err = openCursor(q.fsys); err != nil {
+	if r.w.cur, err = loadCursor(q.fsys); err != nil {
 		return err
 	}
 	_ = r.w.syncCursor() // it is tried again
@@ -53,7 +54,12 @@ func (r *recoverer) run() error {
 	if err := r.scanLast(); err != nil {
 		return err
 	}
+	r.findHoles()
 	r.judge()
+	q.losses = readLosses(q.fsys, time.Now())
+	for _, g := range q.gaps {
+		q.lose(g)
+	}
 	if err := r.identify(); err != nil {
 		return err
 	}
@@ -66,14 +72,15 @@ func (r *recoverer) run() error {
 func (r *recoverer) findSegments() error {
 	// A name may be there and not durable: of a segment whose maker was killed
 	// between the rename and the sync.
-	if err := r.q.fsys.syncDir("."); err != nil {
+	if err := r.q.fsys.syncDir("."); err != nil && !refused(err) {
 		return err
 	}
 	entries, err := r.q.fsys.list(".")
 	if err != nil {
 		return err
 	}
-	var strange []string
+	r.clear(entries)
+	var strange, unreadable []string
 	for _, e := range entries {
 		id, ok := segmentID(e.Name())
 		if !ok {
@@ -83,6 +90,8 @@ func (r *recoverer) findSegments() error {
 		switch {
 		case errors.Is(err, errNoSegment), err == nil && len(r.q.ident.pairs) > 0 && !r.q.ident.has(s.sid):
 			strange = append(strange, e.Name())
+		case errors.Is(err, fs.ErrPermission):
+			unreadable = append(unreadable, e.Name())
 		case err != nil:
 			return fmt.Errorf("segment %s: %w", e.Name(), err)
 		default:
@@ -93,6 +102,13 @@ func (r *recoverer) findSegments() error {
 		if err := r.setAside(name); err != nil {
 			return err
 		}
+	}
+	for _, name := range unreadable { // it may hold lines: it is not left out before it is safe
+		to, err := quarantine(r.q.fsys, name)
+		if err != nil {
+			return err
+		}
+		r.SetAside = append(r.SetAside, to)
 	}
 	if err := r.dropSpare(); err != nil {
 		return err
@@ -107,7 +123,7 @@ func (r *recoverer) findSegments() error {
 		if segs[k].base < segs[k].next {
 			continue
 		}
-		if err := r.q.fsys.remove(segmentName(segs[k].id)); err != nil {
+		if err := r.q.fsys.remove(segmentName(segs[k].id)); err != nil && !refused(err) {
 			return err
 		}
 		segs = slices.Delete(segs, k, k+1)
@@ -127,7 +143,10 @@ func (r *recoverer) dropSpare() error {
 	if err := errors.Join(err, f.Close()); err != nil || size <= r.q.segmentSize() {
 		return err
 	}
-	return r.q.fsys.remove(spareName)
+	if err := r.q.fsys.remove(spareName); err != nil && !refused(err) {
+		return err
+	}
+	return nil
 }
 
 // rebuildIdentity: the segments name their streams themselves.
@@ -139,17 +158,41 @@ func (r *recoverer) rebuildIdentity() {
 	}
 }
 
-// setAside moves a file into damaged/, under a name that is free.
+// setAside moves a file into damaged/. Where nothing may be changed it is only
+// named.
 func (r *recoverer) setAside(name string) error {
-	if err := r.q.fsys.mkdir(damagedName); err != nil {
-		return err
+	to, err := quarantine(r.q.fsys, name)
+	if refused(err) {
+		to, err = name, nil
 	}
-	to := filepath.Join(damagedName, fmt.Sprintf("%s-%d", name, time.Now().UnixNano()))
-	if err := r.q.fsys.rename(name, to); err != nil {
-		return err
+	if err == nil {
+		r.SetAside = append(r.SetAside, to)
 	}
-	r.SetAside = append(r.SetAside, to)
-	return nil
+	return err
+}
+
+// clear moves away what has a name of the queue's and is no file, or, as
+// damaged/, no folder.
+func (r *recoverer) clear(entries []fs.DirEntry) {
+	for _, e := range entries {
+		var want fs.FileMode
+		switch e.Name() {
+		case damagedName:
+			want = fs.ModeDir
+		case cursorName, identityName, identityTmp, spareName:
+		default:
+			continue
+		}
+		if e.Type() != want {
+			_ = r.setAside(e.Name()) // nothing depends on it: what is not there is made
+		}
+	}
+}
+
+// refused says that we may not change anything, which is no reason not to
+// deliver what is there.
+func refused(err error) bool {
+	return errors.Is(err, unix.EROFS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 }
 
 // scanLast reads the last segment to its end (R3, R4).
@@ -171,7 +214,7 @@ func (r *recoverer) scanLast() error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read
+	r.w.f = f // should somebody remove the file, it can be read still
 	scan := newScanner(insist(f), seg, seg.size)
 	good := scan.off // behind the last valid block
 	for {
@@ -213,6 +256,31 @@ func (r *recoverer) scanLast() error {
 		keepDamaged(q.fsys, f, seg, good, seg.size)
 	}
 	return nil
+}
+
+// findHoles looks for segments that are missing in the middle (R8). What cannot
+// be looked at now is looked at when it is read.
+func (r *recoverer) findHoles() {
+	q := r.q
+	for k := 0; k+1 < len(q.segs); k++ {
+		s := q.segs[k]
+		if q.segs[k+1].id == s.id+1 || s.next <= q.acked {
+			continue
+		}
+		f, err := q.fsys.open(segmentName(s.id))
+		if err != nil {
+			continue
+		}
+		scan := newScanner(insist(f), s, s.size)
+		h, _, err := scan.seek()
+		for ; err == nil; h, _, err = scan.seek() {
+			scan.skip(h)
+		}
+		if errors.Is(err, io.EOF) && scan.bad == nil && scan.expect < s.next {
+			r.Gaps = append(r.Gaps, Range{scan.expect, s.next})
+		}
+		_ = f.Close() // only read
+	}
 }
 
 // prove takes a header's word for what had been durable, and lets go of what
@@ -344,7 +412,11 @@ func (r *recoverer) identify() error {
 	if was.home == here && slices.Equal(was.pairs, q.ident.pairs) {
 		return nil
 	}
-	return q.ident.write(q.fsys)
+	err := q.ident.write(q.fsys)
+	if refused(err) {
+		r.w.renew, err = true, nil // before anything gets a number
+	}
+	return err
 }
 
 // takeOver copies what is not proved durable, with all gaps, into a new

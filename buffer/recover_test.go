@@ -49,7 +49,7 @@ func TestRecovery_FindsTheCursorInTheBlocks(t *testing.T) {
 		w.append(5, 300) // its header says what was acknowledged
 		w.wait()
 		w.end1((*strictFS).kill)
-		w.fs.change(func(m map[string]*inode) { delete(m, cursorName) })
+		w.fs.alter(func(m map[string]*inode) { delete(m, cursorName) })
 		w.moved = false
 		w.mustStart()
 		if got := w.q.Stats().Cursor; got != acked {
@@ -137,12 +137,12 @@ func TestRecovery_KnowsHowFarAnIntakeIs(t *testing.T) {
 			_, _ = w.q.Append(context.Background(), []byte("other\n"), 1, Origin{Intake: 99, End: 6})
 			_ = w.q.WaitDurable(context.Background(), 7)
 			w.idle()
-			w.fs.change(func(m map[string]*inode) { delete(m, segmentName(1)); delete(m, cursorName) })
+			w.fs.alter(func(m map[string]*inode) { delete(m, segmentName(1)); delete(m, cursorName) })
 		},
 		"CURSOR": func(w *world) {
 			w.idle()
 			w.stop()
-			w.fs.change(func(m map[string]*inode) { delete(m, segmentName(1)) })
+			w.fs.alter(func(m map[string]*inode) { delete(m, segmentName(1)) })
 			w.mustStart()
 		},
 	} {

@@ -15,6 +15,9 @@ func (w *writer) cursorWanted() bool {
 // saveCursor writes CURSOR, and syncs it only where something is about to
 // depend on it.
 func (w *writer) saveCursor(now time.Time, sync bool) error {
+	if err := w.openCursor(); err != nil {
+		return err
+	}
 	if w.cursorWanted() {
 		next := cursor{generation: w.cur.generation + 1, segment: w.cur.segment}
 		if !w.kept {
@@ -28,6 +31,9 @@ func (w *writer) saveCursor(now time.Time, sync bool) error {
 		w.q.mu.Unlock()
 		if err := next.write(w.cursorFile); err != nil {
 			return err
+		}
+		if next.acked != w.cur.acked {
+			w.lastBusy = now
 		}
 		w.cur, w.kept = next, false
 	}
@@ -43,6 +49,9 @@ func (w *writer) saveCursor(now time.Time, sync bool) error {
 func (w *writer) syncCursor() error {
 	if w.kept {
 		return nil
+	}
+	if err := w.openCursor(); err != nil {
+		return err
 	}
 	err := w.cursorFile.sync()
 	w.kept, w.stale = err == nil, err != nil
@@ -80,10 +89,42 @@ func (w *writer) trim() error {
 	return nil
 }
 
+// idle: all is delivered, and the files still take much space.
+func (w *writer) idle() bool {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	return w.q.acked == w.q.head && len(w.unsynced) == 0 && (w.spare || w.q.diskLocked() > littleSpace)
+}
+
+// giveBack gives the space of a queue that is idle back to others: a small
+// segment takes the newest one's place.
+func (w *writer) giveBack(now time.Time) error {
+	if !w.idle() || now.Sub(w.lastBusy) < giveBackAfter {
+		return nil
+	}
+	w.lastBusy = now // not again at once
+	if err := ignore(w.q.fsys.remove(spareName), fs.ErrNotExist); err != nil {
+		return err
+	}
+	w.spare = false
+	if !w.idle() {
+		return nil
+	}
+	if err := w.rotate(nil); err != nil {
+		return err
+	}
+	if err := w.trim(); err != nil {
+		return err
+	}
+	w.spare = false
+	return ignore(w.q.fsys.remove(spareName), fs.ErrNotExist)
+}
+
 // retire makes the file of s the spare one, or removes it.
 func (w *writer) retire(s *segment) error {
-	if s.size <= w.q.segmentSize() && s.size > w.q.segmentSize()/2 {
-		return w.q.fsys.rename(segmentName(s.id), spareName)
+	if s.size <= w.q.segmentSize() && s.size > w.q.segmentSize()/2 && w.q.fsys.rename(segmentName(s.id), spareName) == nil {
+		w.spare = true
+		return nil
 	}
 	return w.q.fsys.remove(segmentName(s.id))
 }
@@ -94,26 +135,47 @@ func (w *writer) retire(s *segment) error {
 
 // dropOldest gives up the oldest segment that can go; false: there is none.
 func (w *writer) dropOldest() (bool, error) {
-	return w.giveUp("overflow", func(int64) bool { return true })
+	return w.giveUp("overflow", func(*segment) bool { return true })
 }
 
 // expire gives up the segments whose newest line is older than the limit. Of
 // the newest segment nothing is known until it has a successor.
 func (w *writer) expire(now time.Time) error {
-	age := w.q.o.MaxAge
-	for age > 0 {
-		more, err := w.giveUp("expired", func(last int64) bool { return now.Sub(time.UnixMilli(last)) >= age })
+	limit := w.q.o.MaxAge
+	if limit == 0 {
+		return nil
+	}
+	boot, up := w.q.fsys.clock()
+	for {
+		more, err := w.giveUp("expired", func(next *segment) bool { return next.age(now, boot, up) >= limit })
 		if !more || err != nil {
 			return err
 		}
 	}
-	return nil
+}
+
+// firstRelease: no wsrelay has written a line before.
+var firstRelease = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// age is how old the segment is at least. The wall clock may have been wrong
+// then and may be wrong now, or be set at any time: within one start of the
+// machine it does not count, and of an earlier one only a stamp that can be. It
+// was before this start in any case.
+func (s *segment) age(now time.Time, boot [16]byte, up time.Duration) time.Duration {
+	created := time.UnixMilli(s.created)
+	switch {
+	case s.boot == boot:
+		return up - s.up
+	case created.Before(firstRelease):
+		return up
+	}
+	return max(up, now.Sub(created))
 }
 
 // giveUp puts a gap in the place of what the oldest segment holds that can go,
-// if that is due, which last tells: when its last line came at the latest.
-// False: there is none.
-func (w *writer) giveUp(why string, due func(last int64) bool) (bool, error) {
+// if that is due. Its last line came before the next segment was begun, which
+// due gets. False: there is none.
+func (w *writer) giveUp(why string, due func(next *segment) bool) (bool, error) {
 	q := w.q
 	q.mu.Lock()
 	begun := q.leaving.Len() > 0
@@ -151,11 +213,11 @@ func (w *writer) giveUp(why string, due func(last int64) bool) (bool, error) {
 
 // leave picks the segment that giveUp takes, and makes the gaps for its records:
 // from now on none of them is given out.
-func (q *Queue) leave(why string, due func(last int64) bool) (s *segment, r Range, gaps []*Block) {
+func (q *Queue) leave(why string, due func(next *segment) bool) (s *segment, r Range, gaps []*Block) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s, last := q.droppable()
-	if s == nil || !due(last) {
+	s, next := q.droppable()
+	if s == nil || !due(next) {
 		return nil, Range{}, nil
 	}
 	r = Range{max(s.base, q.acked), s.next}
@@ -179,16 +241,16 @@ func (q *Queue) stay(written []*Block) {
 }
 
 // droppable is the oldest segment that has records to lose, but none under way
-// nor about to become a gap, and when its last line came at the latest. The
-// newest is never one. mu is held.
-func (q *Queue) droppable() (s *segment, last int64) {
+// nor about to become a gap, and the segment behind it. The newest is never one.
+// mu is held.
+func (q *Queue) droppable() (s, next *segment) {
 	for k := range len(q.segs) - 1 {
 		s := q.segs[k]
 		first := max(s.base, q.acked)
 		coming := slices.ContainsFunc(q.coming, func(g *Block) bool { return g.first < s.next && first < g.next() })
 		if first < s.next && !coming && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
-			return s, q.segs[k+1].created
+			return s, q.segs[k+1]
 		}
 	}
-	return nil, 0
+	return nil, nil
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -19,6 +20,7 @@ const (
 	formatVersion = 1
 	segmentMagic  = "WSRSEGM\x00"
 	spareName     = "spare"
+	bootAt        = 64 + intakesLen + 8
 )
 
 // Errors that a segment's file can answer with.
@@ -34,12 +36,14 @@ type segment struct {
 	base    uint64 // number of the first record it may hold
 	sid     string
 	nonce   uint64
-	created int64   // Unix ms
-	intakes intakes // how far each was on disk before this segment
-	acked   uint64  // every record below had its receipt
-	size    int64   // of the file, for the account
-	written int64   // bytes of it that can be read: those behind are from its former life
-	next    uint64  // base of the next one; open end: 0
+	created int64         // Unix ms
+	intakes intakes       // how far each was on disk before this segment
+	acked   uint64        // every record below had its receipt
+	boot    [16]byte      // the start of the machine in which it was created
+	up      time.Duration // and how long after it
+	size    int64         // of the file, for the account
+	written int64         // bytes of it that can be read: those behind are from its former life
+	next    uint64        // base of the next one; open end: 0
 }
 
 func segmentName(id uint64) string { return fmt.Sprintf("%016x.seg", id) }
@@ -67,6 +71,8 @@ func (s *segment) page() []byte {
 	le.PutUint64(b[56:], uint64(s.created))
 	s.intakes.put(b[64:])
 	le.PutUint64(b[64+intakesLen:], s.acked)
+	copy(b[bootAt:], s.boot[:])
+	le.PutUint64(b[bootAt+16:], uint64(s.up.Milliseconds()))
 	le.PutUint32(b[halfLen-4:], crc32.Checksum(b[:halfLen-4], castagnoli))
 	return append(b, b...)
 }
@@ -85,6 +91,9 @@ func (s *segment) head() []byte {
 // of which the header alone cannot be read is none.
 func findSegment(fsys fileSystem, id uint64) (*segment, error) {
 	f, err := fsys.open(segmentName(id))
+	if errors.Is(err, errStrange) {
+		return nil, fmt.Errorf("%w: %w", errNoSegment, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -143,6 +152,7 @@ func parseSegment(b []byte, id uint64) (*segment, error) {
 		id: id, base: le.Uint64(b[40:]), sid: string(b[16:32]), nonce: le.Uint64(b[48:]),
 		created: int64(le.Uint64(b[56:])), intakes: getIntakes(b[64:]),
 		acked: le.Uint64(b[64+intakesLen:]),
+		boot:  [16]byte(b[bootAt:]), up: time.Duration(le.Uint64(b[bootAt+16:])) * time.Millisecond,
 	}, nil
 }
 
@@ -150,16 +160,16 @@ func parseSegment(b []byte, id uint64) (*segment, error) {
 // with its blocks before it has its name. It is built in the file spare: a
 // recycled one if there is one. The offset is where the next block goes.
 func createSegment(fsys fileSystem, s *segment, blocks func(write func(*Block) error) error) (file, int64, error) {
-	f, err := fsys.open(spareName)
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err = fsys.create(spareName)
+	f, err := fsys.change(spareName)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) {
+		f, err = createAnew(fsys, spareName)
 	}
 	if err != nil {
 		return nil, 0, err
 	}
 	off, err := fillSegment(f, s, blocks)
 	if err == nil {
-		err = fsys.rename(spareName, segmentName(s.id))
+		err = renameOver(fsys, spareName, segmentName(s.id))
 	}
 	if err == nil {
 		err = fsys.syncDir(".")

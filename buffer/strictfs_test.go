@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +33,8 @@ type strictFS struct {
 	crashAt int                                  // the process dies at its n-th call; 0: not
 	dead    bool                                 // the process that used it is gone
 	wasCut  bool                                 // it came up after a power cut
+	boot    byte                                 // counts starts of the machine
+	begun   time.Time                            // when this one was
 }
 
 type inode struct {
@@ -59,7 +62,7 @@ var (
 func newStrictFS(seed uint64) *strictFS {
 	return &strictFS{
 		mu: new(sync.Mutex), rnd: rand.New(rand.NewPCG(seed, 1)), names: map[string]*inode{}, disk: map[string]*inode{},
-		space: 1 << 40, place: "here",
+		space: 1 << 40, place: "here", begun: time.Now(),
 	}
 }
 
@@ -79,15 +82,18 @@ func (s *strictFS) call(call, name string) error {
 	return nil
 }
 
-func (s *strictFS) change(f func(map[string]*inode)) {
+func (s *strictFS) alter(f func(map[string]*inode)) {
 	f(s.names)
 	s.log = append(s.log, f)
 }
 
-func (s *strictFS) open(name string) (file, error) {
+func (s *strictFS) open(name string) (file, error)   { return s.openFor("open", name) }
+func (s *strictFS) change(name string) (file, error) { return s.openFor("change", name) }
+
+func (s *strictFS) openFor(call, name string) (file, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.call("open", name); err != nil {
+	if err := s.call(call, name); err != nil {
 		return nil, err
 	}
 	i := s.names[name]
@@ -104,7 +110,7 @@ func (s *strictFS) create(name string) (file, error) {
 		return nil, err
 	}
 	i := &inode{}
-	s.change(func(m map[string]*inode) { m[name] = i })
+	s.alter(func(m map[string]*inode) { m[name] = i })
 	return &strictFile{s, i, name}, nil
 }
 
@@ -133,7 +139,7 @@ func (s *strictFS) rename(from, to string) error {
 	if s.names[from] == nil {
 		return fs.ErrNotExist
 	}
-	s.change(func(m map[string]*inode) {
+	s.alter(func(m map[string]*inode) {
 		if i := m[from]; i != nil {
 			delete(m, from)
 			m[to] = i
@@ -151,7 +157,7 @@ func (s *strictFS) remove(name string) error {
 	if s.names[name] == nil {
 		return fs.ErrNotExist
 	}
-	s.change(func(m map[string]*inode) { delete(m, name) })
+	s.alter(func(m map[string]*inode) { delete(m, name) })
 	return nil
 }
 
@@ -195,6 +201,22 @@ func (s *strictFS) freeLocked() int64 {
 
 func (s *strictFS) home() string { return s.place }
 
+func (s *strictFS) remake() (bool, error) { return false, nil }
+
+func (s *strictFS) clock() (boot [16]byte, up time.Duration) {
+	boot[0] = s.boot
+	return boot, time.Since(s.begun)
+}
+
+func (s *strictFS) holds(name string, f file) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.call("holds", name); err != nil {
+		return false, err
+	}
+	return s.names[name] == f.(*strictFile).i, nil
+}
+
 // kill is kill -9: what was written stays. The old process can do nothing more
 // with the file system that comes back.
 func (s *strictFS) kill() *strictFS {
@@ -203,6 +225,7 @@ func (s *strictFS) kill() *strictFS {
 	s.dead = true
 	next := newStrictFS(s.rnd.Uint64())
 	next.mu, next.names, next.log, next.disk, next.space, next.place = s.mu, s.names, s.log, s.disk, s.space, s.place
+	next.boot, next.begun = s.boot, s.begun
 	return next
 }
 
@@ -211,7 +234,7 @@ func (s *strictFS) powerCut() *strictFS {
 	next := s.kill()
 	next.mu.Lock()
 	defer next.mu.Unlock()
-	next.wasCut = true
+	next.wasCut, next.boot, next.begun = true, next.boot+1, time.Now()
 	next.apply(next.rnd.IntN(len(next.log) + 1))
 	next.log = nil
 	next.names = map[string]*inode{}

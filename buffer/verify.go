@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"time"
 )
@@ -46,6 +44,7 @@ var (
 // walker looks at one segment after the other.
 type walker struct {
 	Report
+	dir   *osDir
 	w     io.Writer
 	each  func(h header, off int64)
 	segs  []*segment
@@ -53,19 +52,37 @@ type walker struct {
 }
 
 func walk(dir string, w io.Writer, each func(header, int64)) (Report, error) {
-	v := &walker{w: w, each: each}
-	var err error
-	if v.Cursor, err = v.cursor(dir); err != nil {
+	d, err := openDir(dir)
+	if err != nil {
 		return Report{}, err
 	}
-	if err := v.headers(dir); err != nil {
+	defer d.Close() //nolint:errcheck // only read
+	v := &walker{w: w, each: each, dir: d}
+	there, err := queueFiles(d)
+	if err != nil {
 		return Report{}, err
 	}
+	if len(there) == 0 {
+		return Report{}, noQueue(dir)
+	}
+	if err := v.headers(there); err != nil {
+		return Report{}, err
+	}
+	c, err := v.cursor()
+	if err != nil {
+		return Report{}, err
+	}
+	v.Cursor = max(v.Cursor, c.acked, 1)
 	v.Head = v.Cursor
 	for _, s := range v.segs {
-		if err := v.segment(dir, s); err != nil {
+		if err := v.segment(s); err != nil {
 			return v.Report, err
 		}
+	}
+	if v.Head < c.durable {
+		v.problem("%s says that the records up to %d were on disk: what had the last of them is gone", cursorName, c.durable-1)
+		v.holes = append(v.holes, Range{v.Head, c.durable})
+		v.Head = c.durable
 	}
 	slices.SortFunc(v.Gaps, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
 	v.Gaps = slices.Compact(v.Gaps) // each segment lists them
@@ -80,35 +97,33 @@ func (v *walker) problem(format string, args ...any) {
 	fmt.Fprintf(v.w, "problem: "+format+"\n", args...)
 }
 
-func (v *walker) cursor(dir string) (uint64, error) {
-	f, err := os.Open(filepath.Join(dir, cursorName))
+// cursor reads the two files that are no segments.
+func (v *walker) cursor() (cursor, error) {
+	id, err := readIdentity(v.dir)
 	if err != nil {
-		return 1, err
+		return cursor{}, err
 	}
-	defer f.Close() //nolint:errcheck // only read
-	c := readCursor(f)
-	if c.generation == 0 {
-		v.problem("%s cannot be read: acknowledged lines will be sent again", cursorName)
+	if len(id.pairs) == 0 {
+		v.problem("%s cannot be read: what comes gets a new stream id", identityName)
 	}
-	return max(1, c.acked), nil
+	c, err := loadCursor(v.dir)
+	if err == nil && c.generation == 0 {
+		v.problem("%s cannot be read: acknowledged lines may be sent again, and it is not known whether the newest segment is there", cursorName)
+	}
+	return c, err
 }
 
 // headers finds the segments, and where each ends.
-func (v *walker) headers(dir string) error {
-	names, err := filepath.Glob(filepath.Join(dir, "*.seg")) // in the order of their ids
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		id, ok := segmentID(filepath.Base(name))
+func (v *walker) headers(names []string) error {
+	for _, name := range names { // in the order of their ids
+		id, ok := segmentID(name)
 		if !ok {
-			v.problem("%s: not the name of a segment", filepath.Base(name))
 			continue
 		}
-		s, err := findSegment(readOnly{osDir(dir)}, id)
+		s, err := findSegment(v.dir, id)
 		switch {
 		case errors.Is(err, errNoSegment), errors.Is(err, errVersion):
-			v.problem("%s: %v", filepath.Base(name), err)
+			v.problem("%s: %v", name, err)
 			continue
 		case err != nil:
 			return err
@@ -122,9 +137,9 @@ func (v *walker) headers(dir string) error {
 	return nil
 }
 
-func (v *walker) segment(dir string, s *segment) error {
+func (v *walker) segment(s *segment) error {
 	name := segmentName(s.id)
-	f, err := os.Open(filepath.Join(dir, name))
+	f, err := v.dir.open(name)
 	if err != nil {
 		return err
 	}
@@ -141,7 +156,7 @@ func (v *walker) segment(dir string, s *segment) error {
 
 // blocks looks at the blocks of s. Behind what was ever promised, a block that
 // is damaged is one that a crash has torn, as crashes do.
-func (v *walker) blocks(f *os.File, s *segment) (n int, err error) {
+func (v *walker) blocks(f io.ReaderAt, s *segment) (n int, err error) {
 	scan := newScanner(f, s, s.size)
 	end, proved := s.next, s.next // what is before a successor was on disk
 	if end == 0 {

@@ -34,6 +34,15 @@ func verify(t *testing.T, fs *strictFS) (Report, string) {
 	return r, out.String()
 }
 
+// identify writes the IDENTITY of segmentOfBlocks.
+func identify(t *testing.T, fs *strictFS) {
+	t.Helper()
+	i := identity{home: fs.place, pairs: []pair{{1, "aaaaaaaaaaaaaaaa"}}}
+	if err := i.write(fs); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // crashed has the lines 1 to 9 durable, 10 to 12 torn, and a cursor.
 func crashed(t *testing.T) *strictFS {
 	t.Helper()
@@ -43,6 +52,7 @@ func crashed(t *testing.T) *strictFS {
 		b.durable = b.first
 	}
 	segmentOfBlocks(t, fs, 1, 1, blocks...)
+	identify(t, fs)
 	fs.damage(segmentName(1), headEnd+3*192+headerLen, func(b []byte) { b[0]++ })
 	f, err := fs.create(cursorName)
 	if err != nil {
@@ -96,6 +106,7 @@ func TestVerify_FindsTheCursorInTheBlocks(t *testing.T) {
 	fs := newStrictFS(1)
 	acked := lineBlock(7, 10)
 	acked.acked = 7
+	identify(t, fs)
 	segmentOfBlocks(t, fs, 1, 1, lineBlock(1, 4), acked) // 4 to 6 had their receipt, and are gone
 	writeFile(t, fs, cursorName, make([]byte, 8192))
 	if r, out := verify(t, fs); r.Cursor != 7 || len(r.Missing) > 0 || r.Problems != 1 {

@@ -8,13 +8,15 @@ import (
 )
 
 const (
-	syncGap     = 2 * time.Millisecond // between syncs when lines trickle
-	trickle     = 64 << 10             // raw bytes: more than this does not wait for syncGap
-	sealAfter   = time.Second          // without new lines
-	cursorEvery = time.Second
-	retryFirst  = 100 * time.Millisecond
-	retryMax    = 5 * time.Second
-	reserve     = 2*aheadLimit + 2*maxRaw // bytes beyond the limit, for what is in pipe and memory when the input ends
+	syncGap       = 2 * time.Millisecond // between syncs when lines trickle
+	giveBackAfter = time.Minute          // without lines and receipts: what the files take is given back
+	littleSpace   = 1 << 20              // not worth it
+	trickle       = 64 << 10             // raw bytes: more than this does not wait for syncGap
+	sealAfter     = time.Second          // without new lines
+	cursorEvery   = time.Second
+	retryFirst    = 100 * time.Millisecond
+	retryMax      = 5 * time.Second
+	reserve       = 2*aheadLimit + 2*maxRaw // bytes beyond the limit, for what is in pipe and memory when the input ends
 )
 
 // What keeps the queue from growing.
@@ -35,7 +37,7 @@ type writer struct {
 	kept       bool   // cur is on disk
 
 	seg      *segment // nil until the first block after Open
-	f        file
+	f        file     // of the newest segment
 	off      int64
 	start    int64    // off when seg was new
 	poisoned bool     // a sync of f failed: nothing written to it is believed any more
@@ -45,7 +47,15 @@ type writer struct {
 	recorded uint64   // the highest durable that a synced header carries
 	noted    Origin   // the newest origin that a synced header carries
 
+	spare bool // a file spare may be there
+	renew bool // IDENTITY is not what it must be before a segment is made
+
 	lastData   time.Time
+	lastLook   time.Time
+	lastBusy   time.Time // when lines came, or the cursor moved
+	shedAt     time.Time
+	shedding   error // of the last time
+	sheds      int   // failures in a row
 	lastSync   time.Time
 	lastCursor time.Time
 	retryAt    time.Time
@@ -91,16 +101,18 @@ func (w *writer) closeFiles() {
 // step does what there is to do and says when it wants to be called again at
 // the latest. With closing, nothing is put off.
 func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
-	kept := w.trim() // an error that keeps old lines on disk, and no new ones from it
+	kept := w.shed(now) // an error that keeps old lines on disk, and no new ones from it
 	if wait := w.retryAt; now.Before(wait) && !closing {
 		return wait
 	}
 	if wait := w.lastSync.Add(syncGap); now.Before(wait) && w.trickling() && !closing {
 		return wait
 	}
-	kept = errors.Join(kept, w.expire(now))
 	w.take(now)
-	err := w.writeAll()
+	err := w.look(now)
+	if err == nil {
+		err = w.writeAll()
+	}
 	if closing || w.syncDue(now) { // what was written before an error, too
 		err = errors.Join(err, w.sync(now))
 	}
@@ -110,11 +122,36 @@ func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 	if err == nil && (closing || now.Sub(w.lastCursor) >= cursorEvery) {
 		err = w.saveCursor(now, closing)
 	}
-	if err = errors.Join(err, kept); err != nil {
+	switch {
+	case err != nil:
 		return w.failed(err, now)
+	case kept != nil:
+		w.retries, w.retryAt = 0, time.Time{}
+		w.troubled("cannot remove what is delivered from the queue", "no line is lost, and none is kept waiting; the files take space on the disk", kept)
+		return earlier(w.nextWake(now), w.shedAt)
 	}
 	w.recovered()
 	return w.nextWake(now)
+}
+
+// shed removes what is acknowledged or too old. Where that fails, as with a file
+// that may not be removed, it is tried again after a while: lines that come do
+// not wait for it.
+func (w *writer) shed(now time.Time) error {
+	if now.Before(w.shedAt) {
+		return w.shedding
+	}
+	w.shedding = errors.Join(w.trim(), w.saveLosses())
+	if wait := w.retryAt; !now.Before(wait) {
+		w.shedding = errors.Join(w.shedding, w.expire(now), w.giveBack(now))
+	}
+	if w.shedding == nil {
+		w.sheds = 0
+		return nil
+	}
+	w.shedAt = now.Add(backoff(w.sheds))
+	w.sheds++
+	return w.shedding
 }
 
 // trickling: so little waits that one more line is worth waiting for.
@@ -129,15 +166,28 @@ func (w *writer) nextWake(now time.Time) time.Time {
 	if age := w.q.o.MaxAge; age > 0 {
 		wake = now.Add(max(time.Second, age/16))
 	}
+	if w.waiting() {
+		wake = earlier(wake, w.lastLook.Add(lookEvery))
+	}
 	if len(w.unsynced) > 0 {
 		wake = w.lastSync.Add(w.q.o.Sync)
 	} else if w.sealWanted() {
 		wake = earlier(wake, w.lastData.Add(sealAfter))
 	}
+	if w.idle() {
+		wake = earlier(wake, w.lastBusy.Add(giveBackAfter))
+	}
 	if w.cursorWanted() {
 		wake = earlier(wake, w.lastCursor.Add(cursorEvery))
 	}
 	return wake
+}
+
+// waiting: lines are on disk that have no receipt.
+func (w *writer) waiting() bool {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	return w.q.acked < w.q.durable
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -160,7 +210,7 @@ func (w *writer) take(now time.Time) {
 	q.mu.Unlock()
 	for _, b := range blocks {
 		q.recycle(b.encode(codec, &w.used))
-		w.lastData = now
+		w.lastData, w.lastBusy = now, now
 		if b.kind == kindGap { // the consumer waits for it; lines may have to wait for room
 			w.todo = slices.Insert(w.todo, 0, b)
 		} else {
@@ -191,38 +241,33 @@ func (q *Queue) codec() Codec {
 // failed notes what keeps the writer from writing, once, and when to try again.
 func (w *writer) failed(err error, now time.Time) time.Time {
 	w.retries++
-	q := w.q
-	q.mu.Lock()
-	first := q.trouble == ""
-	q.trouble, q.hint = err.Error(), hintFor(err)
-	q.broadcast()
-	q.mu.Unlock()
-	if first {
-		q.o.Log.Error("cannot write to the queue", "err", err,
-			"effect", "no line is lost: wsrelay stops reading, and syslog-ng holds what comes, as its flow control is set",
-			"hint", hintFor(err))
-	}
-	w.retryAt = now.Add(min(retryFirst<<min(w.retries-1, 10), retryMax))
+	w.troubled("cannot write to the queue", "no line is lost: wsrelay stops reading, and syslog-ng holds what comes, as its flow control is set", err)
+	w.retryAt = now.Add(backoff(w.retries - 1))
 	return w.retryAt
 }
 
-func hintFor(err error) string {
-	switch {
-	case errors.Is(err, errFull):
-		return "bring the receiver back, or raise --queue-limit"
-	case noSpace(err):
-		return "make space on the file system of the queue directory; wsrelay goes on by itself"
+func backoff(failures int) time.Duration { return min(retryFirst<<min(failures, 10), retryMax) }
+
+// troubled says so, once.
+func (w *writer) troubled(what, effect string, err error) {
+	q := w.q
+	q.mu.Lock()
+	first := q.trouble == nil
+	q.trouble = &Trouble{what + ": " + err.Error(), effect, Hint(err)}
+	q.broadcast()
+	q.mu.Unlock()
+	if first {
+		q.o.Log.Error(what, "err", err, "effect", effect, "hint", Hint(err))
 	}
-	return "check the disk and the rights of the queue directory; wsrelay tries again by itself"
 }
 
 func (w *writer) recovered() {
 	w.retries, w.retryAt = 0, time.Time{}
 	w.q.mu.Lock()
 	was := w.q.trouble
-	w.q.trouble, w.q.hint = "", ""
+	w.q.trouble = nil
 	w.q.mu.Unlock()
-	if was != "" {
-		w.q.o.Log.Info("writing to the queue again", slog.String("after", was))
+	if was != nil {
+		w.q.o.Log.Info("the queue works again", slog.String("after", was.What))
 	}
 }

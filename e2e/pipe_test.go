@@ -94,8 +94,7 @@ func waitCount(t *testing.T, dir string, n int) {
 // worker is the process that has the queue, 0 if none lives; keeperOf is its
 // parent.
 func worker(dir string) int {
-	b, _ := os.ReadFile(filepath.Join(dir, "LOCK"))
-	pid, _ := strconv.Atoi(string(b))
+	pid, _ := buffer.Locked(dir)
 	if state(pid) == "" || state(pid) == "Z" {
 		return 0
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"wsrelay/buffer"
 	"wsrelay/handshake"
 )
 
@@ -89,7 +90,7 @@ func queueFault(err error) *Fault {
 	return parting(&Fault{
 		What: "the queue cannot be read", Err: err,
 		Effect: "lines stay where they are; none is delivered until the queue can be read again",
-		Hint:   "look at the disk and at the queue's directory: wsrelay queue verify",
+		Hint:   buffer.Hint(err) + "; wsrelay queue verify says what is there",
 	})
 }
 

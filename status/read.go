@@ -1,7 +1,6 @@
 package status
 
 import (
-	"bufio"
 	"cmp"
 	"errors"
 	"fmt"
@@ -12,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"wsrelay/buffer"
 )
 
@@ -22,12 +19,14 @@ import (
 func Read(dir string) Snapshot {
 	s, asked := ask(dir)
 	if asked == nil {
+		s.waiting(dir)
 		return s
 	}
 	s = Snapshot{Instance: filepath.Base(dir), QueueDir: dir, At: time.Now(), State: Unknown, Problems: []Problem{}, Lost: []Lost{}}
 	v, err := buffer.Look(dir)
 	var oldest time.Time
 	if err == nil {
+		defer v.Close() //nolint:errcheck // only read
 		oldest, err = v.Oldest()
 	}
 	unknown := "it is not known whether lines wait there"
@@ -36,17 +35,17 @@ func Read(dir string) Snapshot {
 		s.problem(Problem{"may not look: " + cmp.Or(err, asked).Error(), unknown, "ask as the user that wsrelay runs as, or as root"})
 		return s
 	case errors.Is(err, fs.ErrNotExist):
-		s.problem(Problem{"no wsrelay has a queue here: " + err.Error(), "no line waits there", "wsrelay status, with no instance named, shows those that there are"})
+		s.problem(Problem{"no wsrelay has a queue here: " + err.Error(), "no line waits in this directory", "wsrelay status, with no instance named, shows those that there are"})
 		return s
 	case err != nil:
 		s.problem(Problem{"cannot look into the queue: " + err.Error(), unknown, "look at the disk, and at the queue's directory: wsrelay queue verify"})
 		return s
 	}
 	s.queue(v.Stats)
-	s.lost(v.Lost, nil, nil)
+	s.lost(v.Lost)
 	s.age(oldest)
-	if held, _ := Locked(dir); held {
-		s.State, s.PID = Silent, v.PID
+	if s.PID = v.PID; s.PID != 0 {
+		s.State = Silent
 		s.problem(Problem{
 			fmt.Sprintf("process %d has the queue and does not answer: %v", v.PID, asked),
 			"it is not known whether lines are delivered; what follows is what the queue's files say",
@@ -60,46 +59,39 @@ func Read(dir string) Snapshot {
 		p.Effect = "nothing is lost: its lines wait on disk"
 	}
 	s.problem(p)
+	if len(v.Missing) > 0 {
+		s.problem(Problem{
+			"the queue lacks " + strings.Join(v.Missing, " and "),
+			"what follows is what the other files say: lines that count as waiting may have been delivered, and newer ones may be missing",
+			"find out who removes files there; wsrelay makes them again when it starts",
+		})
+	}
 	return s
 }
 
-// Locked tells whether any process has the queue in dir, and whether another
-// waits for it. It does not try to lock anything: a wsrelay that starts at this
-// moment must find the queue free.
-func Locked(dir string) (held, awaited bool) {
-	var st unix.Stat_t
-	locks, err := os.Open("/proc/locks")
-	if err != nil || unix.Stat(filepath.Join(dir, "LOCK"), &st) != nil {
-		return false, false
+// waiting tells of other processes that wait for the queue.
+func (s *Snapshot) waiting(dir string) {
+	if _, pids := buffer.Locked(dir); len(pids) > 0 {
+		s.problem(Problem{
+			fmt.Sprintf("another wsrelay, process %d, waits for this queue to be free", pids[0]),
+			fmt.Sprintf("the lines that it has are not counted here; they are not lost, and wait until process %d ends", s.PID),
+			"give each wsrelay an instance of its own; after a reload of syslog-ng this is so for a moment",
+		})
 	}
-	defer locks.Close() //nolint:errcheck // only read
-	// As in proc_locks(5), the second of one that waits:
-	// 1: FLOCK  ADVISORY  WRITE 4121 08:01:1234 0 EOF
-	// 1: -> FLOCK  ADVISORY  WRITE 4122 08:01:1234 0 EOF
-	for lines := bufio.NewScanner(locks); lines.Scan(); {
-		text, waits := strings.CutPrefix(strings.TrimLeft(lines.Text(), "0123456789: "), "-> ")
-		f := strings.Fields(text)
-		if len(f) > 4 && f[0] == "FLOCK" && f[2] == "WRITE" && strings.HasSuffix(f[4], fmt.Sprintf(":%d", st.Ino)) {
-			held, awaited = held || !waits, awaited || waits
-		}
-	}
-	return held, awaited
 }
 
-// Find gives the queue directories below the parents, in order: what a wsrelay
-// has used as one.
+// Find gives the queue directories below the parents, in order; also those that
+// we may not look into.
 func Find(parents ...string) (dirs []string) {
 	for _, parent := range parents {
-		found, _ := filepath.Glob(filepath.Join(escape(parent), "*", "LOCK"))
-		for _, name := range found {
-			dirs = append(dirs, filepath.Dir(name))
+		entries, _ := os.ReadDir(parent) // none is a parent like any other
+		for _, e := range entries {
+			dir := filepath.Join(parent, e.Name())
+			if is, err := buffer.IsQueue(dir); is || errors.Is(err, fs.ErrPermission) {
+				dirs = append(dirs, dir)
+			}
 		}
 	}
 	slices.Sort(dirs)
 	return slices.Compact(dirs)
-}
-
-// escape makes a path match only itself.
-func escape(path string) string {
-	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
 }

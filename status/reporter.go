@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"sync"
 	"time"
 
 	"wsrelay/buffer"
+	"wsrelay/console"
 	"wsrelay/relay"
 )
 
@@ -45,7 +47,6 @@ type Reporter struct {
 	mu      sync.Mutex // guards the fields below
 	watch   *buffer.Watch
 	samples []sample // the oldest first
-	lost    map[string]uint64
 }
 
 // sample is how far a queue was.
@@ -56,7 +57,7 @@ type sample struct {
 
 // NewReporter begins to count the time. Whoever made it closes it.
 func NewReporter(q *buffer.Queue, o Options) *Reporter {
-	r := &Reporter{o: o, q: q, started: time.Now(), watch: buffer.NewWatch(q), lost: map[string]uint64{}}
+	r := &Reporter{o: o, q: q, started: time.Now(), watch: buffer.NewWatch(q)}
 	r.note(q.Stats())
 	return r
 }
@@ -111,7 +112,7 @@ func (r *Reporter) Snapshot() Snapshot {
 	r.mu.Lock()
 	s.DiskLimitBytes = r.watch.Limit()
 	oldest, _ := r.watch.Oldest() // what cannot be read, the relay reports
-	s.lost(r.watch.Lost(), re.Lost, r.lost)
+	s.lost(r.watch.Lost())
 	s.rates(r.samples[0], sample{now, st.Head, st.Cursor})
 	r.mu.Unlock()
 	s.age(oldest)
@@ -151,28 +152,33 @@ func (s *Snapshot) rates(from, to sample) {
 }
 
 // lost adds up what the receiver knows of and what it does not, which is no
-// backlog. A loss that is just becoming known is in neither: a sum is never less
-// than it was before.
-func (s *Snapshot) lost(untold []buffer.Lost, told, before map[string]uint64) {
-	sums := map[string]Lost{}
-	for why, n := range told {
-		sums[why] = Lost{why, n, n}
-	}
-	for _, l := range untold {
-		s.BacklogLines -= min(l.Len(), s.BacklogLines)
+// backlog.
+func (s *Snapshot) lost(all []buffer.Lost) {
+	sums, last := map[string]Lost{}, time.Time{}
+	for _, l := range all {
 		sum := sums[l.Why]
-		sums[l.Why] = Lost{l.Why, sum.Lines + l.Len(), sum.Told}
-	}
-	for why, n := range before {
-		sums[why] = Lost{why, max(n, sums[why].Lines), sums[why].Told}
-	}
-	for why, l := range sums {
-		if before != nil {
-			before[why] = l.Lines
+		sum.Why, sum.Lines = l.Why, sum.Lines+l.Len()
+		if l.Told {
+			sum.Told += l.Len()
+		} else {
+			s.BacklogLines -= min(l.Len(), s.BacklogLines)
 		}
-		s.Lost = append(s.Lost, l)
+		sums[l.Why] = sum
+		if l.Why == "damaged" && l.At.After(last) {
+			last = l.At
+		}
 	}
-	slices.SortFunc(s.Lost, func(a, b Lost) int { return cmp.Compare(a.Why, b.Why) })
+	s.Lost = slices.SortedFunc(maps.Values(sums), func(a, b Lost) int { return cmp.Compare(a.Why, b.Why) })
+	if s.Lost == nil {
+		s.Lost = []Lost{}
+	}
+	if n := sums["damaged"].Lines; n > 0 {
+		s.problem(Problem{
+			fmt.Sprintf("%s lost: damaged on disk, or in files that were removed; the last on %s", console.Count(n, "line is", "lines are"), last.UTC().Format("2 January 2006 15:04 UTC")),
+			"each of them is in a gap document, or will be",
+			fmt.Sprintf("look into the log for the reason, and at the disk's health; this is told for %d days after the loss", buffer.KeepLosses/(24*time.Hour)),
+		})
+	}
 }
 
 func (s *Snapshot) problem(p Problem) {
@@ -185,11 +191,8 @@ func (s *Snapshot) judge(re *relay.Status, st buffer.Stats) {
 	if re.LastError != "" && st.Cursor < st.Head {
 		s.problem(Problem{re.LastError, re.Effect, re.Hint})
 	}
-	if st.Trouble != "" {
-		s.problem(Problem{
-			"cannot write to the queue: " + st.Trouble,
-			"no line is lost: wsrelay stops reading, and syslog-ng holds what comes, as its flow control is set", st.Hint,
-		})
+	if st.Trouble != nil {
+		s.problem(Problem(*st.Trouble))
 	}
 	if s.DrainRate > 0 && s.LagSeconds > rateOver.Seconds() && s.State == relay.StateConnected && s.InRate > s.OutRate {
 		s.problem(Problem{

@@ -78,7 +78,7 @@ type Snapshot struct {
 // Lost is lines that are lost for one reason.
 type Lost struct {
 	Why   string `json:"why"`   // overflow, expired, purged, damaged, unsynced, oversize
-	Lines uint64 `json:"lines"` // since the start, and those of before that the receiver has not heard of
+	Lines uint64 `json:"lines"` // since the start and in the seven days before, and those that the receiver has not heard of
 	Told  uint64 `json:"told_lines"`
 }
 

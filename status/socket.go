@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/buffer"
+	"wsrelay/console"
 )
 
 const (
@@ -64,15 +68,58 @@ func within(dir string) (path string, done func(), err error) {
 }
 
 // Serve gives each caller a snapshot in JSON, until ctx ends; then the socket is
-// gone.
-func Serve(ctx context.Context, ln net.Listener, dir string, snapshot func() Snapshot) {
-	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
-	defer stop()
+// gone. Should somebody remove it, it is made again. Path leads to the queue
+// directory at any time.
+func Serve(ctx context.Context, path func() string, snapshot func() Snapshot, log *slog.Logger) {
+	for told := false; ctx.Err() == nil; {
+		ln, err := Listen(path())
+		if err == nil {
+			told = false
+			serve(ctx, ln, path, snapshot)
+			continue
+		}
+		if !told {
+			told = true
+			log.Warn("wsrelay status will only see the queue's files", "err", err,
+				console.Effect, "none: lines are delivered all the same", console.Hint, buffer.Hint(err))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// lookEvery is how often the socket is looked for.
+const lookEvery = 2 * time.Second
+
+// serve serves until ctx ends, or the socket is gone.
+func serve(ctx context.Context, ln net.Listener, path func() string, snapshot func() Snapshot) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		defer ln.Close() //nolint:errcheck // nothing was written to it
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				_ = os.Remove(filepath.Join(path(), socketName)) // a file that nobody listens on does no harm
+				return
+			case <-tick.C:
+				if _, err := os.Lstat(filepath.Join(path(), socketName)); errors.Is(err, fs.ErrNotExist) {
+					return
+				}
+			}
+		}
+	}()
 	for {
 		conn, err := ln.Accept()
 		switch {
 		case errors.Is(err, net.ErrClosed):
-			_ = os.Remove(filepath.Join(dir, socketName)) // a file that nobody listens on does no harm
+			<-gone
 			return
 		case err != nil: // too few descriptors, as a rule
 			time.Sleep(100 * time.Millisecond)

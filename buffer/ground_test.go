@@ -1,0 +1,703 @@
+package buffer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What administrators do to the directory of a queue. Each test counts lines:
+// all that were appended come out once, but for those that the action itself
+// destroyed, which come out as a gap.
+
+// ground is a queue in a real directory, and what came out of it.
+type ground struct {
+	*testing.T
+	dir string
+	o   Options
+	q   *Queue
+	log bytes.Buffer
+
+	in      int
+	out     map[string]int
+	doubled int
+	gaps    uint64 // records
+}
+
+func newGround(t *testing.T, o Options) *ground {
+	t.Helper()
+	g := &ground{T: t, dir: filepath.Join(t.TempDir(), "q"), o: o, out: map[string]int{}}
+	g.o.Log = slog.New(slog.NewTextHandler(&g.log, nil))
+	g.open()
+	return g
+}
+
+func (g *ground) open() *Recovery {
+	g.Helper()
+	q, rec, err := Open(g.Context(), g.dir, g.o)
+	if err != nil {
+		g.Fatalf("open: %v", err)
+	}
+	g.q = q
+	g.Cleanup(func() { // what cannot be kept any more is not this test's
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = q.Close(ctx)
+	})
+	return rec
+}
+
+func (g *ground) close() {
+	g.Helper()
+	if err := g.q.Close(g.Context()); err != nil {
+		g.Fatalf("close: %v", err)
+	}
+}
+
+// append adds n lines of about 1000 bytes, and waits until they are on disk.
+func (g *ground) append(n int) {
+	g.Helper()
+	ctx, cancel := context.WithTimeout(g.Context(), 20*time.Second)
+	defer cancel()
+	for range n {
+		g.in++
+		line := fmt.Sprintf("%s %d %s\n", filepath.Base(g.dir), g.in, noise(g.in, 1000))
+		if _, err := g.q.Append(ctx, []byte(line), 1, Origin{}); err != nil {
+			g.Fatalf("append: %v", err)
+		}
+		if g.in%20 > 0 {
+			continue
+		}
+		if err := g.q.WaitDurable(ctx, g.q.Stats().Head); err != nil {
+			g.Fatalf("lines do not get to the disk: %v, %s", err, g.q.Stats().Trouble)
+		}
+	}
+	if err := g.q.WaitDurable(ctx, g.q.Stats().Head); err != nil {
+		g.Fatalf("lines do not get to the disk: %v, %s", err, g.q.Stats().Trouble)
+	}
+}
+
+// take takes out and acknowledges up to n blocks.
+func (g *ground) take(n int) (taken int) {
+	g.Helper()
+	for end := time.Now().Add(10 * time.Second); taken < n && time.Now().Before(end); {
+		b, err := g.q.TryNext()
+		s := g.q.Stats()
+		switch {
+		case err != nil || b == nil && s.Cursor < s.Head:
+			time.Sleep(time.Millisecond) // it is tried again
+			continue
+		case b == nil:
+			return taken
+		case b.Gap() != nil:
+			g.gaps += b.Range().Len()
+		default:
+			lines, err := b.Lines(nil)
+			if err != nil {
+				g.Fatal(err)
+			}
+			for line := range bytes.Lines(lines) {
+				if g.out[string(line)]++; g.out[string(line)] > 1 {
+					g.doubled++
+				}
+			}
+		}
+		if err := g.q.Ack(b.Range().End, Receipt{Seq: b.Range().End, UID: "u"}); err != nil {
+			g.Fatal(err)
+		}
+		taken++
+	}
+	return taken
+}
+
+// check takes out the rest and compares: lost lines must be in gaps, and no more
+// than may be lost.
+func (g *ground) check(most int) {
+	g.Helper()
+	g.take(1 << 30)
+	lost := g.in - len(g.out)
+	g.Logf("%d lines in, %d out, %d lost, %d in gaps, %d doubled", g.in, len(g.out), lost, g.gaps, g.doubled)
+	if lost > most || uint64(lost) != g.gaps || g.doubled > 0 {
+		g.Errorf("want at most %d lost, each in a gap\n%s", most, g.log.String())
+	}
+}
+
+// manySegments keeps what waits in several segments, of 128 KiB.
+var manySegments = Options{Limit: 1 << 20, Compress: CompressNone}
+
+func mustBe(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (g *ground) removeAll(pattern string) {
+	g.Helper()
+	names, err := filepath.Glob(filepath.Join(g.dir, pattern))
+	mustBe(g, err)
+	for _, name := range names {
+		mustBe(g, os.RemoveAll(name))
+	}
+}
+
+func (g *ground) logged(what string) {
+	g.Helper()
+	if !strings.Contains(g.log.String(), what) {
+		g.Errorf("the log has no %q:\n%s", what, g.log.String())
+	}
+}
+
+func TestGround_ASecondRelayWaitsThoughEveryFileIsRemoved(t *testing.T) {
+	g := newGround(t, Options{})
+	g.append(100)
+	g.removeAll("LOCK")
+	wait := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		q, _, err := Open(ctx, g.dir, Options{})
+		if err == nil {
+			_ = q.Close(t.Context())
+		}
+		return err
+	}
+	if err := wait(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without LOCK: got %v", err)
+	}
+	g.removeAll("*")
+	if err := wait(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("without any file: got %v", err)
+	}
+	g.append(100)
+	g.check(0)
+}
+
+func TestGround_ADirectoryThatIsMovedAwayAndBackLosesNothing(t *testing.T) {
+	g := newGround(t, manySegments)
+	g.append(700)
+	g.take(2)
+	away := g.dir + ".away"
+	mustBe(t, os.Rename(g.dir, away))
+	for range 100 {
+		_, _ = g.q.TryNext()
+	}
+	g.q.mu.Lock()
+	next := g.q.flight[0].First
+	g.q.mu.Unlock()
+	mustBe(t, g.q.Rewind(next))
+	g.append(50)
+	mustBe(t, os.Rename(away, g.dir))
+	g.append(50)
+	g.take(1)
+	g.close()
+	g.open()
+	g.check(0)
+}
+
+func TestGround_ANewDirectoryOnTheOldPathIsAnotherQueue(t *testing.T) {
+	g := newGround(t, manySegments)
+	g.append(300)
+	old := g.dir
+	mustBe(t, os.Rename(g.dir, g.dir+".away"))
+	second := &ground{T: t, dir: old, o: manySegments, out: map[string]int{}, in: 1000}
+	second.open()
+	for range 10 {
+		g.append(30)
+		second.append(30)
+	}
+	g.take(3)
+	second.take(3)
+	g.close()
+	second.close()
+	g.dir += ".away"
+	g.open()
+	second.open()
+	g.check(0)
+	second.in -= 1000
+	second.check(0)
+}
+
+func TestGround_RemovedFilesCostNoLineThatWasInTheNewestSegment(t *testing.T) {
+	g := newGround(t, Options{Compress: CompressNone})
+	g.append(500)
+	g.removeAll("*")
+	g.append(500)
+	g.close()
+	g.open()
+	g.check(0)
+	g.logged("removed")
+}
+
+func TestGround_RemovedFilesAreMadeAgainWhileNoLineComes(t *testing.T) {
+	g := newGround(t, Options{Compress: CompressNone})
+	g.append(500)
+	g.removeAll("*")
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if left, _ := filepath.Glob(filepath.Join(g.dir, "*.seg")); len(left) > 0 {
+			break
+		}
+	}
+	// The process is killed: only what has a name is left.
+	copied := filepath.Join(t.TempDir(), "q")
+	mustBe(t, os.CopyFS(copied, os.DirFS(g.dir)))
+	g.close()
+	g.dir = copied
+	g.open()
+	g.check(0)
+}
+
+func TestGround_RemovedFilesCostWhatOnlyTheyHad(t *testing.T) {
+	g := newGround(t, manySegments)
+	g.append(600)
+	g.take(1) // it has a file open
+	g.removeAll("*")
+	g.append(200)
+	g.logged("removed")
+	g.check(600)
+	g.close()
+	g.open()
+	g.append(10)
+	g.check(600)
+}
+
+func TestGround_MovedFilesAreMadeAgain(t *testing.T) {
+	g := newGround(t, Options{Compress: CompressNone})
+	g.append(500)
+	away := t.TempDir()
+	names, _ := filepath.Glob(filepath.Join(g.dir, "*"))
+	for _, name := range names {
+		mustBe(t, os.Rename(name, filepath.Join(away, filepath.Base(name))))
+	}
+	g.append(500)
+	g.close()
+	g.open()
+	g.check(0)
+}
+
+func TestGround_ARemovedDirectoryIsMadeAgainWithEverythingInIt(t *testing.T) {
+	g := newGround(t, Options{Compress: CompressNone})
+	g.append(500)
+	g.take(1)
+	mustBe(t, os.RemoveAll(g.dir))
+	g.append(500)
+	for _, name := range []string{identityName, segmentName(1)} {
+		if _, err := os.Stat(filepath.Join(g.dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	g.logged("removed")
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, _, err := Open(ctx, g.dir, Options{}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a second relay gets the new directory: %v", err)
+	}
+	sid := g.q.Stats().SID
+	g.close()
+	if rec := g.open(); rec.NewSID || g.q.Stats().SID != sid {
+		t.Errorf("another stream: %+v", rec)
+	}
+	g.check(0)
+}
+
+func TestGround_ATruncatedNewestSegmentCostsNoLineThatComesThen(t *testing.T) {
+	for _, size := range []int64{0, 100, 5000} {
+		g := newGround(t, Options{Compress: CompressNone})
+		g.append(100)
+		mustBe(t, os.Truncate(filepath.Join(g.dir, segmentName(1)), size))
+		g.append(100)
+		g.close()
+		g.open()
+		g.check(100)
+	}
+}
+
+// odd puts something in the place of a file that is none.
+var odd = map[string]func(name string) error{
+	"a directory": func(name string) error { return errors.Join(os.RemoveAll(name), os.Mkdir(name, 0o700)) },
+	"a directory with files": func(name string) error {
+		return errors.Join(os.RemoveAll(name), os.Mkdir(name, 0o700), os.WriteFile(filepath.Join(name, "x"), nil, 0o600))
+	},
+	"a link to nothing": func(name string) error { return errors.Join(os.RemoveAll(name), os.Symlink("/none", name)) },
+	"a link to a file":  func(name string) error { return errors.Join(os.RemoveAll(name), os.Symlink("/etc/hostname", name)) },
+	"a named pipe":      func(name string) error { return errors.Join(os.RemoveAll(name), unix.Mkfifo(name, 0o600)) },
+	"an empty file":     func(name string) error { return os.Truncate(name, 0) },
+	"nothing":           os.RemoveAll,
+}
+
+func TestGround_WhatIsNoFileStopsNeitherTheStartNorTheRest(t *testing.T) {
+	for what, put := range odd {
+		for _, name := range []string{segmentName(2), cursorName, identityName, spareName, damagedName} {
+			t.Run(what+" is "+name, func(t *testing.T) {
+				g := newGround(t, manySegments)
+				g.append(400)
+				g.close()
+				mustBe(t, os.RemoveAll(filepath.Join(g.dir, damagedName)))
+				mustBe(t, os.WriteFile(filepath.Join(g.dir, spareName), []byte("x"), 0o600))
+				if name == damagedName && what == "an empty file" {
+					mustBe(t, os.WriteFile(filepath.Join(g.dir, name), nil, 0o600))
+				}
+				mustBe(t, put(filepath.Join(g.dir, name)))
+				g.open()
+				g.append(100)
+				g.check(map[bool]int{true: 130, false: 0}[name == segmentName(2)])
+			})
+		}
+	}
+}
+
+func TestGround_FilesThatTurnIntoSomethingElseWhileItRuns(t *testing.T) {
+	for what, put := range odd {
+		for _, name := range []string{segmentName(2), cursorName, identityName, spareName} {
+			t.Run(what+" is "+name, func(t *testing.T) {
+				g := newGround(t, manySegments)
+				g.append(400)
+				if err := put(filepath.Join(g.dir, name)); err != nil && name != spareName {
+					t.Fatal(err)
+				}
+				g.take(1)
+				g.append(100)
+				g.check(map[bool]int{true: 130, false: 0}[name == segmentName(2)])
+			})
+		}
+	}
+}
+
+// Nothing outside of the directory is touched by links in it.
+func TestGround_LinksInTheDirectoryAreNotFollowed(t *testing.T) {
+	victims := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "q")
+	mustBe(t, os.Mkdir(dir, 0o700))
+	for _, name := range []string{"LOCK", cursorName, identityName, identityTmp, spareName, segmentName(1), segmentName(2), "LOST", "LOST.tmp"} {
+		mustBe(t, os.WriteFile(filepath.Join(victims, name), []byte("precious"), 0o600))
+		mustBe(t, os.Symlink(filepath.Join(victims, name), filepath.Join(dir, name)))
+	}
+	mustBe(t, os.Symlink(victims, filepath.Join(dir, damagedName)))
+	g := &ground{T: t, dir: dir, o: manySegments, out: map[string]int{}}
+	g.open()
+	g.append(200)
+	_, err := g.q.SetAside("s", 1, []byte("line"))
+	mustBe(t, err)
+	g.check(0)
+	g.close()
+	left, err := os.ReadDir(victims)
+	mustBe(t, err)
+	for _, e := range left {
+		if b, err := os.ReadFile(filepath.Join(victims, e.Name())); err != nil || string(b) != "precious" {
+			t.Errorf("%s: %q, %v", e.Name(), b, err)
+		}
+	}
+	if len(left) != 9 {
+		t.Errorf("%d files, want 9", len(left))
+	}
+}
+
+func TestGround_TheDirectoryOfAnotherUserIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := filepath.Join(t.TempDir(), "q")
+	mustBe(t, os.Mkdir(dir, 0o700))
+	mustBe(t, os.Chown(dir, 12345, 12345))
+	q, _, err := Open(t.Context(), dir, Options{})
+	if err == nil {
+		_ = q.Close(t.Context())
+		t.Fatal("it was opened")
+	}
+	if !strings.Contains(err.Error(), "12345") {
+		t.Errorf("it does not say whose it is: %v", err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("it made %v", left)
+	}
+}
+
+// readOnlyFS refuses every change, as a file system does that was remounted.
+func readOnlyFS(fs *strictFS) {
+	fs.setFault(func(_ int, call, _ string) error {
+		switch call {
+		case "create", "change", "rename", "remove", "mkdir", "write", "sync":
+			return unix.EROFS
+		}
+		return nil
+	})
+}
+
+func TestGround_AReadOnlyFileSystemDeliversItsBacklog(t *testing.T) {
+	for _, restart := range []bool{true, false} {
+		inBubble(t, func() {
+			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w.o.Limit = 1 << 20
+			w.mustStart()
+			defer w.abandon()
+			for range 5 {
+				w.append(20, 5000)
+				w.wait()
+			}
+			w.idle()
+			if restart {
+				w.stop()
+			}
+			readOnlyFS(w.fs)
+			w.faulty = true
+			if restart {
+				w.mustStart()
+				w.out, w.ranges = w.acked, nil
+			}
+			for w.next() {
+			}
+			w.ack(len(w.ranges))
+			w.idle()
+			w.Logf("%d lines in, %d out", w.head-1, w.out-1)
+			if w.out != w.head || len(w.gone) > 0 {
+				t.Errorf("restart %v: out up to %d of %d, %d in gaps", restart, w.out, w.head, len(w.gone))
+			}
+			w.fs.setFault(nil)
+			w.append(5, 300)
+			w.restart()
+			w.drain()
+		})
+	}
+}
+
+func (w *world) Logf(format string, args ...any) {
+	if t, ok := w.failer.(*testing.T); ok {
+		t.Logf(format, args...)
+	}
+}
+
+func TestGround_VerifyStatusAndExportSayTheSame(t *testing.T) {
+	newestOf := func(dir string) string {
+		names, _ := filepath.Glob(filepath.Join(dir, "*.seg"))
+		return names[len(names)-1]
+	}
+	for name, c := range map[string]struct {
+		do       func(dir string) error
+		lost     bool // some lines are
+		problems bool
+	}{
+		"nothing":              {func(string) error { return nil }, false, false},
+		"no CURSOR":            {func(dir string) error { return os.Remove(filepath.Join(dir, cursorName)) }, false, true},
+		"no IDENTITY":          {func(dir string) error { return os.Remove(filepath.Join(dir, identityName)) }, false, true},
+		"no newest segment":    {func(dir string) error { return os.Remove(newestOf(dir)) }, true, true},
+		"empty newest segment": {func(dir string) error { return os.Truncate(newestOf(dir), 0) }, true, true},
+		"half a newest segment": {func(dir string) error {
+			st, err := os.Stat(newestOf(dir))
+			return errors.Join(err, os.Truncate(newestOf(dir), st.Size()/2))
+		}, true, true},
+		"no second segment": {func(dir string) error { return os.Remove(filepath.Join(dir, segmentName(2))) }, true, true},
+		"a link as second segment": {func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, segmentName(2))), os.Symlink("/etc/hostname", filepath.Join(dir, segmentName(2))))
+		}, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGround(t, manySegments)
+			g.append(400)
+			g.close()
+			mustBe(t, c.do(g.dir))
+			r, err := Verify(g.dir, io.Discard)
+			mustBe(t, err)
+			var missing uint64
+			for _, m := range r.Missing {
+				missing += m.Len()
+			}
+			v, err := Look(g.dir)
+			mustBe(t, err)
+			var lost, lines uint64
+			for _, l := range v.Lost {
+				lost += l.Len()
+			}
+			mustBe(t, v.Blocks(func(b *Block) error {
+				if b.Gap() == nil {
+					lines += b.Range().Len()
+				}
+				return nil
+			}))
+			t.Logf("verify: %d of %d missing, %d problems; status: %d wait, %d lost; export: %d lines", missing, r.Head-r.Cursor, r.Problems, v.Waiting(), lost, lines)
+			if r.Head != 401 || v.Head != 401 || missing != lost || lines+lost != 400 || v.Waiting() != lines || (lost > 0) != c.lost || (r.Problems > 0) != c.problems {
+				t.Errorf("verify: %+v; status: head %d, lost %v; export %d lines", r, v.Head, v.Lost, lines)
+			}
+		})
+	}
+}
+
+func TestGround_AnIdleQueueGivesItsSpaceBack(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		inBubble(t, func() {
+			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w.o.Limit = 64 << 20
+			w.mustStart()
+			defer w.abandon()
+			for range 60 {
+				w.append(20, 20<<10)
+				w.wait()
+				w.deliver(100)
+				w.ack(len(w.ranges))
+			}
+			if held := w.fs.held(); held < 8<<20 {
+				t.Fatalf("%d bytes on disk, too little for this test", held)
+			}
+			if restart {
+				w.restart()
+			}
+			time.Sleep(3 * time.Minute)
+			if held := w.fs.held(); held > 1<<20 {
+				t.Errorf("restart %v: an idle queue has %d bytes on disk", restart, held)
+			}
+			calls := w.fs.calls
+			time.Sleep(time.Hour)
+			if w.fs.calls > calls+100 {
+				t.Errorf("%d file calls in an hour without work", w.fs.calls-calls)
+			}
+			w.append(5, 300)
+			w.crash((*strictFS).kill, 0)
+			w.drain()
+			w.restart()
+			if len(w.gone) > 0 {
+				t.Errorf("%d lines are lost", len(w.gone))
+			}
+		})
+	}
+}
+
+// A wrong clock, and one that is set, make no line old.
+func TestGround_AgeDoesNotBelieveTheWallClock(t *testing.T) {
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	this, other := [16]byte{1}, [16]byte{2}
+	for name, c := range map[string]struct {
+		s    segment
+		up   time.Duration
+		want time.Duration
+	}{
+		"queued under 1970, clock set 25 s later": {segment{boot: this, up: time.Minute, created: 0}, time.Minute + 25*time.Second, 25 * time.Second},
+		"clock set back by a day":                 {segment{boot: this, up: time.Minute, created: now.Add(24 * time.Hour).UnixMilli()}, time.Hour, 59 * time.Minute},
+		"before this start, under 1970":           {segment{boot: other, up: time.Hour, created: 1000}, time.Minute, time.Minute},
+		"before this start, in the future":        {segment{boot: other, up: time.Hour, created: now.Add(time.Hour).UnixMilli()}, time.Minute, time.Minute},
+		"before this start, yesterday":            {segment{boot: other, up: time.Hour, created: now.Add(-24 * time.Hour).UnixMilli()}, time.Minute, 24 * time.Hour},
+	} {
+		if got := c.s.age(now, this, c.up); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	boot, up := mustOpenDir(t, t.TempDir()).clock()
+	s := &segment{id: 3, sid: "aaaaaaaaaaaaaaaa", boot: boot, up: up.Truncate(time.Millisecond)}
+	back, err := parseSegment(s.page()[:halfLen], 3)
+	if err != nil || back.boot != boot || back.up != s.up || boot == [16]byte{} || up < time.Second {
+		t.Errorf("%+v, %v", back, err)
+	}
+}
+
+func TestGround_ExpiresNothingWhenTheClockIsSet(t *testing.T) {
+	inBubble(t, func() { // the clock of a bubble says 2000, which is no time for a wsrelay
+		w := newWorld(t, 1, Options{Compress: CompressNone, MaxAge: time.Hour})
+		w.o.Limit = 2 << 20
+		w.mustStart()
+		defer w.abandon()
+		for range 30 {
+			w.append(4, 20<<10)
+			w.wait()
+		}
+		w.restart()
+		time.Sleep(50 * time.Minute)
+		w.drain()
+		if len(w.gone) > 0 {
+			t.Errorf("%d of %d lines expired after 50 minutes", len(w.gone), w.head-1)
+		}
+		w.ack(len(w.ranges))
+	})
+}
+
+func TestGround_AFileSystemThatDoesNotSayHowMuchIsFreeIsNotFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("ramfs", dir, "ramfs", 0, ""); err != nil {
+		t.Skip(err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // it goes with the machine
+	g := &ground{T: t, dir: filepath.Join(dir, "q"), out: map[string]int{}}
+	g.open()
+	g.append(100)
+	g.check(0)
+	g.close()
+}
+
+func TestGround_LossesAreRememberedAfterARestart(t *testing.T) {
+	g := newGround(t, manySegments)
+	g.append(400)
+	g.close()
+	mustBe(t, os.Remove(filepath.Join(g.dir, segmentName(2))))
+	g.open()
+	lost := func(told bool) (n uint64) {
+		w := NewWatch(g.q)
+		defer w.Close() //nolint:errcheck // only read
+		for _, l := range w.Lost() {
+			if l.Told == told && l.Why == "damaged" {
+				n += l.Len()
+			}
+		}
+		return n
+	}
+	was := lost(false)
+	if was == 0 || lost(true) > 0 {
+		t.Fatalf("%d lost, and told %d", was, lost(true))
+	}
+	g.check(400)
+	g.close()
+	for range 2 {
+		g.open()
+		if told := lost(true); told != was || lost(false) > 0 {
+			t.Errorf("after a restart: %d told and %d not, want %d told", told, lost(false), was)
+		}
+		g.close()
+		v, err := Look(g.dir)
+		mustBe(t, err)
+		if len(v.Lost) != 1 || !v.Lost[0].Told || v.Lost[0].Len() != was || v.Waiting() > 0 {
+			t.Errorf("the files say %+v, %d wait", v.Lost, v.Waiting())
+		}
+		mustBe(t, v.Close())
+	}
+	if l := readLosses(mustOpenDir(t, g.dir), time.Now().Add(KeepLosses+time.Hour)); len(l) > 0 {
+		t.Errorf("too old, and remembered: %v", l)
+	}
+}
+
+// Two file systems have the same inode numbers.
+func TestLocked_KnowsOneFileSystemFromAnother(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	var dirs []string
+	for range 2 {
+		dir := t.TempDir()
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
+			t.Skip(err)
+		}
+		defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // it goes with the machine
+		dirs = append(dirs, filepath.Join(dir, "q"))
+		mustBe(t, os.Mkdir(filepath.Join(dir, "q"), 0o700))
+	}
+	var st [2]unix.Stat_t
+	mustBe(t, errors.Join(unix.Stat(dirs[0], &st[0]), unix.Stat(dirs[1], &st[1])))
+	if st[0].Ino != st[1].Ino {
+		t.Fatalf("inodes %d and %d: the test tests nothing", st[0].Ino, st[1].Ino)
+	}
+	d, err := ownDir(dirs[0])
+	mustBe(t, err)
+	defer d.Close()
+	holder, _ := Locked(dirs[0])
+	other, _ := Locked(dirs[1])
+	if holder != os.Getpid() || other != 0 {
+		t.Errorf("process %d has the one, and %d the other; want %d and 0", holder, other, os.Getpid())
+	}
+}

@@ -1,0 +1,278 @@
+package buffer
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Somebody may remove, move or replace the files of a running queue, or its
+// whole directory. What an open descriptor still has is written again under the
+// name that it had; of what is gone, gaps tell.
+
+// lookEvery is how often the files are looked at while lines wait and none come.
+const lookEvery = 5 * time.Second
+
+// still makes sure that the segment that is written has its name and its bytes.
+// What a file without a name holds is not on disk, whatever fdatasync said.
+func (w *writer) still() error {
+	if w.seg == nil || w.poisoned {
+		return nil
+	}
+	ok, err := w.q.fsys.holds(segmentName(w.seg.id), w.f)
+	if err == nil && !ok {
+		err = w.reclaim()
+	}
+	if err != nil {
+		return err
+	}
+	size, err := w.f.size()
+	if err == nil && size < w.off {
+		w.poisoned = true
+		w.q.o.Log.Error("somebody has cut a file of the queue short", "file", segmentName(w.seg.id), "bytes", size, "written", w.off,
+			"effect", "what was cut off and not yet delivered is lost, and named by gaps; what comes goes to a new file", "hint", removedHint)
+	}
+	return err
+}
+
+const removedHint = "never touch the files of a queue while wsrelay runs; wsrelay queue purge drops a backlog"
+
+// look is still, for all files, from time to time.
+func (w *writer) look(now time.Time) error {
+	if now.Sub(w.lastLook) < lookEvery {
+		return nil
+	}
+	w.lastLook = now
+	return w.reclaim()
+}
+
+// reclaim makes again what is not where it was.
+func (w *writer) reclaim() error {
+	q := w.q
+	made, err := q.fsys.remake()
+	if err != nil {
+		return fmt.Errorf("make the queue directory again, which somebody has removed: %w", err)
+	}
+	gone, err := w.reclaimSegments()
+	if err != nil {
+		return err
+	}
+	if w.cursorFile != nil {
+		ok, err := q.fsys.holds(cursorName, w.cursorFile)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			_ = w.cursorFile.Close() // nobody can read it any more
+			w.cursorFile, w.stale, w.kept = nil, true, false
+			gone = append(gone, cursorName)
+		}
+	}
+	onDisk, err := readIdentity(q.fsys)
+	if err != nil {
+		return err
+	}
+	if made || len(onDisk.pairs) == 0 {
+		q.mu.Lock()
+		q.ident.home = q.fsys.home()
+		next := identity{home: q.ident.home, pairs: slices.Clone(q.ident.pairs)}
+		q.mu.Unlock()
+		if err := next.write(q.fsys); err != nil {
+			return err
+		}
+		gone = append(gone, identityName)
+	}
+	if made || len(gone) > 0 {
+		what := "somebody has removed or replaced files of the queue: " + strings.Join(gone, ", ")
+		if made {
+			what = "somebody has removed the queue directory"
+		}
+		q.o.Log.Error(what, "effect", "wsrelay has made again what it had open; lines that were in other files only are lost, and named by gaps",
+			"hint", removedHint)
+	}
+	return nil
+}
+
+// reclaimSegments gives the names of those that were not there.
+func (w *writer) reclaimSegments() (gone []string, err error) {
+	q := w.q
+	for _, o := range w.opened() {
+		name := segmentName(o.seg.id)
+		ok, err := q.fsys.holds(name, o.f)
+		if err != nil && !errors.Is(err, fs.ErrClosed) { // by the consumer, meanwhile
+			return nil, err
+		}
+		if ok || err != nil {
+			continue
+		}
+		if err := w.restore(o); err != nil && !errors.Is(err, fs.ErrClosed) {
+			return nil, fmt.Errorf("write %s again, which somebody has removed: %w", name, err)
+		}
+		gone = append(gone, name)
+	}
+	entries, err := q.fsys.list(".")
+	if err != nil {
+		return nil, err
+	}
+	there := map[string]bool{}
+	for _, e := range entries {
+		there[e.Name()] = true
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.segs = slices.DeleteFunc(q.segs, func(s *segment) bool {
+		name := segmentName(s.id)
+		if there[name] || s.next == 0 {
+			return false
+		}
+		gone = append(gone, name)
+		q.missing(Range{s.base, s.next})
+		return true
+	})
+	return gone, nil
+}
+
+// missing declares what of r is in no memory and not under way.
+func (q *Queue) missing(r Range) {
+	r.First = max(r.First, q.next)
+	if len(q.ring) > 0 {
+		r.End = min(r.End, q.ring[0].first)
+	}
+	if r.First < r.End {
+		q.declare(r, removedHint)
+	}
+}
+
+// openSegment is a segment with a descriptor that we have.
+type openSegment struct {
+	seg *segment
+	f   file
+}
+
+// opened are the segments that are open: the newest, and the one that the
+// consumer reads, unless it reads it right now for long.
+func (w *writer) opened() (all []openSegment) {
+	q := w.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if n := len(q.segs); w.f != nil && n > 0 {
+		all = append(all, openSegment{q.segs[n-1], w.f})
+	}
+	for range 100 {
+		if !q.reading {
+			break
+		}
+		q.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		q.mu.Lock()
+	}
+	if r := &q.reader; !q.reading && r.f != nil && slices.Contains(q.segs, r.seg) && (len(all) == 0 || all[0].seg != r.seg) {
+		all = append(all, openSegment{r.seg, r.f})
+	}
+	return all
+}
+
+// restore copies what the descriptor has into a file of the same name, which is
+// complete and durable before it has it.
+func (w *writer) restore(o openSegment) error {
+	q, fsys := w.q, w.q.fsys
+	end := o.seg.size
+	if w.seg == o.seg {
+		end = w.off
+	}
+	f, err := createAnew(fsys, spareName)
+	if err != nil {
+		return err
+	}
+	err = copyFile(f, o.f, end)
+	if err == nil {
+		err = f.sync()
+	}
+	if err == nil {
+		err = renameOver(fsys, spareName, segmentName(o.seg.id))
+	}
+	if err == nil {
+		err = fsys.syncDir(".")
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	q.mu.Lock()
+	o.seg.size = end
+	q.moved++ // what the consumer finds in the old file is void
+	q.opening++
+	q.mu.Unlock()
+	if w.f != o.f {
+		return f.Close()
+	}
+	w.f = f
+	return o.f.Close()
+}
+
+// copyFile copies up to end. A page that cannot be read is left out: it is as
+// damaged as it was.
+func copyFile(to, from file, end int64) error {
+	b := make([]byte, 256<<10)
+	for off, step := int64(0), int64(len(b)); off < end; off += step {
+		n, err := from.ReadAt(b[:min(step, end-off)], off)
+		switch {
+		case errors.Is(err, fs.ErrClosed):
+			return err
+		case n == 0 && err != nil && step > pageLen && !errors.Is(err, io.EOF):
+			off, step = off-pageLen, pageLen // by pages from here on
+			continue
+		}
+		if err := to.writeAt(b[:n], off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// quarantine moves what has one of the queue's names, and is not what it should
+// be, out of the way: into damaged/, under a name that is free.
+func quarantine(fsys fileSystem, name string) (to string, err error) {
+	to = fmt.Sprintf("%s-%d", name, time.Now().UnixNano())
+	if name != damagedName {
+		if err := fsys.mkdir(damagedName); err != nil {
+			return "", err
+		}
+		to = filepath.Join(damagedName, to)
+	}
+	return to, fsys.rename(name, to)
+}
+
+// createAnew is create, also where something is that is no file.
+func createAnew(fsys fileSystem, name string) (file, error) {
+	f, err := fsys.create(name)
+	if isFolder(err) {
+		if _, err := quarantine(fsys, name); err != nil {
+			return nil, err
+		}
+		return fsys.create(name)
+	}
+	return f, err
+}
+
+// renameOver is rename, also where something is that is no file.
+func renameOver(fsys fileSystem, from, to string) error {
+	err := fsys.rename(from, to)
+	if isFolder(err) {
+		if _, err := quarantine(fsys, to); err != nil {
+			return err
+		}
+		return fsys.rename(from, to)
+	}
+	return err
+}
+
+func isFolder(err error) bool {
+	return errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST)
+}

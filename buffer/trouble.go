@@ -1,0 +1,58 @@
+package buffer
+
+import (
+	"errors"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+)
+
+// Trouble is what is wrong with a queue now, in the words of a log record.
+type Trouble struct {
+	What   string
+	Effect string
+	Hint   string
+}
+
+// String is what is wrong; "" if nothing is.
+func (t *Trouble) String() string {
+	if t == nil {
+		return ""
+	}
+	return t.What
+}
+
+// Hint says what to do about an error of a queue. It is tried again in any case.
+func Hint(err error) string {
+	is := func(errs ...error) bool {
+		for _, e := range errs {
+			if errors.Is(err, e) {
+				return true
+			}
+		}
+		return false
+	}
+	switch {
+	case is(errFull):
+		return "bring the receiver back, or raise --queue-limit"
+	case noSpace(err):
+		return "make space on the file system of the queue directory (df, and df -i for its inodes); wsrelay goes on by itself"
+	case is(ErrForeign):
+		return "run wsrelay as that user, give the directory to the user that wsrelay runs as (chown -R), or name another with --queue-dir"
+	case is(ErrLocked):
+		return "end the other wsrelay, or move its queue to another directory; give each wsrelay an instance of its own"
+	case is(errNoLock):
+		return "put the queue on a file system that has locks (flock(2)), such as a local one"
+	case is(unix.EROFS):
+		return "mount the file system for writing (see dmesg for why it is read-only); what is in the queue is delivered meanwhile, and wsrelay goes on by itself"
+	case is(unix.EMFILE):
+		return "raise the limit of open files of the process (LimitNOFILE= of the service, ulimit -n)"
+	case is(unix.ENFILE):
+		return "raise the limit of open files of the machine (sysctl fs.file-max)"
+	case is(fs.ErrNotExist, unix.ELOOP, unix.ENOTDIR):
+		return "name a directory that can be made, with --queue-dir"
+	case is(unix.EACCES, unix.EPERM):
+		return "give the user that wsrelay runs as the queue directory and all in it (chown -R, chmod 700, chattr -i)"
+	}
+	return "check the disk, and the permissions of the queue directory"
+}
