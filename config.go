@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -58,6 +59,9 @@ type config struct {
 
 	Keeper string `default:"auto" enum:"auto,off" help:"auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed. On the command line or in the environment only. Default: ${default}."`
 
+	UnreadDir string `placeholder:"DIR" help:"Where syslog-ng's websocket() block leaves lines of a wsrelay that could not be started: those of this instance are read from there."`
+	ExitEnded int    `placeholder:"N" help:"Exit with the status N, and no other, when the input has ended and wsrelay has no further use for it: how syslog-ng's websocket() block tells that from a program that cannot be started. On the command line only."`
+
 	LogFile   string `placeholder:"FILE|journal" help:"Log here and not on stderr; journal: to systemd's. Default where stderr is /dev/null, as under syslog-ng: wsrelay.log in the queue directory."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
@@ -76,7 +80,7 @@ var errHelp = errors.New("help was printed")
 
 // parse gives the command that args, with all other sources, ask for.
 func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
-	src := &options.Sources{Env: "WSRELAY_", Only: []string{"config", "options-fd", "keeper"}}
+	src := &options.Sources{Env: "WSRELAY_", Only: []string{"config", "options-fd", "keeper", "exit-ended"}}
 	answered := false
 	k, err := parser(c, src, stdout, func(int) { answered = true })
 	if err != nil {
@@ -111,7 +115,9 @@ func (c *config) salvage(args []string, src *options.Sources) {
 	find := func(name string) string {
 		return cmp.Or(intake.FlagValue(args, "--"+name, ""), src.Get(name))
 	}
-	*c = config{Instance: cmp.Or(find("instance"), "default"), QueueDir: find("queue-dir"), LogFile: find("log-file")}
+	*c = config{
+		Instance: cmp.Or(find("instance"), "default"), QueueDir: find("queue-dir"), LogFile: find("log-file"), UnreadDir: find("unread-dir"),
+	}
 	if c.QueueDir == "" && isInstance(c.Instance) && !src.Unread() {
 		c.QueueDir = queueDir(c.Instance)
 	}
@@ -154,6 +160,14 @@ func (c *config) check() error {
 		return c.listening.check(&c.reach)
 	}
 	return c.reach.check()
+}
+
+// unread is where lines of earlier pipes are, if that was said.
+func (c *config) unread(log *slog.Logger) intake.Unread {
+	return intake.Unread{Dir: c.UnreadDir, Log: log, Ours: func(shell []byte) bool {
+		dir := cmp.Or(options.OfShell(shell, "queue-dir"), c.QueueDir)
+		return options.OfShell(shell, "instance") == c.Instance && dir == c.QueueDir
+	}}
 }
 
 // delivers tells whether there is a way for the lines out of the queue.

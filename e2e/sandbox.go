@@ -33,6 +33,7 @@ type Sandbox struct {
 	root    string // the checkout
 	bin     string // where wsrelay and wsreceive are
 	env     []string
+	under   []string // the command that syslog-ng is started by; none: itself
 	started []int // pids
 }
 

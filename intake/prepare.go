@@ -49,6 +49,14 @@ func Wanted(args []string, stdin *os.File) (k *Keeper, ok bool) {
 	return &Keeper{Args: args, OptionsFD: fd}, true
 }
 
+// Ended tells whether the input is a pipe that nobody can write to and that is
+// empty.
+func Ended(stdin *os.File) bool {
+	fds := []unix.PollFd{{Fd: int32(stdin.Fd()), Events: unix.POLLIN}}
+	_, _ = unix.Poll(fds, 0) // interrupted: not yet
+	return fds[0].Revents == unix.POLLHUP
+}
+
 // FlagValue is what follows the flag in args, the last time that it is there.
 func FlagValue(args []string, flag, otherwise string) string {
 	for k, arg := range slices.Backward(args) {
