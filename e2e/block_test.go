@@ -25,12 +25,12 @@ func quote(s string) string {
 func TestBlock_HandsOptionsToWsrelayByteForByte(t *testing.T) {
 	need(t, "syslog-ng")
 	for name, url := range map[string]string{
-		"plain":     "ws://127.0.0.1:8514/relay",
-		"shell":     `ws://h/it's "here" $(id) & ${HOME} $HOST x=1;y=2 | > /tmp/x # * ? ~ !`,
-		"escapes":   `wss://h/back\slash\n\t\\ %20 'a' "b" ` + "`id` é €",
-		"quoted":    "ws://h/'; touch pwned; '",
-		"newlines":  "ws://h/\n\n$(touch pwned)\n'; touch pwned; exit\n",
-		"long":      "ws://h/" + strings.Repeat("long'\"", 500),
+		"plain":    "ws://127.0.0.1:8514/relay",
+		"shell":    `ws://h/it's "here" $(id) & ${HOME} $HOST x=1;y=2 | > /tmp/x # * ? ~ !`,
+		"escapes":  `wss://h/back\slash\n\t\\ %20 'a' "b" ` + "`id` é €",
+		"quoted":   "ws://h/'; touch pwned; '",
+		"newlines": "ws://h/\n\n$(touch pwned)\n'; touch pwned; exit\n",
+		"long":     "ws://h/" + strings.Repeat("long'\"", 500),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSandbox(t, standIn(t))

@@ -34,7 +34,7 @@ type Sandbox struct {
 	bin     string // where wsrelay and wsreceive are
 	env     []string
 	under   []string // the command that syslog-ng is started by; none: itself
-	started []int // pids
+	started []int    // pids
 }
 
 // NewSandbox makes an empty sandbox whose chain uses the programs in bin. The
