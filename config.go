@@ -127,7 +127,7 @@ func parser(c *cli, src *options.Sources, stdout io.Writer, exit func(int)) (*ko
 	return kong.New(c,
 		kong.Name("wsrelay"), kong.Description(description), kong.Writers(stdout, io.Discard),
 		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": console.Version(), "queue_dir": "/var/lib/syslog-ng/wsrelay/INSTANCE for root, else $XDG_STATE_HOME/wsrelay/INSTANCE"},
+		kong.Vars{"version": console.Version(), "queue_dir": "/var/lib/syslog-ng/wsrelay/INSTANCE for root and where there is no HOME, else $XDG_STATE_HOME/wsrelay/INSTANCE"},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 }
@@ -173,8 +173,9 @@ func (c *config) unread(log *slog.Logger) intake.Unread {
 // delivers tells whether there is a way for the lines out of the queue.
 func (c *config) delivers() bool { return len(c.URL) > 0 || c.Listen != "" }
 
-// queueDir is where an instance keeps its queue by default. For root that is
-// where SELinux lets a child of syslog-ng write.
+// queueDir is where an instance keeps its queue by default. For root, and for a
+// service without a home, such as syslog-ng -u USER, that is where SELinux lets a
+// child of syslog-ng write; never a place that depends on the working directory.
 func queueDir(instance string) string {
 	if os.Geteuid() == 0 {
 		return rootQueue(instance)
@@ -185,11 +186,13 @@ func queueDir(instance string) string {
 func rootQueue(instance string) string { return filepath.Join("/var/lib/syslog-ng/wsrelay", instance) }
 
 func userQueue(instance string) string {
-	state := os.Getenv("XDG_STATE_HOME")
-	if state == "" {
-		state = filepath.Join(os.Getenv("HOME"), ".local", "state")
+	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, "wsrelay", instance)
 	}
-	return filepath.Join(state, "wsrelay", instance)
+	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "wsrelay", instance)
+	}
+	return rootQueue(instance)
 }
 
 func (c *config) compress() buffer.Compress {

@@ -60,6 +60,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 		var status int
 		k.Service = isNull(stderr)
 		if status, alone = k.Keep(); alone == nil {
+			sayAbandoned(k, stderr)
 			return status
 		}
 		_ = os.Setenv("WSRELAY_KEEPER", "off")

@@ -52,9 +52,16 @@ func Wanted(args []string, stdin *os.File) (k *Keeper, ok bool) {
 // Ended tells whether the input is a pipe that nobody can write to and that is
 // empty.
 func Ended(stdin *os.File) bool {
-	fds := []unix.PollFd{{Fd: int32(stdin.Fd()), Events: unix.POLLIN}}
-	_, _ = unix.Poll(fds, 0) // interrupted: not yet
-	return fds[0].Revents == unix.POLLHUP
+	return events(int(stdin.Fd())) == unix.POLLHUP
+}
+
+// hungUp: nobody can write to the pipe any more.
+func hungUp(pipe int) bool { return events(pipe)&unix.POLLHUP != 0 }
+
+func events(pipe int) int16 {
+	fds := []unix.PollFd{{Fd: int32(pipe), Events: unix.POLLIN}}
+	_, _ = unix.Poll(fds, 0) // interrupted: none yet
+	return fds[0].Revents
 }
 
 // FlagValue is what follows the flag in args, the last time that it is there.
@@ -84,6 +91,9 @@ func (k *Keeper) prepare() (err error) {
 		return nil
 	}
 	if err := liftFileSize(); err != nil {
+		return err
+	}
+	if err := probe(); err != nil {
 		return err
 	}
 	if err := k.keepOptions(); err != nil { // first: its descriptor may be a free number, which the mirror would take
