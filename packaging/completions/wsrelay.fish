@@ -38,6 +38,8 @@ complete -c wsrelay -n '__fish_use_subcommand' -l drain -r -d 'When the input ha
 complete -c wsrelay -n '__fish_use_subcommand' -l drain-rate -r -d 'Send a backlog, lines older than 10 s, no faster than this, such as 2MiB/s'
 complete -c wsrelay -n '__fish_use_subcommand' -l confirm -d 'Write OK to standard output when ready to read, and then for each line that is on disk: the confirmMessages of rsyslog\'s omprog'
 complete -c wsrelay -n '__fish_use_subcommand' -l keeper -x -a 'auto off' -d 'auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed'
+complete -c wsrelay -n '__fish_use_subcommand' -l unread-dir -r -d 'Where syslog-ng\'s websocket() block leaves lines of a wsrelay that could not be started: those of this instance are read from there'
+complete -c wsrelay -n '__fish_use_subcommand' -l exit-ended -r -d 'Exit with the status N, and no other, when the input has ended and wsrelay has no further use for it: how syslog-ng\'s websocket() block tells that from a program that cannot be started'
 complete -c wsrelay -n '__fish_use_subcommand' -l log-file -r -d 'Log here and not on stderr; journal: to systemd\'s'
 complete -c wsrelay -n '__fish_use_subcommand' -l log-level -x -a 'debug info warn error' -d 'debug, info, warn, error'
 complete -c wsrelay -n '__fish_use_subcommand' -l log-format -x -a 'text json' -d 'text, json'
