@@ -67,6 +67,7 @@ type config struct {
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
 
 	Config    options.File `placeholder:"FILE" env:"WSRELAY_CONFIG" help:"Read options from FILE: one 'name = value' a line."`
+	exposed   []string     // options with a secret that every local user can read
 	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell. On the command line only."`
 }
 
@@ -94,6 +95,7 @@ func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 		c.Run.salvage(args, src)
 		return nil, usage(err)
 	case command.Selected().Name == "run":
+		c.Run.exposed = exposed(args, src)
 		return command, c.Run.check()
 	}
 	return command, nil

@@ -111,6 +111,10 @@ type streams struct {
 
 // Run ships lines: the command that is meant when none is named.
 func (c *config) Run(s *streams) error {
+	if len(c.exposed) > 0 {
+		s.log().Warn("a secret stands in the arguments of a process", "options", strings.Join(c.exposed, ", "),
+			console.Effect, "every local user can read it", console.Hint, "put it into a file that only this user can read, and name that with header-file or proxy-file; then replace the secret")
+	}
 	return ship(c, s, nil)
 }
 

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -66,15 +65,22 @@ func events(pipe int) int16 {
 
 // FlagValue is what follows the flag in args, the last time that it is there.
 func FlagValue(args []string, flag, otherwise string) string {
-	for k, arg := range slices.Backward(args) {
-		if v, ok := strings.CutPrefix(arg, flag+"="); ok {
-			return v
-		}
-		if arg == flag && k+1 < len(args) {
-			return args[k+1]
-		}
+	if values := FlagValues(args, flag); len(values) > 0 {
+		return values[len(values)-1]
 	}
 	return otherwise
+}
+
+// FlagValues is what follows the flag in args, each time.
+func FlagValues(args []string, flag string) (values []string) {
+	for k, arg := range args {
+		if v, ok := strings.CutPrefix(arg, flag+"="); ok {
+			values = append(values, v)
+		} else if arg == flag && k+1 < len(args) {
+			values = append(values, args[k+1])
+		}
+	}
+	return values
 }
 
 // prepare gets what outlives the workers: made anew, or handed on by the keeper

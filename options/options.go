@@ -29,6 +29,7 @@ type Sources struct {
 	Only []string // names of options that are taken from the command line and the environment alone
 
 	fd, file map[string][]string
+	shell    bool // fd is from a shell's arguments
 	unread   bool
 }
 
@@ -168,6 +169,7 @@ func (s *Sources) ReadFD(fd int) (err error) {
 		err = fmt.Errorf("%s: %w", from, err)
 	}
 	var wrong error
+	s.shell = bytes.IndexByte(text, 0) >= 0
 	s.fd, wrong = s.read(bytes.NewReader(ofShell(text)), from)
 	err = errors.Join(err, wrong)
 	file := s.fd["config"]
@@ -175,6 +177,15 @@ func (s *Sources) ReadFD(fd int) (err error) {
 		err = errors.Join(err, s.ReadOther(file[len(file)-1]))
 	}
 	return err
+}
+
+// Exposed gives the values of an option that stand in the arguments of a shell,
+// where every local user can read them.
+func (s *Sources) Exposed(name string) []string {
+	if !s.shell {
+		return nil
+	}
+	return s.fd[name]
 }
 
 // OfShell gives an option of those that a shell was started with: see ReadFD.
