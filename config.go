@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -58,11 +59,15 @@ type config struct {
 
 	Keeper string `default:"auto" enum:"auto,off" help:"auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed. On the command line or in the environment only. Default: ${default}."`
 
+	UnreadDir string `placeholder:"DIR" help:"Where syslog-ng's websocket() block leaves lines of a wsrelay that could not be started: those of this instance are read from there."`
+	ExitEnded int    `placeholder:"N" help:"Exit with the status N, and no other, when the input has ended and wsrelay has no further use for it: how syslog-ng's websocket() block tells that from a program that cannot be started. On the command line only."`
+
 	LogFile   string `placeholder:"FILE|journal" help:"Log here and not on stderr; journal: to systemd's. Default where stderr is /dev/null, as under syslog-ng: wsrelay.log in the queue directory."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
 
 	Config    options.File `placeholder:"FILE" env:"WSRELAY_CONFIG" help:"Read options from FILE, one 'name = value' a line, then from FILE.d/*.conf."`
+	exposed   []string     // options with a secret that every local user can read
 	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell. On the command line only."`
 }
 
@@ -76,7 +81,7 @@ var errHelp = errors.New("help was printed")
 
 // parse gives the command that args, with all other sources, ask for.
 func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
-	src := &options.Sources{Env: "WSRELAY_", Only: []string{"config", "options-fd", "keeper"}}
+	src := &options.Sources{Env: "WSRELAY_", Only: []string{"config", "options-fd", "keeper", "exit-ended"}}
 	answered := false
 	k, err := parser(c, src, stdout, func(int) { answered = true })
 	if err != nil {
@@ -90,6 +95,7 @@ func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 		c.Run.salvage(args, src)
 		return nil, usage(err)
 	case command.Selected().Name == "run":
+		c.Run.exposed = exposed(args, src)
 		return command, c.Run.check()
 	}
 	return command, nil
@@ -111,7 +117,9 @@ func (c *config) salvage(args []string, src *options.Sources) {
 	find := func(name string) string {
 		return cmp.Or(intake.FlagValue(args, "--"+name, ""), src.Get(name))
 	}
-	*c = config{Instance: cmp.Or(find("instance"), "default"), QueueDir: find("queue-dir"), LogFile: find("log-file")}
+	*c = config{
+		Instance: cmp.Or(find("instance"), "default"), QueueDir: find("queue-dir"), LogFile: find("log-file"), UnreadDir: find("unread-dir"),
+	}
 	if c.QueueDir == "" && isInstance(c.Instance) && !src.Unread() {
 		c.QueueDir = queueDir(c.Instance)
 	}
@@ -121,7 +129,7 @@ func parser(c *cli, src *options.Sources, stdout io.Writer, exit func(int)) (*ko
 	return kong.New(c,
 		kong.Name("wsrelay"), kong.Description(description), kong.Writers(stdout, io.Discard),
 		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": console.Build("wsrelay"), "queue_dir": "/var/lib/syslog-ng/wsrelay/INSTANCE for root, else $XDG_STATE_HOME/wsrelay/INSTANCE"},
+		kong.Vars{"version": console.Build("wsrelay"), "queue_dir": "/var/lib/syslog-ng/wsrelay/INSTANCE for root and where there is no HOME, else $XDG_STATE_HOME/wsrelay/INSTANCE"},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 }
@@ -156,11 +164,20 @@ func (c *config) check() error {
 	return c.reach.check()
 }
 
+// unread is where lines of earlier pipes are, if that was said.
+func (c *config) unread(log *slog.Logger) intake.Unread {
+	return intake.Unread{Dir: c.UnreadDir, Log: log, Ours: func(shell []byte) bool {
+		dir := cmp.Or(options.OfShell(shell, "queue-dir"), c.QueueDir)
+		return options.OfShell(shell, "instance") == c.Instance && dir == c.QueueDir
+	}}
+}
+
 // delivers tells whether there is a way for the lines out of the queue.
 func (c *config) delivers() bool { return len(c.URL) > 0 || c.Listen != "" }
 
-// queueDir is where an instance keeps its queue by default. For root that is
-// where SELinux lets a child of syslog-ng write.
+// queueDir is where an instance keeps its queue by default. For root, and for a
+// service without a home, such as syslog-ng -u USER, that is where SELinux lets a
+// child of syslog-ng write; never a place that depends on the working directory.
 func queueDir(instance string) string {
 	if os.Geteuid() == 0 {
 		return rootQueue(instance)
@@ -171,11 +188,13 @@ func queueDir(instance string) string {
 func rootQueue(instance string) string { return filepath.Join("/var/lib/syslog-ng/wsrelay", instance) }
 
 func userQueue(instance string) string {
-	state := os.Getenv("XDG_STATE_HOME")
-	if state == "" {
-		state = filepath.Join(os.Getenv("HOME"), ".local", "state")
+	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, "wsrelay", instance)
 	}
-	return filepath.Join(state, "wsrelay", instance)
+	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "wsrelay", instance)
+	}
+	return rootQueue(instance)
 }
 
 func (c *config) compress() buffer.Compress {

@@ -120,11 +120,15 @@ func terminal(t *testing.T) (master, slave *os.File) {
 	return master, slave
 }
 
-// Without memory files there is no keeper: wsrelay works, and says so. The
-// options, if they got into one, are still read.
+// Without memory files there is no keeper, nor where a sandbox refuses another
+// call that it needs: wsrelay works, and says so. The options, if they got into a
+// memory file, are still read.
 func TestRun_GoesOnWithoutAKeeperWhereThereCanBeNone(t *testing.T) {
 	needStrace(t)
-	for _, call := range []string{"1+", "2+"} { // the copy of the options fails, or the mirror
+	for _, call := range []string{
+		"memfd_create:error=EPERM:when=1+", "memfd_create:error=EPERM:when=2+", // the copy of the options fails, or the mirror
+		"splice:error=EPERM", "tee:error=EPERM", "fallocate:error=EPERM", "splice:error=ENOSYS",
+	} {
 		t.Run(call, func(t *testing.T) {
 			t.Parallel()
 			base := t.TempDir()
@@ -132,7 +136,7 @@ func TestRun_GoesOnWithoutAKeeperWhereThereCanBeNone(t *testing.T) {
 			if err := os.WriteFile(options, []byte("queue-dir = "+dir+"\ndrain = 1ms\nurl = "+noReceiver+"\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cmd, w := command(t, "exec strace -f -qq -o "+os.DevNull+" -e trace=memfd_create -e inject=memfd_create:error=EPERM:when="+call+` "$0" --options-fd 3 3<`+options)
+			cmd, w := command(t, "exec strace -f -qq -o "+os.DevNull+" -e trace=memfd_create,splice,tee,fallocate -e inject="+call+` "$0" --options-fd 3 3<`+options)
 			write(t, w, "a\n")
 			waitQueued(t, dir, "a\n")
 			logHas(t, dir, "going on without a keeper")

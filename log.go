@@ -172,7 +172,7 @@ func (l *logFile) create() error {
 // a few records a minute.
 type systemLog struct {
 	file   io.Writer
-	name   string // of the file
+	name   string // of the file; "": it is /dev/null
 	socket string // of the system's log
 
 	since time.Time // the minute that is counted
@@ -184,7 +184,7 @@ const perMinute = 6
 // Write is called for one record after the other.
 func (l *systemLog) Write(b []byte) (int, error) {
 	n, err := l.file.Write(b)
-	if err == nil {
+	if err == nil && l.name != "" {
 		return n, nil
 	}
 	if now := time.Now(); now.Sub(l.since) >= time.Minute {
@@ -200,5 +200,8 @@ func (l *systemLog) Write(b []byte) (int, error) {
 	defer conn.Close() //nolint:errcheck // a datagram has gone by then, or not
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 	const daemonErr = 3<<3 | 3
+	if err == nil {
+		return fmt.Fprintf(conn, "<%d>wsrelay[%d]: %s", daemonErr, os.Getpid(), b)
+	}
 	return fmt.Fprintf(conn, "<%d>wsrelay[%d]: %s: %v\n%s", daemonErr, os.Getpid(), filepath.Base(l.name), err, b)
 }

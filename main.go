@@ -26,8 +26,8 @@ import (
 	"wsrelay/relay"
 )
 
-// Exit statuses, those of sysexits(3) where one fits. Never 126 or 127:
-// syslog-ng gives a destination up for them.
+// Exit statuses, those of sysexits(3) where one fits. Never 127, for which
+// syslog-ng drops the destination until a reload.
 const (
 	exitFailed  = 1
 	exitUsage   = 64
@@ -36,7 +36,22 @@ const (
 )
 
 func main() {
-	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	worker := intake.Worker()
+	status := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	if !worker && (status == 0 || status == exitWaiting || intake.Ended(os.Stdin)) {
+		status = exitEnded(os.Args[1:], status)
+	}
+	os.Exit(status)
+}
+
+// exitEnded is the status that --exit-ended asks for when the input has ended. A
+// program that is not wsrelay, or half of it, does not give it.
+func exitEnded(args []string, otherwise int) int {
+	n, err := strconv.Atoi(intake.FlagValue(args, "--exit-ended", ""))
+	if err != nil {
+		return otherwise
+	}
+	return n
 }
 
 func run(args []string, stdin, stdout, stderr *os.File) int {
@@ -45,6 +60,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 		var status int
 		k.Service = isNull(stderr)
 		if status, alone = k.Keep(); alone == nil {
+			sayAbandoned(k, stderr)
 			return status
 		}
 		_ = os.Setenv("WSRELAY_KEEPER", "off")
@@ -95,6 +111,10 @@ type streams struct {
 
 // Run ships lines: the command that is meant when none is named.
 func (c *config) Run(s *streams) error {
+	if len(c.exposed) > 0 {
+		s.log().Warn("a secret stands in the arguments of a process", "options", strings.Join(c.exposed, ", "),
+			console.Effect, "every local user can read it", console.Hint, "put it into a file that only this user can read, and name that with header-file or proxy-file; then replace the secret")
+	}
 	return ship(c, s, nil)
 }
 
@@ -135,6 +155,7 @@ func ship(c *config, s *streams, wrong error) error {
 		terminal: isTerminal(s.in), service: in.Kept() && isNull(s.err), log: log,
 	})
 	defer stop.release()
+	in.Unread = c.unread(log)
 	q, found, err := open(c, in, stop, log)
 	if err != nil {
 		return queueTrouble(c.QueueDir, in, err)

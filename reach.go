@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/textproto"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 
+	"wsrelay/intake"
+	"wsrelay/options"
 	"wsrelay/relay"
 )
 
@@ -24,8 +27,11 @@ type reach struct {
 	TLSPin    []string `name:"tls-pin" sep:"none" placeholder:"PIN" help:"Trust only a certificate with this key, sha256//BASE64 as wsrelay check shows it; without --tls-ca, whoever signed it and for whatever name. Several: any of them."`
 	TLSCert   string   `name:"tls-cert" placeholder:"FILE" help:"Our own certificate (PEM), for a receiver with --client-ca."`
 	TLSKey    string   `name:"tls-key" placeholder:"FILE" help:"Its key (PEM)."`
-	Header    []string `sep:"none" placeholder:"NAME=VALUE" help:"Send this header with the upgrade; several add up. One that is secret belongs in --config, not on a command line."`
-	Proxy     string   `default:"env" placeholder:"URL|env|none" help:"HTTP proxy to go through with CONNECT: http://HOST:PORT; env: as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say; none. One with a password belongs in the environment or in --config. Default: ${default}."`
+	Header    []string `sep:"none" placeholder:"NAME=VALUE" help:"Send this header with the upgrade; several add up. A secret one belongs in --header-file or --config, not on a command line."`
+	Proxy     string   `default:"env" placeholder:"URL|env|none" help:"HTTP proxy to go through with CONNECT: http://HOST:PORT; env: as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say; none. One with a password belongs in --proxy-file, in --config or in the environment. Default: ${default}."`
+
+	HeaderFile string `placeholder:"FILE" help:"Send the headers in FILE with the upgrade, too: one NAME=VALUE a line. It is read at the start."`
+	ProxyFile  string `placeholder:"FILE" help:"Take --proxy from the first line of FILE. It is read at the start."`
 
 	plainMode
 }
@@ -57,6 +63,9 @@ func (r *reach) checkEach() error {
 	if (r.TLSCert == "") != (r.TLSKey == "") {
 		return usage(errors.New("--tls-cert and --tls-key go together"))
 	}
+	if err := r.readSecrets(); err != nil {
+		return err
+	}
 	if r.Proxy != "env" && r.Proxy != "none" {
 		if _, err := relay.ParseProxy(r.Proxy); err != nil {
 			return usage(fmt.Errorf("--proxy: %w", err))
@@ -67,6 +76,55 @@ func (r *reach) checkEach() error {
 	}
 	_, err := r.headers()
 	return err
+}
+
+// readSecrets reads the options that stand in a file of their own.
+func (r *reach) readSecrets() error {
+	if r.HeaderFile != "" {
+		text, err := os.ReadFile(r.HeaderFile)
+		if err != nil {
+			return mistake(fmt.Errorf("--header-file: %w", err), "let this user read the file", exitConfig)
+		}
+		for line := range strings.Lines(string(text)) {
+			if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+				r.Header = append(r.Header, line)
+			}
+		}
+	}
+	if r.ProxyFile == "" {
+		return nil
+	}
+	if r.Proxy != "env" {
+		return usage(errors.New("--proxy and --proxy-file: give one of them"))
+	}
+	text, err := os.ReadFile(r.ProxyFile)
+	if err != nil {
+		return mistake(fmt.Errorf("--proxy-file: %w", err), "let this user read the file", exitConfig)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	r.Proxy = strings.TrimSpace(line)
+	return nil
+}
+
+var (
+	secretName = regexp.MustCompile(`(?i)auth|cookie|token|secret|key|password`)
+	userinfo   = regexp.MustCompile(`//[^/]*:[^/]*@`)
+)
+
+// exposed names the options with a secret that every local user can read: in
+// the arguments of wsrelay, or of the shell that has started it.
+func exposed(args []string, src *options.Sources) (names []string) {
+	find := func(name string) []string { return append(intake.FlagValues(args, "--"+name), src.Exposed(name)...) }
+	for _, h := range find("header") {
+		if name, _, _ := strings.Cut(h, "="); secretName.MatchString(name) {
+			names = append(names, "header")
+			break
+		}
+	}
+	if slices.ContainsFunc(find("proxy"), userinfo.MatchString) {
+		names = append(names, "proxy")
+	}
+	return names
 }
 
 var (

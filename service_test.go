@@ -99,11 +99,9 @@ func TestService_WithoutAKeeperDoesNotEndAtOnceForAMistake(t *testing.T) {
 // What an earlier worker has read is with the keeper: whoever says what is wrong
 // knows, and knows whether the keeper goes on.
 func TestRun_SaysWhatBecomesOfLinesInMemory(t *testing.T) {
-	for shell, want := range map[string]string{
-		"":                           "no line is lost: 5 B that were read wait in memory until this is mended", // a service
-		`exec "$0" "$@" 2>/dev/full`: "the lines in 5 B that were read and are not on disk are lost",
-	} {
-		t.Run(want, func(t *testing.T) {
+	const want = "no line is lost: 5 B that were read wait in memory until this is mended"
+	for name, shell := range map[string]string{"a service": "", "by hand": `exec "$0" "$@" 2>/dev/full`} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			base := t.TempDir()
 			dir, config, log := filepath.Join(base, "q"), filepath.Join(base, "config"), filepath.Join(base, "log")
@@ -136,9 +134,7 @@ func TestRun_SaysWhatBecomesOfLinesInMemory(t *testing.T) {
 			if err := q.Close(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if shell == "" {
-				waitQueued(t, dir, "kept")
-			}
+			waitQueued(t, dir, "kept")
 		})
 	}
 }
@@ -246,4 +242,61 @@ func TestService_LogsWhatACrashSays(t *testing.T) {
 	logHas(t, dir, "SIGQUIT")
 	logHas(t, dir, "goroutine ")
 	eventually(t, "another worker has the queue", func() bool { now := lockedBy(dir); return now != 0 && now != worker })
+}
+
+// The input has ended, and what was taken from it can get nowhere: the second
+// SIGTERM ends the relay, which says in the system's log what is lost.
+func TestService_EndsAtTheSecondSignalThoughTheQueueCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	for name, stderr := range map[string]string{"a service": os.DevNull, "by hand": filepath.Join(t.TempDir(), "stderr")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			secondSignal(t, stderr)
+		})
+	}
+}
+
+func secondSignal(t *testing.T, stderr string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "q")
+	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{}) // another has the queue for ever
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close(t.Context()) //nolint:errcheck // nothing is in it
+	cmd, w := command(t, `exec "$0" "$@" 2>>`+stderr, "--queue-dir", dir, "--exit-ended", "93", noReceiver)
+	write(t, w, "lost\n")
+	eventually(t, "the line is taken", func() bool {
+		n, err := unix.IoctlGetInt(int(w.Fd()), unix.TIOCINQ)
+		return err == nil && n == 0
+	})
+	_ = w.Close()
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	time.Sleep(1100 * time.Millisecond) // within a second they are one
+	if child(cmd.Process.Pid) == 0 {
+		t.Error("it ended at the first signal")
+	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != 93 {
+		t.Errorf("status %d, want the one that was asked for", got)
+	}
+	if said, _ := os.ReadFile(stderr); stderr != os.DevNull && !strings.Contains(string(said), "the lines in 5 B that were read and are not on disk are lost") {
+		t.Errorf("it says %q", said)
+	}
+}
+
+func TestQueueDir_NeverDependsOnTheWorkingDirectory(t *testing.T) {
+	for _, tt := range []struct{ state, home, want string }{
+		{"", "", "/var/lib/syslog-ng/wsrelay/x"},
+		{"state", "home", "/var/lib/syslog-ng/wsrelay/x"},
+		{"", "/home/u", "/home/u/.local/state/wsrelay/x"},
+		{"/state", "/home/u", "/state/wsrelay/x"},
+	} {
+		t.Setenv("XDG_STATE_HOME", tt.state)
+		t.Setenv("HOME", tt.home)
+		if got := userQueue("x"); got != tt.want {
+			t.Errorf("state %q, home %q: %s, want %s", tt.state, tt.home, got, tt.want)
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"time"
@@ -22,11 +23,11 @@ import (
 
 // noneRead is what a mistake means that is found before anything is read. A
 // keeper may have what an earlier process has read.
-func noneRead(pending int64) string {
-	switch bytes := humanize.IBytes(uint64(pending)); {
-	case pending == 0:
+func noneRead(h intake.History) string {
+	switch bytes := humanize.IBytes(uint64(h.Pending)); {
+	case h.Pending == 0:
 		return "nothing was read: no line is lost"
-	case isNull(os.Stderr): // the keeper does not end for that
+	case h.Stays(isNull(os.Stderr)):
 		return "no line is lost: " + bytes + " that were read wait in memory until this is mended"
 	default:
 		return "the lines in " + bytes + " that were read and are not on disk are lost"
@@ -35,7 +36,7 @@ func noneRead(pending int64) string {
 
 // mistake is an error before anything is read.
 func mistake(err error, hint string, code int) error {
-	return &console.Complaint{Err: err, Effect: noneRead(intake.Pending()), Hint: hint, Code: code}
+	return &console.Complaint{Err: err, Effect: noneRead(intake.Before()), Hint: hint, Code: code}
 }
 
 func usage(err error) error {
@@ -45,12 +46,29 @@ func usage(err error) error {
 func queueTrouble(dir string, in *intake.Intake, err error) error {
 	c := &console.Complaint{
 		Err: fmt.Errorf("cannot use the queue directory: %w", err), Code: exitConfig,
-		Effect: noneRead(in.History().Pending), Hint: buffer.Hint(err),
+		Effect: noneRead(in.History()), Hint: buffer.Hint(err),
 	}
 	if errors.Is(err, context.Canceled) {
 		c.Err, c.Hint = fmt.Errorf("stopped while another wsrelay uses %q", dir), "give each wsrelay an instance of its own"
 	}
 	return c
+}
+
+// sayAbandoned says what a keeper has lost that was asked twice to end.
+func sayAbandoned(k *intake.Keeper, stderr *os.File) {
+	if k.Abandoned+k.Unread == 0 {
+		return
+	}
+	var w io.Writer = stderr
+	if isNull(stderr) {
+		w = &systemLog{file: w, socket: "/dev/log"}
+	}
+	effect := fmt.Sprintf("the lines in %s that were read and are not on disk are lost", humanize.IBytes(uint64(k.Abandoned)))
+	if k.Unread > 0 {
+		effect += fmt.Sprintf("; %s are left in the pipe", humanize.IBytes(uint64(k.Unread)))
+	}
+	slog.New(console.New(w, "wsrelay", slog.LevelInfo, false)).Error("asked twice to end before all lines were on disk",
+		console.Effect, effect, console.Hint, "look in the log for what kept the lines from the disk")
 }
 
 // undelivered says what the end of the input has left in the queue.

@@ -25,20 +25,25 @@ func quote(s string) string {
 func TestBlock_HandsOptionsToWsrelayByteForByte(t *testing.T) {
 	need(t, "syslog-ng")
 	for name, url := range map[string]string{
-		"plain":     "ws://127.0.0.1:8514/relay",
-		"shell":     `ws://h/it's "here" $(id) & ${HOME} $HOST x=1;y=2 | > /tmp/x # * ? ~ !`,
-		"escapes":   `wss://h/back\slash\n\t\\ %20 'a' "b" ` + "`id` é €",
-		"delimiter": "ws://h/END_OF_WSRELAY_OPTIONS",
-		"long":      "ws://h/" + strings.Repeat("long'\"", 500),
+		"plain":    "ws://127.0.0.1:8514/relay",
+		"shell":    `ws://h/it's "here" $(id) & ${HOME} $HOST x=1;y=2 | > /tmp/x # * ? ~ !`,
+		"escapes":  `wss://h/back\slash\n\t\\ %20 'a' "b" ` + "`id` é €",
+		"quoted":   "ws://h/'; touch pwned; '",
+		"newlines": "ws://h/\n\n$(touch pwned)\n'; touch pwned; exit\n",
+		"long":     "ws://h/" + strings.Repeat("long'\"", 500),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSandbox(t, standIn(t))
 			start(t, s, fmt.Sprintf(`%ssource s { unix-dgram(%q); };
 				destination d { websocket(url(%s) instance("a'b") options("queue-limit=1GiB\nlog-level=debug")); };
 				log { source(s); destination(d); };`, header, s.Path(LocalSocket), quote(url)), LocalSocket)
-			want := "instance=a'b\nurl=" + url + "\ndrain=0s\nqueue-limit=1GiB\nlog-level=debug\n"
-			if got := waitFile(t, s, "options", len(want)); got != want {
+			want := "instance=a'b\nurl=" + url + "\ndrain=0s\nunread-dir=" + s.Path("unread") + "\nqueue-limit=1GiB\nlog-level=debug\n"
+			args := waitFor(t, s, "options", func(b []byte) bool { return strings.HasSuffix(string(b), "\n\x00") })
+			if _, got, _ := strings.Cut(strings.TrimSuffix(args, "\x00"), "\n\n"); got != want {
 				t.Errorf("wsrelay got the options %q, want %q", got, want)
+			}
+			if _, err := os.Stat(s.Path("pwned")); err == nil {
+				t.Error("the shell has run a value")
 			}
 		})
 	}

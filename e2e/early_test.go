@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,13 +21,12 @@ func blockCommand(t *testing.T, s *Sandbox, options string) string {
 	t.Helper()
 	block, err := s.shipped("websocket/plugin.conf", nil)
 	must(t, err)
-	found := regexp.MustCompile(`(?m)^  program\((".*")$`).FindStringSubmatch(block)
+	found := regexp.MustCompile(`(?ms)^  program\((".*?[^\\]")$`).FindStringSubmatch(block)
 	if found == nil {
 		t.Fatal("the block has no program()")
 	}
-	command, err := strconv.Unquote(found[1])
-	must(t, err)
-	return strings.NewReplacer("`wsrelay`", filepath.Join(s.bin, "wsrelay"), "`instance`", "default", "`url`", nobody, "`options`", options).Replace(command)
+	command := strings.ReplaceAll(strings.Trim(found[1], `"`), `\"`, `"`)
+	return strings.NewReplacer("`wsrelay`", filepath.Join(s.bin, "wsrelay"), "`unread-dir`", s.Path("unread"), "`instance`", "default", "`url`", nobody, "`options`", options).Replace(command)
 }
 
 // TestStop_AtAnyMomentOfTheStart sends SIGTERM to the process group 0 to 30 ms

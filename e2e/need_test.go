@@ -35,11 +35,12 @@ func need(t *testing.T, programs ...string) {
 }
 
 // standIn is a directory with a wsrelay that only keeps what it gets: its
-// options in the file "options" and its lines in the file "lines".
+// options in the file "options" and its lines in the file "lines". It ignores
+// SIGTERM and tells the block's shell of the end of its input.
 func standIn(t *testing.T) string {
 	t.Helper()
 	bin := t.TempDir()
-	script := "#!/bin/sh\ncat <&3 >options\nexec cat >>lines\n"
+	script := "#!/bin/sh\ntrap '' TERM\ncat <&3 >options\ncat >>lines\nexit 93\n"
 	if err := os.WriteFile(filepath.Join(bin, "wsrelay"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -86,12 +87,6 @@ func stop(t *testing.T, s *Sandbox, p *Process) {
 	if err := s.WaitChildren(ctx); err != nil {
 		t.Error(err)
 	}
-}
-
-// waitFile reads a file of the sandbox once it has size bytes.
-func waitFile(t *testing.T, s *Sandbox, name string, size int) string {
-	t.Helper()
-	return waitFor(t, s, name, func(b []byte) bool { return len(b) >= size })
 }
 
 // waitLines reads the lines that the stand-in got once there are n.

@@ -33,7 +33,8 @@ type Sandbox struct {
 	root    string // the checkout
 	bin     string // where wsrelay and wsreceive are
 	env     []string
-	started []int // pids
+	under   []string // the command that syslog-ng is started by; none: itself
+	started []int    // pids
 }
 
 // NewSandbox makes an empty sandbox whose chain uses the programs in bin. The

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -37,7 +38,8 @@ func SyslogNGPath() (string, error) {
 // of the checkout, with wsrelay started from where the sandbox has it.
 func (s *Sandbox) WriteConfig(body string) (string, error) {
 	block, err := s.shipped("websocket/plugin.conf", map[string]string{
-		"/usr/bin/wsrelay": filepath.Join(s.bin, "wsrelay"),
+		"/usr/bin/wsrelay":           filepath.Join(s.bin, "wsrelay"),
+		"/var/lib/syslog-ng/wsrelay": s.Path("unread"),
 	})
 	if err != nil {
 		return "", err
@@ -107,8 +109,11 @@ func (s *Sandbox) StartSyslogNG(ctx context.Context, conf string, sockets ...str
 	if err := os.WriteFile(s.supervisorLog(), nil, 0o600); err != nil {
 		return nil, err
 	}
-	p, err := s.Start("syslog-ng", program, "--foreground", "--no-caps", "--cfgfile", conf,
-		"--persist-file", s.Path("syslog-ng.persist"), "--control", s.Path("syslog-ng.ctl"), "--pidfile", s.Path("syslog-ng.pid"))
+	command := slices.Concat(s.under, []string{
+		program, "--foreground", "--no-caps", "--cfgfile", conf,
+		"--persist-file", s.Path("syslog-ng.persist"), "--control", s.Path("syslog-ng.ctl"), "--pidfile", s.Path("syslog-ng.pid"),
+	})
+	p, err := s.Start("syslog-ng", command[0], command[1:]...)
 	if err != nil {
 		return nil, err
 	}

@@ -25,14 +25,18 @@ func (in *Intake) History() History {
 	return in.mirror.history()
 }
 
-// Pending is that of a worker's History, until New has run.
-func Pending() int64 {
+// Before is a worker's History, until New has run.
+func Before() History {
 	kept, _, err := inherited(os.Getenv(workerEnv))
 	if err != nil {
-		return 0
+		return History{}
 	}
-	return kept.history().Pending
+	return kept.history()
 }
+
+// Stays tells whether the keeper tries again after this worker has found a
+// mistake in its configuration. For a service it always does.
+func (h History) Stays(service bool) bool { return h.Workers > 0 && (service || h.Workers > 1) }
 
 func (k kept) history() History {
 	s, err := k.state()

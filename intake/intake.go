@@ -68,7 +68,10 @@ type Queue interface {
 
 // Intake reads one input.
 type Intake struct {
+	Unread Unread // where lines of earlier pipes are; set before Run
+
 	fd      int
+	id      uint64 // of the stream, by which the queue knows it; 0: it does not
 	input   io.Reader
 	mirror  *mirror  // nil: none
 	control *os.File // from the keeper; nil: none
@@ -102,9 +105,11 @@ func New(stdin *os.File) (*Intake, error) {
 		unix.CloseOnExec(fd)
 	}
 	in.control = os.NewFile(uintptr(control), "control")
-	in.mirror, err = openMirror(kept, in.fd)
-	in.input, in.gather = in.mirror, gather(in.fd)
-	return in, err
+	if in.mirror, err = openMirror(kept, in.fd); err != nil {
+		return nil, err
+	}
+	in.input, in.gather, in.id = in.mirror, gather(in.fd), in.mirror.id
+	return in, nil
 }
 
 // gather is how long the intake lets lines gather in a pipe that it has just
@@ -197,6 +202,7 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 		if err := in.free(ctx, q); err != nil {
 			return err
 		}
+		in.takeUnread(ctx, q)
 		if last == math.MaxInt64 && stop.Err() != nil {
 			last = in.end + in.waiting()
 		}
@@ -333,10 +339,10 @@ func withNewline(b []byte) []byte {
 }
 
 func (in *Intake) origin(end int64) buffer.Origin {
-	if in.mirror == nil {
+	if in.id == 0 {
 		return buffer.Origin{}
 	}
-	return buffer.Origin{Intake: in.mirror.id, End: end}
+	return buffer.Origin{Intake: in.id, End: end}
 }
 
 // free lets go of what the mirror holds and the disk has. Where that is far
@@ -362,9 +368,13 @@ func (in *Intake) free(ctx context.Context, q Queue) error {
 }
 
 // patience, in milliseconds: while the mirror holds what will soon be on disk,
-// look again, more and more seldom.
+// look again, more and more seldom; and now and then for what other pipes left.
 func (in *Intake) patience() int {
-	if in.mirror == nil || in.mirror.mark >= in.appended {
+	switch {
+	case in.mirror != nil && in.mirror.mark < in.appended:
+	case in.Unread.Dir != "":
+		return int(unreadEvery.Milliseconds())
+	default:
 		return -1
 	}
 	in.looks = min(in.looks+1, 10)

@@ -20,6 +20,9 @@ type Keeper struct {
 	OptionsFD int      // a descriptor that every worker reads from its beginning; 0: none
 	Service   bool     // nobody looks at the exit status: a bad configuration is tried again
 
+	Abandoned int64 // set by Keep: bytes taken from the pipe that are lost, after a second signal
+	Unread    int64 // set with it: bytes that are still in the pipe
+
 	program string // path of this program, and of a new one in its place
 	argv    []string
 	plan    syscall.ProcAttr // of a worker
@@ -32,8 +35,9 @@ type Keeper struct {
 	marked  int64           // the mark when that ended
 	idle    int             // workers in a row that died early and got nothing on disk
 
-	told   []byte // the signals that count, as they go to each worker
-	toldAt time.Time
+	told     []byte // the signals that count, as they go to each worker
+	toldAt   time.Time
+	lastCall time.Time // when to end with lines that are not on disk; zero: never
 }
 
 // Keep runs workers until one ends for good, and gives its exit status. An
@@ -47,6 +51,7 @@ func (k *Keeper) Keep() (int, error) {
 		return 0, err
 	}
 	k.arrange()
+	makeThreads()
 	debug.SetGCPercent(50) // of 4 MiB: what starting workers leaves behind stays little
 	again, look := time.NewTimer(0), time.NewTicker(lookEvery)
 	for {
@@ -67,6 +72,9 @@ func (k *Keeper) Keep() (int, error) {
 			}
 		case <-ended:
 		case <-look.C:
+		}
+		if k.overdue() {
+			return k.abandon(), nil
 		}
 		if status, ok := k.reap(); ok {
 			if k.final(status) {
@@ -157,19 +165,39 @@ func (k *Keeper) reap() (status int, ok bool) {
 	return k.last.ExitStatus(), true
 }
 
-// final: the worker meant to end, and not by dying. Where somebody would start
-// us again at once, a configuration that cannot work is no end as long as there
-// is a pipe or a line: they wait, and the next worker may find it mended.
+// final: the worker meant to end, and not by dying. A configuration that cannot
+// work is no end as long as there is a pipe or a line: they wait, and the next
+// worker may find it mended. But where somebody sees the exit status, and the
+// first worker found the mistake, nothing was promised yet.
 func (k *Keeper) final(status int) bool {
 	switch status {
 	case 0, 75:
 		return true
 	case 64, 78:
-		fds := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}}
-		_, _ = unix.Poll(fds, 0)
-		return !k.Service || fds[0].Revents == unix.POLLHUP && k.mirror.history().Pending == 0
+		h := k.mirror.history()
+		return !h.Stays(k.Service) || h.Pending == 0 && Ended(os.Stdin)
 	}
 	return false
+}
+
+// lastGrace is how long a worker may go on after a second signal, when the input
+// has ended: time for a disk that takes lines.
+const lastGrace = 5 * time.Second
+
+// overdue: nothing more comes, somebody has asked twice to end, and still lines
+// wait for a disk or a configuration.
+func (k *Keeper) overdue() bool {
+	return !k.lastCall.IsZero() && time.Now().After(k.lastCall) && k.mirror.history().Pending+waiting(0) > 0
+}
+
+// abandon ends without what is not on disk.
+func (k *Keeper) abandon() (status int) {
+	if k.worker != 0 {
+		_ = unix.Kill(k.worker, unix.SIGKILL)
+		_, _ = unix.Wait4(k.worker, nil, 0, nil)
+	}
+	k.Abandoned, k.Unread = k.mirror.history().Pending, waiting(0)
+	return 1
 }
 
 // pause is how long to wait for the next worker: not at all behind one that
@@ -189,6 +217,9 @@ func (k *Keeper) pause() time.Duration {
 func (k *Keeper) tell(sig os.Signal) {
 	if time.Since(k.toldAt) < time.Second {
 		return
+	}
+	if !k.toldAt.IsZero() && k.lastCall.IsZero() && hungUp(0) {
+		k.lastCall = time.Now().Add(lastGrace)
 	}
 	k.toldAt = time.Now()
 	what := byte('T')

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ const (
 	testDirEnv     = "INTAKE_TEST_DIR"     // the queue of a worker
 	testStatusEnv  = "INTAKE_TEST_STATUS"  // with which the first worker ends
 	testServiceEnv = "INTAKE_TEST_SERVICE" // the keeper is one of a service
+	testUserEnv    = "INTAKE_TEST_USER"    // the user's id
 )
 
 // TestMain lets the test binary be keeper and worker.
@@ -32,6 +34,10 @@ func TestMain(m *testing.M) {
 	dir := os.Getenv(testDirEnv)
 	if dir == "" {
 		os.Exit(m.Run())
+	}
+	refuse(os.Getenv(testRefuseEnv))
+	if user, err := strconv.Atoi(os.Getenv(testUserEnv)); err == nil {
+		_ = syscall.Setuid(user) // else the queue cannot be made
 	}
 	if k, ok := Wanted(os.Args[1:], os.Stdin); ok {
 		k.Service = os.Getenv(testServiceEnv) != ""

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -49,17 +48,39 @@ func Wanted(args []string, stdin *os.File) (k *Keeper, ok bool) {
 	return &Keeper{Args: args, OptionsFD: fd}, true
 }
 
+// Ended tells whether the input is a pipe that nobody can write to and that is
+// empty.
+func Ended(stdin *os.File) bool {
+	return events(int(stdin.Fd())) == unix.POLLHUP
+}
+
+// hungUp: nobody can write to the pipe any more.
+func hungUp(pipe int) bool { return events(pipe)&unix.POLLHUP != 0 }
+
+func events(pipe int) int16 {
+	fds := []unix.PollFd{{Fd: int32(pipe), Events: unix.POLLIN}}
+	_, _ = unix.Poll(fds, 0) // interrupted: none yet
+	return fds[0].Revents
+}
+
 // FlagValue is what follows the flag in args, the last time that it is there.
 func FlagValue(args []string, flag, otherwise string) string {
-	for k, arg := range slices.Backward(args) {
-		if v, ok := strings.CutPrefix(arg, flag+"="); ok {
-			return v
-		}
-		if arg == flag && k+1 < len(args) {
-			return args[k+1]
-		}
+	if values := FlagValues(args, flag); len(values) > 0 {
+		return values[len(values)-1]
 	}
 	return otherwise
+}
+
+// FlagValues is what follows the flag in args, each time.
+func FlagValues(args []string, flag string) (values []string) {
+	for k, arg := range args {
+		if v, ok := strings.CutPrefix(arg, flag+"="); ok {
+			values = append(values, v)
+		} else if arg == flag && k+1 < len(args) {
+			values = append(values, args[k+1])
+		}
+	}
+	return values
 }
 
 // prepare gets what outlives the workers: made anew, or handed on by the keeper
@@ -76,6 +97,9 @@ func (k *Keeper) prepare() (err error) {
 		return nil
 	}
 	if err := liftFileSize(); err != nil {
+		return err
+	}
+	if err := probe(); err != nil {
 		return err
 	}
 	if err := k.keepOptions(); err != nil { // first: its descriptor may be a free number, which the mirror would take

@@ -9,6 +9,7 @@ package options
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type Sources struct {
 	Only []string // names of options that are taken from the command line and the environment alone
 
 	fd, file map[string][]string
+	shell    bool // fd is from a shell's arguments
 	unread   bool
 }
 
@@ -167,7 +169,9 @@ func (f FD) BeforeResolve(ctx *kong.Context, trace *kong.Path, s *Sources) error
 }
 
 // ReadFD reads the options on an open descriptor, if that was not done, and
-// closes it. One of them may be config, the name of a file of options; the
+// closes it. They are all that is there, or, where that is a shell's
+// /proc/PID/cmdline, what stands behind the first empty line of its command:
+// the shell itself never reads them if it has exited by then. One of them may be config, the name of a file of options; the
 // command line's counts first.
 func (s *Sources) ReadFD(fd int) (err error) {
 	if s.fd != nil {
@@ -179,12 +183,49 @@ func (s *Sources) ReadFD(fd int) (err error) {
 	}
 	r := os.NewFile(uintptr(fd), "options-fd")
 	defer r.Close() //nolint:errcheck // only read
-	s.fd, err = s.read(r, "descriptor "+strconv.Itoa(fd))
+	text, err := io.ReadAll(r)
+	s.unread = s.unread || err != nil
+	from := "descriptor " + strconv.Itoa(fd)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", from, err)
+	}
+	var wrong error
+	s.shell = bytes.IndexByte(text, 0) >= 0
+	s.fd, wrong = s.read(bytes.NewReader(ofShell(text)), from)
+	err = errors.Join(err, wrong)
 	file := s.fd["config"]
 	if delete(s.fd, "config"); len(file) > 0 {
 		err = errors.Join(err, s.ReadOther(file[len(file)-1]))
 	}
 	return err
+}
+
+// Exposed gives the values of an option that stand in the arguments of a shell,
+// where every local user can read them.
+func (s *Sources) Exposed(name string) []string {
+	if !s.shell {
+		return nil
+	}
+	return s.fd[name]
+}
+
+// OfShell gives an option of those that a shell was started with: see ReadFD.
+func OfShell(args []byte, name string) string {
+	s := &Sources{}
+	s.fd, _ = s.read(bytes.NewReader(ofShell(args)), "") // what is wrong in it is not asked for
+	return s.Get(name)
+}
+
+// ofShell cuts the options out of the arguments of a shell, as /proc/PID/cmdline
+// has them: they stand behind the first empty line of its command. Text without
+// NUL is options and nothing else.
+func ofShell(text []byte) []byte {
+	if bytes.IndexByte(text, 0) < 0 {
+		return text
+	}
+	_, text, _ = bytes.Cut(text, []byte("\n\n"))
+	text, _, _ = bytes.Cut(text, []byte{0})
+	return text
 }
 
 // read reads lines of the form 'name = value'. The value is all that stands

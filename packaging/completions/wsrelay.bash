@@ -18,10 +18,10 @@ _wsrelay() {
 	"queue dump "*) options="--help" ;;
 	"queue verify "*) options="--help" ;;
 	"keygen "*) options="--help --name" ;;
-	"check "*) options="--help --key-file --token-file --tls-ca --tls-pin --tls-cert --tls-key --header --proxy --mode --plain-ack --plain-uid --plain-receipt --plain-receipt-if --plain-open --plain-heartbeat --plain-subprotocol --config --options-fd" ;;
+	"check "*) options="--help --key-file --token-file --tls-ca --tls-pin --tls-cert --tls-key --header --proxy --header-file --proxy-file --mode --plain-ack --plain-uid --plain-receipt --plain-receipt-if --plain-open --plain-heartbeat --plain-subprotocol --config --options-fd" ;;
 	"upgrade "*) options="--help --instance --queue-dir" ;;
 	"status "*) options="--help --instance --queue-dir --json --watch" ;;
-	*) options="--help --key-file --token-file --tls-ca --tls-pin --tls-cert --tls-key --header --proxy --mode --plain-ack --plain-uid --plain-receipt --plain-receipt-if --plain-open --plain-heartbeat --plain-subprotocol --listen --allow-insecure --metrics --metrics-file --instance --queue-dir --queue-limit --queue-full --queue-max-age --sync --compress --idle-close --ping --drain --drain-rate --confirm --keeper --log-file --log-level --log-format --config --options-fd" ;;
+	*) options="--help --key-file --token-file --tls-ca --tls-pin --tls-cert --tls-key --header --proxy --header-file --proxy-file --mode --plain-ack --plain-uid --plain-receipt --plain-receipt-if --plain-open --plain-heartbeat --plain-subprotocol --listen --allow-insecure --metrics --metrics-file --instance --queue-dir --queue-limit --queue-full --queue-max-age --sync --compress --idle-close --ping --drain --drain-rate --confirm --keeper --unread-dir --exit-ended --log-file --log-level --log-format --config --options-fd" ;;
 	esac
 	if [ -n "$values" ]; then
 		mapfile -t COMPREPLY < <(compgen -W "$values" -- "$cur")

@@ -117,6 +117,11 @@ func (o *op) appendDocument(dst []byte, r *room) []byte {
 	line := bytes.Trim(o.line, " \t\r\n")
 	members, ok := r.readObject(line)
 	if !ok {
+		if line, ok = receiver.QuoteNonFinite(line); ok {
+			members, ok = r.readObject(line)
+		}
+	}
+	if !ok {
 		return append(o.appendText(dst, gjson.Result{}), "}\n"...)
 	}
 	if s, ok := r.readSyslog(members); ok {

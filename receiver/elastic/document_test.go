@@ -48,6 +48,22 @@ func TestDocument_AnObjectGoesThroughAsItIs(t *testing.T) {
 	}
 }
 
+// syslog-ng writes numbers that are too large so.
+func TestDocument_ANumberThatIsNotFiniteCostsNoStructure(t *testing.T) {
+	line := `{"timestamp":"2026-11-22T00:00:00+00:00","host":"web1","facility":"user","severity":"info","priority":14,"message":"m","fields":{"n":-inf,"big":12345678901234567890123,"ok":1}}`
+	doc := documentOf(t, line)
+	for path, want := range map[string]string{
+		"fields.n": `"-inf"`, "fields.big": "12345678901234567890123", "fields.ok": "1", "message": `"m"`, "host.name": `"web1"`,
+	} {
+		if got := gjson.Get(doc, path).Raw; got != want {
+			t.Errorf("%s is %s, want %s", path, got, want)
+		}
+	}
+	if got := gjson.Get(doc, "event.original").Str; got != line {
+		t.Errorf("event.original %q, want the line as it came", got)
+	}
+}
+
 func TestDocument_AnythingElseIsText(t *testing.T) {
 	for _, line := range []string{
 		"", "plain", `"string"`, "[1]", "17", "null", "{", `{"a":1} x`, `{"a":01}`, "{\"a\":\"\x01\"}",

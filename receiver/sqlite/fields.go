@@ -7,6 +7,7 @@ import (
 	"github.com/tidwall/gjson"
 
 	"wsrelay/handshake"
+	"wsrelay/receiver"
 )
 
 // document is a line as a query looks at it. What is costly to know is found
@@ -42,7 +43,14 @@ func (d *document) isObject() bool {
 // IsObject reports whether a line is a JSON object, the kind that has fields.
 // One that is nested deeper than 10,000 levels is taken for none.
 func IsObject(line []byte) bool {
-	return len(line) > 1 && line[0] == '{' && isJSON(line)
+	if len(line) < 2 || line[0] != '{' {
+		return false
+	}
+	if isJSON(line) {
+		return true
+	}
+	quoted, changed := receiver.QuoteNonFinite(line) // gjson reads both alike
+	return changed && isJSON(quoted)
 }
 
 // Field is a value in a line that is a JSON object.

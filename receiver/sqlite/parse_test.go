@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -117,5 +118,21 @@ func TestRetain_ReadsAgeAndSize(t *testing.T) {
 		if err := got.UnmarshalText([]byte(text)); err == nil || got != (Retain{}) {
 			t.Errorf("%q: got %+v, %v, want an error", text, got, err)
 		}
+	}
+}
+
+// syslog-ng writes numbers that are too large as inf.
+func TestFields_OfALineWithANumberThatIsNotFinite(t *testing.T) {
+	line := []byte(`{"fields":{"n":-inf,"big":12345678901234567890123,"ok":1}}`)
+	if !IsObject(line) {
+		t.Fatal("it is no object")
+	}
+	got := map[string]string{}
+	Fields(line, func(f Field) bool {
+		got[f.Name] = f.Value
+		return true
+	})
+	if want := (map[string]string{"fields.n": "-inf", "fields.big": "12345678901234567890123", "fields.ok": "1"}); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
