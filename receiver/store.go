@@ -34,6 +34,21 @@ type Store interface {
 // sender had given the numbers below head then.
 type beginner interface{ Begin(sid string, head uint64) }
 
+// Owners is a Store that remembers durably, for each stream, the name of the
+// sender that began it. Several receivers may share the memory. Its methods may
+// be called concurrently.
+type Owners interface {
+	// Owner gives the name, which is empty for a stream that has none.
+	Owner(ctx context.Context, sid string) (string, error)
+
+	// SetOwner makes to the name if it is from, and gives the name that the
+	// stream then has.
+	SetOwner(ctx context.Context, sid, from, to string) (owner string, err error)
+
+	// EachOwner calls f with each stream that has a name, until f returns false.
+	EachOwner(ctx context.Context, f func(sid, owner string) bool) error
+}
+
 // Batch is what one data message, or one gap, brings to the store.
 type Batch struct {
 	SID   string
@@ -54,17 +69,17 @@ func (b *Batch) End() uint64 {
 	return b.Seq + uint64(len(b.Lines))
 }
 
-// textOf is the lines from the one with the index from on, each with its newline.
-func (b *Batch) textOf(from int) []byte {
+// Text is the lines from one index up to another, each with its newline.
+func (b *Batch) Text(from, to int) []byte {
 	if b.text == nil {
-		return append(bytes.Join(b.Lines[from:], newline), '\n')
+		return append(bytes.Join(b.Lines[from:to], newline), '\n')
 	}
 	first := 0
 	for _, line := range b.Lines[:from] {
 		first += len(line) + 1
 	}
 	last := first
-	for _, line := range b.Lines[from:] {
+	for _, line := range b.Lines[from:to] {
 		last += len(line) + 1
 	}
 	return b.text[first:last]
