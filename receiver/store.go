@@ -17,8 +17,8 @@ type Store interface {
 	// order. Results stand in the order of the batches. Commit is idempotent
 	// by UID: a record that is there already counts as Dup. If some record
 	// that is there differs, it returns a *DivergedError and has stored
-	// nothing of the batches. Any other error means: the outcome is unknown,
-	// the caller tries again. Once Commit has returned, the memory of the
+	// nothing of the batches; neither after a *RefusedError. Any other error
+	// means: the outcome is unknown, the caller tries again. Once Commit has returned, the memory of the
 	// lines is the caller's, who uses it again.
 	Commit(ctx context.Context, batches []Batch) ([]Result, error)
 
@@ -103,3 +103,9 @@ type DivergedError struct {
 func (e *DivergedError) Error() string {
 	return fmt.Sprintf("stream %s: the store holds another line under seq %d", e.SID, e.Seq)
 }
+
+// RefusedError says that the store cannot take what these batches bring, now or
+// later, and that nothing is wrong with the store. The session ends.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return e.Reason }
