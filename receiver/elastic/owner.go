@@ -21,7 +21,7 @@ const (
 	ownersIndex   = "wsrelay-streams"
 	ownersMapping = `{"settings":{"number_of_shards":1},"mappings":{"dynamic":"false","properties":{` +
 		`"sid":{"type":"keyword"},"owner":{"type":"keyword"}}}}`
-	ownerTimeout = 3 * time.Second // a sender waits for its welcome
+	ownerTimeout = 3 * time.Second // of a look-up: a sender waits for its welcome
 	ownersAtOnce = 16              // requests
 	ownersPage   = 1000
 )
@@ -66,8 +66,6 @@ func (s *Store) ask(ctx context.Context, method, path, body string) (gjson.Resul
 	case <-ctx.Done():
 		return gjson.Result{}, ctx.Err()
 	}
-	ctx, cancel := context.WithTimeout(ctx, ownerTimeout)
-	defer cancel()
 	var payload []byte
 	if body != "" {
 		payload = []byte(body)
@@ -78,6 +76,8 @@ func (s *Store) ask(ctx context.Context, method, path, body string) (gjson.Resul
 
 // ownerDocument is the owner of a stream, and what says that nobody has changed it.
 func (s *Store) ownerDocument(ctx context.Context, sid string) (owner, version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, ownerTimeout)
+	defer cancel()
 	doc, err := s.ask(ctx, http.MethodGet, "/_doc/"+sid, "")
 	switch {
 	case err != nil && asError(err).Status == http.StatusNotFound: // the document, or the index
