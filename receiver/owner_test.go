@@ -1,9 +1,14 @@
 package receiver
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"strings"
 	"testing"
@@ -292,4 +297,36 @@ func TestSession_WhatAStoreCannotTakeEndsItsSession(t *testing.T) {
 	honest := connect(t, url)
 	honest.lines(1, "one")
 	honest.wantAck(2)
+}
+
+func TestCertificate_IsForTheHostsInIt(t *testing.T) {
+	for name, tt := range map[string]struct {
+		cert    x509.Certificate
+		holder  string
+		allowed []string
+		refused []string
+	}{
+		"names":          {x509.Certificate{Subject: pkix.Name{CommonName: "web"}, DNSNames: []string{"web-1.example.com", "web-2"}}, "web", []string{"web-1.example.com", "web-1", "WEB-2"}, []string{"web", "web-3", "web-1.example.org"}},
+		"no names":       {x509.Certificate{Subject: pkix.Name{CommonName: "web-1"}}, "web-1", []string{"web-1"}, []string{"web-2", ""}},
+		"no common name": {x509.Certificate{DNSNames: []string{"web-1.example.com"}}, "web-1.example.com", []string{"web-1"}, []string{"example"}},
+		"only a number":  {x509.Certificate{SerialNumber: big.NewInt(7)}, "certificate 7", nil, []string{"web-1"}},
+		"anybody":        {x509.Certificate{Subject: pkix.Name{CommonName: Anybody}}, "certificate *", nil, []string{"web-1"}},
+	} {
+		tt.cert.SerialNumber = cmp.Or(tt.cert.SerialNumber, big.NewInt(1))
+		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{&tt.cert}}
+		held, free := certified(state, true), certified(state, false)
+		if held.Name != tt.holder || free.Name != tt.holder {
+			t.Errorf("%s: got the names %q and %q, want %q", name, held.Name, free.Name, tt.holder)
+		}
+		for _, host := range tt.allowed {
+			if !held.Allows(host, sid) {
+				t.Errorf("%s: %s is refused", name, host)
+			}
+		}
+		for _, host := range tt.refused {
+			if held.Allows(host, sid) || !free.Allows(host, sid) {
+				t.Errorf("%s: %s is allowed, or refused without the option", name, host)
+			}
+		}
+	}
 }

@@ -377,3 +377,14 @@ func (s *Store) EachOwner(_ context.Context, f func(sid, owner string) bool) err
 	}
 	return nil
 }
+
+// EachOwner calls f with each stream of the store at path that has an owner. It
+// takes no lock.
+func EachOwner(path string, f func(sid, owner string) bool) error {
+	entries, _, err := readJournal(path + ".cursor")
+	s := &Store{streams: make(map[string]*stream)}
+	for i := range entries {
+		s.remember(&entry{Owners: entries[i].Owners})
+	}
+	return errors.Join(err, s.EachOwner(context.Background(), f))
+}
