@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"cmp"
 	"crypto/tls"
 	"log/slog"
 	"net/http"
@@ -19,6 +20,10 @@ type Access struct {
 	Keys         handshake.Secrets // proved in the handshake, both ways
 	Tokens       handshake.Secrets // bearer tokens of the upgrade request
 	Certificates bool              // TLS verifies those that senders show, against authorities of our own
+
+	// CertificateHosts holds the certificate of a sender that has dialled us to the
+	// DNS names in it, as a key is held to its hosts.
+	CertificateHosts bool
 
 	// Unbound is for a receiver behind a proxy that ends TLS: it believes
 	// what comes without TLS of its own, and binds no key to a connection.
@@ -47,11 +52,30 @@ func (a *Access) shown(conn *websocket.Conn) []identity {
 	if !ok || !a.Certificates || len(t.ConnectionState().VerifiedChains) == 0 {
 		return nil
 	}
-	return []identity{certified(t.ConnectionState())}
+	return []identity{certified(t.ConnectionState(), false)}
 }
 
-func certified(state tls.ConnectionState) identity {
-	return identity{byCertificate, &handshake.Secret{Name: state.PeerCertificates[0].Subject.CommonName}}
+func certified(state tls.ConnectionState, hosts bool) identity {
+	cert := state.PeerCertificates[0]
+	names := append([]string{cert.Subject.CommonName}, cert.DNSNames...) // which stay when it is renewed
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	s := &handshake.Secret{Name: cmp.Or(append(names, "certificate "+cert.SerialNumber.String())...)}
+	if s.Name == Anybody {
+		s.Name = "certificate " + s.Name
+	}
+	if !hosts {
+		return identity{byCertificate, s}
+	}
+	for _, name := range cert.DNSNames {
+		short, _, _ := strings.Cut(name, ".")
+		s.Hosts = append(s.Hosts, name, short)
+	}
+	if s.Hosts == nil {
+		s.Hosts = []string{s.Name}
+	}
+	return identity{byCertificate, s}
 }
 
 // How a sender proves who it is.
@@ -61,8 +85,8 @@ const (
 	byCertificate = "certificate"
 )
 
-// identity is one thing that a sender has proved; a certificate restricts
-// nothing.
+// identity is one thing that a sender has proved. Its name is whose streams are:
+// who shares a name, of a key, a token or a certificate, shares its streams.
 type identity struct {
 	kind string
 	*handshake.Secret
@@ -95,7 +119,7 @@ func (a *Access) identify(req *http.Request) (who []identity, status int, words 
 		who = append(who, identity{byToken, found})
 	}
 	if a.Certificates && req.TLS != nil && len(req.TLS.VerifiedChains) > 0 {
-		who = append(who, certified(*req.TLS))
+		who = append(who, certified(*req.TLS, a.CertificateHosts))
 	}
 	if len(who) == 0 && len(a.Keys) == 0 {
 		return nil, http.StatusUnauthorized, "This receiver wants a token or a client certificate."

@@ -64,17 +64,8 @@ func cpuTime(b *testing.B) time.Duration {
 // the window allows. One operation is one batch, receipted.
 func BenchmarkSession(b *testing.B) {
 	null := func(testing.TB) Store { return nullStore{} }
-	file := func(b testing.TB) Store {
-		s, err := OpenFile(b.TempDir()+"/log", FileOptions{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.Cleanup(func() { s.Close() })
-		return s
-	}
 	b.Run("enc=raw/store=null", func(b *testing.B) { benchmarkSession(b, null(b), handshake.EncRaw) })
 	b.Run("enc=s2/store=null", func(b *testing.B) { benchmarkSession(b, null(b), handshake.EncS2) })
-	b.Run("enc=s2/store=file", func(b *testing.B) { benchmarkSession(b, file(b), handshake.EncS2) })
 }
 
 func benchmarkSession(b *testing.B, store Store, enc string) {
@@ -116,66 +107,4 @@ func benchmarkSession(b *testing.B, store Store, enc string) {
 	if err := <-sent; err != nil {
 		b.Fatal(err)
 	}
-}
-
-// BenchmarkFile commits eight batches of 256 KiB at once.
-func BenchmarkFile(b *testing.B) {
-	s, err := OpenFile(b.TempDir()+"/log", FileOptions{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	const batches, lines = 8, 900
-	text := accessLog(lines)
-	body := takeBody(len(text))
-	copy(body.text, text)
-	if !body.split(lines) {
-		b.Fatal("not so many lines")
-	}
-	group := make([]Batch, batches)
-	for i := range group {
-		group[i] = Batch{SID: sid, Lines: body.lines, text: body.text}
-	}
-	b.SetBytes(int64(batches * len(text)))
-	b.ReportAllocs()
-	seq := uint64(1)
-	report := perLine(b, batches*lines)
-	for b.Loop() {
-		for i := range group {
-			group[i].Seq = seq
-			seq = group[i].End()
-		}
-		if _, err := s.Commit(b.Context(), group); err != nil {
-			b.Fatal(err)
-		}
-	}
-	report()
-}
-
-// BenchmarkFileOfMany commits ten lines at a time of 256 senders or more at once.
-func BenchmarkFileOfMany(b *testing.B) {
-	s, err := OpenFile(b.TempDir()+"/log", FileOptions{})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer s.Close()
-	const lines = 10
-	text := accessLog(lines)
-	b.ReportAllocs()
-	b.SetParallelism(256)
-	report := perLine(b, lines)
-	b.RunParallel(func(pb *testing.PB) {
-		body := takeBody(len(text))
-		copy(body.text, text)
-		body.split(lines)
-		batch := Batch{SID: handshake.NewSID(), Seq: 1, Lines: body.lines, text: body.text}
-		for pb.Next() {
-			if _, err := s.Commit(b.Context(), []Batch{batch}); err != nil {
-				b.Error(err)
-				return
-			}
-			batch.Seq = batch.End()
-		}
-	})
-	report()
 }

@@ -63,8 +63,8 @@ func takeBody(size int) *body {
 
 // recycle takes b back. Nobody may use it, nor its lines, any more.
 func (b *body) recycle() {
-	n, recycled := power(len(b.text))
-	if !recycled {
+	n, recycled := power(cap(b.text))
+	if !recycled || cap(b.text) != 1<<n {
 		return
 	}
 	if lineHeader*cap(b.lines) > 1<<n { // see cost

@@ -71,11 +71,20 @@ func (s *session) commit(group []item) {
 	}
 	var diverged *DivergedError
 	var b uint64 // the batch that holds it
-	for errors.As(s.commitAndAck(group), &diverged) {
+	err := s.commitAndAck(group)
+	for errors.As(err, &diverged) {
 		if group, b = splitAt(group, diverged.Seq); b == 0 {
 			s.end(&ending{code: websocket.CloseInternalServerErr, msg: "the store named a line that was not given to it"})
 			return
 		}
+		err = s.commitAndAck(group)
+	}
+	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
+		s.log.Error("lines refused by the store", "reason", refused.Reason,
+			"effect", "nothing of this sender is stored; its lines wait in its queue, and other senders are not concerned",
+			"hint", "the sender is faulty, or not what it seems")
+		s.end(&ending{code: handshake.CloseForbidden, msg: refused.Reason})
+		return
 	}
 	if diverged == nil || s.ctx.Err() != nil {
 		return
@@ -88,7 +97,7 @@ func (s *session) commit(group []item) {
 }
 
 // commitAndAck tries until the store answers or the session ends; the error is
-// then a *DivergedError or says that there was no answer.
+// then a *DivergedError or a *RefusedError, or says that there was no answer.
 func (s *session) commitAndAck(group []item) error {
 	if len(group) == 0 {
 		return nil
@@ -104,7 +113,8 @@ func (s *session) commitAndAck(group []item) error {
 	var results []Result
 	try := func() (err error) {
 		results, err = s.r.store.Commit(s.commitCtx, batches)
-		if diverged := (*DivergedError)(nil); errors.As(err, &diverged) {
+		diverged, refused := (*DivergedError)(nil), (*RefusedError)(nil)
+		if errors.As(err, &diverged) || errors.As(err, &refused) {
 			return backoff.Permanent(err)
 		}
 		return err
@@ -192,7 +202,7 @@ func (s *session) free(it item) {
 	if it.body != nil {
 		it.body.recycle()
 	}
-	s.r.budget.release(it.cost)
+	it.held.release()
 }
 
 // dropQueued drops what no committer will take any more.

@@ -36,7 +36,10 @@ func (s *session) greet() *ending {
 	if welcome.MAC, e = s.authenticate(access, said); e != nil {
 		return e
 	}
-	if e := s.checkReceipt(access); e != nil {
+	if e := s.r.join(s); e != nil {
+		return e
+	}
+	if e := s.own(access); e != nil {
 		return e
 	}
 	s.proved.Store(&s.who)
@@ -153,24 +156,6 @@ func (s *session) challenge(a *Access, said *handshake.Transcript) (*handshake.S
 		return nil, unproved(fmt.Sprintf("no key %.64q", s.hello.KID))
 	}
 	return nil, unproved(fmt.Sprintf("key %q does not fit: it is another one, or TLS ends somewhere in between, or a handshake was replayed", s.hello.KID))
-}
-
-// checkReceipt looks at the receipt that the sender shows. One that is not good
-// proves nothing bad by itself: another store may have given it.
-func (s *session) checkReceipt(a *Access) *ending {
-	p := s.hello.Proof
-	switch {
-	case a.ReceiptSecret == nil,
-		p == nil && s.hello.Acked == 1, // a new stream has none
-		p != nil && p.Verify(a.ReceiptSecret):
-		return nil
-	case a.RequireReceipt:
-		return &ending{code: handshake.CloseForbidden, msg: "the sender shows no receipt of this store", log: "no valid receipt"}
-	}
-	s.log.Warn("sender shows no receipt of this store", "acked", s.hello.Acked, "shown", p != nil,
-		"effect", "none: what it sends is stored once all the same",
-		"hint", "expected once after a new --receipt-secret or store; otherwise its queue may be a copy, or lines were receipted by another store")
-	return nil
 }
 
 func (s *session) welcome() *handshake.Welcome {

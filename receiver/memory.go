@@ -1,90 +1,72 @@
 package receiver
 
 import (
-	"hash/crc32"
-	"slices"
+	"time"
+
+	"wsrelay/receiver/fair"
 )
 
-// Bounds of what the file store remembers of one stream: 64 KiB of checksums.
-// They are there to find a sender that uses numbers a second time; lines that
-// come again are known without them.
-const (
-	rememberLines = 1 << 14
-	rememberRuns  = 1 << 10
-)
-
-// memory knows up to where one stream is committed, and the checksums of its
-// newest lines: 4 bytes a line. A nil memory is that of a stream that is new.
+// memory is what batches may take of it, of all sessions together. Each part is
+// shared fairly between senders. A message goes from part to part, and what it
+// holds of one it gives back when it has what it needs of the next: so nobody
+// waits for memory that is held by those who wait for his.
+//
+//	arriving  the first 256 KiB of a payload as it comes; most are no longer
+//	growing   the first 1 MiB of one that turns out to be
+//	large     what is larger, coming or decoded, all of it at once
+//	small     decoded batches of ordinary size, on their way to the store
 type memory struct {
-	runs  []run // ascending
-	lines int
-	end   uint64 // the number that the stream goes on with: what is below is committed
-
-	// fork is where a sender that was restored from an older copy uses numbers
-	// again that are committed; 0: the one that has a session was not.
-	fork uint64
+	arriving, growing, large, small *fair.Budget
 }
 
-// begin notes that a session of the stream begins whose sender has given no
-// number from head on.
-func (m *memory) begin(head uint64) {
-	m.fork = 0
-	if head < m.end {
-		m.fork = head
-	}
-}
+const (
+	arriveSize = 256 << 10
+	growSize   = 1 << 20
+	smallCost  = 4 << 20     // of a decoded batch: an ordinary one has 1 MiB of lines
+	largeMost  = 2 * maxCost // two of the largest messages
+	minBudget  = largeMost + 28<<20
+)
 
-// recall says whether a line was committed under the number seq, and whether it
-// can be this one.
-func (m *memory) recall(seq uint64, line []byte) (known, same bool) {
-	switch {
-	case m == nil || m.fork == 0 && seq >= m.end: // which is the rule
-		return false, false
-	case m.fork > 0 && seq >= m.fork:
-		return true, false
-	}
-	i, _ := slices.BinarySearchFunc(m.runs, seq, func(r run, seq uint64) int {
-		if r.end() <= seq {
-			return -1
-		}
-		return +1
-	})
-	if i < len(m.runs) && m.runs[i].Seq <= seq {
-		return true, m.runs[i].CRCs[seq-m.runs[i].Seq] == crc32.Checksum(line, castagnoli)
-	}
-	return true, m.fork == 0 // too old to be compared: only one that is not suspect is believed
-}
-
-// add remembers r, and forgets the oldest lines when they are too many. What is
-// below end already, as it may be in a file of an older version, is passed over.
-func (m *memory) add(r run) {
-	if r.Seq < m.end {
-		old := min(m.end-r.Seq, uint64(len(r.CRCs)))
-		r.Seq, r.CRCs = r.Seq+old, r.CRCs[old:]
-	}
-	if len(r.CRCs) == 0 {
-		return
-	}
-	m.lines += len(r.CRCs)
-	m.end = r.end()
-	if last := len(m.runs) - 1; last >= 0 && m.runs[last].end() == r.Seq {
-		m.runs[last].CRCs = append(m.runs[last].CRCs, r.CRCs...)
-	} else {
-		m.runs = append(m.runs, r)
-	}
-	for m.lines > rememberLines || len(m.runs) > rememberRuns {
-		oldest := &m.runs[0]
-		n := len(oldest.CRCs)
-		if len(m.runs) <= rememberRuns {
-			n = min(n, m.lines-rememberLines)
-		}
-		oldest.Seq += uint64(n)
-		oldest.CRCs = oldest.CRCs[n:]
-		m.lines -= n
-		if len(oldest.CRCs) == 0 {
-			m.runs = m.runs[1:]
-		}
+func newMemory(n int64) memory {
+	large := max(n/4, largeMost)
+	rest := n - large
+	return memory{
+		arriving: fair.New(rest / 4), growing: fair.New(rest / 8), large: fair.New(large), small: fair.New(rest - rest/4 - rest/8),
 	}
 }
 
-func (r *run) end() uint64 { return r.Seq + uint64(len(r.CRCs)) }
+// decoded gives the part for a decoded batch.
+func (m *memory) decoded(cost int64) *fair.Budget {
+	if cost > smallCost {
+		return m.large
+	}
+	return m.small
+}
+
+// share is what somebody holds of a part.
+type share struct {
+	of   *fair.Budget // nil: nothing
+	name string
+	n    int64
+}
+
+func (h share) release() {
+	if h.of != nil {
+		h.of.Release(h.name, h.n)
+	}
+}
+
+// pay acquires n bytes of a part; it waits while others have them. False means
+// that the session has ended.
+func (s *session) pay(of *fair.Budget, n int64) (share, bool) {
+	h := share{of, s.party.name, n}
+	if of.TryAcquire(h.name, n) {
+		return h, true
+	}
+	s.quotaSince.Store(time.Now().UnixNano())
+	defer s.quotaSince.Store(0)
+	if of.Acquire(s.ctx, h.name, n) != nil {
+		return share{}, false
+	}
+	return h, true
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wsrelay/handshake"
+	"wsrelay/receiver/fair"
 )
 
 // readMessages reads until the session is over and says why that is.
@@ -77,7 +78,7 @@ func (s *session) readControl(r io.Reader) (leaving bool, e *ending, err error) 
 	switch f := frame.(type) {
 	case *handshake.Gap:
 		epoch, ok := s.inOrder(f.Seq, f.B)
-		if ok {
+		if ok && s.admitDay(time.UnixMilli(f.At)) {
 			batch := Batch{SID: s.hello.SID, Host: s.hello.Host, Seq: f.Seq, At: time.UnixMilli(f.At).UTC(), Gap: f}
 			s.enqueue(item{Batch: batch, b: f.B, epoch: epoch})
 			s.log.Warn("gap in the stream", "seq", f.Seq, "n", f.N, "why", f.Why,
@@ -116,26 +117,64 @@ func (s *session) readData(r *bufio.Reader) (*ending, error) {
 		_, err := io.Copy(io.Discard, r)
 		return nil, err
 	}
-	coming := min(price+wireCost(d), maxCost)
-	if !s.pay(coming) {
+	if !s.admitDay(d.Time()) {
 		return nil, nil // the session has ended
 	}
-	s.comesSince.Store(time.Now().UnixNano())
-	body, code, err := unpack(d, r)
-	s.comesSince.Store(0)
-	s.r.budget.release(coming - price)
-	if err != nil || code != "" {
-		s.r.budget.release(price)
-		if err != nil {
-			return nil, err
-		}
+	body, held, err := s.unpack(d, r)
+	switch code := nakFor(err); {
+	case errors.Is(err, errEnded):
+		return nil, nil
+	case code != "":
 		s.refuse(&handshake.Nak{B: d.B, Code: code, Expect: d.Seq})
 		_, err := io.Copy(io.Discard, r)
 		return nil, err
+	case err != nil:
+		return nil, err
 	}
 	batch := Batch{SID: s.hello.SID, Host: s.hello.Host, Seq: d.Seq, At: d.Time(), Lines: body.lines, text: body.text}
-	s.enqueue(item{Batch: batch, b: d.B, epoch: epoch, body: body, cost: price})
+	s.enqueue(item{Batch: batch, b: d.B, epoch: epoch, body: body, held: held})
 	return nil, nil
+}
+
+// unpack reads the payload of d and takes it apart. It pays for memory before it
+// takes it. After an error nothing is held.
+func (s *session) unpack(d handshake.Data, r io.Reader) (b *body, held share, err error) {
+	defer s.comesSince.Store(0)
+	mem, price := &s.r.memory, cost(d)
+	move := func(of *fair.Budget, n int64) bool {
+		s.comesSince.Store(0) // it is not the sender that is slow
+		next, ok := s.pay(of, n)
+		held.release()
+		held = next
+		s.comesSince.Store(time.Now().UnixNano())
+		return ok
+	}
+	grow := func(size int) bool {
+		switch {
+		case size <= arriveSize:
+			return move(mem.arriving, int64(size))
+		case size <= growSize:
+			return move(mem.growing, int64(size))
+		}
+		return move(mem.large, min(int64(size)+price, maxCost))
+	}
+	wire, err := readWire(d, r, grow)
+	if err == nil && !check(d, wire.text) {
+		wire.recycle()
+		err = errDecode
+	}
+	if err == nil && held.of != mem.large && !move(mem.decoded(price), price) {
+		wire.recycle()
+		err = errEnded
+	}
+	if err == nil {
+		b, err = decode(d, wire)
+	}
+	if err != nil {
+		held.release()
+		return nil, share{}, err
+	}
+	return b, held, nil
 }
 
 // readHeader reads the header line of a data message. Errors that wrap
@@ -169,17 +208,6 @@ func (s *session) refuse(nak *handshake.Nak) {
 			"hint", "if it goes on, something between sender and receiver changes the data, or one of them is faulty; the end of the session says how often")
 	}
 	s.send(nak)
-}
-
-// pay takes price from the budget; it waits while other sessions have used it
-// up. False means that the session has ended.
-func (s *session) pay(price int64) bool {
-	if s.r.budget.tryAcquire(price) {
-		return true
-	}
-	s.quotaSince.Store(time.Now().UnixNano())
-	defer s.quotaSince.Store(0)
-	return s.r.budget.acquire(s.ctx, price) == nil
 }
 
 // enqueue hands a batch to the committer.

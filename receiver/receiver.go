@@ -34,10 +34,11 @@ const (
 
 // Options of a Receiver. The zero value is the default.
 type Options struct {
-	Log    *slog.Logger // nil: no log
-	Budget int64        // bytes of decoded batches in memory, over all sessions; default 256 MiB
-	Access Access       // who may send; the zero value: everybody
-	Greets float64      // sessions a second that may begin without a token or certificate; default 1000
+	Log     *slog.Logger // nil: no log
+	Budget  int64        // bytes of batches in memory, over all sessions; default 256 MiB, at least minBudget
+	Access  Access       // who may send; the zero value: everybody
+	Streams int          // that one name may have connected, and begin in an hour; default 64 for each host that it is restricted to, else 10,000
+	Greets  float64      // sessions a second that may begin without a token or certificate; default 1000
 
 	HandshakeTimeout time.Duration // for the upgrade, for hello and for auth, each; default 10 s
 	Heartbeat        time.Duration // between pings; 2.5 times this without a byte: dead; default 20 s
@@ -49,7 +50,7 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
-	o.Budget = max(cmp.Or(o.Budget, 256<<20), maxCost)
+	o.Budget = max(cmp.Or(o.Budget, 256<<20), minBudget)
 	o.Greets = cmp.Or(o.Greets, 1000)
 	o.HandshakeTimeout = cmp.Or(o.HandshakeTimeout, 10*time.Second)
 	o.Heartbeat = cmp.Or(o.Heartbeat, 20*time.Second)
@@ -68,7 +69,8 @@ type Receiver struct {
 	opts            Options
 	log             *slog.Logger
 	upgrader        websocket.Upgrader
-	budget          *budget
+	owners          Owners
+	memory          memory
 	health          health
 	figures         *figures
 	access          atomic.Pointer[Access]
@@ -79,6 +81,7 @@ type Receiver struct {
 	closing  bool
 	sessions map[*session]struct{}
 	streams  map[string]*stream
+	parties  map[string]*party
 	running  sync.WaitGroup // one for each session
 }
 
@@ -90,11 +93,13 @@ func New(store Store, o Options) *Receiver {
 		store:      store,
 		opts:       o,
 		log:        o.Log,
-		budget:     newBudget(o.Budget),
+		owners:     ownersOf(store),
+		memory:     newMemory(o.Budget),
 		health:     health{log: o.Log},
 		figures:    newFigures(),
 		sessions:   make(map[*session]struct{}),
 		streams:    make(map[string]*stream),
+		parties:    make(map[string]*party),
 		greets:     newBucket(o.Greets, o.Greets),
 		complaints: complaints{bucket: newBucket(1, 20)},
 	}
@@ -208,26 +213,19 @@ func (r *Receiver) Shutdown() {
 	r.running.Wait()
 }
 
-// makeRoom ends the session whose message has been coming for the longest time,
-// if that is Options.AckTimeout or more: others wait for what it holds of the
-// budget. An honest sender on a slow line comes back with smaller messages.
-func (r *Receiver) makeRoom() {
+// endSlow ends the sessions whose message has been coming for Options.AckTimeout
+// or longer: others wait for the memory that it has. An honest sender on a slow
+// line comes back with smaller messages.
+func (r *Receiver) endSlow() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var slowest *session
 	oldest := time.Now().Add(-r.opts.AckTimeout).UnixNano()
+
 	for s := range r.sessions {
-		switch since := s.comesSince.Load(); {
-		case since == 0 || since > oldest:
-		case s.ctx.Err() != nil:
-			return // its room is about to be free
-		default:
-			slowest, oldest = s, since
+		if since := s.comesSince.Load(); since != 0 && since <= oldest && s.ctx.Err() == nil {
+			s.end(&ending{code: websocket.CloseMessageTooBig, msg: fmt.Sprintf(
+				"the message has been coming for %v, and others wait for the memory that is kept for it", time.Since(time.Unix(0, since)).Round(time.Second))})
 		}
-	}
-	if slowest != nil {
-		slowest.end(&ending{code: websocket.CloseMessageTooBig, msg: fmt.Sprintf(
-			"the message has been coming for %v, and others wait for the memory that is kept for it", time.Since(time.Unix(0, oldest)).Round(time.Second))})
 	}
 }
 
@@ -254,4 +252,5 @@ func (r *Receiver) unregister(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.sessions, s)
+	r.leaveLocked(s)
 }

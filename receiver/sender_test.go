@@ -122,6 +122,8 @@ type sender struct {
 	t    testing.TB
 	conn *websocket.Conn
 	b    uint64
+
+	hello []byte // as it was sent
 }
 
 func dial(t testing.TB, url string) *sender {
@@ -157,7 +159,11 @@ func hello(acked uint64) *handshake.Hello {
 
 func (s *sender) control(f handshake.Frame) {
 	s.t.Helper()
-	s.write(websocket.TextMessage, handshake.Encode(f))
+	msg := handshake.Encode(f)
+	if _, ok := f.(*handshake.Hello); ok {
+		s.hello = msg
+	}
+	s.write(websocket.TextMessage, msg)
 }
 
 func (s *sender) write(kind int, msg []byte) {

@@ -24,6 +24,7 @@ type session struct {
 	log   *slog.Logger
 	who   []identity       // who has proved to be the sender; complete after greet
 	hello *handshake.Hello // set by greet, constant from then on
+	party *party           // the same
 
 	start   time.Time
 	dialled bool          // by us
@@ -45,8 +46,9 @@ type session struct {
 	refused int // the reader's: batches answered with nak
 
 	storeSince atomic.Int64 // Unix ns since when the committer waits for the store; 0: it does not
-	quotaSince atomic.Int64 // the same for the reader and the budget
-	comesSince atomic.Int64 // Unix ns since when a message comes that has its part of the budget; 0: none
+	quotaSince atomic.Int64 // the same for the reader and memory
+	daySince   atomic.Int64 // the same for the reader and admitDay
+	comesSince atomic.Int64 // Unix ns since when a message comes that has memory for what comes next; 0: none
 	lines      atomic.Int64 // receipted
 	lag        atomic.Int64 // ns: how old the newest batch was when the store had it
 
@@ -61,7 +63,7 @@ type item struct {
 	b     uint64 // its number on the wire
 	epoch int    // of the sequence
 	body  *body  // that holds its lines; nil for a gap
-	cost  int64  // what it holds of the budget
+	held  share  // of the receiver's memory
 }
 
 // ending says why a session ends, and what the peer is told.

@@ -172,7 +172,7 @@ func TestSession_RefusesBadBatchesAndGoesOn(t *testing.T) {
 			if got := store.count(); got != 3 {
 				t.Errorf("stored %d lines, want 3", got)
 			}
-			waitFree(t, r.budget, r.opts.Budget)
+			waitFree(t, r)
 		})
 	}
 }

@@ -17,8 +17,8 @@ type Store interface {
 	// order. Results stand in the order of the batches. Commit is idempotent
 	// by UID: a record that is there already counts as Dup. If some record
 	// that is there differs, it returns a *DivergedError and has stored
-	// nothing of the batches. Any other error means: the outcome is unknown,
-	// the caller tries again. Once Commit has returned, the memory of the
+	// nothing of the batches; neither after a *RefusedError. Any other error
+	// means: the outcome is unknown, the caller tries again. Once Commit has returned, the memory of the
 	// lines is the caller's, who uses it again.
 	Commit(ctx context.Context, batches []Batch) ([]Result, error)
 
@@ -33,6 +33,21 @@ type Store interface {
 // commit: what it knows of the stream may be another session's, long ago. The
 // sender had given the numbers below head then.
 type beginner interface{ Begin(sid string, head uint64) }
+
+// Owners is a Store that remembers durably, for each stream, the name of the
+// sender that began it. Several receivers may share the memory. Its methods may
+// be called concurrently.
+type Owners interface {
+	// Owner gives the name, which is empty for a stream that has none.
+	Owner(ctx context.Context, sid string) (string, error)
+
+	// SetOwner makes to the name if it is from, and gives the name that the
+	// stream then has.
+	SetOwner(ctx context.Context, sid, from, to string) (owner string, err error)
+
+	// EachOwner calls f with each stream that has a name, until f returns false.
+	EachOwner(ctx context.Context, f func(sid, owner string) bool) error
+}
 
 // Batch is what one data message, or one gap, brings to the store.
 type Batch struct {
@@ -54,17 +69,17 @@ func (b *Batch) End() uint64 {
 	return b.Seq + uint64(len(b.Lines))
 }
 
-// textOf is the lines from the one with the index from on, each with its newline.
-func (b *Batch) textOf(from int) []byte {
+// Text is the lines from one index up to another, each with its newline.
+func (b *Batch) Text(from, to int) []byte {
 	if b.text == nil {
-		return append(bytes.Join(b.Lines[from:], newline), '\n')
+		return append(bytes.Join(b.Lines[from:to], newline), '\n')
 	}
 	first := 0
 	for _, line := range b.Lines[:from] {
 		first += len(line) + 1
 	}
 	last := first
-	for _, line := range b.Lines[from:] {
+	for _, line := range b.Lines[from:to] {
 		last += len(line) + 1
 	}
 	return b.text[first:last]
@@ -88,3 +103,9 @@ type DivergedError struct {
 func (e *DivergedError) Error() string {
 	return fmt.Sprintf("stream %s: the store holds another line under seq %d", e.SID, e.Seq)
 }
+
+// RefusedError says that the store cannot take what these batches bring, now or
+// later, and that nothing is wrong with the store. The session ends.
+type RefusedError struct{ Reason string }
+
+func (e *RefusedError) Error() string { return e.Reason }

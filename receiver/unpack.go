@@ -1,10 +1,8 @@
 package receiver
 
 import (
-	"bytes"
 	"errors"
 	"io"
-	"sync"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
@@ -16,7 +14,6 @@ import (
 const (
 	lineHeader = 24         // bytes of a []byte
 	maxCost    = 2 * maxRaw // of a batch: lines of a byte each would need 13 times their size
-	keepWire   = 1 << 20    // bytes of a buffer of an encoded payload that is kept for the next
 	maxWindow  = maxRaw     // of a zstd frame
 )
 
@@ -34,115 +31,115 @@ var zstdDecoder = func() *zstd.Decoder {
 // errDecode says that a payload is not the encoding of d.Raw bytes.
 var errDecode = errors.New("payload does not decode to what its header says")
 
-// unpack reads the payload of d from r and takes it apart. A payload that is
-// not what d says comes back as the code of the nak that refuses it, possibly
-// before r was read to its end. An error is one of r.
-func unpack(d handshake.Data, r io.Reader) (b *body, nak string, err error) {
-	switch d.Enc {
-	case handshake.EncRaw:
-		b, err = readRaw(d, r)
-	case handshake.EncZstd, handshake.EncS2:
-		b, err = readEncoded(d, r)
-	default:
-		err = errDecode
-	}
-	switch {
-	case errors.Is(err, errCRC):
-		return nil, handshake.NakCRC, nil
-	case errors.Is(err, errDecode):
-		return nil, handshake.NakDecode, nil
-	}
-	return b, "", err
-}
-
 // errCRC says that a payload is not what was sent.
 var errCRC = errors.New("payload does not match its checksum")
 
-// readRaw reads straight into the body.
-func readRaw(d handshake.Data, r io.Reader) (*body, error) {
-	return newBody(d, func(text []byte) error {
-		n, err := io.ReadFull(r, text)
-		if err != nil && !isShort(err) {
-			return err
-		}
-		var more [1]byte
-		m, err := io.ReadFull(r, more[:])
-		switch {
-		case err != nil && !isShort(err):
-			return err
-		case m > 0: // whatever the sum of all that comes
-			return errDecode
-		case handshake.CRC(text[:n]) != d.C:
-			return errCRC
-		case n < d.Raw:
-			return errDecode
-		}
-		return nil
-	})
-}
-
-// maxEncoded is more bytes than an encoder makes of d.Raw at worst.
-func maxEncoded(d handshake.Data) int64 { return int64(s2.MaxEncodedLen(d.Raw)) + 1<<10 }
-
-// wireCost is what the payload of d takes in memory until it is decoded, in bytes.
-func wireCost(d handshake.Data) int64 {
-	if d.Enc == handshake.EncRaw {
-		return 0 // it comes straight into the body
-	}
-	return maxEncoded(d)
-}
-
-// readEncoded never reads more than an encoder could have made of d.Raw bytes,
-// and sets memory aside for those only when the encoding, too, says that it is
-// of so many.
-func readEncoded(d handshake.Data, r io.Reader) (*body, error) {
-	wire := wires.Get().(*bytes.Buffer)
-	defer func() {
-		if wire.Cap() <= keepWire {
-			wires.Put(wire)
-		}
-	}()
-	wire.Reset()
-	limit := maxEncoded(d)
-	n, err := wire.ReadFrom(io.LimitReader(r, limit+1))
+// nakFor gives the code of the nak that refuses a payload; empty: err is one of
+// the connection.
+func nakFor(err error) string {
 	switch {
-	case err != nil:
-		return nil, err
-	case n > limit:
-		return nil, errDecode
-	case handshake.CRC(wire.Bytes()) != d.C:
-		return nil, errCRC
-	case d.Enc == handshake.EncZstd:
-		return decodeZstd(d, wire.Bytes())
+	case errors.Is(err, errCRC):
+		return handshake.NakCRC
+	case errors.Is(err, errDecode):
+		return handshake.NakDecode
 	}
-	return decodeS2(d, wire.Bytes())
+	return ""
 }
 
-// wires hold encoded payloads. A session has one while it reads such a payload.
-var wires = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// wireLimit is more bytes than an encoder makes of d.Raw at worst.
+func wireLimit(d handshake.Data) int {
+	if d.Enc == handshake.EncRaw {
+		return d.Raw
+	}
+	return s2.MaxEncodedLen(d.Raw) + 1<<10
+}
 
-// decodeZstd wants one frame that states d.Raw as its content size, and believes
-// it only as far as the memory that it has set aside.
-func decodeZstd(d handshake.Data, frame []byte) (*body, error) {
-	var h zstd.Header
-	if err := h.Decode(frame); err != nil || h.Skippable || !h.HasFCS || h.FrameContentSize != uint64(d.Raw) {
+// readWire reads the payload of d from r into memory that grows as it comes. Each
+// time, grow is asked for more; it gives false when the session has ended. Errors
+// for which nakFor has a code may come before r was read to its end.
+func readWire(d handshake.Data, r io.Reader, grow func(size int) bool) (wire *body, err error) {
+	switch d.Enc {
+	case handshake.EncRaw, handshake.EncZstd, handshake.EncS2:
+	default:
 		return nil, errDecode
 	}
-	return newBody(d, func(text []byte) error {
-		out, err := zstdDecoder.DecodeAll(frame, text[:0:len(text)])
-		if err != nil || len(out) != len(text) {
-			return errDecode
+	n, limit := 0, wireLimit(d)
+	for _, size := range []int{arriveSize, growSize, limit} {
+		size = min(size, limit)
+		if wire != nil && size <= n {
+			continue
 		}
-		return nil
-	})
+		if !grow(size) {
+			err = errEnded
+			break
+		}
+		old := wire
+		wire = takeBody(size)
+		if old != nil {
+			copy(wire.text, old.text)
+			old.recycle()
+		}
+		var m int
+		m, err = io.ReadFull(r, wire.text[n:])
+		if n += m; err != nil {
+			break
+		}
+	}
+	if err == nil { // the limit: is that all?
+		var more [1]byte
+		if _, err = io.ReadFull(r, more[:]); err == nil {
+			err = errDecode
+		}
+	}
+	if isShort(err) {
+		wire.text = wire.text[:n]
+		if err = errCRC; handshake.CRC(wire.text) == d.C {
+			return wire, nil
+		}
+	}
+	if wire != nil {
+		wire.recycle()
+	}
+	return nil, err
 }
 
-func decodeS2(d handshake.Data, block []byte) (*body, error) {
-	if n, err := s2.DecodedLen(block); err != nil || n != d.Raw {
-		return nil, errDecode
+// errEnded says that the session has ended meanwhile.
+var errEnded = errors.New("session ended")
+
+// check reports whether a payload says of itself that it is of d.Raw bytes: no
+// memory is set aside for one that does not.
+func check(d handshake.Data, wire []byte) bool {
+	switch d.Enc {
+	case handshake.EncZstd:
+		var h zstd.Header
+		err := h.Decode(wire)
+		return err == nil && !h.Skippable && h.HasFCS && h.FrameContentSize == uint64(d.Raw)
+	case handshake.EncS2:
+		n, err := s2.DecodedLen(wire)
+		return err == nil && n == d.Raw
 	}
+	return len(wire) == d.Raw
+}
+
+// decode makes the body of a payload that has passed check, and takes wire.
+func decode(d handshake.Data, wire *body) (*body, error) {
+	if d.Enc == handshake.EncRaw {
+		if !wire.split(d.N) {
+			wire.recycle()
+			return nil, errDecode
+		}
+		return wire, nil
+	}
+	defer wire.recycle()
 	return newBody(d, func(text []byte) error {
-		if _, err := s2.Decode(text, block); err != nil {
+		if d.Enc == handshake.EncS2 {
+			if _, err := s2.Decode(text, wire.text); err != nil {
+				return errDecode
+			}
+			return nil
+		}
+		// It is believed only as far as the memory that has been set aside.
+		if out, err := zstdDecoder.DecodeAll(wire.text, text[:0:len(text)]); err != nil || len(out) != len(text) {
 			return errDecode
 		}
 		return nil

@@ -40,10 +40,21 @@ func FuzzDataMessage(f *testing.F) {
 			t.Fatalf("the header alone decodes, the message does not: %v", err)
 		}
 		d.C = handshake.CRC(payload) // past the checksum
-		b, nak, err := unpack(d, header)
-		if err != nil || nak != "" {
-			if b != nil {
-				t.Error("lines of a refused message")
+		wire, err := readWire(d, header, func(int) bool { return true })
+		if err != nil {
+			if wire != nil || nakFor(err) == "" {
+				t.Errorf("got %v, and a payload: %t", err, wire != nil)
+			}
+			return
+		}
+		if !check(d, wire.text) {
+			wire.recycle()
+			return
+		}
+		b, err := decode(d, wire)
+		if err != nil {
+			if b != nil || nakFor(err) == "" {
+				t.Errorf("got %v, and lines: %t", err, b != nil)
 			}
 			return
 		}

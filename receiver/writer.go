@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -55,8 +56,9 @@ func (s *session) writeFrames() {
 // not come. It is the writer's task because the committer may hang in the store.
 func (s *session) reportWaiting() error {
 	why, since := "store", s.storeSince.Load()
+	memory := s.quotaSince.Load()
 	if since == 0 {
-		why, since = "quota", s.quotaSince.Load()
+		why, since = "quota", cmp.Or(memory, s.daySince.Load())
 	}
 	if since == 0 {
 		return nil
@@ -70,8 +72,8 @@ func (s *session) reportWaiting() error {
 	if waited < s.r.opts.AckTimeout/6 {
 		return nil
 	}
-	if why == "quota" && waited >= s.r.opts.AckTimeout {
-		s.r.makeRoom()
+	if memory != 0 && time.Since(time.Unix(0, memory)) >= s.r.opts.AckTimeout {
+		s.r.endSlow()
 	}
 	return s.writeMessage(&handshake.Busy{MS: waited.Milliseconds(), Why: why})
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"wsrelay/receiver"
+	filestore "wsrelay/receiver/file"
 )
 
 // briskly makes r wait as little as real sockets allow.
@@ -103,7 +104,7 @@ func forward(client, server net.Conn, up, down int64) {
 // network that breaks after any number of bytes in either direction.
 func TestRelay_EachLineOnceThroughANetworkThatBreaks(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lines")
-	st, err := receiver.OpenFile(path, receiver.FileOptions{})
+	st, err := filestore.Open(path, filestore.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,11 +22,13 @@ type access struct {
 	Keys           string `placeholder:"FILE" help:"Keys of senders, one 'name key' a line as wsrelay keygen makes them; host=NAME or sid=SID behind it restricts a key. A name on two lines has two keys, so that one can be replaced."`
 	Tokens         string `placeholder:"FILE" help:"Bearer tokens of senders, one 'name token' a line, with the same restrictions."`
 	ClientCA       string `name:"client-ca" placeholder:"FILE" help:"Authorities (PEM) whose certificates senders may show. Of keys, tokens and certificates any one will do."`
+	ClientHosts    bool   `help:"Hold a client certificate to the DNS names in it: it may send for these hosts only, by their full name or its first part. Without names in it, for the host that is its common name."`
 	TLSCert        string `name:"tls-cert" placeholder:"FILE" help:"Our certificate, with the chain (PEM): listen with TLS."`
 	TLSKey         string `name:"tls-key" placeholder:"FILE" help:"Its key (PEM)."`
 	BehindProxy    bool   `help:"All senders come through a proxy that ends TLS: believe them without TLS of our own, and tie no key to a connection."`
 	AllowInsecure  bool   `help:"Listen without TLS, or without knowing who sends, also where others can reach it."`
 	ReceiptSecret  string `placeholder:"FILE" help:"Make receipts that cannot be forged with the key in FILE, a line as wsrelay keygen makes it; all receivers of one store share it."`
+	MaxStreams     int    `placeholder:"N" help:"How many streams one key, token or certificate may have connected at the same time, and begin within an hour. Default: 64 for each host that it is restricted to; 10000 without such a restriction."`
 	RequireReceipt bool   `help:"Refuse a stream that is not new and shows no such receipt. Without this it is only logged."`
 }
 
@@ -46,6 +48,10 @@ func (a *access) check(listen string, dials bool) error {
 		return wrong(exitUsage, "give both, or none", "--tls-cert and --tls-key go together")
 	case a.ClientCA != "" && !dials && (a.TLSCert == "" || a.BehindProxy):
 		return wrong(exitUsage, "give --tls-cert and --tls-key; a proxy that ends TLS has to look at certificates itself", "--client-ca means nothing where TLS does not end here")
+	case a.ClientHosts && a.ClientCA == "":
+		return wrong(exitUsage, "give --client-ca", "--client-hosts means nothing without client certificates")
+	case a.MaxStreams < 0:
+		return wrong(exitUsage, "use a number from 1 on", "--max-streams %d", a.MaxStreams)
 	case a.RequireReceipt && a.ReceiptSecret == "":
 		return wrong(exitUsage, "wsrelay keygen makes a file for --receipt-secret", "--require-receipt needs --receipt-secret")
 	case a.AllowInsecure:
@@ -95,7 +101,7 @@ func (a *access) load(log *slog.Logger) (*loaded, error) {
 		if l.senders, err = readAuthorities(a.ClientCA); err != nil {
 			return nil, err
 		}
-		l.Certificates = true
+		l.Certificates, l.CertificateHosts = true, a.ClientHosts
 	}
 	if a.TLSCert != "" {
 		err = a.loadTLS(l, log)

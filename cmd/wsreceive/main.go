@@ -29,6 +29,7 @@ type cli struct {
 	Backup  backupCmd        `cmd:"" help:"Copy the embedded store, also while it is being written."`
 	Setup   setupCmd         `cmd:"" help:"Prepare Elasticsearch or OpenSearch: templates, lifecycle policy, dashboards."`
 	Replay  replayCmd        `cmd:"" help:"Bring dead letters of Elasticsearch or OpenSearch back, once their cause is mended."`
+	Streams streamsCmd       `cmd:"" help:"Show whose each stream is, and move one."`
 	Passwd  passwdCmd        `cmd:"" help:"Make a line for --page-users, out of a password."`
 	Cert    certCmd          `cmd:"" help:"Make a self-signed certificate and its key, for --tls-cert and --tls-key."`
 	Version kong.VersionFlag `help:"Print the version."`

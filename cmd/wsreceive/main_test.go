@@ -74,7 +74,7 @@ func getMain() {
 }
 
 // sendMain is the program "send URL SEQ LINE...": a sender of one batch. It
-// prints the receipt, or why there is none.
+// prints the receipt, or why there is none. $TOKEN, if it is set, is its token.
 func sendMain() {
 	seq, err := strconv.ParseUint(os.Args[2], 10, 64)
 	if err == nil {
@@ -88,7 +88,11 @@ func sendMain() {
 
 func send(url string, seq uint64, lines []string) error {
 	dialer := websocket.Dialer{Subprotocols: []string{handshake.Subprotocol}}
-	conn, _, err := dialer.DialContext(context.Background(), url, nil)
+	header := http.Header{}
+	if token := os.Getenv("TOKEN"); token != "" {
+		header.Set("Authorization", "Bearer "+token)
+	}
+	conn, _, err := dialer.DialContext(context.Background(), url, header)
 	if err != nil {
 		return err
 	}

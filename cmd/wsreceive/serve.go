@@ -91,7 +91,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		}
 	}
 	store, pageOf := watched(store)
-	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access})
+	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access, Streams: c.MaxStreams})
 	url := "ws://" + ln.Addr().String() + "/relay"
 	ln = door.New(ln, strangers, patience)
 	var current atomic.Pointer[loaded]

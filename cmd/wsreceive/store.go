@@ -11,6 +11,7 @@ import (
 	"wsrelay/console"
 	"wsrelay/receiver"
 	"wsrelay/receiver/elastic"
+	"wsrelay/receiver/file"
 	"wsrelay/receiver/sqlite"
 )
 
@@ -42,7 +43,7 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 		store, err := sqlite.Open(path, sqlite.Options{Retain: retain, Log: log})
 		return opened(store, err, to, "the directory must exist and be writable; one wsreceive writes a store at a time")
 	case kind == "file" && path != "":
-		store, err := receiver.OpenFile(path, receiver.FileOptions{Log: log})
+		store, err := file.Open(path, file.Options{Log: log})
 		return opened(store, err, to, "the directory must exist and be writable; one wsreceive writes a file at a time")
 	}
 	return nil, &console.Complaint{

@@ -53,7 +53,7 @@ func newOps(prefix string, batches []receiver.Batch) []*op {
 	var page []byte // that the bodies lie in, one behind the other
 	for i := range batches {
 		b := &batches[i]
-		index := "wsrelay-" + prefix + b.At.UTC().Format("-2006.01.02")
+		index := "wsrelay-" + prefix + placed(b.At).Format("-2006.01.02")
 		if g := b.Gap; g != nil {
 			o := &op{batch: b, of: i, seq: g.Seq, index: index, id: handshake.GapID(b.SID, g.Seq, g.N)}
 			o.body = o.appendDocument(o.appendAction(nil), &r)
@@ -78,7 +78,7 @@ func newOps(prefix string, batches []receiver.Batch) []*op {
 }
 
 // deadIndex is where the document goes when its own index refuses it.
-func (o *op) deadIndex() string { return "wsrelay-dead" + o.batch.At.UTC().Format("-2006.01") }
+func (o *op) deadIndex() string { return "wsrelay-dead" + placed(o.batch.At).Format("-2006.01") }
 
 // bury turns o into its dead letter.
 func (o *op) bury(why *Error) {

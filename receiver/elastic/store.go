@@ -43,6 +43,7 @@ type Store struct {
 	bulks    *dispatcher
 	streams  streams
 	indices  indices
+	owners   owners
 	blocks   blocks
 	deadFile *deadFile     // nil: none
 	pause    time.Duration // before the first repetition; doubles
@@ -85,6 +86,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		log:    o.Log,
 		client: c,
 		blocks: blocks{now: time.Now},
+		owners: newOwners(),
 		pause:  firstPause,
 	}
 	s.bulks = newDispatcher(c.bulk)

@@ -61,6 +61,9 @@ func (k *keptLine) hit() sqlite.Hit {
 // NewLive makes store one that can be watched.
 func NewLive(store receiver.Store) *Live { return &Live{Store: store, more: make(chan struct{})} }
 
+// Unwrap gives the store to which everything is handed on.
+func (l *Live) Unwrap() receiver.Store { return l.Store }
+
 // Begin tells the store of a session, if it wants to know.
 func (l *Live) Begin(sid string, head uint64) {
 	if s, ok := l.Store.(interface{ Begin(sid string, head uint64) }); ok {

@@ -38,8 +38,7 @@ func checkRange(batches []receiver.Batch) error {
 			first = b.Gap.Seq
 		}
 		if end := b.End(); first < 1 || first > maxSeq || end < first || end > maxSeq+1 {
-			return fmt.Errorf("stream %s: seq %d to %d is outside of what it can number, 1 to %d",
-				b.SID, first, end-1, uint64(maxSeq))
+			return &receiver.RefusedError{Reason: fmt.Sprintf("seq %d to %d is outside of what this store can number, 1 to %d", first, end-1, uint64(maxSeq))}
 		}
 	}
 	return nil

@@ -151,7 +151,8 @@ func prepare(ctx context.Context, db *sql.DB) error {
 		return fmt.Errorf("the file system cannot hold a write-ahead log (journal mode %s)", mode)
 	}
 	if empty == nil {
-		return nil
+		_, err = conn.ExecContext(ctx, ownersTable)
+		return err
 	}
 	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return err
@@ -161,8 +162,8 @@ func prepare(ctx context.Context, db *sql.DB) error {
 		_, rollback := conn.ExecContext(ctx, "ROLLBACK")
 		return errors.Join(err, rollback)
 	}
-	_, err = conn.ExecContext(ctx, fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
-		schema, applicationID, schemaVersion))
+	_, err = conn.ExecContext(ctx, fmt.Sprintf("%s %s; PRAGMA application_id = %d; PRAGMA user_version = %d; COMMIT",
+		schema, ownersTable, applicationID, schemaVersion))
 	return err
 }
 

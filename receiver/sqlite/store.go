@@ -40,9 +40,11 @@ type Store struct {
 
 var _ receiver.Store = (*Store)(nil)
 
-// request is one Commit on its way to the writing goroutine and back.
+// request is one Commit, or one SetOwner, on its way to the writing goroutine and
+// back.
 type request struct {
 	batches []receiver.Batch
+	owner   *setOwner // nil: a Commit
 	results []receiver.Result
 	err     error
 	done    chan struct{} // closed when results and err are set
@@ -124,18 +126,22 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 		return nil, nil
 	}
 	r := &request{batches: batches, done: make(chan struct{})}
+	if err := s.do(ctx, r); err != nil {
+		return nil, fmt.Errorf("store %s: %w", s.path, err)
+	}
+	return r.results, nil
+}
+
+func (s *Store) do(ctx context.Context, r *request) error {
 	select {
 	case s.requests <- r:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	case <-s.quit:
-		return nil, ErrClosed
+		return ErrClosed
 	}
 	<-r.done
-	if r.err != nil {
-		return nil, fmt.Errorf("store %s: %w", s.path, r.err)
-	}
-	return r.results, nil
+	return r.err
 }
 
 // run is the goroutine that writes: Commits first, chores in between, when no

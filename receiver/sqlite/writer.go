@@ -58,14 +58,20 @@ func (w *writer) commit(group []*request) {
 			for i, r := range group {
 				at = i
 				var err error
-				if r.results, err = w.put(r.batches); err != nil {
+				if r.owner != nil {
+					err = w.setOwner(r.owner)
+				} else {
+					r.results, err = w.put(r.batches)
+				}
+				if err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 		var diverged *receiver.DivergedError
-		if errors.As(err, &diverged) || errors.Is(err, errTooManyStreams) {
+		var refused *receiver.RefusedError
+		if errors.As(err, &diverged) || errors.As(err, &refused) {
 			group[at].finish(err)
 			group = slices.Delete(group, at, at+1)
 			continue
@@ -169,4 +175,6 @@ func eachRow(query func() (*sql.Rows, error), f func(scan func(...any) error) er
 	return rows.Err()
 }
 
-var errTooManyStreams = fmt.Errorf("the store has numbered %d streams and can take no new one", maxStream)
+var errTooManyStreams = &receiver.RefusedError{
+	Reason: fmt.Sprintf("the store has numbered %d streams and can take no new one", maxStream),
+}

@@ -1,4 +1,4 @@
-package receiver
+package file
 
 import (
 	"bytes"
@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,11 +15,14 @@ import (
 	"time"
 
 	"wsrelay/handshake"
+	"wsrelay/receiver"
 )
 
-func openFile(t *testing.T, path string) *File {
+const sid = "0123456789abcdef"
+
+func openFile(t *testing.T, path string) *Store {
 	t.Helper()
-	s, err := OpenFile(path, FileOptions{})
+	s, err := Open(path, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,26 +30,23 @@ func openFile(t *testing.T, path string) *File {
 	return s
 }
 
-func linesBatch(seq uint64, lines ...string) Batch {
-	b := Batch{SID: sid, Host: "web1", Seq: seq}
+// kill leaves the files as a killed process does.
+func kill(s *Store) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.close()
+}
+
+func linesBatch(seq uint64, lines ...string) receiver.Batch {
+	b := receiver.Batch{SID: sid, Host: "web1", Seq: seq}
 	for _, l := range lines {
 		b.Lines = append(b.Lines, []byte(l))
 	}
 	return b
 }
 
-// received is b as a session has it: its lines lie in one piece of memory, which
-// may go on behind them.
-func received(b Batch) Batch {
-	text := append(bytes.Join(b.Lines, newline), "\nand more\n"...)
-	body := body{text: text}
-	body.split(len(b.Lines) + 1)
-	b.Lines, b.text = body.lines[:len(b.Lines)], text
-	return b
-}
-
 // mustCommit commits and gives the sums of new and dup.
-func mustCommit(t *testing.T, s Store, batches ...Batch) (added, dup int) {
+func mustCommit(t *testing.T, s receiver.Store, batches ...receiver.Batch) (added, dup int) {
 	t.Helper()
 	results, err := s.Commit(t.Context(), batches)
 	if err != nil {
@@ -86,7 +85,7 @@ func writeFile(t *testing.T, path string, data []byte) {
 	}
 }
 
-func TestFile_WritesEachLineOnce(t *testing.T) {
+func TestStore_WritesEachLineOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	if added, dup := mustCommit(t, s, linesBatch(1, "one", "two"), linesBatch(3, "", "four")); added != 4 || dup != 0 {
@@ -98,17 +97,30 @@ func TestFile_WritesEachLineOnce(t *testing.T) {
 	wantFile(t, path, "one\ntwo\n\nfour\nfive\n")
 }
 
-func TestFile_WritesOfReceivedTextWhatIsNew(t *testing.T) {
+// A number that was never committed is new, whatever was committed behind it: a
+// line in another's name, or one of a sender that lost some.
+func TestStore_ANumberThatWasNeverCommittedIsNew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
-	mustCommit(t, s, received(linesBatch(2, "two")), received(linesBatch(4, "", "five")))
-	if added, dup := mustCommit(t, s, received(linesBatch(2, "two", "a gap's", "", "five", "", "seven"))); added != 2 || dup != 4 {
-		t.Errorf("got new %d, dup %d; want 2, 4", added, dup)
+	mustCommit(t, s, linesBatch(2, "two"), linesBatch(60, "sixty"))
+	for range 2 {
+		if added, dup := mustCommit(t, s, linesBatch(1, "one", "two", "three")); added+dup != 3 {
+			t.Errorf("got new %d, dup %d", added, dup)
+		}
+		wantFile(t, path, "two\nsixty\none\nthree\n")
+		s.Close()
+		s = openFile(t, path)
 	}
-	wantFile(t, path, "two\n\nfive\n\nseven\n")
+	if added, dup := mustCommit(t, s, linesBatch(59, "fifty-nine", "sixty", "sixty-one")); added != 2 || dup != 1 {
+		t.Errorf("got new %d, dup %d; want 2, 1", added, dup)
+	}
+	if _, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(58, "58", "59")}); err == nil {
+		t.Error("another line under 59 is taken")
+	}
+	wantFile(t, path, "two\nsixty\none\nthree\nfifty-nine\nsixty-one\n")
 }
 
-func TestFile_KeepsStreamsApart(t *testing.T) {
+func TestStore_KeepsStreamsApart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	mustCommit(t, s, linesBatch(1, "one"))
@@ -120,33 +132,33 @@ func TestFile_KeepsStreamsApart(t *testing.T) {
 	wantFile(t, path, "one\nanother one\n")
 }
 
-func TestFile_RefusesAnotherLineUnderANumber(t *testing.T) {
+func TestStore_RefusesAnotherLineUnderANumber(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	mustCommit(t, s, linesBatch(1, "one", "two"))
-	_, err := s.Commit(t.Context(), []Batch{linesBatch(1, "one"), linesBatch(2, "TWO", "three")})
-	var diverged *DivergedError
+	_, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(1, "one"), linesBatch(2, "TWO", "three")})
+	var diverged *receiver.DivergedError
 	if !errors.As(err, &diverged) || diverged.Seq != 2 || diverged.SID != sid {
 		t.Errorf("got error %v, want diverged at 2", err)
 	}
 	wantFile(t, path, "one\ntwo\n")
 }
 
-func TestFile_DoesNothingForASupersededSession(t *testing.T) {
+func TestStore_DoesNothingForASupersededSession(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.Commit(ctx, []Batch{linesBatch(1, "one")}); !errors.Is(err, context.Canceled) {
+	if _, err := s.Commit(ctx, []receiver.Batch{linesBatch(1, "one")}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want canceled", err)
 	}
 	wantFile(t, path, "")
 }
 
-func TestFile_WritesGapsBeside(t *testing.T) {
+func TestStore_WritesGapsBeside(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
-	gap := Batch{
+	gap := receiver.Batch{
 		SID: sid, Host: "web1", Seq: 2, At: time.UnixMilli(1_700_000_000_123).UTC(),
 		Gap: &handshake.Gap{Seq: 2, N: 7, Why: handshake.GapExpired},
 	}
@@ -157,14 +169,14 @@ func TestFile_WritesGapsBeside(t *testing.T) {
 }
 
 // A full disk or a crash may have left half of a gap's line.
-func TestFile_BeginsALineForEachGap(t *testing.T) {
+func TestStore_BeginsALineForEachGap(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	if err := os.WriteFile(path+".gaps", []byte(`{"id":"012`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mustCommit(t, s, Batch{SID: sid, Seq: 2, Gap: &handshake.Gap{Seq: 2, N: 7, Why: handshake.GapExpired}})
-	mustCommit(t, s, Batch{SID: sid, Seq: 9, Gap: &handshake.Gap{Seq: 9, N: 1, Why: handshake.GapExpired}})
+	mustCommit(t, s, receiver.Batch{SID: sid, Seq: 2, Gap: &handshake.Gap{Seq: 2, N: 7, Why: handshake.GapExpired}})
+	mustCommit(t, s, receiver.Batch{SID: sid, Seq: 9, Gap: &handshake.Gap{Seq: 9, N: 1, Why: handshake.GapExpired}})
 	text, err := os.ReadFile(path + ".gaps")
 	if err != nil {
 		t.Fatal(err)
@@ -175,10 +187,10 @@ func TestFile_BeginsALineForEachGap(t *testing.T) {
 	}
 }
 
-func TestFile_RefusesASecondWriter(t *testing.T) {
+func TestStore_RefusesASecondWriter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
-	_, err := OpenFile(path, FileOptions{})
+	_, err := Open(path, Options{})
 	if want := fmt.Sprintf("locked by pid %d", os.Getpid()); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
@@ -188,25 +200,25 @@ func TestFile_RefusesASecondWriter(t *testing.T) {
 	openFile(t, path)
 }
 
-// TestFile_CommitsOfManySendersBecomeFinalTogether lets Commits gather. One
+// TestStore_CommitsOfManySendersBecomeFinalTogether lets Commits gather. One
 // brings another line under a number, one has been given up.
-func TestFile_CommitsOfManySendersBecomeFinalTogether(t *testing.T) {
+func TestStore_CommitsOfManySendersBecomeFinalTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	mustCommit(t, s, linesBatch(1, "one"))
 	entries := bytes.Count(readFile(t, path+".cursor"), newline)
 
 	type outcome struct {
-		results []Result
+		results []receiver.Result
 		err     error
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	commitWhenAllWait := func(ctx context.Context, b Batch) <-chan outcome {
+	commitWhenAllWait := func(ctx context.Context, b receiver.Batch) <-chan outcome {
 		queued := len(s.queue)
 		done := make(chan outcome, 1)
 		go func() {
-			results, err := s.Commit(ctx, []Batch{b})
+			results, err := s.Commit(ctx, []receiver.Batch{b})
 			done <- outcome{results, err}
 		}()
 		for now := queued; now == queued; runtime.Gosched() {
@@ -216,12 +228,12 @@ func TestFile_CommitsOfManySendersBecomeFinalTogether(t *testing.T) {
 		}
 		return done
 	}
-	of := func(sid string, b Batch) Batch { b.SID = sid; return b }
+	of := func(sid string, b receiver.Batch) receiver.Batch { b.SID = sid; return b }
 	s.mu.Lock()
 	a := commitWhenAllWait(t.Context(), of("a", linesBatch(2, "a2", "a3")))
 	other := commitWhenAllWait(t.Context(), linesBatch(1, "ONE", "two"))
 	left := commitWhenAllWait(gone, of("c", linesBatch(4, "c4")))
-	d := commitWhenAllWait(t.Context(), of("d", received(linesBatch(4, "d4"))))
+	d := commitWhenAllWait(t.Context(), of("d", linesBatch(4, "d4")))
 	s.mu.Unlock()
 
 	for name, c := range map[string]<-chan outcome{"a": a, "d": d} {
@@ -229,7 +241,7 @@ func TestFile_CommitsOfManySendersBecomeFinalTogether(t *testing.T) {
 			t.Errorf("%s: got %+v", name, got)
 		}
 	}
-	var diverged *DivergedError
+	var diverged *receiver.DivergedError
 	if got := <-other; !errors.As(got.err, &diverged) || diverged.Seq != 1 {
 		t.Errorf("got %v, want diverged at 1", got.err)
 	}
@@ -247,13 +259,13 @@ func TestFile_CommitsOfManySendersBecomeFinalTogether(t *testing.T) {
 	}
 }
 
-func TestFile_FailedCommitFailsForAllOfIt(t *testing.T) {
+func TestStore_FailedCommitFailsForAllOfIt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	s.journal.f.Close()
 	group := []*request{
-		{ctx: t.Context(), batches: []Batch{linesBatch(1, "one")}},
-		{ctx: t.Context(), batches: []Batch{{SID: "other", Seq: 1, Lines: [][]byte{[]byte("1")}}}},
+		{ctx: t.Context(), batches: []receiver.Batch{linesBatch(1, "one")}},
+		{ctx: t.Context(), batches: []receiver.Batch{{SID: "other", Seq: 1, Lines: [][]byte{[]byte("1")}}}},
 	}
 	s.mu.Lock()
 	s.commit(group)
@@ -265,81 +277,27 @@ func TestFile_FailedCommitFailsForAllOfIt(t *testing.T) {
 	}
 }
 
-// TestFile_IsExactAfterACrashAtEveryByte stops a commit at every byte that it
-// writes, in the order in which it writes them, starts again and sends again
-// what it brought, as senders do that got no receipt. The commit is of two
-// senders, and one of them has sent some lines before.
-func TestFile_IsExactAfterACrashAtEveryByte(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	s := openFile(t, path)
-	mustCommit(t, s, linesBatch(1, "one", "two"))
-	log0, cursor0 := readFile(t, path), readFile(t, path+".cursor")
-	other := received(linesBatch(1, "", "other"))
-	other.SID = "ffffffffffffffff"
-	group := []*request{
-		{ctx: t.Context(), batches: []Batch{received(linesBatch(2, "two", "three")), received(linesBatch(4, "four"))}},
-		{ctx: t.Context(), batches: []Batch{other}},
-	}
-	s.mu.Lock()
-	s.commit(group)
-	s.mu.Unlock()
-	log1, cursor1 := readFile(t, path), readFile(t, path+".cursor")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-
-	crash := func(log, cursor []byte) {
-		t.Helper()
-		writeFile(t, path, log) // keeps the inode
-		writeFile(t, path+".cursor", cursor)
-		writeFile(t, path+".cursor.new", []byte("the rest of a replacement"))
-		s, err := OpenFile(path, FileOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		added, dup := mustCommit(t, s, linesBatch(2, "two", "three", "four"), linesBatch(5, "five"))
-		if added+dup != 4 || dup < 1 {
-			t.Errorf("got new %d, dup %d", added, dup)
-		}
-		if added, dup := mustCommit(t, s, other); added+dup != 2 || added == 1 {
-			t.Errorf("the other's: got new %d, dup %d; want all or nothing", added, dup)
-		}
-		if added == 1 {
-			wantFile(t, path, "one\ntwo\nthree\nfour\n\nother\nfive\n")
-		} else {
-			wantFile(t, path, "one\ntwo\nthree\nfour\nfive\n\nother\n")
-		}
-	}
-	for n := len(log0); n <= len(log1); n++ {
-		crash(log1[:n], cursor0)
-	}
-	for n := len(cursor0); n <= len(cursor1); n++ {
-		crash(log1, cursor1[:n])
-	}
-}
-
-func TestFile_TakesAwayTheRestOfAFailedCommit(t *testing.T) {
+func TestStore_TakesAwayTheRestOfAFailedCommit(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	mustCommit(t, s, linesBatch(1, "one"))
 	s.journal.f.Close() // the lines get to PATH, the entry does not get to PATH.cursor
-	if _, err := s.Commit(t.Context(), []Batch{linesBatch(2, "two", "three")}); err == nil {
+	if _, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(2, "two", "three")}); err == nil {
 		t.Fatal("no error")
 	}
-	wantFile(t, path, "one\ntwo\nthree\n")
+	wantFile(t, path, "one\n")
 	if added, dup := mustCommit(t, s, linesBatch(2, "two")); added != 1 || dup != 0 {
 		t.Errorf("got new %d, dup %d; want 1, 0", added, dup)
 	}
 	wantFile(t, path, "one\ntwo\n")
 }
 
-func TestFile_FailedCommitLeavesNothingInARotatedFile(t *testing.T) {
+func TestStore_FailedCommitLeavesNothingInARotatedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	mustCommit(t, s, linesBatch(1, "one"))
 	s.journal.f.Close()
-	if _, err := s.Commit(t.Context(), []Batch{linesBatch(2, "two")}); err == nil {
+	if _, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(2, "two")}); err == nil {
 		t.Fatal("no error")
 	}
 	rename(t, path, path+".1")
@@ -355,7 +313,7 @@ func rename(t *testing.T, from, to string) {
 	}
 }
 
-func TestFile_FollowsARotation(t *testing.T) {
+func TestStore_FollowsARotation(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "log")
 	s := openFile(t, path)
@@ -375,7 +333,7 @@ func TestFile_FollowsARotation(t *testing.T) {
 	wantFile(t, path, "three\n")
 }
 
-func TestFile_GoesOnAtTheEndOfAFileThatBecameShorter(t *testing.T) {
+func TestStore_GoesOnAtTheEndOfAFileThatBecameShorter(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		path := filepath.Join(t.TempDir(), "log")
 		s := openFile(t, path)
@@ -394,7 +352,7 @@ func TestFile_GoesOnAtTheEndOfAFileThatBecameShorter(t *testing.T) {
 	}
 }
 
-func TestFile_KeepsWhatWasThereBefore(t *testing.T) {
+func TestStore_KeepsWhatWasThereBefore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	writeFile(t, path, []byte("somebody else's\nlines"))
 	s := openFile(t, path)
@@ -402,13 +360,13 @@ func TestFile_KeepsWhatWasThereBefore(t *testing.T) {
 	wantFile(t, path, "somebody else's\nlines\none\n")
 }
 
-func TestFile_DamagedCursorCostsNoLine(t *testing.T) {
+func TestStore_DamagedCursorCostsNoLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	for seq := range uint64(3) {
 		mustCommit(t, s, linesBatch(seq+1, "line"))
 	}
-	s.Close()
+	kill(s)
 	cursor := readFile(t, path+".cursor")
 	cursor[slices.Index(cursor, '\n')+20] ^= 1 // the second entry
 	writeFile(t, path+".cursor", cursor)
@@ -419,10 +377,10 @@ func TestFile_DamagedCursorCostsNoLine(t *testing.T) {
 	}
 }
 
-func TestFile_JournalStaysShort(t *testing.T) {
+func TestStore_JournalStaysShort(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
-	b := Batch{SID: sid, Seq: 1}
+	b := receiver.Batch{SID: sid, Seq: 1}
 	for range 50_000 {
 		b.Lines = append(b.Lines, []byte("x"))
 	}
@@ -442,10 +400,10 @@ func TestFile_JournalStaysShort(t *testing.T) {
 	}
 }
 
-func TestFile_OpenSaysWhatIsWrong(t *testing.T) {
+func TestStore_OpenSaysWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
 	for _, path := range []string{dir, filepath.Join(dir, "missing", "log")} {
-		if s, err := OpenFile(path, FileOptions{}); err == nil || !strings.Contains(err.Error(), path) {
+		if s, err := Open(path, Options{}); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got %v", path, err)
 			if err == nil {
 				s.Close()
@@ -454,12 +412,12 @@ func TestFile_OpenSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestFile_KnowsWhatComesAgainHoweverMuch sends again what a sender has under
+// TestStore_KnowsWhatComesAgainHoweverMuch sends again what a sender has under
 // way at most, several times over: it lost its cursor of the last second.
-func TestFile_KnowsWhatComesAgainHoweverMuch(t *testing.T) {
+func TestStore_KnowsWhatComesAgainHoweverMuch(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
-	all := Batch{SID: sid, Seq: 1, Lines: slices.Repeat([][]byte{[]byte("x")}, 150_000)}
+	all := receiver.Batch{SID: sid, Seq: 1, Lines: slices.Repeat([][]byte{[]byte("x")}, 150_000)}
 	mustCommit(t, s, all)
 	for range 2 {
 		if added, dup := mustCommit(t, s, all); added != 0 || dup != len(all.Lines) {
@@ -473,7 +431,7 @@ func TestFile_KnowsWhatComesAgainHoweverMuch(t *testing.T) {
 	}
 }
 
-func TestFile_TellsASenderThatWasRestored(t *testing.T) {
+func TestStore_TellsASenderThatWasRestored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	lines := slices.Repeat([]string{"x"}, rememberLines)
@@ -482,7 +440,7 @@ func TestFile_TellsASenderThatWasRestored(t *testing.T) {
 
 	tests := map[string]struct {
 		head     uint64
-		batch    Batch
+		batch    receiver.Batch
 		diverged uint64 // 0: it is not
 		dup      int
 	}{
@@ -492,15 +450,14 @@ func TestFile_TellsASenderThatWasRestored(t *testing.T) {
 		"not given, same line":  {end - 1, linesBatch(end-3, "x", "x", "x"), end - 1, 0},
 		"not given, known":      {end - 1, linesBatch(end-3, "x", "x"), 0, 2},
 		"not given, forgotten":  {end - 1, linesBatch(1, "one", "two"), 1, 0},
-		"not given, all behind": {end - 1, linesBatch(end+5, "z"), end + 5, 0},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s.Close()
 			s = openFile(t, path)
 			s.Begin(sid, test.head)
-			results, err := s.Commit(t.Context(), []Batch{test.batch})
-			var diverged *DivergedError
+			results, err := s.Commit(t.Context(), []receiver.Batch{test.batch})
+			var diverged *receiver.DivergedError
 			switch errors.As(err, &diverged); {
 			case test.diverged != 0:
 				if diverged == nil || diverged.Seq != test.diverged {
@@ -518,58 +475,12 @@ func TestFile_TellsASenderThatWasRestored(t *testing.T) {
 	s.Begin(handshake.NewSID(), 1) // a new stream
 }
 
-// TestFile_ReadsTheCursorOfAnOlderVersion has lines under lower numbers behind
-// higher ones, and more of them than are kept now.
-func TestFile_ReadsTheCursorOfAnOlderVersion(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	s := openFile(t, path)
-	s.Close()
-	old := entry{Inode: s.inode, Runs: []run{
-		{SID: sid, Seq: 500_000, CRCs: make(crcs, 1<<17)},
-		{SID: sid, Seq: 7, CRCs: make(crcs, 9)},
-	}}
-	writeFile(t, path+".cursor", old.append(nil))
-	s = openFile(t, path)
-	next := uint64(500_000 + 1<<17)
-	if added, dup := mustCommit(t, s, linesBatch(16, "sixteen"), linesBatch(next, "new")); added != 1 || dup != 1 {
-		t.Errorf("got new %d, dup %d; want 1, 1", added, dup)
-	}
-	if _, err := s.Commit(t.Context(), []Batch{linesBatch(next-1, "another line")}); err == nil {
-		t.Error("the newest checksums are forgotten")
-	}
-	if got := s.streams[sid].lines; got != rememberLines {
-		t.Errorf("%d lines are remembered, want %d", got, rememberLines)
-	}
-}
-
-func TestMemory_ForgetsTheOldestFirst(t *testing.T) {
-	var m memory
-	line := []byte("a line")
-	sum := crc32.Checksum(line, castagnoli)
-	m.add(run{Seq: 1, CRCs: slices.Repeat(crcs{sum + 1}, rememberLines)})
-	m.add(run{Seq: 1 + rememberLines, CRCs: crcs{sum}})
-	for seq, want := range map[uint64][2]bool{1: {true, true}, 2: {true, false}, 1 + rememberLines: {true, true}, 2 + rememberLines: {false, false}} {
-		if known, same := m.recall(seq, line); known != want[0] || same != want[1] {
-			t.Errorf("%d: got known %t, same %t; want %t", seq, known, same, want)
-		}
-	}
-	for i := range uint64(2 * rememberRuns) {
-		m.add(run{Seq: 10_000_000 + 2*i, CRCs: crcs{sum}})
-	}
-	if len(m.runs) > rememberRuns || m.lines != rememberRuns {
-		t.Errorf("%d runs, %d lines", len(m.runs), m.lines)
-	}
-	last := uint64(10_000_000 + 2*(2*rememberRuns-1))
-	for _, seq := range []uint64{last, last - 1, last - 2, 1} { // a line, a gap, a line, forgotten
-		if known, same := m.recall(seq, line); !known || !same {
-			t.Errorf("%d: got known %t, same %t", seq, known, same)
-		}
-	}
-}
-
 func FuzzDecodeEntry(f *testing.F) {
-	e := entry{Inode: 7, End: 12, Runs: []run{{SID: sid, Seq: 1, CRCs: crcs{1, 0xffffffff}}}}
-	f.Add(e.append(nil))
+	e := entry{
+		proof: proof{Inode: 7, Start: 3, End: 12, Sum: 9}, State: open,
+		Runs: []run{{SID: sid, Seq: 1, N: 3, Sums: sums{1, 2, 3, 4, 5, 6, 7, 8}}}, Owners: map[string]string{sid: "web-1"},
+	}
+	f.Add(e.encode())
 	f.Add([]byte("00000000 {}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		body := data
@@ -581,45 +492,123 @@ func FuzzDecodeEntry(f *testing.F) {
 		if !ok {
 			return
 		}
-		again, ok := decodeEntry(bytes.TrimSuffix(e.append(nil), newline))
-		if !ok || again.End != e.End || again.Inode != e.Inode || len(again.Runs) != len(e.Runs) {
+		again, ok := decodeEntry(bytes.TrimSuffix(e.encode(), newline))
+		if !ok || again.proof != e.proof || len(again.Runs) != len(e.Runs) || len(again.Owners) != len(e.Owners) {
 			t.Errorf("%+v became %+v", e, again)
 		}
 	})
 }
 
-func TestStdout_WritesLinesAgain(t *testing.T) {
-	var b strings.Builder
-	s := NewStdout(&b)
-	mustCommit(t, s, linesBatch(1, "one", "two"))
-	mustCommit(t, s, linesBatch(2, "two"))
-	if b.String() != "one\ntwo\ntwo\n" {
-		t.Errorf("got %q", b.String())
+func TestStore_NothingIsDoneAfterClose(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	s.Close()
+	if _, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(1, "one")}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	next := openFile(t, path)
+	mustCommit(t, next, linesBatch(1, "one"))
+	if err := s.Close(); err != nil { // must not write the journal of the other
+		t.Error(err)
+	}
+	kill(next)
+	if _, dup := mustCommit(t, openFile(t, path), linesBatch(1, "one")); dup != 1 {
+		t.Error("the line is not known any more")
 	}
 }
 
-// flaky fails its first write.
-type flaky struct {
-	strings.Builder
-	failed bool
+// What somebody adds to the file while nobody writes it is his.
+func TestStore_KeepsWhatWasAddedAfterAnOrderlyStop(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one"))
+	s.Close()
+	writeFile(t, path, []byte("one\n--- moved here ---\n"))
+	mustCommit(t, openFile(t, path), linesBatch(1, "one", "two"))
+	wantFile(t, path, "one\n--- moved here ---\ntwo\n")
 }
 
-func (f *flaky) Write(p []byte) (int, error) {
-	if !f.failed {
-		f.failed = true
-		return 0, errors.New("full")
+// A file beside the log that is not the log is left alone, even after a crash
+// and a log that is gone.
+func TestStore_CutsNoFileOfAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one"))
+	kill(s)
+	rename(t, path, filepath.Join(t.TempDir(), "elsewhere"))
+	others := map[string]string{path: "another\n", path + ".old": "owe\nand more\n", filepath.Join(filepath.Dir(path), "app"): "one\nand more\n"}
+	for name, text := range others {
+		writeFile(t, name, []byte(text))
 	}
-	return f.Builder.Write(p)
+	s = openFile(t, path)
+	for name, text := range others {
+		wantFile(t, name, text)
+	}
+	if added, _ := mustCommit(t, s, linesBatch(1, "one")); added != 1 { // it cannot be known that it was there
+		t.Errorf("got new %d, want 1", added)
+	}
 }
 
-func TestStdout_GoesOnAfterAnError(t *testing.T) {
-	var w flaky
-	s := NewStdout(&w)
-	if _, err := s.Commit(t.Context(), []Batch{linesBatch(1, "one")}); err == nil {
-		t.Error("no error")
+func TestStore_ALockThatIsDeletedIsTakenAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	if err := os.Remove(path + ".lock"); err != nil {
+		t.Fatal(err)
 	}
 	mustCommit(t, s, linesBatch(1, "one"))
-	if w.String() != "one\n" {
-		t.Errorf("got %q", w.String())
+	if _, err := Open(path, Options{}); !errors.Is(err, ErrLocked) {
+		t.Errorf("a second writer: got %v", err)
 	}
+	if err := os.Remove(path + ".lock"); err != nil {
+		t.Fatal(err)
+	}
+	other := openFile(t, path) // it is faster than our next commit
+	if _, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(2, "two")}); !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, want that the other has the file", err)
+	}
+	mustCommit(t, other, linesBatch(2, "two"))
+	wantFile(t, path, "one\ntwo\n")
+	s.mu.Lock()
+	s.close() // as a process that ends
+	s.mu.Unlock()
+}
+
+func TestStore_AStreamHasTheOwnerThatCameFirst(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	set := func(from, to, want string) {
+		t.Helper()
+		if got, err := s.SetOwner(t.Context(), sid, from, to); err != nil || got != want {
+			t.Errorf("from %q to %q: got %q, %v; want %q", from, to, got, err, want)
+		}
+	}
+	set("", "web-a", "web-a")
+	set("", "web-b", "web-a")
+	kill(s)
+	s = openFile(t, path)
+	set("", "web-b", "web-a")
+	mustCommit(t, s, linesBatch(1, "one"))
+	set("web-a", "web-b", "web-b")
+	s.Close()
+	s = openFile(t, path)
+	if got, err := s.Owner(t.Context(), sid); got != "web-b" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if got, err := s.Owner(t.Context(), handshake.NewSID()); got != "" || err != nil {
+		t.Errorf("a new stream: got %q, %v", got, err)
+	}
+	for got, owner := range streamsOf(t, s) {
+		if got != sid || owner != "web-b" {
+			t.Errorf("got %s of %q", got, owner)
+		}
+	}
+}
+
+func streamsOf(t *testing.T, s *Store) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	if err := s.EachOwner(t.Context(), func(sid, owner string) bool { all[sid] = owner; return true }); err != nil {
+		t.Fatal(err)
+	}
+	return all
 }

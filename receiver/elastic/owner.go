@@ -1,0 +1,169 @@
+package elastic
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"wsrelay/receiver"
+)
+
+// The owners of streams are documents of one index, whatever the prefix: the id
+// is that of the stream. They are made with op create, and changed only if nobody
+// else has changed them since they were read.
+const (
+	ownersIndex   = "wsrelay-streams"
+	ownersMapping = `{"settings":{"number_of_shards":1},"mappings":{"dynamic":"false","properties":{` +
+		`"sid":{"type":"keyword"},"owner":{"type":"keyword"}}}}`
+	ownerTimeout = 3 * time.Second // of a look-up: a sender waits for its welcome
+	ownersAtOnce = 16              // requests
+	ownersPage   = 1000
+)
+
+var _ receiver.Owners = (*Store)(nil)
+
+// owners remembers what the engine has said, for when it does not answer: senders
+// that were connected before can then come back and wait.
+type owners struct {
+	slots chan struct{} // one for each request
+
+	mu   sync.Mutex // guards said
+	said map[string]string
+}
+
+func newOwners() owners {
+	return owners{slots: make(chan struct{}, ownersAtOnce), said: map[string]string{}}
+}
+
+func (o *owners) note(sid, owner string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.said) >= maxStreams {
+		clear(o.said)
+	}
+	if owner != "" {
+		o.said[sid] = owner
+	}
+}
+
+func (o *owners) remembered(sid string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.said[sid]
+}
+
+// ask sends one request about owners.
+func (s *Store) ask(ctx context.Context, method, path, body string) (gjson.Result, error) {
+	select {
+	case s.owners.slots <- struct{}{}:
+		defer func() { <-s.owners.slots }()
+	case <-ctx.Done():
+		return gjson.Result{}, ctx.Err()
+	}
+	var payload []byte
+	if body != "" {
+		payload = []byte(body)
+	}
+	answer, err := s.client.Do(ctx, method, "/"+ownersIndex+path, payload)
+	return gjson.ParseBytes(answer), err
+}
+
+// ownerDocument is the owner of a stream, and what says that nobody has changed it.
+func (s *Store) ownerDocument(ctx context.Context, sid string) (owner, version string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, ownerTimeout)
+	defer cancel()
+	doc, err := s.ask(ctx, http.MethodGet, "/_doc/"+sid, "")
+	switch {
+	case err != nil && asError(err).Status == http.StatusNotFound: // the document, or the index
+		return "", "", nil
+	case err != nil:
+		return "", "", err
+	}
+	return doc.Get("_source.owner").Str, fmt.Sprintf("?if_seq_no=%d&if_primary_term=%d", doc.Get("_seq_no").Int(), doc.Get("_primary_term").Int()), nil
+}
+
+// Owner implements receiver.Owners.
+func (s *Store) Owner(ctx context.Context, sid string) (string, error) {
+	owner, _, err := s.ownerDocument(ctx, sid)
+	if err == nil {
+		s.owners.note(sid, owner)
+		return owner, nil
+	}
+	if known := s.owners.remembered(sid); known != "" && asError(err).transient() {
+		return known, nil
+	}
+	return "", fmt.Errorf("look for the owner of stream %s: %w", sid, err)
+}
+
+// SetOwner implements receiver.Owners.
+func (s *Store) SetOwner(ctx context.Context, sid, from, to string) (string, error) {
+	path := "/_create/" + sid
+	if from != "" {
+		owner, version, err := s.ownerDocument(ctx, sid)
+		if err != nil || owner != from {
+			return owner, err
+		}
+		path = "/_doc/" + sid + version
+	} else if err := s.makeOwners(ctx); err != nil {
+		return "", err
+	}
+	body, _ := json.Marshal(map[string]string{"sid": sid, "owner": to}) // of strings
+	_, err := s.ask(ctx, http.MethodPut, path, string(body))
+	switch {
+	case err == nil:
+		s.owners.note(sid, to)
+		return to, nil
+	case asError(err).Status == http.StatusConflict: // another receiver was faster
+		return s.Owner(ctx, sid)
+	}
+	return "", fmt.Errorf("note the owner of stream %s: %w", sid, err)
+}
+
+// makeOwners makes the index, which an engine that makes it by itself would make
+// otherwise. Where that is not allowed, the next request tells.
+func (s *Store) makeOwners(ctx context.Context) error {
+	if s.indices.has(ownersIndex) {
+		return nil
+	}
+	if _, err := s.ask(ctx, http.MethodPut, "", ownersMapping); err != nil && asError(err).transient() {
+		return err
+	}
+	s.indices.add(ownersIndex)
+	return nil
+}
+
+// EachOwner implements receiver.Owners.
+func (s *Store) EachOwner(ctx context.Context, f func(sid, owner string) bool) error {
+	if _, err := s.ask(ctx, http.MethodPost, "/_refresh", ""); err != nil {
+		if asError(err).Status == http.StatusNotFound {
+			return nil
+		}
+		return err
+	}
+	for after := ""; ; {
+		var b strings.Builder
+		fmt.Fprintf(&b, `{"size":%d,"sort":[{"sid":"asc"}],"track_total_hits":false`, ownersPage)
+		if after != "" {
+			fmt.Fprintf(&b, `,"search_after":[%q]`, after)
+		}
+		page, err := s.ask(ctx, http.MethodPost, "/_search?allow_partial_search_results=false", b.String()+"}")
+		if err != nil {
+			return err
+		}
+		hits := page.Get("hits.hits").Array()
+		for _, hit := range hits {
+			if after = hit.Get("_id").Str; !f(after, hit.Get("_source.owner").Str) {
+				return nil
+			}
+		}
+		if len(hits) < ownersPage {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package file
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// recover brings PATH and the journal to the state of the last commit that was
+// final.
+func (s *Store) recover() error {
+	entries, damaged, err := readJournal(s.journal.path)
+	if err != nil {
+		return err
+	}
+	if damaged {
+		s.log.Error("cursor file damaged", "path", s.journal.path,
+			"effect", "no line is lost; lines that were under way when the receiver stopped may be in the file twice",
+			"hint", "check the disk")
+	}
+	if entries, err = s.settle(entries); err != nil {
+		return err
+	}
+	for i := range entries {
+		s.remember(&entries[i])
+	}
+	if err := s.openPath(); err != nil {
+		return err
+	}
+	return s.checkpoint(open)
+}
+
+// settle gives the entries up to the last one whose lines are in PATH, whatever
+// its name is by now, and cuts PATH behind them.
+func (s *Store) settle(entries []entry) ([]entry, error) {
+	n := len(entries)
+	if n == 0 || entries[n-1].State == closed {
+		return entries, nil
+	}
+	for ; n > 0 && len(entries)-n < 2; n-- {
+		if found, err := s.cut(&entries[n-1].proof); found || err != nil {
+			return entries[:n], err
+		}
+		if entries[n-1].State != appended { // its lines are on the disk, and not here
+			break
+		}
+	}
+	s.log.Warn("log file not found", "path", s.path,
+		"effect", "no line is lost; lines that were under way when the receiver stopped may be both in the file that was moved and in the new one",
+		"hint", "after a crash, leave the log file in its directory until the receiver has started again")
+	return entries[:max(n, len(entries)-1)], nil
+}
+
+// cut finds the file of p: PATH, or one of its directory that has its inode, or
+// whose name begins like it. It takes away what stands behind the lines of p.
+func (s *Store) cut(p *proof) (found bool, err error) {
+	if found, err = cutFile(s.path, p); found || err != nil {
+		return found, err
+	}
+	dir := filepath.Dir(s.path)
+	others, err := os.ReadDir(dir)
+	for _, o := range others {
+		info, gone := o.Info()
+		if gone != nil || !info.Mode().IsRegular() || !strings.HasPrefix(o.Name(), filepath.Base(s.path)) && inode(info) != p.Inode {
+			continue
+		}
+		if found, err = cutFile(filepath.Join(dir, o.Name()), p); found || err != nil {
+			break
+		}
+	}
+	return found, err
+}
+
+// cutFile is cut for one file. It must have the content that p proves, and if p is
+// of an empty file, its inode.
+func cutFile(name string, p *proof) (found bool, err error) {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return false, nil // it is gone, or none of ours
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil || info.Size() < p.End || p.Start == p.End && inode(info) != p.Inode {
+		return false, err
+	}
+	if sum, err := sumOf(f, p.Start, p.End); err != nil || sum != p.Sum {
+		return false, err
+	}
+	return true, errors.Join(f.Truncate(p.End), f.Sync())
+}
+
+// openPath opens PATH, or starts it, and takes all that it holds for final.
+func (s *Store) openPath() error {
+	f, err := os.OpenFile(s.path, os.O_CREATE|os.O_RDWR, 0o640)
+	if err != nil {
+		return err
+	}
+	p, err := look(f)
+	if err == nil {
+		err = syncDir(s.path) // its name must be as durable as its lines
+	}
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if s.f != nil {
+		_ = s.f.Close() // synced with every commit
+	}
+	s.f, s.last = f, p
+	return nil
+}
+
+// How much of a file serves to recognise it: from where on when it is opened, and
+// how much is written before that begins anew. The more it is, the surer that no
+// other file is cut.
+const (
+	identifyOpened  = 64 << 10
+	identifyWritten = 64 << 20
+)
+
+// look gives the proof of a file, all of which is final.
+func look(f *os.File) (p proof, err error) {
+	info, err := f.Stat()
+	if err != nil {
+		return p, err
+	}
+	p.Inode = inode(info)
+	if p.End, err = endLine(f); err != nil {
+		return p, err
+	}
+	p.Start = max(0, p.End-identifyOpened)
+	p.Sum, err = sumOf(f, p.Start, p.End)
+	return p, err
+}
+
+// endLine gives the size of a file, after it has ended a last line that somebody
+// else left without its newline.
+func endLine(f *os.File) (end int64, err error) {
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return 0, err
+	}
+	end = info.Size()
+	var last [1]byte
+	if _, err = f.ReadAt(last[:], end-1); err != nil || last[0] == '\n' {
+		return end, err
+	}
+	if _, err = f.WriteAt(newline, end); err != nil {
+		return end, err
+	}
+	return end + 1, f.Sync()
+}
+
+// reset takes away what a commit that failed has left, in PATH and in the journal.
+// Which of both goes first does not matter: an entry whose lines are cut off
+// proves nothing.
+func (s *Store) reset(as state) error {
+	if s.failed {
+		if err := errors.Join(s.f.Truncate(s.last.End), s.f.Sync()); err != nil {
+			return err
+		}
+	}
+	err := s.checkpoint(as)
+	s.failed = s.failed && err != nil
+	return err
+}
+
+// repair prepares for a commit: it takes away the rest of one that failed,
+// shortens a long journal, and follows a PATH, or a lock, that somebody else has
+// renamed or removed.
+func (s *Store) repair() error {
+	if err := s.holdLock(); err != nil {
+		return err
+	}
+	if s.failed || s.journal.isLong() {
+		if err := s.reset(open); err != nil {
+			return err
+		}
+	}
+	info, err := os.Stat(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || err == nil && inode(info) != s.last.Inode:
+		s.logMoved("the file that was written has another name now")
+	case err != nil:
+		return err
+	case info.Size() != s.last.End:
+		s.logMoved(fmt.Sprintf("it has %d bytes and had %d", info.Size(), s.last.End))
+	default:
+		return nil
+	}
+	if err := s.openPath(); err != nil {
+		return fmt.Errorf("open %s: %w", s.path, err)
+	}
+	return s.checkpoint(open)
+}
+
+func (s *Store) logMoved(what string) {
+	s.log.Info("log file was rotated or replaced", "path", s.path, "found", what,
+		"effect", "new lines go to the file that is there now; nothing in it is touched")
+}
+
+// checkpoint makes the journal say what is in memory, and no more.
+func (s *Store) checkpoint(as state) error {
+	entries := []entry{{proof: s.last, State: as}}
+	for sid, st := range s.streams {
+		e := entry{proof: s.last, State: as, Runs: st.runs}
+		for i := range st.runs {
+			st.runs[i].SID = sid
+		}
+		if st.owner != "" {
+			e.Owners = map[string]string{sid: st.owner}
+		}
+		entries = append(entries, e)
+	}
+	if err := s.journal.replace(entries); err != nil {
+		return fmt.Errorf("replace %s: %w", s.journal.path, err)
+	}
+	return nil
+}
+
+func inode(info os.FileInfo) uint64 { return info.Sys().(*syscall.Stat_t).Ino }

@@ -1,0 +1,168 @@
+package receiver
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"wsrelay/handshake"
+)
+
+// Anybody is the owner of a stream whose sender has shown a receipt of it, but
+// has not proved who it is. The first sender that proves a name becomes the owner.
+const Anybody = "*"
+
+// ownersOf gives what remembers the owners of streams: the store, or one that it
+// stands for, or for a store that cannot, the receiver as long as it runs.
+func ownersOf(s Store) Owners {
+	for {
+		if o, ok := s.(Owners); ok {
+			return o
+		}
+		u, ok := s.(interface{ Unwrap() Store })
+		if !ok {
+			return &forgetful{}
+		}
+		s = u.Unwrap()
+	}
+}
+
+// own makes sure that the stream of hello is the sender's, or becomes it, and that
+// the receipt that hello shows is good where one is needed. Where nobody is asked
+// who he is, a stream is anybody's.
+func (s *session) own(a *Access) *ending {
+	asks, shown := a.asksFor(s), s.showsReceipt(a)
+	if !asks && !a.RequireReceipt {
+		return s.judgeReceipt(a, shown, true)
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.r.opts.HandshakeTimeout)
+	defer cancel()
+	owner, err := s.r.owners.Owner(ctx, s.hello.SID)
+	if err != nil {
+		return s.ownerUnknown(err)
+	}
+	free := owner == "" || asks && owner == Anybody
+	if asks && !free && !s.proves(owner) {
+		return &ending{
+			code: handshake.CloseForbidden, msg: "this stream belongs to another sender",
+			log: fmt.Sprintf("the stream belongs to %q, and the sender is %s; if the sender is right, run wsreceive streams move", owner, names(s.who)),
+		}
+	}
+	if e := s.judgeReceipt(a, shown, free || asks); e != nil {
+		return e
+	}
+	name := Anybody
+	switch {
+	case !free, !asks && shown != receiptOwn:
+		return nil
+	case asks:
+		name = s.who[len(s.who)-1].Name
+		if owner == "" && !s.party.begins() {
+			return tooMany("this sender has begun too many streams within the hour")
+		}
+	}
+	if owner, err = s.r.owners.SetOwner(ctx, s.hello.SID, owner, name); err != nil {
+		return s.ownerUnknown(err)
+	}
+	if asks && !s.proves(owner) { // another receiver was faster
+		return &ending{code: handshake.CloseForbidden, msg: "this stream belongs to another sender", log: fmt.Sprintf("the stream belongs to %q", owner)}
+	}
+	return nil
+}
+
+func (s *session) proves(owner string) bool {
+	return slices.ContainsFunc(s.who, func(w identity) bool { return w.Name == owner })
+}
+
+func (s *session) ownerUnknown(err error) *ending {
+	if s.ctx.Err() != nil {
+		return s.why()
+	}
+	s.r.health.failed(err)
+	return &ending{code: handshake.CloseStoreDown, msg: "the store cannot tell whose stream this is", log: err.Error()}
+}
+
+// What hello shows of a receipt.
+type receipt int
+
+const (
+	receiptNone  receipt = iota // and none can be expected: the stream is new
+	receiptLacks                // one should be there, or it is not good
+	receiptOther                // a good one of another stream, as after a change of sid
+	receiptOwn                  // a good one of this stream
+)
+
+func (s *session) showsReceipt(a *Access) receipt {
+	p := s.hello.Proof
+	switch {
+	case a.ReceiptSecret == nil, p == nil && s.hello.Acked == 1:
+		return receiptNone
+	case p == nil || !p.Verify(a.ReceiptSecret):
+		return receiptLacks
+	case !strings.HasPrefix(p.UID, s.hello.SID):
+		return receiptOther
+	}
+	return receiptOwn
+}
+
+// judgeReceipt says whether hello may show this of a receipt. It need not be one
+// of this stream if the stream is new, or the sender's by a name that it proves.
+// One that is not good proves nothing bad by itself: another store may have given
+// it.
+func (s *session) judgeReceipt(a *Access, shown receipt, own bool) *ending {
+	switch {
+	case shown == receiptOwn, shown != receiptLacks && own:
+		return nil
+	case a.RequireReceipt:
+		return &ending{code: handshake.CloseForbidden, msg: "the sender shows no receipt of this store", log: "no valid receipt"}
+	}
+	s.log.Warn("sender shows no receipt of this store", "acked", s.hello.Acked, "shown", s.hello.Proof != nil,
+		"effect", "none: what it sends is stored once all the same",
+		"hint", "expected once after a new --receipt-secret or store; otherwise its queue may be a copy, or lines were receipted by another store")
+	return nil
+}
+
+func tooMany(msg string) *ending {
+	return &ending{code: handshake.CloseQuota, msg: msg, after: quotaRetry}
+}
+
+// quotaRetry is how soon a sender may come back that has used up its quota.
+const quotaRetry = time.Minute
+
+// forgetful is Owners that last as long as the process.
+type forgetful struct {
+	mu    sync.Mutex // guards names
+	names map[string]string
+}
+
+func (o *forgetful) Owner(_ context.Context, sid string) (string, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.names[sid], nil
+}
+
+func (o *forgetful) SetOwner(_ context.Context, sid, from, to string) (string, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.names == nil {
+		o.names = map[string]string{}
+	}
+	if o.names[sid] == from {
+		o.names[sid] = to
+	}
+	return o.names[sid], nil
+}
+
+func (o *forgetful) EachOwner(_ context.Context, f func(sid, owner string) bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for sid, owner := range o.names {
+		if !f(sid, owner) {
+			break
+		}
+	}
+	return nil
+}
