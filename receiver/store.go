@@ -88,3 +88,14 @@ type DivergedError struct {
 func (e *DivergedError) Error() string {
 	return fmt.Sprintf("stream %s: the store holds another line under seq %d", e.SID, e.Seq)
 }
+
+// DocumentError says that the store does not take one document now, whatever it
+// does with others'. It is there to name the document.
+type DocumentError struct {
+	ID  string // the UID, or GapID
+	Err error  // which says so, too
+}
+
+func (e *DocumentError) Error() string { return e.Err.Error() }
+
+func (e *DocumentError) Unwrap() error { return e.Err }

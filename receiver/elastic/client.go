@@ -140,11 +140,11 @@ func (c *Client) call(ctx context.Context, method, path, contentType string, bod
 	case err != nil:
 		return nil, &Error{Err: err}
 	case res.StatusCode/100 != 2:
-		return nil, newError(res.StatusCode, gjson.GetBytes(answer, "error"))
+		return nil, answeredError(res.StatusCode, answer)
 	case int64(len(answer)) > c.maxAnswer:
 		return nil, &Error{Err: errTooLong}
 	case !gjson.ValidBytes(answer):
-		return nil, &Error{Err: errors.New("the answer is not JSON")}
+		return nil, &Error{Err: fmt.Errorf("the answer is not JSON: %s", glimpse(answer)), strange: true}
 	}
 	return answer, nil
 }

@@ -36,6 +36,7 @@ type scene struct {
 	ahead            atomic.Int64  // of the store's clock
 	step             time.Duration // by which that goes ahead with each error
 	sids             []string
+	mu               sync.Mutex        // guards lines
 	lines            map[string]string // by id, the checksum
 	errs             chan string       // what Commit has said, status and type; more than fit are dropped
 }
@@ -71,7 +72,9 @@ func (s *scene) batch(sid string, seq uint64, n int, line func(i int) string) re
 	for i := range n {
 		l := []byte(line(i))
 		b.Lines = append(b.Lines, l)
+		s.mu.Lock()
 		s.lines[handshake.UID(sid, seq+uint64(i))] = handshake.CRC(l)
+		s.mu.Unlock()
 	}
 	return b
 }

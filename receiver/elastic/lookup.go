@@ -122,13 +122,16 @@ func (s *Store) compare(ctx context.Context, ops []*op) (gone []*op, err error) 
 	return gone, nil
 }
 
-// buryBlocked makes dead letters of the documents whose index takes none. An
-// earlier try whose answer was lost may have stored some of them: these are
-// there, and not given back.
-func (s *Store) buryBlocked(ctx context.Context, ops []*op) (buried []*op, err error) {
+// buryRefused makes dead letters of the documents that their index does not
+// take. An earlier try whose answer was lost may have stored some of them: these
+// are there, and not given back.
+func (s *Store) buryRefused(ctx context.Context, ops []*op) (buried []*op, err error) {
 	why := make([]*Error, len(ops))
 	for i, o := range ops {
 		why[i] = o.err
+	}
+	if len(ops) == 0 {
+		return nil, nil
 	}
 	buried, err = s.compare(ctx, ops)
 	for i, o := range ops {

@@ -95,7 +95,7 @@ func TestEngine_SaysInWhichIndexAnIDIsTaken(t *testing.T) {
 	prefix := newPrefix(t)
 	s, b := realStore(t, prefix, ""), batchOf(handshake.NewSID(), 1, "a")
 	mustCommit(t, s, b)
-	ops := newOps(prefix, []receiver.Batch{b})
+	ops := written(prefix, b)
 	if s.client.bulk(t.Context(), ops); ops[0].outcome != exists || ops[0].takenIn != ops[0].index {
 		t.Errorf("outcome %d, taken in %q, want in %q", ops[0].outcome, ops[0].takenIn, ops[0].index)
 	}
@@ -350,7 +350,7 @@ func BenchmarkEngine_BareCreate(b *testing.B) {
 		sid := handshake.NewSID()
 		for i := range rounds {
 			var body []byte
-			for _, o := range newOps(prefix, []receiver.Batch{batchOf(sid, uint64(i*benchLines+1), benchLinesFrom(uint64(i*benchLines+1))...)}) {
+			for _, o := range written(prefix, batchOf(sid, uint64(i*benchLines+1), benchLinesFrom(uint64(i*benchLines+1))...)) {
 				body = append(body, o.body...)
 			}
 			postBare(b, bulkPath, body)

@@ -44,6 +44,9 @@ type Store struct {
 	streams  streams
 	indices  indices
 	blocks   blocks
+	names    names
+	trials   chan struct{} // holds one for each trial that is under way
+	proof    proof
 	deadFile *deadFile     // nil: none
 	pause    time.Duration // before the first repetition; doubles
 }
@@ -86,6 +89,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		client: c,
 		blocks: blocks{now: time.Now},
 		pause:  firstPause,
+		trials: make(chan struct{}, maxTrials),
 	}
 	s.bulks = newDispatcher(c.bulk)
 	if o.DeadFile != "" {
@@ -116,20 +120,23 @@ func (s *Store) Close() error {
 	return s.deadFile.close()
 }
 
-// identify asks what the engine is. Only an answer that will not get better by
-// waiting is an error.
+// identify asks what the engine is, and has it prove that it keeps an id once.
+// Only an answer that will not get better by waiting is an error.
 func (s *Store) identify(ctx context.Context) error {
 	name, err := s.client.Product(ctx)
-	var e *Error
-	switch {
-	case err == nil:
+	if err == nil {
 		s.name = name
-	case errors.As(err, &e) && e.transient():
-		s.log.Warn("engine not reachable", "err", err,
-			"effect", "lines stay with their senders until it answers", "hint", e.Hint())
-	case errors.As(err, &e) && e.Status == http.StatusForbidden: // may not ask, may still write
-	default:
-		return err
+	} else if asError(err).Status == http.StatusForbidden { // may not ask, may still write
+		err = nil
 	}
-	return nil
+	if err == nil {
+		err = s.prove(ctx)
+	}
+	var e *Error
+	if errors.As(err, &e) && !e.strange && (e.transient() || e.Type == "validation_exception") {
+		s.log.Warn("engine not ready", "err", err,
+			"effect", "lines stay with their senders until it is", "hint", e.Hint())
+		return nil
+	}
+	return err
 }
