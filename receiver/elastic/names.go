@@ -16,26 +16,39 @@ const (
 	maxNames = 450 // names of fields and objects in an index, those of the schema included
 	maxFresh = 100 // new ones of one document; one with more has data for names
 
-	// Documents with new names: so many at once, and then so many a second.
-	freshBurst = 50
-	freshRate  = 10
+	// Documents with new names, of all indices: so many at once, and then so
+	// many a second. Each may cost the cluster 50 ms.
+	freshBurst = 20
+	freshRate  = 4
 )
 
 // names remembers which names the fields of each index have.
 type names struct {
-	now func() time.Time
-
-	mu sync.Mutex
-	of map[string]*known // by index
+	mu    sync.Mutex
+	of    map[string]*known // by index
+	spare float64           // documents with new names that may come now
+	at    time.Time         // when that was so
 }
 
 // known is what one index has, as far as we know.
 type known struct {
-	mu    sync.RWMutex // guards the fields below; a fitter holds it while it reads a document
+	all   *names
+	mu    sync.RWMutex // guards names; a fitter holds it while it reads a document
 	names map[string]bool
-	spare float64   // documents with new names that may come now
-	at    time.Time // when that was so
-	now   func() time.Time
+}
+
+// mayBring takes one document with new names off those that may come.
+func (n *names) mayBring() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	n.spare = min(freshBurst, n.spare+now.Sub(n.at).Seconds()*freshRate)
+	n.at = now
+	if n.spare < 1 {
+		return false
+	}
+	n.spare--
+	return true
 }
 
 // index gives what is known of one; seeded says whether the engine has been
@@ -49,11 +62,7 @@ func (n *names) index(index string) (k *known, seeded bool) {
 	if n.of == nil || len(n.of) >= maxIndices {
 		n.of = make(map[string]*known)
 	}
-	now := n.now
-	if now == nil {
-		now = time.Now
-	}
-	k = &known{names: make(map[string]bool), spare: freshBurst, now: now}
+	k = &known{all: n, names: make(map[string]bool)}
 	n.of[index] = k
 	return k, false
 }
@@ -97,15 +106,11 @@ func (k *known) add(fresh []omission, names int) (refused []omission) {
 	if len(fresh) == 0 {
 		return nil
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	now := k.now()
-	k.spare = min(freshBurst, k.spare+now.Sub(k.at).Seconds()*freshRate)
-	k.at = now
-	if names >= maxFresh || k.spare < 1 {
+	if names >= maxFresh || k.isFull() || !k.all.mayBring() {
 		return fresh
 	}
-	k.spare--
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	for _, c := range fresh {
 		switch {
 		case k.names[c.name]:
@@ -140,4 +145,10 @@ func withParents(names ...string) map[string]bool {
 		}
 	}
 	return all
+}
+
+func (k *known) isFull() bool {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	return len(k.names) >= maxNames
 }
