@@ -91,7 +91,7 @@ func New(store Store, o Options) *Receiver {
 		opts:       o,
 		log:        o.Log,
 		budget:     newBudget(o.Budget),
-		health:     health{log: o.Log},
+		health:     health{log: o.Log, blockedAfter: blockedAfter},
 		figures:    newFigures(),
 		sessions:   make(map[*session]struct{}),
 		streams:    make(map[string]*stream),
