@@ -45,7 +45,7 @@ func TestHealth_ABlockedStreamDoesNotHide(t *testing.T) {
 	if n := count(&text, "store failed"); n > 1 {
 		t.Errorf("the log says %d times that the store failed, in\n%s", n, text.String())
 	}
-	if n := count(&text, "stream blocked.*" + uid); n != 1 {
+	if n := count(&text, "stream blocked.*"+uid); n != 1 {
 		t.Errorf("the log names the document %d times, want once, in\n%s", n, text.String())
 	}
 	var m metrics.Text

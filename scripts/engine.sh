@@ -158,8 +158,8 @@ test | bench | show)
 		status=0
 		go test ./receiver/elastic/... ./e2e -run '^TestEngine' -p 1 -count=1 "$@" || status=$?
 		echo "$engine: after each fault all lines are there, once:"
-		echo "| rule | fault | lines | documents | dead letters | in the local file | lost | doubled | sent again |"
-		echo "|---|---|---|---|---|---|---|---|---|"
+		echo "| rule | fault | lines | documents | of these, some as text only | dead letters | in the local file | lost | doubled | sent again |"
+		echo "|---|---|---|---|---|---|---|---|---|---|"
 		cat "$dir/table"
 		exit $status
 		;;

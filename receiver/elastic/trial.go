@@ -1,6 +1,7 @@
 package elastic
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -54,6 +55,7 @@ func (s *Store) try(ctx context.Context, suspects []*op, took map[string]bool) e
 	for left := suspects; len(left) > 0; {
 		pairs := make([]pair, len(left))
 		for i, o := range left {
+			o.first = cmp.Or(o.first, o.err)
 			pairs[i] = pair{o, s.less(o)}
 		}
 		s.names.write(flat(pairs))
@@ -133,7 +135,7 @@ func (p *pair) judge() (more bool, err error) {
 	case o.outcome == stored || o.outcome == exists:
 		return false, nil
 	case l.probes && (l.outcome == stored || l.outcome == exists):
-		o.outcome = refused
+		o.outcome, o.err = refused, o.first
 		return false, nil
 	case l.probes:
 		return false, refusal(o, l.err)

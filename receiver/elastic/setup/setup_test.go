@@ -298,7 +298,7 @@ func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
 		{"R8", fmt.Sprintf("the fields of %d visualizations can be searched and aggregated", len(charts))},
 	} {
 		faults.Row{
-			Rule: what[0], Fault: what[1], Lines: len(lines), Documents: stored.Documents, Dead: stored.Dead,
+			Rule: what[0], Fault: what[1], Lines: len(lines), Documents: stored.Documents, AsText: stored.AsText, Dead: stored.Dead,
 			Lost: len(lines) - len(stored.Indices), Doubled: stored.Documents + stored.Dead - len(stored.Indices),
 		}.Tell(t)
 	}
