@@ -9,11 +9,11 @@ _wsreceive() {
 	esac
 	case $words in
 	"passwd "*) options="--help" ;;
-	"replay "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --dead-file --log-level" ;;
-	"setup "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --retain --dashboards --print-dashboards --dry-run --log-level" ;;
+	"replay "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --log-level" ;;
+	"setup "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --retain --dashboards --print-dashboards --dry-run --log-level" ;;
 	"backup "*) options="--help --to" ;;
 	"search "*) options="--help --to --limit --from --until --follow --json" ;;
-	*) options="--help --listen --to --retain --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --dead-file --dial --dial-token --keys --tokens --client-ca --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --require-receipt --page-users --page-hosts --kibana --metrics --log-level --log-format --config" ;;
+	*) options="--help --listen --to --retain --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --dial --dial-token --keys --tokens --client-ca --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --require-receipt --page-users --page-hosts --kibana --metrics --log-level --log-format --config" ;;
 	esac
 	if [ -n "$values" ]; then
 		mapfile -t COMPREPLY < <(compgen -W "$values" -- "$cur")

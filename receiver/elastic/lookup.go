@@ -232,12 +232,12 @@ func (c *Client) find(ctx context.Context, places []place) ([]document, error) {
 	}
 	items := gjson.GetBytes(answer, "docs").Array()
 	if len(items) != len(places) {
-		return nil, &Error{Err: fmt.Errorf("%d documents were looked up, the answer is about %d", len(places), len(items))}
+		return nil, &Error{Err: fmt.Errorf("%d documents were looked up, the answer is about %d", len(places), len(items)), strange: true}
 	}
 	docs := make([]document, len(items))
 	for i, item := range items {
 		if item.Get("_id").Str != places[i].id {
-			return nil, &Error{Err: fmt.Errorf("document %s was looked up, the answer is about another", places[i].id)}
+			return nil, &Error{Err: fmt.Errorf("document %s was looked up, the answer is about another", places[i].id), strange: true}
 		}
 		if docs[i], err = readDocument(item); err != nil {
 			return nil, err

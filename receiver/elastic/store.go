@@ -55,9 +55,18 @@ var _ receiver.Store = (*Store)(nil)
 
 var validPrefix = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 
+// likeDate is what the pattern of a template takes for the date behind a prefix:
+// wsrelay-logs-2* are the indices of "logs", and would be those of "logs-2eu".
+var likeDate = regexp.MustCompile(`-(2|19)`)
+
 // CheckPrefix says why the prefix is none that Options takes: it has up to 64
-// lower-case letters, digits, _ and -, and is not that of the dead letters.
+// lower-case letters, digits, _ and -, is not that of the dead letters, and has
+// no part that begins like a date, so that no two prefixes share an index.
 func CheckPrefix(prefix string) error {
+	if likeDate.MatchString(prefix) {
+		return fmt.Errorf(`index prefix %q: what follows a "-" must not begin with 2 or 19: it would be taken for the date in the names of another prefix's indices, `+
+			`and that prefix's retention would delete yours. Use "_" there, or a letter first`, prefix)
+	}
 	if !validPrefix.MatchString(prefix) || strings.HasPrefix(prefix+"-", "dead-") {
 		return fmt.Errorf(`index prefix %q: want lower-case letters, digits, _ and -, and neither "dead" nor "dead-…"`, prefix)
 	}
