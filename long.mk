@@ -58,8 +58,8 @@ test-images:
 	scripts/test-images.sh
 
 # Against real engines, fetched and started for it: the fault table, and the
-# chain on an engine. Java from 11 on, Maven, 1.5 GiB of memory.
-test-engines: test-engine-opensearch test-engine-elasticsearch
+# chain on an engine. A JDK from 21 on, Maven, 1.5 GiB of memory.
+test-engines: test-engine-opensearch test-engine-opensearch3 test-engine-elasticsearch test-engine-elasticsearch9
 test-engine-%:
 	@$(NEED) java mvn nginx
 	scripts/engine.sh test $* $(if $(CI),-short)

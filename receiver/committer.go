@@ -123,13 +123,13 @@ func (s *session) commitAndAck(group []item) error {
 		backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
 	err := backoff.RetryNotify(try, backoff.WithContext(pause, s.ctx), func(err error, _ time.Duration) {
 		if s.commitCtx.Err() == nil {
-			s.r.health.failed(err)
+			s.r.health.failed(s.hello.SID, s.hello.Host, err)
 		}
 	})
 	if err != nil {
 		return err
 	}
-	s.r.health.works()
+	s.r.health.works(s.hello.SID)
 	s.r.figures.committed(s, group, results, time.Since(start))
 	s.ack(group, results, time.Since(start))
 	return nil

@@ -103,6 +103,12 @@ func (r *Receiver) senders(t *metrics.Text) {
 	t.Gauge("wsreceive_sessions", "WebSocket sessions, those that have not said who they are included.", float64(len(r.sessions)))
 	for sid, st := range r.streams {
 		if s := st.owner; s != nil {
+			blocked := 0.0
+			if since, err := r.health.blocked(sid); err != nil {
+				blocked = time.Since(since).Seconds()
+			}
+			t.Gauge("wsreceive_sender_blocked_seconds", "How long the store has refused the lines of a connected sender while it worked for others; 0: it does not.",
+				blocked, "host", s.hello.Host, "sid", sid)
 			t.Gauge("wsreceive_sender_lag_seconds", "How old the newest batch of a connected sender was when the store had it; 0 before the first.",
 				time.Duration(s.lag.Load()).Seconds(), "host", s.hello.Host, "sid", sid)
 		}

@@ -81,7 +81,7 @@ func (s *session) ownerUnknown(err error) *ending {
 	if s.ctx.Err() != nil {
 		return s.why()
 	}
-	s.r.health.failed(err)
+	s.r.health.failed(s.hello.SID, s.hello.Host, err)
 	return &ending{code: handshake.CloseStoreDown, msg: "the store cannot tell whose stream this is", log: err.Error()}
 }
 

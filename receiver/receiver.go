@@ -95,7 +95,7 @@ func New(store Store, o Options) *Receiver {
 		log:        o.Log,
 		owners:     ownersOf(store),
 		memory:     newMemory(o.Budget),
-		health:     health{log: o.Log},
+		health:     health{log: o.Log, blockedAfter: blockedAfter},
 		figures:    newFigures(),
 		sessions:   make(map[*session]struct{}),
 		streams:    make(map[string]*stream),

@@ -19,6 +19,8 @@ type Sender struct {
 	Since     time.Time     // it is connected
 	Lines     int64         // of this session that the store has
 	Lag       time.Duration // how old the newest batch was when the store had it
+	Blocked   time.Time     // since when the store refuses its lines but works for others; the zero time: it does not
+	BlockedBy error         // what the store says then
 }
 
 // State tells how things stand.
@@ -36,7 +38,8 @@ func (r *Receiver) State() State {
 	defer r.mu.Unlock()
 	for sid, st := range r.streams {
 		if o := st.owner; o != nil {
-			s.Senders = append(s.Senders, Sender{o.hello.Host, sid, o.start, o.lines.Load(), time.Duration(o.lag.Load())})
+			blocked, by := r.health.blocked(sid)
+			s.Senders = append(s.Senders, Sender{o.hello.Host, sid, o.start, o.lines.Load(), time.Duration(o.lag.Load()), blocked, by})
 		}
 	}
 	return s

@@ -109,3 +109,14 @@ func (e *DivergedError) Error() string {
 type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return e.Reason }
+
+// DocumentError says that the store does not take one document now, whatever it
+// does with others'. It is there to name the document.
+type DocumentError struct {
+	ID  string // the UID, or GapID
+	Err error  // which says so, too
+}
+
+func (e *DocumentError) Error() string { return e.Err.Error() }
+
+func (e *DocumentError) Unwrap() error { return e.Err }

@@ -65,7 +65,7 @@ func (s *session) reportWaiting() error {
 	}
 	waited := time.Since(time.Unix(0, since))
 	if why == "store" && waited >= s.r.opts.StoreTimeout {
-		s.r.health.failed(fmt.Errorf("no answer for %v", s.r.opts.StoreTimeout))
+		s.r.health.failed(s.hello.SID, s.hello.Host, fmt.Errorf("no answer for %v", s.r.opts.StoreTimeout))
 		s.end(&ending{code: handshake.CloseStoreDown, msg: fmt.Sprintf("the store has not answered for %v", s.r.opts.StoreTimeout)})
 		return nil
 	}
@@ -74,6 +74,12 @@ func (s *session) reportWaiting() error {
 	}
 	if memory != 0 && time.Since(time.Unix(0, memory)) >= s.r.opts.AckTimeout {
 		s.r.endSlow()
+	}
+	if _, err := s.r.health.blocked(s.hello.SID); err != nil && why == "store" {
+		why = "the store works, but not for this stream"
+		if id := documentOf(err); id != "" {
+			why = "the store refuses document " + id
+		}
 	}
 	return s.writeMessage(&handshake.Busy{MS: waited.Milliseconds(), Why: why})
 }

@@ -59,7 +59,7 @@ func (s *session) acked(a *handshake.Ack) *Fault {
 	if err := s.r.q.Ack(a.Seq, r); err != nil {
 		return queueFault(err)
 	}
-	s.busy = time.Time{}
+	s.busy, s.busyAgain = time.Time{}, 0
 	if a.Seq > s.r.suspect+1 {
 		s.r.suspect = 0
 	}
@@ -114,13 +114,17 @@ func (s *session) stalled(b *handshake.Busy) *Fault {
 		return nil
 	}
 	s.receipt.Reset(s.ackTo)
+	const hint = "look at the receiver's store"
+	s.r.status.stalled("the receiver is busy: "+clean(b.Why), hint)
 	switch away := time.Since(s.busy); {
 	case s.busy.IsZero():
-		s.busy = time.Now()
-		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS),
-			"effect", effectWait, "hint", "look at the receiver's store")
+		s.busy, s.busyTold = time.Now(), b.Why
+		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait, "hint", hint)
 	case away > s.r.pace.busy && len(s.r.o.URLs) > 1:
-		return parting(wait("the receiver is busy without end", "look at the receiver's store", fmt.Errorf("for %v", away.Round(time.Second))))
+		return parting(wait("the receiver is busy without end", hint, fmt.Errorf("for %v", away.Round(time.Second))))
+	case b.Why != s.busyTold && away >= s.busyAgain: // less and less often: the receiver may be anybody
+		s.busyAgain, s.busyTold = 2*(away+time.Second), b.Why
+		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait, "hint", hint)
 	}
 	return nil
 }

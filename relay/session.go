@@ -43,14 +43,16 @@ type session struct {
 	interval time.Duration // between pings
 	ackTo    time.Duration
 
-	leaving  bool           // send nothing more, take the last receipts, close
-	trouble  *Fault         // why, if not for want of lines
-	parting  *handshake.Bye // the receiver's bye
-	said     *handshake.Err // the receiver's word on why it is about to close
-	receipts int
-	naks     refusals
-	busy     time.Time // when the receiver first said so since its last receipt; zero: it has not
-	rejects  throttle
+	leaving   bool           // send nothing more, take the last receipts, close
+	trouble   *Fault         // why, if not for want of lines
+	parting   *handshake.Bye // the receiver's bye
+	said      *handshake.Err // the receiver's word on why it is about to close
+	receipts  int
+	naks      refusals
+	busy      time.Time     // when the receiver first said so since its last receipt; zero: it has not
+	busyTold  string        // the reason that was logged last
+	busyAgain time.Duration // how long after busy another one may be logged
+	rejects   throttle
 
 	receipt, idle, drain *time.Timer
 }

@@ -98,6 +98,13 @@ func (c *recorder) failed(s State, f *Fault) {
 	c.now.LastError, c.now.Effect, c.now.Hint = f.Error(), f.Effect, f.Hint
 }
 
+// stalled notes why a receiver that is connected gives no receipt.
+func (c *recorder) stalled(what, hint string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now.LastError, c.now.Effect, c.now.Hint = what, effectWait, hint
+}
+
 func (c *recorder) sent(b *batch, bytes int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

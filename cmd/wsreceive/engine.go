@@ -19,13 +19,14 @@ type engine struct {
 	EngineFingerprint string `placeholder:"SHA256" help:"Fingerprint of the engine's authority, or certificate, as Elasticsearch prints it at its first start; instead of --engine-ca."`
 	EngineCert        string `placeholder:"FILE" help:"Our certificate for the engine (PEM)."`
 	EngineKey         string `placeholder:"FILE" help:"Its key (PEM)."`
+	EngineGzip        string `placeholder:"WHEN" help:"Compress documents on their way to the engine: auto (unless it is on this host), on, off. Default: auto."`
 }
 
 func (e *engine) prefix() string { return cmp.Or(e.Index, "logs") }
 
 // reach reads the credentials.
 func (e *engine) reach(log *slog.Logger) (elastic.Access, error) {
-	a := elastic.Access{CAFile: e.EngineCA, CAFingerprint: e.EngineFingerprint, CertFile: e.EngineCert, KeyFile: e.EngineKey}
+	a := elastic.Access{CAFile: e.EngineCA, CAFingerprint: e.EngineFingerprint, CertFile: e.EngineCert, KeyFile: e.EngineKey, Gzip: e.EngineGzip}
 	for _, name := range []string{e.EngineAuth, e.EngineKey} {
 		if name != "" {
 			warnLoose(name, log)

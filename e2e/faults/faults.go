@@ -48,6 +48,7 @@ func Ask(t testing.TB, method, path, body string) gjson.Result {
 // Stored is what the engine holds of the streams.
 type Stored struct {
 	Documents, Dead, Local int                 // Local: in the file of dead letters
+	AsText                 int                 // documents that have something of their line as text only
 	Indices                map[string][]string // by id, where it is
 	Lines                  map[string]string   // by id, the checksum of its line
 }
@@ -80,6 +81,9 @@ func Count(t testing.TB, prefix string, sids ...string) Stored {
 				s.Dead++
 			} else {
 				s.Documents++
+				if source.Get("wsrelay.why").Exists() {
+					s.AsText++
+				}
 			}
 		})
 	}
@@ -107,8 +111,8 @@ func Each(t testing.TB, indices, query string, found func(index, id string, sour
 
 // Row is one of the table.
 type Row struct {
-	Rule, Fault                                             string
-	Lines, Documents, Dead, Local, Lost, Doubled, SentAgain int
+	Rule, Fault                                                     string
+	Lines, Documents, AsText, Dead, Local, Lost, Doubled, SentAgain int
 }
 
 // Tell puts the row into the table, the file that FAULT_TABLE names, and wants
@@ -118,7 +122,7 @@ func (r Row) Tell(t testing.TB) {
 	if r.Lost != 0 || r.Doubled != 0 || r.Lines == 0 {
 		t.Errorf("%d of %d lines lost, %d doubled", r.Lost, r.Lines, r.Doubled)
 	}
-	line := fmt.Sprintf("| %s | %s | %d | %d | %d | %d | %d | %d | %d |", r.Rule, r.Fault, r.Lines, r.Documents, r.Dead, r.Local, r.Lost, r.Doubled, r.SentAgain)
+	line := fmt.Sprintf("| %s | %s | %d | %d | %d | %d | %d | %d | %d | %d |", r.Rule, r.Fault, r.Lines, r.Documents, r.AsText, r.Dead, r.Local, r.Lost, r.Doubled, r.SentAgain)
 	t.Log(line)
 	name := os.Getenv("FAULT_TABLE")
 	if name == "" {

@@ -10,13 +10,13 @@ _wsreceive() {
 	case $words in
 	"cert "*) options="--help --dir --days" ;;
 	"passwd "*) options="--help" ;;
-	"streams move "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key" ;;
-	"streams list "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key" ;;
-	"replay "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --dead-file --log-level" ;;
-	"setup "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --retain --dashboards --print-dashboards --dry-run --log-level" ;;
+	"streams move "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip" ;;
+	"streams list "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip" ;;
+	"replay "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --log-level" ;;
+	"setup "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --retain --dashboards --print-dashboards --dry-run --log-level" ;;
 	"backup "*) options="--help --to" ;;
 	"search "*) options="--help --to --limit --from --until --follow --json" ;;
-	*) options="--help --listen --to --retain --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --dead-file --dial --dial-token --keys --tokens --client-ca --client-hosts --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --max-streams --require-receipt --page-users --page-hosts --kibana --metrics --log-level --log-format --config" ;;
+	*) options="--help --listen --to --retain --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --dial --dial-token --keys --tokens --client-ca --client-hosts --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --max-streams --require-receipt --page-users --page-hosts --kibana --metrics --log-level --log-format --config" ;;
 	esac
 	if [ -n "$values" ]; then
 		mapfile -t COMPREPLY < <(compgen -W "$values" -- "$cur")

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -35,6 +36,24 @@ type Access struct {
 
 	// CertFile and KeyFile are what we show of ourselves, in PEM.
 	CertFile, KeyFile string
+
+	// Gzip compresses documents on their way: "on", "off" or, the default,
+	// "auto": unless all nodes are on this host.
+	Gzip string
+}
+
+// compresses reports whether documents are to be compressed.
+func (a *Access) compresses(nodes []*url.URL) (bool, error) {
+	switch a.Gzip {
+	case "on", "off":
+		return a.Gzip == "on", nil
+	case "", "auto":
+		return slices.ContainsFunc(nodes, func(u *url.URL) bool {
+			ip := net.ParseIP(u.Hostname())
+			return u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())
+		}), nil
+	}
+	return false, fmt.Errorf("compression of the engine's requests %q: want auto, on or off", a.Gzip)
 }
 
 func (a *Access) tls(nodes []*url.URL) (*tls.Config, error) {

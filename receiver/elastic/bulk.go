@@ -21,8 +21,7 @@ const (
 	unknown  outcome = iota // no answer, or one that waiting may change: send it again
 	stored                  // created by this request
 	exists                  // the id is taken: see by what
-	refused                 // for its content, for ever
-	failed                  // for a reason that a human has to mend
+	refused                 // for its content, or for a reason that a human has to fix
 	same                    // the id is taken by the same line
 	rejected                // its dead letter is stored
 )
@@ -30,18 +29,7 @@ const (
 // bulk asks the engine to create the documents and notes the outcome on each.
 // It reports whether the engine asked for less.
 func (c *Client) bulk(ctx context.Context, ops []*op) (throttled bool) {
-	size := 0
-	for _, o := range ops {
-		size += len(o.body)
-	}
-	body := make([]byte, 0, size)
-	for _, o := range ops {
-		body = append(body, o.body...)
-	}
-	answer, err := c.call(ctx, http.MethodPost, bulkPath, ndjson, body)
-	if err == nil {
-		err = judgeItems(ops, answer)
-	}
+	err := c.send(ctx, ops)
 	if err == nil {
 		for _, o := range ops {
 			throttled = throttled || o.err != nil && o.err.Status == http.StatusTooManyRequests && !o.err.isBlock()
@@ -59,15 +47,33 @@ func (c *Client) bulk(ctx context.Context, ops []*op) (throttled bool) {
 	return e.Status == http.StatusTooManyRequests
 }
 
+// send asks the engine to create the documents in one request. Without an error
+// it has answered about each of them.
+func (c *Client) send(ctx context.Context, ops []*op) error {
+	size := 0
+	for _, o := range ops {
+		size += len(o.body)
+	}
+	body := make([]byte, 0, size)
+	for _, o := range ops {
+		body = append(body, o.body...)
+	}
+	answer, err := c.call(ctx, http.MethodPost, bulkPath, ndjson, body)
+	if err != nil {
+		return err
+	}
+	return judgeItems(ops, answer)
+}
+
 // halves sends the documents of a request that was refused as a whole in two.
-// When that leads to a single document and a reason that is not in it, the
-// rest would be refused likewise and is not sent.
+// When that leads to a single document that cannot be read as a request, the
+// rest counts as refused likewise and is not sent: a trial will tell.
 func (c *Client) halves(ctx context.Context, ops []*op) (throttled bool) {
 	left, right := ops[:len(ops)/2], ops[len(ops)/2:]
 	throttled = c.bulk(ctx, left)
-	if o := left[0]; o.outcome == failed && o.err.whole && o.err.Status == http.StatusBadRequest {
+	if o := left[0]; o.outcome == refused && o.err.whole && o.err.Status == http.StatusBadRequest {
 		for _, r := range right {
-			r.outcome, r.err = failed, o.err
+			r.outcome, r.err = refused, o.err
 		}
 		return throttled
 	}
@@ -89,7 +95,7 @@ func judgeItems(ops []*op, answer []byte) error {
 		return true
 	})
 	if n != len(ops) || !inOrder {
-		return &Error{Err: fmt.Errorf("%d documents were sent, the answer is about %d others", len(ops), n)}
+		return &Error{Err: fmt.Errorf("%d documents were sent, the answer is about %d others", len(ops), n), strange: true}
 	}
 	return nil
 }
@@ -108,13 +114,9 @@ func (o *op) judgeItem(status int, object gjson.Result) {
 
 func (o *op) judge(e *Error) {
 	o.err = e
-	switch {
-	case e.transient():
+	o.outcome = refused
+	if e.transient() {
 		o.outcome = unknown
-	case e.ofDocument() && o.dead == nil:
-		o.outcome = refused
-	default:
-		o.outcome = failed
 	}
 }
 

@@ -9,7 +9,10 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/elastic/elastic-transport-go/v8/elastictransport"
 	"github.com/tidwall/gjson"
@@ -27,6 +30,26 @@ type Client struct {
 	timeout   time.Duration // of one request
 	maxAnswer int64         // bytes of one answer
 	nodes     int
+	gzip      bool // documents
+}
+
+var gzips = sync.Pool{New: func() any {
+	w, err := gzip.NewWriterLevel(nil, gzip.BestSpeed)
+	if err != nil {
+		panic(err) // there is no such level
+	}
+	return w
+}}
+
+func compressed(body []byte) []byte {
+	var b bytes.Buffer
+	b.Grow(len(body)/4 + 512)
+	w := gzips.Get().(*gzip.Writer)
+	defer gzips.Put(w)
+	w.Reset(&b)
+	_, _ = w.Write(body) // a Buffer takes everything
+	_ = w.Close()
+	return b.Bytes()
 }
 
 // errTooLong says that an answer has more bytes than are taken.
@@ -52,10 +75,15 @@ func Dial(list string, a Access) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	compresses, err := a.compresses(nodes)
+	if err != nil {
+		return nil, err
+	}
 	c := &Client{
 		timeout:   requestTimeout,
 		maxAnswer: maxAnswer,
 		nodes:     len(nodes),
+		gzip:      compresses,
 		http: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
 			TLSClientConfig:     config,
@@ -123,9 +151,16 @@ func (c *Client) Do(ctx context.Context, method, path string, body []byte) ([]by
 func (c *Client) call(ctx context.Context, method, path, contentType string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	squeeze := c.gzip && contentType == ndjson
+	if squeeze {
+		body = compressed(body)
+	}
 	req, err := http.NewRequestWithContext(ctx, method, path, bytes.NewReader(body))
 	if err != nil {
 		return nil, &Error{Err: err}
+	}
+	if squeeze {
+		req.Header.Set("Content-Encoding", "gzip")
 	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
@@ -140,11 +175,11 @@ func (c *Client) call(ctx context.Context, method, path, contentType string, bod
 	case err != nil:
 		return nil, &Error{Err: err}
 	case res.StatusCode/100 != 2:
-		return nil, newError(res.StatusCode, gjson.GetBytes(answer, "error"))
+		return nil, answeredError(res.StatusCode, answer)
 	case int64(len(answer)) > c.maxAnswer:
 		return nil, &Error{Err: errTooLong}
 	case !gjson.ValidBytes(answer):
-		return nil, &Error{Err: errors.New("the answer is not JSON")}
+		return nil, &Error{Err: fmt.Errorf("the answer is not JSON: %s", glimpse(answer)), strange: true}
 	}
 	return answer, nil
 }

@@ -2,7 +2,6 @@ package elastic
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -27,6 +26,9 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 	if len(ops) == 0 {
 		return make([]receiver.Result, len(batches)), nil
 	}
+	if err := s.prove(ctx); err != nil {
+		return nil, err
+	}
 	sid := batches[0].SID
 	absent := ops
 	if documents, letters := s.streams.look(sid, ops[0].seq); letters {
@@ -47,63 +49,113 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 // create brings every document to an outcome that is final.
 func (s *Store) create(ctx context.Context, ops []*op) error {
 	for try := 0; len(ops) > 0; {
-		if err := s.indices.ensure(ctx, s.client, ops); err != nil {
+		if err := s.ready(ctx, ops); err != nil {
 			if err := s.wait(ctx, &try, err); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := s.bulks.do(ctx, ops); err != nil {
+		if err := s.bulks.do(ctx, ops, isAlone(ops)); err != nil {
+			return err
+		}
+		if err := s.tryRefused(ctx, ops, &try); err != nil {
 			return err
 		}
 		next, err := s.settle(ctx, ops)
 		if err != nil {
 			return err
 		}
-		if i := slices.IndexFunc(next, func(o *op) bool { return o.outcome == unknown }); i >= 0 {
-			if err := s.wait(ctx, &try, next[i].err); err != nil {
-				return err
-			}
-		}
 		ops = next
 	}
 	return nil
 }
 
+// isAlone reports whether a request with some of the documents was refused, or
+// not answered, as a whole. Then they are kept apart from those of others.
+func isAlone(ops []*op) bool {
+	return slices.ContainsFunc(ops, func(o *op) bool { return o.err != nil && o.err.whole })
+}
+
+// ready makes sure that the indices are there, and writes the documents.
+func (s *Store) ready(ctx context.Context, ops []*op) *Error {
+	if err := s.indices.ensure(ctx, s.client, ops); err != nil {
+		return err
+	}
+	asked := ""
+	for _, o := range ops {
+		if o.dead == nil && o.index != asked {
+			s.names.learn(ctx, s.client, o.index)
+			asked = o.index
+		}
+	}
+	s.names.write(ops)
+	return nil
+}
+
+// tryRefused waits where that may help, and finds out about the documents that
+// were refused; when waiting has not helped, about these too.
+func (s *Store) tryRefused(ctx context.Context, ops []*op, try *int) error {
+	var suspects []*op
+	waiting := -1
+	for i, o := range ops {
+		switch {
+		case o.dead != nil && o.outcome == refused: // settle knows
+		case o.outcome == refused && o.err.Status == http.StatusNotFound: // the index was there once: the next try makes it
+			s.indices.forget()
+			o.outcome = unknown
+			waiting = i
+		case o.outcome == refused:
+			suspects = append(suspects, o)
+		case o.outcome == unknown && !s.isBlockOld(o):
+			waiting = i
+		}
+	}
+	if waiting >= 0 {
+		if err := s.wait(ctx, try, ops[waiting].err); err != nil {
+			if asError(err) != ops[waiting].err {
+				return err
+			}
+			*try = 0
+			for _, o := range ops {
+				if o.outcome == unknown && o.dead == nil && !s.isBlockOld(o) {
+					suspects = append(suspects, o)
+				}
+			}
+			if len(suspects) == 0 {
+				return err
+			}
+		}
+	}
+	took := make(map[string]bool) // indices
+	for _, o := range ops {
+		took[o.index] = took[o.index] || o.outcome == stored
+	}
+	return s.try(ctx, suspects, took)
+}
+
+func (s *Store) isBlockOld(o *op) bool { return o.err.isIndexBlock() && s.blocks.isOld(o.index) }
+
 // settle looks at the outcome of each document and gives those that are to be
 // sent again, as they are or as dead letters.
 func (s *Store) settle(ctx context.Context, ops []*op) (again []*op, err error) {
-	var taken, blocked, spilled []*op
+	var taken, guilty, spilled []*op
 	for _, o := range ops {
-		if o.outcome == unknown && o.err.isIndexBlock() && s.blocks.isOld(o.index) {
-			o.outcome = refused
-			if o.dead == nil {
-				blocked = append(blocked, o)
-				continue
-			}
-			o.outcome = failed
-		}
-		switch o.outcome {
-		case exists:
+		switch {
+		case o.outcome == exists:
 			taken = append(taken, o)
-		case stored:
+		case o.outcome == stored:
 			s.blocks.lifted(o.index)
 			if o.dead != nil {
 				o.outcome = rejected
 			}
-		case refused:
-			o.bury(o.err)
+		case o.outcome == unknown && !s.isBlockOld(o):
 			again = append(again, o)
-		case failed:
-			if o.err.Status == http.StatusNotFound { // the index was there once: the next try makes it
-				s.indices.forget()
-			}
-			if o.dead == nil || s.deadFile == nil || !o.err.isFinal() {
-				return nil, fmt.Errorf("create document %s in %s: %w", o.id, o.index, o.err)
-			}
-			spilled = append(spilled, o)
+		case o.dead == nil: // refused, or blocked for long
+			guilty = append(guilty, o)
+		case s.deadFile == nil || !o.err.isFinal():
+			return nil, refusal(o, o.err)
 		default:
-			again = append(again, o)
+			spilled = append(spilled, o)
 		}
 	}
 	if err := s.spill(spilled); err != nil {
@@ -113,7 +165,7 @@ func (s *Store) settle(ctx context.Context, ops []*op) (again []*op, err error) 
 	if err != nil {
 		return nil, err
 	}
-	buried, err := s.buryBlocked(ctx, blocked)
+	buried, err := s.buryRefused(ctx, guilty)
 	return slices.Concat(again, gone, buried), err
 }
 
@@ -137,7 +189,7 @@ func (s *Store) spill(ops []*op) error {
 // wait sleeps longer after each try, and gives up with the cause after the
 // last or when waiting does not help.
 func (s *Store) wait(ctx context.Context, try *int, cause *Error) error {
-	if *try++; *try >= maxTries || !cause.transient() {
+	if *try++; *try >= maxTries || !cause.transient() && cause.Status != http.StatusNotFound {
 		return cause
 	}
 	pause := s.pause << (*try - 1)

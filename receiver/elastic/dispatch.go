@@ -20,8 +20,9 @@ var errClosed = errors.New("the store is closed")
 
 // call is one caller's documents in the dispatcher.
 type call struct {
-	left int           // without outcome; guarded by dispatcher.mu
-	done chan struct{} // closed when left is 0
+	left  int           // without outcome; guarded by dispatcher.mu
+	alone bool          // not to be merged with others'
+	done  chan struct{} // closed when left is 0
 }
 
 // dispatcher merges the documents of concurrent callers into bulks. While fewer
@@ -46,10 +47,10 @@ func newDispatcher(send func(context.Context, []*op) bool) *dispatcher {
 	return d
 }
 
-// do sends the documents and waits until each has its outcome. After an error
-// the documents are not the caller's any more: they may still be under way.
-func (d *dispatcher) do(ctx context.Context, ops []*op) error {
-	c := &call{left: len(ops), done: make(chan struct{})}
+// do sends the documents, if need be apart from those of others, and waits until
+// each has its outcome. After an error the documents are not the caller's any more: they may still be under way.
+func (d *dispatcher) do(ctx context.Context, ops []*op, alone bool) error {
+	c := &call{left: len(ops), alone: alone, done: make(chan struct{})}
 	for _, o := range ops {
 		o.call = c
 	}
@@ -99,7 +100,8 @@ func (d *dispatcher) takeLocked() []*op {
 	free := int(d.limit) - d.running
 	share := min(maxBulkDocs, max(minBulkDocs, (len(d.queue)+free-1)/free))
 	n, size := 0, 0
-	for n < len(d.queue) && n < share && (n == 0 || size+len(d.queue[n].body) <= maxBulkBytes) {
+	first := d.queue[0].call
+	for n < len(d.queue) && (d.queue[n].call == first || !first.alone && !d.queue[n].call.alone) && n < share && (n == 0 || size+len(d.queue[n].body) <= maxBulkBytes) {
 		size += len(d.queue[n].body)
 		n++
 	}

@@ -47,7 +47,7 @@ func TestDispatcher_MergesWhatWaits(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
-				if err := d.do(t.Context(), opsOf(10, 100)); err != nil {
+				if err := d.do(t.Context(), opsOf(10, 100), false); err != nil {
 					t.Error(err)
 				}
 			})
@@ -78,7 +78,7 @@ func TestDispatcher_KeepsBulksWithinTheirCaps(t *testing.T) {
 			close(h.gate)
 			d := newDispatcher(h.send)
 			defer d.close()
-			if err := d.do(t.Context(), opsOf(tt.n, tt.size)); err != nil {
+			if err := d.do(t.Context(), opsOf(tt.n, tt.size), false); err != nil {
 				t.Fatal(err)
 			}
 			if got := h.sizes(); len(got) != tt.want {
@@ -94,7 +94,7 @@ func TestDispatcher_SendsMoreAtOnceUntilTheEngineAsksForLess(t *testing.T) {
 		d := newDispatcher(h.send)
 		var wg sync.WaitGroup
 		for range 60 {
-			wg.Go(func() { _ = d.do(t.Context(), opsOf(maxBulkDocs, 1)) })
+			wg.Go(func() { _ = d.do(t.Context(), opsOf(maxBulkDocs, 1), false) })
 		}
 		synctest.Wait()
 		running := func() int {
@@ -131,12 +131,12 @@ func TestDispatcher_DoesNotSendForThoseWhoLeft(t *testing.T) {
 		d := newDispatcher(h.send)
 		var wg sync.WaitGroup
 		for range fewestBulks {
-			wg.Go(func() { _ = d.do(t.Context(), opsOf(1, 1)) })
+			wg.Go(func() { _ = d.do(t.Context(), opsOf(1, 1), false) })
 		}
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
 		wg.Go(func() {
-			if err := d.do(ctx, opsOf(7, 1)); !errors.Is(err, context.Canceled) {
+			if err := d.do(ctx, opsOf(7, 1), false); !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v, want %v", err, context.Canceled)
 			}
 		})

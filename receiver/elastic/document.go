@@ -37,27 +37,33 @@ type op struct {
 	crc   string // of line; "" for a gap
 
 	index, id string
-	body      []byte // the action's line and the document's
-	dead      *Error // why it goes to the dead-letter index; nil: it does not
-	refusedBy string // with dead: the index that it was for
-	takenIn   string // with exists: the index that has the id; "": the answer names none
+	body      []byte   // the action's line and the document's; nil: not written yet
+	asText    bool     // the line is only text, or is to be: none of its members are fields
+	omit      []string // names of members that are to stay out
+	why       string   // why that is so: what the engine has said
+	hit       bool     // something in omit is a member
+	first     *Error   // what was refused before anything was left out
+	refusals  int      // of forms of the document
+	probes    bool     // it is none: an empty document that asks whether the shard takes one
+	probed    bool     // an empty document was sent to its shard
+	dead      *Error   // why it goes to the dead-letter index; nil: it does not
+	refusedBy string   // with dead: the index that it was for
+	takenIn   string   // with exists: the index that has the id; "": the answer names none
 
 	outcome outcome
 	err     *Error // with unknown, refused and failed
 	call    *call  // whoever waits for it
 }
 
+// newOps gives the documents of batches, without their bodies: which names a
+// document may bring only its index tells.
 func newOps(prefix string, batches []receiver.Batch) []*op {
 	var ops []*op
-	var r room
-	var page []byte // that the bodies lie in, one behind the other
 	for i := range batches {
 		b := &batches[i]
 		index := "wsrelay-" + prefix + placed(b.At).Format("-2006.01.02")
 		if g := b.Gap; g != nil {
-			o := &op{batch: b, of: i, seq: g.Seq, index: index, id: handshake.GapID(b.SID, g.Seq, g.N)}
-			o.body = o.appendDocument(o.appendAction(nil), &r)
-			ops = append(ops, o)
+			ops = append(ops, &op{batch: b, of: i, seq: g.Seq, index: index, id: handshake.GapID(b.SID, g.Seq, g.N)})
 			continue
 		}
 		own := make([]op, len(b.Lines))
@@ -65,16 +71,28 @@ func newOps(prefix string, batches []receiver.Batch) []*op {
 		for n, line := range b.Lines {
 			seq, o := b.Seq+uint64(n), &own[n]
 			*o = op{batch: b, of: i, seq: seq, line: line, crc: handshake.CRC(line), index: index, id: handshake.UID(b.SID, seq)}
-			if likely := 2*len(line) + 640; cap(page)-len(page) < likely {
-				page = make([]byte, 0, max(likely, pageBytes))
-			}
-			start := len(page)
-			page = o.appendDocument(o.appendAction(page), &r)
-			o.body = page[start:len(page):len(page)]
 			ops = append(ops, o)
 		}
 	}
 	return ops
+}
+
+// write makes the bodies of those that have none.
+func (n *names) write(ops []*op) {
+	var r room
+	var page []byte // that the bodies lie in, one behind the other
+	for _, o := range ops {
+		if o.body != nil {
+			continue
+		}
+		if likely := 2*len(o.line) + 640; cap(page)-len(page) < likely {
+			page = make([]byte, 0, max(likely, pageBytes))
+		}
+		start := len(page)
+		k, _ := n.index(o.index)
+		page = o.appendDocument(o.appendAction(page), &r, k)
+		o.body = page[start:len(page):len(page)]
+	}
 }
 
 // deadIndex is where the document goes when its own index refuses it.
@@ -82,13 +100,13 @@ func (o *op) deadIndex() string { return "wsrelay-dead" + placed(o.batch.At).For
 
 // bury turns o into its dead letter.
 func (o *op) bury(why *Error) {
-	o.dead, o.refusedBy, o.index = why, o.index, o.deadIndex()
+	o.dead, o.refusedBy, o.index, o.why = why, o.index, o.deadIndex(), ""
 	o.body = append(o.appendAction(nil), o.deadDocument()...)
 }
 
 func (o *op) deadDocument() []byte {
 	dst := o.appendOwn([]byte{'{'})
-	dst = o.appendText(dst, gjson.Result{})
+	dst = o.appendText(dst, "")
 	dst = append(dst, `,"error":{"code":"`...)
 	dst = strconv.AppendInt(dst, int64(o.dead.Status), 10)
 	dst = append(dst, `","type":`...)
@@ -110,20 +128,42 @@ func (o *op) appendAction(dst []byte) []byte {
 
 // appendDocument appends the line under the schema's names where its form is
 // known; as it is, with our members in front, if it is an object that leaves
-// them their names; else a document with the line as text.
-func (o *op) appendDocument(dst []byte, r *room) []byte {
+// them their names; else a document with the line as text. What of it must not
+// be a field is cut out, and the line is then there as text as well.
+func (o *op) appendDocument(dst []byte, r *room, k *known) []byte {
+	start := len(dst)
 	dst = append(dst, '{')
 	dst = o.appendOwn(dst)
+	own := len(dst)
 	line := bytes.Trim(o.line, " \t\r\n")
-	members, ok := r.readObject(line)
-	if !ok {
-		if line, ok = receiver.QuoteNonFinite(line); ok {
-			members, ok = r.readObject(line)
+	members, why := r.readObject(line)
+	if members == nil && why == "" {
+		if finite, ok := receiver.QuoteNonFinite(line); ok {
+			line = finite
+			members, why = r.readObject(line)
 		}
 	}
-	if !ok {
-		return append(o.appendText(dst, gjson.Result{}), "}\n"...)
+	if o.asText || members == nil {
+		o.asText = true
+		if o.why == "" && why != "" {
+			dst = append(appendString(append(dst[:own-1], `,"why":`...), []byte(why)), '}')
+		}
+		return append(o.appendText(dst, ""), "}\n"...)
 	}
+	r.cuts = r.cuts[:0]
+	dst = o.appendObject(dst, r, line, members)
+	r.cuts = append(r.cuts, r.fitter.fit(dst[start:], own-start, k, o.omit, o.why)...)
+	o.hit = r.fitter.hit
+	if len(r.cuts) == 0 {
+		return dst
+	}
+	doc := bytes.Clone(dst[start:])
+	dst = o.appendCuts(append(dst[:start], doc[:own-start-1]...), r.cuts)
+	return without(dst, doc, own-start-1, r.cuts)
+}
+
+// appendObject appends the members of a line that is an object.
+func (o *op) appendObject(dst []byte, r *room, line []byte, members []member) []byte {
 	if s, ok := r.readSyslog(members); ok {
 		return append(s.appendTo(dst, o.line), "}\n"...)
 	}
@@ -132,13 +172,36 @@ func (o *op) appendDocument(dst []byte, r *room) []byte {
 		dst = appendObject(dst, "event", field{"duration", q.duration()})
 		return append(appendMembers(dst, q.rest), "}\n"...)
 	}
-	return append(o.appendAsIs(dst, line, members), '\n')
+	return append(o.appendAsIs(dst, r, line, members), '\n')
+}
+
+// appendCuts appends to our own members which members of the line are no fields
+// and why, and the line: its text is found all the same.
+func (o *op) appendCuts(dst []byte, cuts []omission) []byte {
+	dst = appendString(append(dst, `,"line":`...), o.line)
+	dst = append(dst, `,"omitted":[`...)
+	var reasons []string
+	for i, c := range cuts {
+		if i < maxTold {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendString(dst, []byte(cut(c.name, maxName)))
+		}
+		if !slices.Contains(reasons, c.why) {
+			reasons = append(reasons, c.why)
+		}
+	}
+	if o.why != "" { // is there already
+		return append(dst, ']')
+	}
+	return appendString(append(dst, `],"why":`...), []byte(strings.Join(reasons, "; ")))
 }
 
 // appendAsIs appends what stands behind the opening brace of an object, with
 // nothing changed but bare values made fields of the objects that their names
 // are for.
-func (o *op) appendAsIs(dst, line []byte, members []member) []byte {
+func (o *op) appendAsIs(dst []byte, r *room, line []byte, members []member) []byte {
 	if !has(members, "@timestamp") {
 		dst = o.appendTime(dst)
 	}
@@ -147,6 +210,12 @@ func (o *op) appendAsIs(dst, line []byte, members []member) []byte {
 	}
 	at := len(line) - len(bytes.TrimLeft(line[1:], " \t\r\n"))
 	for _, m := range members {
+		if m.name == "@timestamp" {
+			dst = append(dst, line[at:m.value.Index]...)
+			dst = o.appendLineTime(dst, r, m.value)
+			at = m.value.Index + len(m.value.Raw)
+			continue
+		}
 		if !m.bare() {
 			continue
 		}
@@ -181,6 +250,9 @@ func (o *op) appendOwn(dst []byte) []byte {
 		dst = base64.StdEncoding.AppendEncode(dst, o.line)
 		dst = append(dst, '"')
 	}
+	if o.why != "" {
+		dst = appendString(append(dst, `,"why":`...), []byte(o.why))
+	}
 	return append(dst, '}')
 }
 
@@ -201,6 +273,17 @@ func appendGap(dst []byte, g *handshake.Gap) []byte {
 	return append(dst, '}')
 }
 
+// appendLineTime appends the time that a line tells, or else when it came.
+func (o *op) appendLineTime(dst []byte, r *room, value gjson.Result) []byte {
+	if raw, ok := timeOf(value); ok {
+		return append(dst, raw...)
+	}
+	r.cuts = append(r.cuts, omission{name: "@timestamp", why: whyTime})
+	dst = append(dst, '"')
+	dst = o.batch.At.UTC().AppendFormat(dst, timeFormat)
+	return append(dst, '"')
+}
+
 func (o *op) appendTime(dst []byte) []byte {
 	dst = append(dst, `,"@timestamp":"`...)
 	dst = o.batch.At.UTC().AppendFormat(dst, timeFormat)
@@ -209,13 +292,13 @@ func (o *op) appendTime(dst []byte) []byte {
 
 // appendText appends time, ours if the line tells none, and message. What is
 // not UTF-8 in a line becomes U+FFFD; its bytes are then in wsrelay.raw.
-func (o *op) appendText(dst []byte, at gjson.Result) []byte {
+func (o *op) appendText(dst []byte, at string) []byte {
 	text := o.line
 	if g := o.batch.Gap; g != nil {
 		text = fmt.Appendf(nil, "%d lines will not come: %s", g.N, g.Why)
 	}
-	if at.Exists() {
-		dst = appendRaw(dst, `,"@timestamp":`, at)
+	if at != "" {
+		dst = append(append(dst, `,"@timestamp":`...), at...)
 	} else {
 		dst = o.appendTime(dst)
 	}
@@ -249,17 +332,33 @@ type room struct {
 	members, fields []member
 	syslog          syslogLine
 	request         request
+	fitter          fitter
+	cuts            []omission
 }
 
 // readObject gives the members of a line that is a JSON object and can take
-// ours. They are good until the next line is read, and lie in the line's memory.
-func (r *room) readObject(line []byte) (_ []member, ok bool) {
-	if len(line) < 2 || line[0] != '{' || !utf8.Valid(line) || receiver.IsDeep(line, maxDepth) || !gjson.ValidBytes(line) {
-		return nil, false
+// ours, or says why not, if it is one. They are good until the next line is
+// read, and lie in the line's memory.
+func (r *room) readObject(line []byte) (_ []member, why string) {
+	switch {
+	case len(line) < 2 || line[0] != '{' || !utf8.Valid(line):
+		return nil, ""
+	case len(line) > maxObject:
+		return nil, whyLarge
+	case receiver.IsDeep(line, maxDepth):
+		return nil, whyDeepLine
+	case !gjson.ValidBytes(line):
+		return nil, ""
 	}
 	text := unsafe.String(unsafe.SliceData(line), len(line))
 	r.members = membersOf(gjson.Parse(text), r.members[:0])
-	return r.members, !slices.ContainsFunc(r.members, func(m member) bool {
+	if slices.ContainsFunc(r.members, func(m member) bool {
 		return m.name == "wsrelay" || strings.HasPrefix(m.name, "wsrelay.")
-	})
+	}) {
+		return nil, whyOurs
+	}
+	if r.members == nil {
+		r.members = make([]member, 0, 8)
+	}
+	return r.members, ""
 }

@@ -134,7 +134,8 @@ func (r *room) readSyslog(members []member) (*syslogLine, bool) {
 // appendTo appends the message under the schema's names. What it has no name
 // for stays as it is; line becomes event.original.
 func (s *syslogLine) appendTo(dst, line []byte) []byte {
-	dst = appendRaw(dst, `,"@timestamp":`, s.timestamp)
+	at, _ := timeOf(s.timestamp)
+	dst = append(append(dst, `,"@timestamp":`...), at...)
 	dst = appendRaw(dst, `,"message":`, s.message)
 	dst = appendObject(dst, "host", field{"name", s.host.Raw})
 	pid := ""
@@ -237,11 +238,11 @@ func (r *request) appendTo(dst []byte) []byte {
 }
 
 // time is when nginx says that the request was, if it does.
-func (r *request) time() (at gjson.Result) {
+func (r *request) time() (at string) {
 	if i := slices.IndexFunc(r.rest, func(m member) bool { return m.name == "date" }); i >= 0 && isTime(r.rest[i].value) {
-		return r.rest[i].value
+		at, _ = timeOf(r.rest[i].value)
 	}
-	return gjson.Result{}
+	return at
 }
 
 // field is a member to write; raw is JSON, or empty for none.
@@ -284,8 +285,11 @@ func appendMembers(dst []byte, members []member) []byte {
 }
 
 func isTime(v gjson.Result) bool {
-	_, err := time.Parse(time.RFC3339, v.Str)
-	return err == nil
+	if _, err := time.Parse(time.RFC3339, v.Str); err != nil {
+		return false
+	}
+	_, ok := timeOf(v)
+	return ok
 }
 
 // isNumber reports whether v is a whole number that fits into a long, also

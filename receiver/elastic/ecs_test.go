@@ -128,8 +128,9 @@ func BenchmarkDocument(b *testing.B) {
 		b.Run(strconv.Itoa(len(line)), func(b *testing.B) {
 			b.ReportAllocs()
 			buf, r := make([]byte, 0, 4096), new(room)
+			k, _ := new(names).index("x")
 			for b.Loop() {
-				o.appendDocument(buf, r)
+				o.appendDocument(buf, r, k)
 			}
 		})
 	}

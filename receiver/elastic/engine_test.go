@@ -26,8 +26,10 @@ type scripted struct {
 	*httptest.Server
 
 	mu    sync.Mutex
-	docs  map[place]string // source
-	bulks []int            // documents in each bulk
+	root  string            // its answer to GET /; "": that of OpenSearch
+	docs  map[place]string  // source
+	bulks []int             // documents in each bulk
+	proof map[string]string // what the store writes to see whether this is an engine
 
 	// before may answer a bulk itself; after may spoil the answer to one that
 	// was carried out; item may answer one document. They are called with mu
@@ -46,7 +48,7 @@ type scripted struct {
 
 func newScripted(t *testing.T) *scripted {
 	t.Helper()
-	e := &scripted{docs: make(map[place]string)}
+	e := &scripted{docs: make(map[place]string), proof: make(map[string]string)}
 	e.Server = httptest.NewServer(http.HandlerFunc(e.serve))
 	t.Cleanup(e.Close)
 	return e
@@ -61,6 +63,13 @@ func (e *scripted) serve(w http.ResponseWriter, r *http.Request) {
 	defer e.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	switch {
+	case r.URL.Path == "/_bulk" && bytes.HasPrefix(body, []byte(`{"create":{"_index":"wsrelay-probe"`)):
+		e.serveProof(w, body)
+	case r.URL.Path == "/_mget" && gjson.GetBytes(body, "docs.0._index").Str == "wsrelay-probe":
+		id := gjson.GetBytes(body, "docs.0._id").Str
+		fmt.Fprintf(w, `{"docs":[{"_id":%q,"found":true,"_source":%s}]}`, id, e.proof[id])
+	case r.Method == http.MethodPut && r.URL.Path == "/wsrelay-probe", r.Method == http.MethodDelete:
+		fmt.Fprint(w, `{}`)
 	case r.URL.Path == "/_bulk":
 		e.serveBulk(w, body)
 	case r.URL.Path == "/_mget":
@@ -83,12 +92,29 @@ func (e *scripted) serve(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(r.URL.Path, "/_refresh"):
 		fmt.Fprint(w, `{"acknowledged":true}`)
 	case r.URL.Path == "/":
-		fmt.Fprint(w, `{"version":{"number":"2.19.1","distribution":"opensearch"}}`)
+		fmt.Fprint(w, cmp.Or(e.root, `{"version":{"number":"2.19.1","distribution":"opensearch"}}`))
 	}
+}
+
+func (e *scripted) serveProof(w http.ResponseWriter, body []byte) {
+	action, source, _ := bytes.Cut(body, []byte{'\n'})
+	id, status := gjson.GetBytes(action, "create._id").Str, 201
+	if e.proof[id] != "" {
+		status = 409
+	}
+	e.proof[id] = string(source)
+	fmt.Fprintf(w, `{"items":[{"create":{"_id":%q,"status":%d}}]}`, id, status)
 }
 
 func (e *scripted) serveBulk(w http.ResponseWriter, body []byte) {
 	lines := bytes.Split(bytes.TrimSuffix(body, []byte{'\n'}), []byte{'\n'})
+	if gjson.GetBytes(lines[0], "delete").Exists() && !gjson.GetBytes(lines[0], "delete.if_seq_no").Exists() {
+		for _, line := range lines { // probes
+			delete(e.docs, place{gjson.GetBytes(line, "delete._index").Str, gjson.GetBytes(line, "delete._id").Str})
+		}
+		fmt.Fprint(w, `{"errors":false}`)
+		return
+	}
 	e.bulks = append(e.bulks, len(lines)/2)
 	n := len(e.bulks)
 	if e.before != nil && e.before(w, n, body) {

@@ -4,11 +4,15 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"unicode"
 
 	"github.com/tidwall/gjson"
 )
 
-const maxReason = 2 << 10 // bytes
+const (
+	maxReason  = 2 << 10 // bytes
+	maxGlimpse = 300     // bytes of an answer that is not JSON
+)
 
 // Error is an engine's refusal, of a request or of one document, or the lack
 // of an answer.
@@ -18,7 +22,8 @@ type Error struct {
 	Reason string // in its words, up to where it quotes the document
 	Err    error  // why there was no answer
 
-	whole bool // the request was refused, not one document of it
+	whole   bool // the request was refused, not one document of it
+	strange bool // the answer is none of an engine
 }
 
 // newError reads an error object. The cause is read only where the reason says
@@ -33,6 +38,22 @@ func newError(status int, object gjson.Result) *Error {
 		e.Type, e.Reason = "request_entity_too_large", "no request of this size is taken"
 	}
 	return e
+}
+
+// answeredError reads the body of an answer that is no success. A proxy's is
+// not JSON: its beginning is shown.
+func answeredError(status int, body []byte) *Error {
+	e := newError(status, gjson.GetBytes(body, "error"))
+	if e.Reason == "" {
+		e.Reason = glimpse(body)
+	}
+	return e
+}
+
+// glimpse is the beginning of a text, in one line.
+func glimpse(body []byte) string {
+	text := strings.ToValidUTF8(string(body[:min(len(body), maxGlimpse)]), "")
+	return strings.Join(strings.FieldsFunc(text, func(c rune) bool { return unicode.IsSpace(c) || !unicode.IsPrint(c) }), " ")
 }
 
 // unquoted is a reason up to where engines begin to quote what they could not
@@ -81,7 +102,8 @@ func (e *Error) Hint() string {
 	return "the reason is the engine's; nothing is lost, the lines wait with their senders"
 }
 
-// transient reports whether waiting may help.
+// transient reports whether waiting may help. It does not say whose fault the
+// refusal is: see [Store.try].
 func (e *Error) transient() bool {
 	return e.Status == 0 || e.Status == http.StatusTooManyRequests ||
 		e.Status >= http.StatusInternalServerError || e.isBlock()
@@ -103,25 +125,6 @@ func (e *Error) isFinal() bool {
 		return true
 	}
 	return e.isIndexBlock()
-}
-
-// ofDocument reports whether a refusal is about the document's own content, so
-// that it will be refused for ever, and no other for its sake.
-func (e *Error) ofDocument() bool {
-	switch e.Status {
-	case http.StatusRequestEntityTooLarge: // asked of a single document: larger requests are halved
-		return true
-	case http.StatusBadRequest:
-	default:
-		return false
-	}
-	switch e.Type {
-	case "document_parsing_exception", "mapper_parsing_exception", "strict_dynamic_mapping_exception":
-		return true
-	case "illegal_argument_exception":
-		return strings.Contains(e.Reason, "field") || strings.Contains(e.Reason, "mapper [") || strings.Contains(e.Reason, "mapping")
-	}
-	return false
 }
 
 // cut shortens s to at most n bytes, at a character's end.

@@ -15,7 +15,9 @@ func (s *Store) Hasten(now func() time.Time) {
 
 // Documents gives the body of a bulk of the very documents that Commit makes.
 func Documents(prefix string, b receiver.Batch) (body []byte) {
-	for _, o := range newOps(prefix, []receiver.Batch{b}) {
+	ops := newOps(prefix, []receiver.Batch{b})
+	new(names).write(ops)
+	for _, o := range ops {
 		body = append(body, o.body...)
 	}
 	return body

@@ -10,13 +10,22 @@ import (
 const ownFields = `"wsrelay":{"properties":{` +
 	`"sid":{"type":"keyword"},"seq":{"type":"long"},"crc":{"type":"keyword","index":false},` +
 	`"at":{"type":"date"},"host":{"type":"keyword"},"raw":{"type":"binary"},` +
+	`"line":{"type":"text"},"omitted":{"type":"keyword","ignore_above":1024},"why":{"type":"text"},` +
 	`"gap":{"properties":{"n":{"type":"long"},"why":{"type":"keyword"},"maybe":{"type":"boolean"},` +
 	`"from":{"type":"date"},"to":{"type":"date"}}}}}`
+
+// noGuesses keeps engines from guessing types by what the first value looks like:
+// a text that looks like a date is a text. Fractions are doubles, as in JSON.
+const noGuesses = `"date_detection":false,"numeric_detection":false,"dynamic_templates":[` +
+	`{"wsrelay_strings":{"match_mapping_type":"string","mapping":{"type":"text","fields":{"keyword":{"type":"keyword","ignore_above":256}}}}},` +
+	`{"wsrelay_fractions":{"match_mapping_type":"double","mapping":{"type":"double"}}}]`
 
 // What indices are made with. It fixes the types of the fields that are ours
 // before a line can guess them; templates add the rest.
 const (
-	Mapping = `{"mappings":{"properties":{` + ownFields + `}}}`
+	Mapping = `{"mappings":{` + noGuesses + `,"properties":{"@timestamp":{"type":"date"},"message":{"type":"text"},` + ownFields + `}}}`
+
+	proofMapping = `{"settings":{"number_of_shards":1,"auto_expand_replicas":"0-1"},"mappings":{"dynamic":"false","properties":{` + ownFields + `}}}`
 
 	DeadMapping = `{"mappings":{"dynamic":"false","properties":{` + ownFields + `,` +
 		`"@timestamp":{"type":"date"},"message":{"type":"text"},` +

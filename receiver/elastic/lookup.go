@@ -122,13 +122,16 @@ func (s *Store) compare(ctx context.Context, ops []*op) (gone []*op, err error) 
 	return gone, nil
 }
 
-// buryBlocked makes dead letters of the documents whose index takes none. An
-// earlier try whose answer was lost may have stored some of them: these are
-// there, and not given back.
-func (s *Store) buryBlocked(ctx context.Context, ops []*op) (buried []*op, err error) {
+// buryRefused makes dead letters of the documents that their index does not
+// take. An earlier try whose answer was lost may have stored some of them: these
+// are there, and not given back.
+func (s *Store) buryRefused(ctx context.Context, ops []*op) (buried []*op, err error) {
 	why := make([]*Error, len(ops))
 	for i, o := range ops {
 		why[i] = o.err
+	}
+	if len(ops) == 0 {
+		return nil, nil
 	}
 	buried, err = s.compare(ctx, ops)
 	for i, o := range ops {
@@ -229,12 +232,12 @@ func (c *Client) find(ctx context.Context, places []place) ([]document, error) {
 	}
 	items := gjson.GetBytes(answer, "docs").Array()
 	if len(items) != len(places) {
-		return nil, &Error{Err: fmt.Errorf("%d documents were looked up, the answer is about %d", len(places), len(items))}
+		return nil, &Error{Err: fmt.Errorf("%d documents were looked up, the answer is about %d", len(places), len(items)), strange: true}
 	}
 	docs := make([]document, len(items))
 	for i, item := range items {
 		if item.Get("_id").Str != places[i].id {
-			return nil, &Error{Err: fmt.Errorf("document %s was looked up, the answer is about another", places[i].id)}
+			return nil, &Error{Err: fmt.Errorf("document %s was looked up, the answer is about another", places[i].id), strange: true}
 		}
 		if docs[i], err = readDocument(item); err != nil {
 			return nil, err

@@ -175,16 +175,19 @@ func (s *Store) tryAgain(ctx context.Context, r *Replayed, letters []letter) (ba
 	return back, nil
 }
 
-// retry brings each document to an outcome: stored, same, refused or failed.
+// retry brings each document to an outcome: stored, same or refused.
 func (s *Store) retry(ctx context.Context, ops []*op) error {
 	for try := 0; len(ops) > 0; {
-		if err := s.indices.ensure(ctx, s.client, ops); err != nil {
+		if err := s.ready(ctx, ops); err != nil {
 			if err := s.wait(ctx, &try, err); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := s.bulks.do(ctx, ops); err != nil {
+		if err := s.bulks.do(ctx, ops, false); err != nil {
+			return err
+		}
+		if err := s.tryAll(ctx, ops); err != nil {
 			return err
 		}
 		var again []*op
@@ -193,14 +196,14 @@ func (s *Store) retry(ctx context.Context, ops []*op) error {
 			case exists:
 				gone, err := s.compare(ctx, []*op{o})
 				if d := (*receiver.DivergedError)(nil); errors.As(err, &d) {
-					o.outcome, o.err = failed, &Error{Status: http.StatusConflict, Type: "diverged", Reason: d.Error()}
+					o.outcome, o.err = refused, &Error{Status: http.StatusConflict, Type: "diverged", Reason: d.Error()}
 				} else if err != nil {
 					return err
 				}
 				again = append(again, gone...)
 			case unknown:
 				if o.err.isIndexBlock() {
-					o.outcome = failed
+					o.outcome = refused
 					continue
 				}
 				again = append(again, o)
@@ -214,6 +217,22 @@ func (s *Store) retry(ctx context.Context, ops []*op) error {
 		ops = again
 	}
 	return nil
+}
+
+// tryAll finds out about the documents that were refused. What is the engine's
+// trouble leaves them refused.
+func (s *Store) tryAll(ctx context.Context, ops []*op) error {
+	var suspects []*op
+	for _, o := range ops {
+		if o.outcome == refused {
+			suspects = append(suspects, o)
+		}
+	}
+	err := s.try(ctx, suspects, make(map[string]bool))
+	if e := (*receiver.DocumentError)(nil); errors.As(err, &e) {
+		return nil
+	}
+	return err
 }
 
 func (s *Store) leave(r *Replayed, id, kind string, err error) {
@@ -261,6 +280,5 @@ func revive(id string, letter gjson.Result) (*op, error) {
 		return nil, fmt.Errorf("the id is %s, that of the line is %s", id, o.id)
 	}
 	o.index = index
-	o.body = o.appendDocument(o.appendAction(nil), new(room))
 	return o, nil
 }

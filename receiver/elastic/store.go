@@ -45,6 +45,9 @@ type Store struct {
 	indices  indices
 	owners   owners
 	blocks   blocks
+	names    names
+	trials   chan struct{} // holds one for each trial that is under way
+	proof    proof
 	deadFile *deadFile     // nil: none
 	pause    time.Duration // before the first repetition; doubles
 }
@@ -53,9 +56,18 @@ var _ receiver.Store = (*Store)(nil)
 
 var validPrefix = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 
+// likeDate is what the pattern of a template takes for the date behind a prefix:
+// wsrelay-logs-2* are the indices of "logs", and would be those of "logs-2eu".
+var likeDate = regexp.MustCompile(`-(2|19)`)
+
 // CheckPrefix says why the prefix is none that Options takes: it has up to 64
-// lower-case letters, digits, _ and -, and is not that of the dead letters.
+// lower-case letters, digits, _ and -, is not that of the dead letters, and has
+// no part that begins like a date, so that no two prefixes share an index.
 func CheckPrefix(prefix string) error {
+	if likeDate.MatchString(prefix) {
+		return fmt.Errorf(`index prefix %q: what follows a "-" must not begin with 2 or 19: it would be taken for the date in the names of another prefix's indices, `+
+			`and that prefix's retention would delete yours. Use "_" there, or a letter first`, prefix)
+	}
 	if !validPrefix.MatchString(prefix) || strings.HasPrefix(prefix+"-", "dead-") {
 		return fmt.Errorf(`index prefix %q: want lower-case letters, digits, _ and -, and neither "dead" nor "dead-…"`, prefix)
 	}
@@ -88,6 +100,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		blocks: blocks{now: time.Now},
 		owners: newOwners(),
 		pause:  firstPause,
+		trials: make(chan struct{}, maxTrials),
 	}
 	s.bulks = newDispatcher(c.bulk)
 	if o.DeadFile != "" {
@@ -118,20 +131,23 @@ func (s *Store) Close() error {
 	return s.deadFile.close()
 }
 
-// identify asks what the engine is. Only an answer that will not get better by
-// waiting is an error.
+// identify asks what the engine is, and has it prove that it keeps an id once.
+// Only an answer that will not get better by waiting is an error.
 func (s *Store) identify(ctx context.Context) error {
 	name, err := s.client.Product(ctx)
-	var e *Error
-	switch {
-	case err == nil:
+	if err == nil {
 		s.name = name
-	case errors.As(err, &e) && e.transient():
-		s.log.Warn("engine not reachable", "err", err,
-			"effect", "lines stay with their senders until it answers", "hint", e.Hint())
-	case errors.As(err, &e) && e.Status == http.StatusForbidden: // may not ask, may still write
-	default:
-		return err
+	} else if asError(err).Status == http.StatusForbidden { // may not ask, may still write
+		err = nil
 	}
-	return nil
+	if err == nil {
+		err = s.prove(ctx)
+	}
+	var e *Error
+	if errors.As(err, &e) && !e.strange && (e.transient() || e.Type == "validation_exception") {
+		s.log.Warn("engine not ready", "err", err,
+			"effect", "lines stay with their senders until it is", "hint", e.Hint())
+		return nil
+	}
+	return err
 }

@@ -3,7 +3,6 @@ package elastic
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -21,12 +20,12 @@ func TestOpen_NamesProductAndVersion(t *testing.T) {
 		`{"version":{"number":"2.19.1","distribution":"opensearch"}}`: "opensearch 2.19.1",
 		`{"version":{"number":"8.15.0"},"tagline":"x"}`:               "elasticsearch 8.15.0",
 	} {
-		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
-		name, guarantee := openAt(t, srv.URL+"/").Describe()
+		e := newScripted(t)
+		e.root = answer
+		name, guarantee := openAt(t, e.URL+"/").Describe()
 		if name != want || guarantee != handshake.ExactlyOnce {
 			t.Errorf("Describe: %q, %q, want %q", name, guarantee, want)
 		}
-		srv.Close()
 	}
 }
 
@@ -100,9 +99,10 @@ func TestOpen_SendsTheCredentials(t *testing.T) {
 		"elastic:pass word": "Basic ZWxhc3RpYzpwYXNzIHdvcmQ=",
 	} {
 		var got string
+		e := newScripted(t)
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			got = r.Header.Get("Authorization")
-			fmt.Fprint(w, `{"version":{"number":"8.0.0"}}`)
+			e.serve(w, r)
 		}))
 		s, err := Open(t.Context(), strings.Replace(srv.URL, "//", "//u:p@", 1), Options{Access: Access{Auth: auth}})
 		if err != nil {

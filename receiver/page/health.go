@@ -8,8 +8,8 @@ import (
 	"wsrelay/receiver"
 )
 
-// maxSenders is how many senders are named, those first whose lines are oldest
-// when they come.
+// maxSenders is how many senders are named, those first that are blocked, then those
+// whose lines are oldest when they come.
 const maxSenders = 50
 
 type sender struct {
@@ -18,6 +18,9 @@ type sender struct {
 	Since int64  `json:"since"` // connected; Unix milliseconds
 	Lines int64  `json:"lines"` // of this session
 	Lag   int64  `json:"lag"`   // milliseconds
+
+	Blocked int64  `json:"blocked,omitempty"` // since when the store refuses its lines; Unix milliseconds
+	Error   string `json:"error,omitempty"`   // what the store says then
 }
 
 func (p *page) health(w http.ResponseWriter, _ *http.Request) {
@@ -27,11 +30,15 @@ func (p *page) health(w http.ResponseWriter, _ *http.Request) {
 	}
 	now := p.opts.State()
 	slices.SortFunc(now.Senders, func(a, b receiver.Sender) int {
-		return cmp.Or(cmp.Compare(b.Lag, a.Lag), cmp.Compare(a.Host, b.Host), cmp.Compare(a.SID, b.SID))
+		return cmp.Or(b.Blocked.Compare(a.Blocked), cmp.Compare(b.Lag, a.Lag), cmp.Compare(a.Host, b.Host), cmp.Compare(a.SID, b.SID))
 	})
 	senders := []sender{}
 	for _, s := range now.Senders[:min(len(now.Senders), maxSenders)] {
-		senders = append(senders, sender{s.Host, s.SID, s.Since.UnixMilli(), s.Lines, s.Lag.Milliseconds()})
+		shown := sender{Host: s.Host, SID: s.SID, Since: s.Since.UnixMilli(), Lines: s.Lines, Lag: s.Lag.Milliseconds()}
+		if s.BlockedBy != nil {
+			shown.Blocked, shown.Error = s.Blocked.UnixMilli(), s.BlockedBy.Error()
+		}
+		senders = append(senders, shown)
 	}
 	answer := map[string]any{
 		"where": p.opts.Where, "link": p.opts.Link, "since": now.Since.UnixMilli(),

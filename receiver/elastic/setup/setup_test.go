@@ -165,13 +165,43 @@ func TestRun_MeansTheIndicesOfItsPrefixOnly(t *testing.T) {
 	}
 }
 
+// However two prefixes are alike, neither one's patterns match the other's
+// indices.
+func TestPatterns_OfTwoPrefixesNeverOverlap(t *testing.T) {
+	parts := []string{"logs", "2eu", "2", "19", "1999", "2026", "web", "0", "3"}
+	var prefixes []string
+	for _, a := range parts {
+		prefixes = append(prefixes, a)
+		for _, b := range parts {
+			prefixes = append(prefixes, a+"-"+b, a+"_"+b, a+b, a+"-"+b+"-"+a, a+"--"+b)
+		}
+	}
+	taken := slices.DeleteFunc(prefixes, func(p string) bool { return elastic.CheckPrefix(p) != nil })
+	slices.Sort(taken)
+	taken = slices.Compact(taken)
+	if len(taken) < 50 {
+		t.Fatalf("only %d prefixes are taken: %v", len(taken), taken)
+	}
+	for _, a := range taken {
+		for _, b := range taken {
+			for _, pattern := range patterns("wsrelay-" + a) {
+				for _, day := range []string{"-2026.11.22", "-1970.01.01"} {
+					if ok, err := gopath.Match(pattern, "wsrelay-"+b+day); a != b && (ok || err != nil) {
+						t.Errorf("%s of %q matches %s of %q", pattern, a, "wsrelay-"+b+day, b)
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestRun_RefusesAPrefixThatIsNone(t *testing.T) {
 	c, err := elastic.Dial("http://127.0.0.1:1", elastic.Access{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for _, prefix := range []string{"", "Logs", "a*", "dead", "dead-web"} {
+	for _, prefix := range []string{"", "Logs", "a*", "dead", "dead-web", "logs-2eu", "logs-1999", "a-b-2"} {
 		if err := Run(t.Context(), c, Options{Prefix: prefix}); err == nil || !strings.Contains(err.Error(), "index prefix") {
 			t.Errorf("%q: %v", prefix, err)
 		}
@@ -298,7 +328,7 @@ func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
 		{"R8", fmt.Sprintf("the fields of %d visualizations can be searched and aggregated", len(charts))},
 	} {
 		faults.Row{
-			Rule: what[0], Fault: what[1], Lines: len(lines), Documents: stored.Documents, Dead: stored.Dead,
+			Rule: what[0], Fault: what[1], Lines: len(lines), Documents: stored.Documents, AsText: stored.AsText, Dead: stored.Dead,
 			Lost: len(lines) - len(stored.Indices), Doubled: stored.Documents + stored.Dead - len(stored.Indices),
 		}.Tell(t)
 	}

@@ -33,6 +33,10 @@ function showSenders(list, { senders, connected }) {
     const item = make(list, 'li')
     write(make(item, 'b'), s.host)
     item.append(` ${plural(s.lines, 'line')}` + (s.lines ? `, the newest here ${ago(s.lag)}` : ''))
+    if (s.blocked) {
+      make(item, 'b', 'bad', ` blocked since ${when(s.blocked, second)}: the store works, but not for this sender. `)
+      write(make(item, 'code'), s.error)
+    }
     item.title = `stream ${s.sid}, connected since ${when(s.since, second)}`
   }
   if (connected > senders.length) make(list, 'li', 'none', `and ${count(connected - senders.length)} more`)

@@ -1,0 +1,318 @@
+package elastic
+
+import (
+	"bytes"
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/tidwall/gjson"
+)
+
+// Bounds of what reaches the parser of an engine as fields. What is beyond them
+// stays in the text of the line. They are below those of every engine, which
+// refuses, or takes minutes, beyond its own.
+const (
+	maxObject = 1 << 20 // bytes of a line that is read as an object
+	maxLevels = 20      // objects, arrays and parts of dotted names, one within another
+	maxName   = 512     // bytes of a full name
+	maxNumber = 64      // bytes of a number
+	maxTold   = 20      // omitted names that a document lists
+)
+
+// Why a member is not a field of its document.
+const (
+	whyDeep     = "nested deeper than 20 levels, the parts of dotted names counted"
+	whyName     = "a name of more than 512 bytes"
+	whyEmpty    = "a name with an empty part"
+	whyTwice    = "a name that is there twice"
+	whyNumber   = "a number that is no 64-bit integer or double"
+	whyNames    = "more names than the index has space for"
+	whyTime     = "a time that cannot be read"
+	whyDeepLine = "nested deeper than 64 levels"
+	whyLarge    = "an object of more than 1 MiB"
+	whyOurs     = "a name that is wsreceive's own"
+)
+
+// omission is a member that is left out of a document: its bytes, its full name and
+// the reason.
+type omission struct {
+	from, to int
+	name     string
+	why      string
+}
+
+// fitter reads a document member by member and notes what must not reach the
+// engine. The document is valid JSON and nested no deeper than maxDepth.
+type fitter struct {
+	doc   []byte
+	known *known
+	omit  []string // names that a refusal of the engine has mentioned
+	why   string   // that refusal
+
+	path  []byte
+	keys  [][]byte        // of the objects that are open
+	cuts  []omission      // disjoint, in ascending order
+	fresh []omission      // members whose name the index does not have yet
+	new   map[string]bool // their names
+	hit   bool            // a name in omit was found
+}
+
+// fit gives what must be cut out of doc, of which the members from the offset
+// at on are the line's.
+func (f *fitter) fit(doc []byte, at int, k *known, omit []string, refusal string) []omission {
+	f.doc, f.known, f.omit, f.why, f.hit = doc, k, omit, refusal, false
+	f.path, f.keys, f.cuts, f.fresh = f.path[:0], f.keys[:0], f.cuts[:0], f.fresh[:0]
+	clear(f.new)
+	k.mu.RLock()
+	f.members(at, 1)
+	k.mu.RUnlock()
+	if refused := k.add(f.fresh, len(f.new)); len(refused) > 0 {
+		f.cuts = outermost(append(f.cuts, refused...))
+	}
+	return f.cuts
+}
+
+// outermost sorts cuts and drops those within another.
+func outermost(cuts []omission) []omission {
+	slices.SortFunc(cuts, func(a, b omission) int { return cmp.Or(cmp.Compare(a.from, b.from), cmp.Compare(b.to, a.to)) })
+	end := 0
+	return slices.DeleteFunc(cuts, func(c omission) bool {
+		inner := c.from < end
+		end = max(end, c.to)
+		return inner
+	})
+}
+
+// members reads those of one object, from the offset i in it to its end, and
+// gives the offset behind that.
+func (f *fitter) members(i, level int) int {
+	first := len(f.keys)
+	for {
+		switch f.doc[i] {
+		case '}':
+			f.keys = f.keys[:first]
+			return i + 1
+		case '"':
+			i = f.member(i, level, first)
+		default: // a comma, white space
+			i++
+		}
+	}
+}
+
+// member reads one, and cuts it if its name or value does not fit.
+func (f *fitter) member(i, level, first int) int {
+	c := omission{from: i}
+	end := stringEnd(f.doc, i)
+	name := f.doc[i+1 : end-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		name = []byte(gjson.ParseBytes(f.doc[i:end]).Str)
+	}
+	for i = end; f.doc[i] != ':'; i++ {
+	}
+	i = f.space(i + 1)
+	before := len(f.path)
+	if before > 0 {
+		f.path = append(f.path, '.')
+	}
+	f.path = append(f.path, name...)
+	cuts, fresh := len(f.cuts), len(f.fresh)
+	level += bytes.Count(name, []byte{'.'})
+	if c.why = f.checkName(name, level, first); c.why == "" && f.isOmitted(f.doc[i] == '{' || f.doc[i] == '[') {
+		c.why, f.hit = f.why, true
+	}
+	if c.why == "" {
+		f.keys = append(f.keys, name)
+		i, c.why = f.value(i, level)
+	} else {
+		i = f.skip(i)
+	}
+	c.to = i
+	switch {
+	case c.why != "":
+		c.name = string(f.path)
+		f.cuts, f.fresh = append(f.cuts[:cuts], c), f.fresh[:fresh]
+	case len(f.fresh) > fresh && f.fresh[fresh].name == string(f.path):
+		f.fresh[fresh].from, f.fresh[fresh].to = c.from, c.to
+	}
+	f.path = f.path[:before]
+	return i
+}
+
+// checkName says why a name cannot be one of a field.
+func (f *fitter) checkName(name []byte, level, first int) string {
+	switch {
+	case level > maxLevels:
+		return whyDeep
+	case len(f.path) > maxName:
+		return whyName
+	case hasEmptyPart(name):
+		return whyEmpty
+	case !f.known.has(f.path) && !f.isNew():
+		return whyNames
+	case slices.ContainsFunc(f.keys[first:], func(other []byte) bool { return bytes.Equal(name, other) }):
+		return whyTwice
+	}
+	return ""
+}
+
+// isNew notes a name that the index does not have, or reports that the document
+// has too many of them to be anything but data.
+func (f *fitter) isNew() bool {
+	if !f.new[string(f.path)] {
+		if len(f.new) >= maxFresh {
+			return false
+		}
+		if f.new == nil {
+			f.new = make(map[string]bool)
+		}
+		f.new[string(f.path)] = true
+	}
+	f.fresh = append(f.fresh, omission{name: string(f.path), why: whyNames})
+	return true
+}
+
+func hasEmptyPart(name []byte) bool {
+	for part := range bytes.SplitSeq(name, []byte{'.'}) {
+		if len(bytes.TrimSpace(part)) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// isOmitted reports whether a refusal has mentioned the member, or something
+// within a member that has no names in it, such as a subfield of the mapping.
+func (f *fitter) isOmitted(compound bool) bool {
+	return slices.ContainsFunc(f.omit, func(name string) bool {
+		rest, ok := bytes.CutPrefix([]byte(name), f.path)
+		return ok && (len(rest) == 0 || rest[0] == '.' && !compound)
+	})
+}
+
+// value reads one of so many levels and gives the offset behind it, or says why
+// the member that holds it does not fit.
+func (f *fitter) value(i, level int) (end int, why string) {
+	switch c := f.doc[i]; {
+	case c == '{':
+		if level >= maxLevels {
+			return f.emptyOr(i, whyDeep)
+		}
+		return f.members(i+1, level+1), ""
+	case c == '[':
+		if level >= maxLevels {
+			return f.skip(i), whyDeep
+		}
+		start := i
+		for i = f.space(i + 1); f.doc[i] != ']'; i = f.space(i) {
+			if f.doc[i] == ',' {
+				i++
+				continue
+			}
+			if i, why = f.value(i, level+1); why != "" {
+				return f.skip(start), why
+			}
+		}
+		return i + 1, ""
+	case c == '"':
+		return stringEnd(f.doc, i), ""
+	case c == '-' || c >= '0' && c <= '9':
+		end := f.skip(i)
+		return end, checkNumber(f.doc[i:end])
+	}
+	return f.skip(i), ""
+}
+
+// emptyOr skips an object; one that is not empty does not fit.
+func (f *fitter) emptyOr(i int, why string) (end int, _ string) {
+	if f.doc[f.space(i+1)] == '}' {
+		why = ""
+	}
+	return f.skip(i), why
+}
+
+// checkNumber wants what engines take for a long or a double.
+func checkNumber(raw []byte) string {
+	if len(raw) > maxNumber {
+		return whyNumber
+	}
+	text := string(raw)
+	if bytes.ContainsAny(raw, ".eE") {
+		if n, err := strconv.ParseFloat(text, 64); err != nil || math.IsInf(n, 0) || n == 0 && bytes.ContainsAny(bytes.ToLower(raw), "e") {
+			return whyNumber
+		}
+		return ""
+	}
+	if _, err := strconv.ParseInt(text, 10, 64); err != nil {
+		return whyNumber
+	}
+	return ""
+}
+
+// space gives the offset of the first byte from i on that is no white space.
+func (f *fitter) space(i int) int {
+	for f.doc[i] == ' ' || f.doc[i] == '\t' || f.doc[i] == '\n' || f.doc[i] == '\r' {
+		i++
+	}
+	return i
+}
+
+// skip gives the offset behind the value at i, however deep it is.
+func (f *fitter) skip(i int) int {
+	for depth := 0; ; {
+		switch f.doc[i] {
+		case '"':
+			i = stringEnd(f.doc, i)
+		case '{', '[':
+			depth++
+			i++
+		case '}', ']':
+			depth--
+			i++
+		case ',', ':', ' ', '\t', '\n', '\r':
+			i++
+			continue
+		default:
+			for i++; !bytes.ContainsRune([]byte(",:]} \t\r\n"), rune(f.doc[i])); i++ {
+			}
+		}
+		if depth == 0 {
+			return i
+		}
+	}
+}
+
+// stringEnd gives the offset behind the string that begins at i.
+func stringEnd(doc []byte, i int) int {
+	for i++; ; i++ {
+		switch doc[i] {
+		case '"':
+			return i + 1
+		case '\\':
+			i++
+		}
+	}
+}
+
+// without appends doc from the offset at on to dst without what is cut, and
+// without the commas that would be too many.
+func without(dst, doc []byte, at int, cuts []omission) []byte {
+	for _, c := range cuts {
+		if c.to == 0 { // a value that was replaced
+			continue
+		}
+		dst = append(dst, doc[at:c.from]...)
+		rest := bytes.TrimLeft(doc[c.to:], " \t\r\n")
+		if rest[0] == ',' {
+			at = len(doc) - len(rest) + 1
+			continue
+		}
+		at = c.to
+		if short := bytes.TrimRight(dst, " \t\r\n"); short[len(short)-1] == ',' {
+			dst = short[:len(short)-1]
+		}
+	}
+	return append(dst, doc[at:]...)
+}
