@@ -90,7 +90,7 @@ func TestBlock_NamesAMistake(t *testing.T) {
 	need(t, "syslog-ng")
 	for _, tt := range []struct{ options, want string }{
 		{`instance("x")`, "'url'"},
-		{`url("ws://h/") no-such-option(1)`, "no_such_option(1)"},
+		{`url("ws://h/") no-such-option(1)`, "plugin.conf:"}, // 3.38 also shows the option, 4.8 the place alone
 	} {
 		s := newSandbox(t, standIn(t))
 		conf, err := s.WriteConfig(header + "destination d { websocket(" + tt.options + "); }; log { destination(d); };")
@@ -99,7 +99,7 @@ func TestBlock_NamesAMistake(t *testing.T) {
 		}
 		out, err := syntaxOnly(t, conf)
 		if err == nil || !strings.Contains(out, tt.want) {
-			t.Errorf("websocket(%s): got %v and %q, want an error that names %s", tt.options, err, out, tt.want)
+			t.Errorf("websocket(%s): got %v and %q, want an error with %s", tt.options, err, out, tt.want)
 		}
 	}
 }

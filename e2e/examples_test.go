@@ -92,7 +92,7 @@ func TestRedis_LogBecomesFields(t *testing.T) {
 	p, err := s.Start("redis", "redis-server", "--port", "0", "--unixsocket", s.Path("redis.sock"), "--logfile", name, "--dir", s.Dir, "--save", "")
 	must(t, err)
 	t.Cleanup(func() { must(t, p.Stop()) })
-	waitFor(t, s, "lines", func(b []byte) bool { return bytes.Contains(b, []byte("ready to accept connections")) })
+	waitFor(t, s, "lines", func(b []byte) bool { return bytes.Contains(b, []byte("eady to accept connections")) })
 	parsed := 0
 	for _, d := range waitDocuments(t, s, 1) {
 		if d.Program != "redis" {

@@ -142,8 +142,10 @@ func newOpenResty(t *testing.T, s *Sandbox) *other {
 
 func writeNginxConf(t *testing.T, s *Sandbox, addr, engine string) {
 	t.Helper()
-	must(t, os.Chmod(s.Dir, 0o711)) // nginx's workers drop root
+	must(t, os.Chmod(s.Dir, 0o711)) // nginx's workers drop root, and may not look into a clone below /root
 	example := filepath.Join(s.root, "examples/openresty")
+	must(t, os.CopyFS(s.Path("lua"), os.DirFS(filepath.Join(example, "lua"))))
+	must(t, os.Chmod(s.Path("lua"), 0o755)) //nolint:gosec // as above
 	sample, err := os.ReadFile(filepath.Join(example, "nginx.conf"))
 	must(t, err)
 	_, port, err := net.SplitHostPort(engine)
@@ -153,7 +155,7 @@ func writeNginxConf(t *testing.T, s *Sandbox, addr, engine string) {
 		"worker_processes auto;":               "worker_processes 2; daemon off;",
 		"pid /run/nginx-wsrelay.pid;":          "pid " + s.Path("nginx.pid") + ";",
 		"error_log /var/log/nginx/wsrelay.log": "error_log stderr",
-		"/etc/nginx/lua/":                      filepath.Join(example, "lua") + "/",
+		"/etc/nginx/lua/":                      s.Path("lua") + "/",
 		"/etc/nginx/wsrelay.secret":            s.Path("secret"),
 		"port = 9200":                          "port = " + port,
 		"127.0.0.1:8514":                       addr,

@@ -12,7 +12,11 @@ work=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
 trap 'rm -rf --one-file-system "$work"' EXIT
 say() { echo "dist: $*"; }
 same() { # DIR DIR PATTERN
-	for file in "$1"/$3; do cmp "$file" "$2/${file##*/}"; done
+	for file in "$1"/$3; do
+		cmp "$file" "$2/${file##*/}" && continue
+		[[ $file != *.rpm ]] || diff <(rpm -qp --xml "$file") <(rpm -qp --xml "$2/${file##*/}") | head -n 20
+		return 1
+	done
 }
 
 for try in 1 2 3; do
