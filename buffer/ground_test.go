@@ -701,3 +701,36 @@ func TestLocked_KnowsOneFileSystemFromAnother(t *testing.T) {
 		t.Errorf("process %d has the one, and %d the other; want %d and 0", holder, other, os.Getpid())
 	}
 }
+
+// The directory may go while a relay starts: between the lock and the first file.
+func TestOpen_MakesADirectoryAgainThatIsRemovedMeanwhile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "q")
+	removed := false
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	d, err := takeDir(t.Context(), dir, log)
+	mustBe(t, err)
+	mustBe(t, os.RemoveAll(dir))
+	if _, _, err := open(d, Options{}); err == nil || !d.removed() {
+		t.Fatalf("a queue in a directory that is not there: %v", err)
+	}
+	mustBe(t, d.Close())
+	for range 20 {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range 1000 {
+				if os.Remove(dir) == nil {
+					removed = true
+				}
+			}
+		}()
+		g := &ground{T: t, dir: dir, out: map[string]int{}}
+		g.open()
+		<-done
+		g.append(20)
+		g.check(0)
+		g.close()
+		mustBe(t, os.RemoveAll(dir))
+	}
+	t.Logf("it was removed: %v", removed)
+}
