@@ -302,9 +302,13 @@ func (a *admin) freeze() uint64 {
 }
 
 // readOnly makes the file system so between two relays: the second delivers what
-// the first has left, and takes lines when it can again.
+// the first has left, and takes lines when it can again. What was damaged before
+// has its gaps by then: these cannot be made meanwhile, and hold up the rest.
 func (a *admin) readOnly() uint64 {
+	a.finish()
+	a.begin()
 	a.p.away.Store(true)
+	a.p.Progress(a.t.Context(), 0)
 	time.Sleep(200 * time.Millisecond)
 	a.f.Finish()
 	a.next = a.f.End()
