@@ -385,7 +385,7 @@ func TestGround_LinksInTheDirectoryAreNotFollowed(t *testing.T) {
 	g := &ground{T: t, dir: dir, o: manySegments, out: map[string]int{}}
 	g.open()
 	g.append(200)
-	_, err := g.q.SetAside("s", 1, []byte("line"))
+	_, err := g.q.SetAside("s", 1, []byte("line"), "oversize")
 	mustBe(t, err)
 	g.check(0)
 	g.close()
