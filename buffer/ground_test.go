@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -554,13 +555,15 @@ func TestGround_AnIdleQueueGivesItsSpaceBack(t *testing.T) {
 				w.restart()
 			}
 			time.Sleep(3 * time.Minute)
+			synctest.Wait()
 			if held := w.fs.held(); held > 1<<20 {
 				t.Errorf("restart %v: an idle queue has %d bytes on disk", restart, held)
 			}
-			calls := w.fs.calls
+			calls := w.calls()
 			time.Sleep(time.Hour)
-			if w.fs.calls > calls+100 {
-				t.Errorf("%d file calls in an hour without work", w.fs.calls-calls)
+			synctest.Wait()
+			if more := w.calls() - calls; more > 100 {
+				t.Errorf("%d file calls in an hour without work", more)
 			}
 			w.append(5, 300)
 			w.crash((*strictFS).kill, 0)
@@ -571,6 +574,12 @@ func TestGround_AnIdleQueueGivesItsSpaceBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+func (w *world) calls() int {
+	w.fs.mu.Lock()
+	defer w.fs.mu.Unlock()
+	return w.fs.calls
 }
 
 // A wrong clock, and one that is set, make no line old.
