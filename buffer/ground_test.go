@@ -719,8 +719,7 @@ func TestLocked_KnowsOneFileSystemFromAnother(t *testing.T) {
 func TestOpen_MakesADirectoryAgainThatIsRemovedMeanwhile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "q")
 	removed := false
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	d, err := takeDir(t.Context(), dir, log)
+	d, err := takeDir(t.Context(), dir, slog.New(slog.DiscardHandler))
 	mustBe(t, err)
 	mustBe(t, os.RemoveAll(dir))
 	if _, _, err := open(d, Options{}); err == nil || !d.removed() {
