@@ -757,3 +757,18 @@ func TestHint_SaysWhatIsToBeDone(t *testing.T) {
 		}
 	}
 }
+
+// A restore, or an editor, puts another file under a name.
+func TestGround_AnotherFileInTheNewestSegmentsPlaceIsReplaced(t *testing.T) {
+	g := newGround(t, Options{Compress: CompressNone})
+	g.append(100)
+	for _, name := range []string{segmentName(1), cursorName} {
+		other := filepath.Join(t.TempDir(), name)
+		mustBe(t, os.WriteFile(other, []byte("another file"), 0o600))
+		mustBe(t, os.Rename(other, filepath.Join(g.dir, name)))
+		g.append(100)
+	}
+	g.close()
+	g.open()
+	g.check(0)
+}
