@@ -227,8 +227,8 @@ func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffe
 
 // keep is where lines go that the receiver will never take.
 func keep(q *buffer.Queue, dir string) relay.Keep {
-	return func(sid string, seq uint64, line []byte) (string, error) {
-		name, err := q.SetAside(sid, seq, line)
+	return func(sid string, seq uint64, line []byte, why string) (string, error) {
+		name, err := q.SetAside(sid, seq, line, why)
 		return filepath.Join(dir, name), err
 	}
 }

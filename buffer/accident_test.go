@@ -61,14 +61,17 @@ func (w *world) damage(name string, off, size int, change func([]byte)) {
 		if w.beyond { // it alone knew how far the numbers went
 			w.unsure = min(w.unsure, w.acked)
 		}
-	case isSegment && off < pageLen:
-		if _, err := readSegment(bytes.NewReader(after), id); err != nil {
-			w.lose(name)
-		}
-	case isSegment:
+	case isSegment && !isSegmentOf(after, id): // the last copy of its header
+		w.lose(name)
+	case isSegment && off >= pageLen:
 		w.hit(name, int64(off), int64(to))
 	}
 	w.fs.damage(name, off, func(b []byte) { copy(b, after[off:to]) })
+}
+
+func isSegmentOf(b []byte, id uint64) bool {
+	_, err := readSegment(bytes.NewReader(b), id)
+	return err == nil
 }
 
 // lostCursor: what was acknowledged may come again; and if its segments are

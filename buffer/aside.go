@@ -15,9 +15,9 @@ const keepAside = 256 << 20
 var errAsideFull = fmt.Errorf("%s/ has got %d MiB of lines in this run", damagedName, keepAside>>20)
 
 // SetAside keeps the bytes of record seq of stream sid, which the receiver will
-// never take, in a file of their own in damaged/, and gives its name there. They
+// never take, in a file of their own in damaged/, and gives its name there; why is remembered. They
 // are durable when it returns. It is for the goroutine that calls Next.
-func (q *Queue) SetAside(sid string, seq uint64, line []byte) (name string, err error) {
+func (q *Queue) SetAside(sid string, seq uint64, line []byte, why string) (name string, err error) {
 	if q.aside+int64(len(line)) > keepAside {
 		return "", errAsideFull
 	}
@@ -35,7 +35,7 @@ func (q *Queue) SetAside(sid string, seq uint64, line []byte) (name string, err 
 	q.aside += int64(len(line))
 	if err == nil {
 		q.mu.Lock()
-		q.noteLoss(Lost{Range: Range{seq, seq + 1}, Why: "oversize", At: time.Now()})
+		q.noteLoss(Lost{Range: Range{seq, seq + 1}, Why: why, Told: true, At: time.Now()})
 		q.mu.Unlock()
 		q.poke()
 	}

@@ -14,7 +14,7 @@ func TestSetAside_IsDurable(t *testing.T) {
 		inBubble(t, func() {
 			fs := newStrictFS(seed)
 			q, _ := openIn(t, fs, Options{Limit: modelLimit})
-			name, err := q.SetAside(q.Stats().SID, 7, []byte("a line"))
+			name, err := q.SetAside(q.Stats().SID, 7, []byte("a line"), "oversize")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -37,7 +37,7 @@ func TestSetAside_KeepsTheBytesAsFarAsTheBoundGoes(t *testing.T) {
 	}
 	sid := q.Stats().SID
 	for range 2 { // the second time is that of a new session
-		name, err := q.SetAside(sid, 7, []byte("\xff a line"))
+		name, err := q.SetAside(sid, 7, []byte("\xff a line"), "oversize")
 		if err != nil || !strings.HasPrefix(name, damagedName) || !strings.HasSuffix(name, sid+"-7") {
 			t.Fatalf("%q, %v", name, err)
 		}
@@ -46,7 +46,7 @@ func TestSetAside_KeepsTheBytesAsFarAsTheBoundGoes(t *testing.T) {
 		}
 	}
 	q.aside = keepAside - 1
-	if name, err := q.SetAside(sid, 8, []byte("xx")); !errors.Is(err, errAsideFull) || name != "" {
+	if name, err := q.SetAside(sid, 8, []byte("xx"), "oversize"); !errors.Is(err, errAsideFull) || name != "" {
 		t.Errorf("%q, %v; want no more to be kept", name, err)
 	}
 	if err := q.Close(t.Context()); err != nil {

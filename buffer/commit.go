@@ -289,7 +289,7 @@ func (w *writer) settle() {
 	}
 	w.unsynced = nil
 	w.seg.written = w.off
-	q.wanted, q.held = false, false
+	q.wanted = false
 	q.broadcast()
 }
 

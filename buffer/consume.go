@@ -80,7 +80,7 @@ func (q *Queue) TryNext() (*Block, error) {
 // available tells whether there is a block to give out: not, where a gap is on
 // its way.
 func (q *Queue) available() bool {
-	return !q.held && q.next < q.durable && !q.leaving.has(q.next) &&
+	return q.next < q.durable && !q.leaving.has(q.next) &&
 		!slices.ContainsFunc(q.coming, func(g *Block) bool { return g.Range().has(q.next) })
 }
 

@@ -250,12 +250,16 @@ func (d *osDir) syncDir(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
+func (d *osDir) removed() bool {
+	st, err := stat(d.dir.Load())
+	return err == nil && st.Nlink == 0
+}
+
 // remake makes the directory again, with the lock on it, if it was removed. What
 // is at the path by then may be another queue: that is left alone.
 func (d *osDir) remake() (bool, error) {
-	was := d.dir.Load()
-	if st, err := stat(was); err != nil || st.Nlink > 0 {
-		return false, err
+	if !d.removed() {
+		return false, nil
 	}
 	if err := makeDir(d.path, syncPath); err != nil {
 		return false, err
@@ -273,7 +277,7 @@ func (d *osDir) remake() (bool, error) {
 		}
 		return false, err
 	}
-	d.keep = append(d.keep, was)
+	d.keep = append(d.keep, d.dir.Load())
 	d.dir.Store(next.dir.Load())
 	return true, nil
 }

@@ -124,8 +124,8 @@ func TestQueue_GivesUpNothingBeforeRecoveryIsFinished(t *testing.T) {
 			return nil
 		})
 		q, w, _, err := load(fs, Options{Limit: modelLimit, DropOldest: true, MaxAge: time.Hour})
-		if err != nil || !q.held {
-			t.Fatal(err, q.held)
+		if err != nil || len(q.coming) == 0 {
+			t.Fatal(err, q.coming)
 		}
 		fs.setFault(nil)
 		time.Sleep(2 * time.Hour)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -243,7 +244,7 @@ func TestGround_RemovedFilesAreMadeAgainWhileNoLineComes(t *testing.T) {
 	g.append(500)
 	g.removeAll("*")
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if left, _ := filepath.Glob(filepath.Join(g.dir, "*.seg")); len(left) > 0 {
+		if _, err := os.Stat(filepath.Join(g.dir, cursorName)); err == nil { // the last that is made
 			break
 		}
 	}
@@ -385,7 +386,7 @@ func TestGround_LinksInTheDirectoryAreNotFollowed(t *testing.T) {
 	g := &ground{T: t, dir: dir, o: manySegments, out: map[string]int{}}
 	g.open()
 	g.append(200)
-	_, err := g.q.SetAside("s", 1, []byte("line"))
+	_, err := g.q.SetAside("s", 1, []byte("line"), "oversize")
 	mustBe(t, err)
 	g.check(0)
 	g.close()
@@ -433,7 +434,11 @@ func readOnlyFS(fs *strictFS) {
 }
 
 func TestGround_AReadOnlyFileSystemDeliversItsBacklog(t *testing.T) {
-	for _, restart := range []bool{true, false} {
+	for how, end := range map[string]func(*world){
+		"while it runs": nil,
+		"after a stop":  func(w *world) { w.stop() },
+		"after a kill":  func(w *world) { w.end1((*strictFS).kill) }, // the last block is not proved durable: it waits
+	} {
 		inBubble(t, func() {
 			w := newWorld(t, 1, Options{Compress: CompressNone})
 			w.o.Limit = 1 << 20
@@ -443,13 +448,18 @@ func TestGround_AReadOnlyFileSystemDeliversItsBacklog(t *testing.T) {
 				w.append(20, 5000)
 				w.wait()
 			}
-			w.idle()
-			if restart {
-				w.stop()
+			proved := w.head
+			if how != "after a kill" {
+				w.idle()
+			} else {
+				proved -= 20
+			}
+			if end != nil {
+				end(w)
 			}
 			readOnlyFS(w.fs)
 			w.faulty = true
-			if restart {
+			if end != nil {
 				w.mustStart()
 				w.out, w.ranges = w.acked, nil
 			}
@@ -457,21 +467,16 @@ func TestGround_AReadOnlyFileSystemDeliversItsBacklog(t *testing.T) {
 			}
 			w.ack(len(w.ranges))
 			w.idle()
-			w.Logf("%d lines in, %d out", w.head-1, w.out-1)
-			if w.out != w.head || len(w.gone) > 0 {
-				t.Errorf("restart %v: out up to %d of %d, %d in gaps", restart, w.out, w.head, len(w.gone))
+			t.Logf("%s: %d lines in, %d out", how, w.head-1, w.out-1)
+			if w.out < proved || len(w.gone) > 0 {
+				t.Errorf("%s: out up to %d of %d, %d in gaps", how, w.out, w.head, len(w.gone))
 			}
 			w.fs.setFault(nil)
+			time.Sleep(retryMax)
 			w.append(5, 300)
 			w.restart()
 			w.drain()
 		})
-	}
-}
-
-func (w *world) Logf(format string, args ...any) {
-	if t, ok := w.failer.(*testing.T); ok {
-		t.Logf(format, args...)
 	}
 }
 
@@ -550,13 +555,15 @@ func TestGround_AnIdleQueueGivesItsSpaceBack(t *testing.T) {
 				w.restart()
 			}
 			time.Sleep(3 * time.Minute)
+			synctest.Wait()
 			if held := w.fs.held(); held > 1<<20 {
 				t.Errorf("restart %v: an idle queue has %d bytes on disk", restart, held)
 			}
-			calls := w.fs.calls
+			calls := w.calls()
 			time.Sleep(time.Hour)
-			if w.fs.calls > calls+100 {
-				t.Errorf("%d file calls in an hour without work", w.fs.calls-calls)
+			synctest.Wait()
+			if more := w.calls() - calls; more > 100 {
+				t.Errorf("%d file calls in an hour without work", more)
 			}
 			w.append(5, 300)
 			w.crash((*strictFS).kill, 0)
@@ -567,6 +574,12 @@ func TestGround_AnIdleQueueGivesItsSpaceBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+func (w *world) calls() int {
+	w.fs.mu.Lock()
+	defer w.fs.mu.Unlock()
+	return w.fs.calls
 }
 
 // A wrong clock, and one that is set, make no line old.
@@ -700,4 +713,62 @@ func TestLocked_KnowsOneFileSystemFromAnother(t *testing.T) {
 	if holder != os.Getpid() || other != 0 {
 		t.Errorf("process %d has the one, and %d the other; want %d and 0", holder, other, os.Getpid())
 	}
+}
+
+// The directory may go while a relay starts: between the lock and the first file.
+func TestOpen_MakesADirectoryAgainThatIsRemovedMeanwhile(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "q")
+	removed := false
+	d, err := takeDir(t.Context(), dir, slog.New(slog.DiscardHandler))
+	mustBe(t, err)
+	mustBe(t, os.RemoveAll(dir))
+	if _, _, err := open(d, Options{}); err == nil || !d.removed() {
+		t.Fatalf("a queue in a directory that is not there: %v", err)
+	}
+	mustBe(t, d.Close())
+	for range 20 {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for range 1000 {
+				if os.Remove(dir) == nil {
+					removed = true
+				}
+			}
+		}()
+		g := &ground{T: t, dir: dir, out: map[string]int{}}
+		g.open()
+		<-done
+		g.append(20)
+		g.check(0)
+		g.close()
+		mustBe(t, os.RemoveAll(dir))
+	}
+	t.Logf("it was removed: %v", removed)
+}
+
+func TestHint_SaysWhatIsToBeDone(t *testing.T) {
+	for want, err := range map[string]error{
+		"LimitNOFILE": unix.EMFILE, "fs.file-max": unix.ENFILE, "df -i": unix.ENOSPC, "for writing": unix.EROFS, "chattr -i": unix.EPERM,
+		"chown -R": ErrForeign, "flock(2)": errNoLock, "--queue-limit": errFull, "check the disk": unix.EIO,
+	} {
+		if got := Hint(fmt.Errorf("open CURSOR: %w", err)); !strings.Contains(got, want) {
+			t.Errorf("%v: %q does not say %q", err, got, want)
+		}
+	}
+}
+
+// A restore, or an editor, puts another file under a name.
+func TestGround_AnotherFileInTheNewestSegmentsPlaceIsReplaced(t *testing.T) {
+	g := newGround(t, Options{Compress: CompressNone})
+	g.append(100)
+	for _, name := range []string{segmentName(1), cursorName} {
+		other := filepath.Join(t.TempDir(), name)
+		mustBe(t, os.WriteFile(other, []byte("another file"), 0o600))
+		mustBe(t, os.Rename(other, filepath.Join(g.dir, name)))
+		g.append(100)
+	}
+	g.close()
+	g.open()
+	g.check(0)
 }

@@ -57,11 +57,12 @@ func (w *Watch) Oldest() (time.Time, error) {
 	if !onDisk {
 		return at, nil
 	}
-	seg, limit, _, _ := q.segmentOf(seq)
+	seg, limit, _, opening := q.segmentOf(seq)
 	if seg == nil {
 		return time.Time{}, nil
 	}
-	if r := &w.reader; r.seg != seg || r.scan.expect > seq {
+	if r := &w.reader; r.seg != seg || r.scan.expect > seq || r.opening != opening {
+		r.opening = opening
 		if err := r.open(q.fsys, seg); err != nil {
 			return time.Time{}, ignore(err, fs.ErrNotExist) // acknowledged by now
 		}

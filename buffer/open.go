@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -44,6 +45,10 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 		return nil, nil, err
 	}
 	q, rec, err := open(d, o)
+	if err != nil && d.removed() { // by somebody, meanwhile: another one is made
+		_ = d.Close() // nothing is in it
+		return Open(ctx, dir, o)
+	}
 	if errors.Is(err, errVersion) { // R10: what is there is for a newer wsrelay to deliver
 		o.Log.Error("the queue was written by a newer wsrelay", "dir", dir, "err", err,
 			"effect", "its lines stay where they are and are not delivered; lines that come now go to the folder \"older\" in it",
@@ -62,31 +67,43 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 	return q, rec, nil
 }
 
-// takeDir makes the directory, if need be, and locks it. What waited for the
-// lock looks whether the path still leads to the directory that it waited for.
+// takeDir makes the directory, if need be, and locks it. Somebody may remove it
+// at any moment, or move it while we wait for the lock.
 func takeDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) {
-	for {
+	for try := 0; ; try++ {
 		if err := makeDir(dir, syncPath); err != nil {
 			return nil, err
 		}
-		path, err := realPath(dir)
-		if err != nil {
-			return nil, err
+		d, err := lockDir(ctx, dir, log)
+		if errors.Is(err, fs.ErrNotExist) && try < 100 {
+			continue
 		}
-		d, err := ownDir(path)
-		if errors.Is(err, ErrLocked) {
-			err = d.wait(ctx, log)
+		if d != nil || err != nil {
+			return d, err
 		}
-		if err != nil {
-			return nil, err
-		}
-		here, err := os.Stat(path)
-		there, err2 := d.dir.Load().Stat()
-		if err == nil && err2 == nil && os.SameFile(here, there) {
-			return d, nil
-		}
-		_ = d.Close() // nothing was done with it
 	}
+}
+
+// lockDir locks the directory, and waits for that if need be; nil: the path does
+// not lead to it any more.
+func lockDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) {
+	path, err := realPath(dir)
+	if err != nil {
+		return nil, err
+	}
+	d, err := ownDir(path)
+	if errors.Is(err, ErrLocked) {
+		err = d.wait(ctx, log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	here, err := os.Stat(path)
+	there, err2 := d.dir.Load().Stat()
+	if err == nil && err2 == nil && os.SameFile(here, there) {
+		return d, nil
+	}
+	return nil, errors.Join(err2, d.Close())
 }
 
 // realPath is absolute, and without links: these may change.

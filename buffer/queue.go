@@ -103,7 +103,6 @@ type Queue struct {
 	ahead       int64    // raw bytes appended and not durable
 	ring        []*Block // durable, not given out, contiguous
 	ringSize    int64
-	held        bool     // nothing is given out: recovery could not finish (R12)
 	wanted      bool     // the consumer waits for what is not durable
 	urgent      uint64   // somebody waits until every record below is durable
 	trouble     *Trouble // nil: none

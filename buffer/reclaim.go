@@ -89,13 +89,12 @@ func (w *writer) reclaim() error {
 		}
 		gone = append(gone, identityName)
 	}
-	if made || len(gone) > 0 {
-		what := "somebody has removed or replaced files of the queue: " + strings.Join(gone, ", ")
-		if made {
-			what = "somebody has removed the queue directory"
-		}
-		q.o.Log.Error(what, "effect", "wsrelay has made again what it had open; lines that were in other files only are lost, and named by gaps",
-			"hint", removedHint)
+	const effect = "wsrelay has made again what it had open; lines that were in other files only are lost, and named by gaps"
+	switch {
+	case made:
+		q.o.Log.Error("somebody has removed the queue directory", "effect", effect, "hint", removedHint)
+	case len(gone) > 0:
+		q.o.Log.Error("somebody has removed or replaced files of the queue", "files", strings.Join(gone, ", "), "effect", effect, "hint", removedHint)
 	}
 	return nil
 }

@@ -423,7 +423,7 @@ func (r *recoverer) identify() error {
 // segment (R12). That such blocks read well proves nothing: they may live in
 // the page cache only, and the file may be one whose sync failed. So they are
 // treated as after a failed sync (F1); if that cannot be done now, the writer
-// goes on trying, and Next gives nothing until then.
+// goes on trying, and Next gives only what is before them until then.
 func (r *recoverer) takeOver() {
 	q, w := r.q, r.w
 	var copies []*Block
@@ -442,7 +442,7 @@ func (r *recoverer) takeOver() {
 	seal := newSeal(q.head)
 	seal.durable, seal.acked = q.head, q.acked
 	w.unsynced = append(append(q.gaps, copies...), seal)
-	q.gaps, q.coming, q.held, w.poisoned = nil, slices.Clone(q.gaps), true, true
+	q.gaps, q.coming, w.poisoned = nil, slices.Clone(q.gaps), true
 	for _, b := range copies {
 		q.ahead += int64(b.raw)
 		r.Copied += b.count

@@ -257,7 +257,7 @@ func (w *writer) troubled(what, effect string, err error) {
 	q.broadcast()
 	q.mu.Unlock()
 	if first {
-		q.o.Log.Error(what, "err", err, "effect", effect, "hint", Hint(err))
+		q.o.Log.Error(what, "err", err, "effect", effect, "hint", Hint(err)) //nolint:sloglint // one of two constants
 	}
 }
 

@@ -90,7 +90,7 @@ func (s *session) lose(b *batch) *Fault {
 	}
 	where, err := "nowhere", error(nil)
 	if s.r.o.Keep != nil {
-		where, err = s.r.o.Keep(s.sid, b.seq, b.lost)
+		where, err = s.r.o.Keep(s.sid, b.seq, b.lost, b.gap.Why)
 	}
 	if err != nil {
 		return parting(wait("a line that the receiver will not take cannot be put aside", "look at the disk and at the queue's directory", err))

@@ -19,7 +19,7 @@ import (
 // keeper keeps what the relay puts aside.
 type keeper map[string]string
 
-func (k keeper) keep(sid string, seq uint64, line []byte) (string, error) {
+func (k keeper) keep(sid string, seq uint64, line []byte, _ string) (string, error) {
 	where := handshake.UID(sid, seq)
 	k[where] = string(line)
 	return where, nil
@@ -209,7 +209,7 @@ func TestSession_KeepsALineThatCannotBePutAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, st := openQueue(t), &store{}
 		appendLine(t, q, 1, long)
-		full := func(string, uint64, []byte) (string, error) { return "", errors.New("no space left") }
+		full := func(string, uint64, []byte, string) (string, error) { return "", errors.New("no space left") }
 		var log logged
 		r := connect(t, q, Options{Keep: full, Log: log.logger()}, func(p *peer) {
 			p.greet(func(w *handshake.Welcome) { w.MaxRaw = fairLine })
@@ -239,7 +239,7 @@ func TestSession_BelievesNoReceiverThatTakesTooLittle(t *testing.T) {
 			p.send(&handshake.Nak{B: 1, Code: handshake.NakTooBig, Expect: 1})
 			p.closed()
 		}
-		r := connect(t, q, Options{Keep: func(string, uint64, []byte) (string, error) {
+		r := connect(t, q, Options{Keep: func(string, uint64, []byte, string) (string, error) {
 			t.Error("the line is given up")
 			return "", nil
 		}}, refuses, func(p *peer) {

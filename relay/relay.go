@@ -63,9 +63,9 @@ type Options struct {
 	Log     *slog.Logger // nil: discard
 }
 
-// Keep puts the line seq of stream sid aside, durably, and says where. It may be
-// asked for the same line again.
-type Keep func(sid string, seq uint64, line []byte) (where string, err error)
+// Keep puts the line seq of stream sid aside, durably, and says where; why is as
+// in its gap. It may be asked for the same line again.
+type Keep func(sid string, seq uint64, line []byte, why string) (where string, err error)
 
 const (
 	defaultIdleClose = time.Minute

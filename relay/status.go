@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"net/url"
 	"sync"
 	"time"
@@ -43,8 +42,7 @@ type Status struct {
 	SentBytes      uint64 // of data messages, without WebSocket and TLS
 	SentAgain      uint64 // lines that went on the wire more than once
 	ReceiptedLines uint64
-	Rejected       uint64            // of those: in the dead-letter index
-	Lost           map[string]uint64 // of those: numbers whose lines were lost, by why, as the receiver was told
+	Rejected       uint64 // of those: in the dead-letter index
 }
 
 // Status tells what the relay is doing.
@@ -55,21 +53,12 @@ type recorder struct {
 	mu   sync.Mutex
 	now  Status
 	high uint64 // every number below was sent once
-	gaps []gap  // sent and not receipted
-}
-
-// gap is records that the receiver is told will never come.
-type gap struct {
-	buffer.Range
-	why string
 }
 
 func (c *recorder) get() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.now
-	now.Lost = maps.Clone(c.now.Lost)
-	return now
+	return c.now
 }
 
 func (c *recorder) set(s State, url string) {
@@ -111,8 +100,6 @@ func (c *recorder) sent(b *batch, bytes int) {
 	if b.gap == nil {
 		c.now.SentLines += b.end - b.seq
 		c.now.SentAgain += min(b.end, max(c.high, b.seq)) - b.seq
-	} else if b.end > c.high {
-		c.gaps = append(c.gaps, gap{buffer.Range{First: b.seq, End: b.end}, b.gap.Why})
 	}
 	c.now.SentBytes += uint64(bytes)
 	c.high = max(c.high, b.end)
@@ -124,13 +111,6 @@ func (c *recorder) receipt(r buffer.Receipt, lines uint64) {
 	c.now.Receipt, c.now.ReceiptAt = r, time.Now()
 	c.now.ReceiptedLines += lines
 	c.now.Attempts, c.now.LastError, c.now.Effect, c.now.Hint = 0, "", "", ""
-	for len(c.gaps) > 0 && c.gaps[0].End <= r.Seq {
-		if c.now.Lost == nil {
-			c.now.Lost = map[string]uint64{}
-		}
-		c.now.Lost[c.gaps[0].why] += c.gaps[0].Len()
-		c.gaps = c.gaps[1:]
-	}
 }
 
 func (c *recorder) rejected(lines int) {
