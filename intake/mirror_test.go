@@ -38,7 +38,7 @@ func reopened(t *testing.T, k kept, pipe int) *Intake {
 	m, err := openMirror(k, pipe)
 	must(t, err)
 	t.Cleanup(func() { kept{m.null, m.twin}.close() })
-	return &Intake{fd: m.pipe, mirror: m, input: m}
+	return &Intake{fd: m.pipe, id: m.id, mirror: m, input: m}
 }
 
 // ingest runs the intake to its end, with the queue in dir.
