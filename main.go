@@ -146,6 +146,7 @@ func (c *config) hold(wrong error, s *streams) error {
 // and all is on disk.
 func ship(c *config, s *streams, wrong error) error {
 	debug.SetGCPercent(50) // what is live is some MiB of buffers, and little of it is garbage
+	limitMemory()
 	log := s.log()
 	in, err := intake.New(s.in)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -157,5 +158,44 @@ func TestBlock_UrlReachesTheWireThroughWsrelay(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		log, err := os.ReadFile(filepath.Join(s.QueueDir(), "wsrelay.log"))
 		t.Errorf("wsrelay did not dial: %s %v", log, err)
+	}
+}
+
+// syslog-ng tells destinations apart by their first 256 bytes, which the block's
+// shell command alone is longer than.
+func TestBlock_AReloadNoticesAChangedOption(t *testing.T) {
+	need(t, "syslog-ng")
+	s := newSandbox(t, standIn(t))
+	config := func(options string) string {
+		return fmt.Sprintf(`%ssource s { unix-dgram(%q); };
+			destination d { websocket(url("ws://%s/") options(%q)); };
+			log { source(s); destination(d); };`, header, s.Path(LocalSocket), strings.Repeat("long.", 20), options)
+	}
+	p := start(t, s, config("drain=1s"), LocalSocket)
+	waitFor(t, s, "options", func(b []byte) bool { return strings.Contains(string(b), "drain=1s\n") })
+	_, err := s.WriteConfig(config("drain=2s"))
+	must(t, err)
+	must(t, p.Signal(syscall.SIGHUP))
+	waitFor(t, s, "options", func(b []byte) bool { return strings.Contains(string(b), "drain=2s\n") })
+}
+
+func TestBlock_WarnsOfASecretThatEveryUserCanRead(t *testing.T) {
+	need(t, "syslog-ng")
+	for options, want := range map[string]bool{
+		"header=Authorization=Bearer sesame": true, "proxy=http://user:sesame@127.0.0.1:1": true,
+		"header=X-Tenant=7\nproxy=http://127.0.0.1:1": false,
+	} {
+		t.Run(options, func(t *testing.T) {
+			s := newSandbox(t, built(t))
+			start(t, s, fmt.Sprintf(`%ssource s { unix-dgram(%q); };
+				destination d { websocket(url(%q) options(%s)); };
+				log { source(s); destination(d); };`, header, s.Path(LocalSocket), nobody, strings.ReplaceAll(quote(options), "\n", `\n`)), LocalSocket)
+			waitWorker(t, s.QueueDir())
+			sendAll(t, "unixgram", s.Path(LocalSocket), []string{"<13>hello"})
+			log := waitFor(t, s, "queue/wsrelay.log", func(b []byte) bool { return strings.Contains(string(b), "disconnected") })
+			if got := strings.Contains(log, "a secret stands in the arguments of a process"); got != want || strings.Contains(log, "sesame") {
+				t.Errorf("%q: the log is\n%s", options, log)
+			}
+		})
 	}
 }

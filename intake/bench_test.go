@@ -136,7 +136,7 @@ func intoQueue(b *testing.B, r *os.File, compress buffer.Compress) error {
 		return err
 	}
 	defer kept{m.null, m.twin}.close()
-	in := &Intake{fd: m.pipe, mirror: m, input: m, gather: gather(m.pipe)}
+	in := &Intake{fd: m.pipe, id: m.id, mirror: m, input: m, gather: gather(m.pipe)}
 	q, rec, err := buffer.Open(b.Context(), filepath.Join(b.TempDir(), "q"), buffer.Options{Living: in.Living(), Compress: compress})
 	if err != nil {
 		return err

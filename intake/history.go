@@ -15,6 +15,7 @@ type History struct {
 	Workers uint64 // that the keeper has started, this one included
 	Last    string // how the one before ended, such as "killed by SIGKILL", "crashed" or "exit status 78"; "": there was none, or it was replaced by an upgrade
 	Pending int64  // bytes taken from the pipe that are not on disk
+	Stuck   int    // workers in a row that died soon and got nothing on disk
 }
 
 // History may be called at any time and concurrently.
@@ -43,7 +44,7 @@ func (k kept) history() History {
 	if err != nil { // of a memory file and pipes
 		return History{}
 	}
-	return History{Intake: s.id, Workers: s.workers, Last: howItEnded(s.last), Pending: max(0, s.taken-s.mark)}
+	return History{Intake: s.id, Workers: s.workers, Last: howItEnded(s.last), Pending: max(0, s.taken-s.mark), Stuck: s.stuck}
 }
 
 func howItEnded(st unix.WaitStatus) string {
@@ -59,12 +60,22 @@ func howItEnded(st unix.WaitStatus) string {
 	return fmt.Sprintf("exit status %d", st.ExitStatus())
 }
 
+// stuckFrom is how many deaths in a row are no accident.
+const stuckFrom = 3
+
 const crashed = "crashed"
 
 // log says that a worker has died, if one has; one that has ended by itself has
 // said why.
 func (h History) log(log *slog.Logger) {
-	if strings.HasPrefix(h.Last, "killed") || h.Last == crashed {
+	died := strings.HasPrefix(h.Last, "killed") || h.Last == crashed
+	if died && h.Stuck >= stuckFrom {
+		log.Error("one process after the other dies at the same line", "how", h.Last, "times", h.Stuck,
+			"effect", "nothing is lost, but lines wait in the pipe until one process gets further",
+			"hint", "if the kernel's out-of-memory killer ends them, allow more memory: 32 MiB and 6 times the longest line")
+		return
+	}
+	if died {
 		log.Warn("the process before this one died", "how", h.Last, "processes", h.Workers,
 			"effect", "nothing is lost: this one goes on at the same byte", "hint", "if nobody killed it, look for the kernel's out-of-memory killer in the kernel's log")
 	}

@@ -84,6 +84,7 @@ type Intake struct {
 	end      int64         // stream offset behind buf
 	appended int64         // stream offset up to which the queue has everything
 	lines    uint64
+	pieces   int // of lines that are too long, but for the last ones
 }
 
 // New opens the input: through the keeper's mirror where there is one.
@@ -197,7 +198,7 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 		return err
 	}
 	defer unwatch()
-	last := int64(math.MaxInt64) // stream offset where stop ends it
+	last, told := int64(math.MaxInt64), false // stream offset where stop ends it
 	for {
 		if err := in.free(ctx, q); err != nil {
 			return err
@@ -217,6 +218,11 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 		}
 		if err := in.append(ctx, q); err != nil {
 			return err
+		}
+		if in.pieces > 0 && !told {
+			told = true
+			log.Warn("a line is longer than 16 MiB", "effect", "it is stored in pieces, each a document; nothing is lost",
+				"hint", "let its program write shorter lines; in syslog-ng, log-msg-size() cuts them")
 		}
 	}
 }
@@ -307,6 +313,7 @@ func (in *Intake) append(ctx context.Context, q Queue) error {
 		if len(run) > buffer.MaxLine+1 || n == 0 && len(b)-skip > buffer.MaxLine {
 			end = skip + buffer.MaxLine
 			run, n, unfinished = withNewline(b[skip:end]), 1, true
+			in.pieces++
 		}
 		b = b[end:]
 		o := in.origin(in.end - int64(len(b)))

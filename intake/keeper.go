@@ -119,10 +119,10 @@ func (k *Keeper) start() error {
 		_, _ = unix.Seek(k.OptionsFD, 0, 0) // a memory file
 	}
 	k.plan.Files[len(k.plan.Files)-1] = uintptr(control[0])
-	k.mirror.count(1, k.last) // before the worker reads it
+	k.mirror.count(1, k.last, k.idle) // before the worker reads it
 	pid, err := syscall.ForkExec("/proc/self/exe", k.argv, &k.plan)
 	if err != nil {
-		k.mirror.count(-1, k.last)
+		k.mirror.count(-1, k.last, k.idle)
 		_ = unix.Close(control[1])
 		return os.NewSyscallError("start a worker", err)
 	}

@@ -2,8 +2,10 @@ package intake
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -214,17 +216,35 @@ func TestIntake_TellsHowTheWorkerBeforeEnded(t *testing.T) {
 	_, err := in.mirror.take(2)
 	must(t, err)
 	k := in.mirror.kept
-	k.count(1, 0)
+	k.count(1, 0, 0)
 	if got, want := in.History(), (History{Intake: in.mirror.id, Workers: 1, Pending: 2}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	k.count(1, unix.WaitStatus(unix.SIGKILL))
+	k.count(1, unix.WaitStatus(unix.SIGKILL), 0)
 	log := ingest(t, in, filepath.Join(t.TempDir(), "q"))
 	if !strings.Contains(log, `how="killed by SIGKILL" processes=2`) {
 		t.Errorf("it says %q", log)
 	}
-	k.count(1, 1<<8)
+	k.count(1, 1<<8, 0)
 	if got, want := in.History(), (History{Intake: in.mirror.id, Workers: 3, Last: "exit status 1"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// A worker that is killed for its need of memory dies at the same line again.
+func TestHistory_SaysThatWorkersDieAtTheSameLine(t *testing.T) {
+	for _, tt := range []struct {
+		stuck int
+		want  string
+	}{{0, "the process before this one died"}, {stuckFrom, "one process after the other dies at the same line"}} {
+		k, err := newMirror()
+		must(t, err)
+		k.count(9, unix.WaitStatus(unix.SIGKILL), tt.stuck)
+		var log bytes.Buffer
+		k.history().log(slog.New(slog.NewTextHandler(&log, nil)))
+		k.close()
+		if !strings.Contains(log.String(), tt.want) {
+			t.Errorf("%d deaths at one mark: the log is %q, want %q", tt.stuck, &log, tt.want)
+		}
 	}
 }

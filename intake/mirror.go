@@ -18,7 +18,7 @@ import (
 // ring holds are together how many bytes were ever taken, and after any death of
 // the process that took them they tell exactly where to go on.
 //
-//	page 0   magic "WSRMIRR\2" | intake id, u64 | mark, i64 | held, i64 | workers, u64 | wait status, u32
+//	page 0   magic "WSRMIRR\3" | intake id, u64 | mark, i64 | held, i64 | workers, u64 | wait status, u32 | stuck, u32
 //	then     the stream, byte for byte; below the mark there are holes
 //
 // Bytes below the mark, which are on disk, are never read again. Usually they
@@ -27,7 +27,7 @@ import (
 // mark beyond the file's end tells how much of it is still to do.
 //
 // The keeper counts the workers that it has started, and says how the one before
-// ended.
+// ended, and how many in a row died soon and got nothing on disk.
 type mirror struct {
 	kept
 	ring  *ring
@@ -49,7 +49,7 @@ type kept []int
 
 const (
 	mirrorPage  = 4096
-	mirrorMagic = "WSRMIRR\x02"
+	mirrorMagic = "WSRMIRR\x03"
 	markAt      = 16      // offset of the mark
 	heldAt      = 24      // offset of what the ring held when that was written
 	workersAt   = 32      // offset of the number of workers
@@ -93,11 +93,12 @@ type state struct {
 	left    int64 // of the ring, to be forgotten by whoever comes next
 	workers uint64
 	last    unix.WaitStatus
+	stuck   int // workers in a row that died at the same mark
 }
 
 func (k kept) state() (s state, err error) {
 	var st unix.Stat_t
-	var page [workersAt + 12]byte
+	var page [workersAt + 16]byte
 	if err := unix.Fstat(k[0], &st); err != nil {
 		return state{}, os.NewSyscallError("fstat", err)
 	}
@@ -111,6 +112,7 @@ func (k kept) state() (s state, err error) {
 		id:   binary.LittleEndian.Uint64(page[8:]),
 		mark: int64(binary.LittleEndian.Uint64(page[markAt:])), base: st.Size - mirrorPage,
 		workers: binary.LittleEndian.Uint64(page[workersAt:]), last: unix.WaitStatus(binary.LittleEndian.Uint32(page[workersAt+8:])),
+		stuck: int(binary.LittleEndian.Uint32(page[workersAt+12:])),
 	}
 	held := int64(0)
 	for _, pipe := range k[1:] {
@@ -124,12 +126,14 @@ func (k kept) state() (s state, err error) {
 	return s, nil
 }
 
-// count counts more workers, and notes how the last one ended.
-func (k kept) count(more int, last unix.WaitStatus) {
+// count counts more workers, and notes how the last one ended, and how many
+// before it died at the same mark.
+func (k kept) count(more int, last unix.WaitStatus, stuck int) {
 	s, _ := k.state()
-	var b [12]byte
+	var b [16]byte
 	binary.LittleEndian.PutUint64(b[:], s.workers+uint64(more))
 	binary.LittleEndian.PutUint32(b[8:], uint32(last))
+	binary.LittleEndian.PutUint32(b[12:], uint32(stuck))
 	_, _ = unix.Pwrite(k[0], b[:], workersAt) // a memory file
 }
 

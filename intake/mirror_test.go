@@ -38,7 +38,7 @@ func reopened(t *testing.T, k kept, pipe int) *Intake {
 	m, err := openMirror(k, pipe)
 	must(t, err)
 	t.Cleanup(func() { kept{m.null, m.twin}.close() })
-	return &Intake{fd: m.pipe, mirror: m, input: m}
+	return &Intake{fd: m.pipe, id: m.id, mirror: m, input: m}
 }
 
 // ingest runs the intake to its end, with the queue in dir.
@@ -339,12 +339,16 @@ func TestIntake_CutsALineAlikeWhereverAWorkerDies(t *testing.T) {
 		defer w.Close() //nolint:errcheck // its end is the point
 		_, _ = w.WriteString("a\n" + long + "\nb\nend")
 	}()
+	var log bytes.Buffer
 	for ended := false; !ended; in = reopened(t, in.mirror.kept, in.fd) {
 		q, rec, err := buffer.Open(t.Context(), dir, buffer.Options{Living: in.Living()})
 		must(t, err)
 		in.input = &mortal{in.input, 1 + rand.IntN(48<<20)}
-		ended = in.Run(t.Context(), t.Context(), q, rec, slog.New(slog.DiscardHandler)) == nil
+		ended = in.Run(t.Context(), t.Context(), q, rec, slog.New(slog.NewTextHandler(&log, nil))) == nil
 		must(t, q.Close(context.Background()))
+	}
+	if !strings.Contains(log.String(), "a line is longer than 16 MiB") {
+		t.Error("the log does not say that a line was cut")
 	}
 	var got []string
 	for line := range strings.Lines(string(queued(t, dir))) {

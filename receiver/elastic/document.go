@@ -245,6 +245,9 @@ func (o *op) appendOwn(dst []byte) []byte {
 	if g := o.batch.Gap; g != nil {
 		dst = appendGap(dst, g)
 	}
+	if len(o.line) == handshake.MaxLine { // a longer one comes in pieces of this length
+		dst = append(dst, `,"cut":true`...)
+	}
 	if !utf8.Valid(o.line) {
 		dst = append(dst, `,"raw":"`...)
 		dst = base64.StdEncoding.AppendEncode(dst, o.line)

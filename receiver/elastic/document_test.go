@@ -54,6 +54,16 @@ func TestDocument_AnObjectGoesThroughAsItIs(t *testing.T) {
 	}
 }
 
+// The pieces of a line that is longer than the protocol takes have the greatest
+// length that there is, but for the last one.
+func TestDocument_APieceOfALongerLineSaysSo(t *testing.T) {
+	for n, want := range map[int]string{handshake.MaxLine: "true", handshake.MaxLine - 1: "", 5: ""} {
+		if got := gjson.Get(documentOf(t, strings.Repeat("x", n)), "wsrelay.cut").Raw; got != want {
+			t.Errorf("%d bytes: wsrelay.cut is %q, want %q", n, got, want)
+		}
+	}
+}
+
 // syslog-ng writes numbers that are too large so.
 func TestDocument_ANumberThatIsNotFiniteCostsNoStructure(t *testing.T) {
 	line := `{"timestamp":"2026-11-22T00:00:00+00:00","host":"web1","facility":"user","severity":"info","priority":14,"message":"m","fields":{"n":-inf,"big":12345678901234567890123,"ok":1}}`

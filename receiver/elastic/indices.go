@@ -9,7 +9,7 @@ import (
 
 const ownFields = `"wsrelay":{"properties":{` +
 	`"sid":{"type":"keyword"},"seq":{"type":"long"},"crc":{"type":"keyword","index":false},` +
-	`"at":{"type":"date"},"host":{"type":"keyword"},"raw":{"type":"binary"},` +
+	`"at":{"type":"date"},"host":{"type":"keyword"},"raw":{"type":"binary"},"cut":{"type":"boolean"},` +
 	`"line":{"type":"text"},"omitted":{"type":"keyword","ignore_above":1024},"why":{"type":"text"},` +
 	`"gap":{"properties":{"n":{"type":"long"},"why":{"type":"keyword"},"maybe":{"type":"boolean"},` +
 	`"from":{"type":"date"},"to":{"type":"date"}}}}}`
