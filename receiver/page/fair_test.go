@@ -24,7 +24,7 @@ func (s *site) unread(t *testing.T, path, user string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+	_ = conn.(*net.TCPConn).SetReadBuffer(64 << 10)
 	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: localhost\r\nX-User: %s\r\n\r\n", path, user)
 	return conn
 }
