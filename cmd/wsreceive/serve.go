@@ -68,6 +68,9 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		return err
 	}
 	log := c.logger(to.err)
+	if c.Config != "" && withoutPassword(c.To) != c.To {
+		warnLoose(string(c.Config), log)
+	}
 	who, err := c.load(log)
 	if err != nil {
 		return &console.Complaint{
