@@ -4,6 +4,7 @@ package door
 
 import (
 	"container/list"
+	"context"
 	"crypto/tls"
 	"net"
 	"sync"
@@ -102,5 +103,20 @@ func Admit(conn net.Conn) {
 	}
 	if c, ok := conn.(*caller); ok {
 		c.leave()
+	}
+}
+
+type connKey struct{}
+
+// Context puts a connection into the context of its requests, for AdmitFrom. It is
+// for http.Server.ConnContext.
+func Context(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// AdmitFrom is Admit for the connection of a request.
+func AdmitFrom(ctx context.Context) {
+	if conn, ok := ctx.Value(connKey{}).(net.Conn); ok {
+		Admit(conn)
 	}
 }

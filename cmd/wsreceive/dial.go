@@ -94,9 +94,8 @@ func (d dialers) retry() {
 	}
 }
 
-// health is the relays that are dialled, one a line.
-func (d dialers) health(w http.ResponseWriter, _ *http.Request) {
-	fmt.Fprintln(w, "ok")
+// list is the relays that are dialled, one a line.
+func (d dialers) list(w http.ResponseWriter, _ *http.Request) {
 	for _, one := range d {
 		fmt.Fprintln(w, one.State())
 	}

@@ -60,7 +60,7 @@ func (s *showing) users(log *slog.Logger) (gate.Users, error) {
 
 // policy says who gets in at addr. Through a proxy comes who is anywhere.
 func (c *serveCmd) policy(l *loaded, addr net.Addr) gate.Policy {
-	p := gate.Policy{Users: l.users, Local: isLocal(addr) && !c.BehindProxy, Hosts: c.PageHosts}
+	p := gate.Policy{Users: l.users, Proxied: c.BehindProxy, Local: isLocal(addr) && !c.BehindProxy, Hosts: c.PageHosts}
 	if l.tls != nil {
 		p.Cert = l.tls.Certificates[0].Leaf
 	}
@@ -79,7 +79,7 @@ func watched(store receiver.Store) (receiver.Store, func(page.Options) http.Hand
 
 // pageOptions is what the page says of the store, and of rcv.
 func (c *serveCmd) pageOptions(store receiver.Store, rcv *receiver.Receiver) page.Options {
-	o := page.Options{State: rcv.State, Link: c.Kibana}
+	o := page.Options{State: rcv.State, Who: gate.User, Link: c.Kibana}
 	switch kind, path, _ := strings.Cut(c.To, ":"); {
 	case isEngine(c.To):
 		name, _ := store.Describe()
@@ -96,10 +96,11 @@ func (c *serveCmd) pageOptions(store receiver.Store, rcv *receiver.Receiver) pag
 }
 
 // show gives what people and Prometheus may see, behind the gate.
-func show(g *gate.Gate, page http.Handler, rcv *receiver.Receiver) http.Handler {
+func show(g *gate.Gate, page http.Handler, rcv *receiver.Receiver, relays dialers) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", page)
 	mux.Handle("GET /metrics", metrics.Handler(rcv.Metrics))
+	mux.HandleFunc("GET /relays", relays.list)
 	return g.Before(mux)
 }
 

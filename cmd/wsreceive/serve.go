@@ -68,6 +68,9 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		return err
 	}
 	log := c.logger(to.err)
+	if c.Config != "" && withoutPassword(c.To) != c.To {
+		warnLoose(string(c.Config), log)
+	}
 	who, err := c.load(log)
 	if err != nil {
 		return &console.Complaint{
@@ -124,7 +127,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	defer relays.run(dialling)()
 	defer stopDialling()
 	defer c.metrics(ctx, rcv, log)()
-	if err := serve(ctx, ln, rcv, relays, show(sees, pageOf(c.pageOptions(store, rcv)), rcv), log); err != nil {
+	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.pageOptions(store, rcv)), rcv, relays), log); err != nil {
 		return err
 	}
 	if c := (*console.Complaint)(nil); errors.As(context.Cause(ctx), &c) {
@@ -135,13 +138,15 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 }
 
 // serve answers on ln until ctx ends, then lets the sessions end in good order.
-func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, relays dialers, shown http.Handler, log *slog.Logger) error {
+func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown http.Handler, log *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", shown)
 	mux.Handle("GET /relay", rcv)
-	mux.HandleFunc("GET /healthz", relays.health)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	srv := &http.Server{
 		Handler:           apart(mux),
+		ConnContext:       door.Context,
+		WriteTimeout:      time.Minute, // of an answer; the page gives some longer
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,

@@ -11,10 +11,13 @@
 //     with no proxy in between; anybody else is told what is to be done about it.
 //  3. With users, nobody gets in without the password of one of them (HTTP Basic),
 //     compared in a time that tells nothing.
-//  4. Trying passwords is slow, and costs us little: an address has ten tries, and
-//     then one each ten seconds; of all addresses together two passwords are
-//     hashed at a time. Who has got in once is not held up by those who try.
-//  5. When the policy changes, what is being answered ends, live views too, so who
+//  4. Trying passwords is slow, and costs us little: an address has ten tries for a
+//     user, and then one each ten seconds; of all together two passwords are hashed
+//     at a time. Who has got in once is not held up by those who try, nor is anybody
+//     at another address. Behind a proxy the address is the one that the proxy names.
+//  5. Who has got in with a password is no stranger any more: his connection gives
+//     its place at the door to the next (package door).
+//  6. When the policy changes, what is being answered ends, live views too, so who
 //     is no user any more sees nothing more.
 package gate
 
@@ -27,14 +30,17 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+
+	"wsrelay/door"
 )
 
 // Policy says who gets in.
 type Policy struct {
-	Users Users             // nil: nobody is asked
-	Local bool              // only this machine can reach us: without users everybody gets in
-	Hosts []string          // names, without port, under which we may be asked
-	Cert  *x509.Certificate // its names are ours, too; nil: none
+	Users   Users             // nil: nobody is asked
+	Proxied bool              // requests come through a proxy, which names in X-Forwarded-For whom it has them from
+	Local   bool              // only this machine can reach us: without users everybody gets in
+	Hosts   []string          // names, without port, under which we may be asked
+	Cert    *x509.Certificate // its names are ours, too; nil: none
 }
 
 // Gate is the gate. Its methods may be called concurrently.
@@ -78,13 +84,31 @@ func (g *Gate) Before(h http.Handler) http.Handler {
 		case !s.names(r.Host):
 			http.Error(w, "wsreceive does not know itself by this name. Use localhost, an address, or a name of its certificate;\n"+
 				"--page-hosts gives it another name.", http.StatusMisdirectedRequest)
-		case s.Users == nil || g.login(w, r, s):
-			ctx, cancel := context.WithCancel(r.Context())
-			defer cancel()
-			defer context.AfterFunc(s.ctx, cancel)()
-			h.ServeHTTP(w, r.WithContext(ctx))
+		case s.Users == nil:
+			s.let(h, w, r, "")
+		default:
+			if user, ok := g.login(w, r, s); ok {
+				door.AdmitFrom(r.Context())
+				s.let(h, w, r, user)
+			}
 		}
 	})
+}
+
+// let has h answer, for as long as the policy holds.
+func (s *state) let(h http.Handler, w http.ResponseWriter, r *http.Request, user string) {
+	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), userKey{}, user))
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+	h.ServeHTTP(w, r.WithContext(ctx))
+}
+
+type userKey struct{}
+
+// User gives the user who has got in with a request; empty: nobody was asked.
+func User(r *http.Request) string {
+	user, _ := r.Context().Value(userKey{}).(string)
+	return user
 }
 
 // names reports whether a Host header names us.

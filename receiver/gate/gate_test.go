@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -18,6 +19,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"wsrelay/door"
 	"wsrelay/e2e/certs"
 )
 
@@ -164,7 +166,7 @@ func tryPasswords(t *testing.T) {
 }
 
 func TestTries_ComeBackWithTime(t *testing.T) {
-	tr, now, a := newTries(), time.Now(), netip.MustParseAddr("192.0.2.1")
+	tr, now, a := newTries(), time.Now(), try{netip.MustParseAddr("192.0.2.1"), "ann"}
 	used := func() (n int) {
 		for tr.take(a, now) {
 			n++
@@ -187,7 +189,7 @@ func TestTries_ComeBackWithTime(t *testing.T) {
 		t.Errorf("an hour later: got %d", got)
 	}
 	for i := range 2 * maxSources {
-		tr.take(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
+		tr.take(try{from: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}, now)
 	}
 	if len(tr.owing) > maxSources {
 		t.Errorf("%d addresses are remembered", len(tr.owing))
@@ -270,4 +272,151 @@ func FuzzParseUsers(f *testing.F) {
 			}
 		}
 	})
+}
+
+func forwarded(hops ...string) func(*http.Request) {
+	return func(r *http.Request) {
+		r.RemoteAddr = "127.0.0.1:1"
+		for _, h := range hops {
+			r.Header.Add("X-Forwarded-For", h)
+		}
+	}
+}
+
+// Twelve wrong passwords, through a proxy, keep nobody out but him who tries: not
+// another user there, and not the same user elsewhere.
+func TestGate_WrongPasswordsLockOutWhoTriesOnly(t *testing.T) {
+	two := htpasswd + cheap(t, "bob", "battery staple")
+	for name, proxied := range map[string]bool{"behind a proxy": true, "without one": false} {
+		t.Run(name, func(t *testing.T) {
+			at := func(addr string) func(*http.Request) {
+				if proxied {
+					return forwarded("10.0.0.1", "198.51.100.1, "+addr)
+				}
+				return from(addr + ":1")
+			}
+			g := New(Policy{Users: users(t, two), Proxied: proxied})
+			for range mostTries + 2 {
+				ask(g, as("ann", "wrong"), at("192.0.2.1"))
+				ask(g, as("nobody", "wrong"), at("192.0.2.1"))
+			}
+			for _, c := range []struct {
+				user, password, addr string
+				want                 int
+			}{
+				{"ann", "correct horse", "192.0.2.1", http.StatusTooManyRequests},
+				{"bob", "battery staple", "192.0.2.1", http.StatusOK},
+				{"ann", "correct horse", "192.0.2.2", http.StatusOK},
+			} {
+				if got := ask(g, as(c.user, c.password), at(c.addr)).StatusCode; got != c.want {
+					t.Errorf("%s from %s: got %d, want %d", c.user, c.addr, got, c.want)
+				}
+			}
+		})
+	}
+}
+
+// What stands in X-Forwarded-For before the last hop, or without a proxy of ours,
+// anybody can have written.
+func TestGate_BelievesTheLastHopOfItsProxyOnly(t *testing.T) {
+	for name, tt := range map[string]struct {
+		proxied bool
+		hops    func(i int) func(*http.Request)
+	}{
+		"no proxy":       {false, func(i int) func(*http.Request) { return forwarded(fmt.Sprint("192.0.2.", i)) }},
+		"an earlier hop": {true, func(i int) func(*http.Request) { return forwarded(fmt.Sprintf("192.0.2.%d, 198.51.100.1", i)) }},
+		"no address":     {true, func(i int) func(*http.Request) { return forwarded(fmt.Sprint("host", i)) }},
+	} {
+		g, last := New(Policy{Users: users(t, htpasswd), Proxied: tt.proxied}), 0
+		for i := range mostTries + 1 {
+			last = ask(g, as("ann", "wrong"), tt.hops(i)).StatusCode
+		}
+		if last != http.StatusTooManyRequests {
+			t.Errorf("%s: got %d for one try more than there are", name, last)
+		}
+	}
+}
+
+// The hashes of users may have different costs: the time that a login takes tells
+// neither which, nor whether there is such a user.
+func TestGate_ALoginTakesTheSameForEveryName(t *testing.T) {
+	work := 0
+	compare = func(hash, password []byte) error {
+		cost, err := bcrypt.Cost(hash)
+		if err != nil {
+			t.Error(err)
+		}
+		work += 1 << cost
+		return bcrypt.CompareHashAndPassword(hash, password)
+	}
+	defer func() { compare = bcrypt.CompareHashAndPassword }()
+	dear, err := bcrypt.GenerateFromPassword([]byte("battery staple"), 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := New(Policy{Users: users(t, htpasswd+"bob:"+string(dear)+"\n")})
+	for _, user := range [][2]string{{"ann", "wrong"}, {"bob", "wrong"}, {"eve", "wrong"}, {"eve", ""}, {"ann", "correct horse"}, {"bob", "battery staple"}} {
+		work = 0
+		got := ask(g, as(user[0], user[1])).StatusCode
+		if in := got == http.StatusOK; work != 1<<8 || in != (len(user[1]) > 5) {
+			t.Errorf("%s with %q: got %d, and %d rounds, want %d", user[0], user[1], got, work, 1<<8)
+		}
+	}
+}
+
+// The connection of a user is none of the strangers' any more.
+func TestGate_ALoginAdmitsTheConnection(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const places = 3
+	g := New(Policy{Users: users(t, htpasswd)})
+	shown, watching := make(chan struct{}), make(chan struct{})
+	srv := &http.Server{ConnContext: door.Context, Handler: g.Before(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if User(r) != "ann" {
+			t.Errorf("the user is %q", User(r))
+		}
+		close(watching)
+		<-shown
+		_, _ = io.WriteString(w, "secret")
+	}))}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(door.New(ln, places, 0)) }()
+	defer func() { srv.Close(); <-served }()
+
+	answer := make(chan string, 1)
+	go func() {
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+ln.Addr().String()+"/", nil)
+		req.SetBasicAuth("ann", "correct horse")
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		answer <- string(text)
+	}()
+	<-watching
+	for range 10 * places { // strangers that connect and say nothing
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	first, err := net.Dial("tcp", ln.Addr().String()) // that another has come in shows that all before were accepted
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	fmt.Fprint(first, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if _, err := first.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	close(shown)
+	if got := <-answer; got != "secret" {
+		t.Errorf("the user got %q", got)
+	}
 }

@@ -5,55 +5,74 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
 )
 
-// login reports whether the request has the password of a user; if not, it has
-// been answered.
-func (g *Gate) login(w http.ResponseWriter, r *http.Request, s *state) bool {
+// login gives the user whose password the request has; if it has none, it has been
+// answered.
+func (g *Gate) login(w http.ResponseWriter, r *http.Request, s *state) (user string, ok bool) {
 	name, password, ok := r.BasicAuth()
 	if ok && s.known.has(name, password) {
-		return true
+		return name, true
 	}
-	from := source(r.RemoteAddr)
+	from := s.tryOf(r, name)
 	switch {
 	case !ok:
 	case !g.tries.take(from, time.Now()):
 		w.Header().Set("Retry-After", "10")
-		http.Error(w, "Too many wrong passwords have come from this address. Wait a moment.", http.StatusTooManyRequests)
-		return false
+		http.Error(w, "Too many wrong passwords of this user have come from this address. Wait a moment.", http.StatusTooManyRequests)
+		return "", false
 	case g.tries.check(r.Context(), s.Users, name, password):
 		g.tries.giveBack(from)
 		s.known.add(name, password)
-		return true
+		return name, true
 	}
 	w.Header().Set("WWW-Authenticate", `Basic realm="wsreceive", charset="UTF-8"`)
 	http.Error(w, "A name and a password are wanted here.", http.StatusUnauthorized)
-	return false
+	return "", false
 }
 
-// source is whom tries are counted against: an address, or the network that one
-// customer has of IPv6.
-func source(remote string) netip.Addr {
-	host, _, _ := net.SplitHostPort(remote)
-	addr, _ := netip.ParseAddr(host)
-	if addr = addr.WithZone("").Unmap(); addr.Is6() {
-		p, _ := addr.Prefix(64)
-		return p.Addr()
+// try is whom tries are counted against: an address, or the network that one
+// customer has of IPv6, and the user whose password it is to be. So nobody keeps
+// another user out, nor the same user elsewhere.
+type try struct {
+	from netip.Addr
+	user string // empty: none that exists
+}
+
+func (p *Policy) tryOf(r *http.Request, name string) try {
+	if _, ok := p.Users[name]; !ok {
+		name = ""
 	}
-	return addr
+	host, _, _ := net.SplitHostPort(r.RemoteAddr)
+	addr, _ := netip.ParseAddr(host)
+	if hops := r.Header.Values("X-Forwarded-For"); p.Proxied && len(hops) > 0 {
+		// The last hop is what our proxy has seen; what stands before it, anybody can
+		// have written.
+		last := hops[len(hops)-1]
+		if hop, err := netip.ParseAddr(strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])); err == nil {
+			addr = hop
+		}
+	}
+	if addr = addr.WithZone("").Unmap(); addr.Is6() {
+		network, _ := addr.Prefix(64)
+		addr = network.Addr()
+	}
+	return try{addr, name}
 }
 
 // How many passwords may be tried.
 const (
 	eachTry    = 10 * time.Second // that a wrong one costs
-	mostTries  = 10               // that an address may owe
+	mostTries  = 10               // that an address may owe for a user
 	hashing    = 2                // at the same time, over all addresses
 	maxSources = 10_000           // that are remembered
 )
@@ -62,16 +81,16 @@ const (
 type tries struct {
 	hashing chan struct{}
 
-	mu    sync.Mutex               // guards owing
-	owing map[netip.Addr]time.Time // until when, by address
+	mu    sync.Mutex        // guards owing
+	owing map[try]time.Time // until when
 }
 
 func newTries() tries {
-	return tries{hashing: make(chan struct{}, hashing), owing: map[netip.Addr]time.Time{}}
+	return tries{hashing: make(chan struct{}, hashing), owing: map[try]time.Time{}}
 }
 
-// take counts a try, if the address has one left.
-func (t *tries) take(from netip.Addr, now time.Time) bool {
+// take counts a try, if there is one left.
+func (t *tries) take(from try, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	until := t.owing[from]
@@ -89,14 +108,15 @@ func (t *tries) take(from netip.Addr, now time.Time) bool {
 }
 
 // giveBack forgets a try: the password was right.
-func (t *tries) giveBack(from netip.Addr) {
+func (t *tries) giveBack(from try) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.owing[from] = t.owing[from].Add(-eachTry)
 }
 
-// check hashes a password, when its turn has come. Who does not exist is found
-// out in the time that somebody's wrong password takes.
+// check hashes a password, when its turn has come. It takes the same time for each
+// user, whatever the cost of his hash, and for a name that is nobody's: that of the
+// highest cost.
 func (t *tries) check(ctx context.Context, users Users, name, password string) bool {
 	select {
 	case t.hashing <- struct{}{}:
@@ -104,13 +124,31 @@ func (t *tries) check(ctx context.Context, users Users, name, password string) b
 	case <-ctx.Done():
 		return false
 	}
+	highest := 0
+	for _, hash := range users {
+		highest = max(highest, costOf(hash))
+	}
 	hash, ok := users[name]
 	if !ok {
-		for _, hash = range users {
-			break
-		}
+		return compare(dummy(highest), []byte(password)) == nil && ok
 	}
-	return bcrypt.CompareHashAndPassword(hash, []byte(password)) == nil && ok
+	err := compare(hash, []byte(password))
+	for c := costOf(hash); c < highest; c++ { // each step doubles the time: together that of the highest
+		_ = compare(dummy(c), []byte(password))
+	}
+	return err == nil
+}
+
+var compare = bcrypt.CompareHashAndPassword // but for tests
+
+func costOf(hash []byte) int {
+	c, _ := bcrypt.Cost(hash) // ParseUsers has looked
+	return c
+}
+
+// dummy is a hash of a cost, that of no password that is known.
+func dummy(cost int) []byte {
+	return fmt.Appendf(nil, "$2a$%02d$......................%s", cost, strings.Repeat(".", 31))
 }
 
 // known are the passwords that have proved right, in a form that gives none away:

@@ -27,6 +27,7 @@ const (
 	maxFacets  = 20              // values of each kind
 	budget     = 5 * time.Second // of a search
 	barBudget  = 4 * time.Second // of a histogram
+	rawPace    = 128 << 10       // bytes a second that a download goes at least
 )
 
 // line is a line in a list.
@@ -34,6 +35,7 @@ type line struct {
 	UID      string `json:"uid"`
 	Time     int64  `json:"time"` // Unix milliseconds
 	Host     string `json:"host"`
+	Sender   string `json:"sender,omitempty"` // who has sent it, if that is another than the line says
 	Program  string `json:"program,omitempty"`
 	Severity string `json:"severity,omitempty"`
 	Text     string `json:"text"`
@@ -46,8 +48,12 @@ func newLine(h sqlite.Hit) line {
 		own := sqlite.Summarize([]byte(h.Line))
 		s = &own
 	}
+	sender := h.Host
+	if s.Host == "" || strings.EqualFold(s.Host, sender) {
+		sender = ""
+	}
 	return line{
-		UID: h.UID, Time: h.Time.UnixMilli(), Host: cmp.Or(s.Host, h.Host), Program: cut(s.Program, 100), Severity: s.Severity,
+		UID: h.UID, Time: h.Time.UnixMilli(), Host: cmp.Or(s.Host, h.Host), Sender: sender, Program: cut(s.Program, 100), Severity: s.Severity,
 		Text: cut(cmp.Or(s.Message, h.Line), cutList), Size: h.Size,
 	}
 }
@@ -143,18 +149,26 @@ func (p *page) search(w http.ResponseWriter, r *http.Request) {
 	if q == nil {
 		return
 	}
+	limit := number(r, "limit", 200, maxLines)
+	// One more than is shown tells whether there are more.
+	most := max(limit+1, facetLines)
+	loan, ok := p.borrow(r, int64(most)*hitMemory)
+	if !ok {
+		return
+	}
+	defer loan.giveBack()
 	leave, ok := p.enter(r)
 	if !ok {
 		return
 	}
-	defer leave()
-	limit := number(r, "limit", 200, maxLines)
 	start := time.Now()
-	// One more than is shown tells whether there are more.
 	found, err := p.source.Search(r.Context(), sqlite.Request{
-		Query: q, Limit: max(limit+1, facetLines), Budget: budget,
+		Query: q, Limit: most, Budget: budget,
 		Cut: cutList + utf8.UTFMax, // so that the last character can be whole
 	})
+	leave()
+	loan.shrink(int64(len(found.Hits)) * hitMemory)
+	extend(w, answerTime)
 	if err != nil {
 		failed(w, err)
 		return
@@ -186,8 +200,8 @@ func (p *page) histogram(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	defer leave()
 	h, err := p.histograms.Histogram(r.Context(), q, number(r, "bars", 60, 500), barBudget)
+	leave()
 	if err != nil {
 		failed(w, err)
 		return
@@ -205,21 +219,27 @@ func (p *page) histogram(w http.ResponseWriter, r *http.Request) {
 	reply(w, http.StatusOK, answer)
 }
 
-// one finds the line that is asked for, or says that there is none.
-func (p *page) one(w http.ResponseWriter, r *http.Request) (h sqlite.Hit, ok bool) {
+// one finds the line that is asked for, or says that there is none. The memory of
+// it is to be given back when the answer is written.
+func (p *page) one(w http.ResponseWriter, r *http.Request) (h sqlite.Hit, l *loan, ok bool) {
+	if l, ok = p.borrow(r, rawMemory); !ok {
+		return h, nil, false
+	}
 	h, ok, err := p.source.Line(r.Context(), r.FormValue("uid"))
 	if err != nil || !ok {
 		reply(w, http.StatusNotFound, map[string]any{"error": "This line is not here (any more). Its UID is " + r.FormValue("uid")})
-		return h, false
+		l.giveBack()
+		return h, nil, false
 	}
-	return h, true
+	return h, l, true
 }
 
 func (p *page) line(w http.ResponseWriter, r *http.Request) {
-	h, ok := p.one(w, r)
+	h, loan, ok := p.one(w, r)
 	if !ok {
 		return
 	}
+	defer loan.giveBack()
 	type field struct {
 		Name  string `json:"name"`
 		Value string `json:"value"`
@@ -240,10 +260,13 @@ func (p *page) line(w http.ResponseWriter, r *http.Request) {
 
 // raw gives the bytes of a line, for a file and not to be shown.
 func (p *page) raw(w http.ResponseWriter, r *http.Request) {
-	h, ok := p.one(w, r)
+	h, loan, ok := p.one(w, r)
 	if !ok {
 		return
 	}
+	defer loan.giveBack()
+	loan.shrink(int64(len(h.Line)))
+	extend(w, answerTime+time.Duration(len(h.Line)/rawPace)*time.Second)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Content-Disposition", "attachment; filename="+h.UID+".log")
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(h.Line))

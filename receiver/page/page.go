@@ -22,6 +22,9 @@
 //  2. No other page may ask what this one asks.
 //  3. An answer is bounded in size and in time, and says so when it lacks
 //     something for that.
+//  4. A user who does not read answers keeps no other from getting his: a query
+//     gives its place back before it is answered, what an answer takes of memory is
+//     shared fairly between users, and an answer that is not read ends.
 //
 // It does not ask who is there, and by which name it is called: package gate does.
 package page
@@ -38,6 +41,7 @@ import (
 	"time"
 
 	"wsrelay/receiver"
+	"wsrelay/receiver/fair"
 	"wsrelay/receiver/sqlite"
 )
 
@@ -51,9 +55,10 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 
 // Options of the page; the zero value is the default.
 type Options struct {
-	State func() receiver.State // for health; nil: there is none
-	Where string                // a sentence: where the lines are
-	Link  string                // a URL: where they can be searched; empty: nowhere
+	State func() receiver.State      // for health; nil: there is none
+	Where string                     // a sentence: where the lines are
+	Who   func(*http.Request) string // the user that asks; nil: all are one
+	Link  string                     // a URL: where they can be searched; empty: nowhere
 }
 
 // Limits on what is asked at the same time; who comes late waits, or is sent
@@ -61,13 +66,22 @@ type Options struct {
 const (
 	maxQueries = 4
 	maxTails   = 64
+	pageMemory = 128 << 20        // bytes of answers
+	rawMemory  = 2 * (17 << 20)   // of the longest line, as the store gives it
+	hitMemory  = 2*cutList + 1024 // of a line in a list, and of what it becomes
 )
+
+// How long an answer may take. One that is large has longer.
+const usualAnswerTime = time.Minute
+
+var answerTime = usualAnswerTime // but for tests
 
 type page struct {
 	source     source
 	histograms histogrammer // nil: the store cannot be searched
 	opts       Options
 	queries    chan struct{}
+	memory     *fair.Budget
 	tails      chan struct{}
 }
 
@@ -87,6 +101,7 @@ func NewWatch(live *Live, o Options) http.Handler {
 }
 
 func (p *page) handler() http.Handler {
+	p.memory = fair.New(pageMemory)
 	p.queries, p.tails = make(chan struct{}, maxQueries), make(chan struct{}, maxTails)
 	mux := http.NewServeMux()
 	web, _ := fs.Sub(files, "web")
@@ -127,9 +142,45 @@ func guard(next http.Handler) http.Handler {
 			http.Error(w, "only the page itself may ask this", http.StatusForbidden)
 			return
 		}
+		extend(w, answerTime)
 		next.ServeHTTP(w, r)
 	})
 }
+
+// extend gives an answer so much time from now on to be read.
+func extend(w http.ResponseWriter, d time.Duration) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d)) // without a connection there is nobody who reads slowly
+}
+
+// borrow waits until an answer may take n bytes in the name of the user that asks;
+// ok is false if the client has gone meanwhile.
+func (p *page) borrow(r *http.Request, n int64) (l *loan, ok bool) {
+	who := ""
+	if p.opts.Who != nil {
+		who = p.opts.Who(r)
+	}
+	if p.memory.Acquire(r.Context(), who, n) != nil {
+		return nil, false
+	}
+	return &loan{p.memory, who, n}, true
+}
+
+// loan is what an answer has of the memory of all.
+type loan struct {
+	from *fair.Budget
+	who  string
+	n    int64
+}
+
+// shrink gives back what exceeds n bytes.
+func (l *loan) shrink(n int64) {
+	if n < l.n {
+		l.from.Release(l.who, l.n-n)
+		l.n = n
+	}
+}
+
+func (l *loan) giveBack() { l.shrink(0) }
 
 func file(web fs.FS, name string) http.Handler {
 	body, err := fs.ReadFile(web, name)

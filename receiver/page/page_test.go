@@ -33,14 +33,14 @@ type site struct {
 	seqs  map[string]uint64
 }
 
-func newSite(t *testing.T) *site {
+func newSite(t *testing.T, o ...Options) *site {
 	t.Helper()
 	store, err := sqlite.Open(filepath.Join(t.TempDir(), "store.db"), sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	return &site{serve(t, New(store.Reader, Options{})), store, map[string]uint64{}}
+	return &site{serve(t, New(store.Reader, append(o, Options{})[0])), store, map[string]uint64{}}
 }
 
 func serve(t *testing.T, h http.Handler) *httptest.Server {

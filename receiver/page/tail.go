@@ -63,6 +63,7 @@ func send(ctx context.Context, cancel func(), w http.ResponseWriter, events <-ch
 	tick := time.NewTicker(tailKeepAlive)
 	defer tick.Stop()
 	for e := (event{"ready", nil}); ; {
+		extend(w, tailKeepAlive)
 		var err error
 		if e.name == "" {
 			_, err = fmt.Fprint(w, ": still here\n\n")

@@ -114,7 +114,8 @@ function makeEntry(line) {
   const row = make(entry, 'div', 'row')
   const time = make(row, 'time', '', when(line.time, { hour: '2-digit', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3 }))
   time.dateTime = time.title = new Date(line.time).toISOString()
-  write(make(row, 'span', 'who'), line.host)
+  // A sender can write in any name; who it is cannot be made up.
+  write(make(row, 'span', 'who'), line.sender ? `${line.host} (from ${line.sender})` : line.host)
   write(make(row, 'span', 'program'), line.program ?? '')
   writeLine(make(row, 'span', 'text'), line.text, true)
   row.addEventListener('click', () => {
