@@ -42,7 +42,7 @@ type scene struct {
 }
 
 func newScene(t *testing.T) *scene {
-	s := &scene{T: t, prefix: "test-" + handshake.NewSID(), tap: faults.NewTap(t), lines: make(map[string]string), errs: make(chan string, 10_000)}
+	s := &scene{T: t, prefix: "test-x" + handshake.NewSID(), tap: faults.NewTap(t), lines: make(map[string]string), errs: make(chan string, 10_000)}
 	s.open()
 	clean := s.ask(http.MethodDelete, "/wsrelay-"+s.prefix+"-*,"+deadIndex+"*", "")
 	clean() // dead letters of another test

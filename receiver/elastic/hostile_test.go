@@ -197,6 +197,30 @@ func TestEngine_NoLineStopsItsStream(t *testing.T) {
 	s.row("hostile", fmt.Sprintf("%d odd lines; another sender's slowest commit %v", len(hostile()), other.Round(10*time.Millisecond)), letters, 0)
 }
 
+// Two lines with a name of thousands of parts must not hold the engine's write
+// threads: other senders go on.
+func TestEngine_DottedNamesHoldNobody(t *testing.T) {
+	faults.Engine(t)
+	for _, parts := range []int{1000, 3000, 5000} {
+		s := newScene(t)
+		slowest := s.watch()
+		var wg sync.WaitGroup
+		for i := range 2 {
+			sid := handshake.NewSID()
+			s.sids = append(s.sids, sid)
+			line := fmt.Sprintf(`{"d%d%s":1}`, i, strings.Repeat(".p", parts-1))
+			b := s.batch(sid, 1, 1, func(int) string { return line })
+			wg.Go(func() { s.commitSoon(fmt.Sprint(parts, " parts"), b) })
+		}
+		wg.Wait()
+		other := slowest()
+		if other > patience {
+			s.Errorf("%d parts: another sender waited %v", parts, other)
+		}
+		s.row("hostile", fmt.Sprintf("two names of %d parts; another sender's slowest commit %v", parts, other.Round(10*time.Millisecond)), 0, 0)
+	}
+}
+
 // 20,000 names that differ, one a line, must not become 20,000 changes of the
 // mapping.
 func TestEngine_ManyNamesStopNobody(t *testing.T) {
