@@ -146,7 +146,7 @@ func (o *op) appendDocument(dst []byte, r *room, k *known) []byte {
 	}
 	r.cuts = r.cuts[:0]
 	dst = o.appendObject(dst, r, line, members)
-	r.cuts = append(r.cuts, r.fitter.fit(dst[start:], own-start, k, o.omit, o.why)...)
+	r.cuts = append(r.cuts, r.fitter.fit(o.batch.SID, dst[start:], own-start, k, o.omit, o.why)...)
 	o.hit = r.fitter.hit
 	if len(r.cuts) == 0 {
 		return dst
