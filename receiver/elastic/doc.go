@@ -7,11 +7,14 @@
 //     index of the UTC day on which the line entered its sender's queue. That
 //     day is part of what the sender repeats, so a line always meets the same
 //     index.
+//
 //  2. Commit returns a Result only when the engine has said of every document
 //     that it is there. It never asks for a refresh; an engine whose
 //     index.translog.durability is async may still lose it in a power cut.
+//
 //  3. An answer that is not about exactly the documents sent says nothing:
 //     they are sent again.
+//
 //  4. A taken id counts as "there already" only if the CRC of the line that
 //     holds it is the same. As long as it is not certain that a stream is new
 //     to the engine, all ids of a Commit are looked up before any document is
@@ -20,6 +23,7 @@
 //     Commit ended that met no taken id. A document that has no CRC, because
 //     something other than a Store has written or changed it, counts as the line
 //     whose id it has, and the log says so.
+//
 //  5. A line that does not fit its index is stored all the same: without the
 //     members that do not fit, or as text only, found by its text and with the
 //     reason beside it. One that the index takes in no form is kept as a dead
@@ -30,11 +34,13 @@
 //     refuses, too, goes to Options.DeadFile, or is an error. A dead letter
 //     stays one, however often its line is sent again, until [Store.Replay]
 //     makes it the document that it should have been: exactly once.
+//
 //  6. Where an engine's reason quotes the request, which has credentials, or a
 //     value, it is cut off: in errors, receipts and dead letters.
 //
 //  7. Nothing that a sender writes reaches an engine's parser as fields beyond
 //     fixed bounds: see fit.go and names.go.
+//
 //  8. An engine has to prove, before its first document, that it refuses an id
 //     that is taken and finds it: see proof.go.
 //
