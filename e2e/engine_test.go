@@ -40,7 +40,7 @@ type chain struct {
 }
 
 func newEngineChain(t *testing.T, receivers int) *chain {
-	c := &chain{T: t, tap: faults.NewTap(t), s: newSandbox(t, built(t)), prefix: "test-" + handshake.NewSID()}
+	c := &chain{T: t, tap: faults.NewTap(t), s: newSandbox(t, built(t)), prefix: "test-x" + handshake.NewSID()}
 	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, "/wsrelay-"+c.prefix+"-*", "") })
 	for range receivers {
 		r, err := c.s.NewReceiver()

@@ -42,7 +42,7 @@ type op struct {
 	omit      []string // names of members that are to stay out
 	why       string   // why that is so: what the engine has said
 	hit       bool     // something in omit is a member
-	first     *Error   // what was refused before anything was left out
+	less      *op      // the form of it with less of the line that was refused last
 	refusals  int      // of forms of the document
 	probes    bool     // it is none: an empty document that asks whether the shard takes one
 	probed    bool     // an empty document was sent to its shard
@@ -152,7 +152,7 @@ func (o *op) appendDocument(dst []byte, r *room, k *known) []byte {
 	}
 	r.cuts = r.cuts[:0]
 	dst = o.appendObject(dst, r, line, members)
-	r.cuts = append(r.cuts, r.fitter.fit(dst[start:], own-start, k, o.omit, o.why)...)
+	r.cuts = append(r.cuts, r.fitter.fit(o.batch.SID, dst[start:], own-start, k, o.omit, o.why)...)
 	o.hit = r.fitter.hit
 	if len(r.cuts) == 0 {
 		return dst

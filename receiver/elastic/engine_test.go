@@ -131,7 +131,11 @@ func (e *scripted) serveBulk(w http.ResponseWriter, body []byte) {
 		at := place{create.Get("_index").Str, create.Get("_id").Str}
 		answer := ""
 		if e.item != nil {
-			answer = e.item(n, at, string(lines[i+1]))
+			asked := at
+			if shard := create.Get("routing").Str; shard != "" { // a probe for the shard of this document
+				asked.id = shard
+			}
+			answer = e.item(n, asked, string(lines[i+1]))
 		}
 		if answer == "" && e.strict && !slices.Contains(e.made, at.index) {
 			answer = refuse(404, "index_not_found_exception", "no such index")

@@ -60,15 +60,15 @@ type fitter struct {
 }
 
 // fit gives what must be cut out of doc, of which the members from the offset
-// at on are the line's.
-func (f *fitter) fit(doc []byte, at int, k *known, omit []string, refusal string) []omission {
+// at on are a line's of the stream.
+func (f *fitter) fit(sid string, doc []byte, at int, k *known, omit []string, refusal string) []omission {
 	f.doc, f.known, f.omit, f.why, f.hit = doc, k, omit, refusal, false
 	f.path, f.keys, f.cuts, f.fresh = f.path[:0], f.keys[:0], f.cuts[:0], f.fresh[:0]
 	clear(f.new)
 	k.mu.RLock()
 	f.members(at, 1)
 	k.mu.RUnlock()
-	if refused := k.add(f.fresh, len(f.new)); len(refused) > 0 {
+	if refused := k.add(sid, f.fresh, len(f.new)); len(refused) > 0 {
 		f.cuts = outermost(append(f.cuts, refused...))
 	}
 	return f.cuts

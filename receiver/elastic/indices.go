@@ -15,15 +15,17 @@ const ownFields = `"wsrelay":{"properties":{` +
 	`"from":{"type":"date"},"to":{"type":"date"}}}}}`
 
 // noGuesses keeps engines from guessing types by what the first value looks like:
-// a text that looks like a date is a text. Fractions are doubles, as in JSON.
+// a text that looks like a date is a text, but for the time of the line. Fractions
+// are doubles, as in JSON. An administrator's templates go before all of it.
 const noGuesses = `"date_detection":false,"numeric_detection":false,"dynamic_templates":[` +
+	`{"wsrelay_time":{"match":"@timestamp","mapping":{"type":"date"}}},` +
 	`{"wsrelay_strings":{"match_mapping_type":"string","mapping":{"type":"text","fields":{"keyword":{"type":"keyword","ignore_above":256}}}}},` +
 	`{"wsrelay_fractions":{"match_mapping_type":"double","mapping":{"type":"double"}}}]`
 
 // What indices are made with. It fixes the types of the fields that are ours
 // before a line can guess them; templates add the rest.
 const (
-	Mapping = `{"mappings":{` + noGuesses + `,"properties":{"@timestamp":{"type":"date"},"message":{"type":"text"},` + ownFields + `}}}`
+	Mapping = `{"mappings":{` + noGuesses + `,"properties":{` + ownFields + `}}}`
 
 	proofMapping = `{"settings":{"number_of_shards":1,"auto_expand_replicas":"0-1"},"mappings":{"dynamic":"false","properties":{` + ownFields + `}}}`
 

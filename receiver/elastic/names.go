@@ -14,6 +14,7 @@ import (
 // takes a thousand, those of the subfields of strings included.
 const (
 	maxNames = 450 // names of fields and objects in an index, those of the schema included
+	maxShare = 150 // new ones of one stream, so that none takes the space of all
 	maxFresh = 100 // new ones of one document; one with more has data for names
 
 	// Documents with new names, of all indices: so many at once, and then so
@@ -33,8 +34,9 @@ type names struct {
 // known is what one index has, as far as we know.
 type known struct {
 	all   *names
-	mu    sync.RWMutex // guards names; a fitter holds it while it reads a document
+	mu    sync.RWMutex // guards the fields below; a fitter holds it while it reads a document
 	names map[string]bool
+	by    map[string]int // stream: how many of them it has brought
 }
 
 // mayBring takes one document with new names off those that may come.
@@ -62,7 +64,7 @@ func (n *names) index(index string) (k *known, seeded bool) {
 	if n.of == nil || len(n.of) >= maxIndices {
 		n.of = make(map[string]*known)
 	}
-	k = &known{all: n, names: make(map[string]bool)}
+	k = &known{all: n, names: make(map[string]bool), by: make(map[string]int)}
 	n.of[index] = k
 	return k, false
 }
@@ -102,11 +104,11 @@ func (k *known) has(name []byte) bool { return k.names[string(name)] || ours[str
 
 // add takes the new names of a document, which are so many, and gives the
 // members whose names the index has no space for.
-func (k *known) add(fresh []omission, names int) (refused []omission) {
+func (k *known) add(sid string, fresh []omission, names int) (refused []omission) {
 	if len(fresh) == 0 {
 		return nil
 	}
-	if names >= maxFresh || k.isFull() || !k.all.mayBring() {
+	if names >= maxFresh || k.isFull(sid) || !k.all.mayBring() {
 		return fresh
 	}
 	k.mu.Lock()
@@ -114,10 +116,11 @@ func (k *known) add(fresh []omission, names int) (refused []omission) {
 	for _, c := range fresh {
 		switch {
 		case k.names[c.name]:
-		case len(k.names) >= maxNames:
+		case len(k.names) >= maxNames || k.by[sid] >= maxShare:
 			refused = append(refused, c)
 		default:
 			k.names[c.name] = true
+			k.by[sid]++
 		}
 	}
 	return refused
@@ -147,8 +150,8 @@ func withParents(names ...string) map[string]bool {
 	return all
 }
 
-func (k *known) isFull() bool {
+func (k *known) isFull(sid string) bool {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
-	return len(k.names) >= maxNames
+	return len(k.names) >= maxNames || k.by[sid] >= maxShare
 }

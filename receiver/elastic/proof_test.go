@@ -22,13 +22,13 @@ func lookalike(t *testing.T, items func(body string) string, found string) (url 
 	documents = new(atomic.Int64)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		switch {
-		case r.URL.Path == "/":
+		switch r.URL.Path {
+		case "/":
 			fmt.Fprint(w, `{"version":{"number":"8.9.0"}}`)
-		case r.URL.Path == "/_bulk":
+		case "/_bulk":
 			documents.Add(1)
 			fmt.Fprint(w, items(string(body)))
-		case r.URL.Path == "/_mget":
+		case "/_mget":
 			fmt.Fprint(w, found)
 		default:
 			fmt.Fprint(w, `{}`)

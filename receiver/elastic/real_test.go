@@ -39,7 +39,7 @@ func realStore(t testing.TB, prefix, proxy string) *Store {
 }
 
 func newPrefix(t testing.TB) string {
-	prefix := "test-" + handshake.NewSID()
+	prefix := "test-x" + handshake.NewSID()
 	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, "/wsrelay-"+prefix+"-*", "") })
 	return prefix
 }
@@ -140,6 +140,11 @@ func TestEngine_EveryLineArrives(t *testing.T) {
 		{`{"big":123456789012345678901234567890}`, true},
 		{`{"@timestamp":"yesterday"}`, true},
 		{`{"m":[1,"x",{"y":2}]}`, true},
+		{`{"l.` + strings.Repeat("l.", 18) + `l":1}`, false}, // 20 levels: what engines take
+		{`{"l.` + strings.Repeat("l.", 19) + `l":1}`, true},
+		{strings.Repeat(`{"lo":`, 20) + "1" + strings.Repeat("}", 20), false},
+		{`{"la":` + strings.Repeat("[", 19) + "1" + strings.Repeat("]", 19) + "}", false},
+		{`{"la":` + strings.Repeat("[", 20) + "1" + strings.Repeat("]", 20) + "}", true},
 		{strings.Repeat(`{"d":`, 25) + "1" + strings.Repeat("}", 25), true},
 		{strings.Repeat(`{"e":`, 1500) + "1" + strings.Repeat("}", 1500), true},
 		{`{"f":` + strings.Repeat("[", 100000), true},
@@ -179,6 +184,21 @@ func TestEngine_EveryLineArrives(t *testing.T) {
 		if got := count(t, index, query); got < want {
 			t.Errorf("%d documents are found by %s, want %d", got, query, want)
 		}
+	}
+}
+
+func TestEngine_TakesCompressedDocuments(t *testing.T) {
+	prefix := newPrefix(t)
+	s, err := Open(t.Context(), faults.Engine(t), Options{Prefix: prefix, Access: Access{Gzip: "on"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	sid, lines := handshake.NewSID(), linesFrom(1, 2000)
+	lines[7] = `{"n":"a word"}`
+	checkCounts(t, mustCommit(t, s, batchOf(sid, 1, lines...)), 2000, 0, 0)
+	if got := count(t, "wsrelay-"+prefix+"-*", "wsrelay.sid:"+sid); got != 2000 {
+		t.Errorf("%d documents, want 2000", got)
 	}
 }
 

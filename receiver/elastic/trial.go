@@ -1,7 +1,6 @@
 package elastic
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -26,10 +25,12 @@ const (
 // A document is sent again, and right behind it, under the same id and so to the
 // same shard, the same with less: without the members that the refusal mentions,
 // then with the line as text only. If the engine takes the second one, the first
-// was at fault, and its line is stored. If it refuses both, it is asked for an
-// empty document for the same shard: where that is taken, the line cannot be
+// was at fault, and its line is stored. If it refuses all of them, it is asked
+// for an empty document behind them: where that is taken, the line cannot be
 // stored there in any form, and its outcome stays refused. Where it is not, the
 // engine is in trouble: that is an error, and the lines stay with their senders.
+// The document as it is comes first each time, so that a trouble that passes
+// costs it nothing.
 //
 // It does not matter which of the forms is stored: each has the id and the
 // checksum of the line. Took has the indices that have taken documents meanwhile.
@@ -53,48 +54,50 @@ func (s *Store) try(ctx context.Context, suspects []*op, took map[string]bool) e
 		}
 	}
 	for left := suspects; len(left) > 0; {
-		pairs := make([]pair, len(left))
+		attempts := make([]attempt, len(left))
 		for i, o := range left {
-			o.first = cmp.Or(o.first, o.err)
-			pairs[i] = pair{o, s.less(o)}
+			attempts[i] = s.attempt(o)
 		}
-		s.names.write(flat(pairs))
-		if err := s.sendPairs(ctx, pairs); err != nil {
+		if err := s.sendAttempts(ctx, attempts); err != nil {
 			return err
 		}
-		left = left[:0:0]
-		for _, p := range pairs {
-			switch more, err := p.judge(); {
+		left = nil
+		for _, a := range attempts {
+			switch more, err := a.judge(); {
 			case err != nil:
 				return err
 			case more:
-				left = append(left, p.full)
+				left = append(left, a[0])
 			}
 		}
 	}
 	return s.sweep(ctx, suspects)
 }
 
-// pair is a document, and what is sent behind it.
-type pair struct{ full, less *op }
+// attempt is a document, and what is sent behind it.
+type attempt []*op
 
-func flat(pairs []pair) []*op {
-	ops := make([]*op, 0, 2*len(pairs))
-	for _, p := range pairs {
-		ops = append(ops, p.full, p.less)
+func (s *Store) attempt(o *op) attempt {
+	a := attempt{o}
+	switch less := o.less; {
+	case o.asText || o.line == nil:
+		a = append(a, probeOf(o))
+	case less == nil:
+		a = append(a, s.lessOf(o))
+	case less.asText:
+		a = append(a, less, probeOf(o))
+	default:
+		a = append(a, s.lessOf(less))
 	}
-	return ops
+	s.names.write(a)
+	return a
 }
 
-// less is the document with less of its line, or an empty one for its shard.
-func (s *Store) less(o *op) *op {
+// lessOf is the document with less of its line.
+func (s *Store) lessOf(o *op) *op {
 	l := *o
-	l.body, l.refusals = nil, o.refusals+1
+	l.body, l.less, l.refusals = nil, nil, o.refusals+1
 	l.why = cut(o.err.Type+": "+o.err.Reason, maxWhy)
-	if l.asText || l.line == nil {
-		o.probed = true
-		return probeOf(o)
-	}
 	l.omit = append(slices.Clone(o.omit), mentioned(o.err.Reason)...)
 	if l.refusals < maxRefusals && len(l.omit) > len(o.omit) {
 		if s.names.write([]*op{&l}); l.hit {
@@ -105,7 +108,9 @@ func (s *Store) less(o *op) *op {
 	return &l
 }
 
+// probeOf is an empty document for o's shard.
 func probeOf(o *op) *op {
+	o.probed = true
 	p := &op{batch: o.batch, index: o.index, id: probeID, probes: true}
 	p.body = fmt.Appendf(nil, `{"create":{"_index":%q,"_id":%q,"routing":%q}}`+"\n{}\n", p.index, p.id, o.id)
 	return p
@@ -127,23 +132,24 @@ func mentioned(reason string) (names []string) {
 	return names
 }
 
-// judge says what the answers to both mean, on p.full. More says that there is
+// judge says what the answers mean, on the document. More says that there is
 // less to be tried.
-func (p *pair) judge() (more bool, err error) {
-	o, l := p.full, p.less
+func (a attempt) judge() (more bool, err error) {
+	o := a[0]
+	i := slices.IndexFunc(a, func(o *op) bool { return o.outcome == stored || o.outcome == exists })
+	last := a[len(a)-1]
 	switch {
-	case o.outcome == stored || o.outcome == exists:
-		return false, nil
-	case l.probes && (l.outcome == stored || l.outcome == exists):
-		o.outcome, o.err = refused, o.first
-		return false, nil
-	case l.probes:
-		return false, refusal(o, l.err)
+	case i == 0:
+	case i > 0 && a[i].probes:
+		o.outcome = refused
+	case i > 0:
+		*o = *a[i]
+	case last.probes:
+		return false, refusal(o, last.err)
+	default:
+		o.less, more = last, true
 	}
-	call := o.call
-	*o = *l // what there is of the line now
-	o.call = call
-	return o.outcome != stored && o.outcome != exists, nil
+	return more, nil
 }
 
 // refusal is the error of a document that the engine does not take.
@@ -157,7 +163,6 @@ func refusal(o *op, err *Error) error {
 // probe asks whether the engine takes an empty document for o's shard.
 func (s *Store) probe(ctx context.Context, o *op) error {
 	p := probeOf(o)
-	o.probed = true
 	if err := s.client.send(ctx, []*op{p}); err != nil {
 		return err
 	}
@@ -185,37 +190,48 @@ func (s *Store) sweep(ctx context.Context, ops []*op) error {
 	return context.Cause(ctx)
 }
 
-// sendPairs sends the pairs in requests of a limited size.
-func (s *Store) sendPairs(ctx context.Context, pairs []pair) error {
-	for len(pairs) > 0 {
+// sendAttempts sends them in requests of a limited size.
+func (s *Store) sendAttempts(ctx context.Context, attempts []attempt) error {
+	for len(attempts) > 0 {
 		n, size := 0, 0
-		for n < len(pairs) && n < trialDocs/2 && (n == 0 || size+len(pairs[n].full.body)+len(pairs[n].less.body) <= maxBulkBytes) {
-			size += len(pairs[n].full.body) + len(pairs[n].less.body)
+		for n < len(attempts) && n < trialDocs/2 && (n == 0 || size+attempts[n].size() <= maxBulkBytes) {
+			size += attempts[n].size()
 			n++
 		}
-		if err := s.sendSome(ctx, pairs[:n]); err != nil {
+		if err := s.sendSome(ctx, attempts[:n]); err != nil {
 			return err
 		}
-		pairs = pairs[n:]
+		attempts = attempts[n:]
 	}
 	return nil
 }
 
-// sendSome sends pairs in one request. One that is refused as a whole, or not
-// answered, is sent in halves, in the end each document by itself.
-func (s *Store) sendSome(ctx context.Context, pairs []pair) error {
-	ops := flat(pairs)
+func (a attempt) size() (n int) {
+	for _, o := range a {
+		n += len(o.body)
+	}
+	return n
+}
+
+// sendSome sends attempts in one request. One that is refused as a whole, or not
+// answered, is sent in halves, in the end each document in a request of its own.
+func (s *Store) sendSome(ctx context.Context, attempts []attempt) error {
+	ops := slices.Concat(attempts...)
 	err := s.client.send(ctx, ops)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
 	case err == nil:
 		return nil
-	case len(pairs) > 1:
-		if err := s.sendSome(ctx, pairs[:len(pairs)/2]); err != nil {
+	case len(attempts) > 1:
+		half := len(attempts) / 2
+		if err := s.sendSome(ctx, attempts[:half]); err != nil {
 			return err
 		}
-		return s.sendSome(ctx, pairs[len(pairs)/2:])
+		return s.sendSome(ctx, attempts[half:])
+	}
+	for _, o := range ops {
+		o.outcome = unknown
 	}
 	for _, o := range ops {
 		if err := s.client.send(ctx, []*op{o}); err != nil {

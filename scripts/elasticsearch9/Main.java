@@ -36,6 +36,7 @@ public class Main {
 			.put("network.host", "127.0.0.1")
 			.put("http.port", port)
 			.put("transport.port", "0")
+			.put("action.destructive_requires_name", false) // the tests delete by patterns
 			.build();
 		LogConfigurator.configureESLogging();
 		var environment = InternalSettingsPreparer.prepareEnvironment(settings, Map.of(), home.resolve("config"), () -> "node");

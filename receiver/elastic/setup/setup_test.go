@@ -240,7 +240,7 @@ const (
 // Needs a real engine: scripts/engine.sh test.
 func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
 	url := faults.Engine(t)
-	prefix := "test-" + handshake.NewSID()
+	prefix := "test-x" + handshake.NewSID()
 	defer func() {
 		faults.Ask(t, http.MethodDelete, "/wsrelay-"+prefix+"-*", "")
 		faults.Ask(t, http.MethodDelete, "/_index_template/wsrelay-"+prefix, "")
