@@ -86,7 +86,7 @@ func checkOwners(t *testing.T, a, b *Store) {
 }
 
 func TestOwner_IsTheSameForAllReceivers(t *testing.T) {
-	e := &registry{docs: map[string]string{}, version: map[string]int{}}
+	e := &registry{docs: map[string]string{}, version: map[string]int{}, down: true} // it keeps no documents, which Open would find out
 	srv := httptest.NewServer(e)
 	defer srv.Close()
 	var stores [2]*Store
@@ -98,6 +98,9 @@ func TestOwner_IsTheSameForAllReceivers(t *testing.T) {
 		defer s.Close()
 		stores[i] = s
 	}
+	e.mu.Lock()
+	e.down = false
+	e.mu.Unlock()
 	checkOwners(t, stores[0], stores[1])
 
 	sid := handshake.NewSID()
