@@ -772,3 +772,40 @@ func TestGround_AnotherFileInTheNewestSegmentsPlaceIsReplaced(t *testing.T) {
 	g.open()
 	g.check(0)
 }
+
+func TestGround_WhatTheConsumerReadsSurvivesItsRemoval(t *testing.T) {
+	g := newGround(t, manySegments)
+	g.append(600)
+	g.close()
+	g.open() // nothing is in memory
+	g.take(1)
+	g.q.mu.Lock()
+	end := g.q.reader.seg.next
+	g.q.mu.Unlock()
+	g.removeAll("*")
+	g.append(20)
+	g.close()
+	g.open()
+	g.check(600)
+	for k := uint64(1); k < end; k++ {
+		if line := fmt.Sprintf("q %d %s\n", k, noise(int(k), 1000)); g.out[line] == 0 {
+			t.Fatalf("line %d of the segment that was read, which ended with %d, is lost", k, end-1)
+		}
+	}
+}
+
+// A consumer that lags reads the very file that is written.
+func TestGround_AConsumerThatLagsGoesOnInTheFileThatWasWrittenAgain(t *testing.T) {
+	g := newGround(t, Options{Compress: CompressNone})
+	g.append(5000) // more than stays in memory
+	g.take(1)
+	g.q.mu.Lock()
+	lags := g.q.reader.seg != nil && g.q.reader.seg.next == 0
+	g.q.mu.Unlock()
+	if !lags {
+		t.Fatal("it reads no file that is written: the test tests nothing")
+	}
+	g.removeAll("*")
+	g.append(5000)
+	g.check(0)
+}
