@@ -809,3 +809,45 @@ func TestGround_AConsumerThatLagsGoesOnInTheFileThatWasWrittenAgain(t *testing.T
 	g.append(5000)
 	g.check(0)
 }
+
+func TestGround_IdentityIsMadeAgain(t *testing.T) {
+	g := newGround(t, Options{Compress: CompressNone})
+	g.append(20)
+	g.removeAll("*")
+	g.append(20)
+	if id, err := readIdentity(mustOpenDir(t, g.dir)); err != nil || len(id.pairs) != 1 || id.pairs[0].sid != g.q.Stats().SID {
+		t.Errorf("got %+v, %v", id, err)
+	}
+	g.check(0)
+}
+
+func TestGround_WhatCannotBeRemovedIsToldAndKeepsNoLineWaiting(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w.mustStart()
+		defer w.abandon()
+		w.append(5, 300)
+		w.wait()
+		w.restart()
+		w.append(5, 300)
+		w.wait()
+		w.deliver(1)
+		w.setFault(func(_ int, call, name string) error {
+			if name != segmentName(1) && name != spareName || call != "remove" && call != "rename" {
+				return nil
+			}
+			return unix.EPERM
+		})
+		w.ack(1)
+		time.Sleep(time.Minute)
+		begun := time.Now()
+		w.append(5, 300)
+		if !w.wait() || time.Since(begun) > time.Second {
+			t.Errorf("lines wait %v for a file that cannot be removed", time.Since(begun))
+		}
+		if got := w.q.Stats().Trouble.String(); !strings.Contains(got, "cannot remove what is delivered") {
+			t.Errorf("trouble %q", got)
+		}
+		w.setFault(nil)
+	})
+}
