@@ -772,3 +772,82 @@ func TestGround_AnotherFileInTheNewestSegmentsPlaceIsReplaced(t *testing.T) {
 	g.open()
 	g.check(0)
 }
+
+func TestGround_WhatTheConsumerReadsSurvivesItsRemoval(t *testing.T) {
+	g := newGround(t, manySegments)
+	g.append(600)
+	g.close()
+	g.open() // nothing is in memory
+	g.take(1)
+	g.q.mu.Lock()
+	end := g.q.reader.seg.next
+	g.q.mu.Unlock()
+	g.removeAll("*")
+	g.append(20)
+	g.close()
+	g.open()
+	g.check(600)
+	for k := uint64(1); k < end; k++ {
+		if line := fmt.Sprintf("q %d %s\n", k, noise(int(k), 1000)); g.out[line] == 0 {
+			t.Fatalf("line %d of the segment that was read, which ended with %d, is lost", k, end-1)
+		}
+	}
+}
+
+// A consumer that lags reads the very file that is written.
+func TestGround_AConsumerThatLagsGoesOnInTheFileThatWasWrittenAgain(t *testing.T) {
+	g := newGround(t, Options{Compress: CompressNone})
+	g.append(5000) // more than stays in memory
+	g.take(1)
+	g.q.mu.Lock()
+	lags := g.q.reader.seg != nil && g.q.reader.seg.next == 0
+	g.q.mu.Unlock()
+	if !lags {
+		t.Fatal("it reads no file that is written: the test tests nothing")
+	}
+	g.removeAll("*")
+	g.append(5000)
+	g.check(0)
+}
+
+func TestGround_IdentityIsMadeAgain(t *testing.T) {
+	g := newGround(t, Options{Compress: CompressNone})
+	g.append(20)
+	g.removeAll("*")
+	g.append(20)
+	if id, err := readIdentity(mustOpenDir(t, g.dir)); err != nil || len(id.pairs) != 1 || id.pairs[0].sid != g.q.Stats().SID {
+		t.Errorf("got %+v, %v", id, err)
+	}
+	g.check(0)
+}
+
+func TestGround_WhatCannotBeRemovedIsToldAndKeepsNoLineWaiting(t *testing.T) {
+	inBubble(t, func() {
+		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w.mustStart()
+		defer w.abandon()
+		w.append(5, 300)
+		w.wait()
+		w.restart()
+		w.append(5, 300)
+		w.wait()
+		w.deliver(1)
+		w.setFault(func(_ int, call, name string) error {
+			if name != segmentName(1) && name != spareName || call != "remove" && call != "rename" {
+				return nil
+			}
+			return unix.EPERM
+		})
+		w.ack(1)
+		time.Sleep(time.Minute)
+		begun := time.Now()
+		w.append(5, 300)
+		if !w.wait() || time.Since(begun) > time.Second {
+			t.Errorf("lines wait %v for a file that cannot be removed", time.Since(begun))
+		}
+		if got := w.q.Stats().Trouble.String(); !strings.Contains(got, "cannot remove what is delivered") {
+			t.Errorf("trouble %q", got)
+		}
+		w.setFault(nil)
+	})
+}
