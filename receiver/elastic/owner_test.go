@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,7 +43,7 @@ func (e *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		fmt.Fprintf(w, `{"_id":%q,"_seq_no":%d,"_primary_term":1,"found":true,"_source":{"sid":%q,"owner":%q}}`, id, e.version[id], id, e.docs[id])
 	case name == "_create" && e.docs[id] != "",
-		name == "_doc" && r.URL.Query().Get("if_seq_no") != fmt.Sprint(e.version[id]):
+		name == "_doc" && r.URL.Query().Get("if_seq_no") != strconv.Itoa(e.version[id]):
 		answerWith(w, http.StatusConflict, `{"error":{"type":"version_conflict_engine_exception","reason":"exists"}}`)
 	case name == "_create", name == "_doc":
 		e.docs[id] = doc.Owner
