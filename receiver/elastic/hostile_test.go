@@ -15,9 +15,10 @@ import (
 	"wsrelay/receiver"
 )
 
-// patience is how long a line may hold up another sender; its own stream has a
-// minute.
-const patience = 5 * time.Second
+// patience is how long a line may hold up another sender before it counts as
+// stopped. How long it really does is in the fault table: that is a measurement,
+// which moves with the machine.
+const patience = 30 * time.Second
 
 // hostile are lines that engines refuse, or choke on, each for another reason.
 func hostile() map[string]string {
