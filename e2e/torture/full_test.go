@@ -45,7 +45,7 @@ func TestFull_DiskStopsNothingForGood(t *testing.T) {
 				t.Error("the worker is gone")
 			}
 			release()
-			g.waitLog(t, "writing to the queue again")
+			g.waitLog(t, "the queue works again")
 			p.away.Store(false)
 			f.Finish()
 			g.ended(t, p)
