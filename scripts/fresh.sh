@@ -23,7 +23,7 @@ shift
 user=${FRESH_USER:-root}
 home=/root
 [ "$user" = root ] || home=/home/$user
-dir=${FRESH_DIR:-$home/wsrelay}
+dir=${FRESH_DIR:-/srv/wsrelay} # not in root's home, where nginx's workers may not look
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/wsrelay-fresh
 PATH=$PATH:/usr/sbin:/sbin:/usr/local/go/bin
 
