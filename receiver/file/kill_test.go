@@ -2,8 +2,8 @@ package file
 
 import (
 	"bufio"
-	"errors"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
