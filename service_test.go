@@ -99,7 +99,7 @@ func TestService_WithoutAKeeperDoesNotEndAtOnceForAMistake(t *testing.T) {
 // What an earlier worker has read is with the keeper: whoever says what is wrong
 // knows, and knows whether the keeper goes on.
 func TestRun_SaysWhatBecomesOfLinesInMemory(t *testing.T) {
-	const want = "no line is lost: 5 B that were read wait in memory until this is mended"
+	const want = "no line is lost: 5 B that were read wait in memory until this is fixed"
 	for name, shell := range map[string]string{"a service": "", "by hand": `exec "$0" "$@" 2>/dev/full`} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

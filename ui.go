@@ -28,7 +28,7 @@ func noneRead(h intake.History) string {
 	case h.Pending == 0:
 		return "nothing was read: no line is lost"
 	case h.Stays(isNull(os.Stderr)):
-		return "no line is lost: " + bytes + " that were read wait in memory until this is mended"
+		return "no line is lost: " + bytes + " that were read wait in memory until this is fixed"
 	default:
 		return "the lines in " + bytes + " that were read and are not on disk are lost"
 	}

@@ -36,7 +36,7 @@ func Hint(err error) string {
 	case is(errFull):
 		return "bring the receiver back, or raise --queue-limit"
 	case noSpace(err):
-		return "make space on the file system of the queue directory (df, and df -i for its inodes); wsrelay goes on by itself"
+		return "make space on the file system of the queue directory (df, and df -i for its inodes); wsrelay continues automatically"
 	case is(ErrForeign):
 		return "run wsrelay as that user, give the directory to the user that wsrelay runs as (chown -R), or name another with --queue-dir"
 	case is(ErrLocked):
@@ -44,7 +44,7 @@ func Hint(err error) string {
 	case is(errNoLock):
 		return "put the queue on a file system that has locks (flock(2)), such as a local one"
 	case is(unix.EROFS):
-		return "mount the file system for writing (see dmesg for why it is read-only); what is in the queue is delivered meanwhile, and wsrelay goes on by itself"
+		return "mount the file system for writing (see dmesg for why it is read-only); what is in the queue is delivered meanwhile, and wsrelay continues automatically"
 	case is(unix.EMFILE):
 		return "raise the limit of open files of the process (LimitNOFILE= of the service, ulimit -n)"
 	case is(unix.ENFILE):

@@ -121,7 +121,7 @@ func (s *session) judgeReceipt(a *Access, shown receipt, own bool) *ending {
 	}
 	s.log.Warn("sender shows no receipt of this store", "acked", s.hello.Acked, "shown", s.hello.Proof != nil,
 		"effect", "none: what it sends is stored once all the same",
-		"hint", "expected once after a new --receipt-secret or store; otherwise its queue may be a copy, or lines were receipted by another store")
+		"hint", "expected once after a new --receipt-secret or store; otherwise its queue may be a copy, or another store has acknowledged the lines")
 	return nil
 }
 
