@@ -327,7 +327,7 @@ func (d *osDir) home() string {
 	return fmt.Sprintf("%x/%d", sha256.Sum256(append([]byte("wsrelay "), id...)), st.Ino)
 }
 
-// clock goes on while the machine sleeps, and no other clock's mistakes are in
+// clock continues while the machine sleeps, and no other clock's mistakes are in
 // it.
 func (d *osDir) clock() (boot [16]byte, up time.Duration) {
 	text, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // without it all that is on disk is of this start

@@ -115,7 +115,7 @@ func realPath(dir string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// wait waits in line for the lock. flock(2) cannot be given up, so it waits in
+// wait waits in line for the lock. flock(2) cannot be cancelled, so it waits in
 // a goroutine of its own, which lets go again if ctx ended meanwhile.
 func (d *osDir) wait(ctx context.Context, log *slog.Logger) error {
 	holder, _ := Locked(d.path)

@@ -423,7 +423,7 @@ func (r *recoverer) identify() error {
 // segment (R12). That such blocks read well proves nothing: they may live in
 // the page cache only, and the file may be one whose sync failed. So they are
 // treated as after a failed sync (F1); if that cannot be done now, the writer
-// goes on trying, and Next gives only what is before them until then.
+// keeps trying, and Next gives only what is before them until then.
 func (r *recoverer) takeOver() {
 	q, w := r.q, r.w
 	var copies []*Block

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// program is the sandbox's wsrelay, which a test breaks and mends while
+// program is the sandbox's wsrelay, which a test breaks and fixes while
 // syslog-ng runs.
 type program struct {
 	t *testing.T
@@ -40,7 +40,7 @@ func (p program) whole() []byte {
 
 func (p program) remove() { must(p.t, os.RemoveAll(p.path())) }
 
-func (p program) mend() { p.put(p.whole(), 0o755) }
+func (p program) fix() { p.put(p.whole(), 0o755) }
 
 // newProgram is a sandbox with a wsrelay of its own, and with a logger(1) whose
 // words are in the file "said". The shell, if there is one, stands in for
@@ -121,7 +121,7 @@ func TestStart_AProgramThatCannotBeStartedLosesNoLine(t *testing.T) {
 		name   string
 		shell  string
 		broken func(p program)
-		mended func(p program)
+		fixed  func(p program)
 	}{
 		{name: "an empty file", broken: func(p program) { p.put(nil, 0o755) }},
 		{name: "an empty file, bash", shell: "bash", broken: func(p program) { p.put(nil, 0o755) }},
@@ -142,8 +142,8 @@ func TestStart_AProgramThatCannotBeStartedLosesNoLine(t *testing.T) {
 			}
 			must(p.t, syscall.Mount("none", p.s.bin, "tmpfs", syscall.MS_NOEXEC, ""))
 			p.t.Cleanup(func() { _ = syscall.Unmount(p.s.bin, syscall.MNT_DETACH) })
-			p.mend()
-		}, mended: func(p program) { must(p.t, syscall.Mount("none", p.s.bin, "tmpfs", syscall.MS_REMOUNT, "")) }},
+			p.fix()
+		}, fixed: func(p program) { must(p.t, syscall.Mount("none", p.s.bin, "tmpfs", syscall.MS_REMOUNT, "")) }},
 		{name: "missing", broken: func(p program) { p.remove() }},
 		{name: "missing, busybox", shell: "busybox", broken: func(p program) { p.remove() }},
 		{name: "a directory", broken: func(p program) { must(p.t, os.MkdirAll(p.path(), 0o755)) }},
@@ -152,7 +152,7 @@ func TestStart_AProgramThatCannotBeStartedLosesNoLine(t *testing.T) {
 		{name: "ends with 1 at once", broken: func(p program) { p.script("exit 1") }},
 		{name: "ends with 127 at once", broken: func(p program) { p.script("exit 127") }},
 		{name: "killed by a filter of system calls", broken: func(p program) { p.script("kill -SYS $$") }},
-		{name: "replaced by an empty file while it runs, then killed", broken: func(p program) { p.mend() }},
+		{name: "replaced by an empty file while it runs, then killed", broken: func(p program) { p.fix() }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -167,10 +167,10 @@ func TestStart_AProgramThatCannotBeStartedLosesNoLine(t *testing.T) {
 				}
 			}
 			p.feed(0, lines)
-			if tt.mended == nil {
-				tt.mended = program.mend
+			if tt.fixed == nil {
+				tt.fixed = program.fix
 			}
-			tt.mended(p)
+			tt.fixed(p)
 			p.check(proc, lines)
 			if got := p.said(); len(got) != 1 || !strings.Contains(got[0], "cannot start "+p.path()) {
 				t.Errorf("syslog has %q, want one message", got)
@@ -194,7 +194,7 @@ func TestStart_TheShellNeedsNoTemporaryFile(t *testing.T) {
 	need(t, "syslog-ng", "bash")
 	p := newProgram(t, "bash", "true")
 	p.s.under[len(p.s.under)-1] = strings.Replace(p.s.under[len(p.s.under)-1], "true\n", noTemp(p.s)+"\n", 1)
-	p.mend()
+	p.fix()
 	proc := p.start("")
 	p.feed(0, 400)
 	p.check(proc, 400)
@@ -209,7 +209,7 @@ func TestStart_AProgramThatComesBackNeedsNoReload(t *testing.T) {
 	p := newProgram(t, "", "")
 	proc := p.start("")
 	p.feed(0, 100)
-	p.mend()
+	p.fix()
 	p.feed(100, 100)
 	waitCount(t, p.s.QueueDir(), 200)
 	must(t, proc.Signal(syscall.SIGHUP))
@@ -229,17 +229,17 @@ func TestStart_WhatAnEndLeavesInThePipeComesFirst(t *testing.T) {
 				proc := p.start("")
 				p.feed(0, 100)
 				if how == "a reload" {
-					p.mend()
+					p.fix()
 					p.script("exit 1")
 					_, err := p.s.WriteConfig(p.config("drain=1s"))
 					must(t, err)
 					must(t, proc.Signal(syscall.SIGHUP))
 					p.waitUnread()
-					p.mend()
+					p.fix()
 				} else {
 					stop(t, p.s, proc)
 					p.waitUnread()
-					p.mend()
+					p.fix()
 					proc = p.start("")
 				}
 				p.feed(100, 300)

@@ -109,7 +109,7 @@ func TestMakeThreads_MakesThem(t *testing.T) {
 }
 
 // The writer of the pipe still lives when the worker dies, and its successor
-// finds a configuration that cannot work: the keeper waits until it is mended,
+// finds a configuration that cannot work: the keeper waits until it is fixed,
 // though it is no service.
 func TestKeeper_StaysWhileBytesArePendingAndASuccessorCannotWork(t *testing.T) {
 	k := noWorker(t)

@@ -54,7 +54,7 @@ var kinds = []struct {
 
 func main() {
 	program := flag.String("wsreceive", "", "the receiver (default: built from this tree)")
-	duration := flag.Duration("for", 10*time.Second, "how long each hog goes on")
+	duration := flag.Duration("for", 10*time.Second, "how long each hog runs")
 	flag.Parse()
 	if err := run(*program, *duration, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "fairness:", err)
