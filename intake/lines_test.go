@@ -3,6 +3,7 @@ package intake
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -63,7 +64,7 @@ func run(t *testing.T, r *os.File, stop context.Context) *sink {
 		t.Fatal(err)
 	}
 	s := &sink{t: t}
-	if err := in.Run(t.Context(), stop, s, nil, nil); err != nil {
+	if err := in.Run(t.Context(), stop, s, nil, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)
 	}
 	return s

@@ -49,8 +49,8 @@ func (k *Keeper) upgrade(sigs <-chan os.Signal) {
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 }
 
-// ErrTakeOver: the keeper before was of another version, and its worker, which
-// this one cannot know of, still reads the pipe.
+// ErrTakeOver says that the keeper before was of another version, and that its
+// worker, which this one cannot know of, still reads the pipe.
 var ErrTakeOver = errors.New("this version cannot take over from the one before")
 
 // handed is what one keeper hands on to the next.

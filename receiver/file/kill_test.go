@@ -57,7 +57,7 @@ func TestKill_EachLineIsInOneFileOnce(t *testing.T) {
 	next := uint64(1)
 	for i := range kills {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "FILE_STORE="+filepath.Join(dir, "log"), "FILE_SEQ="+fmt.Sprint(next))
+		cmd.Env = append(os.Environ(), "FILE_STORE="+filepath.Join(dir, "log"), "FILE_SEQ="+strconv.FormatUint(next, 10))
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err == nil {
@@ -82,7 +82,7 @@ func TestKill_EachLineIsInOneFileOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 		case 1:
-			to := filepath.Join(filepath.Dir(dir), fmt.Sprint(i))
+			to := filepath.Join(filepath.Dir(dir), strconv.Itoa(i))
 			if out, err := exec.Command("cp", "-a", dir, to).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
