@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -108,9 +109,14 @@ func (d *osDir) lock(how int) error {
 	return nil
 }
 
-func stat(f *os.File) (st unix.Stat_t, err error) {
-	err = os.NewSyscallError("fstat", ignoringEINTR(func() error { return unix.Fstat(int(f.Fd()), &st) }))
-	return st, err
+// stat may be called while another goroutine closes the file: the consumer, say,
+// closes its segment while the writer looks whether the directory still has it.
+func stat(f *os.File) (syscall.Stat_t, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return syscall.Stat_t{}, err
+	}
+	return *info.Sys().(*syscall.Stat_t), nil
 }
 
 // Close lets go of the directory, and of the lock.

@@ -181,3 +181,21 @@ func TestOpen_WhereNoDirectoryCanBeMadeIsAnError(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// The consumer closes a segment while the writer looks whether the directory still
+// has it: what the writer then sees must not be another file that has its number.
+func TestOSDir_HoldsWhatIsClosedMeanwhile(t *testing.T) {
+	d, err := ownDir(t.TempDir())
+	mustBe(t, err)
+	defer d.Close() //nolint:errcheck // only a test's
+	for range 100 {
+		f, err := d.create("a.seg")
+		mustBe(t, err)
+		closed := make(chan error)
+		go func() { closed <- f.Close() }()
+		if ok, err := d.holds("a.seg", f); !ok && !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("holds: %v, %v", ok, err)
+		}
+		mustBe(t, <-closed)
+	}
+}
