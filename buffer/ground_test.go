@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -850,4 +851,51 @@ func TestGround_WhatCannotBeRemovedIsToldAndKeepsNoLineWaiting(t *testing.T) {
 		}
 		w.setFault(nil)
 	})
+}
+
+// removing is a directory from which somebody removes files right before it is
+// listed.
+type removing struct {
+	*osDir
+	before func()
+}
+
+func (d *removing) list(name string) ([]fs.DirEntry, error) {
+	d.before()
+	return d.osDir.list(name)
+}
+
+func TestGround_WhatIsRemovedWhileTheWriterLooksIsWrittenAgain(t *testing.T) {
+	g := newGround(t, manySegments)
+	g.append(600)
+	g.close()
+	for _, opened := range []string{"before the look", "during the look"} {
+		d, err := ownDir(g.dir)
+		mustBe(t, err)
+		fsys := &removing{d, func() {}}
+		q, w, _, err := load(fsys, g.o)
+		mustBe(t, err)
+		name := ""
+		read := func() {
+			_, err := q.TryNext()
+			mustBe(t, err)
+			name = filepath.Join(g.dir, segmentName(q.reader.seg.id))
+		}
+		fsys.before = func() { mustBe(t, os.Remove(name)) }
+		if opened == "during the look" {
+			fsys.before = func() { read(); mustBe(t, os.Remove(name)) }
+		} else {
+			read()
+		}
+		for range 2 {
+			_, err := w.reclaimSegments()
+			mustBe(t, err)
+			fsys.before = func() {}
+		}
+		if _, err := os.Stat(name); err != nil || len(q.queued) > 0 {
+			t.Errorf("opened %s: %v; %d gaps", opened, err, len(q.queued))
+		}
+		w.closeFiles()
+		mustBe(t, errors.Join(q.reader.close(), d.Close()))
+	}
 }

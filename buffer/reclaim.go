@@ -44,9 +44,10 @@ func (w *writer) still() error {
 
 const removedHint = "never touch the files of a queue while wsrelay runs; wsrelay queue purge drops a backlog"
 
-// look is still, for all files, from time to time.
-func (w *writer) look(now time.Time) error {
-	if now.Sub(w.lastLook) < lookEvery {
+// look is still, for all files, from time to time, and at the end: what is open
+// then can be written again, and nobody can later.
+func (w *writer) look(now time.Time, closing bool) error {
+	if now.Sub(w.lastLook) < lookEvery && !closing {
 		return nil
 	}
 	w.lastLook = now
@@ -99,10 +100,22 @@ func (w *writer) reclaim() error {
 	return nil
 }
 
-// reclaimSegments gives the names of those that were not there.
+// reclaimSegments gives the names of those that were not there. Files may be
+// removed, and the consumer may open one, meanwhile: what is not listed is lost
+// only if it is not open after that.
 func (w *writer) reclaimSegments() (gone []string, err error) {
 	q := w.q
+	entries, err := q.fsys.list(".")
+	if err != nil {
+		return nil, err
+	}
+	there := map[string]bool{}
+	for _, e := range entries {
+		there[e.Name()] = true
+	}
+	open := map[*segment]bool{}
 	for _, o := range w.opened() {
+		open[o.seg] = true
 		name := segmentName(o.seg.id)
 		ok, err := q.fsys.holds(name, o.f)
 		if err != nil && !errors.Is(err, fs.ErrClosed) { // by the consumer, meanwhile
@@ -116,19 +129,11 @@ func (w *writer) reclaimSegments() (gone []string, err error) {
 		}
 		gone = append(gone, name)
 	}
-	entries, err := q.fsys.list(".")
-	if err != nil {
-		return nil, err
-	}
-	there := map[string]bool{}
-	for _, e := range entries {
-		there[e.Name()] = true
-	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.segs = slices.DeleteFunc(q.segs, func(s *segment) bool {
 		name := segmentName(s.id)
-		if there[name] || s.next == 0 {
+		if there[name] || open[s] || s.next == 0 {
 			return false
 		}
 		gone = append(gone, name)

@@ -109,7 +109,7 @@ func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 		return wait
 	}
 	w.take(now)
-	err := w.look(now)
+	err := w.look(now, closing)
 	if err == nil {
 		err = w.writeAll()
 	}
