@@ -432,10 +432,7 @@ func TestStore_KnowsWhatComesAgainHoweverMuch(t *testing.T) {
 }
 
 func TestStore_TellsASenderThatWasRestored(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
-	s := openFile(t, path)
 	lines := slices.Repeat([]string{"x"}, rememberLines)
-	mustCommit(t, s, linesBatch(1, "one", "two"), linesBatch(3, lines...))
 	end := uint64(3 + rememberLines)
 
 	tests := map[string]struct {
@@ -453,6 +450,9 @@ func TestStore_TellsASenderThatWasRestored(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "log")
+			s := openFile(t, path)
+			mustCommit(t, s, linesBatch(1, "one", "two"), linesBatch(3, lines...))
 			s.Close()
 			s = openFile(t, path)
 			s.Begin(sid, test.head)
@@ -470,9 +470,9 @@ func TestStore_TellsASenderThatWasRestored(t *testing.T) {
 			if _, dup := mustCommit(t, s, linesBatch(1, "one")); dup != 1 {
 				t.Error("a sender that gave all of it is not believed")
 			}
+			s.Begin(handshake.NewSID(), 1) // a new stream
 		})
 	}
-	s.Begin(handshake.NewSID(), 1) // a new stream
 }
 
 func FuzzDecodeEntry(f *testing.F) {
