@@ -18,6 +18,7 @@ import (
 type nullStore struct{}
 
 func (nullStore) Describe() (string, string) { return "null", handshake.ExactlyOnce }
+func (nullStore) Begin(*handshake.Hello)     {}
 func (nullStore) Close() error               { return nil }
 
 func (nullStore) Commit(_ context.Context, batches []Batch) ([]Result, error) {

@@ -19,9 +19,7 @@ func (s *session) commitBatches(turn *stream) {
 	}
 	defer turn.give()
 	s.storeSince.Store(0)
-	if store, ok := s.r.store.(beginner); ok {
-		store.Begin(s.hello.SID, s.hello.Head)
-	}
+	s.r.store.Begin(s.hello)
 	for {
 		group := s.waiting()
 		if s.ctx.Err() != nil { // what waits now is given back by dropQueued

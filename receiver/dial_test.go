@@ -298,7 +298,7 @@ func (b *begins) note(what string) {
 	b.got = append(b.got, what)
 }
 
-func (b *begins) Begin(sid string, head uint64) { b.note(fmt.Sprintf("begin %s below %d", sid, head)) }
+func (b *begins) Begin(h *handshake.Hello) { b.note(fmt.Sprintf("begin %s below %d", h.SID, h.Head)) }
 
 func (b *begins) Commit(ctx context.Context, batches []Batch) ([]Result, error) {
 	b.note("commit")

@@ -32,6 +32,8 @@ type memStore struct {
 	commits int
 }
 
+func (m *memStore) Begin(*handshake.Hello) {}
+
 func (m *memStore) Describe() (string, string) { return "memory", handshake.ExactlyOnce }
 func (m *memStore) Close() error               { return nil }
 

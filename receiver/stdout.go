@@ -32,6 +32,9 @@ func (s *Stdout) Describe() (name, guarantee string) { return "stdout", handshak
 // Close implements Store.
 func (s *Stdout) Close() error { return nil }
 
+// Begin implements Store: nothing is remembered.
+func (s *Stdout) Begin(*handshake.Hello) {}
+
 // Commit implements Store.
 func (s *Stdout) Commit(ctx context.Context, batches []Batch) ([]Result, error) {
 	s.mu.Lock()

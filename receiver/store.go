@@ -26,13 +26,12 @@ type Store interface {
 	// handshake.ExactlyOnce or handshake.AtLeastOnce.
 	Describe() (name, guarantee string)
 
+	// Begin tells the store what the sender of a stream says of it when a session
+	// begins to commit: what the store remembers may be another session's, long ago.
+	Begin(hello *handshake.Hello)
+
 	Close() error
 }
-
-// beginner is a Store that wants to know when a session of a stream begins to
-// commit: what it knows of the stream may be another session's, long ago. The
-// sender had given the numbers below head then.
-type beginner interface{ Begin(sid string, head uint64) }
 
 // Owners is a Store that remembers durably, for each stream, the name of the
 // sender that began it. Several receivers may share the memory. Its methods may

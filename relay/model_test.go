@@ -288,6 +288,8 @@ func (s *modelStore) fate(fault string) {
 	s.fault = fault
 }
 
+func (s *modelStore) Begin(*handshake.Hello) {}
+
 func (s *modelStore) Describe() (string, string) { return "model", handshake.ExactlyOnce }
 func (s *modelStore) Close() error               { return nil }
 

@@ -85,6 +85,9 @@ func (d *door) remove() {
 // Describe implements receiver.Store.
 func (d *door) Describe() (name, guarantee string) { return "oracle", handshake.ExactlyOnce }
 
+// Begin implements receiver.Store.
+func (d *door) Begin(*handshake.Hello) {}
+
 // Close implements receiver.Store.
 func (d *door) Close() error { return nil }
 

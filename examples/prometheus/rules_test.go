@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"wsrelay/handshake"
 	"wsrelay/metrics"
 	"wsrelay/receiver"
 	"wsrelay/status"
@@ -52,6 +53,8 @@ type nowhere struct{}
 func (nowhere) Commit(context.Context, []receiver.Batch) ([]receiver.Result, error) { return nil, nil }
 
 func (nowhere) Describe() (name, guarantee string) { return "nowhere", "" }
+
+func (nowhere) Begin(*handshake.Hello) {}
 
 func (nowhere) Close() error { return nil }
 

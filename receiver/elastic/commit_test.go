@@ -382,7 +382,7 @@ func TestCommit_LooksUpAgainAfterBegin(t *testing.T) {
 	sid := handshake.NewSID()
 	mustCommit(t, s, batchOf(sid, 1, linesFrom(1, 5)...))
 	mustCommit(t, openAt(t, e.URL), batchOf(sid, 6, linesFrom(6, 5)...)) // through another receiver
-	s.Begin(sid, 1)
+	s.Begin(&handshake.Hello{SID: sid, Head: 1})
 	_, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 6, "a", "b", "c", "d", "e", "f")})
 	var diverged *receiver.DivergedError
 	if !errors.As(err, &diverged) || diverged.Seq != 6 {
@@ -504,7 +504,7 @@ func TestCommit_MakesAnIndexAgainThatIsGone(t *testing.T) {
 	b := batchOf(sid, 2, "b")
 	checkCounts(t, mustCommit(t, s, b), 1, 0, 0)
 	e.strict, e.made = false, nil // an engine that would make it by itself
-	s.Begin(sid, 3)
+	s.Begin(&handshake.Hello{SID: sid, Head: 3})
 	if mustCommit(t, s, batchOf(sid, 3, "c")); len(e.made) != 1 {
 		t.Errorf("a new session has made %v, want its index", e.made)
 	}

@@ -131,7 +131,7 @@ func TestCommit_LooksUpAgainAfterAnError(t *testing.T) {
 					together = 1
 					fallthrough
 				case "in another":
-					s.Begin(sid, 4)
+					s.Begin(&handshake.Hello{SID: sid, Head: 4})
 				case "through another receiver":
 					s = openAt(t, e.URL)
 				}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidwall/gjson"
 
+	"wsrelay/handshake"
 	"wsrelay/receiver"
 )
 
@@ -327,11 +328,11 @@ func (s *streams) forget(sid string) {
 	delete(s.new, sid)
 }
 
-// Begin is to be called when a session of a stream begins: its first ids are
-// looked up before any is created, so that a stream that was restored from a
-// copy, and has diverged, writes nothing. Indices are made again that somebody
+// Begin implements receiver.Store. The first ids of the session are looked up
+// before any is created, so that a stream that was restored from a copy, and has
+// diverged, writes nothing. Indices are made again that somebody
 // has deleted meanwhile.
-func (s *Store) Begin(sid string, _ uint64) {
-	s.streams.forget(sid)
+func (s *Store) Begin(hello *handshake.Hello) {
+	s.streams.forget(hello.SID)
 	s.indices.forget()
 }

@@ -69,7 +69,7 @@ func TestEngine_StoresOnceAndTellsTheSameFromAnother(t *testing.T) {
 	s.streams.passed(sid, 151, 151, true)
 	checkCounts(t, mustCommit(t, s, batchOf(sid, 151, linesFrom(151, 60)...)), 10, 50, 0) // 409, then compared
 
-	other.Begin(sid, 1)
+	other.Begin(&handshake.Hello{SID: sid, Head: 1})
 	diverged := linesFrom(201, 20)
 	diverged[3] = "another"
 	_, err := other.Commit(t.Context(), []receiver.Batch{batchOf(sid, 201, diverged...)})
@@ -79,7 +79,7 @@ func TestEngine_StoresOnceAndTellsTheSameFromAnother(t *testing.T) {
 	}
 	gap := receiver.Batch{SID: sid, Seq: 211, At: testDay, Gap: &handshake.Gap{Seq: 211, N: 1000, Why: handshake.GapOverflow, From: 1, To: 2}}
 	checkCounts(t, mustCommit(t, s, gap), 1, 0, 0)
-	s.Begin(sid, 1)
+	s.Begin(&handshake.Hello{SID: sid, Head: 1})
 	checkCounts(t, mustCommit(t, s, gap), 0, 1, 0)
 	if got := count(t, index, "wsrelay.sid:"+sid); got != 211 {
 		t.Errorf("%d documents, want 211", got)
@@ -109,7 +109,7 @@ func TestEngine_MakesAnIndexAgainThatIsGone(t *testing.T) {
 	sid := handshake.NewSID()
 	mustCommit(t, s, batchOf(sid, 1, "a"))
 	faults.Ask(t, http.MethodDelete, index, "")
-	s.Begin(sid, 2)
+	s.Begin(&handshake.Hello{SID: sid, Head: 2})
 	checkCounts(t, mustCommit(t, s, batchOf(sid, 2, "b")), 1, 0, 0)
 	if got := faults.Ask(t, http.MethodGet, index+"/_mapping", "").Get("*.mappings.properties.wsrelay.properties.sid.type").Str; got != "keyword" {
 		t.Errorf("wsrelay.sid is of type %q", got)

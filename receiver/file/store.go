@@ -129,13 +129,12 @@ func (s *Store) close() (err error) {
 	return err
 }
 
-// Begin is called when a session begins to commit. Its sender has given no
-// number from head on.
-func (s *Store) Begin(sid string, head uint64) {
+// Begin implements receiver.Store.
+func (s *Store) Begin(hello *handshake.Hello) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.streams[sid]; st != nil {
-		st.begin(head)
+	if st := s.streams[hello.SID]; st != nil {
+		st.begin(hello.Head)
 	}
 }
 

@@ -455,7 +455,7 @@ func TestStore_TellsASenderThatWasRestored(t *testing.T) {
 			mustCommit(t, s, linesBatch(1, "one", "two"), linesBatch(3, lines...))
 			s.Close()
 			s = openFile(t, path)
-			s.Begin(sid, test.head)
+			s.Begin(&handshake.Hello{SID: sid, Head: test.head})
 			results, err := s.Commit(t.Context(), []receiver.Batch{test.batch})
 			var diverged *receiver.DivergedError
 			switch errors.As(err, &diverged); {
@@ -466,11 +466,11 @@ func TestStore_TellsASenderThatWasRestored(t *testing.T) {
 			case err != nil || results[0].Dup != test.dup:
 				t.Errorf("got %+v, %v; want dup %d", results, err, test.dup)
 			}
-			s.Begin(sid, end+100) // the one that was not restored
+			s.Begin(&handshake.Hello{SID: sid, Head: end + 100}) // the one that was not restored
 			if _, dup := mustCommit(t, s, linesBatch(1, "one")); dup != 1 {
 				t.Error("a sender that gave all of it is not believed")
 			}
-			s.Begin(handshake.NewSID(), 1) // a new stream
+			s.Begin(&handshake.Hello{SID: handshake.NewSID(), Head: 1}) // a new stream
 		})
 	}
 }

@@ -64,13 +64,6 @@ func NewLive(store receiver.Store) *Live { return &Live{Store: store, more: make
 // Unwrap gives the store to which everything is handed on.
 func (l *Live) Unwrap() receiver.Store { return l.Store }
 
-// Begin tells the store of a session, if it wants to know.
-func (l *Live) Begin(sid string, head uint64) {
-	if s, ok := l.Store.(interface{ Begin(sid string, head uint64) }); ok {
-		s.Begin(sid, head)
-	}
-}
-
 // Commit implements receiver.Store.
 func (l *Live) Commit(ctx context.Context, batches []receiver.Batch) ([]receiver.Result, error) {
 	results, err := l.Store.Commit(ctx, batches)

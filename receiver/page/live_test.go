@@ -43,10 +43,7 @@ type refusing struct {
 	receiver.Store
 	result receiver.Result
 	err    error
-	begun  string
 }
-
-func (r *refusing) Begin(sid string, head uint64) { r.begun = fmt.Sprint(sid, " ", head) }
 
 func (r *refusing) Commit(_ context.Context, b []receiver.Batch) ([]receiver.Result, error) {
 	return slices.Repeat([]receiver.Result{r.result}, len(b)), r.err
@@ -85,9 +82,6 @@ func TestLive_ShowsWhatIsStoredAndNothingElse(t *testing.T) {
 	}
 	if _, ok, _ := l.Line(t.Context(), sidA+"0000000000001"); ok {
 		t.Error("it shows a line that it was not told to be stored")
-	}
-	if l.Begin(sidB, 7); store.begun != sidB+" 7" {
-		t.Error("the store does not hear of sessions")
 	}
 }
 

@@ -106,6 +106,9 @@ func openStore(path string, o Options) (*Store, error) {
 	return s, nil
 }
 
+// Begin implements receiver.Store.
+func (s *Store) Begin(*handshake.Hello) {}
+
 // Describe implements receiver.Store.
 func (s *Store) Describe() (name, guarantee string) { return "sqlite", handshake.ExactlyOnce }
 
