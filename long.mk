@@ -1,4 +1,4 @@
-.PHONY: soak torture-keeper torture-queue torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare
+.PHONY: soak torture-keeper torture-queue torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: deps
@@ -86,3 +86,7 @@ bench-search:
 
 bench-compare:
 	scripts/bench-compare.sh $(BASE)
+
+# Whether the programs call code with a known fault (govulncheck).
+vulns:
+	scripts/vulns.sh

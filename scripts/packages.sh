@@ -16,9 +16,15 @@ export BUILD VERSION SOURCE_DATE_EPOCH
 
 say() { echo "packages: $*" >&2; }
 say "version $VERSION into $out"
+say "building the packager and what writes down the modules; this takes a minute or two the first time"
+go build -modfile=tools/nfpm.mod -o "$BUILD/nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
+go build -modfile=tools/sbom.mod -trimpath -buildvcs=false -o "$BUILD/cyclonedx" github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 for arch in amd64 arm64; do
 	say "building the programs for $arch"
 	CGO_ENABLED=0 GOARCH=$arch go build -trimpath -buildvcs=auto -ldflags "-s -w -X wsrelay/console.version=$VERSION" -o "$BUILD/$arch/" . ./cmd/wsreceive
+	for program in wsrelay wsreceive; do # what is in it, for who looks for known faults (CycloneDX)
+		"$BUILD/cyclonedx" bin -json -std -noserial -notimestamp -version "$VERSION" -output "$BUILD/$arch/$program.cdx.json" "$BUILD/$arch/$program" 2>/dev/null
+	done
 done
 for man in wsrelay wsreceive; do
 	gzip -9n <"packaging/man/$man.1" >"$BUILD/$man.1.gz"
@@ -41,15 +47,12 @@ scripts/copyright.sh ./cmd/wsreceive >"$BUILD/wsreceive.copyright"
 cp -r packaging syslog-ng "$BUILD"
 find "$BUILD" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
 
-say "building the packager; this takes a minute or two the first time"
-nfpm=$BUILD/nfpm
-go build -modfile=tools/nfpm.mod -o "$nfpm" github.com/goreleaser/nfpm/v2/cmd/nfpm
 cd "$BUILD"
 for arch in amd64 arm64; do
 	for package in wsrelay wsreceive; do
 		for kind in deb rpm; do
 			say "packing $package for $arch as $kind"
-			ARCH=$arch "$nfpm" package --config "packaging/$package.yaml" --packager $kind --target "$out/"
+			ARCH=$arch ./nfpm package --config "packaging/$package.yaml" --packager $kind --target "$out/"
 		done
 	done
 done
