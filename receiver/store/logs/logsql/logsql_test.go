@@ -100,7 +100,7 @@ func FuzzPlain(f *testing.F) {
 	for _, q := range []string{`a "b`, `((`, `x:(`, `'`, "{", `a\`, "-", "a:b:c", `"\"`} {
 		f.Add(q)
 	}
-	f.Fuzz(func(t *testing.T, q string) {
+	f.Fuzz(func(_ *testing.T, q string) {
 		_, _ = logstorage.ParseQuery(Plain(q)) // neither may panic or hang
 	})
 }
