@@ -221,7 +221,10 @@ func TestReceivers_StoreEachLineOnceAndInOrderThroughOutages(t *testing.T) {
 		defer cancel()
 		until := func(ready func() bool) {
 			t.Helper()
-			must(t, relay.waitReady(ctx, ready))
+			if err := relay.waitReady(ctx, ready); err != nil {
+				log, _ := os.ReadFile(filepath.Join(s.QueueDir(), "wsrelay.log"))
+				t.Fatalf("%v; %d lines are stored; the log:\n%s", err, len(o.stored()), log)
+			}
 		}
 		more := func(n int) {
 			t.Helper()
