@@ -1,0 +1,331 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"time"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+)
+
+// recover brings back what was known when the journal was last open. What the
+// database lacks of the segments that are left, the applier adds (J4).
+func (j *Journal) recover(ctx context.Context) error {
+	err := j.fs.mkdir(journalDir)
+	if err == nil {
+		err = j.fs.syncDir(".")
+	}
+	if err != nil {
+		return err
+	}
+	c, err := j.readCheckpoint()
+	if err != nil {
+		return fmt.Errorf("read %s: %w", checkpointName, err)
+	}
+	text, err := j.db.Mark()
+	if err != nil {
+		return fmt.Errorf("read the database's mark: %w", err)
+	}
+	aside, err := j.findSegments()
+	if err != nil {
+		return fmt.Errorf("read the segments: %w", err)
+	}
+	fits := !aside && j.fit(c, parseMark(text))
+	if fits {
+		j.dropGone(c)
+	}
+	j.restore(c)
+	if err := j.replay(); err != nil {
+		return err
+	}
+	if !fits {
+		if err := j.rebuild(ctx, c, parseMark(text)); err != nil {
+			return err
+		}
+	}
+	j.makeReserve()
+	return nil
+}
+
+// fit tells whether CHECKPOINT and the database were left together, with all the
+// segments that were there then.
+func (j *Journal) fit(c *checkpoint, m mark) bool {
+	if c == nil {
+		return false
+	}
+	has := func(name string) bool {
+		return slices.ContainsFunc(j.segs, func(s *segment) bool { return s.name == name })
+	}
+	for _, name := range c.Live {
+		if !has(name) {
+			return false
+		}
+	}
+	for _, s := range j.segs {
+		if c.covers(s) { // a crash came before it was removed
+			continue
+		}
+		if prev := s.prev.String(); s.prev != (segmentID{}) && prev != c.Last && !has(prev) {
+			return false
+		}
+	}
+	return m.id == c.ID || m.prev == c.ID && has(m.segment)
+}
+
+// findSegments opens the segments, in order.
+// aside tells that one had no header: what was in it is not known.
+func (j *Journal) findSegments() (aside bool, err error) {
+	names, err := j.fs.list(journalDir)
+	if err != nil {
+		return false, err
+	}
+	for _, name := range names {
+		id, ok := parseSegment(name)
+		if !ok {
+			continue
+		}
+		j.number = max(j.number, id.number)
+		s := &segment{id: id, former: true, sealed: true, recount: true, applied: segHead, first: time.Now()}
+		if s.f, err = j.fs.open(journalDir + "/" + name); err != nil {
+			return false, err
+		}
+		if err = s.readHeader(); err == nil {
+			s.size, err = s.f.size()
+		}
+		if err == nil {
+			j.segs = append(j.segs, s)
+			continue
+		}
+		if errors.Is(err, errHeader) {
+			var kept bool
+			kept, err = j.setAside(s, name)
+			aside = aside || kept
+		}
+		if err = errors.Join(err, s.f.Close()); err != nil {
+			return false, err
+		}
+	}
+	slices.SortFunc(j.segs, func(a, b *segment) int {
+		return cmp.Or(cmp.Compare(a.id.number, b.id.number), cmp.Compare(a.id.epoch, b.id.epoch))
+	})
+	return aside, nil
+}
+
+// setAside removes a segment without a header: a crash left it before anything in
+// it had a receipt. If there is more in it, which a crash of the machine can leave,
+// but damage too, it is kept.
+func (j *Journal) setAside(s *segment, name string) (kept bool, err error) {
+	size, err := s.f.size()
+	if err != nil {
+		return false, err
+	}
+	scan := &scanner{f: s.f, off: segHead, end: size}
+	if err = scan.search(); errors.Is(err, io.EOF) {
+		return false, ignore(j.fs.remove(journalDir+"/"+name), fs.ErrNotExist)
+	}
+	if err != nil {
+		return false, err
+	}
+	j.log.Warn("journal segment without a header", "segment", name,
+		"effect", "none if the machine crashed while the segment was made; after damage, lines in it that the database does not have are lost",
+		"hint", "The segment is kept in "+damagedDir+"/.")
+	if err = j.fs.mkdir(damagedDir); err != nil {
+		return true, err
+	}
+	return true, j.fs.rename(journalDir+"/"+name, damagedDir+"/"+name)
+}
+
+// dropGone removes the segments that the last checkpoint covers.
+func (j *Journal) dropGone(c *checkpoint) {
+	j.segs = slices.DeleteFunc(j.segs, func(s *segment) bool {
+		if !c.covers(s) {
+			return false
+		}
+		_ = s.f.Close() // or its space would not become free
+		return true
+	})
+	j.gone = c.Gone
+	j.clean()
+}
+
+func (j *Journal) restore(c *checkpoint) {
+	if c == nil {
+		return
+	}
+	j.id, j.lastGone = c.ID, c.Last
+	j.last, _ = parseSegment(c.Last + ".seg") // until replay finds a newer one
+	j.number = max(j.number, c.Number)
+	for _, s := range c.Streams {
+		j.streamLocked(s.SID).Stream = s
+	}
+}
+
+// replay takes from the segments what was committed. A segment ends where its
+// successor says. The last one ends where its records do, and is written again
+// before anything in it is believed: that it can be read only shows that it is in
+// the page cache.
+func (j *Journal) replay() error {
+	for _, s := range j.segs {
+		end := int64(-1)
+		for _, o := range j.segs {
+			if o.prev == s.id {
+				end = o.cut
+			}
+		}
+		if err := j.replaySegment(s, end); err != nil {
+			return fmt.Errorf("read segment %s: %w", s.name, err)
+		}
+		if end < 0 {
+			if err := prove(s); err != nil {
+				return fmt.Errorf("write segment %s again: %w", s.name, err)
+			}
+		}
+		j.last, j.lastEnd = s.id, s.end
+	}
+	return nil
+}
+
+func (j *Journal) replaySegment(s *segment, end int64) error {
+	scan := s.scan(segHead, end)
+	if scan.torn = end < 0; scan.torn {
+		scan.end = max(segHead, s.size)
+	}
+	scan.damage = func(from, to int64) { j.damaged(s, from, to) }
+	err := eachRecord(scan, func(r *record) error { return j.replayRecord(s, r) })
+	s.end = scan.off
+	return err
+}
+
+func (j *Journal) replayRecord(s *segment, r *record) error {
+	if j.appliedAt.IsZero() {
+		j.appliedAt = r.committed
+	}
+	st := j.streamLocked(r.sid)
+	st.Seen = r.committed.UTC().Truncate(time.Millisecond)
+	if r.kind == kindOwner {
+		st.Owner = string(r.payload)
+		return nil
+	}
+	b, _, err := r.batch(nil)
+	if err != nil {
+		return err
+	}
+	s.rows += r.rows()
+	st.Host = r.host
+	if g := b.Gap; g != nil {
+		st.addGap(g.Seq, g.Seq+g.N)
+		return nil
+	}
+	sums := make([]uint32, len(b.Lines))
+	for i, line := range b.Lines {
+		sums[i] = sumOf(line)
+	}
+	st.addLines(b.Seq, b.End())
+	s.note(r.sid, b.Seq, b.End())
+	j.recent.put(st.number, b.Seq, sums)
+	return nil
+}
+
+// prove writes what is in a segment once more, where it is. A crash meanwhile
+// leaves what is there. Pages that cannot be read are damage, which is known.
+func prove(s *segment) error {
+	buf := make([]byte, pageSize)
+	for off := int64(0); off < s.end; off += pageSize {
+		page := buf[:min(pageSize, s.end-off)]
+		if _, err := s.f.ReadAt(page, off); err != nil {
+			continue
+		}
+		if err := s.f.writeAt(page, off); err != nil {
+			return err
+		}
+	}
+	return s.f.sync()
+}
+
+// rebuild brings together a CHECKPOINT and a database of which one was restored,
+// replaced or emptied: what either has counts as committed.
+func (j *Journal) rebuild(ctx context.Context, c *checkpoint, m mark) error {
+	there := present{}
+	if err := j.db.Each(ctx, "", there.add); err != nil {
+		return fmt.Errorf("list the rows of the database: %w", err)
+	}
+	if c == nil && len(there) == 0 && len(j.segs) == 0 && (m.id == "" || m.segment == "-") { // a new store
+		return j.checkpoint(nil)
+	}
+	var lacking uint64
+	if c != nil {
+		lacking = j.findLacks(c, there)
+	}
+	for sid, has := range there {
+		st := j.streamLocked(sid)
+		for _, p := range has.lines {
+			st.addLines(p[0], p[1])
+		}
+		for g := range has.gaps {
+			st.addGap(g[0], g[0]+g[1])
+		}
+	}
+	j.restored = there
+	j.stats.Restored++
+	j.log.Warn("database and journal do not belong together", "lacking", lacking,
+		"effect", "one of them was restored or replaced; no line is stored twice, and lines that the database has lost are named by a gap",
+		"hint", "Restore the store's directory as a whole. Run wsreceive verify to see which lines are missing.")
+	return j.checkpoint(nil)
+}
+
+// findLacks notes which lines CHECKPOINT promises that neither the database nor
+// the journal has. What is below the first line that the database has of a stream
+// may have been taken by retention.
+func (j *Journal) findLacks(c *checkpoint, there present) (n uint64) {
+	waiting := map[string]*Spans{}
+	for _, s := range j.segs {
+		_ = eachRecord(s.scan(segHead, s.end), func(r *record) error { // it was just read
+			if waiting[r.sid] == nil {
+				waiting[r.sid] = &Spans{}
+			}
+			waiting[r.sid].add(r.seq, r.seq+uint64(r.n))
+			return nil
+		})
+	}
+	for i := range c.Streams {
+		st := j.streams[c.Streams[i].SID]
+		lacks := slices.Clone(st.Lines)
+		for _, p := range there.lines(st.SID) {
+			lacks.remove(p[0], p[1])
+		}
+		if has := there.lines(st.SID); len(has) > 0 {
+			lacks.remove(0, has[0][0])
+		}
+		if w := waiting[st.SID]; w != nil {
+			for _, p := range *w {
+				lacks.remove(p[0], p[1])
+			}
+		}
+		st.Lacks = lacks
+		n += lacks.Count()
+	}
+	return n
+}
+
+// nameLacks stores a gap for each stream of which lines are missing, once.
+func (j *Journal) nameLacks(ctx context.Context) {
+	for _, st := range j.Streams() {
+		if len(st.Lacks) == 0 || st.Gaps.covers(st.Lacks[0][0], st.Lacks.End()) {
+			continue
+		}
+		now := time.Now().UTC()
+		gap := handshake.Gap{Seq: st.Lacks[0][0], N: st.Lacks.End() - st.Lacks[0][0], Why: "restored", Maybe: true, At: now.UnixMilli()}
+		_, err := j.Commit(ctx, []receiver.Batch{{SID: st.SID, Host: st.Host, Seq: gap.Seq, At: now, Gap: &gap}})
+		if err != nil {
+			j.log.Warn("missing lines not named", "sid", st.SID, "err", err,
+				"effect", "the stored stream has no gap where lines are missing; wsreceive verify names them",
+				"hint", "Restart wsreceive when the journal has space.")
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package journal
+
+import (
+	"context"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"wsrelay/handshake"
+)
+
+// Stream is what the journal knows of one stream of lines.
+type Stream struct {
+	SID    string    `json:"sid"`
+	Host   string    `json:"host,omitempty"`
+	Owner  string    `json:"owner,omitempty"`  // see receiver.Owners
+	Seen   time.Time `json:"seen"`             // the last commit
+	Lines  Spans     `json:"lines,omitempty"`  // committed
+	Gaps   Spans     `json:"gaps,omitempty"`   // numbers that a committed gap covers
+	Lacks  Spans     `json:"lacks,omitempty"`  // of Lines: the database lacked them after it was restored
+	Forgot uint64    `json:"forgot,omitempty"` // lines below this are committed if they are found, and may be missing in Lines
+}
+
+// maxSpans is how many spans of a stream are remembered. Below the lowest of
+// them the database is asked whether it has a line.
+const maxSpans = 1 << 14
+
+func (s *Stream) empty() bool {
+	return s.Owner == "" && len(s.Lines) == 0 && len(s.Gaps) == 0 && s.Forgot == 0
+}
+
+func (s *Stream) addLines(from, to uint64) {
+	s.Lines.add(from, to)
+	s.Lacks.remove(from, to)
+	for len(s.Lines) > maxSpans {
+		s.Forgot = max(s.Forgot, s.Lines[0][1])
+		s.Lines = s.Lines[1:]
+	}
+}
+
+func (s *Stream) addGap(from, to uint64) {
+	s.Gaps.add(from, to)
+	if len(s.Gaps) > maxSpans {
+		s.Gaps = s.Gaps[1:] // should it come again, it is stored again: nothing is lost
+	}
+}
+
+// stream is a Stream in use. The holder of turn reads it; it changes while turn
+// and Journal.mu are both held, so that holders of either see it whole.
+type stream struct {
+	Stream
+	number uint32 // of this stream in recent
+	users  int    // guarded by Journal.mu
+
+	turn sync.Mutex // held by the one Commit or SetOwner that is under way
+
+	// fork is where a sender that was restored from an older copy uses numbers
+	// again that are committed. Guarded by turn.
+	fork uint64
+}
+
+const noFork = math.MaxUint64
+
+// acquire gives the stream of a sid, for the caller alone.
+func (j *Journal) acquire(sid string) *stream {
+	j.mu.Lock()
+	st := j.streamLocked(sid)
+	st.users++
+	j.mu.Unlock()
+	st.turn.Lock()
+	return st
+}
+
+// release forgets a stream of which nothing was committed.
+func (j *Journal) release(st *stream) {
+	st.turn.Unlock()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if st.users--; st.users == 0 && st.empty() {
+		delete(j.streams, st.SID)
+	}
+}
+
+func (j *Journal) streamLocked(sid string) *stream {
+	st := j.streams[sid]
+	if st == nil {
+		j.lastStream++
+		st = &stream{Stream: Stream{SID: sid}, number: j.lastStream, fork: noFork}
+		j.streams[sid] = st
+	}
+	return st
+}
+
+// Begin implements receiver.Store. The sender has given no number from head on, so
+// what is committed there is another's line. If it holds a receipt of this stream
+// for numbers that the journal does not know, the store was restored or emptied.
+func (j *Journal) Begin(hello *handshake.Hello) {
+	st := j.acquire(hello.SID)
+	st.fork = noFork
+	if hello.Head < st.Lines.End() {
+		st.fork = hello.Head
+	}
+	first := max(st.Lines.End(), st.Gaps.End(), 1)
+	lacks := hello.Proof != nil && strings.HasPrefix(hello.Proof.UID, hello.SID) && hello.Acked > first
+	if lacks {
+		j.mu.Lock()
+		st.Host = hello.Host
+		st.Lacks.add(first, hello.Acked)
+		j.mu.Unlock()
+	}
+	j.release(st)
+	if lacks {
+		j.log.Warn("the store lacks lines that it has acknowledged", "sid", hello.SID, "host", hello.Host, "first", first, "lines", hello.Acked-first,
+			"effect", "these lines are not in this store, and their sender has them no more; a document has their numbers",
+			"hint", "expected once after the store was restored, emptied or exchanged; otherwise find out who has changed its directory")
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		j.nameLacks(ctx)
+	}
+}
