@@ -7,22 +7,21 @@
 package logsql
 
 import (
+	"cmp"
 	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
 )
 
-// Plain gives the LogsQL for a query; for an empty one that which finds all.
-func Plain(query string) string {
+// Plain gives the LogsQL for a query: its filter, which for an empty query finds
+// all, and its pipes, from the first "|" on.
+func Plain(query string) (filter, pipes string) {
 	p := &plain{in: query}
 	for p.at < len(p.in) && p.in[p.at] != '|' {
 		p.step()
 	}
-	if strings.TrimSpace(p.out.String()) == "" {
-		p.out.WriteString("* ")
-	}
-	return strings.TrimSpace(p.out.String() + p.in[p.at:])
+	return cmp.Or(strings.TrimSpace(p.out.String()), "*"), strings.TrimSpace(p.in[p.at:])
 }
 
 // plain copies in to out, and changes what is a term without a field.

@@ -62,7 +62,7 @@ func TestPlain_FindsWhatPeopleExpect(t *testing.T) {
 		"'failed password'":                  "sshd",
 		"!billing !nginx !sshd":              "exact 50 trace",
 	} {
-		q := Plain(query)
+		q, _ := Plain(query)
 		f, err := logstorage.ParseFilter(q)
 		if err != nil {
 			t.Errorf("%s: %s: %v", query, q, err)
@@ -88,7 +88,8 @@ func TestPlain_LeavesPipesAlone(t *testing.T) {
 		`"a|b" | limit 3`:                                  `*:i("a|b") | limit 3`,
 		"_time:[2026-03-14, 2026-03-15) x":                 `_time:[2026-03-14, 2026-03-15) *:i("x")`,
 	} {
-		if got := Plain(query); got != want {
+		filter, pipes := Plain(query)
+		if got := strings.TrimSpace(filter + " " + pipes); got != want {
 			t.Errorf("%s: got %s, want %s", query, got, want)
 		} else if _, err := logstorage.ParseQuery(got); err != nil {
 			t.Errorf("%s: %v", got, err)
@@ -101,6 +102,32 @@ func FuzzPlain(f *testing.F) {
 		f.Add(q)
 	}
 	f.Fuzz(func(_ *testing.T, q string) {
-		_, _ = logstorage.ParseQuery(Plain(q)) // neither may panic or hang
+		filter, pipes := Plain(q)
+		_, _ = logstorage.ParseQuery(filter + pipes) // neither may panic or hang
 	})
+}
+
+func TestParse_SaysInPlainWordsWhatIsWrong(t *testing.T) {
+	for query, want := range map[string]string{
+		"(a or b":      "a closing parenthesis is missing",
+		"a)":           `")" is not expected here`,
+		"status:>=":    "it ends where a value is expected",
+		"host:in(":     "it ends where a value is expected",
+		"a |":          "something is missing after the last |",
+		"a | foo":      `unexpected pipe name "foo"; probably, 'filter' is missing in front of "foo"`,
+		"_time:x":      `cannot parse duration at _time filter: cannot parse duration "x"`,
+		`x:~"("`:       "invalid regexp \"x\":\"(\": error parsing regexp: missing closing ): `(`",
+		"a | stats x(": `cannot parse "stats" pipe: unknown stats func "x"`,
+	} {
+		filter, pipes := Plain(query)
+		if _, err := Parse(filter, pipes); err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", query, err, want)
+		}
+	}
+	if _, err := Parse(Plain("a b | stats count()")); err != nil {
+		t.Error(err)
+	}
+	if _, err := Parse("x:"+strings.Repeat("(", 5000), ""); err == nil || len(err.Error()) > maxComplaint {
+		t.Errorf("got %v", err)
+	}
 }

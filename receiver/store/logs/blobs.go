@@ -1,0 +1,79 @@
+package logs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// blobs holds the bytes of lines that their rows cannot give back, one file a day.
+// A row says where: DAY/OFFSET-LENGTH. What a kill leaves behind a row that never
+// came is not looked at. Its methods may be called concurrently.
+type blobs struct {
+	dir string
+
+	mu   sync.Mutex          // guards open
+	open map[string]*os.File // that were written since the last sync
+}
+
+func (b *blobs) append(day string, data []byte) (where string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f := b.open[day]
+	if f == nil {
+		if f, err = os.OpenFile(filepath.Join(b.dir, day), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
+			return "", err
+		}
+		b.open[day] = f
+	}
+	at, err := f.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = f.Write(data)
+	}
+	return fmt.Sprintf("%s/%d-%d", day, at, len(data)), err
+}
+
+// sync returns when all that was appended is on disk.
+func (b *blobs) sync() (err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.open) == 0 {
+		return nil
+	}
+	for day, f := range b.open {
+		err = errors.Join(err, f.Sync(), f.Close())
+		delete(b.open, day)
+	}
+	return errors.Join(err, syncDir(b.dir))
+}
+
+func (b *blobs) read(where string) ([]byte, error) {
+	day, span, _ := strings.Cut(where, "/")
+	var at int64
+	var n int
+	if _, err := fmt.Sscanf(span, "%d-%d", &at, &n); err != nil || strings.ContainsAny(day, "/.") || n < 0 || n > maxBlob {
+		return nil, fmt.Errorf("no blob has the name %q", where)
+	}
+	f, err := os.Open(filepath.Join(b.dir, day))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data := make([]byte, n)
+	_, err = f.ReadAt(data, at)
+	return data, err
+}
+
+const maxBlob = 64 << 20 // no line is longer
+
+func (b *blobs) drop(day string) error {
+	err := os.Remove(filepath.Join(b.dir, day))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,97 @@
+package logs
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+)
+
+// engineLog brings the library's log into ours. The library writes one JSON object
+// a call and calls nothing of ours meanwhile; after a line of level panic or fatal
+// it ends the process.
+type engineLog struct{ store *Store }
+
+// exitStatus is one that a service manager takes for a failure, and starts again.
+const exitStatus = 1
+
+var exit = os.Exit // but for tests
+
+func (l *engineLog) Write(p []byte) (int, error) {
+	var line struct{ Level, Msg string }
+	if json.Unmarshal(p, &line) != nil { // it quotes as Go does, which is not always JSON
+		line.Level, line.Msg = quotedLevel(p), string(p)
+	}
+	log := l.store.log
+	switch {
+	case line.Level == "panic", line.Level == "fatal":
+		l.store.engineFails(line.Msg)
+	case strings.Contains(line.Msg, "skipping log entry"): // the message shows it: a payload
+		l.store.refused.Add(1)
+		log.Error("the log database dropped a row", "effect", "the line is in the journal until the next barrier, which fails; then it is added again",
+			"hint", "Do not change the folder database while wsreceive runs.")
+	case strings.Contains(line.Msg, "log entry"): // likewise; Add has noticed
+	case line.Level == "error":
+		log.Warn("the log database reports an error",
+			"effect", "none for lines: what is acknowledged is in the journal or on disk",
+			"hint", "look for what the system reports about the disk; run wsreceive with --log-level debug to see the details")
+		log.Debug("log database", "detail", line.Msg)
+	default: // how it works, and what is wrong with a query, which its user learns
+		log.LogAttrs(context.Background(), slog.LevelDebug, "log database", slog.String("detail", line.Msg))
+	}
+	return len(p), nil
+}
+
+func quotedLevel(p []byte) string {
+	for _, level := range []string{"panic", "fatal", "error", "warn"} {
+		if strings.Contains(string(p[:min(len(p), 40)]), `"level":"`+level+`"`) {
+			return level
+		}
+	}
+	return "info"
+}
+
+// shortage are errors of the system that do not mean that a file is damaged.
+var shortage = []string{
+	"no space left on device", "disk quota exceeded", "too many open files", "cannot allocate memory", "permission denied",
+	"read-only file system", "operation not permitted", "file too large",
+}
+
+var partitionPath = regexp.MustCompile(`partitions/(\d{8}(?:/indexdb|/datadb/[0-9A-F]{16})?)`)
+
+// engineFails is called when the library is about to end the process. It leaves a
+// note of what is damaged for the next Open.
+func (s *Store) engineFails(msg string) {
+	defer exit(exitStatus)
+	s.log.Debug("log database", "detail", msg)
+	for _, cause := range shortage {
+		if strings.Contains(msg, cause) {
+			s.log.Error("the log database could not write or read", "err", cause,
+				"effect", "wsreceive exits and must be started again; no acknowledged line is lost: what was not on disk is in the journal",
+				"hint", "Free space on the disk of the store, or raise the limit that the message names.")
+			return
+		}
+	}
+	m := partitionPath.FindAllStringSubmatch(msg, -1)
+	if m == nil && strings.Contains(msg, "in indexdb") {
+		m = [][]string{{"", someIndex}}
+	}
+	if m == nil {
+		s.log.Error("the log database stopped",
+			"effect", "wsreceive exits and must be started again; no acknowledged line is lost",
+			"hint", "run wsreceive with --log-level debug to see why, and report it")
+		return
+	}
+	what := m[0][1]
+	for _, other := range m[1:] {
+		if other[1] != what { // a merge of several parts: any of them may be the damaged one
+			what = what[:len("20060102")]
+		}
+	}
+	err := s.damage.note(what)
+	s.log.Error("the log database found damaged data", "what", what, "note_err", err,
+		"effect", "wsreceive exits; at its next start it moves the damaged data into the folder damaged, and works without it",
+		"hint", "Check the disk. Restore the day from a backup if you have one.")
+}

@@ -1,0 +1,189 @@
+package logs
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver/store/logs/row"
+
+	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
+)
+
+// Found is a line of the store as it came, or a gap, whose Text says what is
+// missing.
+type Found struct {
+	UID  string    `json:"uid"`
+	Time time.Time `json:"time"` // the line's own, or that of its arrival
+	Host string    `json:"host"` // that sent it, or that it names
+	Text []byte    `json:"line"`
+}
+
+// MostSorted is the largest number of lines that Lines sorts.
+const MostSorted = 10_000
+
+// Lines calls f with up to limit lines that match a LogsQL filter. Up to MostSorted
+// they are the newest, in the order of their times; more come in any order.
+func (s *Store) Lines(ctx context.Context, filter string, limit int, f func(*Found) error) error {
+	if _, err := logstorage.ParseFilter(filter); err != nil {
+		return err
+	}
+	if limit > MostSorted {
+		return s.eachLine(ctx, filter, func(l *Found) error {
+			if limit--; limit < 0 {
+				return errEnough
+			}
+			return f(l)
+		})
+	}
+	var all []Found
+	err := s.eachLine(ctx, fmt.Sprintf("%s | sort by (_time desc, %q desc, %q desc) limit %d", filter, fieldSID, fieldSeq, limit), func(l *Found) error {
+		all = append(all, *l)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(all, func(a, b Found) int {
+		if c := a.Time.Compare(b.Time); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.UID, b.UID)
+	})
+	for i := range all {
+		if err := f(&all[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) eachLine(ctx context.Context, query string, f func(*Found) error) error {
+	err := s.db.rows(ctx, query, func(fields []logstorage.Field) error {
+		l, err := s.found(fields)
+		if err != nil {
+			return err
+		}
+		return f(l)
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+var errEnough = errors.New("enough")
+
+func (s *Store) found(fields []logstorage.Field) (*Found, error) {
+	l, sid, message := &Found{}, "", ""
+	var seq, gap uint64
+	var err error
+	for _, f := range fields {
+		switch f.Name {
+		case "_time":
+			l.Time, err = time.Parse(time.RFC3339Nano, f.Value)
+		case "host":
+			l.Host = f.Value
+		case fieldSID:
+			sid = f.Value
+		case fieldSeq:
+			seq, err = row.Seq(f.Value)
+		case fieldGap:
+			gap, err = strconv.ParseUint(f.Value, 10, 64)
+		case "_msg":
+			message = f.Value
+		}
+		if err != nil {
+			return nil, fmt.Errorf("a row has a bad %s: %w", f.Name, err)
+		}
+	}
+	l.UID = handshake.UID(sid, seq)
+	if gap > 0 {
+		l.UID, l.Text = handshake.GapID(sid, seq, gap), []byte(message)
+		return l, nil
+	}
+	l.Text, err = s.Text(fields)
+	return l, err
+}
+
+// rows calls f with the fields of each row that a query gives, one row at a time.
+func (d *database) rows(ctx context.Context, q string, f func([]logstorage.Field) error) error {
+	if err := d.see(); err != nil {
+		return err
+	}
+	var fields []logstorage.Field
+	return d.engine.query(ctx, q, func(b *logstorage.DataBlock) error {
+		cols := b.GetColumns(false)
+		for i := range b.RowsCount() {
+			fields = fields[:0]
+			for _, c := range cols {
+				if c.Values[i] != "" {
+					fields = append(fields, logstorage.Field{Name: c.Name, Value: c.Values[i]})
+				}
+			}
+			if err := f(fields); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// lines answers with lines, one Found in JSON a line: query, a LogsQL filter; limit;
+// follow=true: and then with those that come.
+func (s *Store) lines(w http.ResponseWriter, r *http.Request) {
+	limit, err := strconv.Atoi(r.FormValue("limit"))
+	if err != nil || limit < 1 {
+		http.Error(w, "limit must be a number of at least 1", http.StatusBadRequest)
+		return
+	}
+	ctx, filter := r.Context(), r.FormValue("query")
+	var come *follower
+	if r.FormValue("follow") == "true" {
+		come = s.followers.join()
+		defer s.followers.leave(come)
+	}
+	s.applied(ctx)
+	out, sent := json.NewEncoder(w), map[string]bool{}
+	err = s.Lines(ctx, filter, limit, func(l *Found) error {
+		if come != nil || len(sent) == 0 {
+			sent[l.UID] = true
+		}
+		return out.Encode(l)
+	})
+	if err == nil && come != nil {
+		flush := http.NewResponseController(w).Flush
+		err = flush()
+		if err == nil {
+			err = s.follow(ctx, come, filter, func(l *Found) error {
+				if sent[l.UID] {
+					return nil
+				}
+				return errors.Join(out.Encode(l), flush())
+			})
+		}
+	}
+	switch {
+	case err != nil && len(sent) > 0:
+		panic(http.ErrAbortHandler) // the client must not take it for complete
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	}
+}
+
+// applied waits a little until what is final can be found, too.
+func (s *Store) applied(ctx context.Context) {
+	for range 100 {
+		if s.Stats().Waiting == 0 || ctx.Err() != nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

@@ -1,0 +1,283 @@
+package logs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"wsrelay/handshake"
+	"wsrelay/metrics"
+	"wsrelay/receiver"
+	"wsrelay/receiver/store/journal"
+	"wsrelay/receiver/store/logs/row"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
+)
+
+// Options of a store. The zero value keeps everything and has the usual limits.
+type Options struct {
+	Retain      time.Duration // age of a line beyond which its day goes; 0: none
+	RetainBytes int64         // size beyond which the oldest days go; 0: none
+	Memory      int64         // bytes for the caches and the queries of the engine; 0: 96 MiB
+	Reserve     int64         // bytes of the disk that stay free; 0: 64 MiB
+	Queries     int           // that run at the same time; 0: two a CPU, at most 4
+	QueryTime   time.Duration // 0: 30 s
+	Log         *slog.Logger
+
+	coder func(row.Skeletons) (func() coder, error) // for tests; nil: package row's
+}
+
+// coder makes rows of lines, and lines of rows. One goroutine at a time uses it.
+type coder interface {
+	Row(dst *row.Row, l *row.Line)
+	Gap(dst *row.Row, l *row.Line, g *handshake.Gap)
+	Text(fields []logstorage.Field, blob func() ([]byte, error)) ([]byte, error)
+}
+
+// Store is an open directory: a journal, in which lines become final, in front of a
+// database, in which they are found.
+type Store struct {
+	*journal.Journal
+
+	opts      Options
+	log       *slog.Logger
+	path      string
+	dir       *os.File // locked
+	claimed   bool     // the library is ours
+	engine    *engine
+	db        *database
+	blobs     *blobs
+	skeletons *skeletons
+	damage    *damage
+	retention *retention
+	coders    sync.Pool
+	followers followers
+	tails     chan struct{}
+	closed    context.CancelFunc
+	tasks     sync.WaitGroup
+
+	added, repeated, dropped, refused atomic.Int64
+	barriers                          *metrics.Histogram
+}
+
+// ErrLocked is returned by Open when another process has the directory open.
+var ErrLocked = errors.New("another process has this store open")
+
+// Open opens the store in a directory, which is made if it is missing. If the
+// engine cannot open what is there, it ends the process; the next Open moves what
+// was wrong aside.
+func Open(path string, o Options) (_ *Store, err error) {
+	o.defaults()
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	s := &Store{opts: o, log: o.Log, path: path, tails: make(chan struct{}, maxTails), barriers: metrics.NewHistogram(.05, .1, .25, .5, 1, 2.5, 5, 10, 30)}
+	if s.dir, err = lockDir(path); err != nil {
+		return nil, fmt.Errorf("open the store %s: %w", path, err)
+	}
+	if err = s.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the store %s: %w", path, err), s.Close())
+	}
+	return s, nil
+}
+
+func lockDir(path string) (*os.File, error) {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil
+}
+
+func (s *Store) start() (err error) {
+	for _, name := range []string{"database", "database/partitions", "blobs", "damaged", "trash"} {
+		if err := os.Mkdir(s.under(name), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+	}
+	if err := s.emptyTrash(); err != nil {
+		return err
+	}
+	s.blobs = &blobs{dir: s.under("blobs"), open: map[string]*os.File{}}
+	s.damage = &damage{dir: s.under("damaged"), days: s.under("database/partitions"), log: s.log}
+	if s.skeletons, err = openSkeletons(s.under("skeletons")); err != nil {
+		return fmt.Errorf("skeletons: %w", err)
+	}
+	if err := errors.Join(s.dir.Sync(), claimEngine(s)); err != nil {
+		return err
+	}
+	if err := s.damage.repair(); err != nil {
+		return err
+	}
+	made, err := s.opts.coder(s.skeletons)
+	if err != nil {
+		return fmt.Errorf("skeletons: %w", err)
+	}
+	s.coders.New = func() any { return made() }
+	s.engine = startEngine(s)
+	s.db = &database{Store: s, days: map[string]bool{}, touched: map[string]bool{}, newDays: newDays}
+	days, err := s.engine.days()
+	if err != nil {
+		return err
+	}
+	for _, day := range days {
+		s.db.days[day] = true
+	}
+	if s.Journal, err = journal.Open(s.dir, s.path, s.db, journal.Options{Reserve: s.opts.Reserve, Log: s.log}); err != nil {
+		return err
+	}
+	s.retention = &retention{database: s.db, wake: make(chan struct{}, 1), now: time.Now}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.closed = cancel
+	if s.opts.Retain > 0 || s.opts.RetainBytes > 0 {
+		s.tasks.Go(func() { s.retention.run(ctx) })
+	}
+	return s.serve(ctx)
+}
+
+// Commit implements receiver.Store.
+func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receiver.Result, error) {
+	results, err := s.Journal.Commit(ctx, batches)
+	if err == nil {
+		s.followers.tell(batches, results)
+	}
+	return results, err
+}
+
+func (s *Store) emptyTrash() error {
+	left, err := os.ReadDir(s.under("trash"))
+	for _, e := range left {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(s.under("blobs"), e.Name())), os.RemoveAll(filepath.Join(s.under("trash"), e.Name())))
+	}
+	return err
+}
+
+// under gives a path below the directory that holds wherever the directory is moved.
+func (s *Store) under(name string) string {
+	return filepath.Join(fmt.Sprintf("/proc/self/fd/%d", s.dir.Fd()), name)
+}
+
+// Close writes what is in memory to disk. Requests to the handler must have ended.
+func (s *Store) Close() error {
+	if s.closed != nil {
+		s.closed()
+	}
+	s.tasks.Wait()
+	var err error
+	if s.Journal != nil {
+		err = s.Journal.Close()
+	}
+	if s.engine != nil {
+		s.engine.stop()
+	}
+	if s.claimed {
+		releaseEngine()
+	}
+	if s.skeletons != nil {
+		err = errors.Join(err, s.skeletons.close())
+	}
+	return errors.Join(err, s.dir.Close())
+}
+
+// Ready says why lines cannot be stored now; nil: they can.
+func (s *Store) Ready() error { return s.writable() }
+
+// Text gives a line byte for byte, of the fields of its row.
+func (s *Store) Text(fields []logstorage.Field) ([]byte, error) {
+	c := s.coders.Get().(coder)
+	defer s.coders.Put(c)
+	return c.Text(fields, func() ([]byte, error) {
+		for _, f := range fields {
+			if f.Name == fieldBlob {
+				return s.blobs.read(f.Value)
+			}
+		}
+		return nil, errors.New("the row names no blob")
+	})
+}
+
+// Metrics writes what there is to know for Prometheus.
+func (s *Store) Metrics(t *metrics.Text) {
+	f := s.engine.figures()
+	damaged, _ := s.damage.list()
+	t.Counter("wsreceive_store_rows_added_total", "Rows that were given to the log database; those of a recovery included.", float64(s.added.Load()))
+	t.Counter("wsreceive_store_rows_refused_total", "Rows that the log database refused; it should be 0. Their lines are kept whole, and only their numbers can be searched for.", float64(s.refused.Load()))
+	t.Gauge("wsreceive_store_rows", "Rows of the log database.", f[`vl_storage_rows{type="storage/inmemory"}`]+f[`vl_storage_rows{type="storage/small"}`]+f[`vl_storage_rows{type="storage/big"}`])
+	t.Gauge("wsreceive_store_bytes", "What the log database takes, without blobs.", f[`vl_data_size_bytes{type="storage"}`]+f[`vl_data_size_bytes{type="indexdb"}`])
+	t.Gauge("wsreceive_store_days", "Days that have rows.", f["vl_partitions"])
+	t.Counter("wsreceive_store_days_deleted_total", "Days that retention deleted.", float64(s.dropped.Load()))
+	t.Gauge("wsreceive_store_damaged", "Days and parts in the folder damaged.", float64(len(damaged)))
+	t.Flag("wsreceive_store_full", "1: the disk has less free than the reserve, and lines wait at their senders.", s.writable() != nil)
+	t.Histogram("wsreceive_store_barrier_seconds", "How long it took until all that was added was on disk.", s.barriers)
+}
+
+// serve answers the command line on a Unix socket in the directory. A socket's path
+// may have about 100 bytes; below the descriptor it is short.
+func (s *Store) serve(ctx context.Context) error {
+	path := s.under("query.sock")
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("listen on query.sock: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	s.serveOn(ctx, l)
+	return nil
+}
+
+// Dial connects to the query API of the process that has the store open.
+func Dial(ctx context.Context, path string) (net.Conn, error) {
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/query.sock", dir.Fd()))
+}
+
+func (o *Options) defaults() {
+	if o.Memory == 0 {
+		o.Memory = 96 << 20
+	}
+	if o.Reserve == 0 {
+		o.Reserve = 64 << 20
+	}
+	if o.Queries == 0 {
+		o.Queries = min(4, 2*runtime.GOMAXPROCS(0))
+	}
+	if o.QueryTime == 0 {
+		o.QueryTime = 30 * time.Second
+	}
+	if o.coder == nil {
+		o.coder = func(s row.Skeletons) (func() coder, error) {
+			table, err := row.Open(s, row.Options{MaxAge: o.Retain})
+			return func() coder { return table.Coder() }, err
+		}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+}
