@@ -1,62 +1,27 @@
 package page
 
 import (
-	"cmp"
 	"encoding/json"
-	"errors"
-	"maps"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"wsrelay/handshake"
-	"wsrelay/receiver/sqlite"
 )
 
 // Bounds of an answer.
 const (
 	maxLines   = 5000
-	facetLines = 1000            // the newest, of which it is told who wrote them
-	cutList    = 2 << 10         // bytes of a line in a list
-	cutLine    = 64 << 10        // and of one that is shown in full
-	readLine   = 64 << 10        // bytes in which a live view looks for fields
-	maxFields  = 500             // of a line that is shown in full
-	maxFacets  = 20              // values of each kind
-	budget     = 5 * time.Second // of a search
-	barBudget  = 4 * time.Second // of a histogram
-	rawPace    = 128 << 10       // bytes a second that a download goes at least
+	facetLines = 1000      // the newest, of which it is told who wrote them
+	cutList    = 2 << 10   // bytes of a line in a list
+	cutLine    = 64 << 10  // and of one that is shown in full
+	maxFields  = 500       // of a line that is shown in full
+	maxFacets  = 20        // values of each kind
+	maxColumns = 50        // of a table
+	rawPace    = 128 << 10 // bytes a second that a download goes at least
 )
-
-// line is a line in a list.
-type line struct {
-	UID      string `json:"uid"`
-	Time     int64  `json:"time"` // Unix milliseconds
-	Host     string `json:"host"`
-	Sender   string `json:"sender,omitempty"` // who has sent it, if that is another than the line says
-	Program  string `json:"program,omitempty"`
-	Severity string `json:"severity,omitempty"`
-	Text     string `json:"text"`
-	Size     int    `json:"size"` // bytes of the whole line
-}
-
-func newLine(h sqlite.Hit) line {
-	s := h.Summary
-	if s == nil {
-		own := sqlite.Summarize([]byte(h.Line))
-		s = &own
-	}
-	sender := h.Host
-	if s.Host == "" || strings.EqualFold(s.Host, sender) {
-		sender = ""
-	}
-	return line{
-		UID: h.UID, Time: h.Time.UnixMilli(), Host: cmp.Or(s.Host, h.Host), Sender: sender, Program: cut(s.Program, 100), Severity: s.Severity,
-		Text: cut(cmp.Or(s.Message, h.Line), cutList), Size: h.Size,
-	}
-}
 
 // cut gives the beginning of s, whole characters of it.
 func cut(s string, n int) string {
@@ -67,51 +32,6 @@ func cut(s string, n int) string {
 		n--
 	}
 	return s[:n]
-}
-
-// facet is a value, and how many lines have it.
-type facet struct {
-	Value string `json:"value"`
-	Count int    `json:"count"`
-}
-
-func facets(lines []line, of func(line) string) []facet {
-	counts := map[string]int{}
-	for _, l := range lines {
-		if v := of(l); v != "" {
-			counts[v]++
-		}
-	}
-	all := make([]facet, 0, len(counts))
-	for v := range maps.Keys(counts) {
-		all = append(all, facet{v, counts[v]})
-	}
-	slices.SortFunc(all, func(a, b facet) int {
-		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Value, b.Value))
-	})
-	return all[:min(len(all), maxFacets)]
-}
-
-// query reads q, from and to. If they cannot be understood it says so to the
-// client.
-func query(w http.ResponseWriter, r *http.Request) *sqlite.Query {
-	now := time.Now()
-	q, err := sqlite.ParseQuery(r.FormValue("q"), now)
-	var bounds [2]time.Time
-	for i, name := range []string{"from", "to"} {
-		if text := r.FormValue(name); text != "" && err == nil {
-			bounds[i], err = sqlite.ParseTime(text, now)
-		}
-	}
-	if err == nil {
-		return q.Within(bounds[0], bounds[1])
-	}
-	answer := map[string]any{"error": err.Error()}
-	if e := (*sqlite.QueryError)(nil); errors.As(err, &e) {
-		answer = map[string]any{"error": e.Problem, "position": e.At}
-	}
-	reply(w, http.StatusBadRequest, answer)
-	return nil
 }
 
 func number(r *http.Request, name string, def, most int) int {
@@ -145,14 +65,12 @@ func (p *page) enter(r *http.Request) (leave func(), ok bool) {
 }
 
 func (p *page) search(w http.ResponseWriter, r *http.Request) {
-	q := query(w, r)
+	q := p.query(w, r)
 	if q == nil {
 		return
 	}
 	limit := number(r, "limit", 200, maxLines)
-	// One more than is shown tells whether there are more.
-	most := max(limit+1, facetLines)
-	loan, ok := p.borrow(r, int64(most)*hitMemory)
+	loan, ok := p.borrow(r, listMemory+int64(max(limit+1, facetLines))*hitMemory)
 	if !ok {
 		return
 	}
@@ -162,80 +80,64 @@ func (p *page) search(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	start := time.Now()
-	found, err := p.source.Search(r.Context(), sqlite.Request{
-		Query: q, Limit: most, Budget: budget,
-		Cut: cutList + utf8.UTFMax, // so that the last character can be whole
-	})
+	found, err := p.source.search(r.Context(), q, limit)
 	leave()
-	loan.shrink(int64(len(found.Hits)) * hitMemory)
 	extend(w, answerTime)
 	if err != nil {
 		failed(w, err)
 		return
 	}
-	lines := make([]line, len(found.Hits))
-	for i, h := range found.Hits {
-		lines[i] = newLine(h)
-	}
-	reply(w, http.StatusOK, map[string]any{
-		"lines":    lines[:min(len(lines), limit)],
-		"more":     len(lines) > limit,
-		"complete": found.Complete,
-		"took":     time.Since(start).Milliseconds(),
-		"facets": map[string][]facet{
-			"host":     facets(lines, func(l line) string { return l.Host }),
-			"program":  facets(lines, func(l line) string { return l.Program }),
-			"severity": facets(lines, func(l line) string { return l.Severity }),
-		},
-		"facetsOf": len(lines),
-	})
-}
-
-func (p *page) histogram(w http.ResponseWriter, r *http.Request) {
-	q := query(w, r)
-	if q == nil {
+	loan.shrink(int64(len(found.about))*hitMemory + int64(found.table.bytes)*2)
+	answer := map[string]any{"logsql": q.logsql, "took": time.Since(start).Milliseconds(), "complete": found.complete}
+	if found.table.Rows != nil {
+		answer["table"], answer["more"] = found.table, found.table.full || len(found.table.Rows) > limit
+		found.table.Rows = found.table.Rows[:min(len(found.table.Rows), limit)]
+		reply(w, http.StatusOK, answer)
 		return
 	}
-	leave, ok := p.enter(r)
-	if !ok {
-		return
+	if found.lines == nil {
+		found.lines = []line{}
 	}
-	h, err := p.histograms.Histogram(r.Context(), q, number(r, "bars", 60, 500), barBudget)
-	leave()
-	if err != nil {
-		failed(w, err)
-		return
+	answer["lines"], answer["more"] = found.lines[:min(len(found.lines), limit)], len(found.lines) > limit
+	answer["facets"] = map[string][]facet{
+		"host":    facets(found.about, func(l line) string { return l.Host }),
+		"program": facets(found.about, func(l line) string { return l.Program }),
+		"level":   facets(found.about, func(l line) string { return l.Level }),
 	}
-	total := int64(0)
-	for _, n := range h.Counts {
-		total += n
-	}
-	answer := map[string]any{
-		"from": h.From.UnixMilli(), "width": h.Width.Milliseconds(), "counts": h.Counts, "total": total, "complete": h.Complete,
-	}
-	if !h.Complete && !h.Since.IsZero() {
-		answer["since"] = h.Since.UnixMilli()
-	}
+	answer["facetsOf"] = len(found.about)
 	reply(w, http.StatusOK, answer)
 }
 
 // one finds the line that is asked for, or says that there is none. The memory of
 // it is to be given back when the answer is written.
-func (p *page) one(w http.ResponseWriter, r *http.Request) (h sqlite.Hit, l *loan, ok bool) {
+func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loan, ok bool) {
 	if l, ok = p.borrow(r, rawMemory); !ok {
-		return h, nil, false
+		return nil, nil, false
 	}
-	h, ok, err := p.source.Line(r.Context(), r.FormValue("uid"))
-	if err != nil || !ok {
-		reply(w, http.StatusNotFound, map[string]any{"error": "This line is not here (any more). Its UID is " + r.FormValue("uid")})
+	leave, ok := p.enter(r)
+	if !ok {
 		l.giveBack()
-		return h, nil, false
+		return nil, nil, false
 	}
-	return h, l, true
+	found, err := p.source.line(r.Context(), r.FormValue("uid"))
+	leave()
+	if found == nil && err == nil && p.api != nil { // it may be too new for a search
+		found, err = p.live.line(r.Context(), r.FormValue("uid"))
+	}
+	if found != nil {
+		return found, l, true
+	}
+	l.giveBack()
+	answer := "This line is not here (any more). Its UID is " + r.FormValue("uid")
+	if err != nil {
+		answer = "This line cannot be shown: " + err.Error()
+	}
+	reply(w, http.StatusNotFound, map[string]any{"error": answer})
+	return nil, nil, false
 }
 
 func (p *page) line(w http.ResponseWriter, r *http.Request) {
-	h, loan, ok := p.one(w, r)
+	found, loan, ok := p.one(w, r)
 	if !ok {
 		return
 	}
@@ -244,30 +146,38 @@ func (p *page) line(w http.ResponseWriter, r *http.Request) {
 		Name  string `json:"name"`
 		Value string `json:"value"`
 	}
+	l := newLine(found.fields, nil)
+	arrived := l.at
 	fields := []field{}
-	if sqlite.IsObject([]byte(h.Line)) {
-		sqlite.Fields([]byte(h.Line), func(f sqlite.Field) bool {
+	for _, f := range found.fields {
+		switch {
+		case f.Name == fieldAt:
+			arrived, _ = time.Parse(time.RFC3339Nano, f.Value)
+		case f.Name == fieldMsg && f.Value == found.text, f.Name == fieldTime, f.Name == "_stream", f.Name == "_stream_id":
+		case strings.HasPrefix(f.Name, "wsrelay.") && f.Name != fieldFrom && f.Name != fieldGap:
+		case len(fields) < maxFields:
 			fields = append(fields, field{f.Name, cut(f.Value, cutList)})
-			return len(fields) < maxFields
-		})
+		}
 	}
-	sid, seq, _ := handshake.ParseUID(h.UID)
+	sid, seq, _ := handshake.ParseUID(l.UID)
 	reply(w, http.StatusOK, map[string]any{
-		"uid": h.UID, "time": h.Time.UnixMilli(), "sender": h.Host, "sid": sid, "seq": strconv.FormatUint(seq, 10),
-		"size": h.Size, "text": cut(h.Line, cutLine), "here": len(h.Line), "cut": h.Size > cutLine, "fields": fields,
+		"uid": l.UID, "time": l.Time, "arrived": arrived.UnixMilli(), "sid": sid, "seq": strconv.FormatUint(seq, 10),
+		"size": found.size, "text": cut(found.text, cutLine), "here": len(found.text), "cut": found.size > cutLine, "fields": fields,
 	})
 }
 
 // raw gives the bytes of a line, for a file and not to be shown.
 func (p *page) raw(w http.ResponseWriter, r *http.Request) {
-	h, loan, ok := p.one(w, r)
+	found, loan, ok := p.one(w, r)
 	if !ok {
 		return
 	}
 	defer loan.giveBack()
-	loan.shrink(int64(len(h.Line)))
-	extend(w, answerTime+time.Duration(len(h.Line)/rawPace)*time.Second)
+	text, uid := found.text, newLine(found.fields, nil).UID
+	found = nil
+	loan.shrink(int64(len(text)))
+	extend(w, answerTime+time.Duration(len(text)/rawPace)*time.Second)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Content-Disposition", "attachment; filename="+h.UID+".log")
-	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(h.Line))
+	w.Header().Set("Content-Disposition", "attachment; filename="+uid+".log")
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(text))
 }

@@ -125,6 +125,7 @@ func TestBrowser_SearchesFiltersZoomsAndRestores(t *testing.T) {
 	ctx := chromium(t)
 	s := newSite(t)
 	scene(t, s)
+	s.searchable(t)
 	thrown := make(chan string, 100)
 	err := chromedp.Listen(ctx, func(ev any) {
 		if e, ok := ev.(*cdpruntime.EventExceptionThrown); ok {
@@ -145,11 +146,12 @@ func TestBrowser_SearchesFiltersZoomsAndRestores(t *testing.T) {
 	do(t, ctx, chromedp.KeyEvent("jj"), chromedp.KeyEvent(kb.Enter))
 	until(t, ctx, `document.querySelectorAll('.entry')[1].querySelector('.detail table') !== null`)
 	do(t, ctx, js(`[...document.querySelectorAll('.detail tr')].find(r => r.textContent.includes('deadlock')).querySelector('[aria-label*=without]').click()`))
-	until(t, ctx, entries(11)+` && location.search.includes('-message')`)
+	until(t, ctx, entries(11)+` && location.search.includes('-_msg')`)
 
 	// By the sidebar: only this program, then all but it.
 	do(t, ctx, chromedp.Navigate(s.URL))
 	until(t, ctx, entries(132))
+	until(t, ctx, `document.querySelectorAll('#facets .pick').length > 3`)
 	pick := `[...document.querySelectorAll('#facets .pick')].find(b => b.textContent.startsWith('postgres')).click()`
 	do(t, ctx, js(pick))
 	until(t, ctx, entries(12)+` && document.querySelector('#facets .on').textContent.startsWith('postgres')`)
@@ -174,10 +176,19 @@ func TestBrowser_SearchesFiltersZoomsAndRestores(t *testing.T) {
 	do(t, ctx, click("#reset"))
 	until(t, ctx, entries(120))
 
-	// A query that is not one.
-	do(t, ctx, chromedp.Navigate(s.URL+"/?q="+url.QueryEscape(`web1 "x`)))
-	until(t, ctx, `document.getElementById('problem').textContent.includes('never closed') &&
-		document.querySelector('#problem pre').textContent === 'web1 "x\n     ^'`)
+	// The query that was run is shown, and what is wrong with one.
+	do(t, ctx, chromedp.Navigate(s.URL+"/?q="+url.QueryEscape(`(status:>=201 or a`)))
+	until(t, ctx, `document.getElementById('problem').textContent === 'The query is not understood: a closing parenthesis is missing' &&
+		document.getElementById('ran').textContent === 'LogsQL: (status:>=201 or *:i("a")'`)
+	do(t, ctx, chromedp.Navigate(s.URL+"/?q="+url.QueryEscape(`status:>=201 -program:="postgres"`)))
+	until(t, ctx, entries(80)+` && document.getElementById('problem').hidden && document.getElementById('ran').hidden`)
+
+	// What pipes make of lines.
+	do(t, ctx, chromedp.Navigate(s.URL+"/?q="+url.QueryEscape(`| stats by (program) count() "<b>n" | sort by (program)`)))
+	until(t, ctx, `[...document.querySelectorAll('#table tr')].map(r => r.textContent).join() === 'program<b>n,nginx120,postgres12' &&
+		document.getElementById('histogram').hidden && document.querySelectorAll('.entry').length === 0`)
+	do(t, ctx, chromedp.Navigate(s.URL+"/?q="+url.QueryEscape(`deadlock | sort by (_time) | limit 3`)))
+	until(t, ctx, texts+`.join() === 'deadlock 0,deadlock 10,deadlock 20' && document.querySelectorAll('#table tr').length === 0`)
 	if len(thrown) > 0 {
 		t.Errorf("the page's script failed: %s", <-thrown)
 	}
@@ -209,6 +220,7 @@ func TestBrowser_KeepsWhatComesWhileItSearches(t *testing.T) {
 	ctx := chromium(t)
 	s := newSite(t)
 	s.add(t, sidA, "web1", time.Now(), "keep one", "two")
+	s.searchable(t)
 	do(t, ctx, chromedp.Navigate(s.URL))
 	until(t, ctx, entries(2))
 	do(t, ctx, js(`{
@@ -236,13 +248,14 @@ var hostile = []string{
 	"\xff\xfe not UTF-8 \xed\xa0\x80",
 	strings.Repeat("<b>1 MB</b>", 100_000),
 	"{" + strings.Repeat(`"a":{`, 5000),
-	"one\ntwo\u2028three\r",
+	`{"message":"one\ntwo\u2028three\r"}`,
 }
 
 func TestBrowser_HostileLinesDoNothing(t *testing.T) {
 	ctx := chromium(t)
 	s := newSite(t)
 	s.add(t, sidA, "<script>window.pwned = 1</script>", time.Now(), hostile...)
+	s.searchable(t)
 	do(t, ctx, chromedp.Navigate(s.URL))
 	until(t, ctx, entries(len(hostile)))
 	do(t, ctx, js(`document.querySelectorAll('.row').forEach(r => r.click())`))
@@ -252,6 +265,7 @@ func TestBrowser_HostileLinesDoNothing(t *testing.T) {
 	do(t, ctx, click("#new"))
 	until(t, ctx, entries(2*len(hostile)))
 	checkHarmless(t, ctx)
+	s.searchable(t)
 	// A filter of a hostile value asks for just that value.
 	do(t, ctx, js(`[...document.querySelectorAll('#facets .pick')].find(b => b.textContent.includes('"><img')).click()`))
 	until(t, ctx, entries(2))

@@ -70,7 +70,7 @@ func TestSearch_ClientsThatDoNotReadKeepNobodyWaiting(t *testing.T) {
 
 func TestPage_AnAnswerThatNobodyReadsEnds(t *testing.T) {
 	answerTime = 200 * time.Millisecond
-	defer func() { answerTime = usualAnswerTime }()
+	t.Cleanup(func() { answerTime = usualAnswerTime }) // when the server has ended
 	s := newSite(t, Options{Who: byHeader})
 	addMany(t, s)
 	conn := s.unread(t, "/api/search?limit=5000", "ann")
@@ -92,12 +92,14 @@ func addMany(t *testing.T, s *site) {
 		}
 		s.add(t, sidA, "web1", time.Now(), lines...)
 	}
+	s.searchable(t)
 }
 
 // Many downloads of the longest line, whose clients read nothing.
 func TestRaw_UnreadDownloadsTakeBoundedMemory(t *testing.T) {
 	s := newSite(t, Options{Who: byHeader})
 	s.add(t, sidA, "web1", time.Now(), strings.Repeat("x", 15<<20))
+	s.searchable(t)
 	for i := range 40 {
 		s.unread(t, "/api/raw?uid="+handshake.UID(sidA, 1), fmt.Sprint("user", i%2))
 	}

@@ -3,14 +3,18 @@ package page
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wsrelay/handshake"
 	"wsrelay/receiver"
-	"wsrelay/receiver/sqlite"
+	"wsrelay/receiver/store/logs/logsql"
+	"wsrelay/receiver/store/logs/row"
 )
 
 // Bounds of what a Live keeps, in bytes.
@@ -29,6 +33,7 @@ const liveEvery = 100 * time.Millisecond
 // their batch were.
 type Live struct {
 	receiver.Store
+	coders sync.Pool // of *row.Coder
 
 	mu      sync.Mutex    // guards the fields below
 	text    []byte        // of the kept lines, each with a newline, behind what is not kept any more
@@ -40,10 +45,11 @@ type Live struct {
 
 // kept is a batch whose newest lines are kept.
 type kept struct {
-	receiver.Batch             // without its lines; Seq is that of the first kept
-	first          int         // how many lines there were before it
-	at             int         // where its text begins
-	cost           int         // in bytes
+	receiver.Batch     // without its lines; Seq is that of the first kept
+	first          int // how many lines there were before it
+	at             int // where its text begins
+	cost           int // in bytes
+	stored         time.Time
 	long           map[int]int // sizes of lines that are not kept whole
 }
 
@@ -54,12 +60,30 @@ type keptLine struct {
 	size int // of the whole line
 }
 
-func (k *keptLine) hit() sqlite.Hit {
-	return sqlite.Hit{UID: handshake.UID(k.SID, k.seq), Time: k.At, Host: k.Host, Line: k.text, Size: k.size}
+// NewLive makes store one that can be watched.
+func NewLive(store receiver.Store) *Live {
+	l := &Live{Store: store, more: make(chan struct{})}
+	table, err := row.Open(&skeletons{}, row.Options{})
+	if err != nil {
+		panic(err) // there was nothing to read
+	}
+	l.coders.New = func() any { return table.Coder() }
+	return l
 }
 
-// NewLive makes store one that can be watched.
-func NewLive(store receiver.Store) *Live { return &Live{Store: store, more: make(chan struct{})} }
+// skeletons gives numbers, which nobody asks for again: kept lines have their text.
+type skeletons struct{ n atomic.Uint32 }
+
+const maxSkeletons = 10_000 // whose shapes the table of a Live keeps
+
+func (s *skeletons) Number([]byte) (uint32, bool) {
+	n := s.n.Add(1)
+	return n, n < maxSkeletons
+}
+
+func (s *skeletons) Skeleton(uint32) ([]byte, error) { return nil, errors.ErrUnsupported }
+
+func (s *skeletons) Len() int { return 0 }
 
 // Unwrap gives the store to which everything is handed on.
 func (l *Live) Unwrap() receiver.Store { return l.Store }
@@ -95,7 +119,7 @@ func (l *Live) keep(b *receiver.Batch) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	k := kept{Batch: receiver.Batch{SID: b.SID, Host: b.Host, At: b.At, Seq: b.Seq + uint64(from)}, first: l.end, at: len(l.text), cost: cost}
+	k := kept{Batch: receiver.Batch{SID: b.SID, Host: b.Host, At: b.At, Seq: b.Seq + uint64(from)}, first: l.end, at: len(l.text), cost: cost, stored: time.Now()}
 	for i, line := range b.Lines[from:] {
 		if len(line) > keepLine {
 			if k.long == nil {
@@ -155,59 +179,107 @@ func (l *Live) since(at int) (lines []keptLine, missed int, more <-chan struct{}
 	return lines, end - at - len(lines), more
 }
 
-// Search gives the kept lines that match, the newest first.
-func (l *Live) Search(ctx context.Context, req sqlite.Request) (sqlite.Result, error) {
-	lines, _, _ := l.since(0)
-	res := sqlite.Result{Complete: true}
-	for i := len(lines) - 1; i >= 0 && len(res.Hits) < req.Limit && ctx.Err() == nil; i-- {
-		if h := lines[i].hit(); req.Query.Matches(h) {
-			res.Hits = append(res.Hits, h)
-		}
-	}
-	slices.SortStableFunc(res.Hits, func(a, b sqlite.Hit) int { return b.Time.Compare(a.Time) })
-	return res, ctx.Err()
+// rowOf gives the fields of a line as a store with a query API has them, so that the
+// same queries find it. Their strings hold until the coder's next row.
+func rowOf(c *row.Coder, k *keptLine) []logsql.Field {
+	var r row.Row
+	c.Row(&r, &row.Line{SID: k.SID, Host: k.Host, Seq: k.seq, At: k.At, Text: []byte(k.text)})
+	return append(r.Fields, logsql.Field{Name: fieldTime, Value: r.Time.UTC().Format(time.RFC3339Nano)},
+		logsql.Field{Name: "_stream", Value: streamOf(r.Fields[:r.Stream])})
 }
 
-// Line gives a line that is kept; of a long one its beginning.
-func (l *Live) Line(_ context.Context, uid string) (h sqlite.Hit, ok bool, err error) {
+// streamOf gives the name of a row's stream as the query API has it.
+func streamOf(fields []logsql.Field) string {
+	var labels []string
+	for _, f := range fields {
+		labels = append(labels, f.Name+"="+strconv.Quote(f.Value))
+	}
+	return "{" + strings.Join(labels, ",") + "}"
+}
+
+// match gives the line for a list if the query finds it.
+func (l *Live) match(q *query, k *keptLine) (found line, ok bool) {
+	c := l.coders.Get().(*row.Coder)
+	defer l.coders.Put(c)
+	fields := rowOf(c, k)
+	if !q.filter.MatchRow(fields) {
+		return found, false
+	}
+	found = newLine(fields, func([]logsql.Field) ([]byte, error) { return []byte(k.text), nil })
+	return found, (q.from.IsZero() || !found.at.Before(q.from)) && (q.to.IsZero() || found.at.Before(q.to))
+}
+
+// search implements source over the kept lines.
+func (l *Live) search(ctx context.Context, q *query, limit int) (*found, error) {
+	if q.pipes {
+		return nil, errPipes
+	}
+	f := &found{complete: true}
+	lines, _, _ := l.since(0)
+	for i := len(lines) - 1; i >= 0 && len(f.lines) < max(limit+1, facetLines) && ctx.Err() == nil; i-- {
+		if found, ok := l.match(q, &lines[i]); ok {
+			f.lines = append(f.lines, found)
+		}
+	}
+	slices.SortStableFunc(f.lines, func(a, b line) int { return b.at.Compare(a.at) })
+	f.about = f.lines
+	return f, ctx.Err()
+}
+
+// line implements source; of a long line the beginning is kept.
+func (l *Live) line(_ context.Context, uid string) (*whole, error) {
 	sid, seq, err := handshake.ParseUID(uid)
 	if err != nil {
-		return h, false, err
+		return nil, err
 	}
 	lines, _, _ := l.since(0)
 	i := slices.IndexFunc(lines, func(k keptLine) bool { return k.seq == seq && k.SID == sid })
 	if i < 0 {
-		return h, false, nil
+		return nil, nil
 	}
-	return lines[i].hit(), true, nil
+	c := l.coders.Get().(*row.Coder) // not put back: the fields are its own
+	return &whole{rowOf(c, &lines[i]), lines[i].text, lines[i].size}, nil
 }
 
-func (l *Live) watch(context.Context) (follow, error) {
+// overlap is how long ago the lines were stored that a watcher sees first: as
+// long as it may take until a search finds them.
+const overlap = 5 * time.Second
+
+// watch begins to watch: of what is stored from then on, and shortly before,
+// follow misses nothing.
+func (l *Live) watch() *watcher {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return (&watcher{l, l.end}).follow, nil
+	w := &watcher{l, l.end}
+	for i := len(l.batches) - 1; i >= 0 && time.Since(l.batches[i].stored) < overlap; i-- {
+		w.at = l.batches[i].first
+	}
+	return w
 }
 
-// watcher is who watches, and has seen the first at lines.
+// watcher has seen the first at lines.
 type watcher struct {
 	live *Live
 	at   int
 }
 
-func (w *watcher) follow(ctx context.Context, q *sqlite.Query, f func([]sqlite.Hit, int) error) error {
+// follow calls f with the lines that match, as they are stored, and how many it
+// could not look at, until ctx ends or f returns an error.
+func (w *watcher) follow(ctx context.Context, q *query, f func(lines []line, missed int) error) error {
 	tick := time.NewTicker(liveEvery)
 	defer tick.Stop()
 	for {
 		lines, missed, more := w.live.since(w.at)
 		w.at += missed + len(lines)
-		var hits []sqlite.Hit
+		var found []line
+		q.renew()
 		for i := range lines {
-			if h := lines[i].hit(); q.Matches(h) {
-				hits = append(hits, h)
+			if l, ok := w.live.match(q, &lines[i]); ok {
+				found = append(found, l)
 			}
 		}
-		if len(hits) > 0 || missed > 0 {
-			if err := f(hits, missed); err != nil {
+		if len(found) > 0 || missed > 0 {
+			if err := f(found, missed); err != nil {
 				return err
 			}
 		}

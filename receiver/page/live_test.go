@@ -6,34 +6,35 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"wsrelay/receiver"
-	"wsrelay/receiver/sqlite"
+	"wsrelay/receiver/store/logs/row"
 )
 
 // newWatchedSite is a site over a store that can be watched only.
 func newWatchedSite(t *testing.T, o Options) *site {
 	t.Helper()
 	live := NewLive(receiver.NewStdout(io.Discard))
-	return &site{serve(t, NewWatch(live, o)), live, map[string]uint64{}}
+	return &site{serve(t, NewWatch(live, o)), live, nil, map[string]uint64{}}
 }
 
 func search(t *testing.T, l *Live, text string) (found []string) {
 	t.Helper()
-	q, err := sqlite.ParseQuery(text, time.Now())
+	q, err := parseQuery(text, "", "", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := l.Search(t.Context(), sqlite.Request{Query: q, Limit: 1 << 30})
+	res, err := l.search(t.Context(), q, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, h := range res.Hits {
-		found = append(found, h.Line)
+	for _, l := range res.lines {
+		found = append(found, l.Text)
 	}
 	return found
 }
@@ -77,10 +78,18 @@ func TestLive_ShowsWhatIsStoredAndNothingElse(t *testing.T) {
 	if got := search(t, l, "two host:web1"); !slices.Equal(got, []string{"two"}) {
 		t.Errorf("got %q", got)
 	}
-	if h, ok, err := l.Line(t.Context(), sidA+"0000000000003"); err != nil || !ok || h.Line != "two" {
-		t.Errorf("got %v, %v, %v", h, ok, err)
+	for query, want := range map[string][]string{
+		`{host="web1"} one`: {"one"}, `{host="web2"}`: nil, "_time:1h two": {"two"}, "_time:1h offset 1h": nil,
+		"wsrelay.seq:=" + row.SeqValue(2): {"one"}, `host:in("web2", "web1") -one -two`: {""}, `host:in(* | fields x)`: nil,
+	} {
+		if got := search(t, l, query); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", query, got, want)
+		}
 	}
-	if _, ok, _ := l.Line(t.Context(), sidA+"0000000000001"); ok {
+	if found, err := l.line(t.Context(), sidA+"0000000000003"); err != nil || found == nil || found.text != "two" {
+		t.Errorf("got %v, %v", found, err)
+	}
+	if found, _ := l.line(t.Context(), sidA+"0000000000001"); found != nil {
 		t.Error("it shows a line that it was not told to be stored")
 	}
 }
@@ -146,14 +155,11 @@ func TestLive_GivesWhatCameSince(t *testing.T) {
 
 func TestLive_CountsWhatComesTooFast(t *testing.T) {
 	l := NewLive(receiver.NewStdout(io.Discard))
-	q, err := sqlite.ParseQuery("", time.Now())
+	q, err := parseQuery("", "", "", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	follow, err := l.watch(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	watcher := l.watch()
 	const all = 2 * keepLines / keepAbout
 	b := receiver.Batch{SID: sidA, Host: "web1", Seq: 1, At: time.Now(), Lines: make([][]byte, all/2)}
 	for range 2 {
@@ -163,9 +169,9 @@ func TestLive_CountsWhatComesTooFast(t *testing.T) {
 		b.Seq = b.End()
 	}
 	enough := errors.New("enough")
-	err = follow(t.Context(), q, func(hits []sqlite.Hit, missed int) error {
-		if len(hits)+missed != all || missed != all/2 {
-			t.Errorf("got %d lines, %d missed", len(hits), missed)
+	err = watcher.follow(t.Context(), q, func(lines []line, missed int) error {
+		if len(lines)+missed != all || missed != all/2 {
+			t.Errorf("got %d lines, %d missed", len(lines), missed)
 		}
 		return enough
 	})
@@ -198,5 +204,41 @@ func TestWatch_TellsHowTheReceiverDoes(t *testing.T) {
 	}
 	if status, _, _ := s.get(t, "/api/histogram"); status != http.StatusNotFound {
 		t.Errorf("a histogram: %d", status)
+	}
+}
+
+// A filter for the last minutes is one for the minutes before each line, not before
+// the view was opened.
+func TestLive_FollowsTheLastMinutes(t *testing.T) {
+	l := NewLive(receiver.NewStdout(io.Discard))
+	q, err := parseQuery("_time:5m", "", "", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	watcher := l.watch()
+	for opened := time.Now(); !time.Now().After(opened.Add(time.Millisecond)); {
+		runtime.Gosched() // the line must be newer than the query
+	}
+	b := receiver.Batch{SID: sidA, Host: "web1", Seq: 1, At: time.Now(), Lines: [][]byte{[]byte("new")}}
+	if _, err := l.Commit(t.Context(), []receiver.Batch{b}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	enough := errors.New("enough")
+	if err := watcher.follow(ctx, q, func([]line, int) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWatch_FindsWithinATime(t *testing.T) {
+	s := newWatchedSite(t, Options{})
+	at := time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
+	for i, line := range []string{"before", "first", "last", "after"} {
+		s.add(t, sidA, "web1", at.Add(time.Duration(i)*time.Hour), line)
+	}
+	_, body, _ := s.get(t, "/api/search?from=2026-03-14T13:00:00Z&to=2026-03-14T15:00:00Z")
+	if strings.Count(body, `"uid"`) != 2 || !strings.Contains(body, `"first"`) || !strings.Contains(body, `"last"`) {
+		t.Errorf("got %s", body)
 	}
 }

@@ -1,17 +1,24 @@
-// Package page is the page of wsreceive: over an SQLite store to search it, over
-// any other to watch it, and everywhere to see lines come.
+// Package page is the web page of wsreceive. Over a store with a query API it
+// searches; over any other it shows the newest lines; everywhere it shows lines as
+// they are stored.
 //
 //	/               the page; its modules, style and icon beside it
-//	/api/search     the newest lines that match, and who wrote them
-//	/api/histogram  how many there are over time; of a store that can be searched
+//	/api/search     the newest lines that match, and which hosts and programs wrote
+//	                them; or a table, if pipes of the query made one
+//	/api/histogram  how many there are over time; only with a query API
 //	/api/tail       lines as they are stored (server-sent events)
 //	/api/line       one line in full, with its fields
 //	/api/raw        one line, its bytes
 //	/api/health     how the receiver does
 //
-// q is a query in the language of [sqlite.ParseQuery], from and to are times for
-// [sqlite.ParseTime]; answers are JSON. The page's own address holds the same
+// q is what a person types; [logsql.Plain] makes LogsQL of it. from and to are
+// times for parseTime; answers are JSON. The page's own address holds the same
 // parameters, so that what it shows can be kept and passed on.
+//
+// Searches are requests to the store's query API, made within the process: the
+// page adds bounds and leaves out what a browser need not have. New lines come from
+// [Live], not from that API: the API finds them a second later, and only if their
+// own time is not long ago.
 //
 // # What holds
 //
@@ -26,12 +33,11 @@
 //     gives its place back before it is answered, what an answer takes of memory is
 //     shared fairly between users, and an answer that is not read ends.
 //
-// It does not ask who is there, and by which name it is called: package gate does.
+// The page does not authenticate: package gate does.
 package page
 
 import (
 	"bytes"
-	"context"
 	"embed"
 	"io/fs"
 	"mime"
@@ -42,7 +48,7 @@ import (
 
 	"wsrelay/receiver"
 	"wsrelay/receiver/fair"
-	"wsrelay/receiver/sqlite"
+	"wsrelay/receiver/store/logs/logsql"
 )
 
 //go:embed web
@@ -61,8 +67,16 @@ type Options struct {
 	Link  string                     // a URL: where they can be searched; empty: nowhere
 }
 
-// Limits on what is asked at the same time; who comes late waits, or is sent
-// away from a tail.
+// Store is a store that can be searched.
+type Store interface {
+	// Handler answers the query API of VictoriaLogs, /select/logsql/….
+	Handler() http.Handler
+	// Text gives a line byte for byte, of all fields of its row.
+	Text(fields []logsql.Field) ([]byte, error)
+}
+
+// Limits on what is asked at the same time. A query above them waits; a live view
+// is refused.
 const (
 	maxQueries = 4
 	maxTails   = 64
@@ -77,27 +91,26 @@ const usualAnswerTime = time.Minute
 var answerTime = usualAnswerTime // but for tests
 
 type page struct {
-	source     source
-	histograms histogrammer // nil: the store cannot be searched
-	opts       Options
-	queries    chan struct{}
-	memory     *fair.Budget
-	tails      chan struct{}
+	source  source
+	api     *queryAPI // nil: the store cannot be searched
+	live    *Live
+	opts    Options
+	queries chan struct{}
+	memory  *fair.Budget
+	tails   chan struct{}
 }
 
-type histogrammer interface {
-	Histogram(ctx context.Context, q *sqlite.Query, bars int, budget time.Duration) (sqlite.Histogram, error)
+// New gives the handler of a page over a store that can be searched; live hands
+// lines on to this store. Requests must end, their contexts with them, before the
+// store is closed.
+func New(store Store, live *Live, o Options) http.Handler {
+	api := &queryAPI{store.Handler(), store.Text}
+	return (&page{source: api, api: api, live: live, opts: o}).handler()
 }
 
-// New gives the handler of a page over a store that can be searched. Requests
-// must end, their contexts with them, before the store is closed.
-func New(store *sqlite.Reader, o Options) http.Handler {
-	return (&page{source: stored{store}, histograms: store, opts: o}).handler()
-}
-
-// NewWatch gives the handler of a page over a store that can be watched.
+// NewWatch gives the handler of a page over a store that can only be watched.
 func NewWatch(live *Live, o Options) http.Handler {
-	return (&page{source: live, opts: o}).handler()
+	return (&page{source: live, live: live, opts: o}).handler()
 }
 
 func (p *page) handler() http.Handler {
@@ -113,7 +126,7 @@ func (p *page) handler() http.Handler {
 		mux.Handle("GET /"+f.Name(), file(web, f.Name()))
 	}
 	index, _ := fs.ReadFile(web, "index.html")
-	if p.histograms != nil {
+	if p.api != nil {
 		mux.HandleFunc("GET /api/histogram", p.histogram)
 	} else {
 		index = bytes.Replace(index, []byte(`data-searches="yes"`), []byte(`data-searches="no"`), 1)

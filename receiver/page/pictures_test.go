@@ -24,6 +24,7 @@ func TestBrowser_Pictures(t *testing.T) {
 	ctx := chromium(t)
 	s := newSite(t)
 	studio(t, s)
+	s.searchable(t)
 	watched, set := engine(t)
 	studio(t, watched)
 	for _, look := range []string{"light", "dark"} {
@@ -36,7 +37,7 @@ func TestBrowser_Pictures(t *testing.T) {
 					t.Fatal(err)
 				}
 				do(t, ctx, chromedp.EmulateViewport(width, 900), chromedp.Navigate(url))
-				until(t, ctx, `document.querySelectorAll('.entry').length > 0 && !document.getElementById('status').textContent.includes('Searching') && document.querySelectorAll('#bars i, #health li').length > 0`)
+				until(t, ctx, `document.querySelectorAll('.entry, #table tr, #problem:not([hidden])').length > 0 && !document.getElementById('status').textContent.includes('Searching') && document.querySelectorAll('#bars i, #health li, #table tr, #problem:not([hidden])').length > 0`)
 				do(t, ctx, actions...)
 				png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 				if err != nil {
@@ -51,8 +52,10 @@ func TestBrowser_Pictures(t *testing.T) {
 			set(func(now *receiver.State) { now.StoreErr, now.StoreDown = errors.New("all shards failed"), time.Now() })
 			shot("down", watched.URL)
 			set(func(now *receiver.State) { now.StoreErr = nil })
-			shot("query", s.URL+"/?q="+url.QueryEscape("status:5* -host:db1"), chromedp.KeyEvent("jj"),
+			shot("query", s.URL+"/?q="+url.QueryEscape("fields.status:>=500 -host:db1"), chromedp.KeyEvent("jj"),
 				chromedp.KeyEvent(kb.Enter), chromedp.WaitVisible(".detail table"))
+			shot("wrong", s.URL+"/?q="+url.QueryEscape("(fields.status:>=500"))
+			shot("table", s.URL+"/?q="+url.QueryEscape("| stats by (host, program) count() lines | sort by (lines desc)"))
 			shot("help", s.URL, chromedp.KeyEvent("?"))
 		}
 	}

@@ -3,11 +3,10 @@ package page
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
-
-	"wsrelay/receiver/sqlite"
 )
 
 // What a tail sends: so many lines a second at most, the rest it counts. Nobody
@@ -17,12 +16,18 @@ const (
 	tailKeepAlive = 15 * time.Second
 )
 
+var errPipes = errors.New("new lines can be shown only for a query without pipes (|)")
+
 // tail sends the lines that match as they are stored: "ready" once, from where
 // on nothing is missed, then "lines" with some of them, and "skipped" with how
 // many were left out.
 func (p *page) tail(w http.ResponseWriter, r *http.Request) {
-	q := query(w, r)
+	q := p.query(w, r)
 	if q == nil {
+		return
+	}
+	if q.pipes {
+		reply(w, http.StatusBadRequest, map[string]any{"error": errPipes.Error()})
 		return
 	}
 	select {
@@ -32,11 +37,7 @@ func (p *page) tail(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too many live views are open", http.StatusServiceUnavailable)
 		return
 	}
-	follow, err := p.source.watch(r.Context())
-	if err != nil {
-		failed(w, err)
-		return
-	}
+	watcher := p.live.watch()
 	w.Header().Set("Content-Type", "text/event-stream")
 	events := make(chan event)
 	ctx, cancel := context.WithCancel(r.Context())
@@ -44,7 +45,7 @@ func (p *page) tail(w http.ResponseWriter, r *http.Request) {
 	go func() {
 		defer close(ended)
 		t := throttle{events: events, ctx: ctx}
-		_ = follow(ctx, q, t.pass) // it ends with the request
+		_ = watcher.follow(ctx, q, t.pass) // it ends with the request
 		cancel()
 	}()
 	defer func() { cancel(); <-ended }()
@@ -94,20 +95,15 @@ type throttle struct {
 	skipped int
 }
 
-func (t *throttle) pass(hits []sqlite.Hit, missed int) error {
+func (t *throttle) pass(lines []line, missed int) error {
 	if now := time.Now(); now.Sub(t.second) >= time.Second {
 		t.second, t.sent = now, 0
 	}
 	left := max(0, tailLines-t.sent)
-	skip := max(0, len(hits)-left) // the older ones
-	t.sent += len(hits) - skip
+	skip := max(0, len(lines)-left) // the older ones
+	t.sent += len(lines) - skip
 	t.skipped += skip + missed
-	lines := []line{}
-	for _, h := range hits[skip:] {
-		h.Line = cut(h.Line, readLine)
-		lines = append(lines, newLine(h))
-	}
-	if len(lines) == 0 {
+	if lines = lines[skip:]; len(lines) == 0 {
 		return nil
 	}
 	if err := t.emit(event{"lines", map[string]any{"lines": lines, "skipped": t.skipped}}); err != nil {

@@ -2,7 +2,7 @@
 
 import { make, bytes } from './dom.js'
 import { write, writeLine } from './text.js'
-import { filter } from './filters.js'
+import { filter, term } from './filters.js'
 
 // showDetail fills box with the line of a UID.
 export async function showDetail(box, uid) {
@@ -20,7 +20,7 @@ function showLine(box, line) {
   const acts = make(box, 'div', 'acts')
   const around = make(acts, 'a', '', 'Lines around it')
   around.href = '?' + new URLSearchParams({
-    q: 'sid:' + line.sid, from: new Date(line.time - 5000).toISOString(), to: new Date(line.time + 5000).toISOString(),
+    q: term('wsrelay.sid', line.sid), from: new Date(line.time - 5000).toISOString(), to: new Date(line.time + 5000).toISOString(),
   })
   const copy = make(acts, 'button', '', 'Copy')
   copy.addEventListener('click', async () => {
@@ -31,14 +31,14 @@ function showLine(box, line) {
   raw.href = '/api/raw?' + new URLSearchParams({ uid: line.uid })
   raw.download = ''
   const table = make(box, 'table')
-  for (const { name, value } of line.fields) addField(table, name, value)
-  addField(table, 'host', line.sender, 'sent by')
-  addField(table, 'sid', line.sid, 'stream')
-  addField(table, 'uid', line.uid, 'UID')
-  const queued = make(table, 'tr')
-  make(queued, 'td', '', 'queued')
-  make(queued, 'td', '', new Date(line.time).toISOString())
-  make(queued, 'td')
+  for (const { name, value } of line.fields) addField(table, name, value, name === 'wsrelay.sender' ? 'sent by' : undefined)
+  addField(table, 'wsrelay.sid', line.sid, 'stream')
+  for (const [name, text] of [['number', line.seq], ['UID', line.uid], ['arrived', new Date(line.arrived).toISOString()]]) {
+    const row = make(table, 'tr')
+    make(row, 'td', '', name)
+    make(row, 'td', '', text)
+    make(row, 'td')
+  }
   writeLine(make(box, 'pre'), line.text)
   if (line.cut) {
     make(box, 'p', '', `This is the beginning of the line; ${line.here < line.size ? 'all of it is in the store' : 'download it to see all'}.`)
@@ -49,7 +49,7 @@ function addField(table, name, value, label) {
   const tr = make(table, 'tr')
   write(make(tr, 'td'), label ?? name)
   const cell = make(tr, 'td'), acts = make(tr, 'td')
-  if (!/^[\p{L}_@][\p{L}\p{N}_@.-]*$/u.test(name) || value.length > 1000) return write(cell, value)
+  if (value.length > 1000) return write(cell, value)
   const only = make(cell, 'button', 'value')
   write(only, value)
   only.title = 'Only lines with this value'

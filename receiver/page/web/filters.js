@@ -5,40 +5,46 @@ import { $, make, count } from './dom.js'
 import { state, go } from './address.js'
 import { write } from './text.js'
 
-// term is the query for a value: as somebody has typed it, if it is there so.
-function term(name, value, without) {
-  const whole = makeTerm(name, value, without, ':='), typed = makeTerm(name, value, without, ':')
-  return has(typed) ? typed : name === 'sid' || name === 'uid' || name === 'severity' ? typed : whole
+// quote writes a string of LogsQL.
+const quote = text => JSON.stringify(text)
+
+// term is the query for lines with a value, or without it.
+export function term(name, value, without) {
+  return (without ? '-' : '') + (/^[a-z_][a-z0-9_.]*$/i.test(name) ? name : quote(name)) + ':=' + quote(value)
 }
 
-function makeTerm(name, value, without, operator) {
-  const bare = /^[\p{L}\p{N}_./][\p{L}\p{N}_./-]*$/u.test(value)
-  const text = bare ? value : '"' + value.replace(/[\\"]/g, '\\$&') + '"'
-  return (without ? '-' : '') + name + operator + text
+function unquote(text) {
+  try { return JSON.parse(text) } catch { return '' }
 }
+
+// split gives the filter of the query, and its pipes: what follows the first | that
+// is not quoted.
+const split = q => q.match(/^((?:"(?:[^"\\]|\\.)*"|[^"|])*)([^]*)$/).slice(1)
 
 // has finds a term of the query as a whole.
 const has = t => (' ' + state.q + ' ').includes(' ' + t + ' ')
 
 export function filter(name, value, without) {
   const wantedTerm = term(name, value, without), opposite = term(name, value, !without)
-  let q = ' ' + state.q + ' '
+  const [lines, pipes] = split(state.q)
+  let q = ' ' + lines.trim() + ' '
   const had = has(wantedTerm)
   for (const t of [wantedTerm, opposite]) q = q.replace(' ' + t + ' ', () => ' ')
   q = q.trim()
-  if (!had) q = (/\bOR\b/.test(q) && !/^\(.*\)$/.test(q) ? `(${q})` : q) + ' ' + wantedTerm
+  if (!had) q = (/\bor\b/i.test(q) && !/^\(.*\)$/.test(q) ? `(${q})` : q) + ' ' + wantedTerm
   scrollTo(0, 0)
-  go({ q: q.trim() })
+  go({ q: (q.trim() + ' ' + pipes).trim() })
 }
 
 export function showFacets(found) {
   const box = $('facets')
   box.replaceChildren()
-  for (const [name, title] of [['host', 'Host'], ['program', 'Program'], ['severity', 'Severity']]) {
+  for (const [name, title] of [['host', 'Host'], ['program', 'Program'], ['level', 'Level']]) {
     const values = found.facets[name]
     for (const without of [false, true]) { // what is excluded has no lines, but must be seen
-      for (const [, value] of state.q.matchAll(new RegExp(`(?:^| )${without ? '-' : ''}${name}:=?([^\\s"()*]+)`, 'g'))) {
-        if (!values.some(f => f.value === value)) values.push({ value, count: 0 })
+      for (const [, value] of state.q.matchAll(new RegExp(`(?:^| )${without ? '-' : ''}${name}:=("(?:[^"\\\\]|\\\\.)*")`, 'g'))) {
+        const plain = unquote(value)
+        if (plain && !values.some(f => f.value === plain)) values.push({ value: plain, count: 0 })
       }
     }
     if (!values.length) continue

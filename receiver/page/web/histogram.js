@@ -19,9 +19,8 @@ export function showHistogram(answer) {
   $('histogram').hidden = answer !== null && !hist
   if (!hist) return
   const highest = Math.max(1, ...hist.counts)
-  hist.counts.forEach((n, i) => {
+  hist.counts.forEach(n => {
     const bar = make(bars, 'span')
-    if (hist.since && hist.from + (i + 1) * hist.width <= hist.since) bar.className = 'unknown'
     const fill = make(bar, 'i')
     if (n) fill.style.height = `max(2px, ${n / highest * 100}%)`
   })

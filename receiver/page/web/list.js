@@ -41,9 +41,11 @@ export function clear() {
 // meanwhile stays before it.
 export function showLines(found) {
   const had = [...shown.values()]
+  const asked = new Set(found.map(line => line.uid))
+  waiting = waiting.filter(line => !asked.has(line.uid))
+  showNew()
   for (const line of found) if (!shown.has(line.uid)) shown.set(line.uid, makeEntry(line))
-  const there = new Set(found.map(line => line.uid))
-  const others = had.filter(e => !there.has(e.line.uid))
+  const others = had.filter(e => !asked.has(e.line.uid))
   const newer = others.filter(e => !found.length || e.line.time >= found[0].time)
   const older = others.filter(e => !newer.includes(e))
   $('lines').replaceChildren(...newer, ...found.map(line => shown.get(line.uid)), ...older)
@@ -53,7 +55,7 @@ export function showLines(found) {
 
 // add takes lines that have come live, and how many others there were.
 export function add(more, others) {
-  waiting.push(...more)
+  waiting.push(...more.filter(line => !shown.has(line.uid) || old.includes(shown.get(line.uid))))
   skipped += others
   if (waiting.length > kept) skipped += waiting.splice(0, waiting.length - kept).length
   if (reading()) showNew()
@@ -67,7 +69,10 @@ function flush() {
   const list = $('lines')
   if (skipped) list.prepend(make(null, 'li', 'skipped', `${plural(skipped, 'line')} came too fast to be shown here`))
   for (const line of waiting) {
-    if (shown.has(line.uid)) continue
+    const before = shown.get(line.uid)
+    if (before && !old.includes(before)) continue
+    before?.remove() // of the last search; this one marks other words
+    old = old.filter(entry => entry !== before)
     const entry = makeEntry(line)
     entry.classList.add('fresh')
     shown.set(line.uid, entry)
@@ -106,11 +111,17 @@ function separateDays() {
   }
 }
 
+// gravity tells levels apart in colour, by whatever names loggers call them.
+function gravity(level) {
+  if (/^(emerg|alert|crit|fatal|panic|err|severe)/i.test(level)) return 'error'
+  return /^warn/i.test(level) ? 'warning' : ''
+}
+
 function makeEntry(line) {
   const entry = make(null, 'li', 'entry')
   entry.line = line
   entry.dataset.uid = line.uid
-  if (line.severity) entry.dataset.severity = line.severity
+  entry.dataset.level = gravity(line.level ?? '')
   const row = make(entry, 'div', 'row')
   const time = make(row, 'time', '', when(line.time, { hour: '2-digit', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3 }))
   time.dateTime = time.title = new Date(line.time).toISOString()

@@ -2,7 +2,8 @@
 
 import { $, make, plural } from './dom.js'
 import { state, readAddress, go, whenChanged, ask } from './address.js'
-import { mark } from './text.js'
+import { mark, write } from './text.js'
+import { showTable } from './table.js'
 import { showLines, add, clear, forget, lines } from './list.js'
 import { showFacets } from './filters.js'
 import { room, showHistogram } from './histogram.js'
@@ -20,13 +21,14 @@ let limit = first
 let source = null   // of live lines
 let loading = null  // aborts what is being loaded
 let total = null    // of the histogram's answer
-let stale = false   // the histogram lacks live lines
+let stale = 0       // how often the histogram is to be loaded for live lines; a search finds them later than they come
 
 async function load() {
   loading?.abort()
   const { signal } = loading = new AbortController()
   showControls()
   limit = first
+  mark(state.q)
   forget()
   $('status').textContent = 'Searching…'
   const ready = follow(signal)
@@ -49,21 +51,42 @@ async function loadLines(signal, fresh) {
   try {
     const found = await ask('/api/search', { limit }, signal)
     $('problem').hidden = true
-    mark(state.q)
     if (fresh) clear()
+    showRan(found.logsql)
+    showTable(found.table)
+    if (found.table) return showTableStatus(found)
     showLines(found.lines)
     $('lines').dataset.complete = String(found.complete)
     $('older').hidden = !found.more || limit >= most
     showFacets(found)
     showStatus()
-    if (!found.complete) $('status').textContent += ' · the search was cut off: choose a shorter time'
+    if (!found.complete) $('status').textContent += ' · these lines are very long: choose a shorter time to see the others'
   } catch (err) {
     if (!signal.aborted) showProblem(err)
   }
 }
 
+// showRan shows the LogsQL that was run, if it is not what was typed.
+function showRan(logsql) {
+  mark('')
+  $('ran').hidden = !logsql || !state.q || logsql === state.q
+  $('ran').replaceChildren('LogsQL: ')
+  write($('ran'), logsql ?? '')
+  mark(state.q)
+}
+
+function showTableStatus(found) {
+  source?.close() // lines that come are no rows of it
+  $('live').dataset.state = ''
+  $('facets').replaceChildren()
+  $('older').hidden = $('empty').hidden = true
+  clear()
+  const n = found.table.rows.length
+  $('status').textContent = n === 1 ? '1 row' : (found.more ? 'the first ' : '') + `${n} rows`
+  if (found.more) $('status').textContent += ' · wsreceive search shows them all'
+}
+
 async function loadHistogram(signal) {
-  stale = false
   try {
     const found = await ask('/api/histogram', { bars: room() }, signal)
     total = found
@@ -92,7 +115,7 @@ function follow(signal) {
     })
     source.addEventListener('lines', event => {
       const found = JSON.parse(event.data)
-      stale = true
+      stale = 2
       add(found.lines, found.skipped)
       if (!searches) showStatus()
     })
@@ -104,17 +127,16 @@ function showStatus() {
   $('empty').textContent = state.q || state.from || state.to ? 'No line matches.'
     : `${searches ? 'Nothing is stored yet' : 'No line has come since wsreceive began'}. Lines appear here the moment a sender’s are stored.`
   if (!searches) $('status').textContent = `the newest ${plural(lines(), 'line')}`
-  else $('status').textContent = (total && !total.complete ? 'at least ' : '') + plural(total ? total.total : lines(), 'line')
+  else $('status').textContent = plural(total ? total.total : lines(), 'line')
 }
 
 function showProblem(err) {
   const box = $('problem')
   box.hidden = false
-  box.textContent = err.position ? `The query is not understood: ${err.message}` : `It did not work: ${err.message}`
-  if (err.position) {
-    const before = [...state.q].slice(0, err.position - 1).join('')
-    make(box, 'pre', '', `${state.q}\n${before.replace(/[^\t]/g, ' ')}^`)
-  }
+  box.replaceChildren(err.logsql ? 'The query is not understood: ' : 'It did not work: ')
+  write(box, err.message)
+  showRan(err.logsql)
+  showTable(null)
   $('status').textContent = ''
   clear()
   $('older').hidden = $('empty').hidden = true
@@ -131,7 +153,7 @@ async function loadHealth() {
 setInterval(() => {
   if (document.hidden) return
   if (!searches) loadHealth()
-  else if (stale && loading) loadHistogram(loading.signal)
+  else if (stale && loading) { stale--; loadHistogram(loading.signal) }
 }, pause)
 
 $('form').addEventListener('submit', event => {

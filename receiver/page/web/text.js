@@ -42,9 +42,11 @@ function writeMarked(to, text, className) {
 // mark has the words of a query marked in what is written from now on.
 export function mark(q) {
   const words = []
-  for (const [, minus, field, quoted, word] of q.matchAll(/(-|NOT\s+)?([\p{L}_@][\p{L}\p{N}_.@-]*:=?)?(?:"((?:[^"\\]|\\.)*)"|([^\s"()]+))/gu)) {
+  const terms = /(-|!|NOT\s+)?((?:[\p{L}_@][\p{L}\p{N}_.@-]*|"(?:[^"\\]|\\.)*"):[=!~<>]*)?(?:"((?:[^"\\]|\\.)*)"|([^\s"()|]+)|(\|))/giu
+  for (const [, minus, field, quoted, word, pipe] of q.matchAll(terms)) {
+    if (pipe) break
     const text = quoted ?? word
-    if (minus || field || /^(AND|OR|NOT)$/.test(text)) continue
+    if (minus || field || /^(and|or|not|i)$/i.test(text)) continue
     const open = text.endsWith('*')
     const parts = text.replace(/\\(["\\])/g, '$1').match(/[\p{L}\p{N}]+/gu)
     if (parts) words.push(parts.join('[^\\p{L}\\p{N}]+') + (open ? '[\\p{L}\\p{N}]*' : ''))

@@ -1,0 +1,106 @@
+package page
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"wsrelay/receiver/store/logs/logsql"
+
+	"github.com/tidwall/gjson"
+)
+
+// widths are the widths that a bar can have; after them come multiples of the
+// last.
+var widths = []time.Duration{
+	time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second, 30 * time.Second,
+	time.Minute, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 30 * time.Minute,
+	time.Hour, 2 * time.Hour, 3 * time.Hour, 6 * time.Hour, 12 * time.Hour, 24 * time.Hour,
+}
+
+// bars are bars of a histogram, of the same width.
+type bars struct {
+	from   time.Time // of the first, a multiple of width
+	width  time.Duration
+	counts []int64
+}
+
+// layOut gives the narrowest bars of which so many are enough.
+func layOut(from, to time.Time, most int) *bars {
+	last := widths[len(widths)-1]
+	for i := 0; ; i++ {
+		width := last * time.Duration(i-len(widths)+2)
+		if i < len(widths) {
+			width = widths[i]
+		}
+		w := width.Milliseconds()
+		first, end := from.UnixMilli()/w, (to.UnixMilli()+w-1)/w
+		if n := end - first; n <= int64(most) {
+			return &bars{time.UnixMilli(first * w).UTC(), width, make([]int64, n)}
+		}
+	}
+}
+
+// count counts the lines over the query's time; an end that it leaves open is
+// that of the lines.
+func (a *queryAPI) count(ctx context.Context, q *query, most int) (*bars, error) {
+	within := *q
+	if q.from.IsZero() || q.to.IsZero() {
+		err := a.rows(ctx, q, ` | stats min(_time) as "from", max(_time) as "to"`, 1, func(fields []logsql.Field) {
+			if t, err := time.Parse(time.RFC3339Nano, get(fields, "from")); err == nil && q.from.IsZero() {
+				within.from = t
+			}
+			if t, err := time.Parse(time.RFC3339Nano, get(fields, "to")); err == nil && q.to.IsZero() {
+				within.to = t.Add(time.Millisecond)
+			}
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if !within.from.Before(within.to) {
+		return &bars{}, nil
+	}
+	b := layOut(within.from, within.to, most)
+	args := within.args()
+	args.Set("step", strconv.FormatInt(b.width.Milliseconds(), 10)+"ms")
+	err := a.get(ctx, "hits", args, func(line []byte) error {
+		hits := gjson.ParseBytes(line)
+		values := hits.Get("hits.0.values").Array()
+		for i, at := range hits.Get("hits.0.timestamps").Array() {
+			n := at.Time().Sub(b.from) / b.width
+			if n >= 0 && int(n) < len(b.counts) && i < len(values) {
+				b.counts[n] += values[i].Int()
+			}
+		}
+		return nil
+	})
+	return b, err
+}
+
+func (p *page) histogram(w http.ResponseWriter, r *http.Request) {
+	q := p.query(w, r)
+	if q == nil {
+		return
+	}
+	b := &bars{}
+	if !q.pipes { // what pipes make has no place in time
+		leave, ok := p.enter(r)
+		if !ok {
+			return
+		}
+		var err error
+		b, err = p.api.count(r.Context(), q, number(r, "bars", 60, 500))
+		leave()
+		if err != nil {
+			failed(w, err)
+			return
+		}
+	}
+	total := int64(0)
+	for _, n := range b.counts {
+		total += n
+	}
+	reply(w, http.StatusOK, map[string]any{"from": b.from.UnixMilli(), "width": b.width.Milliseconds(), "counts": b.counts, "total": total})
+}

@@ -1,0 +1,57 @@
+package page
+
+import (
+	"net/http"
+	"strings"
+	"time"
+
+	"wsrelay/receiver/store/logs/logsql"
+)
+
+// query is what a user asks for.
+type query struct {
+	logsql   string // filter and pipes
+	filter   *logsql.Filter
+	now      time.Time // with which relative times are compared
+	pipes    bool      // what it gives need not be lines
+	from, to time.Time // zero: open
+}
+
+// parseQuery understands what a person typed, and the times.
+func parseQuery(text, from, to string, now time.Time) (q *query, err error) {
+	filter, pipes := logsql.Plain(text)
+	q = &query{logsql: strings.TrimSpace(filter + " " + pipes), pipes: pipes != "", now: now}
+	if q.filter, err = logsql.Parse(filter, pipes); err != nil {
+		return q, err
+	}
+	for _, end := range []struct {
+		text string
+		t    *time.Time
+	}{{from, &q.from}, {to, &q.to}} {
+		if end.text == "" {
+			continue
+		}
+		if *end.t, err = logsql.ParseTime(end.text, now); err != nil {
+			return q, err
+		}
+	}
+	return q, nil
+}
+
+// renew has relative times compared with the present, for a query without pipes.
+func (q *query) renew() {
+	if f, err := logsql.Parse(q.logsql, ""); err == nil {
+		q.filter = f
+	}
+}
+
+// query reads q, from and to. If they cannot be understood it says so to the
+// client.
+func (p *page) query(w http.ResponseWriter, r *http.Request) *query {
+	q, err := parseQuery(r.FormValue("q"), r.FormValue("from"), r.FormValue("to"), time.Now())
+	if err == nil {
+		return q
+	}
+	reply(w, http.StatusBadRequest, map[string]any{"error": err.Error(), "logsql": q.logsql})
+	return nil
+}
