@@ -1,4 +1,4 @@
-.PHONY: soak torture-keeper torture-queue torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns
+.PHONY: soak torture-keeper torture-queue torture-journal torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: deps
@@ -22,6 +22,10 @@ torture-fuzz:
 
 torture-mutate:
 	scripts/mutate
+
+# The store's journal: every file call, long histories, 2,000 kills.
+torture-journal:
+	TORTURE=long KILLS=2000 $(GO) test -count=1 -v -timeout 0 ./receiver/store/journal -rapid.checks=20000 -rapid.steps=60 -rapid.nofailfile
 
 # wsrelay's queue beside others', and the bare disk: ratios.
 bench-queue:
@@ -80,9 +84,9 @@ bench: deps
 bench-quick: deps
 	$(GO) run ./bench -quick -to bench/results/quick
 
-# An SQLite store of SCALE lines, to fill and to search. SCALE_DIR keeps it: what was ended goes on there.
+# A log database of SCALE lines, to fill and to search. SCALE_DIR keeps it: what was ended goes on there.
 bench-search:
-	SCALE=$(or $(SCALE),10000000) $(GO) test -count=1 -v -timeout 0 -run '^TestScale$$' ./receiver/sqlite
+	SCALE=$(or $(SCALE),10000000) $(GO) test -count=1 -v -timeout 0 -run '^TestScale$$' ./receiver/store/logs
 
 bench-compare:
 	scripts/bench-compare.sh $(BASE)

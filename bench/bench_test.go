@@ -68,7 +68,7 @@ func TestCases_MeasureWhatTheTableShows(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and runs the programs")
 	}
-	own := regexp.MustCompile(`^(pipe > file|intake/|intake$|wsrelay, s2|outage, wsrelay, s2|latency, wsrelay|wsrelay > sqlite)`)
+	own := regexp.MustCompile(`^(pipe > file|intake/|intake$|wsrelay, s2|outage, wsrelay, s2|latency, wsrelay|wsrelay > logs)`)
 	o := &options{share: 0.02, rounds: 1, idle: time.Millisecond, only: own}
 	b, err := makeBed(t.Context(), o)
 	if err != nil {

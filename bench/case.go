@@ -59,7 +59,7 @@ func cases() []bench {
 		{"latency, rsyslog, disk-assisted", million / 2500, latency(assisted)},
 
 		{"idle, wsrelay", 0, idle(auto)},
-		{"wsrelay > sqlite", million / 2, intoSQLite(auto)},
+		{"wsrelay > logs", million / 2, intoLogs(auto)},
 	}
 }
 

@@ -105,6 +105,6 @@ var table = []group{
 		{text: "CPU in 20 s", value: "idle, wsrelay/cpu", unit: milliseconds, goal: goal{atMost: 10}},
 	}},
 	{"The embedded store", []row{
-		{text: "wsrelay to `sqlite:`, the index of words may lag behind", value: "wsrelay > sqlite/rate", unit: rate, goal: goal{atLeast: 1e5}},
+		{text: "wsrelay to `logs:`", value: "wsrelay > logs/rate", unit: rate, goal: goal{atLeast: 1e5}},
 	}},
 }

@@ -1,13 +1,14 @@
 package main
 
 import (
-	"bufio"
-	"database/sql"
-	"errors"
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
+	"os/exec"
+	"slices"
+	"strings"
 	"time"
-
-	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
 // idle looks at a sender that has an open connection and nothing to do.
@@ -35,9 +36,9 @@ func idle(c chain) func(*box, int) (values, verdict, error) {
 	}
 }
 
-// intoSQLite feeds the embedded store. The index of its words may lag behind.
-func intoSQLite(c chain) func(*box, int) (values, verdict, error) {
-	c.receive = receiveTo("sqlite:store.db")
+// intoLogs feeds the log database.
+func intoLogs(c chain) func(*box, int) (values, verdict, error) {
+	c.receive = receiveTo("logs:store")
 	return func(b *box, n int) (values, verdict, error) {
 		s, _, err := b.both(c)
 		if err != nil {
@@ -50,37 +51,30 @@ func intoSQLite(c chain) func(*box, int) (values, verdict, error) {
 		err = s.arrive(n)
 		v := mean(n, time.Since(start).Seconds())
 		if err == nil {
-			err = b.stored("store.db")
+			err = b.stored("store")
 		}
 		return b.conclude(v, n, err)
 	}
 }
 
-// stored writes the documents of a store to the file out.
+// stored writes the documents of a log database to the file out, in the order of
+// their numbers.
 func (b *box) stored(name string) (err error) {
-	db, err := sql.Open("sqlite", "file:"+b.path(name)+"?mode=ro&_pragma=busy_timeout(10000)")
+	out, err := exec.CommandContext(b.ctx, b.program("wsreceive"), "search", "--json", "--limit", "1000000000", "--to", "logs:"+b.path(name)).Output()
 	if err != nil {
-		return err
+		return fmt.Errorf("wsreceive search: %w", err)
 	}
-	defer db.Close() //nolint:errcheck // only read
-	rows, err := db.QueryContext(b.ctx, "SELECT line FROM documents ORDER BY id")
-	if err != nil {
-		return err
-	}
-	defer rows.Close() //nolint:errcheck // Err says what went wrong
-	f, err := os.Create(b.path("out"))
-	if err != nil {
-		return err
-	}
-	out := bufio.NewWriterSize(f, largeWrite)
-	defer func() { err = errors.Join(err, out.Flush(), f.Close()) }()
-	for rows.Next() {
-		var line sql.RawBytes
-		if err := rows.Scan(&line); err != nil {
+	var all []struct{ UID, Line string }
+	for line := range bytes.Lines(out) {
+		all = append(all, struct{ UID, Line string }{})
+		if err := json.Unmarshal(line, &all[len(all)-1]); err != nil {
 			return err
 		}
-		_, _ = out.Write(line) // Flush says what went wrong
-		_ = out.WriteByte('\n')
 	}
-	return rows.Err()
+	slices.SortFunc(all, func(a, b struct{ UID, Line string }) int { return strings.Compare(a.UID, b.UID) })
+	var lines bytes.Buffer
+	for i := range all {
+		lines.WriteString(all[i].Line + "\n")
+	}
+	return os.WriteFile(b.path("out"), lines.Bytes(), 0o600)
 }

@@ -49,7 +49,7 @@ func (v *visit) dial(t *testing.T, options ...string) {
 	t.Helper()
 	r := v.receiver
 	var err error
-	r.Process, err = v.s.Start("wsreceive", r.Program(), append(options, "--listen", r.Addr, "--to", "sqlite:"+r.StorePath())...)
+	r.Process, err = v.s.Start("wsreceive", r.Program(), append(options, "--listen", r.Addr, "--to", "logs:"+r.StorePath())...)
 	must(t, err)
 	t.Cleanup(r.Kill)
 	must(t, r.waitReady(t.Context(), func() bool { return answers(r.Addr) }))

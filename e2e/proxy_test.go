@@ -43,7 +43,7 @@ func TestProxy_ReloadedUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 	r, err := s.NewReceiver()
 	must(t, err)
-	r.Process, err = s.Start("wsreceive", r.Program(), "--listen", r.Addr, "--to", "sqlite:"+r.StorePath(), "--keys", key, "--behind-proxy")
+	r.Process, err = s.Start("wsreceive", r.Program(), "--listen", r.Addr, "--to", "logs:"+r.StorePath(), "--keys", key, "--behind-proxy")
 	must(t, err)
 	t.Cleanup(func() { must(t, r.Stop()) })
 	must(t, r.waitReady(t.Context(), func() bool { return answers(r.Addr) }))

@@ -1,18 +1,21 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
 	"context"
-	"database/sql"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"net"
-	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
-
-	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
 // Receiver is a wsreceive that can be taken away and brought back: its address
@@ -50,15 +53,15 @@ func freeAddr() (string, error) {
 // URL is where wsrelay finds the receiver.
 func (r *Receiver) URL() string { return "ws://" + r.Addr + "/relay" }
 
-// StorePath is the SQLite database.
-func (r *Receiver) StorePath() string { return r.s.Path("store.db") }
+// StorePath is the directory of the log database.
+func (r *Receiver) StorePath() string { return r.s.Path("store") }
 
 // Program is the path of wsreceive.
 func (r *Receiver) Program() string { return filepath.Join(r.s.bin, "wsreceive") }
 
 // Start starts wsreceive and waits until it listens.
 func (r *Receiver) Start(ctx context.Context) (err error) {
-	r.Process, err = r.s.Start("wsreceive", r.Program(), "--listen", r.Addr, "--to", "sqlite:"+r.StorePath())
+	r.Process, err = r.s.Start("wsreceive", r.Program(), "--listen", r.Addr, "--to", "logs:"+r.StorePath())
 	if err != nil {
 		return err
 	}
@@ -73,11 +76,17 @@ func (r *Receiver) Start(ctx context.Context) (err error) {
 
 // Stored is the number of documents in the store, 0 before there is one.
 func (r *Receiver) Stored(ctx context.Context) (n int, err error) {
-	err = r.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&n) },
-		"SELECT coalesce(sum(documents), 0) FROM streams")
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(r.StorePath()); errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
+	err = r.search(ctx, func(line []byte) error {
+		var count struct {
+			N int `json:"n,string"`
+		}
+		err := json.Unmarshal(line, &count)
+		n = count.N
+		return err
+	}, "* | stats count() as n")
 	return n, err
 }
 
@@ -90,46 +99,61 @@ func (r *Receiver) WaitStored(ctx context.Context, n int) error {
 }
 
 // Documents gives every document as it is in the store, in the order in which
-// wsrelay numbered them. It asks SQLite, not wsreceive.
+// wsrelay numbered them.
 func (r *Receiver) Documents(ctx context.Context) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		var document []byte
-		errStop := errors.New("stop")
-		err := r.query(ctx, func(rows *sql.Rows) error {
-			if err := rows.Scan(&document); err != nil {
-				return err
-			}
-			if !yield(document, nil) {
-				return errStop
-			}
-			return nil
-		}, "SELECT line FROM documents ORDER BY id")
-		if err != nil && !errors.Is(err, errStop) {
+		type document struct {
+			UID, Line string
+			Line64    []byte
+		}
+		var all []document
+		err := r.search(ctx, func(line []byte) error {
+			var d document
+			err := json.Unmarshal(line, &d)
+			all = append(all, d)
+			return err
+		}, "--json", "--limit", "1000000000")
+		if err != nil {
 			yield(nil, err)
+			return
+		}
+		slices.SortFunc(all, func(a, b document) int { return strings.Compare(a.UID, b.UID) })
+		for i := range all {
+			line := []byte(all[i].Line)
+			if all[i].Line64 != nil {
+				line = all[i].Line64
+			}
+			if !yield(line, nil) {
+				return
+			}
 		}
 	}
 }
 
-// query calls row for each row of the answer.
-func (r *Receiver) query(ctx context.Context, row func(*sql.Rows) error, query string) error {
-	if _, err := os.Stat(r.StorePath()); err != nil {
-		return err
-	}
-	uri := url.URL{Scheme: "file", Path: r.StorePath(), RawQuery: "mode=ro&_pragma=busy_timeout(5000)"}
-	db, err := sql.Open("sqlite", uri.String())
+// search calls f with each line that wsreceive search prints.
+func (r *Receiver) search(ctx context.Context, f func(line []byte) error, args ...string) error {
+	cmd := exec.CommandContext(ctx, r.Program(), append([]string{"search", "--to", "logs:" + r.StorePath()}, args...)...)
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	rows, err := db.QueryContext(ctx, query)
-	if err != nil {
+	if err := cmd.Start(); err != nil {
 		return err
 	}
-	defer rows.Close()
-	for rows.Next() {
-		if err := row(rows); err != nil {
-			return err
+	in := bufio.NewReader(out)
+	for {
+		line, rerr := in.ReadBytes('\n')
+		if rerr != nil {
+			break
+		}
+		if err == nil {
+			err = f(line)
 		}
 	}
-	return rows.Err()
+	if werr := cmd.Wait(); werr != nil {
+		return fmt.Errorf("wsreceive search: %w: %s", werr, &complaint)
+	}
+	return err
 }

@@ -2,7 +2,7 @@
 // block of this checkout, wsrelay and wsreceive, in a directory of its own.
 // The demo and the end-to-end tests share it.
 //
-//	Feeder ─▶ sockets, log file ─▶ syslog-ng ─▶ wsrelay ─▶ wsreceive ─▶ SQLite ─▶ Check
+//	Feeder ─▶ sockets, log file ─▶ syslog-ng ─▶ wsrelay ─▶ wsreceive ─▶ log database ─▶ Check
 //
 // Nothing of the system's own syslog-ng is touched: configuration, persist
 // file, control socket and pid file are private. The harness needs Linux.

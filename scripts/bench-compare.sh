@@ -7,7 +7,7 @@ set -eu
 
 base=${1:?"usage: bench-compare.sh REVISION"}
 benchstat=golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
-packages=${PACKAGES:-./intake ./buffer ./relay ./handshake ./receiver ./receiver/sqlite}
+packages=${PACKAGES:-./intake ./buffer ./relay ./handshake ./receiver ./receiver/store/journal}
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 mkdir "$dir/base"

@@ -45,10 +45,10 @@ fail() { say "$1" "WRONG: $2"; tail -n 20 /var/lib/syslog-ng/wsrelay/default/wsr
 # stored N: waits until the store has so many lines.
 stored() {
 	for _ in $(seq 600); do
-		[ "$(wsreceive search --to sqlite:/root/logs.db --limit 100000000 --json program:app 2>/dev/null | wc -l)" -ge "$1" ] && return
+		[ "$(wsreceive search --to logs:/root/logs --limit 100000000 --json program:app 2>/dev/null | wc -l)" -ge "$1" ] && return
 		sleep 0.1
 	done
-	fail "delivery" "of $1 lines only $(wsreceive search --to sqlite:/root/logs.db --limit 100000000 --json program:app | wc -l) arrived"
+	fail "delivery" "of $1 lines only $(wsreceive search --to logs:/root/logs --limit 100000000 --json program:app | wc -l) arrived"
 }
 mount -t proc proc /proc
 perl -e 'socket($s, 2, 2, 0); $up = pack("a16s", "lo", 0x41); ioctl($s, 0x8914, $up) or die "lo: $!"'
@@ -72,14 +72,14 @@ destination d_wsrelay { websocket(url("ws://127.0.0.1:8514/relay") options("conf
 log { source(s_in); destination(d_wsrelay); flags(flow-control); };
 CONF
 syslog-ng -s || fail "configuration" "syslog-ng -s"
-wsreceive --listen 127.0.0.1:8514 --to sqlite:/root/logs.db 2>wsreceive.log &
+wsreceive --listen 127.0.0.1:8514 --to logs:/root/logs 2>wsreceive.log &
 syslog-ng -F --no-caps &
 daemon=$!
 for _ in $(seq 100); do [ -S in ] && break; sleep 0.1; done
 send() { for k in $(seq "$1" "$2"); do printf "%s\n" "<13>Jan  1 00:00:00 app[1]: line $k"; done | perl -MIO::Socket::UNIX -e '$s = IO::Socket::UNIX->new(Peer => "/root/in") or die $!; print $s $_ while <STDIN>; close $s'; }
 send 1 1
 stored 1
-say "first line" "$(wsreceive search --to sqlite:/root/logs.db program:app)"
+say "first line" "$(wsreceive search --to logs:/root/logs program:app)"
 
 keeper=$(cat /proc/$daemon/task/*/children)
 load() { # until the upgrade is over
@@ -99,7 +99,7 @@ wait $sender
 sent=$(cat sent)
 stored "$sent"
 [ "$(cat /proc/$daemon/task/*/children)" = "$keeper" ] || fail upgrade "syslog-ng has another child"
-wsreceive search --to sqlite:/root/logs.db --limit 100000000 --json program:app | grep -o 'line [0-9]*' | sort | uniq -c >counted
+wsreceive search --to logs:/root/logs --limit 100000000 --json program:app | grep -o 'line [0-9]*' | sort | uniq -c >counted
 doubled=$(awk '$1 > 1' counted | wc -l) distinct=$(wc -l <counted)
 say "upgrade under load" "$(grep '^upgraded' upgrade.log)"
 say "" "lines $sent, lost $((sent - distinct)), doubled $doubled"

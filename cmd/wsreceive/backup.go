@@ -2,34 +2,39 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"net/url"
+	"path/filepath"
 
 	"wsrelay/console"
-	"wsrelay/receiver/sqlite"
 )
 
 type backupCmd struct {
-	File string `arg:"" help:"The copy, a file that is not there yet."`
-	To   string `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"The embedded store. Default: ${default}."`
+	Dir string `arg:"" help:"The copy, a directory that is not there yet. It is a log database of its own: --to logs:DIR."`
+	To  string `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
 }
 
-// Run copies the store as it is at one moment.
-func (c *backupCmd) Run(ctx context.Context) (err error) {
-	path, ok := storePath(c.To)
-	if !ok {
+// Run copies the store as it is at one moment, with every line that is final by then.
+func (c *backupCmd) Run(ctx context.Context, to *streams) error {
+	k, path, ok := kindOf(c.To)
+	if !ok || !k.logs {
 		return &console.Complaint{
 			Err: fmt.Errorf("cannot copy %s", withoutPassword(c.To)), Code: exitUsage,
-			Hint: "backup copies the embedded store, --to sqlite:PATH",
+			Hint: "backup copies the log database, --to logs:DIR",
 		}
 	}
-	store, err := sqlite.OpenReader(path)
+	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
-		return &console.Complaint{Err: err, Code: 1, Hint: "--to sqlite:PATH says where wsreceive stores"}
+		return err
 	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	if err := store.Backup(ctx, c.File); err != nil {
-		return &console.Complaint{Err: err, Code: 1, Hint: "the directory must be writable, have room for it, and hold no file of this name"}
+	store, err := reach(ctx, path, to)
+	if err != nil {
+		return err
 	}
-	return nil
+	defer store.close()
+	done, err := store.get(ctx, "/store/backup", url.Values{"to": {dir}})
+	if err != nil {
+		return &console.Complaint{Err: err, Code: 1, Hint: "the directory above must be writable for wsreceive, have room for it, and hold nothing of this name"}
+	}
+	return done.Close()
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -15,6 +16,7 @@ import (
 
 	"wsrelay/console"
 	"wsrelay/options"
+	"wsrelay/receiver/store/logs"
 )
 
 // Exit statuses, those of sysexits(3). Anything else that fails is 1.
@@ -25,8 +27,9 @@ const (
 
 type cli struct {
 	Serve   serveCmd         `cmd:"" default:"withargs" help:"Take lines from wsrelay and store them (the default)."`
-	Search  searchCmd        `cmd:"" help:"Search the embedded store, also while it is being written."`
-	Backup  backupCmd        `cmd:"" help:"Copy the embedded store, also while it is being written."`
+	Search  searchCmd        `cmd:"" help:"Search the log database, also while it is being written."`
+	Backup  backupCmd        `cmd:"" help:"Copy the log database, also while it is being written."`
+	Verify  verifyCmd        `cmd:"" help:"Compare what the log database has with what it has acknowledged."`
 	Setup   setupCmd         `cmd:"" help:"Prepare Elasticsearch or OpenSearch: templates, lifecycle policy, dashboards."`
 	Replay  replayCmd        `cmd:"" help:"Bring dead letters of Elasticsearch or OpenSearch back, once their cause is mended."`
 	Streams streamsCmd       `cmd:"" help:"Show whose each stream is, and move one."`
@@ -106,6 +109,6 @@ func parser(c *cli, stdout io.Writer, exit func(int)) (*kong.Kong, error) {
 	return kong.New(c,
 		kong.Name("wsreceive"), kong.Description(description), kong.Writers(stdout, io.Discard),
 		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": console.Build("wsreceive")},
+		kong.Vars{"version": console.Build("wsreceive"), "logs": logsDefault, "stores": storeForms, "sorted": strconv.Itoa(logs.MostSorted)},
 	)
 }

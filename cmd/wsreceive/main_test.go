@@ -146,7 +146,7 @@ func status(ts *testscript.TestScript, neg bool, args []string) {
 
 func TestWithoutPassword_HidesItInEveryNode(t *testing.T) {
 	for to, want := range map[string]string{
-		"sqlite:./a@b.db":             "sqlite:./a@b.db",
+		"logs:./a@b":                  "logs:./a@b",
 		"https://es:9200":             "https://es:9200",
 		"https://u:pw@es:9200":        "https://u:xxxxx@es:9200",
 		"http://u:pw@a,http://u:pw@b": "http://u:xxxxx@a,http://u:xxxxx@b",

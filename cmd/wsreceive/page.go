@@ -16,7 +16,6 @@ import (
 	"wsrelay/receiver"
 	"wsrelay/receiver/gate"
 	"wsrelay/receiver/page"
-	"wsrelay/receiver/sqlite"
 )
 
 // showing is the options for the page. The file is read again on SIGHUP.
@@ -70,35 +69,47 @@ func (c *serveCmd) policy(l *loaded, addr net.Addr) gate.Policy {
 // watched gives the store as the receiver is to use it, so that what makes its
 // page can show what it stores.
 func watched(store receiver.Store) (receiver.Store, func(page.Options) http.Handler) {
-	if s, ok := store.(*sqlite.Store); ok {
-		return store, func(o page.Options) http.Handler { return page.New(s.Reader, o) }
-	}
 	live := page.NewLive(store)
+	if s, ok := searchable(live); ok {
+		return live, func(o page.Options) http.Handler { return page.New(s, live, o) }
+	}
 	return live, func(o page.Options) http.Handler { return page.NewWatch(live, o) }
+}
+
+// searchable gives the store, if it can be searched, behind what stands before it.
+func searchable(store receiver.Store) (page.Store, bool) {
+	if live, ok := store.(*page.Live); ok {
+		store = live.Unwrap()
+	}
+	s, ok := store.(page.Store)
+	return s, ok
 }
 
 // pageOptions is what the page says of the store, and of rcv.
 func (c *serveCmd) pageOptions(store receiver.Store, rcv *receiver.Receiver) page.Options {
 	o := page.Options{State: rcv.State, Who: gate.User, Link: c.Kibana}
-	switch kind, path, _ := strings.Cut(c.To, ":"); {
-	case isEngine(c.To):
+	switch k, at, _ := kindOf(c.To); {
+	case k.engine:
 		name, _ := store.Describe()
 		o.Where = fmt.Sprintf("The newest lines, as they come. All are in %s, indices wsrelay-%s-*.", name, c.prefix())
 		if c.Kibana == "" {
 			o.Where += " Search them with Kibana or OpenSearch Dashboards; --kibana URL puts a link here."
 		}
-	case kind == "file":
-		o.Where = "The newest lines, as they come. All are in the file " + path + "."
-	case kind == "stdout":
-		o.Where = "The newest lines, as they come. All go to the standard output of wsreceive."
+	case k.shown != "":
+		o.Where = strings.ReplaceAll(k.shown, "%s", at)
 	}
 	return o
 }
 
 // show gives what people and Prometheus may see, behind the gate.
-func show(g *gate.Gate, page http.Handler, rcv *receiver.Receiver, relays dialers) http.Handler {
+func show(g *gate.Gate, shown http.Handler, store receiver.Store, rcv *receiver.Receiver, relays dialers) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /", page)
+	mux.Handle("GET /", shown)
+	if s, ok := searchable(store); ok {
+		api := s.Handler()
+		mux.Handle("GET /select/", api)
+		mux.Handle("POST /select/", api)
+	}
 	mux.Handle("GET /metrics", metrics.Handler(rcv.Metrics))
 	mux.HandleFunc("GET /relays", relays.list)
 	return g.Before(mux)

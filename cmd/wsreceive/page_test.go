@@ -40,7 +40,7 @@ func TestShow_IsClosedBeyondLoopback(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, c := &loaded{users: tt.users}, &serveCmd{access: access{BehindProxy: tt.proxy}}
-			h := show(gate.New(c.policy(l, tt.addr)), pageOf(page.Options{State: rcv.State}), rcv, nil)
+			h := show(gate.New(c.policy(l, tt.addr)), pageOf(page.Options{State: rcv.State}), nil, rcv, nil)
 			for _, path := range []string{"/", "/page.js", "/metrics", "/api/search", "/api/health"} {
 				for who, want := range map[string]string{"": tt.stranger, "ann": tt.ann} {
 					r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:8514"+path, nil)

@@ -6,43 +6,50 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
 	"wsrelay/console"
-	"wsrelay/receiver/sqlite"
+	"wsrelay/receiver/store/logs"
+	"wsrelay/receiver/store/logs/logsql"
 )
 
 type searchCmd struct {
 	Words  []string `arg:"" optional:"" name:"query" help:"What to look for. Without it: every line."`
-	To     string   `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"The embedded store. Default: ${default}."`
-	Limit  int      `default:"100" placeholder:"N" help:"So many lines at most, the newest. Default: ${default}."`
+	To     string   `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
+	Limit  int      `default:"100" placeholder:"N" help:"So many lines at most, the newest; of more than ${sorted} any, in any order. Default: ${default}."`
 	From   string   `placeholder:"TIME" help:"Not older than this: 2026-03-14T15:00:00Z, 2026-03-14 15:00 (UTC), or -1h30m, -7d."`
 	Until  string   `placeholder:"TIME" help:"Older than this, in the same forms."`
 	Follow bool     `short:"f" help:"Go on with lines as they are stored, until interrupted."`
-	JSON   bool     `help:"One JSON object a line: uid, time, host, line."`
+	JSON   bool     `help:"One JSON object a line: uid, time, host, line; and line64, the bytes in base64, where they are no UTF-8."`
 }
 
 // Help is shown below the options.
 func (c *searchCmd) Help() string {
-	return `The query:
+	return `The query is LogsQL. A word or a phrase without a field is looked for in every field, in upper or lower case:
 
-  error timeout          both words, anywhere in the line, in upper or lower case
+  error timeout          both words
   '"failed password"'    these words one after the other
-  time*                  a word that begins so
-  status:404             this word in a field of a JSON line (name=value in others)
-  'path:="/a b"'         a field with just this value; user:* with any
-  host: program: severity: sid: uid:
-                         fields that every line can have
-  'a OR b'  -c  NOT c    either, and not; AND need not be written
-  '(a OR b) c'           parentheses group
-  from:-1h to:-5m        of this time, as with --from and --until
+  'time*'                a word that begins so
+  'a or b'  -c  'not c'  either, and not; "and" need not be written
+  '(a or b) c'           parentheses group
+  status:404             this word in a field; 'status:>=500', 'status:!=200'
+  'path:="/a b"'         a field with just this value
+  'request:~"GET /a.*"'  a regular expression
+  host: program: level:  fields that every line can have
+  'status:>=500 | stats by (path) count() as n | sort by (n desc)'
+                         counted, grouped, sorted: one JSON object a result
 
-Put a query with -, quotes or parentheses into quotes of the shell, and one that
-begins with - behind "--".`
+Put a query with -, quotes or parentheses into quotes of the shell, and one that begins with - behind "--".`
 }
 
 // timeForm has a fixed width, so that columns line up and lines sort.
@@ -50,84 +57,197 @@ const timeForm = "2006-01-02T15:04:05.000Z"
 
 // Run prints the newest lines that match, the oldest of them first, and those
 // that come then.
-func (c *searchCmd) Run(ctx context.Context, to *streams) (err error) {
-	path, ok := storePath(c.To)
-	if !ok || c.Limit < 1 {
-		return &console.Complaint{
-			Err: fmt.Errorf("cannot search %s for %d lines", c.To, c.Limit), Code: exitUsage,
-			Hint: "search reads the embedded store, --to sqlite:PATH, and wants a --limit of at least 1",
-		}
+func (c *searchCmd) Run(ctx context.Context, to *streams) error {
+	filter, pipes, err := c.query(time.Now())
+	if err == nil && c.Follow && pipes != "" {
+		err = errors.New("--follow shows lines, and the query makes something else of them with |")
 	}
-	query, err := c.query(time.Now())
+	if err == nil && c.Limit < 1 {
+		err = fmt.Errorf("--limit %d is no number of lines", c.Limit)
+	}
 	if err != nil {
 		return &console.Complaint{Err: err, Code: exitUsage, Hint: "wsreceive search --help shows how a query is written"}
 	}
-	store, err := sqlite.OpenReader(path)
-	if err != nil {
-		return &console.Complaint{Err: err, Code: 1, Hint: "--to sqlite:PATH says where wsreceive stores"}
-	}
-	defer func() { err = errors.Join(err, store.Close()) }()
-	found, err := store.Search(ctx, sqlite.Request{Query: query, Limit: c.Limit})
+	store, err := c.reach(ctx, to)
 	if err != nil {
 		return err
 	}
+	defer store.close()
 	out := bufio.NewWriter(to.out)
-	for _, h := range slices.Backward(found.Hits) {
-		c.print(out, h)
+	if pipes != "" {
+		err = store.results(ctx, filter+" "+pipes, out)
+	} else {
+		err = store.lines(ctx, url.Values{"query": {filter}, "limit": {strconv.Itoa(c.Limit)}, "follow": {strconv.FormatBool(c.Follow)}}, func(l *logs.Found) error {
+			c.print(out, l)
+			if c.Follow {
+				return out.Flush()
+			}
+			return nil
+		})
 	}
-	if err := out.Flush(); err != nil || !c.Follow {
-		return err
+	if ctx.Err() != nil && c.Follow {
+		err = nil // this is how it ends
 	}
-	err = store.Follow(ctx, query, found.Mark, func(hits []sqlite.Hit) error {
-		for _, h := range hits {
-			c.print(out, h)
-		}
-		return out.Flush()
-	})
-	if ctx.Err() != nil {
-		return nil // this is how it ends
-	}
-	return err
-}
-
-// storePath gives the path of the embedded store that --to names.
-func storePath(to string) (path string, ok bool) {
-	path, ok = strings.CutPrefix(to, "sqlite:")
-	return path, ok && path != ""
+	return errors.Join(err, out.Flush())
 }
 
 // query puts together what was asked for.
-func (c *searchCmd) query(now time.Time) (*sqlite.Query, error) {
-	query, err := sqlite.ParseQuery(strings.Join(c.Words, " "), now)
-	if err != nil {
-		return nil, err
-	}
+func (c *searchCmd) query(now time.Time) (filter, pipes string, err error) {
 	var bounds [2]time.Time
 	for i, option := range []struct{ name, value string }{{"--from", c.From}, {"--until", c.Until}} {
 		if option.value == "" {
 			continue
 		}
-		if bounds[i], err = sqlite.ParseTime(option.value, now); err != nil {
-			return nil, fmt.Errorf("%s: %w", option.name, err)
+		if bounds[i], err = logsql.ParseTime(option.value, now); err != nil {
+			return "", "", fmt.Errorf("%s: %w", option.name, err)
 		}
 	}
-	return query.Within(bounds[0], bounds[1]), nil
+	filter, pipes = logsql.Plain(strings.Join(c.Words, " "))
+	if _, err := logsql.Parse(filter, pipes); err != nil {
+		return "", "", fmt.Errorf("the query is not understood: %w", err)
+	}
+	return logsql.Within(filter, bounds[0], bounds[1]), pipes, nil
 }
 
-func (c *searchCmd) print(out *bufio.Writer, h sqlite.Hit) {
-	at := h.Time.UTC().Format(timeForm)
+// asked is a log database that answers: that of the wsreceive which has it open,
+// or, where none has, one that this process opens.
+type asked struct {
+	http.Client
+	close func()
+}
+
+// reach finds who answers for the log database that --to names.
+func (c *searchCmd) reach(ctx context.Context, to *streams) (*asked, error) {
+	path, ok := strings.CutPrefix(c.To, "logs:")
+	if !ok || path == "" {
+		return nil, &console.Complaint{
+			Err: fmt.Errorf("cannot search %s", withoutPassword(c.To)), Code: exitUsage,
+			Hint: "search reads the log database, --to logs:DIR",
+		}
+	}
+	return reach(ctx, path, to)
+}
+
+func reach(ctx context.Context, path string, to *streams) (*asked, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, path) }
+	a := &asked{http.Client{Transport: &http.Transport{DialContext: dial}}, func() {}}
+	conn, err := dial(ctx, "", "")
+	if err == nil {
+		return a, conn.Close()
+	}
+	if _, serr := os.Stat(path); serr != nil {
+		return nil, &console.Complaint{Err: serr, Code: 1, Hint: "--to logs:DIR says where wsreceive stores"}
+	}
+	if err := becomeOwner(path); err != nil {
+		return nil, &console.Complaint{Err: err, Code: 1, Hint: "run this as the user of wsreceive"}
+	}
+	serve := serveCmd{To: "logs:" + path, LogLevel: "warn", LogFormat: "text"}
+	store, err := serve.openStore(ctx, to.out, serve.logger(to.err))
+	if err != nil {
+		return nil, err
+	}
+	a.close = func() { _ = store.Close() } // what it has not written is still in the journal
+	return a, nil
+}
+
+// becomeOwner makes root the user that the store belongs to, so that no file in it
+// becomes one that wsreceive cannot write.
+func becomeOwner(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 || st.Uid == 0 {
+		return nil
+	}
+	return errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(st.Gid)), syscall.Setuid(int(st.Uid)))
+}
+
+// get asks the log database.
+func (a *asked) get(ctx context.Context, path string, q url.Values) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://store"+path, strings.NewReader(q.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, err := a.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode == http.StatusOK {
+		return res.Body, nil
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	code := 1
+	if res.StatusCode == http.StatusBadRequest {
+		code = exitUsage
+	}
+	return nil, &console.Complaint{Err: errors.New(strings.TrimSpace(string(text))), Code: code, Hint: "wsreceive search --help shows how a query is written"}
+}
+
+func (a *asked) lines(ctx context.Context, q url.Values, f func(*logs.Found) error) error {
+	body, err := a.get(ctx, "/lines", q)
+	if err != nil {
+		return err
+	}
+	defer body.Close() //nolint:errcheck // only read
+	for in := json.NewDecoder(body); ; {
+		var l logs.Found
+		switch err := in.Decode(&l); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("the answer ends early: %w", err)
+		}
+		if err := f(&l); err != nil {
+			return err
+		}
+	}
+}
+
+// results prints what a query with pipes gives.
+func (a *asked) results(ctx context.Context, query string, out *bufio.Writer) error {
+	body, err := a.get(ctx, "/select/logsql/query", url.Values{"query": {query}})
+	if err != nil {
+		return err
+	}
+	defer body.Close() //nolint:errcheck // only read
+	in := bufio.NewReader(body)
+	for {
+		line, err := in.ReadString('\n')
+		if line != "" {
+			fmt.Fprintln(out, harmless(strings.TrimSuffix(line, "\n")))
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("the answer ends early: %w", err)
+		}
+	}
+}
+
+func (c *searchCmd) print(out *bufio.Writer, l *logs.Found) {
+	at := l.Time.UTC().Format(timeForm)
 	if !c.JSON {
-		fmt.Fprintf(out, "%s %s %s\n", at, harmless(h.Host), harmless(h.Line))
+		fmt.Fprintf(out, "%s %s %s\n", at, harmless(l.Host), harmless(string(l.Text)))
 		return
 	}
-	_ = json.NewEncoder(out).Encode(hit{h.UID, at, h.Host, h.Line}) // Flush says what went wrong
+	h := hit{UID: l.UID, Time: at, Host: l.Host, Line: string(l.Text)}
+	if !utf8.Valid(l.Text) {
+		h.Line64 = l.Text
+	}
+	_ = json.NewEncoder(out).Encode(h) // Flush says what went wrong
 }
 
 type hit struct {
-	UID  string `json:"uid"`
-	Time string `json:"time"`
-	Host string `json:"host"`
-	Line string `json:"line"`
+	UID    string `json:"uid"`
+	Time   string `json:"time"`
+	Host   string `json:"host"`
+	Line   string `json:"line"`
+	Line64 []byte `json:"line64,omitempty"`
 }
 
 // harmless shows control characters, those that turn the direction of writing,

@@ -22,13 +22,13 @@ import (
 	"wsrelay/options"
 	"wsrelay/receiver"
 	"wsrelay/receiver/gate"
-	"wsrelay/receiver/sqlite"
 )
 
 type serveCmd struct {
-	Listen string        `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Address to listen on; port 0: any that is free. Beyond loopback only with TLS and keys, tokens or client certificates. Default: ${default}."`
-	To     string        `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"Where lines go: sqlite:PATH, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, stdout. Default: ${default}."`
-	Retain sqlite.Retain `placeholder:"LIMIT" help:"Keep lines of the SQLite store so long, or while it is so large: 30d, 50GiB, or 30d,50GiB. The oldest go first. Default: for ever."`
+	Listen string `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Address to listen on; port 0: any that is free. Beyond loopback only with TLS and keys, tokens or client certificates. Default: ${default}."`
+	To     string `default:"${logs}" placeholder:"STORE" help:"Where lines go: ${stores}. Default: ${default}."`
+	Retain retain `placeholder:"LIMIT" help:"Keep lines of the log database so long, or while it is so large: 30d, 50GiB, or 30d,50GiB. The oldest days go first. Default: for ever."`
+	Memory size   `default:"512MiB" placeholder:"SIZE" help:"Memory that wsreceive tries to stay below with the log database: 512MiB. Default: ${default}."`
 	engine
 	DeadFile string `placeholder:"FILE" help:"Where dead letters go that the engine refuses, too, up to 64 MiB. Default: their lines wait with their senders."`
 	dialing
@@ -127,7 +127,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	defer relays.run(dialling)()
 	defer stopDialling()
 	defer c.metrics(ctx, rcv, log)()
-	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.pageOptions(store, rcv)), rcv, relays), log); err != nil {
+	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.pageOptions(store, rcv)), store, rcv, relays), log); err != nil {
 		return err
 	}
 	if c := (*console.Complaint)(nil); errors.As(context.Cause(ctx), &c) {
@@ -141,6 +141,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown http.Handler, log *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", shown)
+	mux.Handle("POST /select/", shown)
 	mux.Handle("GET /relay", rcv)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	srv := &http.Server{

@@ -1,67 +1,166 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/url"
+	"os"
+	"runtime/debug"
 	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"wsrelay/console"
 	"wsrelay/receiver"
 	"wsrelay/receiver/elastic"
 	"wsrelay/receiver/file"
-	"wsrelay/receiver/sqlite"
+	"wsrelay/receiver/store/logs"
+	"wsrelay/receiver/store/logs/logsql"
 )
+
+// logsDefault is where the log database is unless --to says otherwise.
+const logsDefault = "logs:./wsreceive-data"
+
+// kind is a kind of store. A new one is a package, and a line in kinds.
+type kind struct {
+	open func(ctx context.Context, c *serveCmd, at string, stdout io.Writer, log *slog.Logger) (receiver.Store, error)
+
+	form   string // of --to, for people
+	needs  string // what to look at when it cannot be opened
+	engine bool   // --index and the other options of engines mean something to it
+	logs   bool   // the log database: --retain, search, backup, verify
+	shown  string // what the page, which shows the newest lines only, says of where all are; %s is at
+}
+
+// kinds are the kinds of store by the word before the colon of --to.
+var kinds = map[string]kind{
+	"logs": {
+		open: openLogs, form: "logs:DIR", logs: true,
+		needs: "the directory must be writable; one wsreceive at a time has a log database open",
+	},
+	"file": {
+		open: openFile, form: "file:PATH", shown: "The newest lines, as they come. All are in the file %s.",
+		needs: "the directory must exist and be writable; one wsreceive writes a file at a time",
+	},
+	"stdout": {open: openStdout, form: "stdout", shown: "The newest lines, as they come. All go to the standard output of wsreceive."},
+	"http":   {open: openEngine, form: "http(s)://HOST:PORT of Elasticsearch or OpenSearch", engine: true, needs: "curl shows whether an engine answers at this address"},
+	"https":  {open: openEngine, engine: true, needs: "curl shows whether an engine answers at this address"},
+}
+
+// storeForms lists what --to can be.
+const storeForms = "logs:DIR, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, stdout"
+
+// kindOf gives the kind of store that to names, and where it is.
+func kindOf(to string) (k kind, at string, ok bool) {
+	word, at, colon := strings.Cut(to, ":")
+	k, ok = kinds[word]
+	if k.engine {
+		at = to
+	}
+	return k, at, ok && (at != "") == colon && colon == (word != "stdout")
+}
 
 // openStore opens the store that --to names.
 func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
-	to, retain := c.To, c.Retain
-	kind, path, _ := strings.Cut(to, ":")
+	complain := func(hint, format string, a ...any) error {
+		return &console.Complaint{Err: fmt.Errorf(format, a...), Code: exitConfig, Effect: nothingReceived, Hint: hint}
+	}
+	k, at, ok := kindOf(c.To)
 	switch {
-	case (c.engine != (engine{}) || c.DeadFile != "") && !isEngine(to):
-		return nil, &console.Complaint{
-			Err: fmt.Errorf("--index, --engine-... and --dead-file mean nothing to --to %s", to), Code: exitConfig,
-			Effect: nothingReceived, Hint: "only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT",
-		}
-	case retain != (sqlite.Retain{}) && kind != "sqlite":
-		return nil, &console.Complaint{
-			Err: fmt.Errorf("--retain means nothing to --to %s", withoutPassword(to)), Code: exitConfig,
-			Effect: nothingReceived, Hint: "only the SQLite store deletes by itself; an engine does it by its lifecycle policy",
-		}
-	case to == "stdout":
-		return receiver.NewStdout(stdout), nil
-	case isEngine(to):
-		access, err := c.reach(log)
-		var store *elastic.Store
-		if err == nil {
-			store, err = elastic.Open(ctx, to, elastic.Options{Prefix: c.Index, Access: access, DeadFile: c.DeadFile, Log: log})
-		}
-		return opened(store, err, withoutPassword(to), "curl shows whether an engine answers at this address")
-	case kind == "sqlite" && path != "":
-		store, err := sqlite.Open(path, sqlite.Options{Retain: retain, Log: log})
-		return opened(store, err, to, "the directory must exist and be writable; one wsreceive writes a store at a time")
-	case kind == "file" && path != "":
-		store, err := file.Open(path, file.Options{Log: log})
-		return opened(store, err, to, "the directory must exist and be writable; one wsreceive writes a file at a time")
+	case !ok:
+		return nil, complain("use "+storeForms, "--to %q is no store", c.To)
+	case !k.engine && (c.engine != (engine{}) || c.DeadFile != ""):
+		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT", "--index, --engine-... and --dead-file mean nothing to --to %s", c.To)
+	case !k.logs && c.Retain != (retain{}):
+		return nil, complain("only the log database deletes by itself; an engine does it by its lifecycle policy", "--retain means nothing to --to %s", withoutPassword(c.To))
 	}
-	return nil, &console.Complaint{
-		Err: fmt.Errorf("--to %q is no store", to), Code: exitConfig,
-		Effect: nothingReceived, Hint: "use sqlite:PATH, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, or stdout",
+	store, err := k.open(ctx, c, at, stdout, log)
+	if err != nil {
+		return nil, &console.Complaint{
+			Err: fmt.Errorf("cannot use the store %s: %w", withoutPassword(c.To), err), Code: 1,
+			Effect: nothingReceived, Hint: k.needs,
+		}
 	}
+	return store, nil
 }
 
-// opened makes a complaint of err. S is a type of its own so that a nil
+func openLogs(_ context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
+	memory := cmp.Or(int64(c.Memory), 512<<20)
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory * 5 / 8) // of the runtime; the rest is for mapped files
+	}
+	return some(logs.Open(at, logs.Options{
+		Retain: c.Retain.Age, RetainBytes: c.Retain.Bytes, Memory: memory * 3 / 16, Log: log,
+	}))
+}
+
+func openFile(_ context.Context, _ *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
+	return some(file.Open(at, file.Options{Log: log}))
+}
+
+func openStdout(_ context.Context, _ *serveCmd, _ string, stdout io.Writer, _ *slog.Logger) (receiver.Store, error) {
+	return receiver.NewStdout(stdout), nil
+}
+
+func openEngine(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
+	access, err := c.reach(log)
+	if err != nil {
+		return nil, err
+	}
+	return some(elastic.Open(ctx, at, elastic.Options{Prefix: c.Index, Access: access, DeadFile: c.DeadFile, Log: log}))
+}
+
+// some makes an interface of a store. S is a type of its own so that a nil
 // pointer does not become a Store.
-func opened[S receiver.Store](store S, err error, name, hint string) (receiver.Store, error) {
-	if err == nil {
-		return store, nil
+func some[S receiver.Store](store S, err error) (receiver.Store, error) {
+	if err != nil {
+		return nil, err
 	}
-	return nil, &console.Complaint{
-		Err: fmt.Errorf("cannot use the store %s: %w", name, err), Code: 1,
-		Effect: nothingReceived, Hint: hint,
+	return store, nil
+}
+
+// retain says how long the log database keeps lines; what is zero is no limit.
+type retain struct {
+	Age   time.Duration // by the line's own time, in whole days
+	Bytes int64         // of the database on disk
+}
+
+// minRetain is the smallest limit in bytes: an empty store is not much smaller.
+const minRetain = 1 << 20
+
+// UnmarshalText reads "30d", "50GiB", or both with a comma between them.
+func (r *retain) UnmarshalText(text []byte) error {
+	var parsed retain
+	for part := range strings.SplitSeq(string(text), ",") {
+		if age, err := logsql.ParseSpan(part); err == nil && parsed.Age == 0 && age >= 24*time.Hour {
+			parsed.Age = age
+			continue
+		}
+		size, err := humanize.ParseBytes(part)
+		if err != nil || size < minRetain || size > 1<<62 || parsed.Bytes != 0 || !strings.ContainsAny(part, "bB") {
+			return fmt.Errorf("%q is not how long to keep lines: use an age of at least a day such as 30d, a size such as 50GiB (1MiB at least), or both: 30d,50GiB", text)
+		}
+		parsed.Bytes = int64(size)
 	}
+	*r = parsed
+	return nil
+}
+
+// size is a number of bytes.
+type size int64
+
+// UnmarshalText reads "512MiB".
+func (s *size) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n < 64<<20 || n > 1<<50 {
+		return fmt.Errorf("%q is not a size of at least 64MiB, such as 512MiB", text)
+	}
+	*s = size(n)
+	return nil
 }
 
 // withoutPassword is a store as it may be shown; of a cluster --to names
@@ -82,5 +181,6 @@ func withoutPassword(to string) string {
 }
 
 func isEngine(to string) bool {
-	return strings.HasPrefix(to, "http://") || strings.HasPrefix(to, "https://")
+	k, _, ok := kindOf(to)
+	return ok && k.engine
 }

@@ -11,7 +11,6 @@ import (
 	"wsrelay/receiver"
 	"wsrelay/receiver/elastic"
 	"wsrelay/receiver/file"
-	"wsrelay/receiver/sqlite"
 )
 
 type streamsCmd struct {
@@ -26,7 +25,7 @@ func (streamsCmd) Help() string {
 
 // owned is a store whose streams have owners.
 type owned struct {
-	To string `default:"sqlite:./wsreceive.db" placeholder:"STORE" help:"The store, as in serve. Default: ${default}."`
+	To string `default:"${logs}" placeholder:"STORE" help:"The store, as in serve. Default: ${default}."`
 	engine
 }
 
@@ -76,6 +75,17 @@ func (c *streamsMoveCmd) Run(ctx context.Context, to *streams) error {
 
 // with calls f with the store.
 func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) error) (err error) {
+	if k, path, ok := kindOf(c.To); ok && k.logs { // wsreceive may have it open
+		store, err := reach(ctx, path, to)
+		if err != nil {
+			return err
+		}
+		defer store.close()
+		if err := f(store); err != nil {
+			return storeFailed(c.To, err)
+		}
+		return nil
+	}
 	serve := serveCmd{To: c.To, engine: c.engine, LogLevel: "warn", LogFormat: "text"}
 	store, err := serve.openStore(ctx, to.out, serve.logger(to.err))
 	if err != nil {
@@ -84,7 +94,7 @@ func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) e
 	defer func() { err = errors.Join(err, store.Close()) }()
 	owners, ok := store.(receiver.Owners)
 	if !ok {
-		return &console.Complaint{Err: fmt.Errorf("--to %s remembers no streams", c.To), Code: exitUsage, Hint: "use sqlite:PATH, file:PATH, or the URL of an engine"}
+		return &console.Complaint{Err: fmt.Errorf("--to %s remembers no streams", c.To), Code: exitUsage, Hint: "use logs:DIR, file:PATH, or the URL of an engine"}
 	}
 	if err := f(owners); err != nil {
 		return storeFailed(c.To, err)
@@ -101,6 +111,6 @@ func storeFailed(to string, err error) error {
 }
 
 var (
-	_ receiver.Owners = (*sqlite.Store)(nil)
+	_ receiver.Owners = (*asked)(nil)
 	_ receiver.Owners = (*elastic.Store)(nil)
 )

@@ -55,7 +55,7 @@ func run(ctx context.Context) (err error) {
 	}()
 
 	fmt.Printf(`
-  nginx, Supervisor, syslog ──▶ syslog-ng ──▶ wsrelay ──▶ wsreceive ──▶ SQLite
+  nginx, Supervisor, syslog ──▶ syslog-ng ──▶ wsrelay ──▶ wsreceive ──▶ log database
 
   All of it runs in %s and is gone afterwards.
   Your own syslog-ng and its files are not touched.
@@ -184,7 +184,7 @@ func bar(n int) string { return strings.Repeat("▪", max(0, (n+249)/250)) }
 // search shows that what has arrived can be found by a word in it.
 func (d *demo) search(ctx context.Context) error {
 	words := []string{"invoice", "0000042"}
-	args := append([]string{"search", "--json", "--to", "sqlite:" + d.receiver.StorePath()}, words...)
+	args := append([]string{"search", "--json", "--to", "logs:" + d.receiver.StorePath()}, words...)
 	out, err := exec.CommandContext(ctx, d.receiver.Program(), args...).Output()
 	if err != nil {
 		return fmt.Errorf("wsreceive search: %w", err)

@@ -14,16 +14,17 @@ _wsreceive() {
 	"streams list "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip" ;;
 	"replay "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --log-level" ;;
 	"setup "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --retain --dashboards --print-dashboards --dry-run --log-level" ;;
+	"verify "*) options="--help --to --json" ;;
 	"backup "*) options="--help --to" ;;
 	"search "*) options="--help --to --limit --from --until --follow --json" ;;
-	*) options="--help --listen --to --retain --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --dial --dial-token --keys --tokens --client-ca --client-hosts --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --max-streams --require-receipt --page-users --page-hosts --kibana --metrics --log-level --log-format --config" ;;
+	*) options="--help --listen --to --retain --memory --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --dial --dial-token --keys --tokens --client-ca --client-hosts --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --max-streams --require-receipt --page-users --page-hosts --kibana --metrics --log-level --log-format --config" ;;
 	esac
 	if [ -n "$values" ]; then
 		mapfile -t COMPREPLY < <(compgen -W "$values" -- "$cur")
 	elif [[ $cur == -* ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
 	elif [ "$COMP_CWORD" = 1 ]; then
-		mapfile -t COMPREPLY < <(compgen -W "serve search backup setup replay streams passwd cert" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "serve search backup verify setup replay streams passwd cert" -- "$cur")
 	elif [ "$words" = "streams " ]; then
 		mapfile -t COMPREPLY < <(compgen -W "list move" -- "$cur")
 	fi

@@ -15,7 +15,7 @@ const proofIndex = "wsrelay-probe"
 
 // errNotOnce is what Open says of a store that only looks like an engine.
 var errNotOnce = errors.New("what answers here takes a document twice, or does not find it: each line could be stored more than once. " +
-	"Use Elasticsearch or OpenSearch itself; for another database use sqlite:PATH or file:PATH here, and let it read from there")
+	"Use Elasticsearch or OpenSearch itself; for another database use logs:DIR or file:PATH here, and let it read from there")
 
 // proof remembers whether the engine has shown that it keeps an id once.
 type proof struct {
