@@ -23,8 +23,9 @@ torture-fuzz:
 torture-mutate:
 	scripts/mutate
 
-# The store's journal: every file call, long histories, 2,000 kills.
+# The log database: 2,000 kills; its journal alone: every file call, long histories, 2,000 kills.
 torture-journal:
+	KILLS=2000 $(GO) test -count=1 -v -timeout 0 -run TestStore_Killed ./receiver/store/logs
 	TORTURE=long KILLS=2000 $(GO) test -count=1 -v -timeout 0 ./receiver/store/journal -rapid.checks=20000 -rapid.steps=60 -rapid.nofailfile
 
 # wsrelay's queue beside others', and the bare disk: ratios.

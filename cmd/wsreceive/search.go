@@ -128,9 +128,13 @@ func (c *searchCmd) reach(ctx context.Context, to *streams) (*asked, error) {
 	return reach(ctx, path, to)
 }
 
+// patienceOfSearch is how long the process that has the store open may take until
+// it begins to answer.
+const patienceOfSearch = 2 * time.Minute
+
 func reach(ctx context.Context, path string, to *streams) (*asked, error) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, path) }
-	a := &asked{http.Client{Transport: &http.Transport{DialContext: dial}}, func() {}}
+	a := &asked{http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: patienceOfSearch}}, func() {}}
 	conn, err := dial(ctx, "", "")
 	if err == nil {
 		return a, conn.Close()
