@@ -24,13 +24,25 @@ func (c *serveCmd) checkMetrics() error {
 	return nil
 }
 
+// metricsOf gives what writes the metrics of the receiver and, if it has some, of
+// its store.
+func metricsOf(rcv *receiver.Receiver, store receiver.Store) func(*metrics.Text) {
+	measured, ok := behind(store).(interface{ Metrics(t *metrics.Text) })
+	return func(t *metrics.Text) {
+		rcv.Metrics(t)
+		if ok {
+			measured.Metrics(t)
+		}
+	}
+}
+
 // metrics serves them on an address of their own, if there is one, until ctx
 // ends or it is stopped.
-func (c *serveCmd) metrics(ctx context.Context, rcv *receiver.Receiver, log *slog.Logger) (stop func()) {
+func (c *serveCmd) metrics(ctx context.Context, write func(*metrics.Text), log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	if c.Metrics != "" {
-		wg.Go(func() { metrics.Serve(ctx, c.Metrics, rcv.Metrics, log) })
+		wg.Go(func() { metrics.Serve(ctx, c.Metrics, write, log) })
 	}
 	return func() {
 		cancel()

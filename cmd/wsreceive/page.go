@@ -78,11 +78,16 @@ func watched(store receiver.Store) (receiver.Store, func(page.Options) http.Hand
 
 // searchable gives the store, if it can be searched, behind what stands before it.
 func searchable(store receiver.Store) (page.Store, bool) {
-	if live, ok := store.(*page.Live); ok {
-		store = live.Unwrap()
-	}
-	s, ok := store.(page.Store)
+	s, ok := behind(store).(page.Store)
 	return s, ok
+}
+
+// behind gives the store that a Live stands before.
+func behind(store receiver.Store) receiver.Store {
+	if live, ok := store.(*page.Live); ok {
+		return live.Unwrap()
+	}
+	return store
 }
 
 // pageOptions is what the page says of the store, and of rcv.
@@ -110,7 +115,7 @@ func show(g *gate.Gate, shown http.Handler, store receiver.Store, rcv *receiver.
 		mux.Handle("GET /select/", api)
 		mux.Handle("POST /select/", api)
 	}
-	mux.Handle("GET /metrics", metrics.Handler(rcv.Metrics))
+	mux.Handle("GET /metrics", metrics.Handler(metricsOf(rcv, store)))
 	mux.HandleFunc("GET /relays", relays.list)
 	return g.Before(mux)
 }

@@ -126,7 +126,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	dialling, stopDialling := context.WithCancel(ctx)
 	defer relays.run(dialling)()
 	defer stopDialling()
-	defer c.metrics(ctx, rcv, log)()
+	defer c.metrics(ctx, metricsOf(rcv, store), log)()
 	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.pageOptions(store, rcv)), store, rcv, relays), log); err != nil {
 		return err
 	}

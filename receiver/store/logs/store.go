@@ -227,6 +227,11 @@ func (s *Store) Metrics(t *metrics.Text) {
 	t.Counter("wsreceive_store_days_deleted_total", "Days that retention deleted.", float64(s.dropped.Load()))
 	t.Gauge("wsreceive_store_damaged", "Days and parts in the folder damaged.", float64(len(damaged)))
 	t.Flag("wsreceive_store_full", "1: the disk has less free than the reserve, and lines wait at their senders.", s.writable() != nil)
+	j := s.Stats()
+	t.Gauge("wsreceive_store_journal_bytes", "What the journal takes on disk.", float64(j.Held))
+	t.Gauge("wsreceive_store_waiting_bytes", "Lines in the journal that the log database does not have yet.", float64(j.Waiting))
+	t.Gauge("wsreceive_store_lag_seconds", "How long the oldest of these lines has waited.", j.Lag.Seconds())
+	t.Gauge("wsreceive_store_lacking_lines", "Lines that the store has acknowledged and lacks: it was restored, emptied or exchanged.", float64(j.Lacking))
 	t.Histogram("wsreceive_store_barrier_seconds", "How long it took until all that was added was on disk.", s.barriers)
 }
 
