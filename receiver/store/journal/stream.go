@@ -27,7 +27,7 @@ type Stream struct {
 const maxSpans = 1 << 14
 
 func (s *Stream) empty() bool {
-	return s.Owner == "" && len(s.Lines) == 0 && len(s.Gaps) == 0 && s.Forgot == 0
+	return s.Owner == "" && len(s.Lines) == 0 && len(s.Gaps) == 0 && len(s.Lacks) == 0 && s.Forgot == 0
 }
 
 func (s *Stream) addLines(from, to uint64) {
@@ -93,8 +93,10 @@ func (j *Journal) streamLocked(sid string) *stream {
 }
 
 // Begin implements receiver.Store. The sender has given no number from head on, so
-// what is committed there is another's line. If it holds a receipt of this stream
-// for numbers that the journal does not know, the store was restored or emptied.
+// what is committed there is another's line. If it has receipts for numbers that
+// the journal does not know, the store was restored, emptied or exchanged. Of a
+// stream that is new here that is only sure if the store was new, too: the stream
+// may have begun in the middle of its queue, as after a restore of that.
 func (j *Journal) Begin(hello *handshake.Hello) {
 	st := j.acquire(hello.SID)
 	st.fork = noFork
@@ -102,13 +104,14 @@ func (j *Journal) Begin(hello *handshake.Hello) {
 		st.fork = hello.Head
 	}
 	first := max(st.Lines.End(), st.Gaps.End(), 1)
-	lacks := hello.Proof != nil && strings.HasPrefix(hello.Proof.UID, hello.SID) && hello.Acked > first
+	known := first > 1 || hello.Proof != nil && strings.HasPrefix(hello.Proof.UID, hello.SID)
+	j.mu.Lock()
+	lacks := hello.Acked > first && (known || j.begun && !j.hasHostLocked(hello.Host))
 	if lacks {
-		j.mu.Lock()
 		st.Host = hello.Host
 		st.Lacks.add(first, hello.Acked)
-		j.mu.Unlock()
 	}
+	j.mu.Unlock()
 	j.release(st)
 	if lacks {
 		j.log.Warn("the store lacks lines that it has acknowledged", "sid", hello.SID, "host", hello.Host, "first", first, "lines", hello.Acked-first,
@@ -118,4 +121,14 @@ func (j *Journal) Begin(hello *handshake.Hello) {
 		defer cancel()
 		j.nameLacks(ctx)
 	}
+}
+
+// hasHostLocked reports whether a stream of this host has lines. The caller holds mu.
+func (j *Journal) hasHostLocked(host string) bool {
+	for _, st := range j.streams {
+		if st.Host == host && len(st.Lines) > 0 {
+			return true
+		}
+	}
+	return false
 }
