@@ -53,17 +53,6 @@ func failed(w http.ResponseWriter, err error) {
 	reply(w, http.StatusInternalServerError, map[string]any{"error": err.Error()})
 }
 
-// enter waits until fewer than so many queries are under way; ok is false if the
-// client has gone meanwhile.
-func (p *page) enter(r *http.Request) (leave func(), ok bool) {
-	select {
-	case p.queries <- struct{}{}:
-		return func() { <-p.queries }, true
-	case <-r.Context().Done():
-		return nil, false
-	}
-}
-
 func (p *page) search(w http.ResponseWriter, r *http.Request) {
 	q := p.query(w, r)
 	if q == nil {
@@ -119,10 +108,14 @@ func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loa
 		l.giveBack()
 		return nil, nil, false
 	}
-	found, err := p.source.line(r.Context(), r.FormValue("uid"))
+	var at time.Time
+	if ms, err := strconv.ParseInt(r.FormValue("time"), 10, 64); err == nil {
+		at = time.UnixMilli(ms)
+	}
+	found, err := p.source.line(r.Context(), r.FormValue("uid"), at)
 	leave()
 	if found == nil && err == nil && p.api != nil { // it may be too new for a search
-		found, err = p.live.line(r.Context(), r.FormValue("uid"))
+		found, err = p.live.line(r.Context(), r.FormValue("uid"), at)
 	}
 	if found != nil {
 		return found, l, true

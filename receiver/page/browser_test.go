@@ -179,7 +179,7 @@ func TestBrowser_SearchesFiltersZoomsAndRestores(t *testing.T) {
 	// The query that was run is shown, and what is wrong with one.
 	do(t, ctx, chromedp.Navigate(s.URL+"/?q="+url.QueryEscape(`(status:>=201 or a`)))
 	until(t, ctx, `document.getElementById('problem').textContent === 'The query is not understood: a closing parenthesis is missing' &&
-		document.getElementById('ran').textContent === 'LogsQL: (status:>=201 or *:i("a")'`)
+		document.getElementById('ran').textContent === 'LogsQL: (status:>=201 or *:i("a") ▶ '`)
 	do(t, ctx, chromedp.Navigate(s.URL+"/?q="+url.QueryEscape(`status:>=201 -program:="postgres"`)))
 	until(t, ctx, entries(80)+` && document.getElementById('problem').hidden && document.getElementById('ran').hidden`)
 

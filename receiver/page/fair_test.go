@@ -128,3 +128,32 @@ func TestSearch_NamesTheSenderOfAForeignHost(t *testing.T) {
 		t.Errorf("the sender is named where it is the host: %s", body)
 	}
 }
+
+// Whoever asks much of the query API, and reads nothing, has half of the places.
+func TestSelects_OneUserLeavesPlacesToOthers(t *testing.T) {
+	s := newSite(t, Options{Who: byHeader})
+	addMany(t, s)
+	for range 4 * maxQueries {
+		s.unread(t, "/select/logsql/query?query=*", "hog")
+	}
+	for range 2 * maxTails {
+		s.unread(t, "/select/logsql/tail?query=*", "hog")
+	}
+	for s.within(t, "/select/logsql/tail?query=*&start_offset=-1", "hog") != http.StatusServiceUnavailable { // until all of them hold what they get
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, user := range []string{"ann", "bob"} {
+		if got := s.within(t, "/select/logsql/query?query=*&limit=1", user); got != http.StatusOK {
+			t.Errorf("a query: got %d", got)
+		}
+		if got := s.within(t, "/api/search?q=x&limit=10", user); got != http.StatusOK {
+			t.Errorf("the page: got %d", got)
+		}
+	}
+	conn := s.unread(t, "/api/tail", "ann")
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	head := make([]byte, 12)
+	if _, err := io.ReadFull(conn, head); err != nil || string(head) != "HTTP/1.1 200" {
+		t.Errorf("a live view: got %q, %v", head, err)
+	}
+}

@@ -227,7 +227,7 @@ func (l *Live) search(ctx context.Context, q *query, limit int) (*found, error) 
 }
 
 // line implements source; of a long line the beginning is kept.
-func (l *Live) line(_ context.Context, uid string) (*whole, error) {
+func (l *Live) line(_ context.Context, uid string, _ time.Time) (*whole, error) {
 	sid, seq, err := handshake.ParseUID(uid)
 	if err != nil {
 		return nil, err

@@ -86,10 +86,10 @@ func TestLive_ShowsWhatIsStoredAndNothingElse(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", query, got, want)
 		}
 	}
-	if found, err := l.line(t.Context(), sidA+"0000000000003"); err != nil || found == nil || found.text != "two" {
+	if found, err := l.line(t.Context(), sidA+"0000000000003", time.Time{}); err != nil || found == nil || found.text != "two" {
 		t.Errorf("got %v, %v", found, err)
 	}
-	if found, _ := l.line(t.Context(), sidA+"0000000000001"); found != nil {
+	if found, _ := l.line(t.Context(), sidA+"0000000000001", time.Time{}); found != nil {
 		t.Error("it shows a line that it was not told to be stored")
 	}
 }

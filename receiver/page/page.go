@@ -7,9 +7,11 @@
 //	                them; or a table, if pipes of the query made one
 //	/api/histogram  how many there are over time; only with a query API
 //	/api/tail       lines as they are stored (server-sent events)
-//	/api/line       one line in full, with its fields
-//	/api/raw        one line, its bytes
+//	/api/line       one line in full, with its fields: uid, and, which makes it
+//	                faster, its time in Unix milliseconds
+//	/api/raw        one line, its bytes; asked for in the same way
 //	/api/health     how the receiver does
+//	/select/        the store's query API itself, under its own paths
 //
 // q is what a person types; [logsql.Plain] makes LogsQL of it. from and to are
 // times for parseTime; answers are JSON. The page's own address holds the same
@@ -29,9 +31,10 @@
 //  2. No other page may ask what this one asks.
 //  3. An answer is bounded in size and in time, and says so when it lacks
 //     something for that.
-//  4. A user who does not read answers keeps no other from getting his: a query
-//     gives its place back before it is answered, what an answer takes of memory is
-//     shared fairly between users, and an answer that is not read ends.
+//  4. A user who asks much, or does not read answers, keeps no other from getting
+//     his: the places for queries and live views, and what answers take of memory,
+//     are shared fairly between users; a query of the page gives its place back
+//     before it is answered; and an answer that is not read ends.
 //
 // The page does not authenticate: package gate does.
 package page
@@ -75,8 +78,8 @@ type Store interface {
 	Text(fields []logsql.Field) ([]byte, error)
 }
 
-// Limits on what is asked at the same time. A query above them waits; a live view
-// is refused.
+// Limits on what is asked at the same time, of which one user gets at most half. A
+// query above them waits; a live view is refused.
 const (
 	maxQueries = 4
 	maxTails   = 64
@@ -95,9 +98,9 @@ type page struct {
 	api     *queryAPI // nil: the store cannot be searched
 	live    *Live
 	opts    Options
-	queries chan struct{}
+	queries *fair.Budget // places
 	memory  *fair.Budget
-	tails   chan struct{}
+	tails   *fair.Budget // places
 }
 
 // New gives the handler of a page over a store that can be searched; live hands
@@ -114,8 +117,7 @@ func NewWatch(live *Live, o Options) http.Handler {
 }
 
 func (p *page) handler() http.Handler {
-	p.memory = fair.New(pageMemory)
-	p.queries, p.tails = make(chan struct{}, maxQueries), make(chan struct{}, maxTails)
+	p.memory, p.queries, p.tails = fair.New(pageMemory), fair.New(maxQueries), fair.New(maxTails)
 	mux := http.NewServeMux()
 	web, _ := fs.Sub(files, "web")
 	all, err := fs.ReadDir(web, ".")
@@ -128,6 +130,8 @@ func (p *page) handler() http.Handler {
 	index, _ := fs.ReadFile(web, "index.html")
 	if p.api != nil {
 		mux.HandleFunc("GET /api/histogram", p.histogram)
+		mux.HandleFunc("GET /select/", p.selects)
+		mux.HandleFunc("POST /select/", p.selects)
 	} else {
 		index = bytes.Replace(index, []byte(`data-searches="yes"`), []byte(`data-searches="no"`), 1)
 	}
@@ -165,13 +169,18 @@ func extend(w http.ResponseWriter, d time.Duration) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d)) // without a connection there is nobody who reads slowly
 }
 
+// who gives the name of the user that asks.
+func (p *page) who(r *http.Request) string {
+	if p.opts.Who == nil {
+		return ""
+	}
+	return p.opts.Who(r)
+}
+
 // borrow waits until an answer may take n bytes in the name of the user that asks;
 // ok is false if the client has gone meanwhile.
 func (p *page) borrow(r *http.Request, n int64) (l *loan, ok bool) {
-	who := ""
-	if p.opts.Who != nil {
-		who = p.opts.Who(r)
-	}
+	who := p.who(r)
 	if p.memory.Acquire(r.Context(), who, n) != nil {
 		return nil, false
 	}

@@ -107,9 +107,16 @@ func (s *site) get(t *testing.T, path string, set ...func(*http.Request)) (statu
 func TestPage_LetsNoOtherSiteAsk(t *testing.T) {
 	s := newSite(t)
 	for site, want := range map[string]int{"same-origin": 200, "none": 200, "cross-site": 403, "same-site": 403} {
-		got, _, _ := s.get(t, "/api/search", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", site) })
-		if got != want {
-			t.Errorf("%s: got %d, want %d", site, got, want)
+		for _, path := range []string{"/api/search", "/select/logsql/query?query=*", "/select/logsql/facets?query=*"} {
+			got, _, h := s.get(t, path, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", site) })
+			if got != want {
+				t.Errorf("%s, %s: got %d, want %d", site, path, got, want)
+			}
+			for name := range h {
+				if strings.HasPrefix(name, "Access-Control-") {
+					t.Errorf("%s, %s: it may be read: %s", site, path, name)
+				}
+			}
 		}
 	}
 }
@@ -176,10 +183,10 @@ func TestSearch_TellsLinesAndWhoWroteThem(t *testing.T) {
 func TestSearch_SaysWhatIsWrongWithAQuery(t *testing.T) {
 	s := newSite(t)
 	for path, want := range map[string]string{
-		"q=" + url.QueryEscape(`(a or b`):   `{"error":"a closing parenthesis is missing","logsql":"(*:i(\"a\") or *:i(\"b\")"}`,
-		"q=" + url.QueryEscape(`a)`):        `{"error":"\")\" is not expected here","logsql":"*:i(\"a\"))"}`,
-		"q=" + url.QueryEscape(`status:>=`): `{"error":"it ends where a value is expected","logsql":"status:\u003e="}`,
-		"q=" + url.QueryEscape(`a |`):       `{"error":"something is missing after the last |","logsql":"*:i(\"a\") |"}`,
+		"q=" + url.QueryEscape(`(a or b`):   `{"error":"a closing parenthesis is missing","logsql":"(*:i(\"a\") or *:i(\"b\")","understood":21}`,
+		"q=" + url.QueryEscape(`a)`):        `{"error":"\")\" is not expected here","logsql":"*:i(\"a\"))","understood":8}`,
+		"q=" + url.QueryEscape(`status:>=`): `{"error":"something is missing here","logsql":"status:\u003e=","understood":9}`,
+		"q=" + url.QueryEscape(`a |`):       `{"error":"something is missing after |","logsql":"*:i(\"a\") |","understood":10}`,
 		"from=yesterday":                    `{"error":"\"yesterday\" is not a time such as 2026-03-14T15:09:26Z, 2026-03-14 or -1h","logsql":"*"}`,
 	} {
 		for _, api := range []string{"search", "histogram", "tail"} {
@@ -220,7 +227,7 @@ func TestLine_HasItsFields(t *testing.T) {
 	if _, body, _ := s.get(t, "/api/line?uid="+sidA+"0000000000002"); len(body) > cutLine+1000 || !strings.Contains(body, `"size":1048576`) {
 		t.Errorf("got %d bytes", len(body))
 	}
-	_, body, h := s.get(t, "/api/raw?uid="+sidA+"0000000000001")
+	_, body, h := s.get(t, "/api/raw?time=1700000000000&uid="+sidA+"0000000000001")
 	if body != hostile || !strings.HasPrefix(h.Get("Content-Disposition"), "attachment") || !strings.HasPrefix(h.Get("Content-Type"), "text/plain") {
 		t.Errorf("raw: got %s, %v", body, h)
 	}

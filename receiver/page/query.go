@@ -1,9 +1,11 @@
 package page
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf16"
 
 	"wsrelay/receiver/store/logs/logsql"
 )
@@ -52,6 +54,11 @@ func (p *page) query(w http.ResponseWriter, r *http.Request) *query {
 	if err == nil {
 		return q
 	}
-	reply(w, http.StatusBadRequest, map[string]any{"error": err.Error(), "logsql": q.logsql})
+	answer := map[string]any{"error": err.Error(), "logsql": q.logsql}
+	if e := (*logsql.Error)(nil); errors.As(err, &e) {
+		answer["error"] = e.Problem
+		answer["understood"] = len(utf16.Encode([]rune(e.Query[:e.At]))) // as browsers count
+	}
+	reply(w, http.StatusBadRequest, answer)
 	return nil
 }

@@ -236,12 +236,15 @@ func get(fields []logsql.Field, name string) string {
 }
 
 // line implements source.
-func (a *queryAPI) line(ctx context.Context, uid string) (l *whole, err error) {
+func (a *queryAPI) line(ctx context.Context, uid string, at time.Time) (l *whole, err error) {
 	sid, seq, err := handshake.ParseUID(uid)
 	if err != nil {
 		return nil, err
 	}
 	q := &query{logsql: fmt.Sprintf(`"wsrelay.sid":=%q "wsrelay.seq":=%q`, sid, row.SeqValue(seq))}
+	if !at.IsZero() {
+		q.from, q.to = at, at.Add(time.Millisecond)
+	}
 	err = a.rows(ctx, q, "", 1, func(fields []logsql.Field) { l = &whole{fields: fields} })
 	if l == nil || err != nil {
 		return nil, err

@@ -17,8 +17,9 @@ import (
 type source interface {
 	// search finds the newest lines, one more than limit if there are more.
 	search(ctx context.Context, q *query, limit int) (*found, error)
-	// line gives the line of a UID; nil: there is none.
-	line(ctx context.Context, uid string) (*whole, error)
+	// line gives the line of a UID, of which at may be the time, to the millisecond,
+	// which is faster than zero; nil: there is none.
+	line(ctx context.Context, uid string, at time.Time) (*whole, error)
 }
 
 // found is what a search finds.

@@ -30,13 +30,11 @@ func (p *page) tail(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusBadRequest, map[string]any{"error": errPipes.Error()})
 		return
 	}
-	select {
-	case p.tails <- struct{}{}:
-		defer func() { <-p.tails }()
-	default:
-		http.Error(w, "too many live views are open", http.StatusServiceUnavailable)
+	leave, ok := p.enterTail(w, r)
+	if !ok {
 		return
 	}
+	defer leave()
 	watcher := p.live.watch()
 	w.Header().Set("Content-Type", "text/event-stream")
 	events := make(chan event)

@@ -4,10 +4,10 @@ import { make, bytes } from './dom.js'
 import { write, writeLine } from './text.js'
 import { filter, term } from './filters.js'
 
-// showDetail fills box with the line of a UID.
-export async function showDetail(box, uid) {
+// showDetail fills box with a line in full.
+export async function showDetail(box, { uid, time }) {
   try {
-    const answer = await fetch('/api/line?' + new URLSearchParams({ uid }))
+    const answer = await fetch('/api/line?' + new URLSearchParams({ uid, time }))
     const line = await answer.json()
     if (!answer.ok) throw new Error(line.error)
     showLine(box, line)
@@ -28,7 +28,7 @@ function showLine(box, line) {
     copy.textContent = 'Copied'
   })
   const raw = make(acts, 'a', '', `Download (${bytes(line.here)})`)
-  raw.href = '/api/raw?' + new URLSearchParams({ uid: line.uid })
+  raw.href = '/api/raw?' + new URLSearchParams({ uid: line.uid, time: line.time })
   raw.download = ''
   const table = make(box, 'table')
   for (const { name, value } of line.fields) addField(table, name, value, name === 'wsrelay.sender' ? 'sent by' : undefined)

@@ -139,7 +139,7 @@ function makeEntry(line) {
 export function toggle() {
   if (!current?.isConnected) return
   const open = current.querySelector('.detail')
-  if (!open) return void showDetail(make(current, 'div', 'detail'), current.dataset.uid)
+  if (!open) return void showDetail(make(current, 'div', 'detail'), current.line)
   open.remove()
   if (!reading() && waiting.length) flush()
 }

@@ -66,12 +66,17 @@ async function loadLines(signal, fresh) {
   }
 }
 
-// showRan shows the LogsQL that was run, if it is not what was typed.
-function showRan(logsql) {
+// showRan shows the LogsQL that was run, if it is not what was typed; of one that
+// is wrong, up to where it was understood, and behind a sign the rest.
+function showRan(logsql, understood) {
   mark('')
-  $('ran').hidden = !logsql || !state.q || logsql === state.q
+  $('ran').hidden = !logsql || !state.q || (logsql === state.q && understood === undefined)
   $('ran').replaceChildren('LogsQL: ')
-  write($('ran'), logsql ?? '')
+  write($('ran'), (logsql ?? '').slice(0, understood))
+  if (understood !== undefined) {
+    make($('ran'), 'b', 'here', ' ▶ ')
+    write($('ran'), logsql.slice(understood))
+  }
   mark(state.q)
 }
 
@@ -135,7 +140,7 @@ function showProblem(err) {
   box.hidden = false
   box.replaceChildren(err.logsql ? 'The query is not understood: ' : 'It did not work: ')
   write(box, err.message)
-  showRan(err.logsql)
+  showRan(err.logsql, err.understood)
   showTable(null)
   $('status').textContent = ''
   clear()

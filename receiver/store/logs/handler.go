@@ -168,6 +168,7 @@ func (b *boundedAnswer) Flush() {
 
 func (b *boundedAnswer) finish() {
 	if b.status == 0 {
+		b.begin(http.StatusOK) // of an empty answer, too, the headers are looked at
 		return
 	}
 	text := strings.TrimSpace(b.text.String())
@@ -193,7 +194,14 @@ func (b *boundedAnswer) finish() {
 // serveOn answers the command line until ctx ends.
 func (s *Store) serveOn(ctx context.Context, l net.Listener) {
 	mux := http.NewServeMux()
-	mux.Handle("/select/", s.Handler())
+	mux.HandleFunc("/select/", func(w http.ResponseWriter, r *http.Request) {
+		s.applied(r.Context())
+		if err := s.db.see(); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		s.selects(w, r)
+	})
 	mux.HandleFunc("POST /lines", s.lines)
 	mux.HandleFunc("POST /store/owners", s.owners)
 	mux.HandleFunc("POST /store/verify", func(w http.ResponseWriter, r *http.Request) {

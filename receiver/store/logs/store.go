@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +29,7 @@ type Options struct {
 	RetainBytes int64         // size beyond which the oldest days go; 0: none
 	Memory      int64         // bytes for the caches and the queries of the engine; 0: 96 MiB
 	Reserve     int64         // bytes of the disk that stay free; 0: 64 MiB
-	Queries     int           // that run at the same time; 0: two a CPU, at most 4
+	Queries     int           // that run at the same time; 0: 4
 	QueryTime   time.Duration // 0: 30 s
 	Log         *slog.Logger
 
@@ -271,7 +270,7 @@ func (o *Options) defaults() {
 		o.Reserve = 64 << 20
 	}
 	if o.Queries == 0 {
-		o.Queries = min(4, 2*runtime.GOMAXPROCS(0))
+		o.Queries = 4
 	}
 	if o.QueryTime == 0 {
 		o.QueryTime = 30 * time.Second
