@@ -74,10 +74,14 @@ bench-engine:
 	@$(NEED) java mvn
 	scripts/engine.sh bench opensearch
 
-# SHOW_REQUESTS (100000) to nginx, SHOW_RATE (1000) a second, until they are found in OpenSearch.
+# SHOW_REQUESTS (100000) to nginx, SHOW_RATE (1000) a second, until they are found
+# in the log database, or in an engine: show-nginx-opensearch.
 show-nginx:
+	@$(NEED) nginx syslog-ng ab
+	SHOW_REQUESTS=$(or $(SHOW_REQUESTS),100000) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_NginxToLogDatabase$$' ./e2e
+show-nginx-%:
 	@$(NEED) java mvn nginx syslog-ng ab
-	scripts/engine.sh show opensearch
+	scripts/engine.sh show $*
 
 bench: deps
 	$(GO) run ./bench -to bench/results/bench -docs docs/benchmarks.md

@@ -18,8 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidwall/gjson"
-
 	"wsrelay/e2e/faults"
 	"wsrelay/handshake"
 	"wsrelay/receiver/elastic/setup"
@@ -48,34 +46,51 @@ http {
 
 const showBurst = 100 // requests of one run of ab
 
-// show is the chain of show 2: nginx, syslog-ng, wsrelay, wsreceive, engine.
+// show is the chain from nginx, by syslog-ng, wsrelay and wsreceive, to a store.
 type show struct {
 	*testing.T
-	s      *Sandbox
-	prefix string
-	nginx  string // host:port
-	asked  int    // requests
-	paths  map[string]int
-	found  []time.Duration // by probe: how long until it was found
+	s     *Sandbox
+	store shown
+	nginx string // host:port
+	asked int    // requests
+	paths map[string]int
+	found []time.Duration // by probe: how long until it was found
 }
 
-// Every request that syslog-ng has heard of is a document, with its fields, and
-// can be searched for soon. SHOW_REQUESTS are sent, SHOW_RATE a second.
-func TestShow_NginxToSearchable(t *testing.T) {
+// shown is a store that can be asked for what nginx has logged.
+type shown interface {
+	start(c *show, r *Receiver)                       // starts wsreceive
+	count(c *show, path string) int                   // lines; of one path, if it is not empty
+	by(c *show, field string) (counts map[string]int) // lines by "status" or "path"
+}
+
+// Every request that syslog-ng has heard of is a document of the engine, with its
+// fields, and can be searched for soon. SHOW_REQUESTS are sent, SHOW_RATE a second.
+func TestShow_NginxToEngine(t *testing.T) {
 	if os.Getenv("SHOW") == "" {
 		t.Skip("a show, not a test: scripts/engine.sh show opensearch")
 	}
 	faults.Engine(t)
-	need(t, "syslog-ng", "nginx", "ab", "syslog-ng-ctl")
-	c := &show{T: t, prefix: "show-" + handshake.NewSID(), s: newSandbox(t, built(t)), paths: make(map[string]int)}
+	e := &shownEngine{"show-" + handshake.NewSID()}
 	t.Cleanup(func() {
-		faults.Ask(t, http.MethodDelete, "/wsrelay-"+c.prefix+"-*", "")
-		faults.Ask(t, http.MethodDelete, "/_index_template/wsrelay-"+c.prefix, "")
+		faults.Ask(t, http.MethodDelete, "/wsrelay-"+e.prefix+"-*", "")
+		faults.Ask(t, http.MethodDelete, "/_index_template/wsrelay-"+e.prefix, "")
 	})
+	t.Logf("refresh interval %v", setup.Refresh)
+	runShow(t, e, 100_000)
+}
+
+// The same for the log database; a few requests are a test, SHOW_REQUESTS a show.
+func TestShow_NginxToLogDatabase(t *testing.T) { runShow(t, &shownLogs{}, 2000) }
+
+func runShow(t *testing.T, store shown, requests int) {
+	t.Helper()
+	need(t, "syslog-ng", "nginx", "ab", "syslog-ng-ctl")
+	c := &show{T: t, store: store, s: newSandbox(t, built(t)), paths: make(map[string]int)}
 	must(t, os.Chmod(c.s.Dir, 0o711)) // nginx's workers drop root
 	c.start()
 	start := time.Now()
-	c.load(setting("SHOW_REQUESTS", 100_000), setting("SHOW_RATE", 1000))
+	c.load(setting("SHOW_REQUESTS", requests), setting("SHOW_RATE", 1000))
 	took := time.Since(start)
 
 	heard := c.heard()
@@ -95,7 +110,7 @@ func TestShow_NginxToSearchable(t *testing.T) {
 	at := func(p int) time.Duration {
 		return c.found[min(len(c.found)*p/100, len(c.found)-1)].Round(time.Millisecond)
 	}
-	t.Logf("from the request to its being found, %d probes: p50 %v, p99 %v, longest %v; refresh interval %v", len(c.found), at(50), at(99), c.found[len(c.found)-1].Round(time.Millisecond), setup.Refresh)
+	t.Logf("from the request to its being found, %d probes: p50 %v, p99 %v, longest %v", len(c.found), at(50), at(99), c.found[len(c.found)-1].Round(time.Millisecond))
 }
 
 func setting(name string, otherwise int) int {
@@ -109,12 +124,7 @@ func (c *show) start() {
 	c.Helper()
 	r, err := c.s.NewReceiver()
 	must(c.T, err)
-	out, err := exec.Command(r.Program(), "setup", "--to", faults.Engine(c), "--index", c.prefix).CombinedOutput()
-	if err != nil {
-		c.Fatalf("setup: %v\n%s", err, out)
-	}
-	r.Process, err = c.s.Start("wsreceive", r.Program(), "--listen", r.Addr, "--to", faults.Engine(c), "--index", c.prefix)
-	must(c.T, err)
+	c.store.start(c, r)
 	c.Cleanup(func() { must(c.T, r.Stop()) })
 	must(c.T, r.waitReady(c.Context(), func() bool { return answers(r.Addr) }))
 	body, err := c.s.Sample(r.URL())
@@ -178,30 +188,13 @@ func (c *show) probe(ctx context.Context) {
 		c.asked++
 		c.paths[path]++
 		for time.Since(start) < 30*time.Second {
-			if c.count(fmt.Sprintf(`{"term":{"url.path":%q}}`, path)) > 0 {
+			if c.store.count(c, path) > 0 {
 				c.found = append(c.found, time.Since(start))
 				break
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
 	}
-}
-
-const nginxLines = `{"term":{"process.name":"nginx"}}`
-
-// count asks the engine; an index that is just being made has nothing yet.
-func (c *show) count(query string) int {
-	c.Helper()
-	res, err := http.Post(faults.Engine(c)+"/wsrelay-"+c.prefix+"-*/_count", "application/json", strings.NewReader(`{"query":`+query+`}`))
-	if err != nil {
-		c.Fatal(err)
-	}
-	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err != nil {
-		c.Fatal(err)
-	}
-	return int(gjson.GetBytes(answer, "count").Int())
 }
 
 var processed = regexp.MustCompile(`(?m)^source;s_nginx_access;.*;processed;([0-9]+)$`)
@@ -225,7 +218,7 @@ func (c *show) waitDocuments(n int) (there int) {
 	ctx, cancel := context.WithTimeout(c.Context(), 2*time.Minute)
 	defer cancel()
 	_ = poll(ctx, func() (bool, error) { // what is missing is told by the caller
-		there = c.count(nginxLines)
+		there = c.store.count(c, "")
 		return there >= n, nil
 	})
 	return there
@@ -234,23 +227,21 @@ func (c *show) waitDocuments(n int) (there int) {
 // aggregate adds up by status and by path.
 func (c *show) aggregate(documents, dropped int) {
 	c.Helper()
-	found := faults.Ask(c, http.MethodPost, "/wsrelay-"+c.prefix+"-*/_search?size=0", `{"query":`+nginxLines+`,"aggs":{`+
-		`"status":{"terms":{"field":"http.response.status_code","size":100}},"path":{"terms":{"field":"url.path","size":10000}},"duration":{"percentiles":{"field":"event.duration"}}}}`)
-	for _, by := range []string{"status", "path"} {
+	for _, field := range []string{"status", "path"} {
 		sum, words := 0, []string(nil)
-		for _, b := range found.Get("aggregations." + by + ".buckets").Array() {
-			n, key := int(b.Get("doc_count").Int()), b.Get("key").String()
+		for key, n := range c.store.by(c, field) {
 			sum += n
 			if !strings.HasPrefix(key, "/probe") {
 				words = append(words, fmt.Sprintf("%s: %d", key, n))
 			}
-			if want := c.paths[key]; by == "path" && (n > want || n < want-dropped) {
+			if want := c.paths[key]; field == "path" && (n > want || n < want-dropped) {
 				c.Errorf("%d documents for %d requests of %s", n, want, key)
 			}
 		}
-		c.Logf("by %s: %s; in all %d", by, strings.Join(words, ", "), sum)
+		slices.Sort(words)
+		c.Logf("by %s: %s; in all %d", field, strings.Join(words, ", "), sum)
 		if sum != documents {
-			c.Errorf("the documents by %s are %d, want %d", by, sum, documents)
+			c.Errorf("the documents by %s are %d, want %d", field, sum, documents)
 		}
 	}
 }

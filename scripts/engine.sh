@@ -164,7 +164,7 @@ test | bench | show)
 		exit $status
 		;;
 	bench) SPEED_DOCS=${SPEED_DOCS:-200000} go test ./receiver/elastic -timeout 30m -run '^TestSpeed_' -count=1 -v "$@" ;;
-	show) SHOW=1 go test ./e2e -run '^TestShow_' -count=1 -v -timeout 30m "$@" ;;
+	show) SHOW=1 go test ./e2e -run '^TestShow_NginxToEngine$' -count=1 -v -timeout 30m "$@" ;;
 	esac
 	;;
 *)

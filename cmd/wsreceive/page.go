@@ -70,16 +70,10 @@ func (c *serveCmd) policy(l *loaded, addr net.Addr) gate.Policy {
 // page can show what it stores.
 func watched(store receiver.Store) (receiver.Store, func(page.Options) http.Handler) {
 	live := page.NewLive(store)
-	if s, ok := searchable(live); ok {
+	if s, ok := store.(page.Store); ok {
 		return live, func(o page.Options) http.Handler { return page.New(s, live, o) }
 	}
 	return live, func(o page.Options) http.Handler { return page.NewWatch(live, o) }
-}
-
-// searchable gives the store, if it can be searched, behind what stands before it.
-func searchable(store receiver.Store) (page.Store, bool) {
-	s, ok := behind(store).(page.Store)
-	return s, ok
 }
 
 // behind gives the store that a Live stands before.
@@ -110,11 +104,7 @@ func (c *serveCmd) pageOptions(store receiver.Store, rcv *receiver.Receiver) pag
 func show(g *gate.Gate, shown http.Handler, store receiver.Store, rcv *receiver.Receiver, relays dialers) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", shown)
-	if s, ok := searchable(store); ok {
-		api := s.Handler()
-		mux.Handle("GET /select/", api)
-		mux.Handle("POST /select/", api)
-	}
+	mux.Handle("POST /select/", shown) // as Grafana asks
 	mux.Handle("GET /metrics", metrics.Handler(metricsOf(rcv, store)))
 	mux.HandleFunc("GET /relays", relays.list)
 	return g.Before(mux)

@@ -30,7 +30,8 @@ type searchCmd struct {
 	From   string   `placeholder:"TIME" help:"Not older than this: 2026-03-14T15:00:00Z, 2026-03-14 15:00 (UTC), or -1h30m, -7d."`
 	Until  string   `placeholder:"TIME" help:"Older than this, in the same forms."`
 	Follow bool     `short:"f" help:"Go on with lines as they are stored, until interrupted."`
-	JSON   bool     `help:"One JSON object a line: uid, time, host, line; and line64, the bytes in base64, where they are no UTF-8."`
+	JSON   bool     `help:"One JSON object a line: uid, time, host, line; and line64, the bytes in base64, where they are no UTF-8. What pipes make is JSON anyway, unless the output is a terminal."`
+	elsewhere
 }
 
 // Help is shown below the options.
@@ -42,12 +43,13 @@ func (c *searchCmd) Help() string {
   'time*'                a word that begins so
   'a or b'  -c  'not c'  either, and not; "and" need not be written
   '(a or b) c'           parentheses group
+  '"not found"' '"db1:5432"'  in quotes "not" is a word, and db1 no field
   status:404             this word in a field; 'status:>=500', 'status:!=200'
   'path:="/a b"'         a field with just this value
   'request:~"GET /a.*"'  a regular expression
   host: program: level:  fields that every line can have
   'status:>=500 | stats by (path) count() as n | sort by (n desc)'
-                         counted, grouped, sorted: one JSON object a result
+                         counted, grouped, sorted: a table, or where the output is no terminal JSON
 
 Put a query with -, quotes or parentheses into quotes of the shell, and one that begins with - behind "--".`
 }
@@ -68,14 +70,14 @@ func (c *searchCmd) Run(ctx context.Context, to *streams) error {
 	if err != nil {
 		return &console.Complaint{Err: err, Code: exitUsage, Hint: "wsreceive search --help shows how a query is written"}
 	}
-	store, err := c.reach(ctx, to)
+	store, stop, err := c.reach(ctx, to)
 	if err != nil {
 		return err
 	}
-	defer store.close()
+	defer stop()
 	out := bufio.NewWriter(to.out)
 	if pipes != "" {
-		err = store.results(ctx, filter+" "+pipes, out)
+		err = c.results(ctx, store, filter+" "+pipes, to.out, out)
 	} else {
 		err = store.lines(ctx, url.Values{"query": {filter}, "limit": {strconv.Itoa(c.Limit)}, "follow": {strconv.FormatBool(c.Follow)}}, func(l *logs.Found) error {
 			c.print(out, l)
@@ -109,6 +111,14 @@ func (c *searchCmd) query(now time.Time) (filter, pipes string, err error) {
 	return logsql.Within(filter, bounds[0], bounds[1]), pipes, nil
 }
 
+// finder answers for a log database.
+type finder interface {
+	// lines calls f with the lines that the arguments query, limit and follow ask for.
+	lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error
+	// get asks a path.
+	get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error)
+}
+
 // asked is a log database that answers: that of the wsreceive which has it open,
 // or, where none has, one that this process opens.
 type asked struct {
@@ -116,16 +126,27 @@ type asked struct {
 	close func()
 }
 
-// reach finds who answers for the log database that --to names.
-func (c *searchCmd) reach(ctx context.Context, to *streams) (*asked, error) {
-	path, ok := strings.CutPrefix(c.To, "logs:")
-	if !ok || path == "" {
-		return nil, &console.Complaint{
+// reach finds who answers for the log database that --url or --to names.
+func (c *searchCmd) reach(ctx context.Context, to *streams) (store finder, stop func(), err error) {
+	if c.URL != "" {
+		r, err := c.elsewhere.reach(newLogger(to.err, "warn", "text"))
+		if err != nil {
+			return nil, nil, err
+		}
+		return r, r.CloseIdleConnections, nil
+	}
+	k, path, ok := kindOf(c.To)
+	if !ok || !k.logs {
+		return nil, nil, &console.Complaint{
 			Err: fmt.Errorf("cannot search %s", withoutPassword(c.To)), Code: exitUsage,
-			Hint: "search reads the log database, --to logs:DIR",
+			Hint: "search reads the log database, --to logs:DIR; of another host, --url https://HOST:PORT",
 		}
 	}
-	return reach(ctx, path, to)
+	a, err := reach(ctx, path, to)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a, a.close, nil
 }
 
 // patienceOfSearch is how long the process that has the store open may take until
@@ -168,14 +189,27 @@ func becomeOwner(path string) error {
 	return errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(st.Gid)), syscall.Setuid(int(st.Uid)))
 }
 
-// get asks the log database.
-func (a *asked) get(ctx context.Context, path string, q url.Values) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://store"+path, strings.NewReader(q.Encode()))
+// get implements finder.
+func (a *asked) get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
+	return post(ctx, &a.Client, "http://store"+path, args, nil)
+}
+
+// post sends a form, and gives the answer if it is one to the question.
+func post(ctx context.Context, client *http.Client, address string, form url.Values, user *url.Userinfo) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	res, err := a.Do(req)
+	return answered(client, req, user)
+}
+
+func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.ReadCloser, error) {
+	if user != nil {
+		password, _ := user.Password()
+		req.SetBasicAuth(user.Username(), password)
+	}
+	res, err := client.Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -184,15 +218,22 @@ func (a *asked) get(ctx context.Context, path string, q url.Values) (io.ReadClos
 	}
 	defer res.Body.Close() //nolint:errcheck // only read
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	code := 1
-	if res.StatusCode == http.StatusBadRequest {
-		code = exitUsage
+	said := strings.TrimSpace(string(text))
+	c := &console.Complaint{Err: errors.New(harmless(said)), Code: 1}
+	switch res.StatusCode {
+	case http.StatusBadRequest:
+		c.Err, c.Code, c.Hint = errors.New(harmless(logsql.Explain(errors.New(said)).Error())), exitUsage, "wsreceive search --help shows how a query is written"
+	case http.StatusUnauthorized:
+		c.Hint = "--user and --password-file say who asks; the users are in the file of --page-users there"
+	case http.StatusNotFound:
+		c.Err, c.Hint = fmt.Errorf("%s: %w", res.Status, c.Err), "only a wsreceive with --to logs:DIR can be searched"
 	}
-	return nil, &console.Complaint{Err: errors.New(strings.TrimSpace(string(text))), Code: code, Hint: "wsreceive search --help shows how a query is written"}
+	return nil, c
 }
 
-func (a *asked) lines(ctx context.Context, q url.Values, f func(*logs.Found) error) error {
-	body, err := a.get(ctx, "/lines", q)
+// lines implements finder.
+func (a *asked) lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error {
+	body, err := a.get(ctx, "/lines", args)
 	if err != nil {
 		return err
 	}
@@ -207,28 +248,6 @@ func (a *asked) lines(ctx context.Context, q url.Values, f func(*logs.Found) err
 		}
 		if err := f(&l); err != nil {
 			return err
-		}
-	}
-}
-
-// results prints what a query with pipes gives.
-func (a *asked) results(ctx context.Context, query string, out *bufio.Writer) error {
-	body, err := a.get(ctx, "/select/logsql/query", url.Values{"query": {query}})
-	if err != nil {
-		return err
-	}
-	defer body.Close() //nolint:errcheck // only read
-	in := bufio.NewReader(body)
-	for {
-		line, err := in.ReadString('\n')
-		if line != "" {
-			fmt.Fprintln(out, harmless(strings.TrimSuffix(line, "\n")))
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return fmt.Errorf("the answer ends early: %w", err)
 		}
 	}
 }

@@ -143,7 +143,9 @@ func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown h
 	mux.Handle("GET /", shown)
 	mux.Handle("POST /select/", shown)
 	mux.Handle("GET /relay", rcv)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	for _, path := range []string{"/healthz", "/health"} { // the second is that of VictoriaLogs
+		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	}
 	srv := &http.Server{
 		Handler:           apart(mux),
 		ConnContext:       door.Context,
