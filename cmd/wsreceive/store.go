@@ -90,7 +90,7 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 
 func openLogs(_ context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
 	memory := cmp.Or(int64(c.Memory), 512<<20)
-	if os.Getenv("GOMEMLIMIT") == "" {
+	if c.Memory > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memory * 5 / 8) // of the runtime; the rest is for mapped files
 	}
 	return some(logs.Open(at, logs.Options{

@@ -11,7 +11,7 @@ complete -c wsreceive -n __fish_use_subcommand -a cert -d 'Make a self-signed ce
 complete -c wsreceive -n '__fish_use_subcommand' -l listen -r -d 'Address to listen on; port 0: any that is free'
 complete -c wsreceive -n '__fish_use_subcommand' -l to -r -d 'Where lines go: logs:DIR, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, stdout'
 complete -c wsreceive -n '__fish_use_subcommand' -l retain -r -d 'Keep lines of the log database so long, or while it is so large: 30d, 50GiB, or 30d,50GiB'
-complete -c wsreceive -n '__fish_use_subcommand' -l memory -r -d 'Memory that wsreceive tries to stay below with the log database: 512MiB'
+complete -c wsreceive -n '__fish_use_subcommand' -l memory -r -d 'Memory that wsreceive tries hard to stay below with the log database, at the price of CPU: 512MiB'
 complete -c wsreceive -n '__fish_use_subcommand' -l index -r -d 'The engine\'s indices are named wsrelay-PREFIX-YYYY.MM.DD'
 complete -c wsreceive -n '__fish_use_subcommand' -l engine-auth -r -d 'Credentials for the engine, in a file: \'USER:PASSWORD\', \'ApiKey KEY\' or \'Bearer TOKEN\''
 complete -c wsreceive -n '__fish_use_subcommand' -l engine-ca -r -d 'Authorities (PEM) for the engine\'s certificate'
