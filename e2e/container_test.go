@@ -41,11 +41,6 @@ func TestContainer_FirstProcessLeavesLast(t *testing.T) {
 			_ = syscall.Kill(pid, sig) // one may have exited meanwhile
 		}
 	}
-	signal(syscall.SIGSTOP, relay...)
-	sendAll(t, "unix", s.Path(LocalSocket), slices.Repeat([]string{"seq: 1\n"}, lines-1))
-	pipe, err := os.Open(fmt.Sprintf("/proc/%d/fd/0", relay[0]))
-	must(t, err)
-	defer pipe.Close()
 	wait := func(what string, done func() bool) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -53,6 +48,12 @@ func TestContainer_FirstProcessLeavesLast(t *testing.T) {
 			t.Fatalf("%s: %v", what, err)
 		}
 	}
+	signal(syscall.SIGSTOP, relay...)
+	wait("wsrelay stands still", func() bool { return !slices.ContainsFunc(relay, runs) }) // a thread may be in a splice
+	sendAll(t, "unix", s.Path(LocalSocket), slices.Repeat([]string{"seq: 1\n"}, lines-1))
+	pipe, err := os.Open(fmt.Sprintf("/proc/%d/fd/0", relay[0]))
+	must(t, err)
+	defer pipe.Close()
 	wait("the lines are in the pipe", func() bool {
 		n, err := unix.IoctlGetInt(int(pipe.Fd()), unix.TIOCINQ)
 		return err == nil && n >= (lines-1)*len("seq: 1\n")
@@ -64,6 +65,16 @@ func TestContainer_FirstProcessLeavesLast(t *testing.T) {
 	if r, err := buffer.Verify(s.QueueDir(), io.Discard); err != nil || r.Head != lines+1 {
 		t.Errorf("%d lines are in the queue, want %d: %v", r.Head-1, lines, err)
 	}
+}
+
+// runs reports whether a thread of a process that was stopped still runs.
+func runs(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return slices.ContainsFunc(threads, func(name string) bool {
+		stat, err := os.ReadFile(name)
+		_, state, _ := strings.Cut(string(stat), ") ")
+		return err == nil && !strings.HasPrefix(state, "T")
+	})
 }
 
 // named lists the sandbox's processes that run a program of this name.

@@ -52,8 +52,11 @@ type show struct {
 	s     *Sandbox
 	store shown
 	nginx string // host:port
-	asked int    // requests
+
+	mu    sync.Mutex // guards the two below
+	asked int        // requests
 	paths map[string]int
+
 	found []time.Duration // by probe: how long until it was found
 }
 
@@ -159,12 +162,19 @@ func (c *show) load(n, rate int) {
 			c.Fatalf("ab: %v\n%s", err, out)
 		}
 		plain, _, _ := strings.Cut(path, "?")
-		c.paths[plain] += showBurst
-		c.asked += showBurst
+		c.ask(plain, showBurst)
 		<-pace.C
 	}
 	stop()
 	probing.Wait()
+}
+
+// ask notes requests.
+func (c *show) ask(path string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.paths[path] += n
+	c.asked += n
 }
 
 // probe sends requests one after the other and looks how long each takes until
@@ -185,8 +195,7 @@ func (c *show) probe(ctx context.Context) {
 		}
 		_, _ = io.Copy(io.Discard, res.Body)
 		_ = res.Body.Close()
-		c.asked++
-		c.paths[path]++
+		c.ask(path, 1)
 		for time.Since(start) < 30*time.Second {
 			if c.store.count(c, path) > 0 {
 				c.found = append(c.found, time.Since(start))
