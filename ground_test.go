@@ -61,7 +61,7 @@ func TestGround_LogGoesOnAfterTheFilesWereRemoved(t *testing.T) {
 	}
 }
 
-// Whoever can make files in the queue directory could have wsrelay write
+// A user who can make files in the queue directory could have wsrelay write
 // anywhere.
 func TestGround_LogFollowsNoLink(t *testing.T) {
 	t.Parallel()

@@ -89,7 +89,7 @@ bench: deps
 bench-quick: deps
 	$(GO) run ./bench -quick -to bench/results/quick
 
-# A log database of SCALE lines, to fill and to search. SCALE_DIR keeps it: what was ended goes on there.
+# A log database of SCALE lines, to fill and to search. SCALE_DIR keeps it: what was ended continues there.
 bench-search:
 	SCALE=$(or $(SCALE),10000000) $(GO) test -count=1 -v -timeout 0 -run '^TestScale$$' ./receiver/store/logs
 

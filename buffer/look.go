@@ -131,7 +131,7 @@ type View struct {
 
 // Look reads the state of the queue in dir from its files: without the lock,
 // without changing anything, beside a running wsrelay or without one. It reads
-// the heads of the newest segment's blocks, and no line. Whoever looked closes
+// the heads of the newest segment's blocks, and no line. The caller closes
 // the view.
 func Look(dir string) (*View, error) {
 	d, err := openDir(dir)

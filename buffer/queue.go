@@ -92,8 +92,8 @@ type Queue struct {
 	given       uint64   // every record from here on was never given out
 	reading     bool     // the consumer reads a file
 	coming      []*Block // gaps of what is damaged that are not durable yet
-	leaving     Range    // records that are being given up: not given out until their gap is
-	dropped     uint64   // records given up since Open
+	leaving     Range    // records that are being dropped: not given out until their gap is
+	dropped     uint64   // records dropped since Open
 	receipt     Receipt
 	origin      Origin // of the newest bytes, skipped ones too
 	table       intakes
@@ -245,7 +245,7 @@ type Stats struct {
 	PendingBytes int64  // what waits takes on disk, about
 	Receipt      Receipt
 	DiskBytes    int64    // of segments
-	Dropped      uint64   // records given up since Open, by a limit
+	Dropped      uint64   // records dropped since Open, by a limit
 	Trouble      *Trouble // nil: none
 }
 

@@ -74,22 +74,12 @@ func CRC(b []byte) string {
 
 // FormatCRC writes a CRC-32C that is already at hand in the form of CRC.
 func FormatCRC(sum uint32) string {
-	text := hexadecimal(sum)
-	return string(text[:])
-}
-
-// AppendCRC is FormatCRC into memory that is at hand.
-func AppendCRC(dst []byte, sum uint32) []byte {
-	text := hexadecimal(sum)
-	return append(dst, text[:]...)
-}
-
-func hexadecimal(n uint32) (text [8]byte) {
 	const digits = "0123456789abcdef"
+	var text [8]byte
 	for i := range text {
-		text[i] = digits[n>>(28-4*i)&15]
+		text[i] = digits[sum>>(28-4*i)&15]
 	}
-	return text
+	return string(text[:])
 }
 
 func isBase32hex(s string) bool {

@@ -51,7 +51,7 @@ mkdir -p "$cache/debs" "$cache/maven" "$cache/engines"
 
 began=$SECONDS
 DEBS=$cache/debs scripts/clean-debian.sh "$root" "$release" git,make,ca-certificates || exit
-# What git is to trust, whoever owns it.
+# What git is to trust, of any owner.
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 git clone -q --no-local . "$work/clone"
 [ -z "$(git status --porcelain)" ] || say "warn: what is not committed is not in the clone"
@@ -64,7 +64,7 @@ cp /usr/local/share/ca-certificates/* "$root/usr/local/share/ca-certificates/" 2
 chroot "$root" update-ca-certificates >/dev/null 2>&1
 apt-config dump Acquire | grep -i proxy >"$root/etc/apt/apt.conf.d/00proxy" || :
 [ ! -e "$HOME/.m2/settings.xml" ] || cp "$HOME/.m2/settings.xml" "$work/settings.xml"
-printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # no service starts by itself: the root's /dev is this machine's
+printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # no service starts automatically: the root's /dev is this machine's
 chmod +x "$root/usr/sbin/policy-rc.d"
 
 [ "$user" = root ] || chroot "$root" useradd --create-home --shell /bin/bash "$user"

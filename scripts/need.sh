@@ -86,7 +86,7 @@ case $go in
 	exit 1
 	;;
 go1.[0-9] | go1.[0-9].* | go1.1[0-9] | go1.1[0-9].* | go1.20*)
-	echo "error: Go $want or newer is needed, and this is $go. See https://go.dev/doc/install. (From 1.21 on, Go gets the right version by itself.)" >&2
+	echo "error: Go $want or newer is needed, and this is $go. See https://go.dev/doc/install. (From 1.21 on, Go gets the right version automatically.)" >&2
 	exit 1
 	;;
 esac

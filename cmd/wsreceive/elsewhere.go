@@ -78,7 +78,7 @@ func (e *elsewhere) password(log *slog.Logger) (string, error) {
 		return "", errors.New("--user needs --password-file")
 	}
 	if info, err := os.Stat(e.PasswordFile); err == nil && info.Mode().Perm()&0o077 != 0 {
-		log.Warn("others can read a secret", "file", e.PasswordFile, console.Effect, "whoever reads it can see all lines", console.Hint, "chmod 600")
+		log.Warn("others can read a secret", "file", e.PasswordFile, console.Effect, "a user who reads it can see all lines", console.Hint, "chmod 600")
 	}
 	text, err := os.ReadFile(e.PasswordFile)
 	line, _, _ := bytes.Cut(text, []byte("\n"))

@@ -76,7 +76,7 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 	case !k.engine && (c.engine != (engine{}) || c.DeadFile != ""):
 		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT", "--index, --engine-... and --dead-file mean nothing to --to %s", c.To)
 	case !k.logs && c.Retain != (retain{}):
-		return nil, complain("only the log database deletes by itself; an engine does it by its lifecycle policy", "--retain means nothing to --to %s", withoutPassword(c.To))
+		return nil, complain("only the log database deletes automatically; an engine does it by its lifecycle policy", "--retain means nothing to --to %s", withoutPassword(c.To))
 	}
 	store, err := k.open(ctx, c, at, stdout, log)
 	if err != nil {

@@ -72,7 +72,7 @@
 //	                               with wsrelay.why           stored      '--- refused: an error
 //
 // Which form is stored does not matter to guarantee 1: all have the id and the
-// CRC of the line, so whoever sends it again finds it.
+// CRC of the line, so a sender that sends it again finds it.
 //
 // # Documents
 //

@@ -426,7 +426,7 @@ func overload(s *scene) {
 	}()
 	for refused := false; !refused; { // and asked for again, also in smaller requests
 		select {
-		case <-done: // Elasticsearch 9 reads a bulk in parts, and counts each by itself
+		case <-done: // Elasticsearch 9 reads a bulk in parts, and counts each alone
 			refused = true
 		case <-time.After(time.Millisecond):
 			refused = s.tap.Documents() >= 5000

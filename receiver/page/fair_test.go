@@ -129,7 +129,7 @@ func TestSearch_NamesTheSenderOfAForeignHost(t *testing.T) {
 	}
 }
 
-// Whoever asks much of the query API, and reads nothing, has half of the places.
+// A client that asks much of the query API, and reads nothing, has half of the places.
 func TestSelects_OneUserLeavesPlacesToOthers(t *testing.T) {
 	s := newSite(t, Options{Who: byHeader})
 	addMany(t, s)

@@ -27,7 +27,7 @@ func (p *page) enterTail(w http.ResponseWriter, r *http.Request) (leave func(), 
 }
 
 // selects passes a request on to the query API of the store. It takes its place
-// among those of its user: so whoever uses Grafana, curl or the engine's own page
+// among those of its user: so a user of Grafana, curl or the engine's own page
 // has no more than who uses this one. The API bounds each answer itself.
 func (p *page) selects(w http.ResponseWriter, r *http.Request) {
 	leave, ok := func() {}, true

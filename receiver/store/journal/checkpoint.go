@@ -128,7 +128,7 @@ func (j *Journal) replace(name string, text []byte) error {
 	return j.fs.syncDir(".")
 }
 
-// readCheckpoint gives nil if there is none. One that is damaged is set aside,
+// readCheckpoint gives nil if there is none. One that is damaged is quarantined,
 // which is as if there were none.
 func (j *Journal) readCheckpoint() (*checkpoint, error) {
 	text, err := j.readFile(checkpointName)

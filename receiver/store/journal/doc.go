@@ -26,7 +26,7 @@
 //	12  checksum of 16 to 63     56  where the predecessor ends, i64
 //	16  nonce, u64
 //
-// and goes on with records, without space between them:
+// and continues with records, without space between them:
 //
 //	 0  magic "WSRR"             28  time of the batch: nanoseconds u32,
 //	 4  checksum of 8 to 63,     32  seconds i64

@@ -54,7 +54,7 @@ type Database interface {
 	// and the CRC-32C of its bytes.
 	Sums(ctx context.Context, sid string, seq, end uint64, f func(seq uint64, crc uint32)) error
 
-	// Mark is the last one set, or "". It lies beside the rows, so that whoever
+	// Mark is the last one set, or "". It lies beside the rows, so that who
 	// restores one restores both. SetMark is durable when it returns.
 	Mark() (string, error)
 	SetMark(mark string) error
@@ -193,7 +193,7 @@ func (j *Journal) Close() error {
 	j.mu.Unlock()
 	if !failed {
 		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
-		_ = j.Wait(ctx) // what is left is no loss: the next Open goes on with it
+		_ = j.Wait(ctx) // what is left is no loss: the next Open continues with it
 		cancel()
 	}
 	j.stop()

@@ -23,7 +23,7 @@ import (
 )
 
 // childEnv names the store's directory that this binary, started again, commits
-// to until it is killed; seqEnv the number that it goes on with.
+// to until it is killed; seqEnv the number that it continues with.
 const (
 	childEnv = "WSRELAY_TEST_JOURNAL_CHILD"
 	seqEnv   = "WSRELAY_TEST_JOURNAL_SEQ"

@@ -275,7 +275,7 @@ func (j *Journal) rebuild(ctx context.Context, c *checkpoint, m mark) error {
 	j.stats.Restored++
 	j.log.Warn("database and journal do not belong together", "lacking", lacking,
 		"effect", "one of them was restored or replaced; no line is stored twice, and lines that the database has lost are named by a gap",
-		"hint", "Restore the store's directory as a whole. Run wsreceive verify to see which lines are missing.")
+		"hint", "restore the store's directory as a whole; run wsreceive verify to see which lines are missing")
 	return j.checkpoint(nil)
 }
 
@@ -325,7 +325,7 @@ func (j *Journal) nameLacks(ctx context.Context) {
 		if err != nil {
 			j.log.Warn("missing lines not named", "sid", st.SID, "err", err,
 				"effect", "the stored stream has no gap where lines are missing; wsreceive verify names them",
-				"hint", "Restart wsreceive when the journal has space.")
+				"hint", "restart wsreceive when the journal has space")
 		}
 	}
 }

@@ -153,7 +153,7 @@ func TestRecovery_WithoutCheckpoint(t *testing.T) {
 			w.restored(0, 0)
 			w.finish()
 			if files, _ := os.ReadDir(w.path(damagedDir)); (len(files) == 1) != (what == "damaged") {
-				t.Errorf("%s: %v is set aside", what, files)
+				t.Errorf("%s: %v is quarantined", what, files)
 			}
 		})
 	}

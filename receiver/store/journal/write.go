@@ -85,7 +85,7 @@ func (j *Journal) store(group []*request) error {
 	}
 	j.log.Warn("journal segment abandoned", "err", err,
 		"effect", "none: what was not durable in it is in a new segment now",
-		"hint", "Check the disk if this happens again.")
+		"hint", "check the disk if this happens again")
 	return nil
 }
 

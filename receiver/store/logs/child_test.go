@@ -105,7 +105,7 @@ func TestBarrier_WhatIsBehindItSurvivesAKillInMidFlood(t *testing.T) {
 			segments, repeated, last = append(segments, segment), repeated+again-last, again
 		}
 		if err := cmd.Wait(); err == nil || cmd.ProcessState.Exited() {
-			t.Fatalf("the child ended by itself: %v\n%s", err, log)
+			t.Fatalf("the child exited: %v\n%s", err, log)
 		}
 	}
 	s := open(t, dir, testOptions())

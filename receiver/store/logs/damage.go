@@ -252,7 +252,7 @@ func (d *damage) moveAside(what, reason string) error {
 		effect = "the lines of this day are there, but a search by _stream does not find them"
 	}
 	d.log.Error("damaged data was moved aside", "day", day, "what", what, "reason", reason, "lines", lines, "to", "damaged/"+filepath.Base(to),
-		"effect", effect, "hint", "Check the disk. Restore the day from a backup if you have one.")
+		"effect", effect, "hint", "check the disk; restore the day from a backup if you have one")
 	return nil
 }
 

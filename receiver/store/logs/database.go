@@ -210,7 +210,7 @@ func (d *database) open(day string) error {
 			return fmt.Errorf("attach the folder of %s: %w", day, err)
 		}
 		d.log.Warn("a folder of a day was attached", "day", day,
-			"effect", "its lines can be searched", "hint", "Stop wsreceive before you change its directory.")
+			"effect", "its lines can be searched", "hint", "stop wsreceive before you change its directory")
 	}
 	d.days[day] = true
 	d.fresh++

@@ -31,7 +31,7 @@ func (l *engineLog) Write(p []byte) (int, error) {
 	case strings.Contains(line.Msg, "skipping log entry"): // the message shows it: a payload
 		l.store.refused.Add(1)
 		log.Error("the log database dropped a row", "effect", "the line is in the journal until the next barrier, which fails; then it is added again",
-			"hint", "Do not change the folder database while wsreceive runs.")
+			"hint", "do not change the folder database while wsreceive runs")
 	case strings.Contains(line.Msg, "log entry"): // likewise; Add has noticed
 	case line.Level == "error":
 		log.Warn("the log database reports an error",
@@ -70,7 +70,7 @@ func (s *Store) engineFails(msg string) {
 		if strings.Contains(msg, cause) {
 			s.log.Error("the log database could not write or read", "err", cause,
 				"effect", "wsreceive exits and must be started again; no acknowledged line is lost: what was not on disk is in the journal",
-				"hint", "Free space on the disk of the store, or raise the limit that the message names.")
+				"hint", "free space on the disk of the store, or raise the limit that the message names")
 			return
 		}
 	}
@@ -93,5 +93,5 @@ func (s *Store) engineFails(msg string) {
 	err := s.damage.note(what)
 	s.log.Error("the log database found damaged data", "what", what, "note_err", err,
 		"effect", "wsreceive exits; at its next start it moves the damaged data into the folder damaged, and works without it",
-		"hint", "Check the disk. Restore the day from a backup if you have one.")
+		"hint", "check the disk; restore the day from a backup if you have one")
 }

@@ -220,7 +220,7 @@ func (s *Store) serveOn(ctx context.Context, l net.Listener) {
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: readTime, ErrorLog: nil}
 	s.tasks.Go(func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Warn("query.sock failed", "err", err, "effect", "wsreceive search and backup cannot reach this process", "hint", "Restart wsreceive.")
+			s.log.Warn("query.sock failed", "err", err, "effect", "wsreceive search and backup cannot reach this process", "hint", "restart wsreceive")
 		}
 	})
 	s.tasks.Go(func() {

@@ -85,7 +85,7 @@ func TestStore_KilledKeepsEachAcknowledgedLineOnce(t *testing.T) {
 			acked, _ = strconv.ParseUint(said.Text(), 10, 64)
 		}
 		if err := cmd.Wait(); err == nil || cmd.ProcessState.Exited() {
-			t.Fatalf("the child ended by itself: %v\n%s", err, log)
+			t.Fatalf("the child exited: %v\n%s", err, log)
 		}
 		if n%100 == 99 {
 			t.Logf("%d kills, %d lines are final", n+1, acked-1)

@@ -122,7 +122,7 @@ func (r *retention) believed() (time.Time, error) {
 	case now.Sub(r.doubt) < clockProof:
 		if r.doubt.Equal(now) {
 			r.log.Warn("the clock is ahead of the time that retention saw last", "clock", now.UTC().Format(time.RFC3339), "last", last.UTC().Format(time.RFC3339),
-				"effect", "no line is deleted for its age before the clock has run for a day", "hint", "Check the clock. If it is right, delete the file database/CLOCK.")
+				"effect", "no line is deleted for its age before the clock has run for a day", "hint", "check the clock; if it is right, delete the file database/CLOCK")
 		}
 		return last, nil
 	default:

@@ -2,7 +2,7 @@
 //
 // The rule: a word, or a phrase in quotes, that names no field is looked for in
 // every field, in upper and lower case. Everything else is LogsQL as it stands,
-// and so is all that follows the first "|". By itself LogsQL would look only into
+// and so is all that follows the first "|". LogsQL alone would look only into
 // _msg, which few JSON lines have, and tell Error from error.
 //
 // People search for pieces of lines, such as
