@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/s2"
 )
@@ -207,4 +208,23 @@ func TestBlock_RefusesALengthThatItsHeaderDoesNotState(t *testing.T) {
 	if lines, err := b.Lines(nil); err == nil || len(lines) > 0 {
 		t.Errorf("got %d bytes, %v", len(lines), err)
 	}
+}
+
+// FuzzLosses gives arbitrary text as LOST: what was read is the same when it is
+// written and read again.
+func FuzzLosses(f *testing.F) {
+	f.Add("1796000000 damaged 1 5\n1796000000 expired 5 9\n")
+	f.Add("-1 x 9 1\n99999999999999 y 0 18446744073709551615\n")
+	now := time.Unix(1796000000, 0)
+	f.Fuzz(func(t *testing.T, text string) {
+		read := func(text string) losses {
+			fs := newStrictFS(1)
+			writeFile(t, fs, lostName, []byte(text))
+			return readLosses(fs, now)
+		}
+		l := read(text)
+		if again := read(string(l.text())); len(l.text()) < 1<<20 && string(again.text()) != string(l.text()) {
+			t.Errorf("%q became %q", l.text(), again.text())
+		}
+	})
 }
