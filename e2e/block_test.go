@@ -38,7 +38,7 @@ func TestBlock_HandsOptionsToWsrelayByteForByte(t *testing.T) {
 			start(t, s, fmt.Sprintf(`%ssource s { unix-dgram(%q); };
 				destination d { websocket(url(%s) instance("a'b") options("queue-limit=1GiB\nlog-level=debug")); };
 				log { source(s); destination(d); };`, header, s.Path(LocalSocket), quote(url)), LocalSocket)
-			want := "instance=a'b\nurl=" + url + "\ndrain=0s\nunread-dir=" + s.Path("unread") + "\nqueue-limit=1GiB\nlog-level=debug\n"
+			want := "instance=a'b\nurl=" + url + "\ndrain=0s\nunread-dir=" + s.Path("un read") + "\nqueue-limit=1GiB\nlog-level=debug\n"
 			args := waitFor(t, s, "options", func(b []byte) bool { return strings.HasSuffix(string(b), "\n\x00") })
 			if _, got, _ := strings.Cut(strings.TrimSuffix(args, "\x00"), "\n\n"); got != want {
 				t.Errorf("wsrelay got the options %q, want %q", got, want)

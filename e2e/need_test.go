@@ -39,11 +39,10 @@ func need(t *testing.T, programs ...string) {
 // SIGTERM and tells the block's shell of the end of its input.
 func standIn(t *testing.T) string {
 	t.Helper()
-	bin := t.TempDir()
+	bin := filepath.Join(t.TempDir(), "a program")
 	script := "#!/bin/sh\ntrap '' TERM\ncat <&3 >options\ncat >>lines\nexit 93\n"
-	if err := os.WriteFile(filepath.Join(bin, "wsrelay"), []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.Mkdir(bin, 0o700))
+	must(t, os.WriteFile(filepath.Join(bin, "wsrelay"), []byte(script), 0o700))
 	return bin
 }
 

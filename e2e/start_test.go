@@ -48,7 +48,7 @@ func (p program) fix() { p.put(p.whole(), 0o755) }
 func newProgram(t *testing.T, shell, prepare string) program {
 	t.Helper()
 	s := newSandbox(t, built(t))
-	s.bin = s.Path("bin")
+	s.bin = s.Path("a program")
 	for _, dir := range []string{s.bin, s.Path("path")} {
 		must(t, os.Mkdir(dir, 0o755))
 	}
@@ -244,7 +244,7 @@ func TestStart_WhatAnEndLeavesInThePipeComesFirst(t *testing.T) {
 				}
 				p.feed(100, 300)
 				p.check(proc, 400)
-				if left, _ := filepath.Glob(p.s.Path("unread/*")); len(left) > 0 {
+				if left, _ := filepath.Glob(p.s.Path("un read/*")); len(left) > 0 {
 					t.Errorf("%q are left", left)
 				}
 			})
@@ -255,7 +255,7 @@ func TestStart_WhatAnEndLeavesInThePipeComesFirst(t *testing.T) {
 func (p program) waitUnread() {
 	p.t.Helper()
 	for range 1000 {
-		if there, _ := filepath.Glob(p.s.Path("unread/*.lines")); len(there) > 0 {
+		if there, _ := filepath.Glob(p.s.Path("un read/*.lines")); len(there) > 0 {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -39,7 +39,7 @@ func SyslogNGPath() (string, error) {
 func (s *Sandbox) WriteConfig(body string) (string, error) {
 	block, err := s.shipped("websocket/plugin.conf", map[string]string{
 		"/usr/bin/wsrelay":           filepath.Join(s.bin, "wsrelay"),
-		"/var/lib/syslog-ng/wsrelay": s.Path("unread"),
+		"/var/lib/syslog-ng/wsrelay": s.Path("un read"),
 	})
 	if err != nil {
 		return "", err
