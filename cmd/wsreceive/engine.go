@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 // engine is the options that say how Elasticsearch or OpenSearch is reached.
 type engine struct {
 	Index             string `placeholder:"PREFIX" help:"The engine's indices are named wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
+	DataStream        string `placeholder:"NAME" help:"Write to this data stream, such as logs-wsrelay-default, instead of daily indices; run setup with it first. The credentials need manage on it."`
 	EngineAuth        string `placeholder:"FILE" help:"Credentials for the engine, in a file: 'USER:PASSWORD', 'ApiKey KEY' or 'Bearer TOKEN'."`
 	EngineCA          string `name:"engine-ca" placeholder:"FILE" help:"Authorities (PEM) for the engine's certificate. Default: the system's."`
 	EngineFingerprint string `placeholder:"SHA256" help:"Fingerprint of the engine's authority, or certificate, as Elasticsearch prints it at its first start; instead of --engine-ca."`
@@ -27,6 +29,9 @@ func (e *engine) prefix() string { return cmp.Or(e.Index, "logs") }
 // reach reads the credentials.
 func (e *engine) reach(log *slog.Logger) (elastic.Access, error) {
 	a := elastic.Access{CAFile: e.EngineCA, CAFingerprint: e.EngineFingerprint, CertFile: e.EngineCert, KeyFile: e.EngineKey, Gzip: e.EngineGzip}
+	if e.Index != "" && e.DataStream != "" {
+		return a, errors.New("--index and --data-stream are two places for lines: use one of them")
+	}
 	for _, name := range []string{e.EngineAuth, e.EngineKey} {
 		if name != "" {
 			warnLoose(name, log)

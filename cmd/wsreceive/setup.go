@@ -42,7 +42,7 @@ func (d *days) UnmarshalText(text []byte) error {
 // Run tells a line for each thing it sees to.
 func (c *setupCmd) Run(ctx context.Context, to *streams) error {
 	if c.PrintDashboards {
-		_, err := to.out.Write(setup.Dashboards())
+		_, err := to.out.Write(setup.Dashboards(c.DataStream))
 		return err
 	}
 	if err := c.need(c.To); err != nil {
@@ -58,7 +58,7 @@ func (c *setupCmd) Run(ctx context.Context, to *streams) error {
 	}
 	defer client.Close()
 	tell := func(s setup.Step) { fmt.Fprintf(to.out, "%-12s %s\n", s.Did, s.What) }
-	if err := setup.Run(ctx, client, setup.Options{Prefix: c.prefix(), Days: int(c.Retain), DryRun: c.DryRun, Tell: tell}); err != nil {
+	if err := setup.Run(ctx, client, setup.Options{Prefix: c.prefix(), Stream: c.DataStream, Days: int(c.Retain), DryRun: c.DryRun, Tell: tell}); err != nil {
 		return engineFailed(c.To, err)
 	}
 	switch {
@@ -68,7 +68,7 @@ func (c *setupCmd) Run(ctx context.Context, to *streams) error {
 		tell(setup.Step{Did: "would import", What: "dashboards"})
 		return nil
 	}
-	step, err := setup.Import(ctx, c.Dashboards, access)
+	step, err := setup.Import(ctx, c.Dashboards, c.DataStream, access)
 	if err != nil {
 		return engineFailed(c.Dashboards, err)
 	}

@@ -74,7 +74,7 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 	case !ok:
 		return nil, complain("use "+storeForms, "--to %q is no store", c.To)
 	case !k.engine && (c.engine != (engine{}) || c.DeadFile != ""):
-		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT", "--index, --engine-... and --dead-file mean nothing to --to %s", c.To)
+		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT", "--index, --data-stream, --engine-... and --dead-file mean nothing to --to %s", c.To)
 	case !k.logs && c.Retain != (retain{}):
 		return nil, complain("only the log database deletes automatically; an engine does it by its lifecycle policy", "--retain means nothing to --to %s", withoutPassword(c.To))
 	}
@@ -111,7 +111,7 @@ func openEngine(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *s
 	if err != nil {
 		return nil, err
 	}
-	return some(elastic.Open(ctx, at, elastic.Options{Prefix: c.Index, Access: access, DeadFile: c.DeadFile, Log: log}))
+	return some(elastic.Open(ctx, at, elastic.Options{Prefix: c.Index, DataStream: c.DataStream, Access: access, DeadFile: c.DeadFile, Log: log}))
 }
 
 // some makes an interface of a store. S is a type of its own so that a nil

@@ -10,8 +10,10 @@ import (
 )
 
 const (
-	bulkPath = "/_bulk?filter_path=items.*._id,items.*.status,items.*.error"
-	ndjson   = "application/x-ndjson"
+	bulkPath = "/_bulk?filter_path=items.*._id,items.*.status,items.*.error,items.*.failure_store"
+	// In a data stream it has to be seen where a document came to be.
+	streamBulkPath = bulkPath + ",items.*._index"
+	ndjson         = "application/x-ndjson"
 )
 
 // outcome is what the last answer means for one document.
@@ -58,7 +60,7 @@ func (c *Client) send(ctx context.Context, ops []*op) error {
 	for _, o := range ops {
 		body = append(body, o.body...)
 	}
-	answer, err := c.call(ctx, http.MethodPost, bulkPath, ndjson, body)
+	answer, err := c.call(ctx, http.MethodPost, c.bulkPath, ndjson, body)
 	if err != nil {
 		return err
 	}
@@ -89,7 +91,7 @@ func judgeItems(ops []*op, answer []byte) error {
 		if n < len(ops) {
 			item = item.Get("create")
 			inOrder = inOrder && item.Get("_id").Str == ops[n].id
-			ops[n].judgeItem(int(item.Get("status").Int()), item.Get("error"))
+			ops[n].judgeItem(int(item.Get("status").Int()), item)
 		}
 		n++
 		return true
@@ -100,8 +102,15 @@ func judgeItems(ops []*op, answer []byte) error {
 	return nil
 }
 
-func (o *op) judgeItem(status int, object gjson.Result) {
+// judgeItem notes what the engine says of one document. One that its data stream
+// has diverted to a failure store was refused.
+func (o *op) judgeItem(status int, item gjson.Result) {
 	o.takenIn = ""
+	object := item.Get("error")
+	if index := item.Get("_index").Str; status/100 == 2 && (item.Get("failure_store").Str == "used" || o.inStream() && index != "" && index != o.index) {
+		o.judge(&Error{Status: http.StatusBadRequest, Type: "diverted", Reason: "the document went to " + index})
+		return
+	}
 	switch status {
 	case http.StatusOK, http.StatusCreated:
 		o.outcome, o.err = stored, nil

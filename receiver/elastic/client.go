@@ -31,6 +31,7 @@ type Client struct {
 	maxAnswer int64         // bytes of one answer
 	nodes     int
 	gzip      bool // documents
+	bulkPath  string
 }
 
 var gzips = sync.Pool{New: func() any {
@@ -82,6 +83,7 @@ func Dial(list string, a Access) (*Client, error) {
 	c := &Client{
 		timeout:   requestTimeout,
 		maxAnswer: maxAnswer,
+		bulkPath:  bulkPath,
 		nodes:     len(nodes),
 		gzip:      compresses,
 		http: &http.Transport{

@@ -29,6 +29,11 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 	if err := s.prove(ctx); err != nil {
 		return nil, err
 	}
+	if s.stream != nil {
+		if err := s.enter(ctx, ops); err != nil {
+			return nil, err
+		}
+	}
 	sid := batches[0].SID
 	absent := ops
 	if documents, letters := s.streams.look(sid, ops[0].seq); letters {
@@ -58,14 +63,18 @@ func (s *Store) create(ctx context.Context, ops []*op) error {
 		if err := s.bulks.do(ctx, ops, isAlone(ops)); err != nil {
 			return err
 		}
-		if err := s.tryRefused(ctx, ops, &try); err != nil {
-			return err
-		}
-		next, err := s.settle(ctx, ops)
+		moved, rest, err := s.follow(ctx, ops)
 		if err != nil {
 			return err
 		}
-		ops = next
+		if err := s.tryRefused(ctx, rest, &try); err != nil {
+			return err
+		}
+		next, err := s.settle(ctx, rest)
+		if err != nil {
+			return err
+		}
+		ops = append(next, moved...)
 	}
 	return nil
 }

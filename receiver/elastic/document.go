@@ -2,6 +2,7 @@ package elastic
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -36,7 +37,8 @@ type op struct {
 	line  []byte // nil for a gap
 	crc   string // of line; "" for a gap
 
-	index, id string
+	index, id string   // index: of a data stream the backing index
+	stream    string   // the data stream that it is for; "": none
 	body      []byte   // the action's line and the document's; nil: not written yet
 	asText    bool     // the line is only text, or is to be: none of its members are fields
 	omit      []string // names of members that are to stay out
@@ -46,6 +48,7 @@ type op struct {
 	refusals  int      // of forms of the document
 	probes    bool     // it is none: an empty document that asks whether the shard takes one
 	probed    bool     // an empty document was sent to its shard
+	probeID   string   // with stream: the id that this has there
 	dead      *Error   // why it goes to the dead-letter index; nil: it does not
 	refusedBy string   // with dead: the index that it was for
 	takenIn   string   // with exists: the index that has the id; "": the answer names none
@@ -100,7 +103,7 @@ func (o *op) deadIndex() string { return "wsrelay-dead" + placed(o.batch.At).For
 
 // bury turns o into its dead letter.
 func (o *op) bury(why *Error) {
-	o.dead, o.refusedBy, o.index, o.why = why, o.index, o.deadIndex(), ""
+	o.dead, o.refusedBy, o.index, o.why = why, cmp.Or(o.stream, o.index), o.deadIndex(), ""
 	o.body = append(o.appendAction(nil), o.deadDocument()...)
 }
 
@@ -120,7 +123,11 @@ func (o *op) deadDocument() []byte {
 
 func (o *op) appendAction(dst []byte) []byte {
 	dst = append(dst, `{"create":{"_index":"`...)
-	dst = append(dst, o.index...)
+	if o.inStream() {
+		dst = append(dst, o.stream...)
+	} else {
+		dst = append(dst, o.index...)
+	}
 	dst = append(dst, `","_id":"`...)
 	dst = append(dst, o.id...)
 	return append(dst, "\"}}\n"...)
@@ -242,6 +249,9 @@ func (o *op) appendOwn(dst []byte) []byte {
 	dst = o.batch.At.UTC().AppendFormat(dst, timeFormat)
 	dst = append(dst, `","host":`...)
 	dst = gjson.AppendJSONString(dst, o.batch.Host)
+	if o.inStream() {
+		dst = o.appendPin(append(dst, ','))
+	}
 	if g := o.batch.Gap; g != nil {
 		dst = appendGap(dst, g)
 	}
@@ -257,6 +267,13 @@ func (o *op) appendOwn(dst []byte) []byte {
 		dst = appendString(append(dst, `,"why":`...), []byte(o.why))
 	}
 	return append(dst, '}')
+}
+
+// appendPin appends the member that only the document's backing index takes.
+func (o *op) appendPin(dst []byte) []byte {
+	dst = append(dst, `"pin":{"`...)
+	dst = append(dst, pinOf(o.index)...)
+	return append(dst, `":true}`...)
 }
 
 func appendGap(dst []byte, g *handshake.Gap) []byte {

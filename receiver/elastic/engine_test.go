@@ -44,6 +44,7 @@ type scripted struct {
 	halfDown bool                      // searches miss the shard that has the dead letters
 	made     []string                  // indices, in the order of their creation
 	told     int                       // bytes of the answers to look-ups
+	stream   *scriptedStream           // nil: there is none
 }
 
 func newScripted(t *testing.T) *scripted {
@@ -63,6 +64,7 @@ func (e *scripted) serve(w http.ResponseWriter, r *http.Request) {
 	defer e.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
 	switch {
+	case e.stream != nil && e.serveStream(w, r, body):
 	case r.URL.Path == "/_bulk" && bytes.HasPrefix(body, []byte(`{"create":{"_index":"wsrelay-probe"`)):
 		e.serveProof(w, body)
 	case r.URL.Path == "/_mget" && gjson.GetBytes(body, "docs.0._index").Str == "wsrelay-probe":
@@ -137,6 +139,10 @@ func (e *scripted) serveBulk(w http.ResponseWriter, body []byte) {
 			}
 			answer = e.item(n, asked, string(lines[i+1]))
 		}
+		if e.stream != nil && at.index == e.stream.name {
+			at.index = e.stream.writes()
+			answer = cmp.Or(answer, e.stream.refusal(at.index, lines[i+1]))
+		}
 		if answer == "" && e.strict && !slices.Contains(e.made, at.index) {
 			answer = refuse(404, "index_not_found_exception", "no such index")
 		}
@@ -150,7 +156,7 @@ func (e *scripted) serveBulk(w http.ResponseWriter, body []byte) {
 				answer = `"status":201`
 			}
 		}
-		items = append(items, fmt.Sprintf(`{"create":{"_id":%q,%s}}`, at.id, answer))
+		items = append(items, fmt.Sprintf(`{"create":{"_index":%q,"_id":%q,%s}}`, at.index, at.id, answer))
 	}
 	answer := `{"items":[` + strings.Join(items, ",") + `]}`
 	if e.after == nil || !e.after(w, n, answer) {

@@ -10,7 +10,7 @@ import (
 const ownFields = `"wsrelay":{"properties":{` +
 	`"sid":{"type":"keyword"},"seq":{"type":"long"},"crc":{"type":"keyword","index":false},` +
 	`"at":{"type":"date"},"host":{"type":"keyword"},"raw":{"type":"binary"},"cut":{"type":"boolean"},` +
-	`"line":{"type":"text"},"omitted":{"type":"keyword","ignore_above":1024},"why":{"type":"text"},` +
+	`"pin":{"type":"object","dynamic":"strict"},"line":{"type":"text"},"omitted":{"type":"keyword","ignore_above":1024},"why":{"type":"text"},` +
 	`"gap":{"properties":{"n":{"type":"long"},"why":{"type":"keyword"},"maybe":{"type":"boolean"},` +
 	`"from":{"type":"date"},"to":{"type":"date"}}}}}`
 
@@ -50,7 +50,7 @@ type indices struct {
 func (x *indices) ensure(ctx context.Context, c *Client, ops []*op) *Error {
 	var refused []string
 	for _, o := range ops {
-		if x.has(o.index) || slices.Contains(refused, o.index) {
+		if o.inStream() || x.has(o.index) || slices.Contains(refused, o.index) {
 			continue
 		}
 		mapping := Mapping

@@ -49,7 +49,10 @@ func (s *Store) absent(ctx context.Context, ops []*op, lettersOnly bool) ([]*op,
 	if err != nil {
 		return nil, err
 	}
-	if lettersOnly {
+	switch {
+	case s.stream != nil: // creating them would not tell: the id may be in an older backing index
+		return s.missing(ctx, ops, letters, true)
+	case lettersOnly:
 		return s.missing(ctx, ops, letters, false)
 	}
 	first := slices.IndexFunc(ops, func(o *op) bool { return o.of != ops[0].of })
@@ -69,11 +72,7 @@ func (s *Store) absent(ctx context.Context, ops []*op, lettersOnly bool) ([]*op,
 func (s *Store) missing(ctx context.Context, ops []*op, letters []document, ask bool) (missing []*op, err error) {
 	docs := make([]document, len(ops))
 	if ask {
-		places := make([]place, len(ops))
-		for i, o := range ops {
-			places[i] = place{o.index, o.id}
-		}
-		if docs, err = s.find(ctx, places); err != nil {
+		if docs, err = s.lookUp(ctx, ops); err != nil {
 			return nil, err
 		}
 	}
@@ -335,4 +334,7 @@ func (s *streams) forget(sid string) {
 func (s *Store) Begin(hello *handshake.Hello) {
 	s.streams.forget(hello.SID)
 	s.indices.forget()
+	if s.stream != nil {
+		s.stream.forget()
+	}
 }

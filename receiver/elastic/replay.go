@@ -149,7 +149,7 @@ func (s *Store) tryAgain(ctx context.Context, r *Replayed, letters []letter) (ba
 	ops := make([]*op, 0, len(letters))
 	of := make(map[*op]int)
 	for i, l := range letters {
-		o, err := revive(l.id, l.source)
+		o, err := s.revive(l.id, l.source)
 		if err != nil {
 			s.leave(r, l.id, "unreadable", err)
 			continue
@@ -177,6 +177,10 @@ func (s *Store) tryAgain(ctx context.Context, r *Replayed, letters []letter) (ba
 
 // retry brings each document to an outcome: stored, same or refused.
 func (s *Store) retry(ctx context.Context, ops []*op) error {
+	ops, err := s.missingInStream(ctx, ops)
+	if err != nil {
+		return err
+	}
 	for try := 0; len(ops) > 0; {
 		if err := s.ready(ctx, ops); err != nil {
 			if err := s.wait(ctx, &try, err); err != nil {
@@ -187,17 +191,19 @@ func (s *Store) retry(ctx context.Context, ops []*op) error {
 		if err := s.bulks.do(ctx, ops, false); err != nil {
 			return err
 		}
-		if err := s.tryAll(ctx, ops); err != nil {
+		moved, rest, err := s.follow(ctx, ops)
+		if err != nil {
+			return err
+		}
+		if err := s.tryAll(ctx, rest); err != nil {
 			return err
 		}
 		var again []*op
-		for _, o := range ops {
+		for _, o := range rest {
 			switch o.outcome {
 			case exists:
 				gone, err := s.compare(ctx, []*op{o})
-				if d := (*receiver.DivergedError)(nil); errors.As(err, &d) {
-					o.outcome, o.err = refused, &Error{Status: http.StatusConflict, Type: "diverged", Reason: d.Error()}
-				} else if err != nil {
+				if err := o.keepIfDiverged(err); err != nil {
 					return err
 				}
 				again = append(again, gone...)
@@ -214,9 +220,49 @@ func (s *Store) retry(ctx context.Context, ops []*op) error {
 				return err
 			}
 		}
-		ops = again
+		ops = append(again, moved...)
 	}
 	return nil
+}
+
+// missingInStream pins the documents of a data stream, and gives those that are
+// not there, and all that are not for it.
+func (s *Store) missingInStream(ctx context.Context, ops []*op) (missing []*op, err error) {
+	var own []*op
+	for _, o := range ops {
+		if o.inStream() {
+			own = append(own, o)
+		} else {
+			missing = append(missing, o)
+		}
+	}
+	if len(own) == 0 {
+		return missing, nil
+	}
+	if err := s.enter(ctx, own); err != nil {
+		return nil, err
+	}
+	docs, err := s.lookUp(ctx, own)
+	if err != nil {
+		return nil, err
+	}
+	for i, o := range own {
+		if !docs[i].found {
+			missing = append(missing, o)
+		} else if err := o.keepIfDiverged(s.match(o, docs[i])); err != nil {
+			return nil, err
+		}
+	}
+	return missing, nil
+}
+
+// keepIfDiverged leaves a dead letter one whose id another line has.
+func (o *op) keepIfDiverged(err error) error {
+	if d := (*receiver.DivergedError)(nil); errors.As(err, &d) {
+		o.outcome, o.err = refused, &Error{Status: http.StatusConflict, Type: "diverged", Reason: d.Error()}
+		return nil
+	}
+	return err
 }
 
 // tryAll finds out about the documents that were refused. What is the engine's
@@ -244,14 +290,15 @@ func (s *Store) leave(r *Replayed, id, kind string, err error) {
 }
 
 // revive makes of a dead letter the document that was refused.
-func revive(id string, letter gjson.Result) (*op, error) {
+func (s *Store) revive(id string, letter gjson.Result) (*op, error) {
 	own, index := letter.Get("wsrelay"), letter.Get("error.index").Str
+	isStream := s.stream != nil && index == s.stream.name
 	at, err := time.Parse(timeFormat, own.Get("at").Str)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("wsrelay.at: %w", err)
-	case !strings.HasPrefix(index, "wsrelay-"):
-		return nil, fmt.Errorf("error.index is %q", index)
+	case !strings.HasPrefix(index, "wsrelay-") && !isStream:
+		return nil, fmt.Errorf("error.index is %q: a data stream is replayed with --data-stream", index)
 	case !handshake.ValidSID(own.Get("sid").Str):
 		return nil, errors.New("wsrelay.sid is none")
 	}
@@ -280,5 +327,8 @@ func revive(id string, letter gjson.Result) (*op, error) {
 		return nil, fmt.Errorf("the id is %s, that of the line is %s", id, o.id)
 	}
 	o.index = index
+	if isStream {
+		o.stream = index
+	}
 	return o, nil
 }

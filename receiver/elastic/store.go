@@ -21,6 +21,11 @@ type Options struct {
 	// under way: an id is unique only per index.
 	Prefix string
 
+	// DataStream is the name of a data stream, which documents go to instead:
+	// see CheckDataStream. It needs the templates of package setup. Prefix
+	// means nothing then.
+	DataStream string
+
 	// Access is how the engine is reached.
 	Access
 
@@ -38,6 +43,7 @@ type Options struct {
 type Store struct {
 	name     string
 	prefix   string
+	stream   *dataStream // nil: documents go to indices of days
 	log      *slog.Logger
 	client   *Client
 	bulks    *dispatcher
@@ -88,6 +94,10 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	stream, err := newDataStream(o.DataStream)
+	if err != nil {
+		return nil, err
+	}
 	c, err := Dial(url, o.Access)
 	if err != nil {
 		return nil, err
@@ -95,12 +105,16 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	s := &Store{
 		name:   "elasticsearch or opensearch",
 		prefix: o.Prefix,
+		stream: stream,
 		log:    o.Log,
 		client: c,
 		blocks: blocks{now: time.Now},
 		owners: newOwners(),
 		pause:  firstPause,
 		trials: make(chan struct{}, maxTrials),
+	}
+	if stream != nil {
+		c.bulkPath = streamBulkPath
 	}
 	s.bulks = newDispatcher(c.bulk)
 	if o.DeadFile != "" {
@@ -142,6 +156,9 @@ func (s *Store) identify(ctx context.Context) error {
 	}
 	if err == nil {
 		err = s.prove(ctx)
+	}
+	if err == nil {
+		err = s.checkStream(ctx)
 	}
 	var e *Error
 	if errors.As(err, &e) && !e.strange && (e.transient() || e.Type == "validation_exception") {

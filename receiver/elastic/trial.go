@@ -44,7 +44,19 @@ func (s *Store) try(ctx context.Context, suspects []*op, took map[string]bool) e
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	err := s.tryForms(ctx, suspects, took)
+	if swept := s.sweep(ctx, suspects); err == nil {
+		return swept
+	}
+	return err
+}
+
+// tryForms is try without its bounds.
+func (s *Store) tryForms(ctx context.Context, suspects []*op, took map[string]bool) error {
 	for _, o := range suspects {
+		if err := s.nameProbe(ctx, o); err != nil {
+			return err
+		}
 		if took[o.index] {
 			continue
 		}
@@ -71,7 +83,7 @@ func (s *Store) try(ctx context.Context, suspects []*op, took map[string]bool) e
 			}
 		}
 	}
-	return s.sweep(ctx, suspects)
+	return nil
 }
 
 // attempt is a document, and what is sent behind it.
@@ -112,6 +124,11 @@ func (s *Store) lessOf(o *op) *op {
 func probeOf(o *op) *op {
 	o.probed = true
 	p := &op{batch: o.batch, index: o.index, id: probeID, probes: true}
+	if o.inStream() {
+		p.stream, p.id = o.stream, o.probeID
+		p.body = append(p.appendTime(append(o.appendPin(append(p.appendAction(nil), `{"wsrelay":{`...)), '}')), "}\n"...)
+		return p
+	}
 	p.body = fmt.Appendf(nil, `{"create":{"_index":%q,"_id":%q,"routing":%q}}`+"\n{}\n", p.index, p.id, o.id)
 	return p
 }
@@ -177,7 +194,11 @@ func (s *Store) probe(ctx context.Context, o *op) error {
 func (s *Store) sweep(ctx context.Context, ops []*op) error {
 	var body []byte
 	for _, o := range ops {
-		if o.probed {
+		switch {
+		case !o.probed:
+		case o.probeID != "":
+			body = fmt.Appendf(body, `{"delete":{"_index":%q,"_id":%q}}`+"\n", o.index, o.probeID)
+		default:
 			body = fmt.Appendf(body, `{"delete":{"_index":%q,"_id":%q,"routing":%q}}`+"\n", o.index, probeID, o.id)
 		}
 	}

@@ -129,9 +129,14 @@ type reference struct {
 }
 
 // Dashboards gives the saved objects as NDJSON, for the import of Kibana from
-// 7.10 on and of OpenSearch Dashboards.
-func Dashboards() []byte {
-	all := []saved{pattern(linePattern, "wsrelay-*,-wsrelay-dead-*"), pattern(deadPattern, "wsrelay-dead-*")}
+// 7.10 on and of OpenSearch Dashboards. They show what is in the data stream, too,
+// if it is not "".
+func Dashboards(stream string) []byte {
+	lines := "wsrelay-*,-wsrelay-dead-*"
+	if stream != "" {
+		lines += "," + stream
+	}
+	all := []saved{pattern(linePattern, lines), pattern(deadPattern, "wsrelay-dead-*")}
 	kinds := make(map[string]string)
 	for _, c := range charts {
 		all = append(all, c.saved())

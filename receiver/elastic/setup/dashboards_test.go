@@ -18,7 +18,7 @@ import (
 func objects(t *testing.T) map[string]saved {
 	t.Helper()
 	all := make(map[string]saved)
-	for line := range strings.Lines(string(Dashboards())) {
+	for line := range strings.Lines(string(Dashboards(""))) {
 		var s saved
 		if err := json.Unmarshal([]byte(line), &s); err != nil {
 			t.Fatalf("%q: %v", line, err)
@@ -130,15 +130,15 @@ func TestImport_SendsTheObjectsAndBelievesOnlySuccess(t *testing.T) {
 		fmt.Fprintf(w, `{"success":%v,"successCount":%d}`, success, objects)
 	}))
 	defer srv.Close()
-	step, err := Import(t.Context(), srv.URL+"/base/", elastic.Access{Auth: "u:p"})
+	step, err := Import(t.Context(), srv.URL+"/base/", "", elastic.Access{Auth: "u:p"})
 	if want := (Step{"imported", fmt.Sprintf("dashboards: %d objects", len(objects(t)))}); err != nil || step != want {
 		t.Errorf("got %v, %v, want %v", step, err, want)
 	}
 	success = false
-	if _, err := Import(t.Context(), srv.URL+"/base", elastic.Access{Auth: "u:p"}); err == nil {
+	if _, err := Import(t.Context(), srv.URL+"/base", "", elastic.Access{Auth: "u:p"}); err == nil {
 		t.Error("an import that failed in part is no error")
 	}
-	if _, err := Import(t.Context(), srv.URL, elastic.Access{}); err == nil || !strings.Contains(err.Error(), "400") {
+	if _, err := Import(t.Context(), srv.URL, "", elastic.Access{}); err == nil || !strings.Contains(err.Error(), "400") {
 		t.Errorf("error %v, want that of the server", err)
 	}
 }

@@ -16,11 +16,11 @@ import (
 
 // Import gives the dashboards to the Kibana or OpenSearch Dashboards at url.
 // Those that are there from an earlier import are replaced.
-func Import(ctx context.Context, url string, a elastic.Access) (Step, error) {
+func Import(ctx context.Context, url, stream string, a elastic.Access) (Step, error) {
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
 	part, _ := form.CreateFormFile("file", "wsrelay.ndjson") // a Buffer takes everything
-	_, _ = part.Write(Dashboards())
+	_, _ = part.Write(Dashboards(stream))
 	_ = form.Close()
 	c, err := elastic.Dial(url, a)
 	if err != nil {

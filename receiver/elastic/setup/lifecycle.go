@@ -11,22 +11,26 @@ import (
 // lifecycle sees to the policy that deletes old indices: ILM on Elasticsearch,
 // ISM on OpenSearch. Dead letters have none: they go when they are replayed.
 func (r *runner) lifecycle(openSearch bool) error {
-	policy := "wsrelay-" + r.Prefix
-	retain := component("wsrelay-retain-"+r.Prefix, `{"template":{}}`)
+	policy := "wsrelay-" + r.set()
+	retain := component("wsrelay-retain-"+r.set(), `{"template":{}}`)
 	retain.keep = true // without --retain, and with ISM, which needs nothing there
+	hot, kept := "", ""
+	if r.Stream != "" { // days by themselves end only with indices of days
+		hot, kept = `"rollover":{"max_age":"1d","max_size":"50gb"}`, `{"rollover":{"min_index_age":"1d","min_size":"50gb"}}`
+	}
 	probe, has, o := "/_ilm/status", "operation_mode", object{
 		name: fmt.Sprintf("lifecycle policy %s (ILM): delete after %d days", policy, r.Days),
 		path: "/_ilm/policy/" + policy, in: policy,
-		body: fmt.Sprintf(`{"policy":{"phases":{"hot":{"actions":{}},"delete":{"min_age":"%dd","actions":{"delete":{}}}}}}`, r.Days),
+		body: fmt.Sprintf(`{"policy":{"phases":{"hot":{"actions":{%s}},"delete":{"min_age":"%dd","actions":{"delete":{}}}}}}`, hot, r.Days),
 	}
 	if openSearch {
 		probe, has, o = "/_plugins/_ism/policies", "@this", object{
 			name: fmt.Sprintf("lifecycle policy %s (ISM): delete after %d days", policy, r.Days),
 			path: "/_plugins/_ism/policies/" + policy, in: "@this",
 			body: fmt.Sprintf(`{"policy":{"description":"wsrelay: lines","default_state":"kept","states":[`+
-				`{"name":"kept","actions":[],"transitions":[{"state_name":"deleted","conditions":{"min_index_age":"%dd"}}]},`+
+				`{"name":"kept","actions":[%s],"transitions":[{"state_name":"deleted","conditions":{"min_index_age":"%dd"}}]},`+
 				`{"name":"deleted","actions":[{"delete":{}}],"transitions":[]}],`+
-				`"ism_template":[{"index_patterns":["%s"],"priority":300}]}}`, r.Days, strings.Join(patterns(policy), `","`)),
+				`"ism_template":[{"index_patterns":["%s"],"priority":300}]}}`, kept, r.Days, strings.Join(r.indices(), `","`)),
 		}
 	}
 	if r.Days == 0 {
@@ -41,7 +45,7 @@ func (r *runner) lifecycle(openSearch bool) error {
 		r.tell("warning", "lifecycle policy: this engine has neither ILM nor ISM, old indices are not deleted")
 		return r.put(retain)
 	case !openSearch:
-		retain = component("wsrelay-retain-"+r.Prefix, `{"template":{"settings":{"index":{"lifecycle":{"name":"`+policy+`"}}}}}`)
+		retain = component("wsrelay-retain-"+r.set(), `{"template":{"settings":{"index":{"lifecycle":{"name":"`+policy+`"}}}}}`)
 	}
 	if err := r.put(o); err != nil {
 		return err

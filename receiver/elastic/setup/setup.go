@@ -13,11 +13,13 @@
 package setup
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -36,6 +38,7 @@ const Refresh = 2 * time.Second
 // Options of Run.
 type Options struct {
 	Prefix string     // as elastic.CheckPrefix wants it
+	Stream string     // a data stream instead, as elastic.CheckDataStream wants it; default: none
 	Days   int        // delete indices that are older; 0: leave the policy as it is
 	DryRun bool       // change nothing, only tell
 	Tell   func(Step) // takes what is done, in order
@@ -50,33 +53,38 @@ type Step struct {
 // runner is one run.
 type runner struct {
 	Options
-	ctx    context.Context
-	client *elastic.Client
+	ctx     context.Context
+	client  *elastic.Client
+	product string
 }
 
 // Run prepares the engine. An error says at which step it ended; what was told
 // before it has been done.
 func Run(ctx context.Context, c *elastic.Client, o Options) error {
-	if err := elastic.CheckPrefix(o.Prefix); err != nil {
-		return err
+	err := elastic.CheckPrefix(o.Prefix)
+	if o.Stream != "" {
+		err = elastic.CheckDataStream(o.Stream)
 	}
-	r := &runner{o, ctx, c}
-	product, err := c.Product(ctx)
 	if err != nil {
 		return err
 	}
-	r.tell("note", "engine: "+product)
+	r := &runner{Options: o, ctx: ctx, client: c}
+	r.product, err = c.Product(ctx)
+	if err != nil {
+		return err
+	}
+	r.tell("note", "engine: "+r.product)
 	for _, t := range r.templates() {
 		if err := r.put(t); err != nil {
 			return err
 		}
 	}
-	if err := r.lifecycle(strings.HasPrefix(product, "opensearch")); err != nil {
+	if err := r.lifecycle(strings.HasPrefix(r.product, "opensearch")); err != nil {
 		return err
 	}
 	for _, t := range []object{
-		r.indexTemplate("wsrelay-"+o.Prefix, "wsrelay-own", "wsrelay-ecs", "wsrelay-settings", "wsrelay-retain-"+o.Prefix, "wsrelay-custom"),
-		r.indexTemplate("wsrelay-dead", "wsrelay-dead", "wsrelay-settings"),
+		r.linesTemplate(),
+		indexTemplate("wsrelay-dead", patterns("wsrelay-dead"), nil, "wsrelay-dead", "wsrelay-settings"),
 	} {
 		if err := r.put(t); err != nil {
 			return err
@@ -121,8 +129,44 @@ func (r *runner) templates() []object {
 // they do not match: what deletes the one's indices must not delete the other's.
 func patterns(name string) []string { return []string{name + "-2*", name + "-19*"} }
 
-func (r *runner) indexTemplate(name string, of ...string) object {
-	body, _ := json.Marshal(map[string]any{"index_patterns": patterns(name), "priority": 300, "composed_of": of})
+// set is what the names of the templates and the policy of one set of lines end
+// with.
+func (r *runner) set() string { return cmp.Or(r.Stream, r.Prefix) }
+
+// indices are the names that lines go to.
+func (r *runner) indices() []string {
+	if r.Stream != "" {
+		return []string{r.Stream}
+	}
+	return patterns("wsrelay-" + r.Prefix)
+}
+
+// linesTemplate is that of the indices, or of the data stream. Its priority is
+// above that of the templates for logs-*-* which engines bring along, and its
+// pattern is the one name.
+func (r *runner) linesTemplate() object {
+	var more map[string]any
+	if r.Stream != "" {
+		more = map[string]any{"data_stream": map[string]any{}}
+		if r.hasFailureStore() {
+			more["template"] = map[string]any{"data_stream_options": map[string]any{"failure_store": map[string]any{"enabled": false}}}
+		}
+	}
+	return indexTemplate("wsrelay-"+r.set(), r.indices(), more, "wsrelay-own", "wsrelay-ecs", "wsrelay-settings", "wsrelay-retain-"+r.set(), "wsrelay-custom")
+}
+
+// hasFailureStore reports whether the engine may put what a data stream refuses
+// into a place of its own, which nobody would look at: refused lines are wsreceive's.
+func (r *runner) hasFailureStore() bool {
+	var major, minor int
+	n, _ := fmt.Sscanf(r.product, "elasticsearch %d.%d", &major, &minor)
+	return n == 2 && (major > 9 || major == 9 && minor >= 1 || major == 8 && minor >= 19)
+}
+
+func indexTemplate(name string, patterns []string, more map[string]any, of ...string) object {
+	template := map[string]any{"index_patterns": patterns, "priority": 300, "composed_of": of}
+	maps.Copy(template, more)
+	body, _ := json.Marshal(template)
 	return object{
 		name: "index template " + name, path: "/_index_template/" + name,
 		body: string(body), in: "index_templates.0.index_template",
@@ -191,7 +235,7 @@ func covers(got, want any) bool {
 // some that are not.
 func (r *runner) check() error {
 	if !r.DryRun {
-		index := "wsrelay-" + r.Prefix + "-2000.01.01"
+		index := cmp.Or(r.Stream, "wsrelay-"+r.Prefix+"-2000.01.01")
 		answer, err := r.client.Do(r.ctx, http.MethodPost, "/_index_template/_simulate_index/"+index, nil)
 		if err != nil {
 			return fmt.Errorf("look at what an index would be: %w", err)
@@ -210,7 +254,10 @@ func (r *runner) check() error {
 		}
 		return true
 	})
-	answer, err = r.client.Do(r.ctx, http.MethodGet, "/"+strings.Join(patterns("wsrelay-"+r.Prefix), ",")+"/_mapping/field/source.ip", nil)
+	if r.Stream != "" {
+		return r.checkStream()
+	}
+	answer, err = r.client.Do(r.ctx, http.MethodGet, "/"+strings.Join(r.indices(), ",")+"/_mapping/field/source.ip", nil)
 	if err != nil && !hasStatus(err, http.StatusNotFound) {
 		return fmt.Errorf("look at the indices that are there: %w", err)
 	}
@@ -220,6 +267,27 @@ func (r *runner) check() error {
 		}
 		return true
 	})
+	return nil
+}
+
+// checkStream looks at the data stream that is there: wsreceive writes only to
+// backing indices that the template has made.
+func (r *runner) checkStream() error {
+	answer, err := r.client.Do(r.ctx, http.MethodGet, "/_resolve/index/"+r.Stream, nil)
+	if err != nil && !hasStatus(err, http.StatusNotFound) {
+		return fmt.Errorf("look at the data stream: %w", err)
+	}
+	indices := gjson.GetBytes(answer, "data_streams.0.backing_indices").Array()
+	if err != nil || len(indices) == 0 {
+		return nil
+	}
+	last := indices[len(indices)-1].Str
+	if answer, err = r.client.Do(r.ctx, http.MethodGet, "/"+last+"/_mapping", nil); err != nil {
+		return fmt.Errorf("look at the data stream: %w", err)
+	}
+	if gjson.GetBytes(answer, "*.mappings.properties.wsrelay.properties.pin.dynamic").String() != "strict" {
+		r.tell("warning", fmt.Sprintf("%s was there before the templates: it has to be rolled over before wsreceive writes to it: POST /%s/_rollover", last, r.Stream))
+	}
 	return nil
 }
 
