@@ -1,4 +1,4 @@
-.PHONY: soak torture-keeper torture-queue torture-journal torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns
+.PHONY: soak torture-keeper torture-queue torture-journal torture-data-stream torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: deps
@@ -27,6 +27,13 @@ torture-mutate:
 torture-journal:
 	KILLS=2000 $(GO) test -count=1 -v -timeout 0 -run TestStore_Killed ./receiver/store/logs
 	TORTURE=long KILLS=2000 $(GO) test -count=1 -v -timeout 0 ./receiver/store/journal -rapid.checks=20000 -rapid.steps=60 -rapid.nofailfile
+
+# A data stream under 100,000 lines: rolled over 40 times, 20 kills of the receiver
+# and of the worker each. torture-data-stream-elasticsearch9: on that engine.
+torture-data-stream: torture-data-stream-opensearch3
+torture-data-stream-%:
+	@$(NEED) java mvn
+	ROLLOVERS=$(or $(ROLLOVERS),20) scripts/engine.sh test $* -v -timeout 30m -run TestEngine_DataStream
 
 # wsrelay's queue beside others', and the bare disk: ratios.
 bench-queue:

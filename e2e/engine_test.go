@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ type chain struct {
 	*testing.T
 	s         *Sandbox
 	prefix    string
+	stream    string // the data stream, or "" for daily indices
 	tap       *faults.Tap
 	receivers []*Receiver
 	relays    []*exec.Cmd
@@ -43,10 +45,7 @@ func newEngineChain(t *testing.T, receivers int) *chain {
 	c := &chain{T: t, tap: faults.NewTap(t), s: newSandbox(t, built(t)), prefix: "test-x" + handshake.NewSID()}
 	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, "/wsrelay-"+c.prefix+"-*", "") })
 	for range receivers {
-		r, err := c.s.NewReceiver()
-		must(t, err)
-		c.receivers = append(c.receivers, r)
-		c.start(r)
+		c.addReceiver()
 	}
 	t.Cleanup(func() {
 		for _, r := range c.receivers {
@@ -56,10 +55,21 @@ func newEngineChain(t *testing.T, receivers int) *chain {
 	return c
 }
 
+func (c *chain) addReceiver() {
+	r, err := c.s.NewReceiver()
+	must(c.T, err)
+	c.receivers = append(c.receivers, r)
+	c.start(r)
+}
+
 func (c *chain) start(r *Receiver) {
 	c.Helper()
+	place := []string{"--index", c.prefix}
+	if c.stream != "" {
+		place = []string{"--data-stream", c.stream}
+	}
 	var err error
-	r.Process, err = c.s.Start("wsreceive-"+r.Addr, r.Program(), "--listen", r.Addr, "--to", c.tap.URL, "--index", c.prefix)
+	r.Process, err = c.s.Start("wsreceive-"+r.Addr, r.Program(), append([]string{"--listen", r.Addr, "--to", c.tap.URL}, place...)...)
 	must(c.T, err)
 	must(c.T, r.waitReady(c.Context(), func() bool { return answers(r.Addr) }))
 }
@@ -125,7 +135,7 @@ func (c *chain) finish(rule, fault string) {
 	r := faults.Row{Rule: rule, Fault: fault, Lines: int(c.written.Load())}
 	there := make(map[string]int)
 	last := make(map[string]string) // by stream: the line before
-	faults.Each(c, "wsrelay-"+c.prefix+"-*", `{"match_all":{}}`, func(_, _ string, source gjson.Result) {
+	faults.Each(c, cmp.Or(c.stream, "wsrelay-"+c.prefix+"-*"), `{"match_all":{}}`, func(_, _ string, source gjson.Result) {
 		line, sid := source.Get("message").Str, source.Get("wsrelay.sid").Str
 		there[line]++
 		if last[sid] >= line {

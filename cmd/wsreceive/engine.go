@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 
 	"wsrelay/console"
 	"wsrelay/receiver/elastic"
@@ -16,7 +14,9 @@ import (
 type engine struct {
 	Index             string `placeholder:"PREFIX" help:"The engine's indices are named wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
 	DataStream        string `placeholder:"NAME" help:"Write to this data stream, such as logs-wsrelay-default, instead of daily indices; run setup with it first. The credentials need manage on it."`
-	EngineAuth        string `placeholder:"FILE" help:"Credentials for the engine, in a file: 'USER:PASSWORD', 'ApiKey KEY' or 'Bearer TOKEN'."`
+	Pipeline          string `placeholder:"NAME" help:"Ingest pipeline of the engine that documents go through. It must keep the member wsrelay; what it drops is gone. Default: that of the index."`
+	EngineAuth        string `placeholder:"FILE" help:"Credentials for the engine, in a file: 'USER:PASSWORD', 'ApiKey KEY' or 'Bearer TOKEN'. It is read again when it changes."`
+	EngineAWS         string `name:"engine-aws" placeholder:"REGION" help:"Sign requests for Amazon OpenSearch Service in this region, with credentials from the environment, the shared AWS files, or the role of the container or machine."`
 	EngineCA          string `name:"engine-ca" placeholder:"FILE" help:"Authorities (PEM) for the engine's certificate. Default: the system's."`
 	EngineFingerprint string `placeholder:"SHA256" help:"Fingerprint of the engine's authority, or certificate, as Elasticsearch prints it at its first start; instead of --engine-ca."`
 	EngineCert        string `placeholder:"FILE" help:"Our certificate for the engine (PEM)."`
@@ -26,9 +26,9 @@ type engine struct {
 
 func (e *engine) prefix() string { return cmp.Or(e.Index, "logs") }
 
-// reach reads the credentials.
+// reach says how the engine is reached.
 func (e *engine) reach(log *slog.Logger) (elastic.Access, error) {
-	a := elastic.Access{CAFile: e.EngineCA, CAFingerprint: e.EngineFingerprint, CertFile: e.EngineCert, KeyFile: e.EngineKey, Gzip: e.EngineGzip}
+	a := elastic.Access{AuthFile: e.EngineAuth, AWSRegion: e.EngineAWS, CAFile: e.EngineCA, CAFingerprint: e.EngineFingerprint, CertFile: e.EngineCert, KeyFile: e.EngineKey, Gzip: e.EngineGzip}
 	if e.Index != "" && e.DataStream != "" {
 		return a, errors.New("--index and --data-stream are two places for lines: use one of them")
 	}
@@ -37,14 +37,6 @@ func (e *engine) reach(log *slog.Logger) (elastic.Access, error) {
 			warnLoose(name, log)
 		}
 	}
-	if e.EngineAuth == "" {
-		return a, nil
-	}
-	text, err := os.ReadFile(e.EngineAuth)
-	if err != nil {
-		return a, fmt.Errorf("read the engine's credentials: %w", err)
-	}
-	a.Auth = string(bytes.TrimSpace(text))
 	return a, nil
 }
 

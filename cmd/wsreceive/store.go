@@ -48,11 +48,12 @@ var kinds = map[string]kind{
 	},
 	"stdout": {open: openStdout, form: "stdout", shown: "The newest lines, as they come. All go to the standard output of wsreceive."},
 	"http":   {open: openEngine, form: "http(s)://HOST:PORT of Elasticsearch or OpenSearch", engine: true, needs: "curl shows whether an engine answers at this address"},
+	"cloud":  {open: openEngine, form: "cloud:NAME:BASE64 of Elastic Cloud", engine: true, needs: "the deployment's page shows its Cloud ID"},
 	"https":  {open: openEngine, engine: true, needs: "curl shows whether an engine answers at this address"},
 }
 
 // storeForms lists what --to can be.
-const storeForms = "logs:DIR, http(s)://HOST:PORT of Elasticsearch or OpenSearch, file:PATH, stdout"
+const storeForms = "logs:DIR, http(s)://HOST:PORT of Elasticsearch or OpenSearch, cloud:NAME:BASE64 of Elastic Cloud, file:PATH, stdout"
 
 // kindOf gives the kind of store that to names, and where it is.
 func kindOf(to string) (k kind, at string, ok bool) {
@@ -111,7 +112,7 @@ func openEngine(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *s
 	if err != nil {
 		return nil, err
 	}
-	return some(elastic.Open(ctx, at, elastic.Options{Prefix: c.Index, DataStream: c.DataStream, Access: access, DeadFile: c.DeadFile, Log: log}))
+	return some(elastic.Open(ctx, at, elastic.Options{Prefix: c.Index, DataStream: c.DataStream, Pipeline: c.Pipeline, Access: access, DeadFile: c.DeadFile, Log: log}))
 }
 
 // some makes an interface of a store. S is a type of its own so that a nil

@@ -45,6 +45,45 @@ func Ask(t testing.TB, method, path, body string) gjson.Result {
 	return gjson.ParseBytes(answer)
 }
 
+// MakeDataStream makes the data stream, for which there is a template. The server
+// of Elasticsearch alone makes one for a document only. What there is of it goes
+// with the test.
+func MakeDataStream(t testing.TB, name string) {
+	t.Helper()
+	t.Cleanup(func() { deleteStream(t, name) })
+	if res := do(t, http.MethodPut, "/_data_stream/"+name, ""); res.StatusCode/100 == 2 {
+		return
+	}
+	index := Ask(t, http.MethodPost, "/"+name+"/_bulk", `{"create":{"_id":"first"}}`+"\n"+`{"@timestamp":"2026-11-22T00:00:00Z"}`+"\n").Get("items.0.create._index").Str
+	if !strings.HasPrefix(index, ".ds-") {
+		t.Skipf("this engine has no data streams: a document went to %q", index)
+	}
+	Ask(t, http.MethodDelete, "/"+index+"/_doc/first", "")
+}
+
+// deleteStream deletes the stream, and its template. What has no such request
+// keeps the stream.
+func deleteStream(t testing.TB, name string) {
+	do(t, http.MethodDelete, "/_data_stream/"+name, "")
+	do(t, http.MethodDelete, "/_index_template/wsrelay-"+name, "")
+}
+
+// do sends a request whose answer may be anything.
+func do(t testing.TB, method, path, body string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequest(method, Engine(t)+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	return res
+}
+
 // Stored is what the engine holds of the streams.
 type Stored struct {
 	Documents, Dead, Local int                 // Local: in the file of dead letters

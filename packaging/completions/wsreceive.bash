@@ -10,14 +10,14 @@ _wsreceive() {
 	case $words in
 	"cert "*) options="--help --dir --days" ;;
 	"passwd "*) options="--help" ;;
-	"streams move "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip" ;;
-	"streams list "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip" ;;
-	"replay "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --log-level" ;;
-	"setup "*) options="--help --to --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --retain --dashboards --print-dashboards --dry-run --log-level" ;;
+	"streams move "*) options="--help --to --index --data-stream --pipeline --engine-auth --engine-aws --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip" ;;
+	"streams list "*) options="--help --to --index --data-stream --pipeline --engine-auth --engine-aws --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip" ;;
+	"replay "*) options="--help --to --index --data-stream --pipeline --engine-auth --engine-aws --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --log-level" ;;
+	"setup "*) options="--help --to --index --data-stream --pipeline --engine-auth --engine-aws --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --retain --dashboards --print-dashboards --dry-run --log-level" ;;
 	"verify "*) options="--help --to --json" ;;
 	"backup "*) options="--help --to" ;;
 	"search "*) options="--help --to --limit --from --until --follow --json --url --user --password-file --tls-ca" ;;
-	*) options="--help --listen --to --retain --memory --index --engine-auth --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --dial --dial-token --keys --tokens --client-ca --client-hosts --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --max-streams --require-receipt --page-users --page-hosts --kibana --metrics --log-level --log-format --config" ;;
+	*) options="--help --listen --to --retain --memory --index --data-stream --pipeline --engine-auth --engine-aws --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --dial --dial-token --keys --tokens --client-ca --client-hosts --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --max-streams --require-receipt --page-users --page-hosts --kibana --metrics --log-level --log-format --config" ;;
 	esac
 	if [ -n "$values" ]; then
 		mapfile -t COMPREPLY < <(compgen -W "$values" -- "$cur")

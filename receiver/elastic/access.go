@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -23,6 +24,14 @@ type Access struct {
 	// Auth is "ApiKey KEY", "Bearer TOKEN" or "USER:PASSWORD"; it goes before
 	// what the URL has.
 	Auth string
+
+	// AuthFile is the path of a file with the same, which is read again when it
+	// changes.
+	AuthFile string
+
+	// AWSRegion has requests signed for Amazon OpenSearch Service in this region,
+	// with credentials from where AWS programs look for them.
+	AWSRegion string
 
 	// CAFile holds the certificates, in PEM, that the engine's must be signed
 	// by; default: those of the system.
@@ -54,6 +63,31 @@ func (a *Access) compresses(nodes []*url.URL) (bool, error) {
 		}), nil
 	}
 	return false, fmt.Errorf("compression of the engine's requests %q: want auto, on or off", a.Gzip)
+}
+
+var validRegion = regexp.MustCompile(`^[a-z0-9-]{1,40}$`)
+
+// tripper puts in front of next what makes requests acceptable to the engine.
+func (a *Access) tripper(next http.RoundTripper) (http.RoundTripper, error) {
+	switch {
+	case a.AWSRegion != "" && (a.Auth != "" || a.AuthFile != ""):
+		return nil, errors.New("requests are signed for AWS, or have other credentials: not both")
+	case a.AWSRegion != "" && !validRegion.MatchString(a.AWSRegion):
+		return nil, fmt.Errorf("%q is no region of AWS, such as eu-central-1", a.AWSRegion)
+	case a.AWSRegion != "":
+		return some(newSigner(next, a.AWSRegion))
+	case a.AuthFile != "":
+		return some(newFileAuth(next, a.AuthFile))
+	}
+	return next, nil
+}
+
+// some makes an interface of what was made.
+func some[T http.RoundTripper](tripper T, err error) (http.RoundTripper, error) {
+	if err != nil {
+		return nil, err
+	}
+	return tripper, nil
 }
 
 func (a *Access) tls(nodes []*url.URL) (*tls.Config, error) {

@@ -57,12 +57,17 @@ func compressed(body []byte) []byte {
 var errTooLong = errors.New("the answer is too long")
 
 // Dial makes a client of the engine at list: one URL, or those of several nodes
-// of one cluster, separated by commas. Requests go to them in turn; a node that
+// of one cluster, separated by commas, or an Elastic Cloud id. Requests go to them in turn; a node that
 // does not answer is left out for a while. Dial itself connects to nothing.
 func Dial(list string, a Access) (*Client, error) {
 	auth, err := authorization(a.Auth)
 	if err != nil {
 		return nil, err
+	}
+	if strings.HasPrefix(list, cloudScheme) {
+		if list, err = cloudURL(list); err != nil {
+			return nil, err
+		}
 	}
 	var nodes []*url.URL
 	for text := range strings.SplitSeq(list, ",") {
@@ -93,9 +98,13 @@ func Dial(list string, a Access) (*Client, error) {
 			IdleConnTimeout:     time.Minute,
 		},
 	}
+	tripper, err := a.tripper(c.http)
+	if err != nil {
+		return nil, err
+	}
 	c.transport, err = elastictransport.NewClient(
 		elastictransport.WithURLs(nodes...),
-		elastictransport.WithTransport(c.http),
+		elastictransport.WithTransport(tripper),
 		elastictransport.WithHeader(auth),
 		elastictransport.WithUserAgent("wsreceive"),
 		elastictransport.WithDisableRetry(), // what may be repeated is judged here, item by item

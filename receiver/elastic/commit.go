@@ -29,6 +29,9 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 	if err := s.prove(ctx); err != nil {
 		return nil, err
 	}
+	for _, o := range ops {
+		o.pipeline = s.pipeline
+	}
 	if s.stream != nil {
 		if err := s.enter(ctx, ops); err != nil {
 			return nil, err

@@ -39,6 +39,7 @@ type op struct {
 
 	index, id string   // index: of a data stream the backing index
 	stream    string   // the data stream that it is for; "": none
+	pipeline  string   // the ingest pipeline that it goes through; "": that of its index
 	body      []byte   // the action's line and the document's; nil: not written yet
 	asText    bool     // the line is only text, or is to be: none of its members are fields
 	omit      []string // names of members that are to stay out
@@ -46,6 +47,7 @@ type op struct {
 	hit       bool     // something in omit is a member
 	less      *op      // the form of it with less of the line that was refused last
 	refusals  int      // of forms of the document
+	routing   string   // what its shard is chosen by; "": the id
 	probes    bool     // it is none: an empty document that asks whether the shard takes one
 	probed    bool     // an empty document was sent to its shard
 	probeID   string   // with stream: the id that this has there
@@ -121,6 +123,8 @@ func (o *op) deadDocument() []byte {
 	return append(dst, "\"}}\n"...)
 }
 
+// appendAction appends what is to be done with the document. A dead letter goes
+// through no pipeline: it has to be what was sent.
 func (o *op) appendAction(dst []byte) []byte {
 	dst = append(dst, `{"create":{"_index":"`...)
 	if o.inStream() {
@@ -130,6 +134,12 @@ func (o *op) appendAction(dst []byte) []byte {
 	}
 	dst = append(dst, `","_id":"`...)
 	dst = append(dst, o.id...)
+	if o.routing != "" {
+		dst = append(append(dst, `","routing":"`...), o.routing...)
+	}
+	if o.pipeline != "" && o.dead == nil {
+		dst = append(append(dst, `","pipeline":"`...), o.pipeline...)
+	}
 	return append(dst, "\"}}\n"...)
 }
 

@@ -89,7 +89,7 @@ func (e *Error) Hint() string {
 	case e.Status == http.StatusTooManyRequests:
 		return "the engine is overloaded; it is asked again, more slowly"
 	case e.Status == http.StatusUnauthorized:
-		return "the engine does not know these credentials: mend them and start again"
+		return "the engine does not know these credentials: write right ones into the file of --engine-auth, which is read again"
 	case e.Status == http.StatusForbidden:
 		return "these credentials may not do this: they need create_index, create_doc and read on wsrelay-*"
 	case e.Status == http.StatusRequestEntityTooLarge:

@@ -326,7 +326,7 @@ func (s *Store) revive(id string, letter gjson.Result) (*op, error) {
 	if o.id != id {
 		return nil, fmt.Errorf("the id is %s, that of the line is %s", id, o.id)
 	}
-	o.index = index
+	o.index, o.pipeline = index, s.pipeline
 	if isStream {
 		o.stream = index
 	}

@@ -26,6 +26,10 @@ type Options struct {
 	// means nothing then.
 	DataStream string
 
+	// Pipeline is the name of an ingest pipeline that documents go through. It must
+	// keep the member wsrelay; what it drops counts as stored.
+	Pipeline string
+
 	// Access is how the engine is reached.
 	Access
 
@@ -43,6 +47,7 @@ type Options struct {
 type Store struct {
 	name     string
 	prefix   string
+	pipeline string
 	stream   *dataStream // nil: documents go to indices of days
 	log      *slog.Logger
 	client   *Client
@@ -61,6 +66,8 @@ type Store struct {
 var _ receiver.Store = (*Store)(nil)
 
 var validPrefix = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
+
+var validPipeline = regexp.MustCompile(`^[A-Za-z0-9._@-]{1,200}$`)
 
 // likeDate is what the pattern of a template takes for the date behind a prefix:
 // wsrelay-logs-2* are the indices of "logs", and would be those of "logs-2eu".
@@ -94,6 +101,9 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Pipeline != "" && !validPipeline.MatchString(o.Pipeline) {
+		return nil, fmt.Errorf(`ingest pipeline %q: want letters, digits, ".", "_", "@" and "-"`, o.Pipeline)
+	}
 	stream, err := newDataStream(o.DataStream)
 	if err != nil {
 		return nil, err
@@ -103,15 +113,16 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		name:   "elasticsearch or opensearch",
-		prefix: o.Prefix,
-		stream: stream,
-		log:    o.Log,
-		client: c,
-		blocks: blocks{now: time.Now},
-		owners: newOwners(),
-		pause:  firstPause,
-		trials: make(chan struct{}, maxTrials),
+		name:     "elasticsearch or opensearch",
+		prefix:   o.Prefix,
+		stream:   stream,
+		pipeline: o.Pipeline,
+		log:      o.Log,
+		client:   c,
+		blocks:   blocks{now: time.Now},
+		owners:   newOwners(),
+		pause:    firstPause,
+		trials:   make(chan struct{}, maxTrials),
 	}
 	if stream != nil {
 		c.bulkPath = streamBulkPath

@@ -123,13 +123,14 @@ func (s *Store) lessOf(o *op) *op {
 // probeOf is an empty document for o's shard.
 func probeOf(o *op) *op {
 	o.probed = true
-	p := &op{batch: o.batch, index: o.index, id: probeID, probes: true}
+	p := &op{batch: o.batch, index: o.index, id: probeID, pipeline: o.pipeline, probes: true}
 	if o.inStream() {
 		p.stream, p.id = o.stream, o.probeID
 		p.body = append(p.appendTime(append(o.appendPin(append(p.appendAction(nil), `{"wsrelay":{`...)), '}')), "}\n"...)
 		return p
 	}
-	p.body = fmt.Appendf(nil, `{"create":{"_index":%q,"_id":%q,"routing":%q}}`+"\n{}\n", p.index, p.id, o.id)
+	p.routing = o.id
+	p.body = append(p.appendAction(nil), "{}\n"...)
 	return p
 }
 

@@ -1,0 +1,64 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"wsrelay/e2e/faults"
+)
+
+// A data stream that is rolled over by force under lines in flight, while
+// wsreceive and the worker of wsrelay are killed: make torture-data-stream does it
+// twenty times under 100,000 lines.
+func TestEngine_DataStreamRolledOverUnderKills(t *testing.T) {
+	faults.Engine(t)
+	times, lines := 4, 8000
+	if n, err := strconv.Atoi(os.Getenv("ROLLOVERS")); err == nil {
+		times, lines = n, 5000*n
+	} else if testing.Short() {
+		times, lines = 2, 4000
+	}
+	c := newEngineChain(t, 0)
+	c.useDataStream()
+	c.addReceiver()
+	c.feed(1, 2500, c.receivers[0].URL())
+	for i := range times {
+		c.flow(lines / times / 2)
+		c.rollOverAnd(func() { must(t, syscall.Kill(waitWorker(t, c.queue(0)), syscall.SIGKILL)) })
+		c.flow(lines / times / 2)
+		c.rollOverAnd(func() {
+			c.receivers[0].Kill()
+			c.start(c.receivers[0])
+		})
+		t.Logf("rollover and kill %d of %d", i+1, times)
+	}
+	c.finish("stream", fmt.Sprintf("data stream rolled over %d times, relay and receiver killed -9 %d times each", 2*times, times))
+}
+
+// rollOverAnd rolls the stream over while something else happens.
+func (c *chain) rollOverAnd(also func()) {
+	var both sync.WaitGroup
+	both.Go(func() { faults.Ask(c, http.MethodPost, "/"+c.stream+"/_rollover", "") })
+	time.Sleep(rand.N(100 * time.Millisecond))
+	also()
+	both.Wait()
+}
+
+// useDataStream lets the receivers that are started later write to a data stream.
+func (c *chain) useDataStream() {
+	c.stream = "logs-" + c.prefix + "-default"
+	out, err := exec.Command(filepath.Join(c.s.bin, "wsreceive"), "setup", "--to", c.tap.URL, "--data-stream", c.stream).CombinedOutput()
+	if err != nil {
+		c.Fatalf("setup: %v: %s", err, out)
+	}
+	faults.MakeDataStream(c, c.stream)
+}
