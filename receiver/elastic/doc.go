@@ -44,6 +44,9 @@
 //  8. An engine has to prove, before its first document, that it refuses an id
 //     that is taken and finds it: see proof.go.
 //
+//  9. With Options.DataStream, too, a line becomes one document, whatever is
+//     rolled over meanwhile: see below.
+//
 // What the engine's answers mean:
 //
 //	item 200, 201            stored
@@ -74,6 +77,32 @@
 // Which form is stored does not matter to guarantee 1: all have the id and the
 // CRC of the line, so a sender that sends it again finds it.
 //
+// # Data streams
+//
+// An id is unique in one backing index only, and a request that we have given up
+// on may reach the engine's shards after a rollover. So the engine itself holds
+// each attempt to one backing index, by a pin:
+//
+//	"wsrelay": {"pin": {"000007": true}, ...}
+//
+// The template maps wsrelay.pin as a strict object without fields. Before the
+// first document for a backing index, the field of its generation is added to the
+// mapping of that index alone. So a document is taken by the backing index that it
+// is pinned to, and refused by every other, however late it comes.
+//
+// A document whose id may have been sent before, by whatever receiver, is pinned
+// to the write index only when its id is in no older backing index, and cannot
+// come to be in one: these are sealed first, with the engine's write block, which
+// it sets when the writes under way have ended, and then searched after a refresh.
+// By induction over the backing indices, an id is in one of them at most. Deleted
+// or repaired is nothing. Ids that nobody can have sent, which is all of them while
+// a session goes on, are not looked up, and then nothing is sealed.
+//
+// A backing index that is sealed stays so: its documents can be searched and
+// deleted with the index, but not be changed. A document that the engine diverts
+// to a failure store counts as refused. A probe has no routing, which data streams
+// do not take; its id is chosen so that it falls to the document's shard.
+//
 // # Documents
 //
 // What is ours is below wsrelay:
@@ -87,6 +116,7 @@
 //	wsrelay.line   text     the line, if some of its members are no fields of the document
 //	wsrelay.omitted keyword the names of these members, up to 20
 //	wsrelay.why    text     why that is so, or why the line is text only
+//	wsrelay.pin    object   in a data stream: the backing index that the document was for
 //	wsrelay.gap    object   lines that will not come: n, why, maybe, from, to; the id is the GapID
 //
 // The rest has the names of the Elastic Common Schema where the line's form is
@@ -109,7 +139,7 @@
 // dotted names counted, as engines do), one with a name of more than 512 bytes, with an empty
 // part in its name, or there twice; a number that is neither a 64-bit integer nor a double; a
 // time that cannot be read; and a new name beyond 450 in one index, 150 of one stream, 100 of one
-// document, or beyond 20 documents with new names at once and four a second: each new name
+// document, or beyond 10 documents with new names at once and four a second: each new name
 // changes the mapping, on which the whole cluster has to agree. Times that Go reads and engines
 // do not are brought into one form.
 //

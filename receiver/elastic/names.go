@@ -19,7 +19,7 @@ const (
 
 	// Documents with new names, of all indices: so many at once, and then so
 	// many a second. Each may cost the cluster 50 ms.
-	freshBurst = 20
+	freshBurst = 10
 	freshRate  = 4
 )
 
