@@ -10,14 +10,23 @@
 // under which number of which stream, and so sees a line that is lost, doubled,
 // altered, out of order or under a number that another line had.
 //
+// The receiver's log database is tortured alone: a process of this binary
+// commits lines to it and says which are final (store_test.go).
+//
 // Every test has a short form, for each run of the tests, and a long one that
 // make torture-… runs: it can be stopped at any time, and goes on from there.
 package torture
 
 import (
+	"os"
 	"testing"
 
 	"wsrelay/e2e/stand"
 )
 
-func TestMain(m *testing.M) { stand.Main(m) }
+func TestMain(m *testing.M) {
+	if work := storeWork[os.Getenv(storeWorkEnv)]; work != nil {
+		os.Exit(work())
+	}
+	stand.Main(m)
+}
