@@ -305,3 +305,108 @@ func TestStore_Killed(t *testing.T) {
 	t.Logf("ended in: %v", met)
 	c.end(t)
 }
+
+// storeCalls are what the log database does to the world.
+var storeCalls = []string{
+	"fdatasync", "fsync", "pwrite64", "write", "fallocate", "renameat", "unlinkat", "linkat", "mkdirat", "openat", "pread64", "getdents64", "ftruncate", "flock", "bind",
+}
+
+// TestStore_KilledAtEachSystemCall kills the process as a thread of it enters its
+// n-th call of a kind, for each n until a life ends by itself: it starts from what
+// the one before left, commits, has barriers, and closes the store.
+func TestStore_KilledAtEachSystemCall(t *testing.T) {
+	stand.Need(t, "strace")
+	c := newCampaign(t, "store-call", "kills", 0, 0)
+	for _, call := range storeCalls {
+		for killed, n := true, max(1, c.Next[call]); killed; {
+			g := newStoreRig(t, filepath.Join(t.TempDir(), "store"))
+			rounds := 0
+			for killed && rounds < storeRounds {
+				if !stand.Long() { // one of each kind
+					n = 1 + rand.IntN(8)
+				}
+				if killed = g.killAt(call, n); killed {
+					n, rounds = n+1, rounds+1
+				}
+				if !stand.Long() {
+					break
+				}
+			}
+			c.Next[call] = n
+			c.add(t, rounds, rounds, g.mustHold(t))
+			stand.Must(t, os.RemoveAll(g.dir))
+			if !stand.Long() {
+				break
+			}
+		}
+	}
+	c.end(t)
+}
+
+// killAt is one life under strace.
+func (g *storeRig) killAt(call string, n int) (killed bool) {
+	p := g.start([]string{
+		"strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, n),
+	}, storeStopEnv+"=3")
+	<-p.done
+	if err := p.cmd.Wait(); err != nil && p.cmd.ProcessState.Exited() {
+		g.t.Fatalf("%s %d: %v\n%s", call, n, err, p.stderr.String())
+	}
+	return !p.is("closed")()
+}
+
+// TestStore_FullDisk takes every byte of the disk away under load, kills the
+// process, has it start on the full disk, and gives the space back.
+func TestStore_FullDisk(t *testing.T) {
+	c := newCampaign(t, "store-full", "full disks", 2, 50)
+	d := newDisk(t, 512<<20, "mkfs.ext4", "-q", "-m", "0")
+	met := map[string]int{}
+	for c.more() {
+		g := newStoreRig(t, filepath.Join(d.Dir, "store"))
+		g.met = met
+		live, rounds := 0, min(5, c.goal-c.Done)
+		for range rounds {
+			if g.fill(t, d) {
+				live++
+			}
+		}
+		c.add(t, rounds, live, g.mustHold(t))
+		stand.Must(t, os.RemoveAll(g.dir))
+	}
+	t.Logf("on the full disk: %v", met)
+	c.end(t)
+}
+
+// fill is a life that ends on a full disk, and one that begins on it.
+func (g *storeRig) fill(t *testing.T, d *disk) (live bool) {
+	t.Helper()
+	p := g.start(nil)
+	if !p.await(p.hasSaid("behind", 1)) {
+		t.Fatalf("the store does not work\n%s", p.stderr.String())
+	}
+	release := fillBlocks(t, d)
+	live = p.await(p.hasSaid("full", 1))
+	select {
+	case <-p.done: // what was in the engine's memory could not be written
+		g.met["ended by itself"]++
+		live = true
+	default:
+		g.met["full"]++
+	}
+	time.Sleep(rand.N(300 * time.Millisecond))
+	p.kill()
+	p = g.start(nil)
+	full := p.await(p.hasSaid("full", 1))
+	if !full {
+		t.Errorf("a store on a full disk does not say so\n%s", lastLines(p.stderr.String(), 10))
+	}
+	release()
+	p.mu.Lock()
+	finals := p.said["final"]
+	p.mu.Unlock()
+	if !p.await(p.hasSaid("final", finals+10)) {
+		t.Errorf("the store does not work again\n%s", lastLines(p.stderr.String(), 10))
+	}
+	p.kill()
+	return live && full
+}

@@ -41,6 +41,9 @@ func openStore() *logs.Store {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	for i, next := range nexts() { // as a sender begins a session
+		s.Begin(&handshake.Hello{SID: storeSIDs[i], Host: "web1", Acked: next, Head: 1 << 40})
+	}
 	return s
 }
 
@@ -130,7 +133,7 @@ func commitLines(s *logs.Store, stream int, seq uint64, commits int) {
 		seq = b.End()
 		fmt.Println("final", stream, seq)
 		if commits == 0 {
-			time.Sleep(rand.N(4 * time.Millisecond))
+			time.Sleep(rand.N(12 * time.Millisecond))
 		}
 	}
 }
@@ -139,6 +142,7 @@ func commitLines(s *logs.Store, stream int, seq uint64, commits int) {
 type storeFound struct {
 	Lines, Lost, Doubled, Altered uint64
 	Missing, Excess               uint64 // rows, by what the journal says
+	Lacking                       uint64 // lines that the store knows it has lost
 	Gaps                          uint64
 	Damaged                       []string
 	Restored                      int
@@ -150,7 +154,8 @@ func checkWork() int {
 	var found storeFound
 	r, err := s.Verify(context.Background())
 	if err == nil {
-		found.Damaged, found.Restored = r.Damaged, s.Stats().Restored
+		stats := s.Stats()
+		found.Damaged, found.Restored, found.Lacking = r.Damaged, stats.Restored, stats.Lacking
 		for _, d := range r.Streams {
 			found.Missing += d.Missing
 			found.Excess += d.Excess
