@@ -55,7 +55,7 @@ DEBS=$cache/debs scripts/clean-debian.sh "$root" "$release" git,make,ca-certific
 export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
 git clone -q --no-local . "$work/clone"
 [ -z "$(git status --porcelain)" ] || say "warn: what is not committed is not in the clone"
-modules() { (cd "$work/clone" && go mod download && go mod download -modfile=tools/nfpm.mod && go mod download -modfile=tools/sbom.mod); }
+modules() { (cd "$work/clone" && go mod download && go mod download -modfile=tools/nfpm.mod && go mod download -modfile=tools/sbom.mod && go mod download -modfile=tools/victorialogs.mod); }
 thrice modules || fail 69 "the Go modules cannot be downloaded"
 
 # The host's way to registries, and nothing else of the host.

@@ -109,6 +109,6 @@ func parser(c *cli, stdout io.Writer, exit func(int)) (*kong.Kong, error) {
 	return kong.New(c,
 		kong.Name("wsreceive"), kong.Description(description), kong.Writers(stdout, io.Discard),
 		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": console.Build("wsreceive"), "logs": logsDefault, "stores": storeForms, "sorted": strconv.Itoa(logs.MostSorted)},
+		kong.Vars{"version": console.Build("wsreceive"), "logs": logsDefault, "journal": journalDefault, "stores": storeForms, "sorted": strconv.Itoa(logs.MostSorted)},
 	)
 }

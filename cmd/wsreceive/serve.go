@@ -25,10 +25,11 @@ import (
 )
 
 type serveCmd struct {
-	Listen string `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Address to listen on; port 0: any that is free. Beyond loopback only with TLS and keys, tokens or client certificates. Default: ${default}."`
-	To     string `default:"${logs}" placeholder:"STORE" help:"Where lines go: ${stores}. Default: ${default}."`
-	Retain retain `placeholder:"LIMIT" help:"Keep lines of the log database so long, or while it is so large: 30d, 50GiB, or 30d,50GiB. The oldest days go first. Default: for ever."`
-	Memory size   `placeholder:"SIZE" help:"Memory that wsreceive tries hard to stay below with the log database, at the price of CPU: 512MiB. Thousands of senders need more. Default: no limit; about 512MiB is usual."`
+	Listen  string `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Address to listen on; port 0: any that is free. Beyond loopback only with TLS and keys, tokens or client certificates. Default: ${default}."`
+	To      string `default:"${logs}" placeholder:"STORE" help:"Where lines go: ${stores}. Default: ${default}."`
+	Journal string `default:"${journal}" placeholder:"DIR" help:"Where lines for a VictoriaLogs server wait until it has them on disk. Default: ${default}."`
+	Retain  retain `placeholder:"LIMIT" help:"Keep lines of the log database so long, or while it is so large: 30d, 50GiB, or 30d,50GiB. The oldest days go first. Default: for ever."`
+	Memory  size   `placeholder:"SIZE" help:"Memory that wsreceive tries hard to stay below with the log database, at the price of CPU: 512MiB. Thousands of senders need more. Default: no limit; about 512MiB is usual."`
 	engine
 	DeadFile string `placeholder:"FILE" help:"Where dead letters go that the engine refuses, too, up to 64 MiB. Default: their lines wait with their senders."`
 	dialing

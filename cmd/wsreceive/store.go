@@ -20,6 +20,7 @@ import (
 	"wsrelay/receiver/file"
 	"wsrelay/receiver/store/logs"
 	"wsrelay/receiver/store/logs/logsql"
+	"wsrelay/receiver/store/victorialogs"
 )
 
 // logsDefault is where the log database is unless --to says otherwise.
@@ -31,7 +32,9 @@ type kind struct {
 
 	form   string // of --to, for people
 	needs  string // what to look at when it cannot be opened
+	url    bool   // it is at a URL, which is what the whole of --to is
 	engine bool   // --index and the other options of engines mean something to it
+	remote bool   // its rows are on another host, behind a journal: --journal
 	logs   bool   // the log database: --retain, search, backup, verify
 	shown  string // what the page, which shows the newest lines only, says of where all are; %s is at
 }
@@ -47,19 +50,31 @@ var kinds = map[string]kind{
 		needs: "the directory must exist and be writable; one wsreceive writes a file at a time",
 	},
 	"stdout": {open: openStdout, form: "stdout", shown: "The newest lines, as they come. All go to the standard output of wsreceive."},
-	"http":   {open: openEngine, form: "http(s)://HOST:PORT of Elasticsearch or OpenSearch", engine: true, needs: "curl shows whether an engine answers at this address"},
-	"cloud":  {open: openEngine, form: "cloud:NAME:BASE64 of Elastic Cloud", engine: true, needs: "the deployment's page shows its Cloud ID"},
-	"https":  {open: openEngine, engine: true, needs: "curl shows whether an engine answers at this address"},
+	"http":   {open: openEngine, form: "http(s)://HOST:PORT of Elasticsearch or OpenSearch", url: true, engine: true, needs: "curl shows whether an engine answers at this address"},
+	"cloud":  {open: openEngine, form: "cloud:NAME:BASE64 of Elastic Cloud", url: true, engine: true, needs: "the deployment's page shows its Cloud ID"},
+	"https":  {open: openEngine, url: true, engine: true, needs: "curl shows whether an engine answers at this address"},
+
+	"victorialogs+http":  victoriaLogs,
+	"victorialogs+https": victoriaLogs,
+}
+
+var victoriaLogs = kind{
+	open: openVictoriaLogs, form: "victorialogs+http(s)://HOST:PORT", url: true, remote: true,
+	needs: "the directory of --journal must be writable for one wsreceive; curl http://HOST:PORT/metrics shows whether the server answers",
+	shown: "The newest lines, as they come. All are in VictoriaLogs, which has a page of its own at /select/vmui/.",
 }
 
 // storeForms lists what --to can be.
-const storeForms = "logs:DIR, http(s)://HOST:PORT of Elasticsearch or OpenSearch, cloud:NAME:BASE64 of Elastic Cloud, file:PATH, stdout"
+const storeForms = "logs:DIR, http(s)://HOST:PORT of Elasticsearch or OpenSearch, cloud:NAME:BASE64 of Elastic Cloud, victorialogs+http(s)://HOST:PORT, file:PATH, stdout"
+
+// journalDefault is where lines wait for a server unless --journal says otherwise.
+const journalDefault = "./wsreceive-journal"
 
 // kindOf gives the kind of store that to names, and where it is.
 func kindOf(to string) (k kind, at string, ok bool) {
 	word, at, colon := strings.Cut(to, ":")
 	k, ok = kinds[word]
-	if k.engine {
+	if k.url {
 		at = to
 	}
 	return k, at, ok && (at != "") == colon && colon == (word != "stdout")
@@ -76,6 +91,8 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 		return nil, complain("use "+storeForms, "--to %q is no store", c.To)
 	case !k.engine && (c.engine != (engine{}) || c.DeadFile != ""):
 		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT", "--index, --data-stream, --engine-... and --dead-file mean nothing to --to %s", c.To)
+	case !k.remote && c.Journal != "" && c.Journal != journalDefault:
+		return nil, complain("only lines for a VictoriaLogs server wait in a journal apart: --to victorialogs+http://HOST:9428", "--journal means nothing to --to %s", withoutPassword(c.To))
 	case !k.logs && c.Retain != (retain{}):
 		return nil, complain("only the log database deletes automatically; an engine does it by its lifecycle policy", "--retain means nothing to --to %s", withoutPassword(c.To))
 	}
@@ -113,6 +130,11 @@ func openEngine(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *s
 		return nil, err
 	}
 	return some(elastic.Open(ctx, at, elastic.Options{Prefix: c.Index, DataStream: c.DataStream, Pipeline: c.Pipeline, Access: access, DeadFile: c.DeadFile, Log: log}))
+}
+
+func openVictoriaLogs(_ context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
+	address := strings.TrimPrefix(at, "victorialogs+")
+	return some(victorialogs.Open(cmp.Or(c.Journal, journalDefault), address, victorialogs.Options{Log: log}))
 }
 
 // some makes an interface of a store. S is a type of its own so that a nil
@@ -167,7 +189,7 @@ func (s *size) UnmarshalText(text []byte) error {
 // withoutPassword is a store as it may be shown; of a cluster --to names
 // several nodes, separated by commas.
 func withoutPassword(to string) string {
-	if !isEngine(to) {
+	if k, _, ok := kindOf(to); !ok || !k.url {
 		return to
 	}
 	nodes := strings.Split(to, ",")

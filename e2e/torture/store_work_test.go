@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -18,29 +19,58 @@ import (
 	"wsrelay/receiver"
 	"wsrelay/receiver/store/journal"
 	"wsrelay/receiver/store/logs"
+	"wsrelay/receiver/store/victorialogs"
 )
 
 // What this binary does when it is started as the process that has a store open.
 var storeWork = map[string]func() int{"commit": commitWork, "check": checkWork}
 
 const (
-	storeWorkEnv = "STORE_WORK"
-	storeDirEnv  = "STORE_DIR"
-	storeNextEnv = "STORE_NEXT"    // of each stream, the first number that is not final
-	storeStopEnv = "STORE_COMMITS" // of each stream; then the store is closed; "": for ever
+	storeWorkEnv   = "STORE_WORK"
+	storeDirEnv    = "STORE_DIR"
+	storeNextEnv   = "STORE_NEXT"    // of each stream, the first number that is not final
+	storeServerEnv = "STORE_SERVER"  // of the rows; "": the store has them itself
+	storeStopEnv   = "STORE_COMMITS" // of each stream; then the store is closed; "": for ever
 )
 
 // storeSIDs are the streams of a store; each has a committer of its own.
 var storeSIDs = [...]string{"0000000000000001", "0000000000000002", "0000000000000003"}
 
-func openStore() *logs.Store {
-	s, err := logs.Open(os.Getenv(storeDirEnv), logs.Options{
-		Reserve: 1 << 20, Log: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	})
+// journaled is a store behind a journal.
+type journaled interface {
+	receiver.Store
+	Wait(ctx context.Context) error
+}
+
+func openLogs() *logs.Store {
+	s, err := logs.Open(os.Getenv(storeDirEnv), logs.Options{Reserve: 1 << 20, Log: storeLog()})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	return begin(s)
+}
+
+func storeLog() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// openStore opens the store in the directory: the log database, or the journal of
+// a server.
+func openStore() journaled {
+	server := os.Getenv(storeServerEnv)
+	if server == "" {
+		return openLogs()
+	}
+	s, err := victorialogs.Open(os.Getenv(storeDirEnv), server, victorialogs.Options{Log: storeLog()})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	return begin(s)
+}
+
+func begin[S receiver.Store](s S) S {
 	for i, next := range nexts() { // as a sender begins a session
 		s.Begin(&handshake.Hello{SID: storeSIDs[i], Host: "web1", Acked: next, Head: 1 << 40})
 	}
@@ -104,6 +134,9 @@ func commitWork() int {
 	work.Wait()
 	ended.Store(true)
 	barriers.Wait()
+	for s.Wait(context.Background()) != nil { // as long as the database fails
+		time.Sleep(100 * time.Millisecond)
+	}
 	if err := s.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -112,7 +145,7 @@ func commitWork() int {
 	return 0
 }
 
-func commitLines(s *logs.Store, stream int, seq uint64, commits int) {
+func commitLines(s journaled, stream int, seq uint64, commits int) {
 	for n := 0; commits == 0 || n < commits; n++ {
 		b := receiver.Batch{SID: storeSIDs[stream], Host: "web1", Seq: seq, At: storeTime}
 		for range 1 + rand.IntN(200) {
@@ -150,7 +183,7 @@ type storeFound struct {
 
 // checkWork reads every line and says what it found.
 func checkWork() int {
-	s := openStore()
+	s := openLogs()
 	var found storeFound
 	r, err := s.Verify(context.Background())
 	if err == nil {
@@ -196,4 +229,8 @@ func (f *storeFound) read(s *logs.Store) error {
 		}
 	}
 	return err
+}
+
+func sumOf(line string) uint32 {
+	return crc32.Checksum([]byte(line), crc32.MakeTable(crc32.Castagnoli))
 }

@@ -17,7 +17,7 @@ _wsreceive() {
 	"verify "*) options="--help --to --json" ;;
 	"backup "*) options="--help --to" ;;
 	"search "*) options="--help --to --limit --from --until --follow --json --url --user --password-file --tls-ca" ;;
-	*) options="--help --listen --to --retain --memory --index --data-stream --pipeline --engine-auth --engine-aws --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --dial --dial-token --keys --tokens --client-ca --client-hosts --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --max-streams --require-receipt --page-users --page-hosts --kibana --metrics --log-level --log-format --config" ;;
+	*) options="--help --listen --to --journal --retain --memory --index --data-stream --pipeline --engine-auth --engine-aws --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --dial --dial-token --keys --tokens --client-ca --client-hosts --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --max-streams --require-receipt --page-users --page-hosts --kibana --metrics --log-level --log-format --config" ;;
 	esac
 	if [ -n "$values" ]; then
 		mapfile -t COMPREPLY < <(compgen -W "$values" -- "$cur")

@@ -57,15 +57,30 @@ func (j *Journal) news(err error) <-chan struct{} {
 	return j.woken
 }
 
-// step does the next thing there is to do for the oldest segment. If there is
-// none, it gives how long to wait.
+// step does the next thing there is to do for the oldest segment; where the
+// database is late, for the oldest that has something to do. If there is nothing,
+// it gives how long to wait.
 func (j *Journal) step(ctx context.Context, lines *[][]byte) (worked bool, wait time.Duration, err error) {
 	j.mu.Lock()
-	if len(j.segs) == 0 {
-		j.mu.Unlock()
-		return false, j.o.age, nil
+	segs := j.segs
+	if _, late := j.db.(Late); !late {
+		segs = segs[:min(1, len(segs))]
 	}
-	s := j.segs[0]
+	segs = slices.Clone(segs)
+	j.mu.Unlock()
+	wait = j.o.age
+	for i, s := range segs {
+		worked, due, err := j.stepOn(ctx, s, i == 0, lines)
+		if worked || err != nil {
+			return worked, 0, err
+		}
+		wait = min(wait, due)
+	}
+	return false, wait, nil
+}
+
+func (j *Journal) stepOn(ctx context.Context, s *segment, oldest bool, lines *[][]byte) (worked bool, wait time.Duration, err error) {
+	j.mu.Lock()
 	end, rows, applied, sealed, recount := s.end, s.rows, s.applied, s.sealed, s.recount
 	due := time.Until(s.first.Add(j.o.age))
 	if j.pressed || s.id.number <= j.wanted {
@@ -80,13 +95,38 @@ func (j *Journal) step(ctx context.Context, lines *[][]byte) (worked bool, wait 
 		return true, 0, j.addMissing(ctx, s, end, rows, lines)
 	case applied < end:
 		return true, 0, j.addNext(ctx, s, end, lines)
+	case sealed && !oldest:
+		return false, j.o.age, nil
 	case sealed:
+		if wait, err := j.final(ctx, s, rows); err != nil || wait > 0 {
+			return false, wait, err
+		}
 		return true, 0, j.retire(ctx, s)
 	case due <= 0:
 		j.seal(s)
 		return true, 0, nil
 	}
 	return false, due, nil
+}
+
+// final asks a late database whether it has a segment on disk. If it has lost
+// rows, any segment may lack some.
+func (j *Journal) final(ctx context.Context, s *segment, rows uint64) (wait time.Duration, err error) {
+	late, ok := j.db.(Late)
+	if !ok {
+		return 0, nil
+	}
+	if wait, err = late.Final(ctx, s.name, rows); errors.Is(err, ErrForgot) {
+		j.mu.Lock()
+		for _, o := range j.segs {
+			o.recount = true
+		}
+		j.mu.Unlock()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("segment %s: %w", s.name, err)
+	}
+	return wait, nil
 }
 
 // addNext adds the next records of a segment.

@@ -22,6 +22,8 @@ var (
 	ErrFull = errors.New("the journal is full")
 	// ErrClosed is the error of a Commit after Close.
 	ErrClosed = errors.New("the journal is closed")
+	// ErrForgot is the error of a Late database that lacks rows which were added.
+	ErrForgot = errors.New("the database has lost rows that were added")
 )
 
 // ID is what a row holds: a line, or a gap, which covers Gap numbers from Seq on.
@@ -58,6 +60,16 @@ type Database interface {
 	// restores one restores both. SetMark is durable when it returns.
 	Mark() (string, error)
 	SetMark(mark string) error
+}
+
+// Late is a Database whose Barrier cannot bring rows to disk: it does so itself,
+// some time after they were added. Segments wait for that, and later ones are
+// added meanwhile.
+type Late interface {
+	// Final tells how long it takes until all rows of a segment, which was added as
+	// a whole, are on disk, or 0 if they are. With ErrForgot the rows of every
+	// segment are counted again. One goroutine calls it and the methods of Database.
+	Final(ctx context.Context, segment string, rows uint64) (wait time.Duration, err error)
 }
 
 // Options of a Journal; the zero value is the default.
@@ -191,7 +203,7 @@ func (j *Journal) Close() error {
 	j.closing = true
 	failed := j.failed != nil
 	j.mu.Unlock()
-	if !failed {
+	if _, late := j.db.(Late); !failed && !late { // that would take longer than anyone waits
 		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		_ = j.Wait(ctx) // what is left is no loss: the next Open continues with it
 		cancel()

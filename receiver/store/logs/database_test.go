@@ -333,7 +333,7 @@ func TestSkeletons_GiveEachNumberOnceWhateverIsDamaged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { s.close() })
+		t.Cleanup(func() { s.Close() })
 		return s
 	}
 	s := reopen()

@@ -10,6 +10,8 @@ import (
 	"os"
 	"strconv"
 	"sync"
+
+	"wsrelay/receiver/store/logs/row"
 )
 
 // Limits on the table of skeletons; lines of more shapes are stored as they are.
@@ -29,6 +31,15 @@ type skeletons struct {
 	entries []string // empty: damaged
 	size    int64
 	failed  bool // the file's end is unknown: no entry can be added
+}
+
+// OpenSkeletons opens the table of a store that has its rows elsewhere.
+func OpenSkeletons(path string) (SkeletonFile, error) { return openSkeletons(path) }
+
+// SkeletonFile is a durable table of skeletons.
+type SkeletonFile interface {
+	row.Skeletons
+	Close() error
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -121,7 +132,8 @@ func (s *skeletons) Skeleton(n uint32) ([]byte, error) {
 	return []byte(s.entries[n]), nil
 }
 
-func (s *skeletons) close() error { return s.file.Close() }
+// Close closes the file.
+func (s *skeletons) Close() error { return s.file.Close() }
 
 // Len is one more than the highest number.
 func (s *skeletons) Len() int {

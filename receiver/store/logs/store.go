@@ -18,8 +18,6 @@ import (
 	"wsrelay/receiver/store/journal"
 	"wsrelay/receiver/store/logs/row"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 )
 
@@ -70,7 +68,7 @@ type Store struct {
 }
 
 // ErrLocked is returned by Open when another process has the directory open.
-var ErrLocked = errors.New("another process has this store open")
+var ErrLocked = journal.ErrLocked
 
 // Open opens the store in a directory, which is made if it is missing. If the
 // engine cannot open what is there, it ends the process; the next Open moves what
@@ -81,30 +79,13 @@ func Open(path string, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s := &Store{opts: o, log: o.Log, path: path, tails: make(chan struct{}, maxTails), barriers: metrics.NewHistogram(.05, .1, .25, .5, 1, 2.5, 5, 10, 30)}
-	if s.dir, err = lockDir(path); err != nil {
+	if s.dir, err = journal.LockDir(path); err != nil {
 		return nil, fmt.Errorf("open the store %s: %w", path, err)
 	}
 	if err = s.start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store %s: %w", path, err), s.Close())
 	}
 	return s, nil
-}
-
-func lockDir(path string) (*os.File, error) {
-	if err := os.MkdirAll(path, 0o700); err != nil {
-		return nil, err
-	}
-	dir, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrLocked
-		}
-		return nil, errors.Join(err, dir.Close())
-	}
-	return dir, nil
 }
 
 func (s *Store) start() (err error) {
@@ -192,7 +173,7 @@ func (s *Store) Close() error {
 		releaseEngine()
 	}
 	if s.skeletons != nil {
-		err = errors.Join(err, s.skeletons.close())
+		err = errors.Join(err, s.skeletons.Close())
 	}
 	return errors.Join(err, s.dir.Close())
 }

@@ -116,7 +116,7 @@ func (c *Coder) Row(dst *Row, l *Line) {
 	head := len(dst.Fields)
 	g := c.valueFields(dst, &f, program)
 	switch {
-	case isObject && g.ok && f.exact && f.shape.shape.whole && c.rebuilds(dst, f.shape.shape, line):
+	case isObject && !c.table.opts.Raw && g.ok && f.exact && f.shape.shape.whole && c.rebuilds(dst, f.shape.shape, line):
 		dst.add(fieldSkeleton, c.held(strconv.AppendUint(append(c.buf, skeletonMark), uint64(g.number), 10)))
 	case isObject && f.message == "" && strings.IndexByte(text(line), escape[0]) < 0:
 		dst.add("_msg", text(line))

@@ -1,0 +1,345 @@
+package victorialogs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"wsrelay/receiver"
+	"wsrelay/receiver/store/journal"
+	"wsrelay/receiver/store/logs/row"
+)
+
+const (
+	insertBytes = 4 << 20         // of rows in a request, about
+	lookEvery   = 5 * time.Second // at what the server says of itself
+	cutOff      = 5 * time.Second // after which a request that failed has ended
+	intervals   = 10              // of the server's flushes, until rows are taken to be on disk
+)
+
+// database is the server's rows. Of its methods, Sums alone is called concurrently.
+type database struct {
+	*client
+	dir      string
+	coder    *row.Coder
+	long     *long
+	segments map[string]*seen
+
+	server   server
+	looked   time.Time
+	failedAt time.Time // a request that adds rows
+
+	fields []byte // memory of rows
+
+	mu    sync.Mutex
+	added int64 // rows; guarded by mu
+}
+
+// seen is what is known of the rows of a segment that this process has sent or
+// counted.
+type seen struct {
+	started string    // of the server, before the first of them was sent or counted
+	last    time.Time // when some were sent, or they were counted
+	again   int       // how often some were missing although the server had not started again
+}
+
+// segment gives what is known of one, and looks at the server before it is used.
+func (d *database) segment(ctx context.Context, name string) (*seen, error) {
+	if time.Since(d.looked) > lookEvery {
+		s, err := d.look(ctx)
+		if err != nil {
+			return nil, err
+		}
+		d.server, d.looked = s, time.Now()
+	}
+	s := d.segments[name]
+	if s == nil {
+		s = &seen{started: d.server.started}
+		d.segments[name] = s
+	}
+	return s, nil
+}
+
+// Add implements journal.Database.
+func (d *database) Add(ctx context.Context, segment string, records []receiver.Batch) (err error) {
+	s, err := d.segment(ctx, segment)
+	if err != nil {
+		return err
+	}
+	a := &addition{database: d, segment: segment, bare: s.again > 0, now: time.Now()}
+	for i := range records {
+		if err = a.add(ctx, &records[i]); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		err = a.flush(ctx)
+	}
+	if s.last = time.Now(); err != nil {
+		d.failedAt = s.last
+	}
+	return err
+}
+
+// addition is one call of Add.
+type addition struct {
+	*database
+	segment string
+	bare    bool // rows of nothing but our own fields: the server does not take the others
+	now     time.Time
+	row     row.Row
+	rows    [2][]byte // JSON lines, of streams by host, and by host and program
+	n       int
+}
+
+func (a *addition) add(ctx context.Context, b *receiver.Batch) error {
+	if g := b.Gap; g != nil {
+		a.coder.Gap(&a.row, &row.Line{SID: b.SID, Host: b.Host, Segment: a.segment, Seq: g.Seq, At: b.At}, g)
+		return a.put(ctx, b.At, nil)
+	}
+	for i, text := range b.Lines {
+		a.coder.Row(&a.row, &row.Line{SID: b.SID, Host: b.Host, Segment: a.segment, Seq: b.Seq + uint64(i), At: b.At, Text: text})
+		if err := a.put(ctx, b.At, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// put adds the row, within the server's limits, for it drops others silently.
+func (a *addition) put(ctx context.Context, arrival time.Time, text []byte) error {
+	at := a.place(arrival)
+	a.fields = a.encode(a.fields[:0], at)
+	if a.row.Whole || a.bare || len(a.fields) >= a.server.maxLine {
+		if err := a.shorten(at, text); err != nil {
+			return err
+		}
+	}
+	k := min(a.row.Stream, 2) - 1
+	a.rows[k] = append(append(a.rows[k], a.fields...), '\n')
+	if a.n++; len(a.rows[0])+len(a.rows[1]) >= insertBytes {
+		return a.flush(ctx)
+	}
+	return nil
+}
+
+// place gives the time that a row is stored under: the line's, else that of its
+// arrival, else now, such that the server keeps it.
+func (a *addition) place(arrival time.Time) time.Time {
+	for _, t := range []time.Time{a.row.Time, arrival} {
+		if !a.bare && t.After(a.now.Add(time.Hour-a.server.oldest)) && t.Before(a.now.Add(min(day, a.server.newest))) {
+			return t
+		}
+	}
+	return a.now
+}
+
+// encode writes the row as JSON.
+func (a *addition) encode(to []byte, at time.Time) []byte {
+	to = append(to, `{"_time":"`...)
+	to = append(at.UTC().AppendFormat(to, time.RFC3339Nano), '"')
+	for _, f := range a.row.Fields {
+		to = append(gjson.AppendJSONString(append(to, ','), f.Name), ':')
+		to = gjson.AppendJSONString(to, f.Value)
+	}
+	return append(to, '}')
+}
+
+// shorten makes the row one of the beginning of its line, of which all is in the
+// folder long.
+func (a *addition) shorten(at time.Time, text []byte) error {
+	where := ""
+	if text != nil {
+		var err error
+		if where, err = a.long.append(a.now.UTC().Format("20060102"), text); err != nil {
+			return fmt.Errorf("write a long line: %w", err)
+		}
+	}
+	kept := a.row.Fields[:0]
+	for i, f := range a.row.Fields {
+		switch {
+		case f.Name == "_msg":
+			f.Value = strings.ToValidUTF8(f.Value[:min(len(f.Value), a.server.maxLine/8)], "")
+		case i < a.row.Stream:
+		case f.Name == "wsrelay.line" || f.Name == "wsrelay.bytes" || !strings.HasPrefix(f.Name, "wsrelay."):
+			continue
+		}
+		kept = append(kept, f)
+	}
+	a.row.Fields = kept
+	a.fields = a.encode(a.fields[:0], at)
+	a.fields = fmt.Appendf(a.fields[:len(a.fields)-1], `,"wsrelay.size":"%d","wsrelay.long":%q}`, len(text), where)
+	return nil
+}
+
+// flush sends the rows, once the lines that they have only the beginning of are
+// on disk.
+func (a *addition) flush(ctx context.Context) error {
+	if err := a.long.sync(); err != nil {
+		return fmt.Errorf("write a long line: %w", err)
+	}
+	for k, stream := range []string{"host", "host,program"} {
+		if len(a.rows[k]) == 0 {
+			continue
+		}
+		if err := a.insert(ctx, stream, a.rows[k]); err != nil {
+			return err
+		}
+		a.rows[k] = a.rows[k][:0]
+	}
+	a.mu.Lock()
+	a.added += int64(a.n)
+	a.mu.Unlock()
+	a.n = 0
+	return nil
+}
+
+// Barrier implements journal.Database. The server has none: it makes rows seen,
+// once no request can be on its way. See Final.
+func (d *database) Barrier(ctx context.Context) error {
+	wait := time.Until(d.failedAt.Add(cutOff))
+	if wait > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+	body, err := d.ask(ctx, "/internal/force_flush", nil, nil)
+	if err != nil {
+		return err
+	}
+	return body.Close()
+}
+
+// Final implements journal.Late.
+func (d *database) Final(ctx context.Context, segment string, rows uint64) (wait time.Duration, err error) {
+	s := d.segments[segment]
+	if s == nil {
+		return 0, fmt.Errorf("%w: it was never counted", journal.ErrForgot)
+	}
+	if wait := time.Until(s.last.Add(intervals * d.server.flush)); wait > 0 {
+		return min(wait, d.server.flush), nil
+	}
+	now, err := d.look(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if started := s.started; now.started != started {
+		clear(d.segments)
+		return 0, fmt.Errorf("%w: the server has started again", journal.ErrForgot)
+	}
+	if err := d.Barrier(ctx); err != nil {
+		return 0, err
+	}
+	n, err := d.count(ctx, segment)
+	if err == nil && n != rows {
+		s.again++
+		err = fmt.Errorf("%w: it has %d rows of %d", journal.ErrForgot, n, rows)
+	}
+	if err == nil {
+		delete(d.segments, segment)
+	}
+	return 0, err
+}
+
+// Count implements journal.Database. What it counts may be in the server's memory.
+func (d *database) Count(ctx context.Context, segment string) (n uint64, err error) {
+	s, err := d.segment(ctx, segment)
+	if err != nil {
+		return 0, err
+	}
+	// It was looked at up to lookEvery ago: has it started again since?
+	now, err := d.look(ctx)
+	if err != nil {
+		return 0, err
+	}
+	d.server, d.looked = now, time.Now()
+	s.started = now.started
+	n, err = d.count(ctx, segment)
+	s.last = time.Now()
+	return n, err
+}
+
+func (d *database) count(ctx context.Context, segment string) (n uint64, err error) {
+	err = d.query(ctx, equals("wsrelay.segment", segment)+` | stats count() as n`, func(r map[string]string) error {
+		n, err = strconv.ParseUint(r["n"], 10, 64)
+		return err
+	})
+	return n, err
+}
+
+// Each implements journal.Database.
+func (d *database) Each(ctx context.Context, segment string, f func(journal.ID)) error {
+	q := `"wsrelay.sid":*`
+	if segment != "" {
+		q = equals("wsrelay.segment", segment)
+	}
+	return d.query(ctx, q+` | fields "wsrelay.sid", "wsrelay.seq", "wsrelay.gap"`, func(r map[string]string) error {
+		seq, err := row.Seq(r["wsrelay.seq"])
+		id := journal.ID{SID: r["wsrelay.sid"], Seq: seq}
+		if gap := r["wsrelay.gap"]; err == nil && gap != "" {
+			id.Gap, err = strconv.ParseUint(gap, 10, 64)
+		}
+		if err == nil {
+			f(id)
+		}
+		return err
+	})
+}
+
+// Sums implements journal.Database.
+func (d *database) Sums(ctx context.Context, sid string, seq, end uint64, f func(seq uint64, crc uint32)) error {
+	q := fmt.Sprintf(`%s "wsrelay.seq":range[%s, %s] !"wsrelay.gap":* | fields "wsrelay.seq", "wsrelay.crc"`,
+		equals("wsrelay.sid", sid), row.SeqValue(seq), row.SeqValue(end))
+	return d.query(ctx, q, func(r map[string]string) error {
+		n, err := row.Seq(r["wsrelay.seq"])
+		if err != nil || n < seq || n >= end { // the server compares as floating point numbers
+			return err
+		}
+		crc, err := strconv.ParseUint(r["wsrelay.crc"], 10, crc32.Size*8)
+		if err == nil {
+			f(n, uint32(crc))
+		}
+		return err
+	})
+}
+
+func equals(field, value string) string { return strconv.Quote(field) + ":=" + strconv.Quote(value) }
+
+// Mark implements journal.Database. It lies beside the journal, for the server has
+// no place for it.
+func (d *database) Mark() (string, error) {
+	b, err := os.ReadFile(filepath.Join(d.dir, "MARK"))
+	if errors.Is(err, os.ErrNotExist) {
+		return "", nil
+	}
+	return string(b), err
+}
+
+// SetMark implements journal.Database.
+func (d *database) SetMark(mark string) error {
+	path := filepath.Join(d.dir, "MARK")
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, mark)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return err
+	}
+	return syncDir(d.dir)
+}
