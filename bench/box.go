@@ -32,7 +32,9 @@ type bed struct {
 	dir     string        // of the boxes, and of wsrelay and wsreceive
 	rsyslog func() string // where rsyslog is unpacked; "": nowhere
 	in      *input
-	idle    time.Duration // for which an idle wsrelay is watched
+
+	victoriaLogs func() error  // builds the server
+	idle         time.Duration // for which an idle wsrelay is watched
 }
 
 // newBox makes an empty box on a disk that has nothing left to write from the

@@ -60,6 +60,10 @@ func cases() []bench {
 
 		{"idle, wsrelay", 0, idle(auto)},
 		{"wsrelay > logs", million / 2, intoLogs(auto)},
+		{"latency, wsrelay > logs", million / 2500, latency(auto.into("logs:store", func(b *box) error { return b.stored("store") }))},
+		{"syslog-ng, http() > VictoriaLogs", million / 4, intoVictoriaLogs(viaHTTP, false)},
+		{"syslog-ng, http() > VictoriaLogs, killed", million / 4, intoVictoriaLogs(viaHTTP, true)},
+		{"wsrelay > VictoriaLogs, killed", million / 4, intoVictoriaLogs(viaWsrelay, true)},
 	}
 }
 

@@ -9,11 +9,18 @@ import (
 type chain struct {
 	send    func(b *box, port int) (*sender, error)
 	receive func(b *box, port int) (*process, error)
-	queue   string // the directory of the sender's queue
+	queue   string             // the directory of the sender's queue
+	export  func(b *box) error // writes what the receiver has to the file out; nil: it is there
 
 	// receipts, if the receiver gives any, makes a port to send to instead, and
 	// counts the lines that were receipted over it.
 	receipts func(b *box, port int) (via int, count func() (int, error), err error)
+}
+
+// into gives the chain with another store.
+func (c chain) into(store string, export func(b *box) error) chain {
+	c.receive, c.export = receiveTo(store), export
+	return c
 }
 
 // sender is the sending end while it runs.

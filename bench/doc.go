@@ -14,6 +14,6 @@
 //	feed.go                   ways to write lines
 //	case.go                   the list of what is measured
 //	floor.go intake.go chain.go latency.go idle.go    how it is measured
-//	wsrelay.go syslogng.go rsyslog.go shell.go        what is measured
+//	wsrelay.go syslogng.go rsyslog.go shell.go victorialogs.go   what is measured
 //	goal.go result.go table.go plot.go machine.go     what is made of it
 package main

@@ -106,5 +106,11 @@ var table = []group{
 	}},
 	{"The embedded store", []row{
 		{text: "wsrelay to `logs:`", value: "wsrelay > logs/rate", unit: rate, goal: goal{atLeast: 1e5}},
+		{text: "written until it is final in `logs:`, p50, against `file:`", value: "latency, wsrelay > logs/p50", unit: milliseconds, against: "latency, wsrelay/p50", goal: goal{atMost: 1}},
+	}},
+	{"A VictoriaLogs server", []row{
+		{text: "syslog-ng, http()", value: "syslog-ng, http() > VictoriaLogs/rate", unit: rate},
+		{text: "the same, the server killed once with kill -9", value: "syslog-ng, http() > VictoriaLogs, killed/rate", unit: rate},
+		{text: "wsrelay and wsreceive, the server killed once; until what it lost is there again", value: "wsrelay > VictoriaLogs, killed/rate", unit: rate},
 	}},
 }

@@ -50,7 +50,11 @@ func latency(c chain) func(*box, int) (values, verdict, error) {
 			nap(30 * time.Microsecond)
 		}
 		v := values{"p50": quantile(took, 0.5) * 1000, "p99": quantile(took, 0.99) * 1000}
-		return b.conclude(v, n, s.arrive(n))
+		err = s.arrive(n)
+		if err == nil && c.export != nil {
+			err = c.export(b)
+		}
+		return b.conclude(v, n, err)
 	}
 }
 

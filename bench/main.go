@@ -79,6 +79,7 @@ func makeBed(ctx context.Context, o *options) (*bed, error) {
 	}
 	b := &bed{dir: dir, idle: o.idle}
 	b.rsyslog = sync.OnceValue(func() string { return unpackRsyslog(ctx, filepath.Join(dir, "rsyslog")) })
+	b.victoriaLogs = sync.OnceValue(func() error { return buildVictoriaLogs(filepath.Join(dir, "victoria-logs")) })
 	fmt.Println("building wsrelay and wsreceive, writing the input")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir, "wsrelay", "wsrelay/cmd/wsreceive")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -125,7 +126,7 @@ func (b *bed) rounds(ctx context.Context, o *options) (*results, error) {
 
 // once runs a case in a box of its own.
 func (b *bed) once(ctx context.Context, c bench) (v values, found verdict, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
 	box, err := b.newBox(ctx)
 	if err != nil {
