@@ -20,14 +20,15 @@ type health struct {
 	log          *slog.Logger
 	blockedAfter time.Duration
 
-	down     atomic.Bool // since the store last failed, it has answered nobody
-	failures atomic.Int64
-	failing  atomic.Int64 // streams
-	worked   atomic.Int64 // Unix ns: when the store last answered somebody
+	down           atomic.Bool // since the store last failed, it has answered nobody
+	failures       atomic.Int64
+	failingStreams atomic.Int64
+	worked         atomic.Int64 // Unix ns: when the store last answered somebody
 
-	mu      sync.Mutex // guards the fields below, and changes of down and failing
+	mu      sync.Mutex // guards the fields below, and changes of down and failingStreams
 	since   time.Time
-	err     error // the first since then
+	err     error     // the first since then
+	last    time.Time // of all failures
 	streams map[string]*failure
 }
 
@@ -48,9 +49,9 @@ func (h *health) failed(sid, host string, err error) {
 		f = &failure{since: now}
 		h.forgetLocked(now)
 		h.streams[sid] = f
-		h.failing.Store(int64(len(h.streams)))
+		h.failingStreams.Store(int64(len(h.streams)))
 	}
-	f.last, f.err = now, err
+	f.last, f.err, h.last = now, err, now
 	switch {
 	case f.blocked, h.down.Load():
 	case h.worked.Load() <= f.since.UnixNano(): // for nobody since this stream began to fail
@@ -81,14 +82,14 @@ func (h *health) forgetLocked(now time.Time) {
 
 func (h *health) works(sid string) {
 	h.worked.Store(time.Now().UnixNano())
-	if h.failing.Load() == 0 && !h.down.Load() {
+	if h.failingStreams.Load() == 0 && !h.down.Load() {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if f := h.streams[sid]; f != nil {
 		delete(h.streams, sid)
-		h.failing.Store(int64(len(h.streams)))
+		h.failingStreams.Store(int64(len(h.streams)))
 		if f.blocked {
 			h.log.Info("stream continues", "sid", sid, "blocked", time.Since(f.since).Round(time.Millisecond))
 		}
@@ -108,9 +109,17 @@ func (h *health) state() (since time.Time, err error) {
 	return h.since, h.err
 }
 
+// failing tells the same as state, and when the store last failed.
+func (h *health) failing() (since, last time.Time, err error) {
+	since, err = h.state()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return since, h.last, err
+}
+
 // blocked tells since when a stream is, and what the store said; nil: it is not.
 func (h *health) blocked(sid string) (since time.Time, err error) {
-	if h.failing.Load() == 0 {
+	if h.failingStreams.Load() == 0 {
 		return time.Time{}, nil
 	}
 	h.mu.Lock()

@@ -88,6 +88,7 @@ func (r *Receiver) Metrics(t *metrics.Text) {
 	t.Counter("wsreceive_batches_total", "Batches that the store has.", float64(f.batches.Load()))
 	t.Counter("wsreceive_refused_batches_total", "Batches that were answered with nak.", float64(f.refusedBatches.Load()))
 	t.Counter("wsreceive_refused_senders_total", "Senders that did not become a session.", float64(f.refusedSenders.Load()))
+	t.Flag("wsreceive_ready", "1: lines would be stored now, as /readyz says.", r.Ready() == nil)
 	t.Flag("wsreceive_store_up", "0: the store has not answered since it was last tried.", !r.health.down.Load())
 	t.Counter("wsreceive_store_failures_total", "Tries that the store did not answer, or with an error.", float64(r.health.failures.Load()))
 	t.Histogram("wsreceive_commit_seconds", "How long the store took for a group of batches, tries that failed included.", f.commits)

@@ -18,16 +18,10 @@ const Anybody = "*"
 // ownersOf gives what remembers the owners of streams: the store, or one that it
 // stands for, or for a store that cannot, the receiver as long as it runs.
 func ownersOf(s Store) Owners {
-	for {
-		if o, ok := s.(Owners); ok {
-			return o
-		}
-		u, ok := s.(interface{ Unwrap() Store })
-		if !ok {
-			return &forgetful{}
-		}
-		s = u.Unwrap()
+	if o, ok := behind[Owners](s); ok {
+		return o
 	}
+	return &forgetful{}
 }
 
 // own makes sure that the stream of hello is the sender's, or becomes it, and that

@@ -72,6 +72,7 @@ type Receiver struct {
 	owners          Owners
 	memory          memory
 	health          health
+	ready           readiness
 	figures         *figures
 	access          atomic.Pointer[Access]
 	greets          *bucket

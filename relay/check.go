@@ -21,7 +21,7 @@ import (
 // Check goes all the way to a receiver's welcome and away again, without a line,
 // and under a stream identity of its own, so that it disturbs no relay. It
 // reports what it found at each step: files, dns, tcp, proxy, tls, upgrade,
-// handshake, as far as the way has it. A fault is of the step that it returns.
+// handshake, ready, as far as the way has it. A fault is of the step that it returns.
 func Check(ctx context.Context, o Options, address string, report func(step, found string)) (step string, fault *Fault) {
 	u, err := o.address(address)
 	if err != nil {
@@ -84,8 +84,10 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 	if s.granted == nil {
 		return wait("no welcome in time", hintServer, ctx.Err())
 	}
-	c.found(fmt.Sprintf("%s; the store is %s, %s", proved(s), clean(s.granted.Store), clean(s.granted.Guarantee)), "")
-	return nil
+	c.found(fmt.Sprintf("%s; the store is %s, %s", proved(s), clean(s.granted.Store), clean(s.granted.Guarantee)), "ready")
+	found, fault := r.ready(ctx, c.u, c.with)
+	c.found(found, c.step)
+	return fault
 }
 
 // files says what was read, and what is to be mended about it.

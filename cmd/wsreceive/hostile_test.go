@@ -85,7 +85,7 @@ func serves(t *testing.T) (addr string) {
 	served := make(chan error, 1)
 	log := slog.New(slog.DiscardHandler)
 	go func() {
-		served <- serve(ctx, door.New(ln, 10, 0), receiver.New(receiver.NewStdout(io.Discard), receiver.Options{}), http.NotFoundHandler(), log)
+		served <- serve(ctx, door.New(ln, 10, 0), receiver.New(receiver.NewStdout(io.Discard), receiver.Options{}), http.NotFoundHandler(), http.NotFoundHandler(), log)
 	}()
 	t.Cleanup(func() {
 		stop()

@@ -62,7 +62,8 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("%s never said %s:\n%s", args[0], args[1], text)
 }
 
-// getMain is the program "get URL", which prints what is there.
+// getMain is the program "get URL", which prints what is there, and on stderr a
+// status other than 200.
 func getMain() {
 	resp, err := http.Get(os.Args[1])
 	if err != nil {
@@ -71,6 +72,9 @@ func getMain() {
 	}
 	_, _ = io.Copy(os.Stdout, resp.Body)
 	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		fmt.Fprintln(os.Stderr, resp.Status)
+	}
 }
 
 // sendMain is the program "send URL SEQ LINE...": a sender of one batch. It

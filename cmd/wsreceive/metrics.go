@@ -33,6 +33,8 @@ func metricsOf(rcv *receiver.Receiver, store receiver.Store) func(*metrics.Text)
 		if ok {
 			measured.Metrics(t)
 		}
+		t.Gauge("wsreceive_build_info", "1.", 1, "version", console.Version())
+		metrics.Process(t)
 	}
 }
 

@@ -38,6 +38,6 @@ func panicsMain() {
 		fmt.Println("it was hidden:", err)
 		os.Exit(1)
 	}()
-	fmt.Println(serve(context.Background(), ln, rcv, page, slog.New(slog.DiscardHandler)))
+	fmt.Println(serve(context.Background(), ln, rcv, page, http.NotFoundHandler(), slog.New(slog.DiscardHandler)))
 	os.Exit(1)
 }

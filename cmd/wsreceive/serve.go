@@ -128,7 +128,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	defer relays.run(dialling)()
 	defer stopDialling()
 	defer c.metrics(ctx, metricsOf(rcv, store), log)()
-	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.pageOptions(store, rcv)), store, rcv, relays), log); err != nil {
+	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.pageOptions(store, rcv)), store, rcv, relays), ready(sees, rcv), log); err != nil {
 		return err
 	}
 	if c := (*console.Complaint)(nil); errors.As(context.Cause(ctx), &c) {
@@ -139,13 +139,14 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 }
 
 // serve answers on ln until ctx ends, then lets the sessions end in good order.
-func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown http.Handler, log *slog.Logger) error {
+func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown, ready http.Handler, log *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", shown)
 	mux.Handle("POST /select/", shown)
 	mux.Handle("GET /relay", rcv)
-	for _, path := range []string{"/healthz", "/health"} { // the second is that of VictoriaLogs
-		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	for _, path := range []string{"/readyz", "/healthz", "/health"} { // the last is that of VictoriaLogs
+		mux.Handle("GET "+path, ready)
 	}
 	srv := &http.Server{
 		Handler:           apart(mux),

@@ -146,6 +146,15 @@ func (s *Store) Describe() (name, guarantee string) {
 	return s.name, handshake.ExactlyOnce
 }
 
+// Ready implements receiver.Readier: the engine answers.
+func (s *Store) Ready(ctx context.Context) error {
+	_, err := s.client.Product(ctx)
+	if err != nil && asError(err).Status == http.StatusForbidden { // may not ask, may still write
+		return nil
+	}
+	return err
+}
+
 // Close ends what is under way; a Commit that waits returns an error.
 func (s *Store) Close() error {
 	s.bulks.close()

@@ -51,6 +51,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"wsrelay/handshake"
 	"wsrelay/receiver"
 )
@@ -108,6 +110,22 @@ func Open(path string, o Options) (*Store, error) {
 
 // Describe implements receiver.Store.
 func (s *Store) Describe() (name, guarantee string) { return "file", handshake.ExactlyOnce }
+
+// Ready implements receiver.Readier. It asks for the path alone: a commit that is
+// under way may wait for the disk.
+func (s *Store) Ready(context.Context) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(s.path, &fs); err != nil {
+		return &os.PathError{Op: "statfs", Path: s.path, Err: err}
+	}
+	if fs.Blocks > 0 && fs.Bavail == 0 {
+		return fmt.Errorf("the file system of %s is full", s.path)
+	}
+	if err := unix.Access(s.path, unix.W_OK); err != nil {
+		return &os.PathError{Op: "write", Path: s.path, Err: err}
+	}
+	return nil
+}
 
 // Close implements receiver.Store. It leaves nothing in PATH that is not final.
 func (s *Store) Close() error {

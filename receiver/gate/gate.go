@@ -95,6 +95,20 @@ func (g *Gate) Before(h http.Handler) http.Handler {
 	})
 }
 
+// Admits reports whether the gate would let a request in. It is for what anybody
+// may ask, where strangers are told less.
+func (g *Gate) Admits(r *http.Request) bool {
+	s := g.state.Load()
+	switch {
+	case !s.names(r.Host):
+		return false
+	case s.Users == nil:
+		return s.Local
+	}
+	_, status := g.proved(r, s)
+	return status == http.StatusOK
+}
+
 // let has h answer, for as long as the policy holds.
 func (s *state) let(h http.Handler, w http.ResponseWriter, r *http.Request, user string) {
 	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), userKey{}, user))

@@ -19,25 +19,37 @@ import (
 // login gives the user whose password the request has; if it has none, it has been
 // answered.
 func (g *Gate) login(w http.ResponseWriter, r *http.Request, s *state) (user string, ok bool) {
+	user, status := g.proved(r, s)
+	switch status {
+	case http.StatusOK:
+		return user, true
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", "10")
+		http.Error(w, "Too many wrong passwords of this user have come from this address. Wait a moment.", status)
+	default:
+		w.Header().Set("WWW-Authenticate", `Basic realm="wsreceive", charset="UTF-8"`)
+		http.Error(w, "A name and a password are wanted here.", status)
+	}
+	return "", false
+}
+
+// proved gives the user whose password the request has, with status 200.
+func (g *Gate) proved(r *http.Request, s *state) (user string, status int) {
 	name, password, ok := r.BasicAuth()
 	if ok && s.known.has(name, password) {
-		return name, true
+		return name, http.StatusOK
 	}
 	from := s.tryOf(r, name)
 	switch {
 	case !ok:
 	case !g.tries.take(from, time.Now()):
-		w.Header().Set("Retry-After", "10")
-		http.Error(w, "Too many wrong passwords of this user have come from this address. Wait a moment.", http.StatusTooManyRequests)
-		return "", false
+		return "", http.StatusTooManyRequests
 	case g.tries.check(r.Context(), s.Users, name, password):
 		g.tries.giveBack(from)
 		s.known.add(name, password)
-		return name, true
+		return name, http.StatusOK
 	}
-	w.Header().Set("WWW-Authenticate", `Basic realm="wsreceive", charset="UTF-8"`)
-	http.Error(w, "A name and a password are wanted here.", http.StatusUnauthorized)
-	return "", false
+	return "", http.StatusUnauthorized
 }
 
 // try is whom tries are counted against: an address, or the network that one

@@ -253,6 +253,26 @@ func (j *Journal) Wait(ctx context.Context) error {
 	return nil
 }
 
+// Ready says why a Commit would fail now, as far as this can be known without a
+// write; nil: nothing is known.
+func (j *Journal) Ready() error {
+	if err := j.fs.same(); err != nil {
+		return err
+	}
+	free, err := j.fs.free()
+	if err != nil {
+		return err
+	}
+	held := j.held()
+	switch {
+	case free < j.o.Reserve:
+		return fmt.Errorf("%w: its file system has %d bytes left, of which %d are reserved", ErrFull, free, j.o.Reserve)
+	case held > 0 && held+j.o.step > j.o.Limit:
+		return j.reason(fmt.Errorf("%w: %d bytes wait for the database, and the limit is %d", ErrFull, held, j.o.Limit))
+	}
+	return nil
+}
+
 // wake has the applier look for work.
 func (j *Journal) wake() {
 	select {
@@ -306,14 +326,20 @@ type Stats struct {
 	Err        error     // why the applier does not get on; nil: it does
 	Restored   int       // 1 if Open found that database and journal do not belong together
 	Lacking    uint64    // lines that the database lost since they were committed
+	Free       int64     // bytes that its file system has for us, the reserve included; -1: unknown
 	Damaged    int64     // bytes of segments that could not be read
 }
 
 // Stats gives the figures of now.
 func (j *Journal) Stats() Stats {
+	free, err := j.fs.free()
+	if err != nil {
+		free = -1
+	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s := j.stats
+	s.Free = free
 	s.Streams, s.Err = len(j.streams), j.failed
 	for _, seg := range j.segs {
 		s.Held += seg.size

@@ -225,7 +225,7 @@ func TestStore_SaysThatTheDiskIsFull(t *testing.T) {
 	o := testOptions()
 	o.Reserve = 1 << 60
 	s := open(t, t.TempDir(), o)
-	for what, err := range map[string]error{"Ready": s.Ready(), "Add": s.db.Add(t.Context(), "e-1", lines(1, 1, time.Now())), "Backup": s.Backup(t.Context(), filepath.Join(t.TempDir(), "b"))} {
+	for what, err := range map[string]error{"Ready": s.Ready(t.Context()), "Add": s.db.Add(t.Context(), "e-1", lines(1, 1, time.Now())), "Backup": s.Backup(t.Context(), filepath.Join(t.TempDir(), "b"))} {
 		if !errors.Is(err, ErrFull) {
 			t.Errorf("%s = %v; want ErrFull", what, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -178,8 +179,13 @@ func (s *Store) Close() error {
 	return errors.Join(err, s.dir.Close())
 }
 
-// Ready says why lines cannot be stored now; nil: they can.
-func (s *Store) Ready() error { return s.writable() }
+// Ready implements receiver.Readier.
+func (s *Store) Ready(context.Context) error {
+	if err := s.writable(); err != nil {
+		return err
+	}
+	return s.Journal.Ready()
+}
 
 // Text gives a line byte for byte, of the fields of its row.
 func (s *Store) Text(fields []logstorage.Field) ([]byte, error) {
@@ -208,11 +214,25 @@ func (s *Store) Metrics(t *metrics.Text) {
 	t.Gauge("wsreceive_store_damaged", "Days and parts in the folder damaged.", float64(len(damaged)))
 	t.Flag("wsreceive_store_full", "1: the disk has less free than the reserve, and lines wait at their senders.", s.writable() != nil)
 	j := s.Stats()
+	if j.Free >= 0 {
+		t.Gauge("wsreceive_store_free_bytes", "What the store's file system has free for us, the reserve that stays free included.", float64(j.Free))
+	}
+	t.Time("wsreceive_store_oldest_day_timestamp_seconds", "When the oldest day begins that has lines, by their own time; it is not there while there is none.", s.oldestDay())
 	t.Gauge("wsreceive_store_journal_bytes", "What the journal takes on disk.", float64(j.Held))
 	t.Gauge("wsreceive_store_waiting_bytes", "Lines in the journal that the log database does not have yet.", float64(j.Waiting))
 	t.Gauge("wsreceive_store_lag_seconds", "How long the oldest of these lines has waited.", j.Lag.Seconds())
 	t.Gauge("wsreceive_store_lacking_lines", "Lines that the store has acknowledged and lacks: it was restored, emptied or exchanged.", float64(j.Lacking))
 	t.Histogram("wsreceive_store_barrier_seconds", "How long it took until all that was added was on disk.", s.barriers)
+}
+
+// oldestDay is the zero time if there is no day.
+func (s *Store) oldestDay() (first time.Time) {
+	days, err := s.engine.days()
+	if err != nil || len(days) == 0 {
+		return first
+	}
+	first, _ = time.Parse(dayFormat, slices.Min(days)) // the zero time for what is no day
+	return first
 }
 
 // serve answers the command line on a Unix socket in the directory. A socket's path
