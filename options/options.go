@@ -29,6 +29,10 @@ type Sources struct {
 	Env  string   // begins the names in the environment: "WSRELAY_"
 	Only []string // names of options that are taken from the command line and the environment alone
 
+	// Usual is a file that a command's File flag names by default: it need not be
+	// there, nor be one that this user may read.
+	Usual string
+
 	fd, file map[string][]string
 	shell    bool // fd is from a shell's arguments
 	unread   bool
@@ -154,6 +158,11 @@ func (s *Sources) readInto(all map[string][]string, name string) error {
 func (s *Sources) ReadOther(name string) error {
 	if name == "" || s.file != nil || s.unread {
 		return nil
+	}
+	if f, err := os.Open(name); name == s.Usual && err != nil {
+		return nil
+	} else if err == nil {
+		_ = f.Close()
 	}
 	return s.ReadFile(name)
 }

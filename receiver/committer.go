@@ -81,6 +81,7 @@ func (s *session) commit(group []item) {
 		s.log.Error("lines refused by the store", "reason", refused.Reason,
 			"effect", "nothing of this sender is stored; its lines wait in its queue, and other senders are not concerned",
 			"hint", "the sender is faulty, or not what it seems")
+		s.r.fleet.refused(s, refused.Reason)
 		s.end(&ending{code: handshake.CloseForbidden, msg: refused.Reason})
 		return
 	}
@@ -90,6 +91,7 @@ func (s *session) commit(group []item) {
 	s.log.Error("stream diverged", "seq", diverged.Seq,
 		"effect", "the store holds another line under this number; nothing is overwritten, and nothing from here on is receipted under this stream",
 		"hint", "the sender's queue, or the store, was restored from an older copy; the sender goes on under a new stream id by itself")
+	s.r.fleet.diverged(s)
 	s.order.rewind(diverged.Seq)
 	s.send(&handshake.Nak{B: b, Code: handshake.NakDiverged, Expect: diverged.Seq})
 }
@@ -107,6 +109,7 @@ func (s *session) commitAndAck(group []item) error {
 	start := time.Now()
 	s.storeSince.Store(start.UnixNano())
 	defer s.storeSince.Store(0)
+	s.r.fleet.begins(s, group[0].At)
 
 	var results []Result
 	try := func() (err error) {
@@ -128,7 +131,8 @@ func (s *session) commitAndAck(group []item) error {
 		return err
 	}
 	s.r.health.works(s.hello.SID)
-	s.r.figures.committed(s, group, results, time.Since(start))
+	s.r.figures.committed(group, results, time.Since(start))
+	s.r.fleet.committed(s, group, results)
 	s.ack(group, results, time.Since(start))
 	return nil
 }

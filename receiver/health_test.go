@@ -50,13 +50,13 @@ func TestHealth_ABlockedStreamDoesNotHide(t *testing.T) {
 	}
 	var m metrics.Text
 	r.Metrics(&m)
-	if got := string(m.Bytes()); !strings.Contains(got, "wsreceive_store_up 1\n") || !regexp.MustCompile(`sender_blocked_seconds\{host="web1",sid="`+sid+`"\} 0*\.?0*[1-9]`).MatchString(got) ||
-		!strings.Contains(got, `wsreceive_sender_blocked_seconds{host="web1",sid="`+other+`"} 0`) {
+	if got := string(m.Bytes()); !strings.Contains(got, "wsreceive_store_up 1\n") || !regexp.MustCompile(`sender_refused_seconds\{host="web1",sid="`+sid+`"\} 0*\.?0*[1-9]`).MatchString(got) ||
+		strings.Contains(got, `wsreceive_sender_refused_seconds{host="web1",sid="`+other) {
 		t.Errorf("metrics:\n%s", got)
 	}
-	for _, s := range r.State().Senders {
-		if (s.BlockedBy != nil) != (s.SID == sid) || s.Blocked.IsZero() != (s.SID != sid) {
-			t.Errorf("state %+v", s)
+	for _, s := range r.Senders() {
+		if (s.Why != "") != (s.SID == sid) || s.Refused.IsZero() != (s.SID != sid) {
+			t.Errorf("sender %+v", s)
 		}
 	}
 	busy := want[*handshake.Busy](a)

@@ -1,6 +1,7 @@
 package receiver
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -38,8 +39,8 @@ var whys = []string{
 	handshake.GapOverflow, handshake.GapExpired, handshake.GapDamaged, handshake.GapUnsynced, handshake.GapOversize, handshake.GapPurged, "other",
 }
 
-// committed counts a group that the store has, and what the session shows.
-func (f *figures) committed(s *session, group []item, results []Result, took time.Duration) {
+// committed counts a group that the store has.
+func (f *figures) committed(group []item, results []Result, took time.Duration) {
 	f.commits.Observe(took.Seconds())
 	f.batches.Add(int64(len(group)))
 	for _, r := range results {
@@ -50,7 +51,6 @@ func (f *figures) committed(s *session, group []item, results []Result, took tim
 	now := time.Now()
 	for i := range group {
 		age := max(0, now.Sub(group[i].At))
-		s.lag.Store(int64(age))
 		if g := group[i].Gap; g != nil {
 			f.gap(g)
 		} else {
@@ -96,22 +96,34 @@ func (r *Receiver) Metrics(t *metrics.Text) {
 	t.Time("wsreceive_start_time_seconds", "When the receiver began.", f.begun)
 }
 
-// senders writes about those that are connected. A stream has one owner, so
-// nothing is there twice.
+// senders writes about all that are known. A stream has one owner, so nothing is
+// there twice. Of each there are two figures, so that some thousand senders are no
+// burden; more are there only of those in trouble.
 func (r *Receiver) senders(t *metrics.Text) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	t.Gauge("wsreceive_sessions", "WebSocket sessions, those that have not said who they are included.", float64(len(r.sessions)))
-	for sid, st := range r.streams {
-		if s := st.owner; s != nil {
-			blocked := 0.0
-			if since, err := r.health.blocked(sid); err != nil {
-				blocked = time.Since(since).Seconds()
-			}
-			t.Gauge("wsreceive_sender_blocked_seconds", "How long the store has refused the lines of a connected sender while it worked for others; 0: it does not.",
-				blocked, "host", s.hello.Host, "sid", sid)
-			t.Gauge("wsreceive_sender_lag_seconds", "How old the newest batch of a connected sender was when the store had it; 0 before the first.",
-				time.Duration(s.lag.Load()).Seconds(), "host", s.hello.Host, "sid", sid)
+	r.mu.Unlock()
+	now, all := time.Now(), r.Senders()
+	slices.SortFunc(all, func(a, b Sender) int { return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.SID, b.SID)) })
+	n := map[Standing]int{}
+	for i := range all {
+		n[all[i].Standing(now, r.opts.Trouble)]++
+	}
+	for _, standing := range Standings {
+		t.Gauge("wsreceive_senders", "Senders that are known, those that are away included, by how they do: wsreceive senders lists them.", float64(n[standing]), "state", string(standing))
+	}
+	for i := range all {
+		s := &all[i]
+		t.Time("wsreceive_sender_last_line_timestamp_seconds", "When the store had the newest line of a sender, by the receiver's clock; also of one that is away.", s.Line, "host", s.Host, "sid", s.SID)
+	}
+	for i := range all {
+		s := &all[i]
+		t.Gauge("wsreceive_sender_lag_seconds", "How old the oldest line is that a sender has and the store has not, as far as the receiver knows; also of one that is away. 0: it knows of none.",
+			s.LagAt(now).Seconds(), "host", s.Host, "sid", s.SID)
+	}
+	for i := range all {
+		if s := &all[i]; !s.Refused.IsZero() {
+			t.Gauge("wsreceive_sender_refused_seconds", "How long a sender, or its lines, have been refused; only of those that are.", now.Sub(s.Refused).Seconds(), "host", s.Host, "sid", s.SID)
 		}
 	}
 }

@@ -38,6 +38,7 @@ type Options struct {
 	Budget  int64        // bytes of batches in memory, over all sessions; default 256 MiB, at least minBudget
 	Access  Access       // who may send; the zero value: everybody
 	Streams int          // that one name may have connected, and begin in an hour; default 64 for each host that it is restricted to, else 10,000
+	Trouble Thresholds   // from when on a sender counts as silent, or late
 	Greets  float64      // sessions a second that may begin without a token or certificate; default 1000
 
 	HandshakeTimeout time.Duration // for the upgrade, for hello and for auth, each; default 10 s
@@ -73,6 +74,7 @@ type Receiver struct {
 	memory          memory
 	health          health
 	ready           readiness
+	fleet           fleet
 	figures         *figures
 	access          atomic.Pointer[Access]
 	greets          *bucket
@@ -98,6 +100,7 @@ func New(store Store, o Options) *Receiver {
 		memory:     newMemory(o.Budget),
 		health:     health{log: o.Log, blockedAfter: blockedAfter},
 		figures:    newFigures(),
+		fleet:      newFleet(),
 		sessions:   make(map[*session]struct{}),
 		streams:    make(map[string]*stream),
 		parties:    make(map[string]*party),

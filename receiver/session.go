@@ -50,7 +50,6 @@ type session struct {
 	daySince   atomic.Int64 // the same for the reader and admitDay
 	comesSince atomic.Int64 // Unix ns since when a message comes that has memory for what comes next; 0: none
 	lines      atomic.Int64 // receipted
-	lag        atomic.Int64 // ns: how old the newest batch was when the store had it
 
 	proved     atomic.Pointer[[]identity] // who, once that is complete
 	drainOnce  sync.Once
@@ -109,6 +108,9 @@ func (s *session) serve() {
 	}
 	if e != nil {
 		s.end(e)
+		if s.hello != nil {
+			s.r.fleet.turnedAway(s, s.why())
+		}
 		if !s.dialled { // else the Dialer says it
 			s.r.refused(s.log, s.why())
 		}
@@ -116,6 +118,8 @@ func (s *session) serve() {
 		s.linger()
 		return
 	}
+	s.r.fleet.connected(s)
+	defer s.r.fleet.disconnected(s)
 	if s.begun != nil {
 		s.begun()
 	}

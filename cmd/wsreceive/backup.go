@@ -12,6 +12,7 @@ import (
 type backupCmd struct {
 	Dir string `arg:"" help:"The copy, a directory that is not there yet. It is a log database of its own: --to logs:DIR."`
 	To  string `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
+	configured
 }
 
 // Run copies the store as it is at one moment, with every line that is final by then.

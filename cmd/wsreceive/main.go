@@ -32,6 +32,7 @@ type cli struct {
 	Verify  verifyCmd        `cmd:"" help:"Compare what the log database has with what it has acknowledged."`
 	Setup   setupCmd         `cmd:"" help:"Prepare Elasticsearch or OpenSearch: templates, lifecycle policy, dashboards."`
 	Replay  replayCmd        `cmd:"" help:"Bring dead letters of Elasticsearch or OpenSearch back, once their cause is mended."`
+	Senders sendersCmd       `cmd:"" help:"Show how each sender does, those in trouble first."`
 	Streams streamsCmd       `cmd:"" help:"Show whose each stream is, and move one."`
 	Passwd  passwdCmd        `cmd:"" help:"Make a line for --page-users, out of a password."`
 	Cert    certCmd          `cmd:"" help:"Make a self-signed certificate and its key, for --tls-cert and --tls-key."`
@@ -104,11 +105,19 @@ func parse(c *cli, args []string, stdout, stderr io.Writer) (*kong.Context, erro
 	return selected, nil
 }
 
+// usualConfig is the configuration of the service, which commands on its host read.
+var usualConfig = "/etc/wsreceive/wsreceive.conf" // but for tests
+
+// configured is for commands that are about the wsreceive of this host.
+type configured struct {
+	Config options.File `placeholder:"FILE" default:"${config}" env:"WSRECEIVE_CONFIG" help:"Read options from FILE, as serve does: --to stands there. Default: ${default}, if it is there."`
+}
+
 func parser(c *cli, stdout io.Writer, exit func(int)) (*kong.Kong, error) {
-	src := &options.Sources{Env: "WSRECEIVE_", Only: []string{"config"}}
+	src := &options.Sources{Env: "WSRECEIVE_", Only: []string{"config"}, Usual: usualConfig}
 	return kong.New(c,
 		kong.Name("wsreceive"), kong.Description(description), kong.Writers(stdout, io.Discard),
 		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": console.Build("wsreceive"), "logs": logsDefault, "journal": journalDefault, "stores": storeForms, "sorted": strconv.Itoa(logs.MostSorted)},
+		kong.Vars{"version": console.Build("wsreceive"), "logs": logsDefault, "journal": journalDefault, "stores": storeForms, "config": usualConfig, "sorted": strconv.Itoa(logs.MostSorted)},
 	)
 }

@@ -22,10 +22,13 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"wsreceive": main,
-		"send":      sendMain,
-		"get":       getMain,
-		"panics":    panicsMain,
+		"wsreceive": func() {
+			usualConfig = "/no/such/file" // not that of the machine
+			main()
+		},
+		"send":   sendMain,
+		"get":    getMain,
+		"panics": panicsMain,
 	})
 }
 

@@ -86,7 +86,7 @@ func behind(store receiver.Store) receiver.Store {
 
 // pageOptions is what the page says of the store, and of rcv.
 func (c *serveCmd) pageOptions(store receiver.Store, rcv *receiver.Receiver) page.Options {
-	o := page.Options{State: rcv.State, Who: gate.User, Link: c.Kibana}
+	o := page.Options{State: rcv.State, Senders: rcv.Senders, Trouble: c.thresholds(), Ready: rcv.Ready, Who: gate.User, Link: c.Kibana}
 	switch k, at, _ := kindOf(c.To); {
 	case k.engine:
 		name, _ := store.Describe()

@@ -32,6 +32,7 @@ type searchCmd struct {
 	Follow bool     `short:"f" help:"Go on with lines as they are stored, until interrupted."`
 	JSON   bool     `help:"One JSON object a line: uid, time, host, line; and line64, the bytes in base64, where they are no UTF-8. What pipes make is JSON anyway, unless the output is a terminal."`
 	elsewhere
+	configured
 }
 
 // Help is shown below the options.

@@ -35,6 +35,7 @@ type serveCmd struct {
 	dialing
 	access
 	showing
+	trouble
 	Metrics   string `placeholder:"ADDR" help:"Answer Prometheus at http://ADDR/metrics, too, and not only at /metrics of --listen, for which see --page-users. Anybody who reaches ADDR may read it, so beyond loopback only with --allow-insecure."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
@@ -95,7 +96,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		}
 	}
 	store, pageOf := watched(store)
-	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access, Streams: c.MaxStreams})
+	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access, Streams: c.MaxStreams, Trouble: c.thresholds()})
 	url := "ws://" + ln.Addr().String() + "/relay"
 	ln = door.New(ln, strangers, patience)
 	var current atomic.Pointer[loaded]
@@ -127,6 +128,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	dialling, stopDialling := context.WithCancel(ctx)
 	defer relays.run(dialling)()
 	defer stopDialling()
+	defer keepSenders(ctx, rcv)()
 	defer c.metrics(ctx, metricsOf(rcv, store), log)()
 	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.pageOptions(store, rcv)), store, rcv, relays), ready(sees, rcv), log); err != nil {
 		return err

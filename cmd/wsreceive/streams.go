@@ -27,6 +27,7 @@ func (streamsCmd) Help() string {
 type owned struct {
 	To string `default:"${logs}" placeholder:"STORE" help:"The store, as in serve. Default: ${default}."`
 	engine
+	configured
 }
 
 type streamsListCmd struct{ owned }

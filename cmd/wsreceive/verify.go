@@ -15,6 +15,7 @@ import (
 type verifyCmd struct {
 	To   string `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
 	JSON bool   `help:"The whole report as JSON."`
+	configured
 }
 
 // Run waits until the journal is in the database, compares both for each stream,

@@ -100,14 +100,16 @@ func TestBrowser_LogsIn(t *testing.T) {
 func engine(t *testing.T) (s *site, set func(func(*receiver.State))) {
 	t.Helper()
 	var mu sync.Mutex
-	now := receiver.State{Since: time.Now().Add(-time.Hour), Stored: 120_000, Dead: 2, Senders: []receiver.Sender{
-		{Host: "web1", SID: sidA, Since: time.Now().Add(-time.Hour), Lines: 119_000, Lag: 40 * time.Millisecond},
-		{Host: "db1", SID: sidB, Since: time.Now().Add(-time.Minute), Lines: 1000, Lag: 3 * time.Second},
-	}}
+	now := receiver.State{Since: time.Now().Add(-time.Hour), Stored: 120_000, Dead: 2}
+	fleet := []receiver.Sender{
+		{Host: "web1", SID: sidA, First: time.Now(), Seen: time.Now(), Line: time.Now(), Online: true, Lines: 119_000},
+		{Host: "db<b>1", SID: sidB, Name: "db", First: time.Now(), Seen: time.Now(), Line: time.Now(), Refused: time.Now(), Why: "<b>no key</b>"},
+	}
 	s = newWatchedSite(t, Options{
-		State: func() receiver.State { mu.Lock(); defer mu.Unlock(); return now },
-		Where: "The newest lines, as they come. All are in OpenSearch 2.19.3, indices wsrelay-logs-*.",
-		Link:  "https://kibana.example.com/app/discover",
+		State:   func() receiver.State { mu.Lock(); defer mu.Unlock(); return now },
+		Senders: func() []receiver.Sender { return fleet },
+		Where:   "The newest lines, as they come. All are in OpenSearch 2.19.3, indices wsrelay-logs-*.",
+		Link:    "https://kibana.example.com/app/discover",
 	})
 	return s, func(f func(*receiver.State)) { mu.Lock(); defer mu.Unlock(); f(&now) }
 }
@@ -118,8 +120,11 @@ func TestBrowser_WatchesAnEngine(t *testing.T) {
 	do(t, ctx, chromedp.Navigate(s.URL))
 	until(t, ctx, `document.querySelector('#health a')?.href === 'https://kibana.example.com/app/discover'`)
 	until(t, ctx, `document.getElementById('health').innerText.includes('120,000 lines stored')`)
-	until(t, ctx, `[...document.querySelectorAll('#health li')].map(e => e.textContent).join('|') ===
-		'db1 1,000 lines, the newest here after 3 s|web1 119,000 lines, the newest here at once'`)
+	until(t, ctx, `document.getElementById('fleetsum').innerText.startsWith('1 of 2 senders is in trouble')`)
+	until(t, ctx, `[...document.querySelectorAll('#senders tbody tr')].map(e => e.cells[0].innerText.slice(0, 9) + ' ' + e.cells[1].innerText.replace('\n', ' ') + ' ' + e.cells[2].innerText).join('|') ===
+		'✖ refused db<b>1 <b>no key</b> db'`)
+	do(t, ctx, click("#allsenders"))
+	until(t, ctx, `document.querySelectorAll('#senders tbody tr').length === 2 && document.querySelector('#senders tbody tr:last-child').innerText.includes('● delivering')`)
 	if value[bool](t, ctx, `[...document.querySelectorAll('#histogram, #range')].some(e => e.checkVisibility())`) {
 		t.Error("it offers what only a search can")
 	}

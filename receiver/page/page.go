@@ -11,6 +11,7 @@
 //	                faster, its time in Unix milliseconds
 //	/api/raw        one line, its bytes; asked for in the same way
 //	/api/health     how the receiver does
+//	/api/senders    how its senders do, those in most trouble first
 //	/select/        the store's query API itself, under its own paths
 //
 // q is what a person types; [logsql.Plain] makes LogsQL of it. from and to are
@@ -64,10 +65,13 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 
 // Options of the page; the zero value is the default.
 type Options struct {
-	State func() receiver.State      // for health; nil: there is none
-	Where string                     // a sentence: where the lines are
-	Who   func(*http.Request) string // the user that asks; nil: all are one
-	Link  string                     // a URL: where they can be searched; empty: nowhere
+	State   func() receiver.State      // for health; nil: there is none
+	Where   string                     // a sentence: where the lines are
+	Senders func() []receiver.Sender   // nil: there are none
+	Trouble receiver.Thresholds        // from when on one counts as silent, or late
+	Ready   func() error               // why no line would be stored now; nil: nobody knows
+	Who     func(*http.Request) string // the user that asks; nil: all are one
+	Link    string                     // a URL: where they can be searched; empty: nowhere
 }
 
 // Store is a store that can be searched.
@@ -141,6 +145,7 @@ func (p *page) handler() http.Handler {
 	mux.HandleFunc("GET /api/raw", p.raw)
 	mux.HandleFunc("GET /api/tail", p.tail)
 	mux.HandleFunc("GET /api/health", p.health)
+	mux.HandleFunc("GET /api/senders", p.senders)
 	return guard(mux)
 }
 

@@ -1,17 +1,16 @@
-// How the receiver does: what there is to see beside the lines where they cannot be
-// searched here.
+// How the receiver does: always to be seen where lines cannot be searched here, else
+// only when something is wrong.
 
 import { $, make, plural, count, when } from './dom.js'
 import { write } from './text.js'
 
 const second = { hour: '2-digit', minute: '2-digit', second: '2-digit' }
-const ago = ms => ms < 1000 ? 'at once' : ms < 120e3 ? `after ${Math.round(ms / 1000)} s` : `after ${Math.round(ms / 60e3)} min`
 
 // showHealth shows an answer of /api/health.
 export function showHealth(now) {
   const box = $('health')
   box.replaceChildren()
-  const where = make(box, 'p', '', now.where + ' ')
+  const where = make(box, 'p', '', now.where ? now.where + ' ' : '')
   if (now.link) {
     const link = make(where, 'a', '', 'Search them there')
     link.href = now.link
@@ -24,20 +23,10 @@ export function showHealth(now) {
     : ` ${plural(now.stored, 'line')} stored since ${when(now.since, { day: 'numeric', month: 'short', ...second })}` +
       (now.dead ? `, ${count(now.dead)} of them as dead letters` : '') + (now.lost ? `; ${plural(now.lost, 'line')} will never come` : '') + '.')
   if (now.down) write(make(store, 'code'), now.error)
-  showSenders(make(box, 'ul'), now)
-}
-
-function showSenders(list, { senders, connected }) {
-  if (!connected) return void make(list, 'li', 'none', 'No sender is connected. A relay connects when it has a line to send.')
-  for (const s of senders) {
-    const item = make(list, 'li')
-    write(make(item, 'b'), s.host)
-    item.append(` ${plural(s.lines, 'line')}` + (s.lines ? `, the newest here ${ago(s.lag)}` : ''))
-    if (s.blocked) {
-      make(item, 'b', 'bad', ` blocked since ${when(s.blocked, second)}: the store works, but not for this sender. `)
-      write(make(item, 'code'), s.error)
-    }
-    item.title = `stream ${s.sid}, connected since ${when(s.since, second)}`
+  if (now.unready && !now.down) {
+    const ready = make(box, 'p', 'bad')
+    make(ready, 'b', '', 'No line would be stored now. ')
+    write(make(ready, 'code'), now.unready)
   }
-  if (connected > senders.length) make(list, 'li', 'none', `and ${count(connected - senders.length)} more`)
+  box.classList.toggle('unready', Boolean(now.down || now.unready))
 }

@@ -8,6 +8,7 @@ import { showLines, add, clear, forget, lines } from './list.js'
 import { showFacets } from './filters.js'
 import { room, showHistogram } from './histogram.js'
 import { showHealth } from './health.js'
+import { loadFleet, showHome } from './fleet.js'
 import './keys.js'
 
 const first = 200, most = 5000 // lines: at first, and by "older"
@@ -21,12 +22,14 @@ let limit = first
 let source = null   // of live lines
 let loading = null  // aborts what is being loaded
 let total = null    // of the histogram's answer
+let beats = 0       // of the clock that looks at health
 let stale = 0       // how often the histogram is to be loaded for live lines; a search finds them later than they come
 
 async function load() {
   loading?.abort()
   const { signal } = loading = new AbortController()
   showControls()
+  showHome()
   limit = first
   mark(state.q)
   forget()
@@ -151,14 +154,16 @@ async function loadHealth() {
   try {
     showHealth(await ask('/api/health'))
   } catch {
+    $('health').classList.add('unready')
     $('health').replaceChildren(make(null, 'p', 'bad', 'wsreceive does not answer.'))
   }
 }
 
 setInterval(() => {
   if (document.hidden) return
-  if (!searches) loadHealth()
-  else if (stale && loading) { stale--; loadHistogram(loading.signal) }
+  loadHealth()
+  if (++beats % 3 === 0) loadFleet()
+  if (searches && stale && loading) { stale--; loadHistogram(loading.signal) }
 }, pause)
 
 $('form').addEventListener('submit', event => {
@@ -182,5 +187,6 @@ $('help').addEventListener('click', () => $('helpbox').showModal())
 
 whenChanged(load)
 readAddress()
-if (!searches) loadHealth()
+loadHealth()
+loadFleet()
 load()
