@@ -24,6 +24,7 @@ for try in 1 2 3; do
 	[ $try = 3 ] && { tail "$work/log"; exit 1; }
 	sleep $((try * 10))
 done
+epoch=$(git log -1 --format=%ct)
 scripts/dist.sh "$work/a" >/dev/null
 scripts/dist.sh "$work/b" >/dev/null
 same "$work/a" "$work/b" '*'
@@ -34,7 +35,8 @@ for dir in a b; do
 		unshare --net dpkg-buildpackage -us -uc -d) >"$work/log" 2>&1 || { tail -n 30 "$work/log"; exit 1; }
 	mkdir -p "$work/$dir/rpmbuild/SOURCES"
 	cp "$work/$dir"/wsrelay-*.tar.gz "$work/$dir/rpmbuild/SOURCES"
-	(cd "$work/$dir" && SOURCE_DATE_EPOCH=$(git -C "$OLDPWD" log -1 --format=%ct) unshare --net rpmbuild -ba --nodeps \
+	touch -d "@$epoch" "$work/$dir"/rpmbuild/SOURCES/* "$work/$dir"/wsrelay.spec # the source package has these times, the others its checksum
+	(cd "$work/$dir" && SOURCE_DATE_EPOCH=$epoch unshare --net rpmbuild -ba --nodeps \
 		--define "_topdir $work/$dir/rpmbuild" --define "_buildhost localhost" --define "use_source_date_epoch_as_buildtime 1" \
 		--define "clamp_mtime_to_source_date_epoch 1" --define "_build_id_links none" wsrelay.spec) >"$work/log" 2>&1 || { tail -n 30 "$work/log"; exit 1; }
 done

@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/local/go/bin DEBIAN_FRONTEND=noninteractive
 [ -n "${INSIDE:-}" ] || exec unshare --mount --pid --fork --kill-child --mount-proc env INSIDE=1 "$0"
 work=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
-trap 'umount "$work"/*/rootfs/var/lib/* 2>/dev/null; rm -rf --one-file-system "$work"' EXIT
+trap 'umount "$work"/*/rootfs/var/lib/* 2>/dev/null || :; rm -rf --one-file-system "$work"' EXIT
 mount -t cgroup2 cgroup2 /sys/fs/cgroup 2>/dev/null || : # crun takes no mixture of both versions; the mount is ours alone
 say() { echo "images: $*"; }
 
