@@ -28,8 +28,8 @@ torture-journal:
 	KILLS=2000 $(GO) test -count=1 -v -timeout 0 -run TestStore_Killed ./receiver/store/logs
 	TORTURE=long KILLS=2000 $(GO) test -count=1 -v -timeout 0 ./receiver/store/journal -rapid.checks=20000 -rapid.steps=60 -rapid.nofailfile
 
-# A data stream under 100,000 lines: rolled over 40 times, 20 kills of the receiver
-# and of the worker each. torture-data-stream-elasticsearch9: on that engine.
+# A data stream under 100,000 lines: 20 rollovers, and 20 kills of the receiver and
+# the worker in turn. torture-data-stream-elasticsearch9: on that engine.
 torture-data-stream: torture-data-stream-opensearch3
 torture-data-stream-%:
 	@$(NEED) java mvn

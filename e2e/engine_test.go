@@ -36,6 +36,7 @@ type chain struct {
 	tap       *faults.Tap
 	receivers []*Receiver
 	relays    []*exec.Cmd
+	limit     int // of lines, of each relay; 0: none
 	written   atomic.Int64
 	feeding   sync.WaitGroup
 	stop      context.CancelFunc // of the feeders
@@ -79,13 +80,13 @@ func (c *chain) feed(relays, rate int, url string) {
 	ctx, stop := context.WithCancel(c.Context())
 	c.stop = stop
 	for i := range relays {
-		relay := exec.Command(filepath.Join(c.s.bin, "wsrelay"), "--queue-dir", c.queue(i), "--drain", "2m", url)
+		relay := exec.Command(filepath.Join(c.s.bin, "wsrelay"), "--queue-dir", c.queue(i), "--drain", "10m", url)
 		relay.Env = c.s.env
 		stdin, err := relay.StdinPipe()
 		must(c.T, err)
 		must(c.T, relay.Start())
 		c.relays = append(c.relays, relay)
-		c.feeding.Go(func() { c.written.Add(int64(writeNumbered(ctx, stdin, i, rate))) })
+		c.feeding.Go(func() { c.written.Add(int64(writeNumbered(ctx, stdin, i, rate, c.limit))) })
 	}
 }
 
@@ -93,12 +94,12 @@ func (c *chain) queue(relay int) string { return c.s.Path(fmt.Sprintf("queue-%d"
 
 func relayLine(relay, n int) string { return fmt.Sprintf("relay %d line %07d", relay, n) }
 
-func writeNumbered(ctx context.Context, w io.WriteCloser, relay, rate int) (n int) {
+func writeNumbered(ctx context.Context, w io.WriteCloser, relay, rate, limit int) (n int) {
 	defer w.Close()
 	out := bufio.NewWriter(w)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && (limit == 0 || n < limit) {
 		for range rate / 50 {
 			fmt.Fprintln(out, relayLine(relay, n))
 			n++

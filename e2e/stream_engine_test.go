@@ -17,30 +17,32 @@ import (
 )
 
 // A data stream that is rolled over by force under lines in flight, while
-// wsreceive and the worker of wsrelay are killed: make torture-data-stream does it
-// twenty times under 100,000 lines.
+// wsreceive and the worker of wsrelay are killed: with make torture-data-stream
+// 20 rollovers and 20 kills under 100,000 lines.
 func TestEngine_DataStreamRolledOverUnderKills(t *testing.T) {
 	faults.Engine(t)
 	times, lines := 4, 8000
 	if n, err := strconv.Atoi(os.Getenv("ROLLOVERS")); err == nil {
-		times, lines = n, 5000*n
+		times, lines = n/2, 5000*n
 	} else if testing.Short() {
 		times, lines = 2, 4000
 	}
 	c := newEngineChain(t, 0)
 	c.useDataStream()
 	c.addReceiver()
+	c.limit = lines
 	c.feed(1, 2500, c.receivers[0].URL())
 	for i := range times {
-		c.flow(lines / times / 2)
+		c.flow(lines / times / 3)
 		c.rollOverAnd(func() { must(t, syscall.Kill(waitWorker(t, c.queue(0)), syscall.SIGKILL)) })
-		c.flow(lines / times / 2)
+		c.flow(lines / times / 3)
 		c.rollOverAnd(func() {
 			c.receivers[0].Kill()
 			c.start(c.receivers[0])
 		})
 		t.Logf("rollover and kill %d of %d", i+1, times)
 	}
+	c.feeding.Wait()
 	c.finish("stream", fmt.Sprintf("data stream rolled over %d times, relay and receiver killed -9 %d times each", 2*times, times))
 }
 

@@ -77,7 +77,7 @@ func (s *Store) create(ctx context.Context, ops []*op) error {
 		if err != nil {
 			return err
 		}
-		ops = append(next, moved...)
+		ops = slices.Concat(next, moved)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -112,9 +113,7 @@ func (f *fileAuth) RoundTrip(req *http.Request) (*http.Response, error) {
 	header := f.header
 	f.mu.Unlock()
 	req = req.Clone(req.Context())
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	return f.next.RoundTrip(req)
 }
 

@@ -220,7 +220,7 @@ func (s *Store) retry(ctx context.Context, ops []*op) error {
 				return err
 			}
 		}
-		ops = append(again, moved...)
+		ops = slices.Concat(again, moved)
 	}
 	return nil
 }

@@ -49,9 +49,12 @@ type dataStream struct {
 	name string
 
 	mu     sync.Mutex
-	known  *generation     // nil: the engine is to be asked
-	sealed map[string]bool // backing indices that take no more, and can be searched
-	probes map[string]string
+	known  *generation       // nil: the engine is to be asked
+	probes map[string]string // ids, by backing index and shard
+
+	// A seal waits for writes under way, and must not hold up those who need none.
+	sealing sync.Mutex
+	sealed  map[string]bool // backing indices that take no more, and can be searched
 }
 
 // generation is the stream between two rollovers.
@@ -148,8 +151,8 @@ func gjsonKey(name string) string { return strings.ReplaceAll(name, ".", `\.`) }
 // seal makes sure that the backing indices take no more documents, and that those
 // they have can be searched.
 func (d *dataStream) seal(ctx context.Context, c *Client, indices []string) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.sealing.Lock()
+	defer d.sealing.Unlock()
 	open := slices.DeleteFunc(slices.Clone(indices), func(index string) bool { return d.sealed[index] })
 	for some := range slices.Chunk(open, sealAtOnce) {
 		written, err := withoutBlock(ctx, c, some)

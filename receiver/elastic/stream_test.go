@@ -256,7 +256,7 @@ func TestStream_RefusesOneThatItsTemplatesHaveNotMade(t *testing.T) {
 // A document that the engine has diverted to a failure store was refused.
 func TestStream_WhatIsDivertedIsNotStored(t *testing.T) {
 	e := newScriptedStream(t)
-	e.item = func(_ int, at place, source string) string {
+	e.item = func(_ int, _ place, source string) string {
 		if gjson.Get(source, "n").Exists() {
 			return `"status":201,"failure_store":"used"`
 		}

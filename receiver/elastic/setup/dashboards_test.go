@@ -142,3 +142,9 @@ func TestImport_SendsTheObjectsAndBelievesOnlySuccess(t *testing.T) {
 		t.Errorf("error %v, want that of the server", err)
 	}
 }
+
+func TestDashboards_ShowTheDataStream(t *testing.T) {
+	if got := string(Dashboards("logs-x-default")); !strings.Contains(got, `"title":"wsrelay-*,-wsrelay-dead-*,logs-x-default"`) {
+		t.Error("the index pattern does not have it")
+	}
+}

@@ -54,6 +54,7 @@ type kept struct {
 	*httptest.Server
 	root, probe string // the answer of /; the path that shows lifecycle management
 	objects     map[string]string
+	answers     map[string]string // to other paths
 	puts        []string
 }
 
@@ -64,6 +65,8 @@ func newKept(t *testing.T, root, probe string) *kept {
 		path := r.URL.Path
 		name := path[strings.LastIndexByte(path, '/')+1:]
 		switch object := k.objects[path]; {
+		case k.answers[path] != "":
+			fmt.Fprint(w, k.answers[path])
 		case r.Method == http.MethodPut:
 			k.objects[path] = string(body)
 			k.puts = append(k.puts, r.URL.RequestURI())
@@ -205,6 +208,61 @@ func TestRun_RefusesAPrefixThatIsNone(t *testing.T) {
 		if err := Run(t.Context(), c, Options{Prefix: prefix}); err == nil || !strings.Contains(err.Error(), "index prefix") {
 			t.Errorf("%q: %v", prefix, err)
 		}
+	}
+}
+
+// A data stream has a template for its one name, and a policy that rolls it over.
+func TestRun_PreparesADataStream(t *testing.T) {
+	const stream = "logs-wsrelay-default"
+	for _, tt := range []struct {
+		root, probe, policy, rollover string
+		failures                      bool
+	}{
+		{`{"version":{"number":"9.5.3"}}`, "/_ilm/status", "/_ilm/policy/wsrelay-" + stream, "policy.phases.hot.actions.rollover.max_age", true},
+		{elasticsearch, "/_ilm/status", "/_ilm/policy/wsrelay-" + stream, "policy.phases.hot.actions.rollover.max_age", false},
+		{openSearch, "/_plugins/_ism/policies", "/_plugins/_ism/policies/wsrelay-" + stream, "policy.states.0.actions.0.rollover.min_index_age", false},
+	} {
+		e := newKept(t, tt.root, tt.probe)
+		run(t, e.URL, Options{Stream: stream, Days: 30})
+		template := e.objects["/_index_template/wsrelay-"+stream]
+		if got := gjson.Get(template, "index_patterns").Raw; got != `["`+stream+`"]` || !gjson.Get(template, "data_stream").Exists() {
+			t.Errorf("template %s", template)
+		}
+		if got := gjson.Get(template, "template.data_stream_options.failure_store.enabled").Raw; got != map[bool]string{true: "false"}[tt.failures] {
+			t.Errorf("%s: failure store %q", tt.root, got)
+		}
+		if policy := e.objects[tt.policy]; gjson.Get(policy, tt.rollover).Str != "1d" {
+			t.Errorf("policy %s", policy)
+		}
+		e.puts = nil
+		if again := run(t, e.URL, Options{Stream: stream, Days: 30}); len(e.puts) > 0 || did(again, "unchanged") != len(e.objects) {
+			t.Errorf("the second run has put %v and says %v", e.puts, again)
+		}
+	}
+	c, err := elastic.Dial("http://127.0.0.1:1", elastic.Access{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := Run(t.Context(), c, Options{Stream: "wsrelay-logs"}); err == nil || !strings.Contains(err.Error(), "data stream") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// One that was there before the templates is named.
+func TestRun_WarnsOfADataStreamThatItHasNotMade(t *testing.T) {
+	e := newKept(t, openSearch, "")
+	const index = ".ds-logs-old-000003"
+	e.answers = map[string]string{
+		"/_resolve/index/logs-old": `{"data_streams":[{"name":"logs-old","backing_indices":[".ds-logs-old-000002","` + index + `"]}]}`,
+		"/" + index + "/_mapping":  `{"` + index + `":{"mappings":{"properties":{"wsrelay":{"properties":{"pin":{"dynamic":"true"}}}}}}}`,
+	}
+	if steps := run(t, e.URL, Options{Stream: "logs-old"}); !says(steps, "POST /logs-old/_rollover") {
+		t.Errorf("steps %v", steps)
+	}
+	e.answers["/"+index+"/_mapping"] = strings.ReplaceAll(e.answers["/"+index+"/_mapping"], `"true"`, `"strict"`)
+	if steps := run(t, e.URL, Options{Stream: "logs-old"}); says(steps, "_rollover") {
+		t.Errorf("steps %v", steps)
 	}
 }
 
