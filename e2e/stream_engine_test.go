@@ -21,6 +21,7 @@ import (
 // 20 rollovers and 20 kills under 100,000 lines.
 func TestEngine_DataStreamRolledOverUnderKills(t *testing.T) {
 	faults.Engine(t)
+	faults.NeedDataStreams(t)
 	times, lines := 4, 8000
 	if n, err := strconv.Atoi(os.Getenv("ROLLOVERS")); err == nil {
 		times, lines = n/2, 5000*n

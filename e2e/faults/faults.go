@@ -45,6 +45,16 @@ func Ask(t testing.TB, method, path, body string) gjson.Result {
 	return gjson.ParseBytes(answer)
 }
 
+// NeedDataStreams skips the test on an engine that has none: in Elasticsearch 7
+// they are a part of x-pack, which is not on Maven.
+func NeedDataStreams(t testing.TB) {
+	t.Helper()
+	version := Ask(t, http.MethodGet, "/", "").Get("version")
+	if number := version.Get("number").Str; version.Get("distribution").Str != "opensearch" && strings.HasPrefix(number, "7.") {
+		t.Skipf("Elasticsearch %s without x-pack has no data streams", number)
+	}
+}
+
 // MakeDataStream makes the data stream, for which there is a template. The server
 // of Elasticsearch alone makes one for a document only. What there is of it goes
 // with the test.
@@ -56,7 +66,7 @@ func MakeDataStream(t testing.TB, name string) {
 	}
 	index := Ask(t, http.MethodPost, "/"+name+"/_bulk", `{"create":{"_id":"first"}}`+"\n"+`{"@timestamp":"2026-11-22T00:00:00Z"}`+"\n").Get("items.0.create._index").Str
 	if !strings.HasPrefix(index, ".ds-") {
-		t.Skipf("this engine has no data streams: a document went to %q", index)
+		t.Fatalf("a document for the data stream went to %q", index)
 	}
 	Ask(t, http.MethodDelete, "/"+index+"/_doc/first", "")
 }

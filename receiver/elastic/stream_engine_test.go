@@ -17,6 +17,7 @@ import (
 // useStream makes a data stream with the templates of setup, of so many shards.
 func useStream(t *testing.T, shards int) (name string) {
 	t.Helper()
+	faults.NeedDataStreams(t)
 	name = "logs-x" + handshake.NewSID() + "-default"
 	c, err := elastic.Dial(faults.Engine(t), elastic.Access{})
 	if err != nil {
