@@ -219,6 +219,7 @@ func (s *Store) enter(ctx context.Context, ops []*op) error {
 // pin makes the document one for this backing index.
 func (o *op) pin(stream, index string) {
 	o.stream, o.index, o.body, o.less = stream, index, nil, nil
+	o.probeID, o.probed = "", false
 }
 
 // inStream reports whether the document is for a data stream.
