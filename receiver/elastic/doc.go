@@ -162,7 +162,10 @@
 // while another sender's commits continue; cut connections; typed fields. On
 // OpenSearch 3.8.0, Elasticsearch 7.10.2 and 9.5.3 (the server without x-pack)
 // the odd, fuzzed and dotted lines and compression; their fault tables run up to
-// some row only, and are not proved as a whole. A proxy stands in for what one
+// some row only, and are not proved as a whole. Data streams: pins, write blocks
+// and rollovers answer as described on OpenSearch 3.8.0 and Elasticsearch 9.5.3; the
+// odd lines go once into a data stream of three shards, on OpenSearch 3.8.0;
+// Elasticsearch 7.10.2 without x-pack has none. A proxy stands in for what one
 // node without security does not do: 401, 413, answers cut short or about other
 // documents. By a scripted engine only: one shard of several that is down,
 // requests that one line spoils, item 429 and 5xx, 403 security. ILM and ISM stay
