@@ -98,7 +98,7 @@ bench: deps
 bench-quick: deps
 	$(GO) run ./bench -quick -to bench/results/quick
 
-# A log database of SCALE lines, to fill and to search. SCALE_DIR keeps it: what was ended continues there.
+# SCALE lines (10,000,000) in the engine's library alone, in the log database, and in VictoriaLogs' own server: CPU, disk, searches.
 bench-search:
 	SCALE=$(or $(SCALE),10000000) $(GO) test -count=1 -v -timeout 0 -run '^TestScale$$' ./receiver/store/logs
 

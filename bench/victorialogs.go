@@ -25,7 +25,7 @@ type victoriaLogs struct {
 }
 
 func (b *box) startVictoriaLogs() (*victoriaLogs, error) {
-	if err := b.bed.victoriaLogs(); err != nil {
+	if err := b.victoriaLogs(); err != nil {
 		return nil, fmt.Errorf("%w: VictoriaLogs cannot be built: %w", errMissing, err)
 	}
 	port, err := freePort()

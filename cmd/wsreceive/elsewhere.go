@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -14,7 +13,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +21,6 @@ import (
 	"wsrelay/door"
 	"wsrelay/handshake"
 	"wsrelay/receiver/store/logs"
-	"wsrelay/receiver/store/logs/row"
 )
 
 // elsewhere is the options for a wsreceive that is asked over the network.
@@ -109,8 +106,8 @@ func (r *remote) ask(ctx context.Context, path string, args url.Values) (io.Read
 	return body, r.explain(err)
 }
 
-// lines implements finder: which lines there are says the query API, and each comes
-// as it is from the page, so that neither end holds all of them.
+// lines implements finder: those that are there come in one answer; of those that
+// come later, which are looked for by the page, each is fetched.
 func (r *remote) lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error {
 	var come io.ReadCloser
 	if args.Get("follow") == "true" { // first, so that none is missed in between
@@ -120,57 +117,21 @@ func (r *remote) lines(ctx context.Context, args url.Values, f func(*logs.Found)
 		}
 		defer come.Close() //nolint:errcheck // only read
 	}
-	all, err := r.list(ctx, args)
+	body, err := r.get(ctx, "/select/lines", url.Values{"query": args["query"], "limit": args["limit"]})
 	if err != nil {
 		return err
 	}
 	seen := map[string]bool{}
-	for i := range all {
-		seen[all[i].UID] = true
-		if err := r.fetch(ctx, &all[i], f); err != nil {
-			return err
+	err = eachFound(body, func(l *logs.Found) error {
+		if come != nil {
+			seen[l.UID] = true
 		}
-	}
-	if come == nil {
-		return nil
+		return f(l)
+	})
+	if err = errors.Join(err, body.Close()); err != nil || come == nil {
+		return err
 	}
 	return r.follow(ctx, come, seen, f)
-}
-
-// list gives the newest lines, the oldest of them first, without their text.
-func (r *remote) list(ctx context.Context, args url.Values) (all []logs.Found, err error) {
-	body, err := r.get(ctx, "/select/logsql/query", url.Values{
-		"query": {args.Get("query") + ` | fields _time, host, "wsrelay.sid", "wsrelay.seq", "wsrelay.gap"`}, "limit": args["limit"],
-	})
-	if err != nil {
-		return nil, err
-	}
-	defer body.Close() //nolint:errcheck // only read
-	for in := json.NewDecoder(body); ; {
-		var one struct {
-			Time time.Time `json:"_time"`
-			Host string
-			SID  string `json:"wsrelay.sid"`
-			Seq  string `json:"wsrelay.seq"`
-			Gap  uint64 `json:"wsrelay.gap,string"`
-		}
-		switch err := in.Decode(&one); {
-		case errors.Is(err, io.EOF):
-			slices.SortStableFunc(all, func(a, b logs.Found) int { return cmp.Or(a.Time.Compare(b.Time), cmp.Compare(a.UID, b.UID)) })
-			return all, nil
-		case err != nil:
-			return nil, fmt.Errorf("the answer ends early: %w", err)
-		}
-		seq, err := row.Seq(one.Seq)
-		if err != nil {
-			return nil, err
-		}
-		l := logs.Found{UID: handshake.UID(one.SID, seq), Time: one.Time, Host: one.Host}
-		if one.Gap > 0 {
-			l.UID = handshake.GapID(one.SID, seq, one.Gap)
-		}
-		all = append(all, l)
-	}
 }
 
 // fetch calls f with a line, whose text it gets first.

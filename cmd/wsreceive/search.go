@@ -239,6 +239,11 @@ func (a *asked) lines(ctx context.Context, args url.Values, f func(*logs.Found) 
 		return err
 	}
 	defer body.Close() //nolint:errcheck // only read
+	return eachFound(body, f)
+}
+
+// eachFound calls f with each line of an answer.
+func eachFound(body io.Reader, f func(*logs.Found) error) error {
 	for in := json.NewDecoder(body); ; {
 		var l logs.Found
 		switch err := in.Decode(&l); {

@@ -1,6 +1,14 @@
 package main
 
-import "testing"
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+
+	"wsrelay/receiver/store/logs"
+)
 
 func TestHarmless_ShowsWhatATerminalWouldObey(t *testing.T) {
 	for line, want := range map[string]string{
@@ -14,5 +22,31 @@ func TestHarmless_ShowsWhatATerminalWouldObey(t *testing.T) {
 		if got := harmless(line); got != want {
 			t.Errorf("%q: got %q, want %q", line, got, want)
 		}
+	}
+}
+
+func TestSearchURL_GetsAllLinesInOneAnswer(t *testing.T) {
+	const n = 1000
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		if r.URL.Path != "/select/lines" || r.FormValue("query") != "x" || r.FormValue("limit") != "2000" {
+			t.Errorf("asked for %s", r.URL)
+		}
+		for range n {
+			_ = json.NewEncoder(w).Encode(logs.Found{UID: "u", Text: []byte("x\xff")})
+		}
+	}))
+	defer s.Close()
+	r := &remote{base: s.URL}
+	got := 0
+	err := r.lines(t.Context(), url.Values{"query": {"x"}, "limit": {"2000"}, "follow": {"false"}}, func(l *logs.Found) error {
+		if string(l.Text) == "x\xff" {
+			got++
+		}
+		return nil
+	})
+	if err != nil || got != n || asked != 1 {
+		t.Errorf("%d lines, %d requests, %v; want %d and 1", got, asked, err, n)
 	}
 }

@@ -29,12 +29,15 @@ const (
 	readTime    = 30 * time.Second // in which a client must take what it is sent
 )
 
+// linesPath is ours alone: the query API gives rows, and no line as it came.
+const linesPath = "/select/lines"
+
 // vmuiPolicy lets the engine's page load what stands beside it, and nothing else.
 const vmuiPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; " +
 	"manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // Handler answers the query API of VictoriaLogs under its own paths, /select/logsql/...,
-// and its page, /select/vmui/. It does not ask who the user is. Nothing that
+// its page, /select/vmui/, and with lines as they came, /select/lines. It does not ask who the user is. Nothing that
 // changes the store can be asked, and no other site may ask or read.
 func (s *Store) Handler() http.Handler { return http.HandlerFunc(s.selects) }
 
@@ -56,7 +59,7 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "another site may not ask this", http.StatusForbidden)
 		return
 	}
-	if !page && !strings.HasPrefix(asked, "/select/logsql/") && asked != "/select/buildinfo" && asked != "/select/tenant_ids" {
+	if !page && !strings.HasPrefix(asked, "/select/logsql/") && asked != linesPath && asked != "/select/buildinfo" && asked != "/select/tenant_ids" {
 		http.NotFound(w, r)
 		return
 	}
@@ -79,7 +82,9 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	b := &boundedAnswer{ResponseWriter: w, left: maxAnswer, stop: cancel, control: http.NewResponseController(w), limit: s.opts.QueryTime}
-	if !vlselect.RequestHandler(b, r) && !b.begun {
+	if asked == linesPath {
+		s.newest(b, r)
+	} else if !vlselect.RequestHandler(b, r) && !b.begun {
 		http.NotFound(w, r)
 		return
 	}
@@ -88,7 +93,7 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 
 // unbounded gives the reason why what a request asks for has no bound.
 func unbounded(r *http.Request, asked string) string {
-	if n, err := strconv.ParseInt(r.FormValue("limit"), 10, 64); err == nil && n > maxLimit {
+	if n, err := strconv.ParseInt(r.FormValue("limit"), 10, 64); err == nil && n > maxLimit && asked != linesPath {
 		return fmt.Sprintf("limit may be at most %d; leave it out to get all lines, not sorted", maxLimit)
 	}
 	if asked != "/select/logsql/tail" {

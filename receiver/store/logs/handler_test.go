@@ -3,6 +3,7 @@ package logs
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -250,5 +252,40 @@ func TestEngineLog_UsesOurWordsAndShowsNoLine(t *testing.T) {
 	got := book.String()
 	if strings.Contains(got, "hunter2") || strings.Contains(got, "storageDataPath") || strings.Contains(got, "retentionPeriod") || !strings.Contains(got, "hint=") || s.refused.Load() != 3 {
 		t.Error(got)
+	}
+}
+
+func TestHandler_GivesLinesAsTheyCame(t *testing.T) {
+	s := open(t, t.TempDir(), Options{Reserve: 1 << 20})
+	b := lines(1, 3, time.Now())
+	b[0].Lines[0], b[0].Lines[1] = []byte("odd \xff line"), []byte(`{"a":1,  "b":"line"}`)
+	commit(t, s, b)
+	ask := func(args string) (int, []string) {
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/select/lines?"+args, nil))
+		var got []string
+		for in := json.NewDecoder(w.Body); w.Code == http.StatusOK; {
+			var l Found
+			if err := in.Decode(&l); err != nil {
+				break
+			}
+			got = append(got, string(l.Text))
+		}
+		return w.Code, got
+	}
+	_, got := ask("query=*&limit=10")
+	slices.Sort(got)
+	want := []string{string(b[0].Lines[2]), string(b[0].Lines[0]), string(b[0].Lines[1])}
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if _, got := ask("query=*&limit=1"); len(got) != 1 {
+		t.Errorf("%q, want one", got)
+	}
+	for _, args := range []string{"query=*", "query=(&limit=1", "query=*|delete&limit=1"} {
+		if status, _ := ask(args); status != http.StatusBadRequest {
+			t.Errorf("%s: %d", args, status)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -32,6 +33,16 @@ const MostSorted = 10_000
 // Lines calls f with up to limit lines that match a LogsQL filter. Up to MostSorted
 // they are the newest, in the order of their times; more come in any order.
 func (s *Store) Lines(ctx context.Context, filter string, limit int, f func(*Found) error) error {
+	return s.linesWithin(ctx, filter, limit, math.MaxInt, f)
+}
+
+// maxHeld is how many bytes of lines that are to be sorted a user of the network
+// may have this process hold.
+const maxHeld = 64 << 20
+
+var errTooLarge = fmt.Errorf("these lines are larger than %d MiB together: ask for fewer of them with a smaller limit", maxHeld>>20)
+
+func (s *Store) linesWithin(ctx context.Context, filter string, limit, held int, f func(*Found) error) error {
 	if _, err := logstorage.ParseFilter(filter); err != nil {
 		return err
 	}
@@ -45,6 +56,9 @@ func (s *Store) Lines(ctx context.Context, filter string, limit int, f func(*Fou
 	}
 	var all []Found
 	err := s.eachLine(ctx, fmt.Sprintf("%s | sort by (_time desc, %q desc, %q desc) limit %d", filter, fieldSID, fieldSeq, limit), func(l *Found) error {
+		if held -= len(l.Text); held < 0 {
+			return errTooLarge
+		}
 		all = append(all, *l)
 		return nil
 	})
@@ -173,6 +187,27 @@ func (s *Store) lines(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err != nil && len(sent) > 0:
 		panic(http.ErrAbortHandler) // the client must not take it for complete
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	}
+}
+
+// newest answers users of the network with lines, in one answer: as lines does,
+// but in a bounded time and memory, and without those that come later.
+func (s *Store) newest(w http.ResponseWriter, r *http.Request) {
+	limit, err := strconv.Atoi(r.FormValue("limit"))
+	if err != nil || limit < 1 {
+		http.Error(w, "limit must be a number of at least 1", http.StatusBadRequest)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), s.opts.QueryTime)
+	defer cancel()
+	s.applied(ctx)
+	out := json.NewEncoder(w)
+	err = s.linesWithin(ctx, r.FormValue("query"), limit, maxHeld, func(l *Found) error { return out.Encode(l) })
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		http.Error(w, fmt.Sprintf("the query took longer than %s; narrow its time range or add a filter", s.opts.QueryTime), http.StatusServiceUnavailable)
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	}
