@@ -23,11 +23,14 @@ type damage struct {
 	dir  string // damaged
 	days string // database/partitions
 	log  *slog.Logger
+
+	unsure bool // data of some day cannot be read
 }
 
 const (
 	notePrefix = "note-"
 	someIndex  = "indexdb" // of which day is unknown
+	someDay    = "day"     // which one is unknown
 )
 
 // note says durably that a day, its index or one of its parts is damaged. It is
@@ -55,6 +58,9 @@ func (d *damage) repair() error {
 		switch {
 		case string(what) == someIndex:
 			err = d.probeIndexes()
+		case string(what) == someDay: // the note stays until all days have been read
+			d.unsure = true
+			continue
 		case partitionPath.FindString("partitions/"+string(what)) == "partitions/"+string(what):
 			err = d.moveAside(string(what), "the database could not read it")
 		}
@@ -261,7 +267,7 @@ func (d *damage) list() ([]string, error) {
 	entries, err := os.ReadDir(d.dir)
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), notePrefix) {
+		if !strings.HasPrefix(e.Name(), notePrefix) && !strings.HasPrefix(e.Name(), crashFile) && e.Name() != probeFile {
 			names = append(names, e.Name())
 		}
 	}

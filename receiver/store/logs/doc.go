@@ -26,7 +26,9 @@
 //  4. Retention is ours, not the engine's, which would believe any clock.
 //  5. The engine ends the process when it reads something damaged or cannot write.
 //     Before that, what it complained about is noted, and the next Open moves it
-//     aside: a damaged part, the index of a day, or a day. A full disk is not damage.
+//     aside: a damaged part, the index of a day, or a day. If no name was given, or
+//     Go ended the process, Open reads one day after the other. A full disk is not
+//     damage.
 //  6. The engine works below the directory's descriptor: a directory that is moved
 //     while it is used stays whole.
 //

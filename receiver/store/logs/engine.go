@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -24,7 +25,8 @@ import (
 
 // engine is the one storage of the library that a process can have.
 type engine struct {
-	path string // as the library knows it: below the directory's descriptor
+	path  string                      // as the library knows it: below the directory's descriptor
+	block func(*logstorage.DataBlock) // for tests; nil: nothing
 	vlstorage.Storage
 }
 
@@ -77,6 +79,7 @@ func claimEngine(s *Store) error {
 }
 
 func releaseEngine() {
+	_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 	logger.ResetOutputForTest()
 	engineInUse.Unlock()
 }
@@ -86,7 +89,7 @@ func releaseEngine() {
 func startEngine(s *Store) *engine {
 	vlstorage.Init()
 	vlselect.Init()
-	return &engine{path: s.under("database")}
+	return &engine{path: s.under("database"), block: s.opts.block}
 }
 
 // stop writes what is in memory to disk.
@@ -218,6 +221,9 @@ func (e *engine) query(ctx context.Context, q string, f func(*logstorage.DataBlo
 	var failed error
 	qctx := logstorage.NewQueryContext(ctx, &logstorage.QueryStats{}, []logstorage.TenantID{{}}, parsed, false, nil)
 	err = vlstorage.RunQuery(qctx, func(_ uint, db *logstorage.DataBlock) {
+		if e.block != nil {
+			e.block(db)
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		if failed == nil {

@@ -79,8 +79,9 @@ func (s *Store) engineFails(msg string) {
 		m = [][]string{{"", someIndex}}
 	}
 	if m == nil {
-		s.log.Error("the log database stopped",
-			"effect", "wsreceive exits and must be started again; no acknowledged line is lost",
+		err := s.damage.blame()
+		s.log.Error("the log database stopped", "note_err", err,
+			"effect", "wsreceive exits and must be started again; no acknowledged line is lost; the next start reads each day and moves what is damaged into the folder damaged",
 			"hint", "run wsreceive with --log-level debug to see why, and report it")
 		return
 	}

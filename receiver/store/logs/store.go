@@ -33,6 +33,7 @@ type Options struct {
 	Log         *slog.Logger
 
 	coder func(row.Skeletons) (func() coder, error) // for tests; nil: package row's
+	block func(*logstorage.DataBlock)               // for tests: sees each block that a query reads
 }
 
 // coder makes rows of lines, and lines of rows. One goroutine at a time uses it.
@@ -106,7 +107,7 @@ func (s *Store) start() (err error) {
 	if err := errors.Join(s.dir.Sync(), claimEngine(s)); err != nil {
 		return err
 	}
-	if err := s.damage.repair(); err != nil {
+	if err := errors.Join(s.damage.findCrash(), s.damage.repair()); err != nil {
 		return err
 	}
 	made, err := s.opts.coder(s.skeletons)
@@ -115,6 +116,9 @@ func (s *Store) start() (err error) {
 	}
 	s.coders.New = func() any { return made() }
 	s.engine = startEngine(s)
+	if err := s.probe(); err != nil {
+		return fmt.Errorf("read every day: %w", err)
+	}
 	s.db = &database{Store: s, days: map[string]bool{}, touched: map[string]bool{}, newDays: newDays}
 	days, err := s.engine.days()
 	if err != nil {
