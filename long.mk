@@ -1,4 +1,4 @@
-.PHONY: soak torture-keeper torture-queue torture-journal torture-data-stream torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns
+.PHONY: soak torture-keeper torture-queue torture-journal torture-data-stream torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns show-stack
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: deps
@@ -91,6 +91,15 @@ show-nginx:
 show-nginx-%:
 	@$(NEED) java mvn nginx syslog-ng ab
 	scripts/engine.sh show $*
+
+# The shop of examples/stack: REQUESTS at RATE a second, first in peace, then with
+# kills, restarts and rotated logs. Root on Debian; STACK_VENV keeps what PyPI has.
+show-stack:
+	@$(NEED) nginx syslog-ng redis-server supervisord socat psql
+	@for faults in "" 1; do \
+		STACK_FAULTS=$$faults STACK_REQUESTS=$(or $(REQUESTS),20000) STACK_RATE=$(or $(RATE),150) \
+		$(GO) test -count=1 -v -timeout 0 -run '^TestShow_Stack$$' ./e2e || exit; \
+	done
 
 bench: deps
 	$(GO) run ./bench -to bench/results/bench -docs docs/benchmarks.md

@@ -1,0 +1,302 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// entry is what a program has logged: once by its own log, once by a document.
+type entry struct {
+	at       time.Time // zero: the program does not say it
+	severity string    // empty: it does not say it
+	text     string    // the message, and what else is of several lines
+}
+
+// key is the same for an entry and its document. Time is a part of it: a
+// document with another time is not the entry's.
+func (e entry) key() string {
+	if e.at.IsZero() {
+		return e.text
+	}
+	return strconv.FormatInt(e.at.UnixMicro(), 10) + " " + e.text
+}
+
+// source is one program's log.
+type source struct {
+	program string // in the documents
+	files   string // a pattern: the log, and what it was renamed to
+	begin   *regexp.Regexp
+	parse   func(text string) (entry, bool) // false: it is no entry, and stays a message
+	by      string                          // who loses what does not arrive, if that may be
+}
+
+var (
+	aLine     = regexp.MustCompile(`(?m)^`)
+	celeryAt  = regexp.MustCompile(`(?m)^\[\d{4}-\d\d-\d\d `)
+	celeryOne = regexp.MustCompile(`(?s)^\[([\d-]+ [\d:]+,\d+): (\w+)/\d+\] \[[^\]]*\] (.*)$`)
+	supervOne = regexp.MustCompile(`^([\d-]+ [\d:]+,\d+) ([A-Z]+) (.*)$`)
+	redisOne  = regexp.MustCompile(`^\d+:[XCSM] (\d+ \w+ \d+ [\d:.]+) ([.\-*#]) (.*)$`)
+	nginxOne  = regexp.MustCompile(`^\d{4}/\d\d/\d\d [\d:]+ \[(\w+)\] `)
+)
+
+var sources = []source{
+	{program: "nginx-error", files: "nginx/shop-error.log*", begin: aLine, parse: parseNginxError, by: "nginx: syslog-ng did not take its datagrams"},
+	{program: "uwsgi", files: "shop/uwsgi.log*", begin: aLine, parse: parseUWSGI, by: "tail | socat: nobody remembers how far tail has read"},
+	{program: "django", files: "shop/django.json*", begin: aLine, parse: parseDjango},
+	{program: "celery", files: "shop/celery.log*", begin: celeryAt, parse: parseCelery},
+	{program: "celery-beat", files: "shop/beat.log*", begin: celeryAt, parse: parseCelery},
+	{program: "supervisord", files: "supervisor/supervisord.log*", begin: aLine, parse: parseSupervisor},
+	{program: "postgresql", files: "postgresql/*.json", begin: aLine, parse: parsePostgreSQL},
+	{program: "redis", files: "redis/redis-server.log*", begin: aLine, parse: parseRedis},
+}
+
+func dated(layout, at, severity, text string, zone *time.Location) (entry, bool) {
+	when, err := time.ParseInLocation(layout, at, zone)
+	return entry{when, severity, text}, err == nil
+}
+
+// severityOf is syslog's name for a level of nginx or Python.
+func severityOf(level string) string {
+	switch level {
+	case "error":
+		return "err"
+	case "critical":
+		return "crit"
+	case "warn":
+		return "warning"
+	}
+	return level
+}
+
+func parseNginxError(text string) (entry, bool) {
+	m := nginxOne.FindStringSubmatch(text)
+	if m == nil {
+		return entry{}, false
+	}
+	return entry{severity: severityOf(m[1]), text: text}, true
+}
+
+func parseUWSGI(text string) (entry, bool) {
+	var e struct {
+		Time, Message string
+		RequestID     string `json:"request_id"`
+		Status        int
+	}
+	if json.Unmarshal([]byte(text), &e) != nil {
+		return entry{}, false
+	}
+	ms, err := strconv.ParseInt(e.Time, 10, 64)
+	severity := "info"
+	if e.Status >= 500 {
+		severity = "err"
+	}
+	return entry{time.UnixMilli(ms), severity, e.RequestID + " " + e.Message}, err == nil
+}
+
+func parseDjango(text string) (entry, bool) {
+	var e struct {
+		Time      time.Time
+		Level     string
+		Message   string
+		RequestID string `json:"request_id"`
+		Traceback string
+	}
+	if json.Unmarshal([]byte(text), &e) != nil {
+		return entry{}, false
+	}
+	return entry{e.Time, severityOf(e.Level), e.RequestID + " " + e.Message + e.Traceback}, true
+}
+
+func parseCelery(text string) (entry, bool) {
+	m := celeryOne.FindStringSubmatch(text)
+	if m == nil {
+		return entry{}, false
+	}
+	return dated("2006-01-02 15:04:05,000", m[1], map[string]string{"INFO": "info", "WARNING": "warning", "ERROR": "err", "CRITICAL": "crit"}[m[2]], m[3], time.UTC)
+}
+
+func parseSupervisor(text string) (entry, bool) {
+	m := supervOne.FindStringSubmatch(text)
+	if m == nil {
+		return entry{}, false
+	}
+	return dated("2006-01-02 15:04:05,000", m[1], map[string]string{"INFO": "info", "WARN": "warning", "ERRO": "err", "CRIT": "crit"}[m[2]], m[3], time.Local)
+}
+
+func parsePostgreSQL(text string) (entry, bool) {
+	var e struct {
+		Timestamp, Message, Statement string
+		SessionID                     string `json:"session_id"`
+		Line                          int    `json:"line_num"`
+		Severity                      string `json:"error_severity"`
+	}
+	if json.Unmarshal([]byte(text), &e) != nil {
+		return entry{}, false
+	}
+	return dated("2006-01-02 15:04:05.000 MST", e.Timestamp,
+		map[string]string{"LOG": "info", "NOTICE": "notice", "WARNING": "warning", "ERROR": "err", "FATAL": "crit", "PANIC": "crit"}[e.Severity],
+		fmt.Sprintf("%s.%d %s%s", e.SessionID, e.Line, e.Message, e.Statement), time.UTC)
+}
+
+func parseRedis(text string) (entry, bool) {
+	m := redisOne.FindStringSubmatch(text)
+	if m == nil {
+		return entry{}, false
+	}
+	return dated("2 Jan 2006 15:04:05.000", m[1], map[string]string{"#": "warning", ".": "debug", "*": "notice", "-": "notice"}[m[2]], m[3], time.Local)
+}
+
+// entries is what the program's own files have.
+func (c *stack) entries(src source) (all []entry) {
+	c.Helper()
+	names, err := filepath.Glob(filepath.Join(c.s.Path("log"), src.files))
+	must(c.T, err)
+	for _, name := range names {
+		file, err := os.ReadFile(name)
+		must(c.T, err)
+		for _, text := range cut(string(file), src.begin) {
+			e, ok := src.parse(text)
+			if !ok {
+				e = entry{text: text}
+			}
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// cut gives the entries of a log, each without its last newline.
+func cut(text string, begin *regexp.Regexp) (parts []string) {
+	from := 0
+	for _, at := range append(begin.FindAllStringIndex(text, -1), []int{len(text), 0}) {
+		if part := strings.TrimSuffix(text[from:at[0]], "\n"); part != "" {
+			parts = append(parts, part)
+		}
+		from = at[0]
+	}
+	return parts
+}
+
+// stored is the entry of a document.
+func (c *stack) stored(line []byte) (program string, e entry) {
+	c.Helper()
+	var d document
+	if err := json.Unmarshal(line, &d); err != nil {
+		c.Fatalf("%v: %s", err, line)
+	}
+	e = entry{severity: d.Severity, text: d.Message}
+	if d.Fields == nil {
+		return d.Program, e
+	}
+	var err error
+	e.at, err = time.Parse(time.RFC3339Nano, d.Timestamp)
+	must(c.T, err)
+	field := func(name string) string { s, _ := d.Fields[name].(string); return s }
+	switch d.Program {
+	case "nginx":
+		e.text = field("request_id")
+	case "uwsgi", "django":
+		e.text = field("request_id") + " " + d.Message + field("traceback")
+	case "postgresql":
+		e.text = fmt.Sprintf("%s.%v %s%s", field("session_id"), d.Fields["line_num"], d.Message, field("statement"))
+	}
+	return d.Program, e
+}
+
+// row is a line of the table.
+type row struct {
+	program                                                string
+	logged, documents, lost, doubled, levels, lines, whole int
+	gone                                                   []entry // the lost
+	more                                                   []string
+	by                                                     string
+}
+
+// compare counts the entries of one program against its documents.
+func compare(program string, logged, documents []entry) row {
+	r := row{program: program, logged: len(logged), documents: len(documents)}
+	there := make(map[string][]entry)
+	for _, e := range documents {
+		there[e.key()] = append(there[e.key()], e)
+	}
+	for _, e := range logged {
+		several := strings.Contains(e.text, "\n")
+		if several {
+			r.lines++
+		}
+		found := there[e.key()]
+		if len(found) == 0 {
+			r.lost++
+			r.gone = append(r.gone, e)
+			continue
+		}
+		there[e.key()] = found[1:]
+		if several {
+			r.whole++
+		}
+		if e.severity == "" || e.severity == found[0].severity {
+			r.levels++
+		}
+	}
+	for key, left := range there {
+		r.doubled += len(left)
+		if len(left) > 0 {
+			r.more = append(r.more, key)
+		}
+	}
+	slices.Sort(r.more)
+	return r
+}
+
+// nginxRow counts the requests that were answered: the client knows their ids.
+func (c *stack) nginxRow(documents []entry) row {
+	var logged []entry
+	for _, a := range c.asked {
+		severity := "info"
+		if a.status >= 500 {
+			severity = "err"
+		}
+		logged = append(logged, entry{severity: severity, text: a.id})
+	}
+	wrong := 0
+	for i, d := range documents {
+		if a, ok := c.asked[d.text]; ok && (d.at.Before(a.from.Add(-2*time.Millisecond)) || d.at.After(a.until.Add(2*time.Millisecond))) {
+			wrong++
+		}
+		documents[i].at = time.Time{}
+	}
+	if wrong > 0 {
+		c.Errorf("%d documents of nginx have a time outside of their requests", wrong)
+	}
+	r := compare("nginx", logged, documents)
+	r.by = "nginx: syslog-ng did not take its datagrams"
+	return r
+}
+
+func (c *stack) table() []row {
+	c.Helper()
+	documents := make(map[string][]entry)
+	for _, line := range c.store.documents(c) {
+		program, e := c.stored(line)
+		documents[program] = append(documents[program], e)
+	}
+	rows := []row{c.nginxRow(documents["nginx"])}
+	for _, src := range sources {
+		r := compare(src.program, c.entries(src), documents[src.program])
+		r.by = src.by
+		rows = append(rows, r)
+		delete(documents, src.program)
+	}
+	delete(documents, "nginx")
+	for program, d := range documents {
+		c.Errorf("%d documents of %q, which is no source", len(d), program)
+	}
+	return rows
+}

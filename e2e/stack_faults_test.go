@@ -1,0 +1,173 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// fault is something that happens to the stack while it is under load.
+type fault struct {
+	name string
+	do   func(c *stack)
+}
+
+// struck is a fault that has happened.
+type struck struct {
+	name string
+	at   time.Time
+}
+
+var stackFaults = []fault{
+	{"wsrelay's worker is killed", func(c *stack) { c.killWorker() }},
+	{"wsreceive is stopped for 2 s", func(c *stack) { c.away((*Process).Stop) }},
+	{"log files are rotated", (*stack).rotate},
+	{"wsreceive is killed, and away for 2 s", func(c *stack) { c.away(func(p *Process) error { p.Kill(); return nil }) }},
+	{"syslog-ng is reloaded", func(c *stack) { must(c.T, c.syslogNG.Signal(syscall.SIGHUP)) }},
+	{"uWSGI is restarted by Supervisor", func(c *stack) { c.control("restart", "uwsgi") }},
+	{"Celery's worker is restarted by Supervisor", func(c *stack) { c.control("restart", "celery") }},
+	{"Celery's worker is killed", func(c *stack) { c.control("signal", "KILL", "celery") }},
+	{"syslog-ng is restarted", (*stack).restartSyslogNG},
+	{"log files are rotated again", (*stack).rotate},
+	{"nginx is reloaded", func(c *stack) { must(c.T, c.web.Signal(syscall.SIGHUP)) }},
+	{"wsrelay's worker is killed while wsreceive is away", func(c *stack) {
+		c.away(func(p *Process) error { p.Kill(); c.killWorker(); return nil })
+	}},
+}
+
+// planFaults says in front of which request each fault comes.
+func (c *stack) planFaults(n int) map[int]fault {
+	plan := make(map[int]fault)
+	if c.faulty {
+		for i, f := range append(stackFaults, c.store.faults()...) {
+			plan[n*(i+1)/(len(stackFaults)+2)] = f
+		}
+	}
+	return plan
+}
+
+// strike lets one fault happen after the other.
+func (c *stack) strike(f fault) {
+	c.striking.Lock()
+	defer c.striking.Unlock()
+	c.struck = append(c.struck, struck{f.name, time.Now()})
+	f.do(c)
+}
+
+func (c *stack) away(end func(*Process) error) {
+	must(c.T, end(c.r.Process))
+	time.Sleep(2 * time.Second)
+	must(c.T, c.store.start(c))
+}
+
+func (c *stack) restartSyslogNG() {
+	must(c.T, c.syslogNG.Stop())
+	must(c.T, poll(c.Context(), func() (bool, error) { return c.worker() == 0, nil }))
+	c.startSyslogNG()
+}
+
+// rotate renames the logs, as logrotate does, and has them opened again.
+func (c *stack) rotate() {
+	c.turn++
+	for _, name := range []string{"nginx/shop-error.log", "shop/uwsgi.log", "shop/django.json", "shop/celery.log", "shop/beat.log", "supervisor/supervisord.log", "redis/redis-server.log"} {
+		path := filepath.Join(c.s.Path("log"), name)
+		if err := os.Rename(path, path+"."+strconv.Itoa(c.turn)); err != nil {
+			c.Error(err)
+		}
+	}
+	must(c.T, c.web.Signal(syscall.SIGUSR1))
+	must(c.T, c.supervisor.Signal(syscall.SIGUSR2))
+	c.run("psql", "-qh", c.s.Path("run/postgresql"), "-U", "postgres", "-c", "select pg_rotate_logfile()")
+}
+
+func (c *stack) killWorker() {
+	pid := c.worker()
+	if pid == 0 || syscall.Kill(pid, syscall.SIGKILL) != nil {
+		c.Error("there is no worker to kill")
+	}
+}
+
+// worker is the pid of wsrelay's worker: the child of the keeper.
+func (c *stack) worker() int {
+	for _, pid := range c.s.pids() {
+		if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); string(name) != "wsrelay\n" {
+			continue
+		}
+		children, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+		for _, file := range children {
+			text, _ := os.ReadFile(file)
+			for _, child := range strings.Fields(string(text)) {
+				if n, err := strconv.Atoi(child); err == nil {
+					return n
+				}
+			}
+		}
+	}
+	return 0
+}
+
+// costs says how much was lost after each fault and before the next one.
+func (c *stack) costs(rows []row) string {
+	var b strings.Builder
+	b.WriteString("\nfault, and what was lost from then until the next one\n")
+	for i, f := range c.struck {
+		var words []string
+		for _, r := range rows {
+			lost := 0
+			for _, e := range r.gone {
+				if a, ok := c.asked[e.text]; ok {
+					e.at = a.until
+				}
+				if !e.at.Before(f.at) && (i+1 == len(c.struck) || e.at.Before(c.struck[i+1].at)) {
+					lost++
+				}
+			}
+			if lost > 0 {
+				words = append(words, fmt.Sprintf("%s %d", r.program, lost))
+			}
+		}
+		if len(words) == 0 {
+			words = []string{"nothing"}
+		}
+		fmt.Fprintf(&b, "%s  %-52s %s\n", f.at.UTC().Format("15:04:05"), f.name, strings.Join(words, ", "))
+	}
+	return b.String()
+}
+
+// droppedByNginx is what nginx's error log says of datagrams that syslog-ng did
+// not take, by socket.
+func (c *stack) droppedByNginx(socket string) (n int) {
+	names, _ := filepath.Glob(c.s.Path("log/nginx/shop-error.log*"))
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		must(c.T, err)
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, "to syslog") && strings.Contains(line, "failed") && strings.Contains(line, socket) {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// tasksEnded says whether the log of Celery has an end of each task that was started.
+func (c *stack) tasksEnded() bool {
+	names, _ := filepath.Glob(c.s.Path("log/shop/celery.log*"))
+	ended := 0
+	for _, name := range names {
+		text, _ := os.ReadFile(name)
+		ended += strings.Count(string(text), "tasks.charge[") + strings.Count(string(text), "raised unexpected")
+	}
+	started := 0
+	for _, a := range c.asked {
+		if slices.Contains([]int{200, 202}, a.status) && (strings.HasPrefix(a.path, "/order") || a.path == "/refund") {
+			started++
+		}
+	}
+	return ended >= started
+}

@@ -1,0 +1,217 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// asked is a request that was answered.
+type asked struct {
+	id, path    string
+	status      int
+	from, until time.Time
+}
+
+// stackStore is a store that the stack ends in.
+type stackStore interface {
+	start(c *stack) error                 // starts wsreceive
+	faults() []fault                      // of the store itself
+	documents(c *stack) [][]byte          // the lines as they were sent
+	count(c *stack, requestID string) int // documents of nginx with this id
+	story(c *stack, requestID string) []string
+}
+
+// The shop under load: what each program says it has logged, and what is in the
+// store. STACK_REQUESTS are sent, STACK_RATE a second; STACK_FAULTS=1 kills and
+// restarts meanwhile.
+func TestShow_Stack(t *testing.T) {
+	if os.Getenv("STACK_REQUESTS") == "" {
+		t.Skip("a show, not a test: make show-stack")
+	}
+	need(t, "syslog-ng", "nginx", "redis-server", "supervisord", "socat", "setpriv", "psql", "/usr/bin/python3")
+	if os.Geteuid() != 0 {
+		t.Fatal("the shop's programs run as different users: only root can start them")
+	}
+	c := newStack(t, built(t), stackVenv(t))
+	c.store = &stackLogs{}
+	c.faulty = os.Getenv("STACK_FAULTS") != ""
+	c.asked = make(map[string]asked)
+	c.start()
+	n, rate := setting("STACK_REQUESTS", 20_000), setting("STACK_RATE", 150)
+	began := time.Now()
+	ctx, stopProbing := context.WithCancel(t.Context())
+	var probing sync.WaitGroup
+	probing.Go(func() { c.probe(ctx) })
+	c.load(n, rate)
+	took := time.Since(began)
+	stopProbing()
+	probing.Wait()
+	c.settle()
+
+	rows := c.table()
+	t.Logf("%d requests in %.0f s (%.0f a second), %d probes", len(c.asked), took.Seconds(), float64(len(c.asked))/took.Seconds(), len(c.found))
+	t.Log(c.print(rows))
+	t.Logf("nginx's error log says that it dropped %d lines of the access log and %d of the error log", c.droppedByNginx("nginx-access.sock"), c.droppedByNginx("nginx-error.sock"))
+	if c.faulty {
+		t.Log(c.costs(rows))
+	}
+	slices.Sort(c.found)
+	if len(c.found) == 0 {
+		t.Fatal("no probe was found")
+	}
+	at := func(p int) time.Duration { return c.found[(len(c.found)-1)*p/100].Round(time.Millisecond) }
+	t.Logf("from the request to its being found, %d probes: p50 %v, p99 %v, longest %v", len(c.found), at(50), at(99), at(100))
+	c.judge(rows)
+	c.stories()
+}
+
+// paths are what the client asks for, as often as they stand here.
+var stackPaths = []string{
+	"/order?item=tea", "/order?item=tea", "/order?item=%22coffee%22", "/order?item=tea", "/missing", "/order?item=tea", "/order?item=milk",
+	"/slow", "/order?item=tea", "/broken", "/order?item=tea", "/report", "/order?item=tea", "/missing", "/order?item=tea", "/refund",
+	"/order?item=tea", "/order?item=tea", "/order?item=cake", "/order?item=tea",
+}
+
+func (c *stack) load(n, rate int) {
+	faults := c.planFaults(n)
+	pace := time.NewTicker(time.Second / time.Duration(rate))
+	defer pace.Stop()
+	const atOnce = 32
+	turns := make(chan struct{}, atOnce)
+	var running sync.WaitGroup
+	for i := range n {
+		if f, ok := faults[i]; ok {
+			running.Go(func() { c.strike(f) })
+		}
+		turns <- struct{}{}
+		running.Go(func() {
+			c.ask(stackPaths[i%len(stackPaths)])
+			<-turns
+		})
+		<-pace.C
+	}
+	running.Wait()
+}
+
+// ask sends a request and notes the answer; "" if there was none.
+func (c *stack) ask(path string) (id string) {
+	from := time.Now()
+	res, err := http.Get("http://" + c.nginx + path)
+	if err != nil {
+		c.Errorf("nginx gave no answer: %v", err)
+		return ""
+	}
+	_, _ = io.Copy(io.Discard, res.Body)
+	_ = res.Body.Close()
+	id = res.Header.Get("X-Request-ID")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.asked[id] = asked{id, path, res.StatusCode, from, time.Now()}
+	return id
+}
+
+// probe looks how long a request takes until a search finds it.
+func (c *stack) probe(ctx context.Context) {
+	for {
+		select {
+		case <-time.After(700 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+		start := time.Now()
+		id := c.ask("/missing?probe")
+		for id != "" && time.Since(start) < 30*time.Second {
+			if c.store.count(c, id) > 0 {
+				c.found = append(c.found, time.Since(start))
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+}
+
+// settle waits until the tasks have ended, then ends what still logs, and waits
+// until nothing more arrives.
+func (c *stack) settle() {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.Context(), 30*time.Second)
+	defer cancel()
+	_ = poll(ctx, func() (bool, error) { return c.tasksEnded(), nil }) // a killed worker's tasks may come after an hour
+	c.control("stop", "celery", "beat", "uwsgi")
+	last, since := -1, time.Now()
+	for time.Since(since) < 6*time.Second { // an entry of several lines waits for two
+		n, err := c.r.Stored(c.Context())
+		must(c.T, err)
+		if n != last {
+			last, since = n, time.Now()
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+}
+
+func (c *stack) print(rows []row) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%-12s %9s %9s %6s %8s %9s %9s  %s\n", "program", "entries", "documents", "lost", "doubled", "levels", "several", "whole")
+	total := row{program: "in all"}
+	for _, r := range rows {
+		total.logged += r.logged
+		total.documents += r.documents
+		total.lost += r.lost
+		total.doubled += r.doubled
+		total.levels += r.levels
+		total.lines += r.lines
+		total.whole += r.whole
+	}
+	for _, r := range append(rows, total) {
+		fmt.Fprintf(&b, "%-12s %9d %9d %6d %8d %9d %9d  %5d", r.program, r.logged, r.documents, r.lost, r.doubled, r.levels, r.lines, r.whole)
+		if r.lost > 0 && r.by != "" {
+			b.WriteString("  lost by " + r.by)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// judge fails the test for what no program may lose or double.
+func (c *stack) judge(rows []row) {
+	c.Helper()
+	for _, r := range rows {
+		mayLose := 0
+		switch {
+		case r.program == "nginx":
+			mayLose = c.droppedByNginx("nginx-access.sock")
+		case r.program == "nginx-error" && c.faulty:
+			mayLose = c.droppedByNginx("nginx-error.sock")
+		case r.by != "" && c.faulty:
+			mayLose = r.lost
+		}
+		if r.lost > mayLose || r.doubled > 0 {
+			show := func(n int) int { return min(n, 5) }
+			c.Errorf("%s: %d lost, %d doubled\nlost: %v\ndoubled: %q", r.program, r.lost, r.doubled, r.gone[:show(len(r.gone))], r.more[:show(len(r.more))])
+		}
+		if r.levels != r.logged-r.lost {
+			c.Errorf("%s: %d of %d levels are right", r.program, r.levels, r.logged-r.lost)
+		}
+	}
+}
+
+// stories prints the way of one request whose task fails, and of one that fails itself.
+func (c *stack) stories() {
+	c.Helper()
+	for _, path := range []string{"/refund", "/report", "/order?item=tea"} {
+		for id, a := range c.asked {
+			if a.path == path && a.status != http.StatusBadGateway {
+				c.Logf("%s, request %s:\n%s", path, id, strings.Join(c.store.story(c, id), "\n"))
+				break
+			}
+		}
+	}
+}
