@@ -95,11 +95,15 @@ show-nginx-%:
 # The shop of examples/stack: REQUESTS at RATE a second, first in peace, then with
 # kills, restarts and rotated logs. Root on Debian; STACK_VENV keeps what PyPI has.
 show-stack:
-	@$(NEED) nginx syslog-ng redis-server supervisord socat psql
+	@$(NEED) nginx syslog-ng redis-server supervisord socat pg_ctlcluster gcc /usr/bin/python3-config
 	@for faults in "" 1; do \
 		STACK_FAULTS=$$faults STACK_REQUESTS=$(or $(REQUESTS),20000) STACK_RATE=$(or $(RATE),150) \
 		$(GO) test -count=1 -v -timeout 0 -run '^TestShow_Stack$$' ./e2e || exit; \
 	done
+
+show-stack-%:
+	@$(NEED) java mvn nginx syslog-ng redis-server supervisord socat pg_ctlcluster gcc /usr/bin/python3-config
+	STACK_REQUESTS=$(or $(REQUESTS),20000) STACK_RATE=$(or $(RATE),150) scripts/engine.sh show-stack $*
 
 bench: deps
 	$(GO) run ./bench -to bench/results/bench -docs docs/benchmarks.md

@@ -30,31 +30,27 @@ func (e entry) key() string {
 
 // source is one program's log.
 type source struct {
-	program string // in the documents
-	files   string // a pattern: the log, and what it was renamed to
-	begin   *regexp.Regexp
+	program string                          // in the documents
+	files   string                          // a pattern: the log, and what it was renamed to
 	parse   func(text string) (entry, bool) // false: it is no entry, and stays a message
 	by      string                          // who loses what does not arrive, if that may be
 }
 
 var (
-	aLine     = regexp.MustCompile(`(?m)^`)
-	celeryAt  = regexp.MustCompile(`(?m)^\[\d{4}-\d\d-\d\d `)
-	celeryOne = regexp.MustCompile(`(?s)^\[([\d-]+ [\d:]+,\d+): (\w+)/\d+\] \[[^\]]*\] (.*)$`)
 	supervOne = regexp.MustCompile(`^([\d-]+ [\d:]+,\d+) ([A-Z]+) (.*)$`)
 	redisOne  = regexp.MustCompile(`^\d+:[XCSM] (\d+ \w+ \d+ [\d:.]+) ([.\-*#]) (.*)$`)
 	nginxOne  = regexp.MustCompile(`^\d{4}/\d\d/\d\d [\d:]+ \[(\w+)\] `)
 )
 
 var sources = []source{
-	{program: "nginx-error", files: "nginx/shop-error.log*", begin: aLine, parse: parseNginxError, by: "nginx: syslog-ng did not take its datagrams"},
-	{program: "uwsgi", files: "shop/uwsgi.log*", begin: aLine, parse: parseUWSGI, by: "tail | socat: nobody remembers how far tail has read"},
-	{program: "django", files: "shop/django.json*", begin: aLine, parse: parseDjango},
-	{program: "celery", files: "shop/celery.log*", begin: celeryAt, parse: parseCelery},
-	{program: "celery-beat", files: "shop/beat.log*", begin: celeryAt, parse: parseCelery},
-	{program: "supervisord", files: "supervisor/supervisord.log*", begin: aLine, parse: parseSupervisor},
-	{program: "postgresql", files: "postgresql/*.json", begin: aLine, parse: parsePostgreSQL},
-	{program: "redis", files: "redis/redis-server.log*", begin: aLine, parse: parseRedis},
+	{program: "nginx-error", files: "nginx/shop-error.log*", parse: parseNginxError, by: "nginx: syslog-ng did not take its datagrams"},
+	{program: "uwsgi", files: "shop/uwsgi.log*", parse: parseUWSGI, by: "tail | socat: nobody remembers how far tail has read"},
+	{program: "django", files: "shop/django.json*", parse: parsePython},
+	{program: "celery", files: "shop/celery.json*", parse: parsePython},
+	{program: "celery-beat", files: "shop/beat.json*", parse: parsePython},
+	{program: "supervisord", files: "supervisor/supervisord.log*", parse: parseSupervisor},
+	{program: "postgresql", files: "postgresql/*.json", parse: parsePostgreSQL},
+	{program: "redis", files: "redis/redis-server.log*", parse: parseRedis},
 }
 
 func dated(layout, at, severity, text string, zone *time.Location) (entry, bool) {
@@ -100,7 +96,7 @@ func parseUWSGI(text string) (entry, bool) {
 	return entry{time.UnixMilli(ms), severity, e.RequestID + " " + e.Message}, err == nil
 }
 
-func parseDjango(text string) (entry, bool) {
+func parsePython(text string) (entry, bool) {
 	var e struct {
 		Time      time.Time
 		Level     string
@@ -112,14 +108,6 @@ func parseDjango(text string) (entry, bool) {
 		return entry{}, false
 	}
 	return entry{e.Time, severityOf(e.Level), e.RequestID + " " + e.Message + e.Traceback}, true
-}
-
-func parseCelery(text string) (entry, bool) {
-	m := celeryOne.FindStringSubmatch(text)
-	if m == nil {
-		return entry{}, false
-	}
-	return dated("2006-01-02 15:04:05,000", m[1], map[string]string{"INFO": "info", "WARNING": "warning", "ERROR": "err", "CRITICAL": "crit"}[m[2]], m[3], time.UTC)
 }
 
 func parseSupervisor(text string) (entry, bool) {
@@ -161,7 +149,8 @@ func (c *stack) entries(src source) (all []entry) {
 	for _, name := range names {
 		file, err := os.ReadFile(name)
 		must(c.T, err)
-		for _, text := range cut(string(file), src.begin) {
+		for text := range strings.Lines(string(file)) {
+			text = strings.TrimSuffix(text, "\n")
 			e, ok := src.parse(text)
 			if !ok {
 				e = entry{text: text}
@@ -170,18 +159,6 @@ func (c *stack) entries(src source) (all []entry) {
 		}
 	}
 	return all
-}
-
-// cut gives the entries of a log, each without its last newline.
-func cut(text string, begin *regexp.Regexp) (parts []string) {
-	from := 0
-	for _, at := range append(begin.FindAllStringIndex(text, -1), []int{len(text), 0}) {
-		if part := strings.TrimSuffix(text[from:at[0]], "\n"); part != "" {
-			parts = append(parts, part)
-		}
-		from = at[0]
-	}
-	return parts
 }
 
 // stored is the entry of a document.
@@ -202,7 +179,7 @@ func (c *stack) stored(line []byte) (program string, e entry) {
 	switch d.Program {
 	case "nginx":
 		e.text = field("request_id")
-	case "uwsgi", "django":
+	case "uwsgi", "django", "celery", "celery-beat":
 		e.text = field("request_id") + " " + d.Message + field("traceback")
 	case "postgresql":
 		e.text = fmt.Sprintf("%s.%v %s%s", field("session_id"), d.Fields["line_num"], d.Message, field("statement"))

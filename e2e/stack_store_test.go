@@ -6,7 +6,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"wsrelay/e2e/faults"
 )
 
 // stackLogs is the log database of a wsreceive.
@@ -23,6 +30,13 @@ func (l *stackLogs) documents(c *stack) (lines [][]byte) {
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+func (l *stackLogs) stored(c *stack) int {
+	c.Helper()
+	n, err := c.r.Stored(c.Context())
+	must(c.T, err)
+	return n
 }
 
 func (l *stackLogs) count(c *stack, id string) int {
@@ -59,4 +73,77 @@ func (l *stackLogs) story(c *stack, id string) (lines []string) {
 
 func storyLine(at, program, level, message string) string {
 	return fmt.Sprintf("%-30s %-11s %-7s %.160s", at, program, level, strings.ReplaceAll(message, "\n", "⏎"))
+}
+
+// stackEngine is the indices of a prefix in Elasticsearch or OpenSearch.
+type stackEngine struct {
+	prefix string
+	ready  bool // setup has run
+}
+
+func (e *stackEngine) indices() string { return "wsrelay-" + e.prefix + "-*" }
+
+func (e *stackEngine) start(c *stack) error {
+	if !e.ready {
+		if out, err := exec.Command(c.r.Program(), "setup", "--to", faults.Engine(c), "--index", e.prefix).CombinedOutput(); err != nil {
+			return fmt.Errorf("setup: %w: %s", err, out)
+		}
+		e.ready = true
+	}
+	p, err := c.s.Start("wsreceive", c.r.Program(), "--listen", c.r.Addr, "--to", faults.Engine(c), "--index", e.prefix)
+	if err != nil {
+		return err
+	}
+	c.r.Process = p
+	return p.waitReady(c.Context(), func() bool { return answers(c.r.Addr) })
+}
+
+// faults are the engine's end and its new start, if it is ours.
+func (e *stackEngine) faults() []fault {
+	dir := os.Getenv("ENGINE_DIR")
+	if dir == "" {
+		return nil
+	}
+	return []fault{{"the engine is killed, and started again", func(c *stack) {
+		for _, verb := range []string{"kill", "restart"} {
+			c.run(filepath.Join(c.s.root, "scripts/engine.sh"), verb, dir)
+		}
+	}}}
+}
+
+func (e *stackEngine) documents(c *stack) (lines [][]byte) {
+	c.Helper()
+	faults.Each(c, e.indices(), `{"match_all":{}}`, func(_, _ string, source gjson.Result) {
+		lines = append(lines, []byte(source.Get("event.original").Str))
+	})
+	return lines
+}
+
+func (e *stackEngine) stored(c *stack) int {
+	c.Helper()
+	return int(faults.Ask(c, http.MethodPost, "/"+e.indices()+"/_count", "").Get("count").Int())
+}
+
+func (e *stackEngine) count(c *stack, id string) int {
+	query := fmt.Sprintf(`{"query":{"bool":{"filter":[{"term":{"process.name":"nginx"}},{"term":{"fields.request_id":%q}}]}}}`, id)
+	res, err := http.Post(faults.Engine(c)+"/"+e.indices()+"/_count", "application/json", strings.NewReader(query))
+	if err != nil {
+		return 0 // it was killed
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		return 0
+	}
+	return int(gjson.GetBytes(answer, "count").Int())
+}
+
+// story asks as Kibana does for fields.request_id : "…", sorted by time.
+func (e *stackEngine) story(c *stack, id string) (lines []string) {
+	c.Helper()
+	query := fmt.Sprintf(`{"size":100,"sort":["@timestamp"],"query":{"match_phrase":{"fields.request_id":%q}}}`, id)
+	for _, hit := range faults.Ask(c, http.MethodPost, "/"+e.indices()+"/_search", query).Get("hits.hits.#._source").Array() {
+		lines = append(lines, storyLine(hit.Get("@timestamp").Str, hit.Get("process.name").Str, hit.Get("log.level").Str, hit.Get("message").Str))
+	}
+	return lines
 }

@@ -4,6 +4,7 @@
 #   engine.sh test ENGINE [GO-TEST-ARGS...]   fetch, start, run the tests, stop; print the fault table
 #   engine.sh bench ENGINE                    the receiver beside a bare bulk loader
 #   engine.sh show ENGINE                     nginx to searchable: 100,000 requests
+#   engine.sh show-stack ENGINE               the shop of examples/stack: STACK_REQUESTS
 #   engine.sh start ENGINE DIR                start in DIR; print the URL once it answers
 #   engine.sh restart DIR                     start again what was started in DIR
 #   engine.sh kill DIR                        SIGKILL
@@ -143,7 +144,7 @@ start) start "$2" "$3" ;;
 restart) launch "$2" ;;
 kill) end KILL "$2" ;;
 stop) end TERM "$2" ;;
-test | bench | show)
+test | bench | show | show-stack)
 	verb=$1 engine=$2
 	shift 2
 	cd "$(dirname "$0")/.."
@@ -165,6 +166,11 @@ test | bench | show)
 		;;
 	bench) SPEED_DOCS=${SPEED_DOCS:-200000} go test ./receiver/elastic -timeout 30m -run '^TestSpeed_' -count=1 -v "$@" ;;
 	show) SHOW=1 go test ./e2e -run '^TestShow_NginxToEngine$' -count=1 -v -timeout 30m "$@" ;;
+	show-stack)
+		for faults in "" 1; do
+			STACK_FAULTS=$faults go test ./e2e -run '^TestShow_Stack$' -count=1 -v -timeout 0 "$@"
+		done
+		;;
 	esac
 	;;
 *)

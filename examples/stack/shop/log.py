@@ -37,6 +37,11 @@ class JSONFormatter(logging.Formatter):
         for name in ("method", "path", "status", "duration_ms"):
             if hasattr(record, name):
                 entry[name] = getattr(record, name)
+        task = getattr(record, "data", None)  # of Celery
+        if isinstance(task, dict):
+            entry["task_id"] = task.get("id")
+            if "runtime" in task:
+                entry["duration_ms"] = round(task["runtime"] * 1000)
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry)

@@ -13,10 +13,8 @@ django.setup()
 from django.conf import settings  # noqa: E402
 from django.db import connection  # noqa: E402
 
-from shop.log import request_id, sql_comment  # noqa: E402
+from shop.log import JSONFormatter, request_id, sql_comment  # noqa: E402
 from shop.models import Order  # noqa: E402
-
-FORMAT = "[%(asctime)s: %(levelname)s/%(process)d] [%(request_id)s] %(message)s"
 
 app = Celery("shop", broker=settings.CELERY_BROKER)
 app.conf.update(
@@ -24,8 +22,6 @@ app.conf.update(
     task_acks_late=True,  # the task of a worker that is killed runs again
     task_reject_on_worker_lost=True,
     broker_connection_retry_on_startup=True,
-    worker_log_format=FORMAT,
-    worker_task_log_format=FORMAT,
     worker_redirect_stdouts=False,
     beat_schedule={"count": {"task": "shop.tasks.count", "schedule": 5.0}},
 )
@@ -34,6 +30,13 @@ log = get_task_logger(__name__)
 # "received" is logged before the task has its id, and says nothing that
 # "succeeded", "retry" or "raised unexpected" does not say.
 logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+
+
+@signals.after_setup_logger.connect
+@signals.after_setup_task_logger.connect
+def log_as_json(logger=None, **_):
+    for handler in logger.handlers:
+        handler.setFormatter(JSONFormatter())
 
 
 @signals.before_task_publish.connect
