@@ -167,7 +167,7 @@ func (r *Receiver) search(ctx context.Context, f func(line []byte) error, args .
 			err = f(line)
 		}
 	}
-	if werr := cmd.Wait(); werr != nil {
+	if werr := cmd.Wait(); werr != nil && (cmd.ProcessState.ExitCode() != 1 || complaint.Len() > 0) { // 1 without a word: nothing was found
 		return fmt.Errorf("wsreceive search: %w: %s", werr, &complaint)
 	}
 	return err

@@ -147,7 +147,7 @@ func (r *remote) fetch(ctx context.Context, l *logs.Found, f func(*logs.Found) e
 	l.Text, err = io.ReadAll(body)
 	_ = body.Close()
 	if err != nil {
-		return fmt.Errorf("the answer ends early: %w", err)
+		return fmt.Errorf("%w: %w", errEndsEarly, err)
 	}
 	err = f(l)
 	l.Text = nil
@@ -159,7 +159,7 @@ func (r *remote) follow(ctx context.Context, events io.Reader, seen map[string]b
 	for in := bufio.NewReader(events); ; {
 		line, err := in.ReadString('\n')
 		if err != nil {
-			return fmt.Errorf("the answer ends early: %w", err)
+			return fmt.Errorf("%w: %w", errEndsEarly, err)
 		}
 		data, ok := strings.CutPrefix(line, "data: {")
 		if !ok {

@@ -18,15 +18,16 @@ import (
 // tableRows is how many rows are looked at for the widths of the columns.
 const tableRows = 1000
 
-// results prints what pipes make of lines: for a terminal a table, else JSON.
-func (c *searchCmd) results(ctx context.Context, store finder, query string, to io.Writer, out *bufio.Writer) error {
+// results prints what pipes make of lines, and tells how many rows that is: for a
+// terminal a table, else JSON.
+func (c *searchCmd) results(ctx context.Context, store finder, query string, to io.Writer, out *bufio.Writer) (rows int, err error) {
 	body, err := store.get(ctx, "/select/logsql/query", url.Values{"query": {query}})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer body.Close() //nolint:errcheck // only read
 	each := func(line string) { fmt.Fprintln(out, harmless(line)) }
-	if f, ok := to.(*os.File); ok && !c.JSON && term.IsTerminal(int(f.Fd())) {
+	if f, ok := to.(*os.File); ok && c.Output == "short" && term.IsTerminal(int(f.Fd())) {
 		t := &table{out: out}
 		defer t.flush()
 		each = t.add
@@ -36,15 +37,16 @@ func (c *searchCmd) results(ctx context.Context, store finder, query string, to 
 		line, err := in.ReadString('\n')
 		switch line = strings.TrimSuffix(line, "\n"); {
 		case line != "" && line[0] != '{': // why it breaks off
-			return errors.New(harmless(line))
+			return rows, errors.New(harmless(line))
 		case line != "":
+			rows++
 			each(line)
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil
+			return rows, nil
 		case err != nil:
-			return fmt.Errorf("the answer ends early: %w", err)
+			return rows, fmt.Errorf("the answer ends early: %w", err)
 		}
 	}
 }

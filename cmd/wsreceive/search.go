@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,13 +23,15 @@ import (
 )
 
 type searchCmd struct {
-	Words  []string `arg:"" optional:"" name:"query" help:"What to look for. Without it: every line."`
-	To     string   `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
-	Limit  int      `default:"100" placeholder:"N" help:"So many lines at most, the newest; of more than ${sorted} any, in any order. Default: ${default}."`
-	From   string   `placeholder:"TIME" help:"Not older than this: 2026-03-14T15:00:00Z, 2026-03-14 15:00 (UTC), or -1h30m, -7d."`
-	Until  string   `placeholder:"TIME" help:"Older than this, in the same forms."`
-	Follow bool     `short:"f" help:"Go on with lines as they are stored, until interrupted."`
-	JSON   bool     `help:"One JSON object a line: uid, time, host, line; and line64, the bytes in base64, where they are no UTF-8. What pipes make is JSON anyway, unless the output is a terminal."`
+	Words   []string `arg:"" optional:"" name:"query" help:"What to look for. Without it: every line."`
+	To      string   `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
+	Lines   int      `short:"n" default:"100" aliases:"limit" placeholder:"N" help:"Print at most N lines, the newest; of more than ${sorted} any, in any order. Default: ${default}."`
+	Since   string   `short:"S" aliases:"from" placeholder:"TIME" help:"Not older than this: '2026-03-14 15:00', 15:00, yesterday, -1h30m, '2 hours ago', 2026-03-14T15:00:00Z; in the local time zone."`
+	Until   string   `short:"U" placeholder:"TIME" help:"Older than this, in the same forms."`
+	Context int      `short:"C" placeholder:"N" help:"Also print the N lines of the same host and program before and after each."`
+	Follow  bool     `short:"f" help:"Go on with lines as they are stored, until interrupted; also when wsreceive is restarted."`
+	Output  string   `short:"o" default:"short" enum:"short,json,raw,csv" help:"short: time, host, program and message; json: one object a line with uid, time, host, line, and line64, the bytes in base64, where they are no UTF-8; raw: the lines as they came; csv. What pipes make is JSON anyway, unless the output is a terminal. Default: ${default}."`
+	JSON    bool     `help:"The same as --output json."`
 	elsewhere
 	configured
 }
@@ -52,21 +53,26 @@ func (c *searchCmd) Help() string {
   'status:>=500 | stats by (path) count() as n | sort by (n desc)'
                          counted, grouped, sorted: a table, or where the output is no terminal JSON
 
-Put a query with -, quotes or parentheses into quotes of the shell, and one that begins with - behind "--".`
-}
+Put a query with -, quotes or parentheses into quotes of the shell, and one that begins with - behind "--".
 
-// timeForm has a fixed width, so that columns line up and lines sort.
-const timeForm = "2006-01-02T15:04:05.000Z"
+Exit status: 0 lines were found; 1 none was, or something else; 64 usage.`
+}
 
 // Run prints the newest lines that match, the oldest of them first, and those
 // that come then.
 func (c *searchCmd) Run(ctx context.Context, to *streams) error {
-	filter, pipes, err := c.query(time.Now())
-	if err == nil && c.Follow && pipes != "" {
-		err = errors.New("--follow shows lines, and the query makes something else of them with |")
+	if c.JSON {
+		c.Output = "json"
 	}
-	if err == nil && c.Limit < 1 {
-		err = fmt.Errorf("--limit %d is no number of lines", c.Limit)
+	filter, pipes, err := c.query(time.Now())
+	switch {
+	case err != nil:
+	case c.Follow && pipes != "":
+		err = errors.New("--follow shows lines, and the query makes something else of them with |")
+	case c.Context != 0 && (pipes != "" || c.Follow || c.Context < 0 || c.Context > maxContext):
+		err = fmt.Errorf("--context takes 1 to %d lines, a query without |, and no --follow", maxContext)
+	case c.Lines < 1:
+		err = fmt.Errorf("--lines %d is no number of lines", c.Lines)
 	}
 	if err != nil {
 		return &console.Complaint{Err: err, Code: exitUsage, Hint: "wsreceive search --help shows how a query is written"}
@@ -76,28 +82,37 @@ func (c *searchCmd) Run(ctx context.Context, to *streams) error {
 		return err
 	}
 	defer stop()
-	out := bufio.NewWriter(to.out)
-	if pipes != "" {
-		err = c.results(ctx, store, filter+" "+pipes, to.out, out)
-	} else {
-		err = store.lines(ctx, url.Values{"query": {filter}, "limit": {strconv.Itoa(c.Limit)}, "follow": {strconv.FormatBool(c.Follow)}}, func(l *logs.Found) error {
-			c.print(out, l)
-			if c.Follow {
-				return out.Flush()
-			}
-			return nil
-		})
+	p := c.printer(to.out)
+	switch {
+	case pipes != "":
+		p.found, err = c.results(ctx, store, filter+" "+pipes, to.out, p.out)
+	case c.Follow:
+		err = c.follow(ctx, store, filter, p, newLogger(to.err, "warn", "text"))
+	case c.Context > 0:
+		err = c.around(ctx, store, filter, p)
+	default:
+		err = store.lines(ctx, c.args(filter), p.print)
 	}
-	if ctx.Err() != nil && c.Follow {
-		err = nil // this is how it ends
+	err = errors.Join(err, p.out.Flush())
+	switch {
+	case errors.Is(err, syscall.EPIPE): // who reads has seen enough
+		return nil
+	case err != nil:
+		return err
+	case p.found == 0 && !c.Follow:
+		return console.Exit(1)
 	}
-	return errors.Join(err, out.Flush())
+	return nil
+}
+
+func (c *searchCmd) args(filter string) url.Values {
+	return url.Values{"query": {filter}, "limit": {strconv.Itoa(c.Lines)}}
 }
 
 // query puts together what was asked for.
 func (c *searchCmd) query(now time.Time) (filter, pipes string, err error) {
 	var bounds [2]time.Time
-	for i, option := range []struct{ name, value string }{{"--from", c.From}, {"--until", c.Until}} {
+	for i, option := range []struct{ name, value string }{{"--since", c.Since}, {"--until", c.Until}} {
 		if option.value == "" {
 			continue
 		}
@@ -250,33 +265,12 @@ func eachFound(body io.Reader, f func(*logs.Found) error) error {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("the answer ends early: %w", err)
+			return fmt.Errorf("%w: %w", errEndsEarly, err)
 		}
 		if err := f(&l); err != nil {
 			return err
 		}
 	}
-}
-
-func (c *searchCmd) print(out *bufio.Writer, l *logs.Found) {
-	at := l.Time.UTC().Format(timeForm)
-	if !c.JSON {
-		fmt.Fprintf(out, "%s %s %s\n", at, harmless(l.Host), harmless(string(l.Text)))
-		return
-	}
-	h := hit{UID: l.UID, Time: at, Host: l.Host, Line: string(l.Text)}
-	if !utf8.Valid(l.Text) {
-		h.Line64 = l.Text
-	}
-	_ = json.NewEncoder(out).Encode(h) // Flush says what went wrong
-}
-
-type hit struct {
-	UID    string `json:"uid"`
-	Time   string `json:"time"`
-	Host   string `json:"host"`
-	Line   string `json:"line"`
-	Line64 []byte `json:"line64,omitempty"`
 }
 
 // harmless shows control characters, those that turn the direction of writing,

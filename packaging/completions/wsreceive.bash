@@ -6,6 +6,7 @@ _wsreceive() {
 	case $prev in
 	--log-level) values="debug info warn error" ;;
 	--log-format) values="text json" ;;
+	--output) values="short json raw csv" ;;
 	esac
 	case $words in
 	"cert "*) options="--help --dir --days" ;;
@@ -17,7 +18,7 @@ _wsreceive() {
 	"setup "*) options="--help --to --index --data-stream --pipeline --engine-auth --engine-aws --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --retain --dashboards --print-dashboards --dry-run --log-level" ;;
 	"verify "*) options="--help --to --json --config" ;;
 	"backup "*) options="--help --to --config" ;;
-	"search "*) options="--help --to --limit --from --until --follow --json --url --user --password-file --tls-ca --config" ;;
+	"search "*) options="--help --to --lines --since --until --context --follow --output --json --url --user --password-file --tls-ca --config" ;;
 	*) options="--help --listen --to --journal --retain --memory --index --data-stream --pipeline --engine-auth --engine-aws --engine-ca --engine-fingerprint --engine-cert --engine-key --engine-gzip --dead-file --dial --dial-token --keys --tokens --client-ca --client-hosts --tls-cert --tls-key --behind-proxy --allow-insecure --receipt-secret --max-streams --require-receipt --page-users --page-hosts --kibana --silent-after --late-after --metrics --log-level --log-format --config" ;;
 	esac
 	if [ -n "$values" ]; then

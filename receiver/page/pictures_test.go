@@ -22,13 +22,13 @@ func TestBrowser_Pictures(t *testing.T) {
 		t.Skip("PICTURES=DIR keeps pictures of the page there")
 	}
 	ctx := chromium(t)
-	s := newSite(t)
+	s := newSite(t, Options{Senders: twoHundred})
 	studio(t, s)
 	s.searchable(t)
 	watched, set := engine(t)
 	studio(t, watched)
 	for _, look := range []string{"light", "dark"} {
-		for _, width := range []int64{1280, 390} {
+		for _, width := range []int64{1280, 1920, 390} {
 			shot := func(name, url string, actions ...chromedp.Action[chromedp.Void]) {
 				_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
 					Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: look}},
@@ -37,7 +37,7 @@ func TestBrowser_Pictures(t *testing.T) {
 					t.Fatal(err)
 				}
 				do(t, ctx, chromedp.EmulateViewport(width, 900), chromedp.Navigate(url))
-				until(t, ctx, `document.querySelectorAll('.entry, #table tr, #problem:not([hidden])').length > 0 && !document.getElementById('status').textContent.includes('Searching') && document.querySelectorAll('#bars i, #health li, #table tr, #problem:not([hidden])').length > 0`)
+				until(t, ctx, `document.querySelectorAll('.entry, #table tr, #problem:not([hidden])').length > 0 && !document.getElementById('status').textContent.includes('Searching') && document.querySelectorAll('#bars i, #health b, #table tr, #problem:not([hidden])').length > 0`)
 				do(t, ctx, actions...)
 				png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 				if err != nil {
@@ -48,6 +48,7 @@ func TestBrowser_Pictures(t *testing.T) {
 				}
 			}
 			shot("all", s.URL)
+			shot("senders", s.URL, click("#allsenders"), chromedp.WaitVisible("#senders tr:nth-child(50)"))
 			shot("engine", watched.URL)
 			set(func(now *receiver.State) { now.StoreErr, now.StoreDown = errors.New("all shards failed"), time.Now() })
 			shot("down", watched.URL)
@@ -59,6 +60,29 @@ func TestBrowser_Pictures(t *testing.T) {
 			shot("help", s.URL, chromedp.KeyEvent("?"))
 		}
 	}
+}
+
+// twoHundred are senders of which five are in trouble.
+func twoHundred() (all []receiver.Sender) {
+	now := time.Now()
+	for i := range 200 {
+		s := receiver.Sender{
+			Host: fmt.Sprintf("web-%d.example.com", i+1), Name: fmt.Sprintf("web-%d", i+1), SID: fmt.Sprintf("%016x", i+1), Agent: "wsrelay/0.1.0",
+			First: now.Add(-72 * time.Hour), Seen: now, Line: now.Add(-time.Duration(i%40) * time.Second), Lag: time.Duration(20+i) * time.Millisecond, Online: true, Rate: float64(i%17) * 3.3, Lines: 1e6,
+		}
+		switch i {
+		case 17, 130:
+			s.Line, s.Online = now.Add(-time.Duration(i)*time.Hour/10), false
+		case 44:
+			s.Waits, s.Behind, s.Rate = now.Add(-47*time.Minute), 183_402, 912
+		case 77:
+			s.Refused, s.Why, s.Online = now.Add(-9*time.Minute), "the key is not known here, or does not fit", false
+		case 101:
+			s.Diverged = now.Add(-3 * time.Minute)
+		}
+		all = append(all, s)
+	}
+	return all
 }
 
 // studio is a scene like real life.

@@ -3,6 +3,7 @@ package page
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -40,6 +41,15 @@ func parseQuery(text, from, to string, now time.Time) (q *query, err error) {
 	return q, nil
 }
 
+// zoneOf gives the zone in which a user reads times: tz, minutes east of UTC, or UTC.
+func zoneOf(r *http.Request) *time.Location {
+	east, err := strconv.Atoi(r.FormValue("tz"))
+	if err != nil || east < -24*60 || east > 24*60 {
+		return time.UTC
+	}
+	return time.FixedZone("", east*60)
+}
+
 // renew has relative times compared with the present, for a query without pipes.
 func (q *query) renew() {
 	if f, err := logsql.Parse(q.logsql, ""); err == nil {
@@ -50,7 +60,7 @@ func (q *query) renew() {
 // query reads q, from and to. If they cannot be understood it says so to the
 // client.
 func (p *page) query(w http.ResponseWriter, r *http.Request) *query {
-	q, err := parseQuery(r.FormValue("q"), r.FormValue("from"), r.FormValue("to"), time.Now())
+	q, err := parseQuery(r.FormValue("q"), r.FormValue("from"), r.FormValue("to"), time.Now().In(zoneOf(r)))
 	if err == nil {
 		return q
 	}

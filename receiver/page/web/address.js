@@ -40,6 +40,6 @@ export async function ask(path, more, signal) {
   const kind = answer.headers.get('Content-Type') ?? ''
   if (!kind.startsWith('application/json')) throw new Error(await answer.text())
   const body = await answer.json()
-  if (!answer.ok) throw Object.assign(new Error(body.error), { logsql: body.logsql, understood: body.understood })
+  if (!answer.ok) throw Object.assign(new Error(body.error), { status: answer.status, logsql: body.logsql, understood: body.understood })
   return body
 }

@@ -5,7 +5,7 @@ import { state } from './address.js'
 import { write } from './text.js'
 import { filter } from './filters.js'
 
-const signs = { refused: '✖', diverged: '⑂', silent: '○', late: '◔', delivering: '●' }
+const signs = { refused: '✖', diverged: '≠', silent: '○', late: '◔', delivering: '●' }
 const few = 12 // rows, until all are asked for
 
 let all = false // whether all are shown, or only some

@@ -153,7 +153,8 @@ function showProblem(err) {
 async function loadHealth() {
   try {
     showHealth(await ask('/api/health'))
-  } catch {
+  } catch (err) {
+    if (err.status === 404) return
     $('health').classList.add('unready')
     $('health').replaceChildren(make(null, 'p', 'bad', 'wsreceive does not answer.'))
   }

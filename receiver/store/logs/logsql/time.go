@@ -2,34 +2,110 @@ package logsql
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
 
-// timeForms are the absolute times that ParseTime reads; without a zone they are
-// UTC.
-var timeForms = []string{
-	time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly,
+// clockForms are the times of a day that may follow a date, after a blank or a T, or
+// stand alone for today.
+var (
+	clockForms = []string{"15:04:05.999999999", "15:04"}
+	relative   = regexp.MustCompile(`^([+-]?)((?:\d+\s*[a-zA-Z]+\s*)+?)(\s*\bago)?$`)
+	amount     = regexp.MustCompile(`(\d+)\s*([a-zA-Z]+)`)
+	weekday    = regexp.MustCompile(`^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? `)
+)
+
+// ParseTime reads a time as people write it, and as journalctl takes it:
+// 2026-03-14T15:09:26Z (RFC 3339) and the same shorter down to 2026-03-14, of the
+// years 1970 to 2199; 15:09:26 or 15:09 of today; today, yesterday, now;
+// @1773500966; -90s, -1h30m, -2d, "2 hours ago". What names no zone is in that of
+// now; UTC can stand behind it.
+func ParseTime(text string, now time.Time) (time.Time, error) {
+	s, zone := weekday.ReplaceAllString(strings.TrimSpace(text), ""), now.Location()
+	if rest, ok := strings.CutSuffix(s, " UTC"); ok {
+		s, zone = rest, time.UTC
+	}
+	midnight := func(days int) time.Time {
+		y, m, d := now.In(zone).Date()
+		return time.Date(y, m, d+days, 0, 0, 0, 0, zone)
+	}
+	for word, t := range map[string]time.Time{"now": now, "today": midnight(0), "yesterday": midnight(-1), "tomorrow": midnight(1)} {
+		if s == word {
+			return t, nil
+		}
+	}
+	if t, ok := parseRelative(s, now); ok {
+		return t, nil
+	}
+	if rest, ok := strings.CutPrefix(s, "@"); ok {
+		if n, err := strconv.ParseFloat(rest, 64); err == nil && n >= 0 && n < 7e9 {
+			return time.UnixMicro(int64(n * 1e6)).In(zone), nil
+		}
+	}
+	if t, err := time.Parse(time.RFC3339, s); err == nil && plausible(t) {
+		return t, nil
+	}
+	day, clock := s, ""
+	if i := strings.IndexAny(s, " T"); i > 0 {
+		day, clock = s[:i], s[i+1:]
+	} else if strings.Contains(s, ":") {
+		day, clock = midnight(0).Format(time.DateOnly), s
+	}
+	for _, form := range append(clockForms, "") {
+		if t, err := time.ParseInLocation(strings.TrimSpace(time.DateOnly+" "+form), strings.TrimSpace(day+" "+clock), zone); err == nil && plausible(t) {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is not a time such as 2026-03-14 15:09, 15:09, yesterday, -1h or 2026-03-14T15:09:26Z", text)
 }
 
-// ParseTime reads a time as people write it: 2026-03-14T15:09:26Z (RFC 3339),
-// the same shorter down to 2026-03-14, in UTC, of the years 1970 to 2199, or
-// relative to now: -90s, -15m, -1h30m, -2d, -1w, now.
-func ParseTime(s string, now time.Time) (time.Time, error) {
-	if s == "now" {
-		return now, nil
+func plausible(t time.Time) bool { return t.UTC().Year() >= 1970 && t.UTC().Year() < 2200 }
+
+// parseRelative reads -1h30m, "2 hours ago" and +10min.
+func parseRelative(s string, now time.Time) (time.Time, bool) {
+	m := relative.FindStringSubmatch(s)
+	if m == nil || m[1] == "" && m[3] == "" || m[1] != "" && m[3] != "" {
+		return time.Time{}, false
 	}
-	if rest, ok := strings.CutPrefix(s, "-"); ok {
-		if ago, err := ParseSpan(rest); err == nil {
-			return now.Add(-ago), nil
+	var total time.Duration
+	for _, part := range amount.FindAllStringSubmatch(m[2], -1) {
+		n, err := strconv.ParseInt(part[1], 10, 64)
+		unit := unitOf(part[2])
+		if err != nil || unit == 0 || n > int64(maxSpan/unit) {
+			return time.Time{}, false
 		}
+		total += time.Duration(n) * unit
 	}
-	for _, form := range timeForms {
-		if t, err := time.Parse(form, s); err == nil && t.Year() >= 1970 && t.Year() < 2200 {
-			return t.UTC(), nil
-		}
+	if total <= 0 || total > maxSpan {
+		return time.Time{}, false
 	}
-	return time.Time{}, fmt.Errorf("%q is not a time such as 2026-03-14T15:09:26Z, 2026-03-14 or -1h", s)
+	if m[1] == "+" {
+		return now.Add(total), true
+	}
+	return now.Add(-total), true
+}
+
+// unitOf gives the length of a unit as journalctl names them; 0: it is none.
+func unitOf(name string) time.Duration {
+	switch name {
+	case "s", "sec", "secs", "second", "seconds":
+		return time.Second
+	case "m", "min", "mins", "minute", "minutes":
+		return time.Minute
+	case "h", "hr", "hrs", "hour", "hours":
+		return time.Hour
+	case "d", "day", "days":
+		return 24 * time.Hour
+	case "w", "week", "weeks":
+		return 7 * 24 * time.Hour
+	case "M", "month", "months":
+		return 30*24*time.Hour + 10*time.Hour + 30*time.Minute // 1/12 of a year, as systemd.time(7) has it
+	case "y", "year", "years":
+		return 365*24*time.Hour + 6*time.Hour
+	}
+	return 0
 }
 
 var units = map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}
