@@ -88,9 +88,14 @@ func parse(c *cli, args []string, stdout io.Writer) (*kong.Context, error) {
 		return nil, err
 	}
 	command, err := k.Parse(args)
+	meant := options.Meant(k.Model, args)
 	switch {
 	case answered:
 		return nil, errHelp
+	case err != nil && len(args) > 0 && args[0] == "queue":
+		return nil, mistake(err, "wsrelay queue --help shows what can be done with a queue", exitUsage)
+	case meant != "":
+		return nil, mistake(fmt.Errorf("there is no command %q", strings.Join(args[:len(strings.Fields(meant))], " ")), "did you mean wsrelay "+meant+"?", exitUsage)
 	case err != nil:
 		c.Run.salvage(args, src)
 		return nil, usage(err)

@@ -22,6 +22,11 @@ type queueCmd struct {
 	Purge  purgeCmd  `cmd:"" help:"Give up all lines that wait; the receiver is told their numbers. Only while no wsrelay has the queue."`
 }
 
+// Help is shown below the options.
+func (queueCmd) Help() string {
+	return `Without a directory it is the queue of the instance "default". wsrelay status names the queues that there are; wsrelay queue verify --help says more of one command.`
+}
+
 // queueAt names a queue directory.
 type queueAt struct {
 	Dir string `arg:"" optional:"" help:"The queue directory. Default: ${queue_dir} of the instance 'default'."`

@@ -99,6 +99,8 @@ func parse(c *cli, args []string, stdout, stderr io.Writer) (*kong.Context, erro
 	switch {
 	case answered:
 		return nil, errHelp
+	case err != nil && options.Meant(k.Model, args) != "":
+		return nil, &console.Complaint{Err: err, Hint: "did you mean wsreceive " + options.Meant(k.Model, args) + "?", Code: exitUsage}
 	case err != nil:
 		return nil, &console.Complaint{Err: err, Hint: "wsreceive --help lists every option", Code: exitUsage}
 	}

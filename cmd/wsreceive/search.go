@@ -120,8 +120,7 @@ func (c *searchCmd) query(now time.Time) (filter, pipes string, err error) {
 			return "", "", fmt.Errorf("%s: %w", option.name, err)
 		}
 	}
-	filter, pipes = logsql.Plain(strings.Join(c.Words, " "))
-	if _, err := logsql.Parse(filter, pipes); err != nil {
+	if _, filter, pipes, err = logsql.ParseTyped(strings.Join(c.Words, " ")); err != nil {
 		return "", "", fmt.Errorf("the query is not understood: %w", err)
 	}
 	return logsql.Within(filter, bounds[0], bounds[1]), pipes, nil

@@ -22,9 +22,9 @@ type query struct {
 
 // parseQuery understands what a person typed, and the times.
 func parseQuery(text, from, to string, now time.Time) (q *query, err error) {
-	filter, pipes := logsql.Plain(text)
-	q = &query{logsql: strings.TrimSpace(filter + " " + pipes), pipes: pipes != "", now: now}
-	if q.filter, err = logsql.Parse(filter, pipes); err != nil {
+	f, filter, pipes, err := logsql.ParseTyped(text)
+	q = &query{logsql: strings.TrimSpace(filter + " " + pipes), filter: f, pipes: pipes != "", now: now}
+	if err != nil {
 		return q, err
 	}
 	for _, end := range []struct {
@@ -66,7 +66,7 @@ func (p *page) query(w http.ResponseWriter, r *http.Request) *query {
 	}
 	answer := map[string]any{"error": err.Error(), "logsql": q.logsql}
 	if e := (*logsql.Error)(nil); errors.As(err, &e) {
-		answer["error"] = e.Problem
+		answer["error"], answer["logsql"] = e.Problem, e.Query
 		answer["understood"] = len(utf16.Encode([]rune(e.Query[:e.At]))) // as browsers count
 	}
 	reply(w, http.StatusBadRequest, answer)

@@ -76,7 +76,7 @@ var wordings = []struct {
 	{regexp.MustCompile(`compound token cannot start with ""$|unexpected end of query|(?:token:?|got) ""|missing .?\(`), "something is missing here"},
 	{regexp.MustCompile(`compound token cannot start with (".*")$`), "$1 is not expected here; put it into quotes to search for it"},
 	{regexp.MustCompile(`missing query$`), "something is missing after |"},
-	{regexp.MustCompile(`unexpected pipe name (".*")$`), "$1 cannot stand after |"},
+	{regexp.MustCompile(`unexpected pipe name (".*")$`), "$1 cannot stand after |; write a or b to look for either"},
 	{regexp.MustCompile(`unknown stats func (".*")$`), "$1 is no function of stats"},
 	{regexp.MustCompile(`(?s)error parsing regexp: (.*)$`), "this is no regular expression: $1"},
 	{regexp.MustCompile(`missing whitespace or ':' between (".*") and (".*")$`), "between $1 and $2 must be a space or a colon, or quotes around the whole"},

@@ -16,7 +16,7 @@ func TestCheck_SaysInPlainWordsWhatIsWrongAndWhere(t *testing.T) {
 		`"a`:                              {"the quotes are not closed", `"`},
 		"'a":                              {"the quotes are not closed", `'`},
 		`a |`:                             {"something is missing after |", `a |`},
-		`a | foo`:                         {`"foo" cannot stand after |`, `a | foo`},
+		`a | foo`:                         {`"foo" cannot stand after |; write a or b to look for either`, `a | foo`},
 		`a | stats by (x`:                 {"something is missing here", `a | stats by (x`},
 		`a | stats blah() y`:              {`"blah" is no function of stats`, `a | stats blah`},
 		`a | limit x`:                     {`"x" is no number`, `a | limit x`},
