@@ -251,6 +251,18 @@ var hostile = []string{
 	`{"message":"one\ntwo\u2028three\r"}`,
 }
 
+// A traceback is one line of the list, and can be read when it is opened.
+func TestBrowser_ShowsATracebackAsLines(t *testing.T) {
+	ctx := chromium(t)
+	s := newSite(t)
+	s.add(t, sidA, "web1", time.Now(), `{"program":"app","message":"Traceback:\n  File \"<b>a.py</b>\", line 1\n    boom()\nValueError: no"}`)
+	s.searchable(t)
+	do(t, ctx, chromedp.Navigate(s.URL))
+	until(t, ctx, entries(1)+` && document.querySelector('.row .text').textContent === 'Traceback: +3 lines'`)
+	do(t, ctx, click(".entry .row"))
+	until(t, ctx, `document.querySelector('.detail pre.message')?.textContent === 'Traceback:\n  File "<b>a.py</b>", line 1\n    boom()\nValueError: no\n'`)
+}
+
 func TestBrowser_HostileLinesDoNothing(t *testing.T) {
 	ctx := chromium(t)
 	s := newSite(t)

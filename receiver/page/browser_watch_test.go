@@ -157,6 +157,7 @@ func TestBrowser_WatchesAnEngine(t *testing.T) {
 	s.Listener.Close()
 	s.CloseClientConnections()
 	until(t, ctx, `document.getElementById('health').innerText.includes('does not answer')`)
+	until(t, ctx, `document.getElementById('lost').checkVisibility()`)
 }
 
 // What comes too fast is counted, and the list stays bounded.

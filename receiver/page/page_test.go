@@ -187,7 +187,8 @@ func TestSearch_SaysWhatIsWrongWithAQuery(t *testing.T) {
 		"q=" + url.QueryEscape(`a)`):        `{"error":"\")\" is not expected here","logsql":"*:i(\"a\"))","understood":8}`,
 		"q=" + url.QueryEscape(`status:>=`): `{"error":"something is missing here","logsql":"status:\u003e=","understood":9}`,
 		"q=" + url.QueryEscape(`a |`):       `{"error":"something is missing after |","logsql":"*:i(\"a\") |","understood":10}`,
-		"from=yesterday":                    `{"error":"\"yesterday\" is not a time such as 2026-03-14T15:09:26Z, 2026-03-14 or -1h","logsql":"*"}`,
+		"q=" + url.QueryEscape(`-i error`):  `{"error":"options of grep mean nothing here; write error, -debug for lines without it; upper and lower case are the same, or put it into quotes to search for it","logsql":"-i error","understood":0}`,
+		"from=gestern":                      `{"error":"\"gestern\" is not a time such as 2026-03-14 15:09, 15:09, yesterday, -1h or 2026-03-14T15:09:26Z","logsql":"*"}`,
 	} {
 		for _, api := range []string{"search", "histogram", "tail"} {
 			status, body, _ := s.get(t, "/api/"+api+"?"+path)

@@ -39,9 +39,19 @@ function showLine(box, line) {
     make(row, 'td', '', text)
     make(row, 'td')
   }
+  const message = line.fields.find(f => f.name === '_msg' && f.value.includes('\n'))
+  if (message) writeLines(make(box, 'pre', 'message'), message.value)
   writeLine(make(box, 'pre'), line.text)
   if (line.cut) {
     make(box, 'p', '', `This is the beginning of the line; ${line.here < line.size ? 'all of it is in the store' : 'download it to see all'}.`)
+  }
+}
+
+// writeLines shows a text of several lines, such as a traceback, as lines.
+function writeLines(pre, text) {
+  for (const line of text.split('\n')) {
+    write(pre, line)
+    pre.append('\n')
   }
 }
 

@@ -128,7 +128,10 @@ function makeEntry(line) {
   // A sender can write in any name; who it is cannot be made up.
   write(make(row, 'span', 'who'), line.sender ? `${line.host} (from ${line.sender})` : line.host)
   write(make(row, 'span', 'program'), line.program ?? '')
-  writeLine(make(row, 'span', 'text'), line.text, true)
+  const [first, ...rest] = line.text.replace(/\n+$/, '').split('\n')
+  const text = make(row, 'span', 'text')
+  writeLine(text, first, true)
+  if (rest.length) make(text, 'small', 'rest', ` +${plural(rest.length, 'line')}`)
   row.addEventListener('click', () => {
     if (getSelection().isCollapsed) { move(entry); toggle() }
   })

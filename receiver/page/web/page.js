@@ -111,6 +111,7 @@ function follow(signal) {
   source?.close()
   source = null
   $('live').dataset.state = ''
+  $('lost').hidden = true
   if (!state.live || state.to) return Promise.resolve()
   source = new EventSource('/api/tail?' + new URLSearchParams({ q: state.q }))
   signal.addEventListener('abort', () => source?.close(), { once: true })
@@ -118,6 +119,7 @@ function follow(signal) {
   return new Promise(done => {
     source.addEventListener('ready', () => {
       $('live').dataset.state = 'open'
+      $('lost').hidden = true
       if (connected++ || lines()) loadLines(signal, false) // what came in between
       done()
     })
@@ -127,7 +129,7 @@ function follow(signal) {
       add(found.lines, found.skipped)
       if (!searches) showStatus()
     })
-    source.onerror = () => { $('live').dataset.state = ''; done() }
+    source.onerror = () => { $('live').dataset.state = ''; $('lost').hidden = signal.aborted; done() }
   })
 }
 

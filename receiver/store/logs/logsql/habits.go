@@ -48,7 +48,7 @@ var habits = []habit{
 	// grep
 	{regexp.MustCompile(`^\s*((?:grep|egrep|zgrep)\s+-?\S+)`), `the words alone`, "this is a search already"},
 	{regexp.MustCompile(`^\s*(-[ivEFPwncrxoHhlABC]+(?:\s+\d+)?)(?:\s|$)`), `error, -debug for lines without it; upper and lower case are the same`, "options of grep mean nothing here"},
-	{regexp.MustCompile(`(?:^|[\s(])([^\s()|:~"'<>{}\[\]/]*(?:\.\*|\.\+|\[[0-9a-zA-Z]-[0-9a-zA-Z]\]|\\[dws][+*])[^\s()|"']*)`), `*:~"$1"`, "a regular expression stands in quotes here, behind ~"},
+	{regexp.MustCompile(`(?:^|[\s(])((?:[^\s()|:~"'<>{}\[\]/]*\pL[^\s()|:~"'<>{}\[\]/]*\.[*+]|[^\s()|:~"'<>{}\[\]/]*\.[*+][^\s()|:~"'<>{}\[\]/]*\pL|[^\s()|:~"'<>{}\[\]/]*(?:\[[0-9a-zA-Z]-[0-9a-zA-Z]\]|\\[dws][+*]))[^\s()|"']*)`), `*:~"$1"`, "a regular expression stands in quotes here, behind ~"},
 	{regexp.MustCompile(`(?:^|[\s(])([\pL\pN_]+)\*([\pL\pN_]+)(?:\s|\)|$)`), `*:~"$1.*$2"`, "* stands at the end of a word only"},
 	{regexp.MustCompile(`(?:^|[\s(])((?:>=|<=|>|<|=)\s*\d+)(?:\s|$)`), `field:$1`, "the field is missing"},
 }
