@@ -135,7 +135,21 @@ func TestScale(t *testing.T) {
 		slices.Sort(theirs)
 		t.Logf("%-14s %7.1f ms, server %7.1f ms: %.2f x", name, ours[3], theirs[3], ours[3]/theirs[3])
 	}
-	t.Logf("RSS %s, peak %s, of the three together", status(t, "VmRSS"), status(t, "VmHWM"))
+	var heavy sync.WaitGroup
+	for _, q := range []string{
+		`* | stats by (request_id) count() n`, `* | sort by (request_id)`, `* | uniq by (request_id)`, `* | facets 100`,
+		`_msg:~"item/.*7.*9" | sort by (bytes desc) | limit 100000`, `* | stats by (path, remote_addr) count() n, quantile(0.99, request_time)`,
+		`request_id:in(status:200 | fields request_id)`, `* | top 1000 by (referer, user_agent, status)`,
+	} {
+		heavy.Go(func() {
+			w := httptest.NewRecorder()
+			w.Body = nil
+			s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/select/logsql/query?query="+url.QueryEscape(q), nil))
+			t.Logf("at the same time: %s: status %d", q, w.Code)
+		})
+	}
+	heavy.Wait()
+	t.Logf("RSS %s, peak %s, of the library alone and the store together", status(t, "VmRSS"), status(t, "VmHWM"))
 }
 
 func field(line []byte, name string) string {
