@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -74,10 +75,9 @@ func (l *tail) String() string {
 }
 
 func (g *storeRig) command(work string, prefix []string, env ...string) *exec.Cmd {
-	args := append(append([]string{}, prefix...), "/proc/self/exe")
 	self, err := os.Executable()
 	stand.Must(g.t, err)
-	args[len(args)-1] = self
+	args := append(slices.Clone(prefix), self)
 	cmd := exec.Command(args[0], args[1:]...)
 	next := strings.Trim(strings.ReplaceAll(fmt.Sprint(g.next), " ", ","), "[]")
 	// The engine's library does not sync in a test's binary unless this is false.
@@ -234,8 +234,8 @@ func lastLines(s string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// aLife of a store is how often one is killed before it is checked and another
-// one begins.
+// storeRounds is how often a store is killed before it is checked and another one
+// begins.
 const storeRounds = 25
 
 // TestStore_HardShutdown takes the file system away under the log database at
@@ -244,7 +244,7 @@ const storeRounds = 25
 func TestStore_HardShutdown(t *testing.T) {
 	for _, mkfs := range [][]string{{"mkfs.ext4", "-q"}, {"mkfs.xfs", "-q"}} {
 		t.Run(mkfs[0][len("mkfs."):], func(t *testing.T) {
-			c := newCampaign(t, "store-"+filepath.Base(t.Name()), "shutdowns", 4, 500)
+			c := newCampaign(t, "store-"+filepath.Base(t.Name()), "shutdowns", 3, 500)
 			d := newDisk(t, 768<<20, mkfs...)
 			met := map[string]int{}
 			for c.more() {
@@ -280,7 +280,7 @@ func (g *storeRig) shutdown(d *disk) (live bool) {
 
 // TestStore_Killed kills the process that has the log database open at any moment.
 func TestStore_Killed(t *testing.T) {
-	c := newCampaign(t, "store-kill", "kills", 6, 2000)
+	c := newCampaign(t, "store-kill", "kills", 4, 2000)
 	met := map[string]int{}
 	for c.more() {
 		g := newStoreRig(t, filepath.Join(t.TempDir(), "store"))
@@ -358,7 +358,7 @@ func (g *storeRig) killAt(call string, n int) (killed bool) {
 // TestStore_FullDisk takes every byte of the disk away under load, kills the
 // process, has it start on the full disk, and gives the space back.
 func TestStore_FullDisk(t *testing.T) {
-	c := newCampaign(t, "store-full", "full disks", 2, 50)
+	c := newCampaign(t, "store-full", "full disks", 1, 50)
 	d := newDisk(t, 512<<20, "mkfs.ext4", "-q", "-m", "0")
 	met := map[string]int{}
 	for c.more() {
