@@ -151,6 +151,9 @@ func (c *stack) entries(src source) (all []entry) {
 		must(c.T, err)
 		for text := range strings.Lines(string(file)) {
 			text = strings.TrimSuffix(text, "\n")
+			if text == "" { // Celery prints some; syslog-ng has no message without text
+				continue
+			}
 			e, ok := src.parse(text)
 			if !ok {
 				e = entry{text: text}

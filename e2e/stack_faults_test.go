@@ -103,7 +103,7 @@ func (c *stack) worker() int {
 		children, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 		for _, file := range children {
 			text, _ := os.ReadFile(file)
-			for _, child := range strings.Fields(string(text)) {
+			for child := range strings.FieldsSeq(string(text)) {
 				if n, err := strconv.Atoi(child); err == nil {
 					return n
 				}

@@ -215,11 +215,17 @@ func (c *stack) judge(rows []row) {
 func (c *stack) stories() {
 	c.Helper()
 	for _, path := range []string{"/refund", "/report", "/order?item=tea"} {
-		for id, a := range c.asked {
-			if a.path == path && a.status != http.StatusBadGateway {
-				c.Logf("%s, request %s:\n%s", path, id, strings.Join(c.store.story(c, id), "\n"))
-				break
+		var first asked
+		for _, a := range c.asked {
+			if a.path == path && a.status != http.StatusBadGateway && (first.id == "" || a.from.Before(first.from)) {
+				first = a
 			}
+		}
+		c.Logf("%s, request %s:\n%s", path, first.id, strings.Join(c.store.story(c, first.id), "\n"))
+	}
+	if _, ok := c.store.(*stackLogs); ok {
+		for _, begin := range []string{"'fields.status", "'level:error", "'program:nginx"} {
+			c.Logf("%s…:\n%s", begin, strings.Join(c.tutorial("wsreceive search --to logs:/var/lib/wsreceive/logs "+begin, ""), "\n"))
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -52,22 +51,13 @@ func (l *stackLogs) count(c *stack, id string) int {
 	return strings.Count(string(answer), "\n")
 }
 
-// story asks as the tutorial does.
+// story asks with the tutorial's own command.
 func (l *stackLogs) story(c *stack, id string) (lines []string) {
 	c.Helper()
-	must(c.T, c.r.search(c.Context(), func(line []byte) error {
-		var d struct {
-			Time    string `json:"_time"`
-			Program string `json:"program"`
-			Level   string `json:"level"`
-			Message string `json:"_msg"`
-		}
-		if err := json.Unmarshal(line, &d); err != nil {
-			return err
-		}
-		lines = append(lines, storyLine(d.Time, d.Program, d.Level, d.Message))
-		return nil
-	}, fmt.Sprintf("fields.request_id:=%q | sort by (_time) | fields _time, program, level, _msg", id)))
+	for _, answer := range c.tutorial("wsreceive search --to logs:/var/lib/wsreceive/logs 'fields.request_id:=", id) {
+		d := gjson.Parse(answer)
+		lines = append(lines, storyLine(d.Get("_time").Str, d.Get("program").Str, d.Get("level").Str, d.Get("_msg").Str))
+	}
 	return lines
 }
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -220,6 +221,33 @@ func (c *stack) supervised() bool {
 func (c *stack) control(args ...string) string {
 	out, _ := exec.Command("supervisorctl", append([]string{"-c", c.s.Path("supervisord.conf")}, args...)...).CombinedOutput() // status is 3 while one is not running
 	return string(out)
+}
+
+var requestID = regexp.MustCompile(`[0-9a-f]{32}`)
+
+// tutorial does what the lines of the README say that begin so, for the request,
+// and gives what each printed.
+func (c *stack) tutorial(begin, id string) (answers []string) {
+	c.Helper()
+	readme, err := os.ReadFile(filepath.Join(c.s.root, "examples/stack/README.md"))
+	must(c.T, err)
+	there := false
+	for line := range strings.Lines(string(readme)) {
+		if !strings.HasPrefix(line, begin) {
+			continue
+		}
+		there = true
+		command := strings.ReplaceAll(requestID.ReplaceAllString(line, id), "/var/lib/wsreceive/logs", c.r.StorePath())
+		out := c.run("/bin/sh", "-c", "PATH="+c.s.bin+":$PATH; "+command)
+		if out == "" {
+			c.Errorf("%q finds nothing", line)
+		}
+		answers = append(answers, strings.Split(strings.TrimSpace(out), "\n")...)
+	}
+	if !there {
+		c.Errorf("the README has no line that begins with %q", begin)
+	}
+	return answers
 }
 
 // stackVenv is a virtual environment with what PyPI has of the shop, which
