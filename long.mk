@@ -1,4 +1,4 @@
-.PHONY: soak torture-keeper torture-queue torture-journal torture-data-stream torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns show-stack show-stack-cost
+.PHONY: soak torture-keeper torture-queue torture-journal torture-data-stream torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns show-stack show-stack-cost show-stack-openresty
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: deps
@@ -105,6 +105,10 @@ show-stack:
 show-stack-cost:
 	@$(NEED) syslog-ng
 	STACK_COST=$(or $(COST),60s) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_StackCost$$' ./e2e
+# Through the receiver of examples/openresty, in peace.
+show-stack-openresty:
+	@$(NEED) nginx /usr/share/lua/5.1/nginx/websocket/server.lua /usr/share/lua/5.1/cjson/util.lua syslog-ng redis-server supervisord socat pg_ctlcluster gcc /usr/bin/python3-config
+	STACK_STORE=openresty STACK_REQUESTS=$(or $(REQUESTS),2000) STACK_RATE=$(or $(RATE),100) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_Stack$$' ./e2e
 show-stack-%:
 	@$(NEED) java mvn nginx syslog-ng redis-server supervisord socat pg_ctlcluster gcc /usr/bin/python3-config
 	STACK_REQUESTS=$(or $(REQUESTS),20000) STACK_RATE=$(or $(RATE),150) scripts/engine.sh show-stack $*

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -135,5 +136,44 @@ func (e *stackEngine) story(c *stack, id string) (lines []string) {
 	for _, hit := range faults.Ask(c, http.MethodPost, "/"+e.indices()+"/_search", query).Get("hits.hits.#._source").Array() {
 		lines = append(lines, storyLine(hit.Get("@timestamp").Str, hit.Get("process.name").Str, hit.Get("log.level").Str, hit.Get("message").Str))
 	}
+	return lines
+}
+
+// stackOpenResty is nginx with Lua, the receiver of examples/openresty, and an
+// engine of ours behind it that refuses, breaks off and is full now and then.
+type stackOpenResty struct{ *other }
+
+func (o *stackOpenResty) start(c *stack) error {
+	if o.other == nil {
+		o.other = newOpenResty(c.T, newSandbox(c.T, c.s.bin))
+		c.r.Addr = o.addr
+	}
+	o.run(c.T)
+	c.r.Process = o.Process
+	return nil
+}
+
+func (o *stackOpenResty) faults() []fault { return nil }
+
+func (o *stackOpenResty) documents(*stack) [][]byte { return o.other.stored() }
+
+func (o *stackOpenResty) stored(*stack) int { return len(o.other.stored()) }
+
+func (o *stackOpenResty) count(_ *stack, id string) (n int) {
+	for _, line := range o.other.stored() {
+		if d := gjson.ParseBytes(line); d.Get("program").Str == "nginx" && d.Get("fields.request_id").Str == id {
+			n++
+		}
+	}
+	return n
+}
+
+func (o *stackOpenResty) story(_ *stack, id string) (lines []string) {
+	for _, line := range o.other.stored() {
+		if d := gjson.ParseBytes(line); d.Get("fields.request_id").Str == id {
+			lines = append(lines, storyLine(d.Get("timestamp").Str, d.Get("program").Str, d.Get("severity").Str, d.Get("message").Str))
+		}
+	}
+	slices.Sort(lines)
 	return lines
 }
