@@ -104,7 +104,7 @@ done
 for name in GOSUMDB GONOSUMDB GOPRIVATE GONOPROXY GOINSECURE GOTOOLCHAIN; do
 	kept+=("$name=$(go env $name)")
 done
-kept+=("GOPROXY=file:///var/cache/go-modules,$(go env GOPROXY)" HOME=$home USER="$user" SHELL=/bin/bash PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
+kept+=("GOPROXY=file:///var/cache/go-modules,$(go env GOPROXY)" "HOME=$home" USER="$user" SHELL=/bin/bash PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
 
 for command; do
 	as=$user

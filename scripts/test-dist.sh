@@ -42,7 +42,7 @@ for dir in a b; do
 done
 same "$work/a" "$work/b" '*.deb'
 same "$work/a/rpmbuild/RPMS/$(uname -m)" "$work/b/rpmbuild/RPMS/$(uname -m)" '*.rpm'
-say "built offline twice, the same bytes: $(cd "$work/a" && ls -- *.deb rpmbuild/RPMS/*/*.rpm | tr '\n' ' ')"
+say "built offline twice, the same bytes: $(cd "$work/a" && printf '%s ' ./*.deb ./rpmbuild/RPMS/*/*.rpm)"
 
 lintian --allow-root --fail-on error,warning "$work"/a/*.changes
 say "lintian has nothing to say"
