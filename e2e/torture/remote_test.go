@@ -32,6 +32,7 @@ type remoteRig struct {
 // TestRemote_Killed kills a VictoriaLogs server, the process with the journal in
 // front of it, or both, under load. The server has every line with a receipt once.
 func TestRemote_Killed(t *testing.T) {
+	notUnderRace(t)
 	c := newCampaign(t, "remote-kill", "kills", 3, 600)
 	program := victoriaLogs(t)
 	met := map[string]int{}

@@ -21,6 +21,7 @@ import (
 // administrators and disks do. Whatever is lost by it is named, and nothing is
 // there twice or altered.
 func TestStore_Directory(t *testing.T) {
+	notUnderRace(t)
 	c := newCampaign(t, "store-directory", "changes", 3, 200)
 	names := make([]string, 0, len(storeChanges))
 	for name := range storeChanges {

@@ -37,6 +37,15 @@ func newStoreRig(t *testing.T, dir string) *storeRig {
 	return g
 }
 
+// notUnderRace skips a test whose processes do minutes of work under the race
+// detector. CI runs it without.
+func notUnderRace(t *testing.T) {
+	t.Helper()
+	if stand.Race {
+		t.Skip("the race detector makes the log database ten times slower: make test RACE= PACKAGES=./e2e/torture")
+	}
+}
+
 // storeProcess has the store open.
 type storeProcess struct {
 	*storeRig
@@ -242,6 +251,7 @@ const storeRounds = 25
 // any moment: of its start and recovery, of a barrier, of a checkpoint. Every
 // line with a receipt is there afterwards, once, byte for byte.
 func TestStore_HardShutdown(t *testing.T) {
+	notUnderRace(t)
 	for _, mkfs := range [][]string{{"mkfs.ext4", "-q"}, {"mkfs.xfs", "-q"}} {
 		t.Run(mkfs[0][len("mkfs."):], func(t *testing.T) {
 			c := newCampaign(t, "store-"+filepath.Base(t.Name()), "shutdowns", 3, 500)
@@ -280,6 +290,7 @@ func (g *storeRig) shutdown(d *disk) (live bool) {
 
 // TestStore_Killed kills the process that has the log database open at any moment.
 func TestStore_Killed(t *testing.T) {
+	notUnderRace(t)
 	c := newCampaign(t, "store-kill", "kills", 4, 2000)
 	met := map[string]int{}
 	for c.more() {
@@ -315,6 +326,7 @@ var storeCalls = []string{
 // n-th call of a kind, for each n until a life ends by itself: it starts from what
 // the one before left, commits, has barriers, and closes the store.
 func TestStore_KilledAtEachSystemCall(t *testing.T) {
+	notUnderRace(t)
 	stand.Need(t, "strace")
 	c := newCampaign(t, "store-call", "kills", 0, 0)
 	for _, call := range storeCalls {
@@ -358,6 +370,7 @@ func (g *storeRig) killAt(call string, n int) (killed bool) {
 // TestStore_FullDisk takes every byte of the disk away under load, kills the
 // process, has it start on the full disk, and gives the space back.
 func TestStore_FullDisk(t *testing.T) {
+	notUnderRace(t)
 	c := newCampaign(t, "store-full", "full disks", 1, 50)
 	d := newDisk(t, 512<<20, "mkfs.ext4", "-q", "-m", "0")
 	met := map[string]int{}

@@ -413,8 +413,11 @@ func TestStore_AFullDiskIsAnErrorAndNoDamage(t *testing.T) {
 		}
 		behind = want("behind")
 	}
-	if left, err := os.ReadDir(filepath.Join(dir, "damaged")); err != nil || len(left) > 0 {
+	if left, err := (&damage{dir: filepath.Join(dir, "damaged")}).list(); err != nil || len(left) > 0 {
 		t.Errorf("damaged: %v, %v; want nothing", left, err)
+	}
+	if notes, err := filepath.Glob(filepath.Join(dir, "damaged", notePrefix+"*")); err != nil || len(notes) > 0 {
+		t.Errorf("notes of damage: %v, %v; want none", notes, err)
 	}
 }
 
