@@ -228,6 +228,10 @@ func upgradeKilled(t *testing.T, call string, n int) (outcome string) {
 		}
 		return true
 	})
+	// A strace that waits for a thread which execve has renamed holds the other
+	// threads of a killed keeper in their stops: its end lets them go.
+	stuck := time.AfterFunc(10*time.Second, func() { _ = strace.Process.Kill() })
+	defer stuck.Stop()
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	_ = cmd.Process.Signal(syscall.SIGUSR2)
