@@ -2,13 +2,11 @@ package receiver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -175,14 +173,7 @@ func TestFleet_FollowsASenderToItsNewStream(t *testing.T) {
 
 // While the store takes nothing, the lag of a sender grows.
 func TestFleet_ALineThatWaitsForTheStoreMakesItsSenderLate(t *testing.T) {
-	var fails atomic.Bool
-	fails.Store(true)
-	store := &memStore{hook: func(context.Context, []Batch) error {
-		if fails.Load() {
-			return errors.New("no disk")
-		}
-		return nil
-	}}
+	store, fails := newFailingStore()
 	r, url := serve(t, store, Options{})
 	p := dial(t, url)
 	p.control(helloOf("web1", sid, 1, 2))

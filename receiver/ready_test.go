@@ -58,16 +58,21 @@ func TestReady_SaysWhatTheStoreSays(t *testing.T) {
 	}
 }
 
-// A store that cannot be asked is known by what it did with the last lines.
-func TestReady_CountsFailedCommits(t *testing.T) {
-	var fails atomic.Bool
+// newFailingStore takes nothing while fails is set, as it is at first.
+func newFailingStore() (store *memStore, fails *atomic.Bool) {
+	fails = new(atomic.Bool)
 	fails.Store(true)
-	store := &memStore{hook: func(context.Context, []Batch) error {
+	return &memStore{hook: func(context.Context, []Batch) error {
 		if fails.Load() {
 			return errors.New("no disk")
 		}
 		return nil
-	}}
+	}}, fails
+}
+
+// A store that cannot be asked is known by what it did with the last lines.
+func TestReady_CountsFailedCommits(t *testing.T) {
+	store, fails := newFailingStore()
 	r, url := serve(t, store, Options{})
 	p := connect(t, url)
 	p.lines(1, "a")

@@ -33,7 +33,7 @@ const (
 var errEndsEarly = errors.New("the answer ends early")
 
 // follow prints lines as they come. When wsreceive is restarted, or the network
-// breaks, it goes on where it was.
+// breaks, it continues where it was.
 func (c *searchCmd) follow(ctx context.Context, store finder, filter string, p *printer, log *slog.Logger) error {
 	args := c.args(filter)
 	args.Set("follow", "true")

@@ -323,7 +323,7 @@ var storeCalls = []string{
 }
 
 // TestStore_KilledAtEachSystemCall kills the process as a thread of it enters its
-// n-th call of a kind, for each n until a life ends by itself: it starts from what
+// n-th call of a kind, for each n until a life ends without it: it starts from what
 // the one before left, commits, has barriers, and closes the store.
 func TestStore_KilledAtEachSystemCall(t *testing.T) {
 	notUnderRace(t)
@@ -401,7 +401,7 @@ func (g *storeRig) fill(t *testing.T, d *disk) (live bool) {
 	live = p.await(p.hasSaid("full", 1))
 	select {
 	case <-p.done: // what was in the engine's memory could not be written
-		g.met["ended by itself"]++
+		g.met["ended without a kill"]++
 		live = true
 	default:
 		g.met["full"]++

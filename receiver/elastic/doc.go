@@ -79,7 +79,7 @@
 //
 // # Data streams
 //
-// An id is unique in one backing index only, and a request that we have given up
+// An id is unique in one backing index only, and a request that we have abandoned
 // on may reach the engine's shards after a rollover. So the engine itself holds
 // each attempt to one backing index, by a pin:
 //
@@ -96,7 +96,7 @@
 // it sets when the writes under way have ended, and then searched after a refresh.
 // By induction over the backing indices, an id is in one of them at most. Deleted
 // or repaired is nothing. Ids that nobody can have sent, which is all of them while
-// a session goes on, are not looked up, and then nothing is sealed.
+// a session continues, are not looked up, and then nothing is sealed.
 //
 // A backing index that is sealed stays so: its documents can be searched and
 // deleted with the index, but not be changed. A document that the engine diverts

@@ -268,7 +268,7 @@ func TestStream_WhatIsDivertedIsNotStored(t *testing.T) {
 	e.checkOnce(t, sid, 1)
 }
 
-// Requests that a receiver has given up on, and that the engine carries out much
+// Requests that a receiver has abandoned, and that the engine carries out much
 // later; answers that are lost; receivers that are killed; rollovers between any
 // two requests: each line is stored once.
 func TestStream_LateRequestsAcrossRolloversDoubleNothing(t *testing.T) {
