@@ -33,15 +33,20 @@ say "the source packages are the same bytes twice: $(du -ch "$work"/a/wsrelay-*.
 for dir in a b; do
 	(cd "$work/$dir" && dpkg-source -x wsrelay_*.dsc tree && cd tree &&
 		unshare --net dpkg-buildpackage -us -uc -d) >"$work/log" 2>&1 || { tail -n 30 "$work/log"; exit 1; }
-	mkdir -p "$work/$dir/rpmbuild/SOURCES"
-	cp "$work/$dir"/wsrelay-*.tar.gz "$work/$dir/rpmbuild/SOURCES"
-	touch -d "@$epoch" "$work/$dir"/rpmbuild/SOURCES/* "$work/$dir"/wsrelay.spec # the source package has these times, the others its checksum
-	(cd "$work/$dir" && SOURCE_DATE_EPOCH=$epoch unshare --net rpmbuild -ba --nodeps \
-		--define "_topdir $work/$dir/rpmbuild" --define "_buildhost localhost" --define "use_source_date_epoch_as_buildtime 1" \
-		--define "clamp_mtime_to_source_date_epoch 1" --define "_build_id_links none" wsrelay.spec) >"$work/log" 2>&1 || { tail -n 30 "$work/log"; exit 1; }
+	# In one place, which the package's copy of the spec file names; with one time, which the source package has.
+	mkdir -p "$work/rpmbuild/SOURCES"
+	cp "$work/$dir"/wsrelay-*.tar.gz "$work/rpmbuild/SOURCES"
+	cp "$work/$dir/wsrelay.spec" "$work/rpmbuild"
+	touch -d "@$epoch" "$work"/rpmbuild/SOURCES/* "$work/rpmbuild/wsrelay.spec"
+	SOURCE_DATE_EPOCH=$epoch unshare --net rpmbuild -ba --nodeps \
+		--define "_topdir $work/rpmbuild" --define "_buildhost localhost" --define "use_source_date_epoch_as_buildtime 1" \
+		--define "clamp_mtime_to_source_date_epoch 1" --define "_build_id_links none" "$work/rpmbuild/wsrelay.spec" >"$work/log" 2>&1 || { tail -n 30 "$work/log"; exit 1; }
+	mv "$work/rpmbuild" "$work/$dir/"
 done
 same "$work/a" "$work/b" '*.deb'
-same "$work/a/rpmbuild/RPMS/$(uname -m)" "$work/b/rpmbuild/RPMS/$(uname -m)" '*.rpm'
+for kind in "RPMS/$(uname -m)" SRPMS; do
+	same "$work/a/rpmbuild/$kind" "$work/b/rpmbuild/$kind" '*.rpm'
+done
 say "built offline twice, the same bytes: $(cd "$work/a" && printf '%s ' ./*.deb ./rpmbuild/RPMS/*/*.rpm)"
 
 lintian --allow-root --fail-on error,warning "$work"/a/*.changes
