@@ -36,8 +36,8 @@ func (s *session) commitBatches(turn *stream) {
 }
 
 // waiting is every batch that waits, at least one; nil when there will be none.
-func (s *session) waiting() []item {
-	var group []item
+func (s *session) waiting() []*item {
+	var group []*item
 	select {
 	case it, ok := <-s.queue:
 		if !ok {
@@ -63,7 +63,7 @@ func (s *session) waiting() []item {
 // commit makes a group final and says so. When the store holds another line
 // somewhere in it, what stands before is made final first: the sender goes on
 // at the difference and will not come back to what is below.
-func (s *session) commit(group []item) {
+func (s *session) commit(group []*item) {
 	for len(group) > 0 && !s.order.isCurrent(group[0].epoch) { // drained after a rewind
 		group = group[1:]
 	}
@@ -98,7 +98,7 @@ func (s *session) commit(group []item) {
 
 // commitAndAck tries until the store answers or the session ends; the error is
 // then a *DivergedError or a *RefusedError, or says that there was no answer.
-func (s *session) commitAndAck(group []item) error {
+func (s *session) commitAndAck(group []*item) error {
 	if len(group) == 0 {
 		return nil
 	}
@@ -137,8 +137,8 @@ func (s *session) commitAndAck(group []item) error {
 	return nil
 }
 
-func (s *session) ack(group []item, results []Result, took time.Duration) {
-	first, last := &group[0], &group[len(group)-1]
+func (s *session) ack(group []*item, results []Result, took time.Duration) {
+	first, last := group[0], group[len(group)-1]
 	ack := &handshake.Ack{
 		Seq:  last.End(),
 		B:    last.b,
@@ -176,7 +176,7 @@ func (b *Batch) lastUID() string {
 
 // splitAt gives the part of group below seq, its last batch shortened if need
 // be, and the number of the batch that holds seq.
-func splitAt(group []item, seq uint64) (below []item, b uint64) {
+func splitAt(group []*item, seq uint64) (below []*item, b uint64) {
 	for _, it := range group {
 		if it.End() <= seq {
 			below = append(below, it)
@@ -192,7 +192,7 @@ func splitAt(group []item, seq uint64) (below []item, b uint64) {
 }
 
 // drop gives back what the group holds.
-func (s *session) drop(group []item) {
+func (s *session) drop(group []*item) {
 	for _, it := range group {
 		s.free(it)
 	}
@@ -200,7 +200,7 @@ func (s *session) drop(group []item) {
 
 // free gives back the memory of a batch, and its part of the budget. Nobody may
 // look at its lines any more.
-func (s *session) free(it item) {
+func (s *session) free(it *item) {
 	if it.body != nil {
 		it.body.recycle()
 	}

@@ -248,9 +248,9 @@ func (f *fleet) begins(s *session, at time.Time) {
 }
 
 // committed notes what the store has.
-func (f *fleet) committed(s *session, group []item, results []Result) {
+func (f *fleet) committed(s *session, group []*item, results []Result) {
 	f.change(s, func(k *known, now time.Time) {
-		last := &group[len(group)-1]
+		last := group[len(group)-1]
 		n := 0
 		for _, r := range results {
 			n += r.New + len(r.Rejected)

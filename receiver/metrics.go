@@ -40,7 +40,7 @@ var whys = []string{
 }
 
 // committed counts a group that the store has.
-func (f *figures) committed(group []item, results []Result, took time.Duration) {
+func (f *figures) committed(group []*item, results []Result, took time.Duration) {
 	f.commits.Observe(took.Seconds())
 	f.batches.Add(int64(len(group)))
 	for _, r := range results {

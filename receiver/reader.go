@@ -80,7 +80,7 @@ func (s *session) readControl(r io.Reader) (leaving bool, e *ending, err error) 
 		epoch, ok := s.inOrder(f.Seq, f.B)
 		if ok && s.admitDay(time.UnixMilli(f.At)) {
 			batch := Batch{SID: s.hello.SID, Host: s.hello.Host, Seq: f.Seq, At: time.UnixMilli(f.At).UTC(), Gap: f}
-			s.enqueue(item{Batch: batch, b: f.B, epoch: epoch})
+			s.enqueue(&item{Batch: batch, b: f.B, epoch: epoch})
 			s.log.Warn("gap in the stream", "seq", f.Seq, "n", f.N, "why", f.Why,
 				"effect", fmt.Sprintf("%d lines of this host will never come; the sender has given them up", f.N),
 				"hint", "the sender's log says what happened")
@@ -132,7 +132,7 @@ func (s *session) readData(r *bufio.Reader) (*ending, error) {
 		return nil, err
 	}
 	batch := Batch{SID: s.hello.SID, Host: s.hello.Host, Seq: d.Seq, At: d.Time(), Lines: body.lines, text: body.text}
-	s.enqueue(item{Batch: batch, b: d.B, epoch: epoch, body: body, held: held})
+	s.enqueue(&item{Batch: batch, b: d.B, epoch: epoch, body: body, held: held})
 	return nil, nil
 }
 
@@ -211,7 +211,7 @@ func (s *session) refuse(nak *handshake.Nak) {
 }
 
 // enqueue hands a batch to the committer.
-func (s *session) enqueue(it item) {
+func (s *session) enqueue(it *item) {
 	if !s.order.advance(it.epoch, it.End()) { // the store diverged in the meantime: it will come again
 		s.free(it)
 		return

@@ -28,7 +28,7 @@ const (
 
 // Buffers of a WebSocket.
 const (
-	readBuffer  = 4 << 10  // what is longer is read past it
+	readBuffer  = 1 << 10  // what is longer is read past it: most sessions are idle, and many
 	writeBuffer = 16 << 10 // an ordinary frame is never fragmented: some peers cannot join fragments
 )
 

@@ -41,7 +41,7 @@ type session struct {
 
 	out     chan handshake.Frame // to the writer
 	bye     chan struct{}        // closed by drain
-	queue   chan item            // reader to committer; closed by the reader after the sender's bye
+	queue   chan *item           // reader to committer; closed by the reader after the sender's bye
 	order   sequence
 	refused int // the reader's: batches answered with nak
 
@@ -90,7 +90,7 @@ func newSession(r *Receiver, conn *websocket.Conn, who []identity) *session {
 		log:   r.log.With("remote", conn.RemoteAddr().String()),
 		out:   make(chan handshake.Frame, winBatches),
 		bye:   make(chan struct{}),
-		queue: make(chan item, winBatches),
+		queue: make(chan *item, winBatches),
 	}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	s.commitCtx, s.stopCommit = context.WithCancel(context.Background())
