@@ -106,6 +106,13 @@ func storeLine(stream int, seq uint64) []byte {
 		}
 	case 5:
 		return fmt.Appendf(nil, "\x1b[31mred\x1b[0m %d %d 错误", stream, seq)
+	case 6:
+		switch seq % 64 {
+		case 6:
+			return nil
+		case 14:
+			return []byte(" ")
+		}
 	}
 	return fmt.Appendf(nil, "%d %d plain", stream, seq)
 }

@@ -144,13 +144,19 @@ func (a *addition) place(arrival time.Time) time.Time {
 	return a.now
 }
 
-// encode writes the row as JSON.
+// encode writes the row as JSON. A row without a message gets a blank: the server
+// would put a remark of its own there.
 func (a *addition) encode(to []byte, at time.Time) []byte {
 	to = append(to, `{"_time":"`...)
 	to = append(at.UTC().AppendFormat(to, time.RFC3339Nano), '"')
+	message := false
 	for _, f := range a.row.Fields {
+		message = message || f.Name == "_msg"
 		to = append(gjson.AppendJSONString(append(to, ','), f.Name), ':')
 		to = gjson.AppendJSONString(to, f.Value)
+	}
+	if !message {
+		to = append(to, `,"_msg":" "`...)
 	}
 	return append(to, '}')
 }

@@ -120,6 +120,8 @@ func (c *Coder) Row(dst *Row, l *Line) {
 		dst.add(fieldSkeleton, c.held(strconv.AppendUint(append(c.buf, skeletonMark), uint64(g.number), 10)))
 	case isObject && f.message == "" && strings.IndexByte(text(line), escape[0]) < 0:
 		dst.add("_msg", text(line))
+	case c.table.opts.Raw && len(line) == 0: // a server fills an empty _msg
+		dst.add(fieldLine, guard)
 	case isObject || f.message != text(line) || !keeps(f.message):
 		dst.add("_msg", f.message)
 		dst.add(fieldLine, c.guarded(text(line)))
@@ -306,7 +308,8 @@ func (c *Coder) Gap(dst *Row, l *Line, g *handshake.Gap) {
 	dst.add(fieldSegment, l.Segment)
 }
 
-// guard stands before a raw line that the engine would otherwise take for a number.
+// guard stands before a raw line that the engine would otherwise take for a number,
+// or that begins with one, and for an empty line on a server.
 const guard = `\`
 
 func (c *Coder) guarded(line string) string {
