@@ -32,7 +32,7 @@ func child(t *testing.T, what, dir string) (cmd *exec.Cmd, said *bufio.Scanner, 
 	t.Helper()
 	log = &logbook{}
 	cmd = exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "LOGS_TEST_CHILD="+what, "LOGS_TEST_DIR="+dir)
+	cmd.Env = append(os.Environ(), "LOGS_TEST_CHILD="+what, "LOGS_TEST_DIR="+dir, "DISABLE_FSYNC_FOR_TESTING=false") // as outside of tests
 	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()
 	if err == nil {
