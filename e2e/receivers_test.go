@@ -223,7 +223,7 @@ func TestReceivers_StoreEachLineOnceAndInOrderThroughOutages(t *testing.T) {
 			t.Helper()
 			if err := relay.waitReady(ctx, ready); err != nil {
 				log, _ := os.ReadFile(filepath.Join(s.QueueDir(), "wsrelay.log"))
-				t.Fatalf("%v; %d lines are stored; the log:\n%s", err, len(o.stored()), log)
+				t.Fatalf("%v; %d lines are stored; the log:\n%sthe receiver:\n%s", err, len(o.stored()), log, o.output())
 			}
 		}
 		more := func(n int) {
