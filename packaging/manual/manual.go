@@ -35,6 +35,7 @@ func Test(t *testing.T, app *kong.Application, packaging string) {
 		t.Fatalf("%s lacks the two lines around what is generated", path)
 	}
 	same(t, path, fmt.Sprintf("%s%s%s%s%s", head, begin, options(app), end, tail))
+	examples(t, app, string(tail))
 	for shell, c := range map[string]struct{ file, text string }{
 		"bash": {app.Name + ".bash", bash(app)}, "zsh": {"_" + app.Name, zsh(app)}, "fish": {app.Name + ".fish", fish(app)},
 	} {
@@ -59,6 +60,46 @@ func same(t *testing.T, path, want string) {
 	if got, err := os.ReadFile(path); err != nil || string(got) != want {
 		t.Errorf("%s is not what the program's options are (%v): go test -run Manual -update", path, err)
 	}
+}
+
+// examples looks up the options in the examples of a man page.
+func examples(t *testing.T, app *kong.Application, tail string) {
+	t.Helper()
+	_, text, _ := strings.Cut(tail, ".SH EXAMPLES")
+	text, _, _ = strings.Cut(strings.ReplaceAll(text, `\-`, "-"), ".SH ")
+	found := 0
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if len(words) == 0 || words[0] != app.Name {
+			continue
+		}
+		found++
+		node := app.DefaultCmd
+		for _, c := range commands(app) {
+			if n := name(app, c); n != "" && strings.HasPrefix(line, app.Name+" "+n+" ") {
+				node = c
+			}
+		}
+		for _, word := range words {
+			if flag, ok := strings.CutPrefix(word, "--"); ok && !hasFlag(node, flag) {
+				t.Errorf("an example of the man page has an option that there is not: %s", line)
+			}
+		}
+	}
+	if found < 5 {
+		t.Errorf("the man page has %d examples", found)
+	}
+}
+
+func hasFlag(node *kong.Node, name string) bool {
+	for _, group := range node.AllFlags(false) {
+		for _, f := range group {
+			if f.Name == name {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // commands gives the program's commands, that are to be seen, by their whole
