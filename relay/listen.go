@@ -32,7 +32,7 @@ func (r *Relay) listen(ctx context.Context) {
 		}
 		fault := hold("cannot listen", "another program, or another wsrelay, may have the address; --listen takes any other", err)
 		delay := r.backoff.NextBackOff()
-		r.status.failed(StateWaiting, fault)
+		r.status.failed(StateWaiting, fault, delay)
 		r.report.lost(fault, &url.URL{Scheme: "ws", Host: r.o.Listen, Path: listenPath}, delay)
 		sleep(ctx, delay)
 	}
@@ -132,7 +132,7 @@ func (h *hall) missing(due uint64) {
 		fault = wait("no receiver has dialled", "check wsreceive --dial on the receiving host, and the network in between", nil)
 	}
 	h.r.status.set(StateListening, h.url.String())
-	h.r.status.failed(StateListening, fault)
+	h.r.status.failed(StateListening, fault, 0)
 	if fault.hold || h.r.q.Stats().Cursor < due {
 		h.r.report.lost(fault, h.url, 0)
 	}
@@ -235,7 +235,7 @@ func (h *hall) serve(conn *websocket.Conn, with *credentials) {
 		r.status.set(StateListening, "")
 		return
 	}
-	r.status.failed(StateListening, fault)
+	r.status.failed(StateListening, fault, 0)
 	r.report.lost(fault, h.url, 0)
 }
 

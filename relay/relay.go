@@ -174,7 +174,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		}
 		r.turn++
 		delay := r.delay(end, len(urls))
-		r.status.failed(StateWaiting, end.fault)
+		r.status.failed(StateWaiting, end.fault, delay)
 		r.report.lost(end.fault, u, delay)
 		sleep(ctx, delay)
 	}

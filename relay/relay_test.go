@@ -31,7 +31,7 @@ func TestRun_BacksOffWhileRefused(t *testing.T) {
 		r.net = refusing(times)
 		stop := run(t, r)
 		time.Sleep(time.Hour)
-		if got := r.Status(); got.State != StateWaiting || got.Attempts < 2 || !strings.Contains(got.LastError, "refused") || got.Hint == "" {
+		if got := r.Status(); got.State != StateWaiting || got.Attempts < 2 || !strings.Contains(got.LastError, "refused") || got.Hint == "" || time.Until(got.NextAt) <= 0 {
 			t.Errorf("status is %+v", got)
 		}
 		stop()

@@ -29,6 +29,7 @@ type Status struct {
 	URL       string    // of the last attempt
 	Since     time.Time // in this state
 	Attempts  int       // that failed since the last receipt
+	NextAt    time.Time // of the next attempt, in StateWaiting
 	LastError string
 	Effect    string // what LastError means for the logs
 	Hint      string // what to do about it
@@ -65,7 +66,7 @@ func (c *recorder) set(s State, url string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.now.State != s {
-		c.now.State, c.now.Since = s, time.Now()
+		c.now.State, c.now.Since, c.now.NextAt = s, time.Now(), time.Time{}
 		if s == StateConnected {
 			c.now.Sessions++
 		}
@@ -75,13 +76,14 @@ func (c *recorder) set(s State, url string) {
 	}
 }
 
-// failed notes a fault after which the relay is in state s.
-func (c *recorder) failed(s State, f *Fault) {
+// failed notes a fault after which the relay is in state s, for delay if it waits.
+func (c *recorder) failed(s State, f *Fault, delay time.Duration) {
 	c.set(s, "")
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s == StateWaiting {
 		c.now.Attempts++
+		c.now.NextAt = time.Now().Add(delay)
 	}
 	c.now.Failures++
 	c.now.LastError, c.now.Effect, c.now.Hint = f.Error(), f.Effect, f.Hint

@@ -100,7 +100,7 @@ func (r *Reporter) Snapshot() Snapshot {
 	s := Snapshot{
 		Instance: r.o.Instance, QueueDir: r.o.QueueDir, At: now,
 		PID: os.Getpid(), Version: r.o.Version, StartedAt: r.started,
-		State: re.State, Since: re.Since, URL: re.URL, FailedAttempts: re.Attempts, Sessions: re.Sessions, Failures: re.Failures,
+		State: re.State, Since: re.Since, URL: re.URL, FailedAttempts: re.Attempts, NextAttemptAt: re.NextAt, Sessions: re.Sessions, Failures: re.Failures,
 		DrainRate: r.o.DrainRate,
 		SentLines: re.SentLines, SentBytes: re.SentBytes, SentAgainLines: re.SentAgain, DeadLetterLines: re.Rejected,
 		ReceiptAt: re.ReceiptAt,

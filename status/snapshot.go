@@ -45,6 +45,7 @@ type Snapshot struct {
 	URL            string    `json:"url,omitempty"`  // of the receiver, or the address that the relay listens on
 	Since          time.Time `json:"since,omitzero"` // in this state
 	FailedAttempts int       `json:"failed_attempts,omitempty"`
+	NextAttemptAt  time.Time `json:"next_attempt_at,omitzero"` // where State is waiting
 	Sessions       uint64    `json:"sessions"`
 	Failures       uint64    `json:"failures"`
 

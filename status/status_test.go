@@ -297,7 +297,7 @@ func full() Snapshot {
 	return Snapshot{
 		Instance: "web", QueueDir: "/q", At: at, State: relay.StateConnected, Problems: []Problem{{"e", "l", "h"}},
 		PID: 4121, Version: "v1.2.3", StartedAt: at.Add(-50 * time.Hour), Keeper: true, WorkerRestarts: 3, LastWorker: "killed by SIGKILL",
-		URL: "wss://logs.example.com/relay", Since: at.Add(-3*time.Hour - 12*time.Minute), FailedAttempts: 1, Sessions: 2, Failures: 3,
+		URL: "wss://logs.example.com/relay", Since: at.Add(-3*time.Hour - 12*time.Minute), FailedAttempts: 1, NextAttemptAt: at.Add(4 * time.Second), Sessions: 2, Failures: 3,
 		SID: "0123456789abcdef", LinesIn: 1_300_000, LinesDone: 100_000, BacklogLines: 1_200_000, BacklogBytes: 84 << 20,
 		DiskBytes: 128 << 20, DiskLimitBytes: 8 << 30, OldestAt: at.Add(-12 * time.Minute), LagSeconds: 720,
 		InRate: 1000, OutRate: 5000, RateSeconds: 60,

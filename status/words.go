@@ -91,7 +91,8 @@ func (s *Snapshot) receiver() string {
 	case relay.StateListening:
 		return "none has dialled for " + since
 	case relay.StateWaiting:
-		return fmt.Sprintf("%s, not connected; %s since the last receipt", s.URL, console.Count(uint64(s.FailedAttempts), "attempt has failed", "attempts have failed"))
+		next := duration(max(0, s.NextAttemptAt.Sub(s.At).Seconds()))
+		return fmt.Sprintf("%s, not connected; %s since the last receipt, the next is in %s", s.URL, console.Count(uint64(s.FailedAttempts), "attempt has failed", "attempts have failed"), next)
 	case relay.StateIdle:
 		if s.URL == "" {
 			return "not connected: that happens when a line comes"
