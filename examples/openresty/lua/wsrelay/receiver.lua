@@ -99,6 +99,9 @@ function Session:read()
             kind = "ignored" -- we have said Close and wait for the answer
         end
         if not message then
+            if not self.over then
+                ngx.log(ngx.WARN, "session ends: ", err)
+            end
             return self:close(1002) -- the library sends nothing after an error: it is for us
         elseif kind == "close" then
             return self:close(1000)
@@ -314,7 +317,8 @@ function receiver.serve()
     if not hello then
         return
     end
-    ws.max_payload_len = MAX
+    -- The library looks at the first; newer versions, as 0.13, at the others.
+    ws.max_payload_len, ws.max_recv_len, ws.max_send_len = MAX, MAX, MAX
     ws:set_timeout(2.5 * HEARTBEAT * 1000)
 
     local s = setmetatable({
