@@ -48,7 +48,10 @@ func (c *config) logger(stderr *os.File) *slog.Logger {
 	if c.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: c.level()}))
 	}
-	return slog.New(console.New(w, "wsrelay", c.level(), name != ""))
+	if name != "" {
+		return slog.New(console.New(w, "wsrelay", c.level(), true))
+	}
+	return slog.New(console.For(w, "wsrelay", c.level()))
 }
 
 func (c *config) level() (l slog.Level) {

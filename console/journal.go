@@ -5,14 +5,35 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // JournalSocket is where systemd's journal listens.
 const JournalSocket = "/run/systemd/journal/socket"
+
+// For makes a handler of records from level up for what w is: where systemd has
+// connected it to its journal (JOURNAL_STREAM, systemd.exec(5)), entries of that with their
+// priorities; for a file, lines that begin with the time; else lines alone.
+func For(w io.Writer, program string, level slog.Level) slog.Handler {
+	f, ok := w.(*os.File)
+	var st unix.Stat_t
+	if !ok || unix.Fstat(int(f.Fd()), &st) != nil {
+		return New(w, program, level, false)
+	}
+	if os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", st.Dev, st.Ino) {
+		if _, err := os.Stat(JournalSocket); err == nil {
+			return NewJournal(JournalSocket, program, level)
+		}
+	}
+	return New(w, program, level, st.Mode&unix.S_IFMT == unix.S_IFREG)
+}
 
 // Journal gives log records to systemd's journal, by its native protocol
 // (systemd.io/JOURNAL_NATIVE_PROTOCOL), each as one entry with the text that a

@@ -3,9 +3,35 @@ package console
 import (
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 )
+
+func TestFor_AFileHasTimes(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	for _, out := range []*os.File{f, w} {
+		slog.New(For(out, "wsreceive", slog.LevelInfo)).Info("ready")
+	}
+	if text, err := os.ReadFile(f.Name()); err != nil || !regexp.MustCompile(`^\d{4}-\S+Z? wsreceive: info: ready\n$`).Match(text) {
+		t.Errorf("the file has %q (%v)", text, err)
+	}
+	b := make([]byte, 100)
+	if n, err := r.Read(b); err != nil || string(b[:n]) != "wsreceive: info: ready\n" {
+		t.Errorf("the pipe has %q (%v)", b[:n], err)
+	}
+}
 
 func TestJournal_GivesEachRecordAsOneEntry(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "socket")

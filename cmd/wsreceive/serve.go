@@ -223,7 +223,7 @@ func newLogger(w io.Writer, name, format string) *slog.Logger {
 	if format == "json" {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(console.New(w, "wsreceive", level, false))
+	return slog.New(console.For(w, "wsreceive", level))
 }
 
 // stdoutWriter notices when nobody reads any more.
