@@ -151,10 +151,15 @@ func (w *world) remove(name string) {
 	w.Helper()
 	w.scarred = true
 	w.lose(name)
-	w.fs.mu.Lock()
-	defer w.fs.mu.Unlock()
-	w.fs.alter(func(m map[string]*inode) { delete(m, name) })
-	w.fs.apply(len(w.fs.log))
+	w.fs.unlink(name)
+}
+
+// unlink is a removal by another process, and it is on disk.
+func (s *strictFS) unlink(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.alter(func(m map[string]*inode) { delete(m, name) })
+	s.apply(len(s.log))
 }
 
 func (w *world) move() {

@@ -192,6 +192,27 @@ func TestInterleaving_SegmentDeletedByAnAdministrator(t *testing.T) {
 	}
 }
 
+// What nobody writes to after it was made again is on disk all the same.
+func TestInterleaving_RemovedWhileItRunsThenPowerCut(t *testing.T) {
+	for seed := range uint64(20) {
+		inBubble(t, func() {
+			w := newWorld(t, seed, Options{Compress: CompressNone})
+			w.mustStart()
+			defer w.abandon()
+			w.append(20, 3000)
+			w.wait()
+			time.Sleep(4 * lookEvery) // it has nothing more to write
+			w.fs.unlink(w.fs.segments()[0])
+			time.Sleep(2 * lookEvery)
+			w.crash((*strictFS).powerCut, 0)
+			w.drain()
+			if len(w.gone) > 0 {
+				t.Errorf("%d lines are lost", len(w.gone))
+			}
+		})
+	}
+}
+
 // threeSegments is a queue that has delivered all and acknowledged nothing.
 func threeSegments(t *testing.T) *world {
 	w := newWorld(t, 1, Options{Compress: CompressNone})
