@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestOpen_WaitsForTheLockInTurn(t *testing.T) {
@@ -184,6 +186,23 @@ func TestOpen_WhereNoDirectoryCanBeMadeIsAnError(t *testing.T) {
 
 // The consumer closes a segment while the writer looks whether the directory still
 // has it: what the writer then sees must not be another file that has its number.
+// A pipe or a device could block, or never end.
+func TestOSDir_OpensNothingButFiles(t *testing.T) {
+	d := mustOpenDir(t, t.TempDir())
+	mustBe(t, unix.Mkfifo(filepath.Join(d.path, "pipe"), 0o600))
+	names := []string{"pipe"}
+	if unix.Mknod(filepath.Join(d.path, "zero"), unix.S_IFCHR|0o600, int(unix.Mkdev(1, 5))) == nil { // root
+		names = append(names, "zero")
+	}
+	for _, name := range names {
+		for call, open := range map[string]func(string) (file, error){"open": d.open, "change": d.change} {
+			if f, err := open(name); !errors.Is(err, errStrange) {
+				t.Errorf("%s %s: got %v, %v, want errStrange", call, name, f, err)
+			}
+		}
+	}
+}
+
 func TestOSDir_HoldsWhatIsClosedMeanwhile(t *testing.T) {
 	d, err := ownDir(t.TempDir())
 	mustBe(t, err)
