@@ -8,17 +8,14 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
 	"wsrelay/console"
-	"wsrelay/handshake"
 	"wsrelay/receiver/store/logs"
 	"wsrelay/receiver/store/logs/logsql"
-	"wsrelay/receiver/store/logs/row"
+	"wsrelay/receiver/store/logs/near"
 )
 
 // followAgain is how long --follow waits before it asks again, and followOverlap how
@@ -133,42 +130,18 @@ func (c *searchCmd) around(ctx context.Context, store finder, filter string, p *
 
 // neighbours gives a line and those around it, in their order.
 func (c *searchCmd) neighbours(ctx context.Context, store finder, hit *logs.Found) ([]logs.Found, error) {
-	sid, seq, err := handshake.ParseUID(hit.UID[:min(len(hit.UID), handshake.UIDLen)])
-	if err != nil {
-		return nil, err
-	}
-	own := fmt.Sprintf(`"wsrelay.sid":=%q "wsrelay.seq":=%q`, sid, row.SeqValue(seq))
-	rows, err := ask(ctx, store, own+" | fields _stream_id, _time")
-	if err != nil || len(rows) == 0 {
+	lines, err := near.Around(ctx, func(ctx context.Context, query string) ([]map[string]string, error) {
+		return ask(ctx, store, query)
+	}, hit.UID, "", c.Context)
+	if err != nil || lines == nil {
 		return []logs.Found{*hit}, err
 	}
-	stream, at := rows[0]["_stream_id"], rows[0]["_time"]
-	var terms []string
-	same := fmt.Sprintf(`_time:[%s, %s] "wsrelay.sid":=%q "wsrelay.seq":`, at, at, sid) // of one sender, lines of one time have an order, too
-	for _, side := range []struct{ filter, order string }{
-		{fmt.Sprintf("(_time:<%s or %s<=%q)", at, same, row.SeqValue(seq)), "desc"},
-		{fmt.Sprintf("(_time:>%s or %s>%q)", at, same, row.SeqValue(seq)), ""},
-	} {
-		rows, err := ask(ctx, store, fmt.Sprintf(`_stream_id:%s %s | sort by (_time %s, "wsrelay.sid" %s, "wsrelay.seq" %s) limit %d | fields "wsrelay.sid", "wsrelay.seq"`,
-			stream, side.filter, side.order, side.order, side.order, c.Context+1))
-		if err != nil {
-			return nil, err
-		}
-		for _, r := range rows {
-			terms = append(terms, fmt.Sprintf(`("wsrelay.sid":=%q "wsrelay.seq":=%q)`, r["wsrelay.sid"], r["wsrelay.seq"]))
-		}
-	}
-	terms = append(terms, "("+own+")")
 	var all []logs.Found
-	err = store.lines(ctx, url.Values{"query": {strings.Join(terms, " or ")}, "limit": {strconv.Itoa(len(terms))}}, func(l *logs.Found) error {
+	err = store.lines(ctx, url.Values{"query": {lines.Filter()}, "limit": {strconv.Itoa(len(lines.IDs))}}, func(l *logs.Found) error {
 		all = append(all, *l)
 		return nil
 	})
-	i := slices.IndexFunc(all, func(l logs.Found) bool { return l.UID == hit.UID })
-	if i < 0 {
-		return []logs.Found{*hit}, err
-	}
-	return all[max(0, i-c.Context):min(len(all), i+c.Context+1)], err
+	return all, err
 }
 
 // ask gives the rows of a query.

@@ -14,14 +14,20 @@ import (
 // Bounds of an answer.
 const (
 	maxLines   = 5000
-	facetLines = 1000      // the newest, of which it is told who wrote them
-	cutList    = 2 << 10   // bytes of a line in a list
-	cutLine    = 64 << 10  // and of one that is shown in full
-	maxFields  = 500       // of a line that is shown in full
-	maxFacets  = 20        // values of each kind
-	maxColumns = 50        // of a table
-	rawPace    = 128 << 10 // bytes a second that a download goes at least
+	facetLines = 1000     // the newest, of which it is told who wrote them
+	cutList    = 2 << 10  // bytes of a line in a list
+	cutLine    = 64 << 10 // and of one that is shown in full
+	maxFields  = 500      // of a line that is shown in full
+	maxFacets  = 20       // values of each kind
+	maxColumns = 50       // of a table
+	maxChosen  = 10       // of a list of lines
+	cutColumn  = 500      // bytes of a value in one of those
 )
+
+// usualPace is how many bytes a second a client takes of a download at least.
+const usualPace = 128 << 10
+
+var rawPace = usualPace // but for tests
 
 // cut gives the beginning of s, whole characters of it.
 func cut(s string, n int) string {
@@ -53,13 +59,25 @@ func failed(w http.ResponseWriter, err error) {
 	reply(w, http.StatusInternalServerError, map[string]any{"error": err.Error()})
 }
 
+// inMillis gives a time as browsers have it; nil: it is open.
+func inMillis(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	ms := t.UnixMilli()
+	return &ms
+}
+
+// hitMemoryOf gives what a line in a list may take of memory.
+func hitMemoryOf(q *query) int64 { return hitMemory + int64(len(q.columns))*2*cutColumn }
+
 func (p *page) search(w http.ResponseWriter, r *http.Request) {
 	q := p.query(w, r)
 	if q == nil {
 		return
 	}
 	limit := number(r, "limit", 200, maxLines)
-	loan, ok := p.borrow(r, listMemory+int64(max(limit+1, facetLines))*hitMemory)
+	loan, ok := p.borrow(r, listMemory+int64(max(limit+1, facetLines))*hitMemoryOf(q))
 	if !ok {
 		return
 	}
@@ -76,8 +94,8 @@ func (p *page) search(w http.ResponseWriter, r *http.Request) {
 		failed(w, err)
 		return
 	}
-	loan.shrink(int64(len(found.about))*hitMemory + int64(found.table.bytes)*2)
-	answer := map[string]any{"logsql": q.logsql, "took": time.Since(start).Milliseconds(), "complete": found.complete}
+	loan.shrink(int64(len(found.about))*hitMemoryOf(q) + int64(found.table.bytes)*2)
+	answer := map[string]any{"logsql": q.logsql, "took": time.Since(start).Milliseconds(), "complete": found.complete, "from": inMillis(q.from), "to": inMillis(q.to)}
 	if found.table.Rows != nil {
 		answer["table"], answer["more"] = found.table, found.table.full || len(found.table.Rows) > limit
 		found.table.Rows = found.table.Rows[:min(len(found.table.Rows), limit)]
@@ -108,10 +126,7 @@ func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loa
 		l.giveBack()
 		return nil, nil, false
 	}
-	var at time.Time
-	if ms, err := strconv.ParseInt(r.FormValue("time"), 10, 64); err == nil {
-		at = time.UnixMilli(ms)
-	}
+	at := timeOf(r)
 	found, err := p.source.line(r.Context(), r.FormValue("uid"), at)
 	leave()
 	if found == nil && err == nil && p.api != nil { // it may be too new for a search
@@ -121,13 +136,16 @@ func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loa
 		return found, l, true
 	}
 	l.giveBack()
-	answer := "This line is not here (any more). Its UID is " + r.FormValue("uid")
+	answer := notHere(r.FormValue("uid"))
 	if err != nil {
 		answer = "This line cannot be shown: " + err.Error()
 	}
 	reply(w, http.StatusNotFound, map[string]any{"error": answer})
 	return nil, nil, false
 }
+
+// notHere says that there is no line of this UID.
+func notHere(uid string) string { return "This line is not here (any more). Its UID is " + uid }
 
 func (p *page) line(w http.ResponseWriter, r *http.Request) {
 	found, loan, ok := p.one(w, r)

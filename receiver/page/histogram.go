@@ -3,6 +3,7 @@ package page
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -42,22 +43,49 @@ func layOut(from, to time.Time, most int) *bars {
 	}
 }
 
-// count counts the lines over the query's time; an end that it leaves open is
-// that of the lines.
+// span gives the query's time; an end that it leaves open is that of the lines.
+func (a *queryAPI) span(ctx context.Context, q *query) (from, to time.Time, err error) {
+	if from, to = q.from, q.to; !from.IsZero() && !to.IsZero() {
+		return from, to, nil
+	}
+	err = a.rows(ctx, q, ` | stats min(_time) as "from", max(_time) as "to"`, 1, func(fields []logsql.Field) {
+		if t, err := time.Parse(time.RFC3339Nano, get(fields, "from")); err == nil && q.from.IsZero() {
+			from = t
+		}
+		if t, err := time.Parse(time.RFC3339Nano, get(fields, "to")); err == nil && q.to.IsZero() {
+			to = t.Add(time.Millisecond)
+		}
+	})
+	return from, to, err
+}
+
+// part is what there is in a part of a time.
+type part struct {
+	at           time.Time
+	lines, bytes int
+}
+
+// parts tells how much there is in each part of the query's time that has lines, the
+// oldest first.
+func (a *queryAPI) parts(ctx context.Context, q *query, width time.Duration) (all []part, err error) {
+	err = a.rows(ctx, q, ` | stats by (_time:`+strconv.FormatInt(width.Milliseconds(), 10)+`ms) count() as "lines", sum_len() as "bytes"`, 0, func(fields []logsql.Field) {
+		at, err := time.Parse(time.RFC3339Nano, get(fields, fieldTime))
+		lines, _ := strconv.Atoi(get(fields, "lines"))
+		bytes, _ := strconv.Atoi(get(fields, "bytes"))
+		if err == nil {
+			all = append(all, part{at, lines, max(1, bytes)})
+		}
+	})
+	slices.SortFunc(all, func(a, b part) int { return a.at.Compare(b.at) })
+	return all, err
+}
+
+// count counts the lines over the query's time.
 func (a *queryAPI) count(ctx context.Context, q *query, most int) (*bars, error) {
 	within := *q
-	if q.from.IsZero() || q.to.IsZero() {
-		err := a.rows(ctx, q, ` | stats min(_time) as "from", max(_time) as "to"`, 1, func(fields []logsql.Field) {
-			if t, err := time.Parse(time.RFC3339Nano, get(fields, "from")); err == nil && q.from.IsZero() {
-				within.from = t
-			}
-			if t, err := time.Parse(time.RFC3339Nano, get(fields, "to")); err == nil && q.to.IsZero() {
-				within.to = t.Add(time.Millisecond)
-			}
-		})
-		if err != nil {
-			return nil, err
-		}
+	var err error
+	if within.from, within.to, err = a.span(ctx, q); err != nil {
+		return nil, err
 	}
 	if !within.from.Before(within.to) {
 		return &bars{}, nil
@@ -65,7 +93,7 @@ func (a *queryAPI) count(ctx context.Context, q *query, most int) (*bars, error)
 	b := layOut(within.from, within.to, most)
 	args := within.args()
 	args.Set("step", strconv.FormatInt(b.width.Milliseconds(), 10)+"ms")
-	err := a.get(ctx, "hits", args, func(line []byte) error {
+	err = a.get(ctx, "hits", args, func(line []byte) error {
 		hits := gjson.ParseBytes(line)
 		values := hits.Get("hits.0.values").Array()
 		for i, at := range hits.Get("hits.0.timestamps").Array() {

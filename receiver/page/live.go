@@ -205,7 +205,7 @@ func (l *Live) match(q *query, k *keptLine) (found line, ok bool) {
 	if !q.filter.MatchRow(fields) {
 		return found, false
 	}
-	found = newLine(fields, func([]logsql.Field) ([]byte, error) { return []byte(k.text), nil })
+	found = newLine(fields, func([]logsql.Field) ([]byte, error) { return []byte(k.text), nil }, q.columns...)
 	return found, (q.from.IsZero() || !found.at.Before(q.from)) && (q.to.IsZero() || found.at.Before(q.to))
 }
 
@@ -216,12 +216,15 @@ func (l *Live) search(ctx context.Context, q *query, limit int) (*found, error) 
 	}
 	f := &found{complete: true}
 	lines, _, _ := l.since(0)
-	for i := len(lines) - 1; i >= 0 && len(f.lines) < max(limit+1, facetLines) && ctx.Err() == nil; i-- {
+	if !q.oldest {
+		slices.Reverse(lines)
+	}
+	for i := 0; i < len(lines) && len(f.lines) < max(limit+1, facetLines) && ctx.Err() == nil; i++ {
 		if found, ok := l.match(q, &lines[i]); ok {
 			f.lines = append(f.lines, found)
 		}
 	}
-	slices.SortStableFunc(f.lines, func(a, b line) int { return b.at.Compare(a.at) })
+	slices.SortStableFunc(f.lines, q.order)
 	f.about = f.lines
 	return f, ctx.Err()
 }

@@ -10,12 +10,20 @@
 //	/api/line       one line in full, with its fields: uid, and, which makes it
 //	                faster, its time in Unix milliseconds
 //	/api/raw        one line, its bytes; asked for in the same way
+//	/api/around     n lines before and after one, of the same host and program; asked
+//	                for in the same way
+//	/api/groups     how many lines have which values of the fields by=; /api/fields
+//	                which fields there are; both of the whole time, both only with a
+//	                query API
+//	/api/download   all lines that match, format=ndjson or csv; only with a query API
 //	/api/health     how the receiver does
 //	/api/senders    how its senders do, those in most trouble first
 //	/select/        the store's query API itself, under its own paths
 //
-// q is what a person types; [logsql.Plain] makes LogsQL of it. from and to are
-// times for parseTime; answers are JSON. The page's own address holds the same
+// q is what a person types; [logsql.ParseTyped] makes LogsQL of it. from and to are
+// times for [logsql.ParseTime] in the zone tz, minutes east of UTC; order=oldest has
+// the oldest lines first; column= names fields that stand beside each line. Answers
+// are JSON. The page's own address holds the same
 // parameters, so that what it shows can be kept and passed on.
 //
 // Searches are requests to the store's query API, made within the process: the
@@ -134,6 +142,9 @@ func (p *page) handler() http.Handler {
 	index, _ := fs.ReadFile(web, "index.html")
 	if p.api != nil {
 		mux.HandleFunc("GET /api/histogram", p.histogram)
+		mux.HandleFunc("GET /api/groups", p.groups)
+		mux.HandleFunc("GET /api/fields", p.fields)
+		mux.HandleFunc("GET /api/download", p.download)
 		mux.HandleFunc("GET /select/", p.selects)
 		mux.HandleFunc("POST /select/", p.selects)
 	} else {
@@ -143,6 +154,7 @@ func (p *page) handler() http.Handler {
 	mux.HandleFunc("GET /api/search", p.search)
 	mux.HandleFunc("GET /api/line", p.line)
 	mux.HandleFunc("GET /api/raw", p.raw)
+	mux.HandleFunc("GET /api/around", p.around)
 	mux.HandleFunc("GET /api/tail", p.tail)
 	mux.HandleFunc("GET /api/health", p.health)
 	mux.HandleFunc("GET /api/senders", p.senders)

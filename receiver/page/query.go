@@ -18,6 +18,8 @@ type query struct {
 	now      time.Time // with which relative times are compared
 	pipes    bool      // what it gives need not be lines
 	from, to time.Time // zero: open
+	oldest   bool      // the oldest lines are wanted, and first
+	columns  []string  // fields that are shown besides
 }
 
 // parseQuery understands what a person typed, and the times.
@@ -50,6 +52,12 @@ func zoneOf(r *http.Request) *time.Location {
 	return time.FixedZone("", east*60)
 }
 
+// names gives the fields that a parameter names, so many at most.
+func names(r *http.Request, parameter string, most int) []string {
+	all := r.Form[parameter] // FormValue has parsed it
+	return all[:min(len(all), most)]
+}
+
 // renew has relative times compared with the present, for a query without pipes.
 func (q *query) renew() {
 	if f, err := logsql.Parse(q.logsql, ""); err == nil {
@@ -61,6 +69,7 @@ func (q *query) renew() {
 // client.
 func (p *page) query(w http.ResponseWriter, r *http.Request) *query {
 	q, err := parseQuery(r.FormValue("q"), r.FormValue("from"), r.FormValue("to"), time.Now().In(zoneOf(r)))
+	q.oldest, q.columns = r.FormValue("order") == "oldest", names(r, "column", maxChosen)
 	if err == nil {
 		return q
 	}

@@ -156,6 +156,19 @@ func (q *query) args() url.Values {
 	return args
 }
 
+// sorted gives the pipe that leaves the first n lines, of those of one moment, too;
+// what pipes make is left as it is.
+func (q *query) sorted(n int) string {
+	way := "desc"
+	switch {
+	case q.pipes:
+		return ""
+	case q.oldest:
+		way = ""
+	}
+	return fmt.Sprintf(` | sort by (_time %s, "wsrelay.sid" %s, "wsrelay.seq" %s) limit %d`, way, way, way, n)
+}
+
 // search implements source. Lines that have no message are shown as they came,
 // for which all fields are needed: so the rows are measured first, and no more are
 // asked for than there is memory for. Both look only at the time that the newest
@@ -164,15 +177,23 @@ func (a *queryAPI) search(ctx context.Context, q *query, limit int) (f *found, e
 	f = &found{complete: true}
 	want := limit + 1 // one more than is shown tells whether there are more
 	if !q.pipes {
-		err = a.rows(ctx, q, ` | fields _time, host, program, level, "wsrelay.sender"`, max(want, facetLines), func(fields []logsql.Field) {
+		sorted := "" // the newest need no sorting, which takes longer
+		if q.oldest {
+			sorted = q.sorted(max(want, facetLines))
+		}
+		err = a.rows(ctx, q, sorted+` | fields _time, host, program, level, "wsrelay.sender"`, max(want, facetLines), func(fields []logsql.Field) {
 			f.about = append(f.about, newLine(fields, nil))
 		})
 		if err != nil || len(f.about) == 0 {
 			return f, err
 		}
 		want = min(want, len(f.about))
-		within := *q
-		within.from, within.to = f.about[want-1].at, f.about[0].at.Add(1)
+		slices.SortStableFunc(f.about, q.order)
+		within, newest, oldest := *q, f.about[0].at, f.about[want-1].at
+		if q.oldest {
+			newest, oldest = oldest, newest
+		}
+		within.from, within.to = oldest, newest.Add(1)
 		q = &within
 		fits, err := a.fitting(ctx, q, want)
 		if err != nil {
@@ -181,10 +202,10 @@ func (a *queryAPI) search(ctx context.Context, q *query, limit int) (f *found, e
 		f.complete, want = fits == want, fits
 	}
 	lines := true
-	err = a.rows(ctx, q, "", want, func(fields []logsql.Field) {
+	err = a.rows(ctx, q, q.sorted(want), want, func(fields []logsql.Field) {
 		lines = lines && isLine(fields)
 		if lines {
-			f.lines = append(f.lines, newLine(fields, a.text))
+			f.lines = append(f.lines, newLine(fields, a.text, q.columns...))
 		}
 		if q.pipes {
 			f.table.add(fields)
@@ -198,16 +219,16 @@ func (a *queryAPI) search(ctx context.Context, q *query, limit int) (f *found, e
 	if q.pipes {
 		f.about = f.lines
 	} else {
-		slices.SortStableFunc(f.lines, newestFirst)
+		slices.SortStableFunc(f.lines, q.order)
 	}
 	return f, err
 }
 
-// fitting gives how many of the newest rows there is memory for, one at least.
+// fitting gives how many of the first rows there is memory for, one at least.
 func (a *queryAPI) fitting(ctx context.Context, q *query, want int) (fits int, err error) {
-	const measure = ` | pack_json as "wsrelay.packed" | len("wsrelay.packed") as "wsrelay.packed" | fields _time, "wsrelay.packed"`
+	const measure = ` | pack_json as "wsrelay.packed" | len("wsrelay.packed") as "wsrelay.packed" | fields _time, "wsrelay.sid", "wsrelay.seq", "wsrelay.packed"`
 	left := listMemory
-	err = a.rows(ctx, q, measure, want, func(fields []logsql.Field) {
+	err = a.rows(ctx, q, measure+q.sorted(want), want, func(fields []logsql.Field) {
 		n, _ := strconv.Atoi(get(fields, "wsrelay.packed"))
 		if left -= n; left >= 0 || fits == 0 {
 			fits++

@@ -15,11 +15,15 @@ import (
 
 // source is where the page's lines are.
 type source interface {
-	// search finds the newest lines, one more than limit if there are more.
+	// search finds the newest lines, or the oldest, one more than limit if there are
+	// more.
 	search(ctx context.Context, q *query, limit int) (*found, error)
 	// line gives the line of a UID, of which at may be the time, to the millisecond,
 	// which is faster than zero; nil: there is none.
 	line(ctx context.Context, uid string, at time.Time) (*whole, error)
+	// around gives the line of a UID, of which at may be the time, with up to n lines
+	// before and after it of the same host and program; nil: there is no such line.
+	around(ctx context.Context, q *query, uid string, at time.Time, n int) (*near, error)
 }
 
 // found is what a search finds.
@@ -47,12 +51,18 @@ type line struct {
 	Level   string `json:"level,omitempty"`
 	Text    string `json:"text"`
 
+	Columns []string `json:"columns,omitempty"` // values of the fields that were asked for
+
 	at  time.Time
 	seq uint64
 }
 
-// newLine makes a line of its row, with its message, or else what text gives.
-func newLine(fields []logsql.Field, text func([]logsql.Field) ([]byte, error)) (l line) {
+// newLine makes a line of its row, with its message, or else what text gives, and
+// with the fields that are to stand in columns.
+func newLine(fields []logsql.Field, text func([]logsql.Field) ([]byte, error), columns ...string) (l line) {
+	for _, name := range columns {
+		l.Columns = append(l.Columns, clip(fields, name, cutColumn))
+	}
 	l.Host, l.Program, l.Level = clip(fields, fieldHost, 300), clip(fields, "program", 100), clip(fields, "level", 100)
 	if l.Sender = clip(fields, fieldFrom, 300); l.Host == "" || strings.EqualFold(l.Host, l.Sender) {
 		l.Host, l.Sender = cmp.Or(l.Host, l.Sender), ""
@@ -77,8 +87,12 @@ func clip(fields []logsql.Field, name string, n int) string {
 	return strings.Clone(cut(get(fields, name), n))
 }
 
-func newestFirst(a, b line) int {
-	return cmp.Or(b.at.Compare(a.at), cmp.Compare(b.seq, a.seq))
+// order compares lines as the query wants them.
+func (q *query) order(a, b line) int {
+	if q.oldest {
+		a, b = b, a
+	}
+	return cmp.Or(b.at.Compare(a.at), cmp.Compare(b.UID, a.UID))
 }
 
 // facet is a value, and how many lines have it.
