@@ -2,7 +2,11 @@
 
 import { make, bytes } from './dom.js'
 import { write, writeLine } from './text.js'
-import { filter, term } from './filters.js'
+import { when, exact } from './time.js'
+import { filter } from './filters.js'
+import { named } from './field.js'
+import { link } from './around.js'
+import { go } from './address.js'
 
 // showDetail fills box with a line in full.
 export async function showDetail(box, { uid, time }) {
@@ -18,9 +22,13 @@ export async function showDetail(box, { uid, time }) {
 
 function showLine(box, line) {
   const acts = make(box, 'div', 'acts')
-  const around = make(acts, 'a', '', 'Lines around it')
-  around.href = '?' + new URLSearchParams({
-    q: term('wsrelay.sid', line.sid), from: new Date(line.time - 5000).toISOString(), to: new Date(line.time + 5000).toISOString(),
+  const around = make(acts, 'a', 'around', 'Around it')
+  around.href = link(line)
+  around.title = 'The lines of this host and program before and after it'
+  around.addEventListener('click', event => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return
+    event.preventDefault()
+    go({ around: line.uid, at: line.time, n: '' })
   })
   const copy = make(acts, 'button', '', 'Copy')
   copy.addEventListener('click', async () => {
@@ -33,7 +41,7 @@ function showLine(box, line) {
   const table = make(box, 'table')
   for (const { name, value } of line.fields) addField(table, name, value, name === 'wsrelay.sender' ? 'sent by' : undefined)
   addField(table, 'wsrelay.sid', line.sid, 'stream')
-  for (const [name, text] of [['number', line.seq], ['UID', line.uid], ['arrived', new Date(line.arrived).toISOString()]]) {
+  for (const [name, text] of [['number', line.seq], ['UID', line.uid], ['its time', when(line.time, exact)], ['arrived', when(line.arrived, exact)]]) {
     const row = make(table, 'tr')
     make(row, 'td', '', name)
     make(row, 'td', '', text)
@@ -57,7 +65,7 @@ function writeLines(pre, text) {
 
 function addField(table, name, value, label) {
   const tr = make(table, 'tr')
-  write(make(tr, 'td'), label ?? name)
+  named(make(tr, 'td'), name, label)
   const cell = make(tr, 'td'), acts = make(tr, 'td')
   if (value.length > 1000) return write(cell, value)
   const only = make(cell, 'button', 'value')

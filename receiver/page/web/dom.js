@@ -14,13 +14,3 @@ export function make(parent, tag, className, text) {
 export const count = n => n.toLocaleString('en')
 export const plural = (n, one) => `${count(n)} ${one}${n === 1 ? '' : 's'}`
 export const bytes = n => n < 1024 ? `${n} bytes` : n < 1048576 ? `${(n / 1024).toFixed(1)} KiB` : `${(n / 1048576).toFixed(1)} MiB`
-
-// when writes a moment, in the parts that are asked for. To make a formatter takes
-// much longer than to use it, and each new line asks for some.
-const formatters = new Map()
-export function when(ms, parts) {
-  const key = JSON.stringify(parts)
-  let formatter = formatters.get(key)
-  if (!formatter) formatters.set(key, formatter = new Intl.DateTimeFormat('en-GB', parts))
-  return formatter.format(ms)
-}

@@ -32,11 +32,18 @@ export function filter(name, value, without) {
   for (const t of [wantedTerm, opposite]) q = q.replace(' ' + t + ' ', () => ' ')
   q = q.trim()
   if (!had) q = (/\bor\b/i.test(q) && !/^\(.*\)$/.test(q) ? `(${q})` : q) + ' ' + wantedTerm
+  go({ q: (q.trim() + ' ' + pipes).trim(), by: [], around: '', at: '', n: '' })
   scrollTo(0, 0)
-  go({ q: (q.trim() + ' ' + pipes).trim() })
 }
 
-export function showFacets(found) {
+// both gives a query for the lines of q that have this value, too.
+export function both(q, name, value) {
+  const [lines, pipes] = split(q)
+  const had = lines.trim()
+  return `${/\bor\b/i.test(had) && !/^\(.*\)$/.test(had) ? `(${had})` : had} ${term(name, value)} ${pipes}`.trim()
+}
+
+export function showFacets(found, named) {
   const box = $('facets')
   box.replaceChildren()
   for (const [name, title] of [['host', 'Host'], ['program', 'Program'], ['level', 'Level']]) {
@@ -48,7 +55,7 @@ export function showFacets(found) {
       }
     }
     if (!values.length) continue
-    make(box, 'h3', '', title)
+    named(make(box, 'h3'), name, title)
     for (const { value, count: n } of values) {
       const row = make(box, 'div')
       const on = has(term(name, value, false)), off = has(term(name, value, true))
@@ -64,5 +71,5 @@ export function showFacets(found) {
       without.addEventListener('click', () => filter(name, value, true))
     }
   }
-  if (found.facetsOf >= 1000) make(box, 'p', '', `of the newest ${count(found.facetsOf)} lines`)
+  if (found.facetsOf >= 1000) make(box, 'p', '', `Counted in the ${state.order === 'oldest' ? 'oldest' : 'newest'} ${count(found.facetsOf)} lines. A name counts in all.`)
 }

@@ -1,6 +1,7 @@
 // The senders: how each one does, those in trouble first.
 
-import { $, make, plural, count, when } from './dom.js'
+import { $, make, plural, count } from './dom.js'
+import { when, exact } from './time.js'
 import { state } from './address.js'
 import { write } from './text.js'
 import { filter } from './filters.js'
@@ -22,7 +23,7 @@ export function span(s) {
 
 // atHome tells whether the address asks for nothing: then the page opens with the
 // senders.
-const atHome = () => !state.q && !state.from && !state.to
+const atHome = () => !state.q && !state.from && !state.to && !state.around && !state.by.length
 
 // loadFleet asks for the senders and shows them.
 export async function loadFleet() {
@@ -91,7 +92,7 @@ function row(s) {
   if (s.why) write(make(host, 'small', 'why'), s.why)
   write(make(tr, 'td'), s.name ?? '')
   const last = make(tr, 'td', '', s.last_line ? `${span((Date.now() - Date.parse(s.last_line)) / 1000)} ago` : 'never')
-  if (s.last_line) last.title = when(Date.parse(s.last_line), { dateStyle: 'medium', timeStyle: 'long' })
+  if (s.last_line) last.title = when(Date.parse(s.last_line), exact)
   make(tr, 'td', 'num', span(s.lag_seconds))
   make(tr, 'td', 'num', count(s.backlog_lines))
   make(tr, 'td', 'num', `${s.lines_per_second < 10 ? s.lines_per_second.toFixed(1) : count(Math.round(s.lines_per_second))}/s`)

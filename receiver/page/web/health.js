@@ -1,10 +1,9 @@
 // How the receiver does: always to be seen where lines cannot be searched here, else
 // only when something is wrong.
 
-import { $, make, plural, count, when } from './dom.js'
+import { $, make, plural, count } from './dom.js'
+import { when, second, dayAndSecond } from './time.js'
 import { write } from './text.js'
-
-const second = { hour: '2-digit', minute: '2-digit', second: '2-digit' }
 
 // showHealth shows an answer of /api/health.
 export function showHealth(now) {
@@ -20,7 +19,7 @@ export function showHealth(now) {
   make(store, 'b', '', now.down ? `The store has not answered since ${when(now.down, second)}.` : 'The store works.')
   store.append(now.down
     ? ' No line is lost: the senders keep what is not stored, and send it again. '
-    : ` ${plural(now.stored, 'line')} stored since ${when(now.since, { day: 'numeric', month: 'short', ...second })}` +
+    : ` ${plural(now.stored, 'line')} stored since ${when(now.since, dayAndSecond)}` +
       (now.dead ? `, ${count(now.dead)} of them as dead letters` : '') + (now.lost ? `; ${plural(now.lost, 'line')} will never come` : '') + '.')
   if (now.down) write(make(store, 'code'), now.error)
   if (now.unready && !now.down) {

@@ -1,6 +1,7 @@
 // The histogram over time: drag over it to zoom.
 
-import { $, make, count, when } from './dom.js'
+import { $, make, count } from './dom.js'
+import { when, second, dayAndSecond } from './time.js'
 import { go } from './address.js'
 
 let hist = null
@@ -30,10 +31,12 @@ export function showHistogram(answer) {
   }
 }
 
+const days = { day: 'numeric', month: 'short' }, minutes = { hour: '2-digit', minute: '2-digit' }, daysAndMinutes = { ...days, ...minutes }
+
 function precision() {
-  if (hist.width >= 86400e3) return { day: 'numeric', month: 'short' }
-  if (hist.width >= 1800e3 || span() > 86400e3) return { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' }
-  return { hour: '2-digit', minute: '2-digit', second: hist.width < 60e3 ? '2-digit' : undefined }
+  if (hist.width >= 86400e3) return days
+  if (hist.width >= 1800e3 || span() > 86400e3) return daysAndMinutes
+  return hist.width < 60e3 ? second : minutes
 }
 
 function barAt(x) {
@@ -49,7 +52,7 @@ function point(event) {
   const [a, b] = dragFrom === null ? [at, at] : [Math.min(at, dragFrom), Math.max(at, dragFrom)]
   ;[...$('bars').children].forEach((bar, i) => bar.classList.toggle('picked', dragFrom !== null && a <= i && i <= b))
   const n = hist.counts.slice(a, b + 1).reduce((x, y) => x + y, 0)
-  const exact = ms => when(ms, { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', second: '2-digit' })
+  const exact = ms => when(ms, dayAndSecond)
   $('pointed').textContent = `${exact(hist.from + a * hist.width)} – ${exact(hist.from + (b + 1) * hist.width)}: ${count(n)}`
   return [a, b]
 }
