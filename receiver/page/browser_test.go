@@ -19,7 +19,7 @@ import (
 )
 
 // chromium starts a browser for one test; each tab of it is a fresh profile's.
-func chromium(t *testing.T) context.Context {
+func chromium(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
 	if err != nil {
@@ -28,13 +28,13 @@ func chromium(t *testing.T) context.Context {
 		}
 		t.Skip("no chromium: the page is not tried in a browser")
 	}
-	allocator, cancel := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(), append(append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
 		chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-sync", true),
 		chromedp.Env("TZ=UTC", "HOME="+t.TempDir()),
 		chromedp.WindowSize(1280, 900),
-	)...)
+	), more...)...)
 	t.Cleanup(cancel)
 	ctx, stop := chromedp.NewContext(allocator)
 	t.Cleanup(stop)

@@ -168,9 +168,7 @@ function follow(signal) {
   $('live').dataset.state = ''
   $('lost').hidden = true
   if (!live()) return Promise.resolve()
-  const p = new URLSearchParams({ q: state.q })
-  for (const name of state.column) p.append('column', name)
-  source = new EventSource('/api/tail?' + p)
+  source = new EventSource('/api/tail?' + question())
   signal.addEventListener('abort', () => source?.close(), { once: true })
   let connected = 0
   return new Promise(done => {
@@ -224,12 +222,12 @@ function showProblem(err) {
 async function loadHealth() {
   try {
     showHealth(await ask('/api/health', new URLSearchParams()))
-    if (away && loading) loadLines(loading.signal, true)
   } catch (err) {
-    if (err.status === 404) return
-    $('health').classList.add('unready')
-    $('health').replaceChildren(make(null, 'p', 'bad', 'wsreceive does not answer.'))
+    $('health').classList.toggle('unready', err.status !== 404) // there is no receiver here
+    $('health').replaceChildren(make(null, 'p', 'bad', err.status === 404 ? '' : 'wsreceive does not answer.'))
+    if (err.away) return
   }
+  if (away && loading) loadLines(loading.signal, true)
 }
 
 setInterval(() => {
