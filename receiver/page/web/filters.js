@@ -55,7 +55,7 @@ export function showFacets(found, named) {
       }
     }
     if (!values.length) continue
-    named(make(box, 'h3'), name, title)
+    named(make(box, 'h2'), name, title)
     for (const { value, count: n } of values) {
       const row = make(box, 'div')
       const on = has(term(name, value, false)), off = has(term(name, value, true))
