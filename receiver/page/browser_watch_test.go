@@ -169,5 +169,5 @@ func TestBrowser_KeepsUpWithAFlood(t *testing.T) {
 	until(t, ctx, `document.getElementById('empty').checkVisibility()`)
 	lines := make([]string, 5*tailLines)
 	s.add(t, sidA, "web1", time.Now(), lines...)
-	until(t, ctx, `document.querySelector('.skipped')?.textContent === '800 lines came too fast to be shown here' && `+entries(tailLines))
+	until(t, ctx, `document.querySelector('.skipped')?.textContent === '4,000 lines came too fast to be shown here' && `+entries(tailLines))
 }

@@ -12,7 +12,7 @@ import (
 // What a tail sends: so many lines a second at most, the rest it counts. Nobody
 // reads faster, and a browser could not show it.
 const (
-	tailLines     = 200
+	tailLines     = 1000
 	tailKeepAlive = 15 * time.Second
 )
 

@@ -7,12 +7,15 @@ import { write, writeLine } from './text.js'
 import { showDetail } from './detail.js'
 
 const kept = 2000      // lines, while new ones come
+const pace = 300       // ms between two times that new lines are shown: each draws the page anew
 const late = 10_000    // ms that a new line may be older than what stands above it
 
 const shown = new Map() // the entries by UID
 let old = []            // those of them that are of the last search
 let waiting = []        // new lines that wait until the reader is at the top
 let skipped = 0         // that came too fast to be sent, since the last that are shown
+let flushed = 0         // when new lines were shown last
+let soon = 0            // the timer for the next
 let current = null      // the entry that the keys are on
 
 const wholeDay = { weekday: 'long', day: 'numeric', month: 'long', year: 'numeric' }
@@ -25,6 +28,7 @@ export const lines = () => shown.size
 export function forget() {
   old = [...shown.values()]
   waiting = []
+  clearTimeout(soon)
   skipped = 0
   current = null
   showNew()
@@ -62,8 +66,10 @@ export function add(more, others) {
   waiting.push(...more.filter(line => !shown.has(line.uid) || old.includes(shown.get(line.uid))))
   skipped += others
   if (waiting.length > kept) skipped += waiting.splice(0, waiting.length - kept).length
+  clearTimeout(soon)
   if (reading()) showNew()
-  else flush()
+  else if (Date.now() - flushed >= pace) flush()
+  else soon = setTimeout(() => { if (!reading()) flush() }, pace - (Date.now() - flushed))
 }
 
 // reading: the reader looks at something that must not move.
@@ -71,6 +77,7 @@ const reading = () => scrollY > 120 || $('list').hidden || $('lines').querySelec
 
 function flush() {
   const list = $('lines')
+  flushed = Date.now()
   if (skipped) list.prepend(make(null, 'li', 'skipped', `${plural(skipped, 'line')} came too fast to be shown here`))
   for (const line of waiting) {
     const before = shown.get(line.uid)

@@ -7,6 +7,7 @@ import { make } from './dom.js'
 const odd = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/u
 
 export function write(to, text, className) {
+  if (!odd.test(text)) return void (text && writeMarked(to, text, className))
   let plain = ''
   const flushPlain = () => {
     if (!plain) return
