@@ -4,6 +4,12 @@
 soak: deps
 	SOAK=10s $(GO) test -count=1 -v -run TestChain ./e2e
 
+# A tab of chromium that shows 500 new lines a second for LIVE (30m): its CPU time and memory.
+.PHONY: soak-live
+soak-live:
+	@$(NEED) chromium
+	SOAK_LIVE=$(or $(LIVE),30m) $(GO) test -count=1 -v -timeout 0 -run TestBrowser_SoakLive ./receiver/page
+
 # Thousands of kills of the worker; resumable, TORTURE_DIR has the count. Half an hour; TMPDIR=/dev/shm helps.
 torture-keeper: deps
 	KILLS=20000 $(GO) test -count=1 -v -timeout 3h -run Killed ./intake

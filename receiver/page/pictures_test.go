@@ -37,7 +37,7 @@ func TestBrowser_Pictures(t *testing.T) {
 					t.Fatal(err)
 				}
 				do(t, ctx, chromedp.EmulateViewport(width, 900), chromedp.Navigate(url))
-				until(t, ctx, `document.querySelectorAll('.entry, #table tr, #problem:not([hidden])').length > 0 && !document.getElementById('status').textContent.includes('Searching') && document.querySelectorAll('#bars i, #health b, #table tr, #problem:not([hidden])').length > 0`)
+				until(t, ctx, `document.querySelectorAll('.entry, #table tr, #groups tr, #problem:not([hidden])').length > 0 && !(document.body.dataset.view === 'lines' && document.getElementById('status').textContent.includes('Searching')) && document.querySelectorAll('#bars i, #health b, #table tr, #problem:not([hidden])').length > 0`)
 				do(t, ctx, actions...)
 				png, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
 				if err != nil {
@@ -58,6 +58,17 @@ func TestBrowser_Pictures(t *testing.T) {
 			shot("wrong", s.URL+"/?q="+url.QueryEscape("(fields.status:>=500"))
 			shot("table", s.URL+"/?q="+url.QueryEscape("| stats by (host, program) count() lines | sort by (lines desc)"))
 			shot("help", s.URL, chromedp.KeyEvent("?"))
+			open := []chromedp.Action[chromedp.Void]{
+				js("[...document.querySelectorAll('#lines .row')].find(r => r.textContent.includes('Traceback')).click()"),
+				chromedp.WaitVisible(".detail table"), js("document.querySelector('.entry.current').scrollIntoView({block: 'center'})"),
+			}
+			shot("traceback", s.URL+"/?q=Traceback&live=0", open...)
+			shot("around", s.URL+"/?q=Traceback&live=0", append(open, js("document.querySelector('.detail .around').click()"), chromedp.WaitVisible("#near .hit"))...)
+			shot("group", s.URL+"/?by=program&by=host&live=0", chromedp.WaitVisible("#groups tbody tr"))
+			shot("field", s.URL+"/?live=0", chromedp.WaitVisible("#lines .row"), js("document.querySelectorAll('#facets .name')[1].click()"), chromedp.WaitVisible("#field tr"))
+			shot("columns", s.URL+"/?q=nginx&column=fields.status&column=fields.path&compact=1&live=0", chromedp.WaitVisible(".chosen"))
+			shot("time", s.URL+"/?live=0", js("document.getElementById('range').value = 'choose'; document.getElementById('range').dispatchEvent(new Event('change'))"), chromedp.WaitVisible("#timeform"))
+			shot("live", watched.URL, chromedp.WaitVisible("#live[data-state=open]"))
 		}
 	}
 }
@@ -107,6 +118,8 @@ func studio(t *testing.T, s *site) {
 			db = append(db, `{"host":"db1","program":"sshd","pid":"31337","severity":"info","message":"Failed password for invalid user admin from 198.51.100.23 port 52144 ssh2"}`)
 		case 3:
 			db = append(db, fmt.Sprintf(`{"host":"app1","program":"worker","severity":"err","message":"order %d: payment gateway timeout after 30000 ms, retry 2 of 5","fields":{"order":"%d","queue":"payments"}}`, 48000+i, 48000+i))
+		case 5:
+			db = append(db, fmt.Sprintf(`{"host":"app1","program":"worker","severity":"err","message":"Traceback (most recent call last):\n  File \"/srv/shop/worker.py\", line 88, in run\n    self.charge(order)\n  File \"/srv/shop/payments.py\", line 41, in charge\n    raise Timeout(order)\npayments.Timeout: order %d","fields":{"order":"%d"}}`, 48000+i, 48000+i))
 		case 4:
 			db = append(db, `{"host":"app1","program":"cron","severity":"notice","message":"(root) CMD (run-parts /etc/cron.hourly)"}`)
 		case 1:

@@ -71,5 +71,5 @@ export function showFacets(found, named) {
       without.addEventListener('click', () => filter(name, value, true))
     }
   }
-  if (found.facetsOf >= 1000) make(box, 'p', '', `Counted in the ${state.order === 'oldest' ? 'oldest' : 'newest'} ${count(found.facetsOf)} lines. A name counts in all.`)
+  if (found.facetsOf >= 1000) make(box, 'p', '', `Counted in the ${state.order === 'oldest' ? 'oldest' : 'newest'} ${count(found.facetsOf)} lines. Choose a name above to count in all.`)
 }
