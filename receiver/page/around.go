@@ -146,11 +146,8 @@ func (l *Live) around(_ context.Context, q *query, uid string, _ time.Time, n in
 		}
 		return lines, false
 	}
-	f := &near{complete: true}
-	before, after := []line(nil), []line(nil)
-	before, f.moreBefore = side(-1)
-	after, f.moreNext = side(1)
+	before, moreBefore := side(-1)
+	after, moreNext := side(1)
 	slices.Reverse(before)
-	f.lines, f.hit = append(append(before, own), after...), len(before)
-	return f, nil
+	return &near{append(append(before, own), after...), len(before), moreBefore, moreNext, true}, nil
 }

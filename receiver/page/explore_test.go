@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,7 +59,7 @@ func TestAround_HasTheLinesOfTheSameHostAndProgram(t *testing.T) {
 		if strings.Join(texts, ",") != want || got.Hit != uid || got.MoreBefore != (s.logs != nil) || got.MoreAfter || !got.Complete {
 			t.Errorf("%s: got %q, %+v, want %s", name, texts, got, want)
 		}
-		got, texts = s.around(t, uid, 1, "&column=program&time="+fmt.Sprint(at.UnixMilli()+300))
+		got, texts = s.around(t, uid, 1, "&column=program&time="+strconv.FormatInt(at.UnixMilli()+300, 10))
 		if len(texts) != 3 || !got.MoreBefore || got.MoreAfter || !slices.Equal(got.Lines[1].Columns, []string{"app"}) {
 			t.Errorf("%s: got %q, %+v", name, texts, got)
 		}
@@ -250,7 +251,7 @@ func TestDownload_CSVHasColumnsAndNoFormulas(t *testing.T) {
 	if _, body := s.download(t, table); body != `{"program":"a,b","n":"1","most":"-5"}`+"\n" {
 		t.Errorf("got %q", body)
 	}
-	if resp, body := s.download(t, "format=csv&q=nowhere"); resp.StatusCode != 200 || !strings.HasPrefix(body, "time,host,") || strings.Count(body, "\n") != 1 {
+	if resp, body := s.download(t, "format=csv&q=nowhere"); resp.StatusCode != http.StatusOK || !strings.HasPrefix(body, "time,host,") || strings.Count(body, "\n") != 1 {
 		t.Errorf("of nothing: got %q", body)
 	}
 }

@@ -136,15 +136,15 @@ func (p *page) handler() http.Handler {
 	if err != nil {
 		panic(err) // they are embedded
 	}
-	modules := ""
+	var modules bytes.Buffer
 	for _, f := range all {
 		mux.Handle("GET /"+f.Name(), file(web, f.Name()))
 		if path.Ext(f.Name()) == ".js" { // the browser need not read one to find the next
-			modules += `<link rel="modulepreload" href="/` + f.Name() + `">` + "\n"
+			modules.WriteString(`<link rel="modulepreload" href="/` + f.Name() + `">` + "\n")
 		}
 	}
 	index, _ := fs.ReadFile(web, "index.html")
-	index = bytes.Replace(index, []byte("<!-- modules -->\n"), []byte(modules), 1)
+	index = bytes.Replace(index, []byte("<!-- modules -->\n"), modules.Bytes(), 1)
 	if p.api != nil {
 		mux.HandleFunc("GET /api/histogram", p.histogram)
 		mux.HandleFunc("GET /api/groups", p.groups)
