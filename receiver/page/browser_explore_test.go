@@ -170,6 +170,8 @@ func TestBrowser_SaysWhatWasCutShort(t *testing.T) {
 		s.add(t, sidA, "web1", time.Now(), "here")
 		do(t, ctx, chromedp.Navigate(s.URL+"/?q=elsewhere"))
 		until(t, ctx, `document.getElementById('empty').innerText.startsWith('Of the newest lines, which wsreceive keeps in memory, none matches')`)
+		do(t, ctx, chromedp.Navigate(s.URL+"/?by=program"))
+		until(t, ctx, `document.getElementById('groupsum').innerText.startsWith('Here are only the newest lines')`)
 	})
 	t.Run("no answer", func(t *testing.T) { // what stands there is called old, until there is one
 		s := newSite(t)

@@ -248,6 +248,7 @@ func TestTail_SendsWhatIsStored(t *testing.T) {
 	}
 	defer resp.Body.Close()
 	events := bufio.NewScanner(resp.Body)
+	events.Buffer(nil, 1<<20) // an event has all lines of a moment
 	expect := func(want string) {
 		t.Helper()
 		for events.Scan() {

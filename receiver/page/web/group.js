@@ -11,6 +11,10 @@ export async function showGroups(signal) {
   const box = $('groups')
   $('groupsum').textContent = 'Counting…'
   box.replaceChildren()
+  if (document.documentElement.dataset.searches === 'no') {
+    $('groupsum').textContent = 'Here are only the newest lines: count in the store, where all are.'
+    return
+  }
   try {
     const p = question({ limit: 1000 })
     for (const name of state.by) p.append('by', name)
