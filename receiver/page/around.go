@@ -9,7 +9,7 @@ import (
 
 	"wsrelay/handshake"
 	"wsrelay/receiver/store/logs/logsql"
-	nearby "wsrelay/receiver/store/logs/near"
+	"wsrelay/receiver/store/logs/near"
 	"wsrelay/receiver/store/logs/row"
 
 	"github.com/tidwall/gjson"
@@ -18,8 +18,8 @@ import (
 // maxAround is how many lines before and after one are shown at most.
 const maxAround = 500
 
-// near are lines of one host and program, the oldest first.
-type near struct {
+// neighbours are lines of one host and program, the oldest first.
+type neighbours struct {
 	lines                []line
 	hit                  int  // which of them was asked for
 	moreBefore, moreNext bool // there are others
@@ -70,20 +70,20 @@ func timeOf(r *http.Request) (at time.Time) {
 
 // around implements source: it finds which lines these are, and then of them as
 // many as there is memory for, those next to the line first.
-func (a *queryAPI) around(ctx context.Context, q *query, uid string, at time.Time, n int) (*near, error) {
+func (a *queryAPI) around(ctx context.Context, q *query, uid string, at time.Time, n int) (*neighbours, error) {
 	within := ""
 	if !at.IsZero() {
 		within = logsql.Within("*", at, at.Add(time.Millisecond))
 	}
 	// One more on either side tells whether there are more.
-	found, err := nearby.Around(ctx, a.ask, uid, within, n+1)
+	found, err := near.Around(ctx, a.ask, uid, within, n+1)
 	if err != nil || found == nil {
 		return nil, err
 	}
 	first, end := max(0, found.Hit-n), min(len(found.IDs), found.Hit+n+1)
-	f := &near{moreBefore: first > 0, moreNext: end < len(found.IDs), complete: true}
+	f := &neighbours{moreBefore: first > 0, moreNext: end < len(found.IDs), complete: true}
 	for {
-		ids := nearby.Lines{IDs: found.IDs[first:end]}
+		ids := near.Lines{IDs: found.IDs[first:end]}
 		got, err := a.search(ctx, &query{logsql: ids.Filter(), oldest: true, columns: q.columns}, end-first)
 		if err != nil {
 			return nil, err
@@ -117,7 +117,7 @@ func (a *queryAPI) ask(ctx context.Context, text string) (rows []map[string]stri
 }
 
 // around implements source, among the lines that are kept.
-func (l *Live) around(_ context.Context, q *query, uid string, _ time.Time, n int) (*near, error) {
+func (l *Live) around(_ context.Context, q *query, uid string, _ time.Time, n int) (*neighbours, error) {
 	sid, seq, err := handshake.ParseUID(uid)
 	if err != nil {
 		return nil, nil
@@ -149,5 +149,5 @@ func (l *Live) around(_ context.Context, q *query, uid string, _ time.Time, n in
 	before, moreBefore := side(-1)
 	after, moreNext := side(1)
 	slices.Reverse(before)
-	return &near{append(append(before, own), after...), len(before), moreBefore, moreNext, true}, nil
+	return &neighbours{append(append(before, own), after...), len(before), moreBefore, moreNext, true}, nil
 }

@@ -282,3 +282,27 @@ func TestDownload_ThatNobodyReadsEnds(t *testing.T) {
 		t.Errorf("%d bytes came, then: %v", n, err)
 	}
 }
+
+// Very long lines of one moment are listed as far as they fit, and downloaded whole.
+func TestSearch_VeryLongLinesOfOneMoment(t *testing.T) {
+	s := newSite(t)
+	at := time.Now().Add(-time.Hour)
+	const n = 40
+	for i := range n {
+		s.add(t, sidA, "web1", at, fmt.Sprintf(`{"program":"x","n":%d,"body":%q}`, i, strings.Repeat("x", 1<<20)))
+	}
+	for range 5 { // the engine's workers share the lines as it happens
+		for order, first := range map[string]uint64{"": n, "oldest": 1} {
+			_, body, _ := s.get(t, "/api/search?limit=100&order="+order)
+			if lines := strings.Count(body, `"uid"`); lines < 2 || lines > listMemory>>20 || !strings.Contains(body, `"complete":false`) {
+				t.Errorf("%q: %d lines, %s", order, lines, body[max(0, len(body)-300):])
+			}
+			if !strings.Contains(body, `"lines":[{"uid":"`+handshake.UID(sidA, first)) {
+				t.Errorf("%q: does not begin with line %d: %.100s", order, first, body)
+			}
+		}
+	}
+	if _, body := s.download(t, ""); strings.Count(body, "\n") != n || len(body) < n<<20 {
+		t.Errorf("downloaded %d lines, %d bytes", strings.Count(body, "\n"), len(body))
+	}
+}

@@ -14,6 +14,7 @@ import (
 
 	"wsrelay/handshake"
 	"wsrelay/receiver/store/logs/logsql"
+	"wsrelay/receiver/store/logs/near"
 	"wsrelay/receiver/store/logs/row"
 
 	"github.com/tidwall/gjson"
@@ -169,13 +170,24 @@ func (q *query) sorted(n int) string {
 	return fmt.Sprintf(` | sort by (_time %s, "wsrelay.sid" %s, "wsrelay.seq" %s) limit %d`, way, way, way, n)
 }
 
+// upTo gives the pipe that leaves the lines up to this one, in the order in which
+// sorted has them. To sort whole rows would take the engine's memory.
+func (q *query) upTo(last []logsql.Field) string {
+	sign := ">"
+	if q.oldest {
+		sign = "<"
+	}
+	at, sid, seq := near.Exact(get(last, fieldTime)), strconv.Quote(get(last, fieldSID)), strconv.Quote(get(last, fieldSeq))
+	return fmt.Sprintf(` | filter (_time:%s%s or _time:[%s, %s] ("wsrelay.sid":%s%s or "wsrelay.sid":=%s "wsrelay.seq":%s=%s))`, sign, at, at, at, sign, sid, sid, sign, seq)
+}
+
 // search implements source. Lines that have no message are shown as they came,
 // for which all fields are needed: so the rows are measured first, and no more are
 // asked for than there is memory for. Both look only at the time that the newest
 // rows are from, for a search over all time costs many passes.
 func (a *queryAPI) search(ctx context.Context, q *query, limit int) (f *found, err error) {
 	f = &found{complete: true}
-	want := limit + 1 // one more than is shown tells whether there are more
+	want, upTo := limit+1, "" // one more than is shown tells whether there are more
 	if !q.pipes {
 		sorted := "" // the newest need no sorting, which takes longer
 		if q.oldest {
@@ -195,14 +207,14 @@ func (a *queryAPI) search(ctx context.Context, q *query, limit int) (f *found, e
 		}
 		within.from, within.to = oldest, newest.Add(1)
 		q = &within
-		fits, err := a.fitting(ctx, q, want)
+		fits, last, err := a.fitting(ctx, q, want)
 		if err != nil {
 			return f, err
 		}
-		f.complete, want = fits == want, fits
+		f.complete, want, upTo = fits == want, fits, q.upTo(last)
 	}
 	lines := true
-	err = a.rows(ctx, q, q.sorted(want), want, func(fields []logsql.Field) {
+	err = a.rows(ctx, q, upTo, want, func(fields []logsql.Field) {
 		lines = lines && isLine(fields)
 		if lines {
 			f.lines = append(f.lines, newLine(fields, a.text, q.columns...))
@@ -224,17 +236,18 @@ func (a *queryAPI) search(ctx context.Context, q *query, limit int) (f *found, e
 	return f, err
 }
 
-// fitting gives how many of the first rows there is memory for, one at least.
-func (a *queryAPI) fitting(ctx context.Context, q *query, want int) (fits int, err error) {
+// fitting gives how many of the first rows there is memory for, one at least, and the
+// last of those.
+func (a *queryAPI) fitting(ctx context.Context, q *query, want int) (fits int, last []logsql.Field, err error) {
 	const measure = ` | pack_json as "wsrelay.packed" | len("wsrelay.packed") as "wsrelay.packed" | fields _time, "wsrelay.sid", "wsrelay.seq", "wsrelay.packed"`
 	left := listMemory
 	err = a.rows(ctx, q, measure+q.sorted(want), want, func(fields []logsql.Field) {
 		n, _ := strconv.Atoi(get(fields, "wsrelay.packed"))
 		if left -= n; left >= 0 || fits == 0 {
-			fits++
+			fits, last = fits+1, fields
 		}
 	})
-	return max(1, fits), err
+	return max(1, fits), last, err
 }
 
 // isLine reports whether a row is a whole line, not something that pipes made.

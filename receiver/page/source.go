@@ -23,7 +23,7 @@ type source interface {
 	line(ctx context.Context, uid string, at time.Time) (*whole, error)
 	// around gives the line of a UID, of which at may be the time, with up to n lines
 	// before and after it of the same host and program; nil: there is no such line.
-	around(ctx context.Context, q *query, uid string, at time.Time, n int) (*near, error)
+	around(ctx context.Context, q *query, uid string, at time.Time, n int) (*neighbours, error)
 }
 
 // found is what a search finds.

@@ -38,14 +38,14 @@ func Around(ctx context.Context, ask Ask, uid, within string, n int) (*Lines, er
 	if err != nil || len(own) == 0 {
 		return nil, err
 	}
-	stream, at := own[0]["_stream_id"], exact(own[0]["_time"])
+	stream, at := own[0]["_stream_id"], Exact(own[0]["_time"])
 	side := func(sign, order string) (ids []ID, err error) {
 		// Lines of one time have an order, too: that of their sender.
 		rows, err := ask(ctx, fmt.Sprintf(`_stream_id:%s (_time:%s%s or _time:[%s, %s] ("wsrelay.sid":%s%q or "wsrelay.sid":=%q "wsrelay.seq":%s%q)) `+
 			`| sort by (_time %s, "wsrelay.sid" %s, "wsrelay.seq" %s) limit %d | fields _time, "wsrelay.sid", "wsrelay.seq"`,
 			stream, sign, at, at, at, sign, sid, sid, sign, number, order, order, order, n))
 		for _, r := range rows {
-			ids = append(ids, ID{r["wsrelay.sid"], r["wsrelay.seq"], exact(r["_time"])})
+			ids = append(ids, ID{r["wsrelay.sid"], r["wsrelay.seq"], Exact(r["_time"])})
 		}
 		return ids, err
 	}
@@ -58,8 +58,8 @@ func Around(ctx context.Context, ask Ask, uid, within string, n int) (*Lines, er
 	return &Lines{append(append(before, ID{sid, number, at}), after...), len(before)}, err
 }
 
-// exact writes all digits of a time: LogsQL takes 15:09:26Z for the whole second.
-func exact(at string) string {
+// Exact writes all digits of a time: LogsQL takes 15:09:26Z for the whole second.
+func Exact(at string) string {
 	t, err := time.Parse(time.RFC3339Nano, at)
 	if err != nil {
 		return at
