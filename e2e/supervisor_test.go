@@ -45,7 +45,7 @@ func TestSupervisor_OwnLogReachesSyslogNGThroughSocat(t *testing.T) {
 
 // startSupervisord runs the shipped example, with a worker that prints two
 // lines, until the test ends.
-func startSupervisord(t *testing.T, s *Sandbox, changes map[string]string) {
+func startSupervisord(t *testing.T, s *Sandbox, changes map[string]string) *Process {
 	t.Helper()
 	file, err := os.ReadFile(filepath.Join(s.root, "examples/supervisor/wsrelay-log.conf"))
 	must(t, err)
@@ -58,9 +58,29 @@ func startSupervisord(t *testing.T, s *Sandbox, changes map[string]string) {
 		example, err = replaceOnce(example, old, with)
 		must(t, err)
 	}
+	must(t, os.MkdirAll(s.Path(SupervisorDir), 0o700))
 	must(t, os.WriteFile(s.Path("wsrelay-log.conf"), []byte(example), 0o600))
 	must(t, os.WriteFile(s.Path("supervisord.conf"), []byte(supervisordConf), 0o600))
 	p, err := s.Start("supervisord", "supervisord", "-c", s.Path("supervisord.conf"))
 	must(t, err)
 	t.Cleanup(func() { must(t, p.Stop()) })
+	return p
+}
+
+// The pipeline that starts before syslog-ng has to wait for it with what tail
+// has read: a socat that exits takes these lines with it.
+func TestSupervisor_SocatWaitsForSyslogNG(t *testing.T) {
+	need(t, "syslog-ng", "supervisord", "socat")
+	s := newSandbox(t, standIn(t))
+	supervisor := startSupervisord(t, s, map[string]string{"autostart=false": "autostart=true"})
+	const line = "success: worker entered RUNNING" // said once; log-to-socket may be started again
+	waitFor(t, s, "supervisord.log", func(b []byte) bool { return strings.Contains(string(b), line) })
+	runSample(t, s, "log { source(s_supervisor_socket); destination(d_wsrelay); flags(flow-control); };\n", SupervisorSocket)
+	t.Cleanup(func() { must(t, supervisor.Stop()) }) // before syslog-ng, which waits for all
+	for _, d := range waitDocuments(t, s, 1) {
+		if strings.Contains(d.Message, line) {
+			return
+		}
+	}
+	t.Error("what was logged before syslog-ng started did not arrive")
 }
