@@ -57,6 +57,9 @@ func write(t *testing.T, name, text string) {
 	must(t, f.Close())
 }
 
+// endOfEntry is what app.py writes after each entry.
+const endOfEntry = "\n-- end --\n"
+
 func TestTraceback_IsOneDocument(t *testing.T) {
 	need(t, "syslog-ng", "python3")
 	s := newSandbox(t, standIn(t))
@@ -79,8 +82,71 @@ func TestTraceback_IsOneDocument(t *testing.T) {
 			t.Errorf("the traceback lacks %q: %s", part, docs[1].Message)
 		}
 	}
-	if got := docs[0].Message + "\n" + docs[1].Message + "\n" + docs[2].Message + "\n"; got != string(written) {
+	if got := docs[0].Message + endOfEntry + docs[1].Message + endOfEntry + docs[2].Message + endOfEntry; got != string(written) {
 		t.Errorf("got %q, want %q", got, written)
+	}
+}
+
+// logrotate renames the log right after an entry, and the program opens a new one.
+func TestTraceback_IsWholeWhenItsFileIsRenamed(t *testing.T) {
+	need(t, "syslog-ng", "python3")
+	s := newSandbox(t, standIn(t))
+	name := s.Path("app.log")
+	start(t, s, exampleHead+shippedExample(t, s, "traceback/syslog-ng.conf", map[string]string{"/var/log/shop/app.log": name}))
+	run := func() {
+		t.Helper()
+		if out, err := exec.Command("python3", filepath.Join(s.root, "examples/traceback/app.py"), name).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	written := ""
+	for turn := range 3 {
+		run()
+		waitFor(t, s, "lines", func(b []byte) bool { return bytes.Count(b, []byte("started")) > 2*turn }) // syslog-ng follows this file
+		run()
+		old := fmt.Sprintf("%s.%d", name, turn)
+		must(t, os.Rename(name, old))
+		text, err := os.ReadFile(old)
+		must(t, err)
+		written += string(text)
+	}
+	write(t, name, "2026-03-14 09:00:00,123 INFO shop.orders: the last\n")
+	waitFor(t, s, "lines", func(b []byte) bool { return bytes.Contains(b, []byte("the last")) })
+	arrived, docs := "", waitDocuments(t, s, 1)
+	for _, d := range docs {
+		if !strings.HasSuffix(d.Message, "the last") {
+			arrived += d.Message + endOfEntry
+		}
+	}
+	if arrived != written {
+		t.Errorf("%d of 18 entries have arrived: got\n%s\nwant\n%s", len(docs)-1, arrived, written)
+	}
+}
+
+// A program that gives each file a name of its own needs no line at the end of
+// an entry: no file that syslog-ng follows goes away.
+func TestTraceback_IsWholeWhereEachFileHasItsOwnName(t *testing.T) {
+	need(t, "syslog-ng")
+	s := newSandbox(t, standIn(t))
+	must(t, os.Mkdir(s.Path("log"), 0o755))
+	start(t, s, exampleHead+shippedExample(t, s, "traceback/syslog-ng.conf", map[string]string{
+		`file("/var/log/shop/app.log"`: fmt.Sprintf(`wildcard-file(base-dir(%q) filename-pattern("app-*.log")`, s.Path("log")),
+	}))
+	want := ""
+	for day := range 3 {
+		for hour := range 3 {
+			entry := fmt.Sprintf("2026-03-1%d 0%d:00:00,123 ERROR shop.orders: failed\nTraceback\n  of %d.%d", day, hour, day, hour)
+			write(t, s.Path(fmt.Sprintf("log/app-%d.log", day)), entry+"\n")
+			want += entry + "\n"
+		}
+	}
+	var got []string
+	for _, d := range waitDocuments(t, s, 9) {
+		got = append(got, d.Message+"\n")
+	}
+	slices.Sort(got)
+	if strings.Join(got, "") != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -5,6 +5,7 @@ import logging
 import sys
 
 logging.basicConfig(filename=sys.argv[1], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+logging.getLogger().handlers[0].terminator = "\n-- end --\n"  # syslog-ng does not have to wait for the next entry
 log = logging.getLogger("shop.orders")
 
 
