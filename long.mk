@@ -99,24 +99,26 @@ show-nginx-%:
 	scripts/engine.sh show $*
 
 # The shop of examples/stack: REQUESTS at RATE a second, first in peace, then with
-# kills, restarts and rotated logs. Root on Debian; STACK_VENV keeps what PyPI has.
+# kills, restarts and rotated logs, then the same where syslog-ng reads files only.
+# Root on Debian; STACK_VENV keeps what PyPI has.
 show-stack:
-	@$(NEED) nginx syslog-ng redis-server supervisord socat pg_ctlcluster gcc /usr/bin/python3-config
-	@for faults in "" 1; do \
-		STACK_FAULTS=$$faults STACK_REQUESTS=$(or $(REQUESTS),20000) STACK_RATE=$(or $(RATE),150) \
+	@$(NEED) nginx syslog-ng redis-server supervisord socat pg_ctlcluster gcc strace curl /usr/bin/python3-config
+	@for run in "" STACK_FAULTS=1 "STACK_FAULTS=1 STACK_FILES=1"; do \
+		env $$run STACK_REQUESTS=$(or $(REQUESTS),20000) STACK_RATE=$(or $(RATE),150) \
 		$(GO) test -count=1 -v -timeout 0 -run '^TestShow_Stack$$' ./e2e || exit; \
 	done
 
-# What shipping takes at 100 requests a second, beside syslog-ng alone and rsyslog.
+# What shipping takes at 100 requests a second, beside syslog-ng alone and rsyslog:
+# free, and in a control group, CPU percent of a core (25) and MEMORY MiB (64); root.
 show-stack-cost:
 	@$(NEED) syslog-ng
-	STACK_COST=$(or $(COST),60s) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_StackCost$$' ./e2e
+	STACK_CPU=$(or $(CPU),25) STACK_MEMORY=$(or $(MEMORY),64) STACK_COST=$(or $(COST),60s) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_StackCost$$' ./e2e
 # Through the receiver of examples/openresty, in peace.
 show-stack-openresty:
-	@$(NEED) nginx /usr/share/lua/5.1/nginx/websocket/server.lua /usr/share/lua/5.1/cjson/util.lua syslog-ng redis-server supervisord socat pg_ctlcluster gcc /usr/bin/python3-config
+	@$(NEED) nginx /usr/share/lua/5.1/nginx/websocket/server.lua /usr/share/lua/5.1/cjson/util.lua syslog-ng redis-server supervisord socat pg_ctlcluster gcc strace curl /usr/bin/python3-config
 	STACK_STORE=openresty STACK_REQUESTS=$(or $(REQUESTS),2000) STACK_RATE=$(or $(RATE),100) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_Stack$$' ./e2e
 show-stack-%:
-	@$(NEED) java mvn nginx syslog-ng redis-server supervisord socat pg_ctlcluster gcc /usr/bin/python3-config
+	@$(NEED) java mvn nginx syslog-ng redis-server supervisord socat pg_ctlcluster gcc strace curl /usr/bin/python3-config
 	STACK_REQUESTS=$(or $(REQUESTS),20000) STACK_RATE=$(or $(RATE),150) scripts/engine.sh show-stack $*
 
 bench: deps

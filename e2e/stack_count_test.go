@@ -17,6 +17,8 @@ type entry struct {
 	at       time.Time // zero: the program does not say it
 	severity string    // empty: it does not say it
 	text     string    // the message, and what else is of several lines
+	line     string    // of the log, as it stands there
+	file     string    // that it stands in
 }
 
 // key is the same for an entry and its document. Time is a part of it: a
@@ -33,7 +35,6 @@ type source struct {
 	program string                          // in the documents
 	files   string                          // a pattern: the log, and what it was renamed to
 	parse   func(text string) (entry, bool) // false: it is no entry, and stays a message
-	by      string                          // who loses what does not arrive, if that may be
 }
 
 var (
@@ -43,8 +44,8 @@ var (
 )
 
 var sources = []source{
-	{program: "nginx-error", files: "nginx/shop-error.log*", parse: parseNginxError, by: "nginx: syslog-ng did not take its datagrams"},
-	{program: "uwsgi", files: "shop/uwsgi.log*", parse: parseUWSGI, by: "tail | socat: nobody remembers how far tail has read"},
+	{program: "nginx-error", files: "nginx/shop-error.log*", parse: parseNginxError},
+	{program: "uwsgi", files: "shop/uwsgi.log*", parse: parseUWSGI},
 	{program: "django", files: "shop/django.json*", parse: parsePython},
 	{program: "celery", files: "shop/celery.json*", parse: parsePython},
 	{program: "celery-beat", files: "shop/beat.json*", parse: parsePython},
@@ -55,7 +56,7 @@ var sources = []source{
 
 func dated(layout, at, severity, text string, zone *time.Location) (entry, bool) {
 	when, err := time.ParseInLocation(layout, at, zone)
-	return entry{when, severity, text}, err == nil
+	return entry{at: when, severity: severity, text: text}, err == nil
 }
 
 // severityOf is syslog's name for a level of nginx or Python.
@@ -93,7 +94,7 @@ func parseUWSGI(text string) (entry, bool) {
 	if e.Status >= 500 {
 		severity = "err"
 	}
-	return entry{time.UnixMilli(ms), severity, e.RequestID + " " + e.Message}, err == nil
+	return entry{at: time.UnixMilli(ms), severity: severity, text: e.RequestID + " " + e.Message}, err == nil
 }
 
 func parsePython(text string) (entry, bool) {
@@ -107,7 +108,7 @@ func parsePython(text string) (entry, bool) {
 	if json.Unmarshal([]byte(text), &e) != nil {
 		return entry{}, false
 	}
-	return entry{e.Time, severityOf(e.Level), e.RequestID + " " + e.Message + e.Traceback}, true
+	return entry{at: e.Time, severity: severityOf(e.Level), text: e.RequestID + " " + e.Message + e.Traceback}, true
 }
 
 func parseSupervisor(text string) (entry, bool) {
@@ -146,6 +147,9 @@ func (c *stack) entries(src source) (all []entry) {
 	c.Helper()
 	names, err := filepath.Glob(filepath.Join(c.s.Path("log"), src.files))
 	must(c.T, err)
+	if len(names) > 1 && !strings.HasSuffix(src.files, ".json") { // the one that is not renamed yet is the newest
+		names = append(names[1:], names[0])
+	}
 	for _, name := range names {
 		file, err := os.ReadFile(name)
 		must(c.T, err)
@@ -158,6 +162,7 @@ func (c *stack) entries(src source) (all []entry) {
 			if !ok {
 				e = entry{text: text}
 			}
+			e.line, e.file = text, name
 			all = append(all, e)
 		}
 	}
@@ -194,19 +199,28 @@ func (c *stack) stored(line []byte) (program string, e entry) {
 type row struct {
 	program                                                string
 	logged, documents, lost, doubled, levels, lines, whole int
-	gone                                                   []entry // the lost
+	lostAt                                                 []bool // by entry
+	gone                                                   []loss // the lost
 	more                                                   []string
-	by                                                     string
+}
+
+func (r *row) lostBy(by string) (n int) {
+	for _, l := range r.gone {
+		if l.by == by {
+			n++
+		}
+	}
+	return n
 }
 
 // compare counts the entries of one program against its documents.
 func compare(program string, logged, documents []entry) row {
-	r := row{program: program, logged: len(logged), documents: len(documents)}
+	r := row{program: program, logged: len(logged), documents: len(documents), lostAt: make([]bool, len(logged))}
 	there := make(map[string][]entry)
 	for _, e := range documents {
 		there[e.key()] = append(there[e.key()], e)
 	}
-	for _, e := range logged {
+	for i, e := range logged {
 		several := strings.Contains(e.text, "\n")
 		if several {
 			r.lines++
@@ -214,7 +228,8 @@ func compare(program string, logged, documents []entry) row {
 		found := there[e.key()]
 		if len(found) == 0 {
 			r.lost++
-			r.gone = append(r.gone, e)
+			r.lostAt[i] = true
+			r.gone = append(r.gone, loss{entry: e})
 			continue
 		}
 		there[e.key()] = found[1:]
@@ -237,6 +252,10 @@ func compare(program string, logged, documents []entry) row {
 
 // nginxRow counts the requests that were answered: the client knows their ids.
 func (c *stack) nginxRow(documents []entry) row {
+	c.Helper()
+	if n := c.countedByNginx(); n != len(c.asked) {
+		c.Errorf("nginx counts %d requests, the client %d", n, len(c.asked))
+	}
 	var logged []entry
 	for _, a := range c.asked {
 		severity := "info"
@@ -256,7 +275,9 @@ func (c *stack) nginxRow(documents []entry) row {
 		c.Errorf("%d documents of nginx have a time outside of their requests", wrong)
 	}
 	r := compare("nginx", logged, documents)
-	r.by = "nginx: syslog-ng did not take its datagrams"
+	if !c.files {
+		c.blameNginx(&r, logged)
+	}
 	return r
 }
 
@@ -269,8 +290,15 @@ func (c *stack) table() []row {
 	}
 	rows := []row{c.nginxRow(documents["nginx"])}
 	for _, src := range sources {
-		r := compare(src.program, c.entries(src), documents[src.program])
-		r.by = src.by
+		logged := c.entries(src)
+		r := compare(src.program, logged, documents[src.program])
+		switch {
+		case c.files:
+		case src.program == "nginx-error":
+			c.blameNginx(&r, logged)
+		case src.program == "uwsgi":
+			c.blamePipe(&r, logged)
+		}
 		rows = append(rows, r)
 		delete(documents, src.program)
 	}

@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,6 +27,8 @@ type struck struct {
 	at   time.Time
 }
 
+const restarted = "syslog-ng is restarted"
+
 var stackFaults = []fault{
 	{"wsrelay's worker is killed", func(c *stack) { c.killWorker() }},
 	{"wsreceive is stopped for 2 s", func(c *stack) { c.away((*Process).Stop) }},
@@ -34,7 +38,7 @@ var stackFaults = []fault{
 	{"uWSGI is restarted by Supervisor", func(c *stack) { c.control("restart", "uwsgi") }},
 	{"Celery's worker is restarted by Supervisor", func(c *stack) { c.control("restart", "celery") }},
 	{"Celery's worker is killed", func(c *stack) { c.control("signal", "KILL", "celery") }},
-	{"syslog-ng is restarted", (*stack).restartSyslogNG},
+	{restarted, (*stack).restartSyslogNG},
 	{"log files are rotated again", (*stack).rotate},
 	{"nginx is reloaded", func(c *stack) { must(c.T, c.web.Signal(syscall.SIGHUP)) }},
 	{"wsrelay's worker is killed while wsreceive is away", func(c *stack) {
@@ -68,7 +72,7 @@ func (c *stack) away(end func(*Process) error) {
 }
 
 func (c *stack) restartSyslogNG() {
-	must(c.T, c.syslogNG.Stop())
+	c.stopWatched()
 	must(c.T, poll(c.Context(), func() (bool, error) { return c.worker() == 0, nil }))
 	c.startSyslogNG()
 }
@@ -76,9 +80,9 @@ func (c *stack) restartSyslogNG() {
 // rotate renames the logs, as logrotate does, and has them opened again.
 func (c *stack) rotate() {
 	c.turn++
-	for _, name := range []string{"nginx/shop-error.log", "shop/uwsgi.log", "shop/django.json", "shop/celery.json", "shop/beat.json", "supervisor/supervisord.log", "redis/redis-server.log"} {
+	for _, name := range []string{"nginx/shop-access.json", "nginx/shop-error.log", "shop/uwsgi.log", "shop/django.json", "shop/celery.json", "shop/beat.json", "supervisor/supervisord.log", "redis/redis-server.log"} {
 		path := filepath.Join(c.s.Path("log"), name)
-		if err := os.Rename(path, path+"."+strconv.Itoa(c.turn)); err != nil && !errors.Is(err, fs.ErrNotExist) { // Redis makes its file with the next entry
+		if err := os.Rename(path, path+"."+strconv.Itoa(c.turn)); err != nil && !errors.Is(err, fs.ErrNotExist) { // Redis makes its file with the next entry; not all are there
 			c.Error(err)
 		}
 	}
@@ -113,44 +117,54 @@ func (c *stack) worker() int {
 	return 0
 }
 
-// costs says how much was lost after each fault and before the next one.
+// costs says how much was lost after each fault and before the next one; what
+// was on its way to a syslog-ng that exited, by this fault.
 func (c *stack) costs(rows []row) string {
+	lost := make(map[int]map[string]int)
+	for _, r := range rows {
+		for _, l := range r.gone {
+			i := c.strikeOf(l)
+			if lost[i] == nil {
+				lost[i] = make(map[string]int)
+			}
+			lost[i][r.program]++
+		}
+	}
 	var b strings.Builder
-	b.WriteString("\nfault, and what was lost from then until the next one\n")
-	for i, f := range c.struck {
+	b.WriteString("\nfault, and what was lost by it, or from then until the next one\n")
+	for i := range len(c.struck) + 1 {
 		var words []string
-		for _, r := range rows {
-			lost := 0
-			for _, e := range r.gone {
-				if a, ok := c.asked[e.text]; ok {
-					e.at = a.until
-				}
-				if !e.at.Before(f.at) && (i+1 == len(c.struck) || e.at.Before(c.struck[i+1].at)) {
-					lost++
-				}
-			}
-			if lost > 0 {
-				words = append(words, fmt.Sprintf("%s %d", r.program, lost))
-			}
+		for _, program := range slices.Sorted(maps.Keys(lost[i-1])) {
+			words = append(words, fmt.Sprintf("%s %d", program, lost[i-1][program]))
 		}
-		if len(words) == 0 {
-			words = []string{"nothing"}
+		f := struck{name: "before the first"}
+		if i > 0 {
+			f = c.struck[i-1]
 		}
-		fmt.Fprintf(&b, "%s  %-52s %s\n", f.at.UTC().Format("15:04:05"), f.name, strings.Join(words, ", "))
+		fmt.Fprintf(&b, "%-60s %s\n", f.name, cmp.Or(strings.Join(words, ", "), "nothing"))
 	}
 	return b.String()
 }
 
-// droppedByNginx is what nginx's error log says of datagrams that syslog-ng did
-// not take.
-func (c *stack) droppedByNginx() (n int) {
-	names, _ := filepath.Glob(c.s.Path("log/nginx/shop-error.log*"))
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		must(c.T, err)
-		n += strings.Count(string(text), "send() to syslog failed")
+// strikeOf is which fault the entry was lost by; -1: it was lost before the first one.
+func (c *stack) strikeOf(l loss) int {
+	if slices.Contains([]string{byUnread, byStream, byTail}, l.by) {
+		return slices.IndexFunc(c.struck, func(f struck) bool { return f.name == restarted })
 	}
-	return n
+	at := l.at
+	if a, ok := c.asked[l.text]; ok {
+		at = a.until
+	} else if at.IsZero() && len(l.text) > 19 { // nginx's errors have whole seconds
+		second, _ := time.ParseInLocation("2006/01/02 15:04:05", l.text[:19], time.Local)
+		at = second.Add(time.Second)
+	}
+	last := -1
+	for i, f := range c.struck {
+		if !at.Before(f.at) {
+			last = i
+		}
+	}
+	return last
 }
 
 // tasksEnded says whether the log of Celery has an end of each task that was started.

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -61,10 +62,13 @@ type stack struct {
 	syslogNG, supervisor, web *Process
 	conf                      string // of syslog-ng
 
-	mu     sync.Mutex // guards asked
+	mu     sync.Mutex // guards asked and found
 	asked  map[string]asked
 	found  []time.Duration // by probe: how long until it was found
+	number atomic.Int64
 	faulty bool
+	files  bool     // syslog-ng reads files only
+	unread []string // datagrams that syslog-ng has left behind
 
 	striking sync.Mutex // one fault at a time
 	struck   []struck
@@ -97,7 +101,7 @@ func newStack(t *testing.T, bin, venv string) *stack {
 	for _, name := range []string{"log", "run", "srv"} {
 		must(t, os.Chmod(s.Path(name), 0o755))
 	}
-	c.files()
+	c.putFiles()
 	t.Cleanup(c.tell)
 	return c
 }
@@ -114,8 +118,8 @@ func (c *stack) tell() {
 	}
 }
 
-// files puts the shipped files to where the sandbox has them.
-func (c *stack) files() {
+// putFiles puts the shipped files to where the sandbox has them.
+func (c *stack) putFiles() {
 	c.Helper()
 	code, err := filepath.Glob(filepath.Join(c.s.root, "examples/stack/shop/*.py"))
 	must(c.T, err)
@@ -125,7 +129,7 @@ func (c *stack) files() {
 	c.write("srv/uwsgi.ini", c.shipped("uwsgi.ini"))
 	c.write("shop.conf", c.shipped("nginx.conf"))
 	c.write("nginx.conf", strings.TrimSpace(stackNginx))
-	c.write("shop.conf.ini", c.shipped("supervisor.conf"))
+	c.write("shop.conf.ini", strings.Replace(c.shipped("supervisor.conf"), "| socat", "2>>"+c.s.Path("tail.says")+" | "+strings.Join(c.traced("socat.calls", "write"), " ")+" socat", 1))
 	c.write("supervisord.conf", c.paths.Replace(stackSupervisor))
 }
 
@@ -169,20 +173,28 @@ func (c *stack) start() {
 	c.r = r
 	must(c.T, c.store.start(c))
 	c.Cleanup(func() { must(c.T, r.Stop()) })
-	c.conf, err = c.s.WriteConfig(strings.Replace(stackSyslogNG, "URL", r.URL(), 1) + c.shipped("syslog-ng.conf"))
+	c.conf, err = c.s.WriteConfig(strings.Replace(stackSyslogNG, "URL", r.URL(), 1) + c.shipped("syslog-ng.conf") + c.shipped(c.lines()))
 	must(c.T, err)
 	c.Cleanup(func() { stop(c.T, c.s, c.syslogNG) })
 	c.startSyslogNG()
 	c.begin(func() bool { return served(c.s.Path("redis.sock")) }, "redis",
 		"redis-server", "--port", "0", "--unixsocket", c.s.Path("redis.sock"), "--unixsocketperm", "666", "--dir", c.s.Dir, "--logfile", c.s.Path("log/redis/redis-server.log"))
 	c.startPostgreSQL()
-	c.web = c.begin(func() bool { return answers(c.nginx) }, "nginx", "nginx", "-p", c.s.Dir, "-e", "stderr", "-c", "nginx.conf")
+	nginx := []string{"nginx", "-p", c.s.Dir, "-e", "stderr", "-c", "nginx.conf"}
+	if !c.files {
+		nginx = append(c.traced("nginx.calls", "sendto"), nginx...)
+	}
+	c.web = c.begin(func() bool { return answers(c.nginx) }, "nginx", nginx...)
 	c.supervisor = c.begin(c.supervised, "supervisord", "supervisord", "-c", c.s.Path("supervisord.conf"))
 }
 
 func (c *stack) startSyslogNG() {
 	c.Helper()
-	p, err := c.s.StartSyslogNG(c.Context(), c.conf, "run/nginx-access.sock", "run/nginx-error.sock", "run/shop-uwsgi.sock")
+	sockets := []string{"run/nginx-access.sock", "run/nginx-error.sock", "run/shop-uwsgi.sock"}
+	if c.files {
+		sockets = []string{"syslog-ng.ctl"}
+	}
+	p, err := c.s.StartSyslogNG(c.Context(), c.conf, sockets...)
 	must(c.T, err)
 	c.syslogNG = p
 }
@@ -215,7 +227,35 @@ func (c *stack) startPostgreSQL() {
 
 // supervised says whether the shop sells.
 func (c *stack) supervised() bool {
-	return c.asked[c.ask("/slow")].status == 200 && strings.Count(c.control("status"), "RUNNING") == 4
+	return c.asked[c.ask("/slow")].status == 200 && !strings.Contains(c.control("status"), "STARTING")
+}
+
+// lines is the file that says where the lines of nginx and uWSGI come from.
+func (c *stack) lines() string {
+	if c.files {
+		return "files.conf"
+	}
+	return "sockets.conf"
+}
+
+// withFiles does what the README says of files.conf.
+func (c *stack) withFiles() {
+	c.Helper()
+	c.files = true
+	readme, err := os.ReadFile(filepath.Join(c.s.root, "examples/stack/README.md"))
+	must(c.T, err)
+	done := 0
+	for line := range strings.Lines(string(readme)) {
+		if strings.HasPrefix(line, "sed -i ") && strings.Contains(line, "/conf.d/shop.conf") && !strings.Contains(line, "local shop") {
+			command, _, _ := strings.Cut(line, " && ")
+			command = strings.NewReplacer("/etc/nginx/conf.d/shop.conf", c.s.Path("shop.conf"), "/etc/supervisor/conf.d/shop.conf", c.s.Path("shop.conf.ini"), "/var/log/", c.s.Path("log")+"/").Replace(command)
+			c.run("/bin/sh", "-c", command)
+			done++
+		}
+	}
+	if done != 2 {
+		c.Errorf("the README has %d lines that change to files, want 2", done)
+	}
 }
 
 func (c *stack) control(args ...string) string {
@@ -280,10 +320,12 @@ func stackVenv(t *testing.T) string {
 func TestStack_FilesAreValid(t *testing.T) {
 	need(t, "syslog-ng", "python3")
 	s := newSandbox(t, standIn(t))
-	conf, err := s.WriteConfig(exampleHead + shippedExample(t, s, "stack/syslog-ng.conf", nil))
-	must(t, err)
-	if out, err := syntaxOnly(t, conf); err != nil {
-		t.Errorf("syslog-ng -s: %v\n%s", err, out)
+	for _, lines := range []string{"sockets.conf", "files.conf"} {
+		conf, err := s.WriteConfig(exampleHead + shippedExample(t, s, "stack/syslog-ng.conf", nil) + shippedExample(t, s, "stack/"+lines, nil))
+		must(t, err)
+		if out, err := syntaxOnly(t, conf); err != nil {
+			t.Errorf("syslog-ng -s with %s: %v\n%s", lines, err, out)
+		}
 	}
 	code, err := filepath.Glob(filepath.Join(s.root, "examples/stack/shop/*.py"))
 	must(t, err)
