@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -168,24 +169,36 @@ func countBy(texts []string, of func(string) string) map[string]int {
 // blameNginx proves who has lost what nginx has logged.
 func (c *stack) blameNginx(r *row, logged []entry) {
 	c.Helper()
-	sent := countBy(slices.Concat(c.taken("nginx.calls")...), datagram)
-	unread := countBy(c.unread, datagram)
 	named := c.unloggedByNginx()
+	says := func(e entry) bool { return named[c.asked[e.text].referrer] }
+	for i, e := range logged {
+		if !r.lostAt[i] && says(e) {
+			c.Errorf("nginx says that it could not log the request from %s, which has arrived", c.asked[e.text].referrer)
+		}
+	}
+	if r.program == "nginx-error" { // of its errors nginx does not say it
+		says = func(entry) bool { return true }
+	}
+	sent := countBy(slices.Concat(c.taken("nginx.calls")...), datagram)
+	for _, text := range explainNginx(r, logged, sent, countBy(c.unread, datagram), says) {
+		c.Errorf("%s: this has arrived, but the trace of nginx does not have it: %s", r.program, text)
+	}
+}
+
+// explainNginx does so from what the kernel has taken, what syslog-ng has left
+// unread, and what nginx says. It gives what has arrived without having been sent.
+func explainNginx(r *row, logged []entry, sent, unread map[string]int, says func(entry) bool) (unsent []string) {
 	for i, e := range logged {
 		if r.lostAt[i] {
 			continue
 		}
 		if sent[e.text]--; sent[e.text] < 0 {
-			c.Errorf("%s: this has arrived, but the trace of nginx does not have it: %s", r.program, e.text)
-		}
-		if named[c.asked[e.text].referrer] {
-			c.Errorf("nginx says that it could not log the request from %s, which has arrived", c.asked[e.text].referrer)
+			unsent = append(unsent, e.text)
 		}
 	}
 	for i, e := range r.gone {
-		says := r.program == "nginx-error" || named[c.asked[e.text].referrer] // of its errors nginx does not say it
 		switch {
-		case sent[e.text] <= 0 && says:
+		case sent[e.text] <= 0 && says(e.entry):
 			r.gone[i].by = byNginx
 		case sent[e.text] > 0 && unread[e.text] > 0:
 			sent[e.text]--
@@ -193,6 +206,7 @@ func (c *stack) blameNginx(r *row, logged []entry) {
 			r.gone[i].by = byUnread
 		}
 	}
+	return unsent
 }
 
 // unloggedByNginx has the referrers of the requests that nginx says it could not log.
@@ -222,9 +236,15 @@ func (c *stack) blamePipe(r *row, logged []entry) {
 		lines := strings.Split(strings.Join(calls, ""), "\r\n")
 		written = append(written, lines[:len(lines)-1]) // the last one is cut off, or empty
 	}
+	says, _ := os.ReadFile(c.s.Path("tail.says"))
+	left := bytes.Contains(says, []byte("has become inaccessible")) || bytes.Contains(says, []byte("has been replaced"))
+	explainPipe(r, logged, written, left)
+}
+
+// explainPipe does so from what each socat has written, and from whether tail
+// has left a renamed file.
+func explainPipe(r *row, logged []entry, written [][]string, left bool) {
 	by := writers(logged, written)
-	left, _ := os.ReadFile(c.s.Path("tail.says"))
-	mayLeave := strings.Count(string(left), "has become inaccessible") + strings.Count(string(left), "has been replaced")
 	gone := 0
 	for i, lost := range r.lostAt {
 		if !lost {
@@ -249,7 +269,7 @@ func (c *stack) blamePipe(r *row, logged []entry) {
 			r.gone[gone].by = byStream
 		case by[i] < 0 && before >= 0 && after > before:
 			r.gone[gone].by = byTail
-		case by[i] < 0 && before >= 0 && after == before && atEnd && mayLeave > 0:
+		case by[i] < 0 && before >= 0 && after == before && atEnd && left:
 			r.gone[gone].by = byRename
 		}
 		gone++

@@ -1,30 +1,47 @@
 #!/bin/bash
-# readme.sh [DEB-DIR]
+# readme.sh [DEB-DIR [PAGE...]]
 #
-# Does what README.md and docs/operations.md say, word for word, in a clean
-# Debian: every block marked "sh", in order, as root. It has to succeed. One
-# that a block marked "text" follows has to print that instead, "…" being
-# anything, and is run again until it does, for half a minute. Blocks marked "sh
-# elsewhere" need what is not there.
+# Does what README.md and docs/operations.md say, or these pages, word for word,
+# in a clean Debian: every block marked "sh", in order, as root, as in one shell.
+# It has to succeed. One that a block marked "text" follows has to print that
+# instead, "…" being anything, and is run again until it does, for half a minute.
+# The id of a request that a block prints stands for the one in the blocks after
+# it. Blocks marked "sh elsewhere" need what is not there.
 #
 # DEB-DIR has the packages in the versions 0.1.0 and 0.1.1; by default they are
 # built. Root only; what runs inside sees no network but its own loopback, and
-# ends with us. There is no systemd and no other host: systemctl does what the
-# units say, and ssh gives its command to a shell.
+# ends with us: what the pages install from Debian and PyPI is fetched before.
+# There is no systemd and no other host: systemctl does what the units and init
+# scripts say, and ssh gives its command to a shell.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
 trap 'rm -rf "$work"' EXIT
 
 debs=${1:-$work/debs}
-if [ $# = 0 ]; then
+if [ -z "${1:-}" ]; then
 	VERSION=0.1.0 scripts/packages.sh "$debs" 2>&1 | grep -v packing
 	VERSION=0.1.1 scripts/packages.sh "$debs" 2>&1 | grep -v packing
 fi
-scripts/clean-debian.sh "$work/root" "${RELEASE:-bookworm}" syslog-ng-core
+pages=("${@:2}")
+[ ${#pages[@]} != 0 ] || pages=(README.md docs/operations.md)
+scripts/clean-debian.sh "$work/root" "${RELEASE:-bookworm}" syslog-ng-core,systemd-standalone-tmpfiles
 home=$work/root/root
 mkdir "$home/dist"
 cp "$debs"/*.deb "$home/dist"
+
+# What the pages install, but not their packages of ours.
+packages=$(sed -n '/^apt install/{s/^apt install//; s/--[a-z-]*//g; p;}' "${pages[@]}" | grep -v dist/ || :)
+cp /etc/resolv.conf "$work/root/etc/"
+# shellcheck disable=SC2086 # words
+chroot "$work/root" env DEBIAN_FRONTEND=noninteractive PATH=/usr/sbin:/usr/bin:/sbin:/bin sh -c 'apt-get update && apt-get install -dy --no-install-recommends "$@"' sh $packages >"$work/apt.log" 2>&1 ||
+	{ cat "$work/apt.log"; exit 69; }
+for page in "${pages[@]}"; do
+	wants=$(dirname "$page")/requirements.txt
+	[ -e "$wants" ] || continue
+	/usr/bin/python3 -m venv "$work/venv"
+	"$work/venv/bin/pip" download -q -d "$home/wheels" -r "$wants" setuptools wheel
+done
 
 mkdir "$home/steps"
 awk -v to="$home/steps" '
@@ -42,13 +59,15 @@ awk -v to="$home/steps" '
 		next
 	}
 	inside && file { print >file }
-' README.md docs/operations.md
+' "${pages[@]}"
 
 cat >"$work/root/usr/local/bin/ssh" <<'END_OF_SSH'
 #!/bin/sh
 shift
 exec sh -c "$*"
 END_OF_SSH
+printf '#!/bin/sh\n' >"$work/root/usr/sbin/policy-rc.d" # a package starts what it installs
+chmod +x "$work/root/usr/sbin/policy-rc.d"
 cat >"$work/root/usr/local/bin/systemctl" <<'END_OF_SYSTEMCTL'
 #!/bin/sh
 # systemctl start|stop|restart|reload|enable --now NAME
@@ -56,6 +75,7 @@ set -eu
 verb=$1
 shift
 [ "$1" != --now ] || { verb=start && shift; }
+case $1 in syslog-ng | wsreceive) ;; *) exec service "$1" "$verb" ;; esac
 file=/run/$1.pid
 unit() { sed -n "s/^$2=//p" "/usr/lib/systemd/system/$1.service" | head -n 1; }
 alive() { [ -e "$file" ] && grep -qs '^State:.[^Z]' "/proc/$(cat "$file")/status"; }
@@ -93,20 +113,25 @@ cd /root
 
 # as TEXT: what was printed is as TEXT says.
 as() { perl -0e '$want = quotemeta <STDIN>; $want =~ s/\\\xe2\\\x80\\\xa6/.*/g; open F, "/root/out"; exit <F> !~ /\A$want\z/s' <"$1"; }
+# in_shell STEP: as one shell would, that goes from block to block.
+in_shell() { bash -euo pipefail -c 'cd "$(cat /root/at)"; . "$1"; pwd >/root/at' bash "$1" >out 2>&1 </dev/null; }
+pwd >at
 done_=0
-for step in steps/*.sh; do
+for step in /root/steps/*.sh; do
 	text=${step%.sh}.text ok=
+	[ -z "${id:-}" ] || sed -i "s/\\b[0-9a-f]\\{32\\}\\b/$id/g" "$step"
 	for _ in $(seq 60); do
 		if [ -e "$text" ]; then
-			bash "$step" >out 2>&1 </dev/null || :
+			in_shell "$step" || :
 			! as "$text" || ok=yes
 		else
-			! bash -euo pipefail "$step" >out 2>&1 </dev/null || ok=yes
+			! in_shell "$step" || ok=yes
 			break
 		fi
 		[ -z "$ok" ] || break
 		sleep 0.5
 	done
+	id=$(sed -n 's/^X-Request-ID: \([0-9a-f]*\).*/\1/p' out | grep . || echo "${id:-}")
 	if [ -z "$ok" ]; then
 		echo "WRONG: $(head -n 1 "$step")"
 		tail -n +2 "$step"
@@ -118,7 +143,7 @@ for step in steps/*.sh; do
 	done_=$((done_ + 1))
 	[ -z "${VERBOSE:-}" ] || { echo "---- $(head -n 1 "$step")" && tail -n +2 "$step" && echo ---- && cat out; }
 done
-echo "$done_ blocks of README.md and docs/operations.md do what they say"
+echo "$done_ blocks of $PAGES do what they say"
 END_OF_INSIDE
-unshare --mount --pid --fork --net --kill-child env VERBOSE="${VERBOSE:-}" DEBIAN_FRONTEND=noninteractive \
+unshare --mount --pid --fork --net --kill-child env VERBOSE="${VERBOSE:-}" PAGES="${pages[*]}" LANG=C.UTF-8 PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels DEBIAN_FRONTEND=noninteractive \
 	PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$work/root" bash /root/inside
