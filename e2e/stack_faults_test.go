@@ -80,7 +80,7 @@ func (c *stack) restartSyslogNG() {
 // rotate renames the logs, as logrotate does, and has them opened again.
 func (c *stack) rotate() {
 	c.turn++
-	for _, name := range []string{"nginx/shop-access.json", "nginx/shop-error.log", "shop/uwsgi.log", "shop/django.json", "shop/celery.json", "shop/beat.json", "supervisor/supervisord.log", "redis/redis-server.log"} {
+	for _, name := range []string{"nginx/shop-access.log", "nginx/shop-error.log", "shop/uwsgi.log", "shop/django.json", "shop/celery.json", "shop/beat.json", "supervisor/supervisord.log", "redis/redis-server.log"} {
 		path := filepath.Join(c.s.Path("log"), name)
 		if err := os.Rename(path, path+"."+strconv.Itoa(c.turn)); err != nil && !errors.Is(err, fs.ErrNotExist) { // Redis makes its file with the next entry; not all are there
 			c.Error(err)
@@ -167,10 +167,10 @@ func (c *stack) strikeOf(l loss) int {
 	return last
 }
 
-// tasksEnded says whether the log of Celery has an end of each task that was started.
-func (c *stack) tasksEnded() bool {
+// tasksEnded says of how many tasks the log of Celery has the end, and whether
+// these are all that were started.
+func (c *stack) tasksEnded() (ended int, all bool) {
 	names, _ := filepath.Glob(c.s.Path("log/shop/celery.json*"))
-	ended := 0
 	for _, name := range names {
 		text, _ := os.ReadFile(name)
 		ended += strings.Count(string(text), "tasks.charge[") + strings.Count(string(text), "raised unexpected")
@@ -181,5 +181,5 @@ func (c *stack) tasksEnded() bool {
 			started++
 		}
 	}
-	return ended >= started
+	return ended, ended >= started
 }

@@ -169,9 +169,15 @@ func (c *stack) probe(ctx context.Context) {
 // until nothing more arrives.
 func (c *stack) settle() {
 	c.Helper()
-	ctx, cancel := context.WithTimeout(c.Context(), 30*time.Second)
-	defer cancel()
-	_ = poll(ctx, func() (bool, error) { return c.tasksEnded(), nil }) // a killed worker's tasks may come after an hour
+	for ended, since := -1, time.Now(); time.Since(since) < 10*time.Second; time.Sleep(time.Second) {
+		n, all := c.tasksEnded()
+		if all {
+			break
+		}
+		if n != ended {
+			ended, since = n, time.Now() // a killed worker's tasks may come after an hour
+		}
+	}
 	c.control("stop", "celery", "beat", "uwsgi")
 	last, since := -1, time.Now()
 	for time.Since(since) < 6*time.Second { // an entry of several lines waits for two

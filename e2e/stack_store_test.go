@@ -57,6 +57,9 @@ func (l *stackLogs) story(c *stack, id string) (lines []string) {
 	c.Helper()
 	for _, answer := range c.tutorial("wsreceive search --to logs:/var/lib/wsreceive/logs 'fields.request_id:=", id) {
 		d := gjson.Parse(answer)
+		if !d.Get("_time").Exists() { // the count by program
+			continue
+		}
 		lines = append(lines, storyLine(d.Get("_time").Str, d.Get("program").Str, d.Get("level").Str, d.Get("_msg").Str))
 	}
 	return lines

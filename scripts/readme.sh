@@ -74,6 +74,7 @@ cat >"$work/root/usr/local/bin/systemctl" <<'END_OF_SYSTEMCTL'
 set -eu
 verb=$1
 shift
+[ "$1" != --quiet ] || shift
 [ "$1" != --now ] || { verb=start && shift; }
 case $1 in syslog-ng | wsreceive) ;; *) exec service "$1" "$verb" ;; esac
 file=/run/$1.pid
@@ -81,6 +82,7 @@ unit() { sed -n "s/^$2=//p" "/usr/lib/systemd/system/$1.service" | head -n 1; }
 alive() { [ -e "$file" ] && grep -qs '^State:.[^Z]' "/proc/$(cat "$file")/status"; }
 
 case $verb in
+is-active) alive; exit ;;
 stop | restart)
 	! alive || kill "$(cat "$file")"
 	while cat /proc/[0-9]*/stat 2>/dev/null | awk -v unit="$(cat "$file")" '$6 == unit && $3 != "Z" { lives = 1 } END { exit !lives }'; do sleep 0.05; done
