@@ -66,6 +66,7 @@ cat >"$work/root/usr/local/bin/ssh" <<'END_OF_SSH'
 shift
 exec sh -c "$*"
 END_OF_SSH
+echo 'APT::Get::Assume-Yes "true";' >"$work/root/etc/apt/apt.conf.d/yes" # a reader says so
 printf '#!/bin/sh\n' >"$work/root/usr/sbin/policy-rc.d" # a package starts what it installs
 chmod +x "$work/root/usr/sbin/policy-rc.d"
 cat >"$work/root/usr/local/bin/systemctl" <<'END_OF_SYSTEMCTL'
