@@ -6,7 +6,9 @@
 # It has to succeed. One that a block marked "text" follows has to print that
 # instead, "…" being anything, and is run again until it does, for half a minute.
 # The id of a request that a block prints stands for the one in the blocks after
-# it. Blocks marked "sh elsewhere" need what is not there.
+# it. Blocks marked "sh elsewhere" need what is not there: certificates of an
+# authority, a server of somebody else's, a clone with Go, the ids of a store that
+# is in use, a user on a third host, vlogscli, podman, a cluster.
 #
 # DEB-DIR has the packages in the versions 0.1.0 and 0.1.1; by default they are
 # built. Root only; what runs inside sees no network but its own loopback, and
