@@ -112,7 +112,7 @@ mount -t proc proc /proc
 touch /run/kmsg
 mount --bind /run/kmsg /proc/kmsg # syslog-ng is not to take the host's
 perl -e 'socket($s, 2, 2, 0); $up = pack("a16s", "lo", 0x41); ioctl($s, 0x8914, $up) or die "lo: $!"'
-echo '127.0.0.1 localhost logs.example.com web-2' >/etc/hosts
+echo "127.0.0.1 localhost logs.example.com web-2 $(uname -n)" >/etc/hosts
 systemctl start syslog-ng
 cd /root
 
@@ -150,5 +150,5 @@ for step in /root/steps/*.sh; do
 done
 echo "$done_ blocks of $PAGES do what they say"
 END_OF_INSIDE
-unshare --mount --pid --fork --net --kill-child env VERBOSE="${VERBOSE:-}" PAGES="${pages[*]}" LANG=C.UTF-8 PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels DEBIAN_FRONTEND=noninteractive \
+unshare --mount --pid --fork --net --kill-child env VERBOSE="${VERBOSE:-}" PAGES="${pages[*]}" LANG=C.UTF-8 TMPDIR=/tmp PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels DEBIAN_FRONTEND=noninteractive \
 	PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$work/root" bash /root/inside
