@@ -247,8 +247,7 @@ func (c *stack) withFiles() {
 	done := 0
 	for line := range strings.Lines(string(readme)) {
 		if strings.HasPrefix(line, "sed -i ") && strings.Contains(line, "/conf.d/shop.conf") && !strings.Contains(line, "local shop") {
-			command, _, _ := strings.Cut(line, " && ")
-			command = strings.NewReplacer("/etc/nginx/conf.d/shop.conf", c.s.Path("shop.conf"), "/etc/supervisor/conf.d/shop.conf", c.s.Path("shop.conf.ini"), "/var/log/", c.s.Path("log")+"/").Replace(command)
+			command := strings.NewReplacer("/etc/nginx/conf.d/shop.conf", c.s.Path("shop.conf"), "/etc/supervisor/conf.d/shop.conf", c.s.Path("shop.conf.ini"), "/var/log/", c.s.Path("log")+"/").Replace(line)
 			c.run("/bin/sh", "-c", command)
 			done++
 		}

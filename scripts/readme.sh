@@ -63,6 +63,7 @@ awk -v to="$home/steps" '
 	inside && file { print >file }
 ' "${pages[@]}"
 
+mkdir -p "$work/root/etc/tmpfiles.d" # as systemd does
 cat >"$work/root/usr/local/bin/ssh" <<'END_OF_SSH'
 #!/bin/sh
 shift
