@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ func newCgroup(t *testing.T, percent, mib int) (*cgroup, error) {
 		}
 	}
 	if g.cpu == "" || g.memory == "" {
-		return nil, fmt.Errorf("no control groups for CPU and memory are mounted")
+		return nil, errors.New("no control groups for CPU and memory are mounted")
 	}
 	name := filepath.Base(filepath.Dir(t.TempDir())) + strconv.Itoa(os.Getpid())
 	g.cpu, g.memory = filepath.Join(g.cpu, "wsrelay-"+name), filepath.Join(g.memory, "wsrelay-"+name)

@@ -99,7 +99,7 @@ func TestTraceback_IsWholeWhenItsFileIsRenamed(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
-	written := ""
+	var written, arrived strings.Builder
 	for turn := range 3 {
 		run()
 		waitFor(t, s, "lines", func(b []byte) bool { return bytes.Count(b, []byte("started")) > 2*turn }) // syslog-ng follows this file
@@ -108,18 +108,18 @@ func TestTraceback_IsWholeWhenItsFileIsRenamed(t *testing.T) {
 		must(t, os.Rename(name, old))
 		text, err := os.ReadFile(old)
 		must(t, err)
-		written += string(text)
+		written.Write(text)
 	}
 	write(t, name, "2026-03-14 09:00:00,123 INFO shop.orders: the last\n")
 	waitFor(t, s, "lines", func(b []byte) bool { return bytes.Contains(b, []byte("the last")) })
-	arrived, docs := "", waitDocuments(t, s, 1)
+	docs := waitDocuments(t, s, 1)
 	for _, d := range docs {
 		if !strings.HasSuffix(d.Message, "the last") {
-			arrived += d.Message + endOfEntry
+			arrived.WriteString(d.Message + endOfEntry)
 		}
 	}
-	if arrived != written {
-		t.Errorf("%d of 18 entries have arrived: got\n%s\nwant\n%s", len(docs)-1, arrived, written)
+	if arrived.String() != written.String() {
+		t.Errorf("%d of 18 entries have arrived: got\n%s\nwant\n%s", len(docs)-1, &arrived, &written)
 	}
 }
 
@@ -132,20 +132,20 @@ func TestTraceback_IsWholeWhereEachFileHasItsOwnName(t *testing.T) {
 	start(t, s, exampleHead+shippedExample(t, s, "traceback/syslog-ng.conf", map[string]string{
 		`file("/var/log/shop/app.log"`: fmt.Sprintf(`wildcard-file(base-dir(%q) filename-pattern("app-*.log")`, s.Path("log")),
 	}))
-	want := ""
+	var want []string
 	for day := range 3 {
 		for hour := range 3 {
 			entry := fmt.Sprintf("2026-03-1%d 0%d:00:00,123 ERROR shop.orders: failed\nTraceback\n  of %d.%d", day, hour, day, hour)
 			write(t, s.Path(fmt.Sprintf("log/app-%d.log", day)), entry+"\n")
-			want += entry + "\n"
+			want = append(want, entry)
 		}
 	}
 	var got []string
 	for _, d := range waitDocuments(t, s, 9) {
-		got = append(got, d.Message+"\n")
+		got = append(got, d.Message)
 	}
 	slices.Sort(got)
-	if strings.Join(got, "") != want {
+	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
