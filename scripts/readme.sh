@@ -4,7 +4,7 @@
 # Does what README.md and docs/operations.md say, or these pages, word for word,
 # in a clean Debian: every block marked "sh", in order, as root, as in one shell.
 # It has to succeed. One that a block marked "text" follows has to print that
-# instead, "…" being anything, and is run again until it does, for half a minute.
+# instead, "…" being anything, and is run again until it does, for two minutes.
 # The id of a request that a block prints stands for the one in the blocks after
 # it. Blocks marked "sh elsewhere" need what is not there: certificates of an
 # authority, a server of somebody else's, a clone with Go, the ids of a store that
@@ -127,7 +127,7 @@ done_=0
 for step in /root/steps/*.sh; do
 	text=${step%.sh}.text ok=
 	[ -z "${id:-}" ] || sed -i "s/\\b[0-9a-f]\\{32\\}\\b/$id/g" "$step"
-	for _ in $(seq 60); do
+	for _ in $(seq 240); do
 		if [ -e "$text" ]; then
 			in_shell "$step" || :
 			! as "$text" || ok=yes
@@ -144,7 +144,7 @@ for step in /root/steps/*.sh; do
 		tail -n +2 "$step"
 		echo "---- it printed" && cat out
 		[ ! -e "$text" ] || { echo "---- and not" && cat "$text"; }
-		tail -n 20 /var/lib/syslog-ng/wsrelay/*/wsrelay.log /var/log/*.out 2>/dev/null || :
+		tail -n 20 /var/lib/syslog-ng/wsrelay/*/wsrelay.log /var/log/*.out /var/log/supervisor/*.log /var/log/shop/* 2>/dev/null || :
 		exit 1
 	fi
 	done_=$((done_ + 1))
