@@ -110,6 +110,7 @@ chmod +x "$work"/root/usr/local/bin/*
 cat >"$home/inside" <<'END_OF_INSIDE'
 set -eu
 mount -t proc proc /proc
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
 touch /run/kmsg
 mount --bind /run/kmsg /proc/kmsg # syslog-ng is not to take the host's
 perl -e 'socket($s, 2, 2, 0); $up = pack("a16s", "lo", 0x41); ioctl($s, 0x8914, $up) or die "lo: $!"'
