@@ -2,5 +2,5 @@
 
 package stand
 
-// Race: the tests run under the race detector.
+// Race tells whether the tests run under the race detector.
 const Race = true
