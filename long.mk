@@ -1,11 +1,10 @@
-.PHONY: soak torture-keeper torture-queue torture-journal torture-data-stream torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns show-stack show-stack-cost show-stack-openresty
+.PHONY: soak torture-keeper torture-queue torture-journal torture-data-stream torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns show-stack show-stack-cost show-stack-openresty soak-live
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: deps
 	SOAK=10s $(GO) test -count=1 -v -run TestChain ./e2e
 
 # A tab of chromium that shows 500 new lines a second for LIVE (30m): its CPU time and memory.
-.PHONY: soak-live
 soak-live:
 	@$(NEED) chromium
 	SOAK_LIVE=$(or $(LIVE),30m) $(GO) test -count=1 -v -timeout 0 -run TestBrowser_SoakLive ./receiver/page
