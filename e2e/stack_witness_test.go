@@ -142,7 +142,7 @@ const (
 	byRename = "tail: logged to the renamed file after tail had left it"
 )
 
-// loss is a lost entry, and who has lost it: "" if nobody can be proved to.
+// loss is a lost entry, and which program lost it: "" if there is no proof.
 type loss struct {
 	entry
 	by string
@@ -166,7 +166,7 @@ func countBy(texts []string, of func(string) string) map[string]int {
 	return counts
 }
 
-// blameNginx proves who has lost what nginx has logged.
+// blameNginx proves which program lost what nginx has logged.
 func (c *stack) blameNginx(r *row, logged []entry) {
 	c.Helper()
 	named := c.unloggedByNginx()
@@ -224,7 +224,7 @@ func (c *stack) unloggedByNginx() map[string]bool {
 	return referrers
 }
 
-// blamePipe proves who has lost what uWSGI has logged. A connection is a queue:
+// blamePipe proves which program lost what uWSGI has logged. A connection is a queue:
 // what is lost of it when it breaks are its last lines. A new tail starts at the
 // end of the log: what no socat has written lies between the last line of one
 // and the first of the next. And tail leaves a file that is renamed, and says so,
