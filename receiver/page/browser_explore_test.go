@@ -136,7 +136,7 @@ func TestBrowser_TakesTypedTimes(t *testing.T) {
 	s := newSite(t)
 	tokyo := time.FixedZone("", 9*3600)
 	y, m, d := time.Now().In(tokyo).Date()
-	s.add(t, sidA, "web1", time.Date(y, m, d-1, 0, 30, 0, 0, tokyo), "of yesterday")
+	s.add(t, sidA, "web1", time.Date(y, m, d-1, 20, 30, 0, 0, tokyo), "of yesterday") // also where UTC is a day behind
 	s.add(t, sidA, "web1", time.Date(y, m, d-2, 23, 30, 0, 0, tokyo), "of the day before")
 	s.searchable(t)
 	do(t, ctx, chromedp.Navigate(s.URL))
@@ -145,9 +145,9 @@ func TestBrowser_TakesTypedTimes(t *testing.T) {
 	until(t, ctx, `document.getElementById('timebox').open`)
 	do(t, ctx, js(`document.getElementById('from').focus()`), chromedp.KeyEvent("yesterday"+kb.Enter))
 	until(t, ctx, entries(1)+` && document.querySelector('.text')?.textContent === 'of yesterday' && location.search === '?from=yesterday'`)
-	until(t, ctx, `document.querySelector('#range option:checked').textContent === 'yesterday – now' && document.querySelector('.row time').textContent.startsWith('00:30:00')`)
+	until(t, ctx, `document.querySelector('#range option:checked').textContent === 'yesterday – now' && document.querySelector('.row time').textContent.startsWith('20:30:00')`)
 	do(t, ctx, click("#zone"))
-	until(t, ctx, `document.getElementById('zone').textContent === 'UTC' && document.querySelector('.row time')?.textContent.startsWith('15:30:00')`)
+	until(t, ctx, `document.getElementById('zone').textContent === 'UTC' && document.querySelector('.row time')?.textContent.startsWith('11:30:00')`)
 	do(t, ctx, chromedp.Navigate(s.URL+"/?from=gestern"))
 	until(t, ctx, `document.getElementById('problem').textContent.includes('"gestern" is not a time such as')`)
 }
@@ -201,7 +201,7 @@ func TestBrowser_SaysWhatWasCutShort(t *testing.T) {
 func TestBrowser_PutsLiveLinesInOrder(t *testing.T) {
 	ctx := chromium(t)
 	s := newSite(t)
-	now := time.Now()
+	now := time.Now().UTC().Truncate(24 * time.Hour).Add(-12 * time.Hour) // with all of these on one day
 	do(t, ctx, chromedp.Navigate(s.URL))
 	until(t, ctx, `document.getElementById('live').dataset.state === 'open' && document.getElementById('empty').checkVisibility()`)
 	s.add(t, sidA, "web1", now.Add(-2*time.Second), "two")
@@ -214,5 +214,5 @@ func TestBrowser_PutsLiveLinesInOrder(t *testing.T) {
 	s.add(t, sidB, "web2", now.Add(-48*time.Hour), "kept while it was away") // is seen at the top
 	until(t, ctx, texts+`.join() === 'kept while it was away,four,three,two,one'`)
 	s.add(t, sidA, "web1", now.Add(time.Second), "five")
-	until(t, ctx, `[...document.querySelectorAll('#lines > li')].map(e => e.line ? e.querySelector('.text').textContent : 'day').join() === 'five,day,kept while it was away,day,four,three,two,one'`)
+	until(t, ctx, `[...document.querySelectorAll('#lines > li')].map(e => e.line ? e.querySelector('.text').textContent : 'day').join() === 'day,five,day,kept while it was away,day,four,three,two,one'`)
 }

@@ -216,10 +216,11 @@ func TestStore_DamageThatAQueryMeetsEndsTheProcessOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir, testOptions())
-			add(t, s, "e-1", lines(1, 5000, time.Now()))
-			add(t, s, "e-2", lines(5001, 5000, time.Now().Add(-3*oneDay)))
+			now := time.Now()
+			add(t, s, "e-1", lines(1, 5000, now))
+			add(t, s, "e-2", lines(5001, 5000, now.Add(-3*oneDay)))
 			shut(t, s)
-			day := filepath.Join(dir, "database/partitions", time.Now().UTC().Format(dayFormat), "datadb")
+			day := filepath.Join(dir, "database/partitions", now.UTC().Format(dayFormat), "datadb")
 			parts, err := readParts(day)
 			if err != nil || len(parts) == 0 {
 				t.Fatal(parts, err)

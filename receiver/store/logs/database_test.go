@@ -275,15 +275,16 @@ func TestRetention_DeletesOldDaysAndTheirBlobs(t *testing.T) {
 
 func TestRetention_BySizeKeepsTheNewestDay(t *testing.T) {
 	s := open(t, t.TempDir(), testOptions())
+	now := time.Now()
 	for i := range 4 {
-		add(t, s, "e-1", lines(uint64(1000*i), 1000, time.Now().Add(-time.Duration(i)*oneDay)))
+		add(t, s, "e-1", lines(uint64(1000*i), 1000, now.Add(-time.Duration(i)*oneDay)))
 	}
 	barrier(t, s)
 	s.opts.RetainBytes = 1
 	if err := s.retention.pass(); err != nil {
 		t.Fatal(err)
 	}
-	if days, err := s.engine.days(); err != nil || len(days) != 1 || days[0] != time.Now().UTC().Format(dayFormat) {
+	if days, err := s.engine.days(); err != nil || len(days) != 1 || days[0] != now.UTC().Format(dayFormat) {
 		t.Errorf("days %v, %v; want today", days, err)
 	}
 }

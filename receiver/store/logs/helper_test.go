@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 	if f := children[os.Getenv("LOGS_TEST_CHILD")]; f != nil {
 		os.Exit(f(os.Getenv("LOGS_TEST_DIR")))
 	}
+	os.Setenv("LOGS_TEST_BEGINNING", time.Now().UTC().Format(dayFormat)) // for the children too
 	engineHelpers = []goleak.Option{
 		goleak.IgnoreCurrent(), // of packages' initialisation
 		goleak.IgnoreAnyFunction("github.com/VictoriaMetrics/VictoriaMetrics/lib/blockcache.(*Cache).cleaner"),

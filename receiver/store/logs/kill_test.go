@@ -13,12 +13,21 @@ import (
 	"wsrelay/receiver"
 )
 
+// beginning is the day on which the test began, the same in each of its processes.
+func beginning() time.Time {
+	day, err := time.Parse(dayFormat, os.Getenv("LOGS_TEST_BEGINNING"))
+	if err != nil {
+		panic(err)
+	}
+	return day
+}
+
 // anyLine is the n-th line that a killed store has to keep.
 func anyLine(n uint64) []byte {
 	switch n % 8 {
 	case 0:
 		return fmt.Appendf(nil, `{"time":"%s","program":"nginx","status":%d,"path":"/a/%d","took":0.%03d}`,
-			time.Now().UTC().Add(-time.Hour).Format("2006-01-02"), 200+n%300, n, n%1000)
+			beginning().Add(-oneDay).Format("2006-01-02"), 200+n%300, n, n%1000)
 	case 1:
 		return fmt.Appendf(nil, "<13>1 2026-03-14T15:09:26Z web app %d - - ERROR number %d", n, n)
 	case 2:
@@ -43,9 +52,8 @@ func commitChild(dir string) int {
 		return 3
 	}
 	seq, _ := strconv.ParseUint(os.Getenv("LOGS_TEST_SEQ"), 10, 64)
-	day := time.Now().UTC().Truncate(oneDay) // line 0's time is a day: the same in each process
 	for {
-		b := receiver.Batch{SID: sid, Host: "web1", Seq: seq, At: day}
+		b := receiver.Batch{SID: sid, Host: "web1", Seq: seq, At: beginning()}
 		for range 1 + rand.IntN(300) {
 			b.Lines = append(b.Lines, anyLine(b.End()))
 		}
