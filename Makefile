@@ -67,4 +67,3 @@ clean: ## remove bin/ and dist/
 
 # What takes minutes to hours, or wants more than Go: soak, torture-*, test-*, bench*.
 include long.mk
-.PHONY: soak torture-keeper torture-queue torture-model torture-fuzz torture-mutate dist test-dist images test-images test-packages test-engines bench-engine show-nginx show-stack bench bench-quick bench-queue bench-search bench-compare

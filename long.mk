@@ -1,4 +1,4 @@
-.PHONY: soak torture-keeper torture-queue torture-journal torture-data-stream torture-model torture-fuzz torture-mutate test-packages test-engines bench-engine show-nginx bench bench-quick bench-queue bench-search bench-compare vulns show-stack show-stack-cost show-stack-openresty soak-live
+.PHONY: soak soak-live torture-keeper torture-queue torture-model torture-fuzz torture-mutate torture-journal torture-data-stream bench-queue test-packages dist test-dist images test-images test-engines bench-engine show-nginx show-stack show-stack-cost show-stack-openresty bench bench-quick bench-search bench-compare vulns
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: deps
