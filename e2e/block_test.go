@@ -112,7 +112,7 @@ func syntaxOnly(t *testing.T, conf string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.CommandContext(t.Context(), program, "--syntax-only", "--cfgfile", conf).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), program, "--syntax-only", "--no-caps", "--cfgfile", conf).CombinedOutput()
 	return string(out), err
 }
 

@@ -167,12 +167,12 @@ func shipPlain(t *testing.T, s *Sandbox, o *other, server plainServer) {
 		must(t, syscall.Kill(waitWorker(t, s.QueueDir()), syscall.SIGKILL))
 	}
 	more()
-	wire.mute() // a half-open connection: nobody cuts it but wsrelay
-	must(t, relay.waitReady(ctx, wire.hasLost))
 	silent := func() int { return bytes.Count(relayLog(s), []byte("fallen silent")) }
 	since, before := time.Now(), silent()
+	wire.mute() // a half-open connection: nobody cuts it but wsrelay
+	must(t, relay.waitReady(ctx, wire.hasLost))
 	must(t, relay.waitReady(ctx, func() bool { return silent() > before }))
-	t.Logf("a silent connection was given up after %v", time.Since(since).Round(time.Millisecond))
+	t.Logf("a silent connection was dropped after %v", time.Since(since).Round(time.Millisecond))
 	wire.cut()
 	more()
 	close(stop)
