@@ -87,7 +87,8 @@ func (s *Sandbox) QueueDir() string { return s.Path("queue") }
 func (s *Sandbox) mark() string { return "E2E_SANDBOX=" + s.Dir }
 
 // Close kills what is left of the sandbox's processes and removes the
-// directory. Processes that should have been gone already are an error.
+// directory, unless E2E_KEEP is set. Processes that should have been gone already
+// are an error.
 func (s *Sandbox) Close() error {
 	var left error
 	if pids := s.pids(); len(pids) > 0 {
@@ -102,6 +103,10 @@ func (s *Sandbox) Close() error {
 		}
 		return len(pids) == 0, nil
 	})
+	if os.Getenv("E2E_KEEP") != "" {
+		fmt.Fprintln(os.Stderr, "e2e: kept", s.Dir)
+		return errors.Join(left, killed)
+	}
 	return errors.Join(left, killed, os.RemoveAll(s.Dir))
 }
 
