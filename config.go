@@ -26,10 +26,10 @@ import (
 type cli struct {
 	Run     config     `cmd:"" default:"withargs" help:"Ship the lines on standard input (the default)."`
 	Status  statusCmd  `cmd:"" help:"What the relays of this machine do, in plain words. Exit status: 0 all is well, 1 something is wrong, 3 one does not run."`
-	Upgrade upgradeCmd `cmd:"" help:"Make a running wsrelay go on as the program that was installed since, without missing a line."`
+	Upgrade upgradeCmd `cmd:"" help:"Let a running wsrelay continue as the newly installed program, without missing a line."`
 	Check   checkCmd   `cmd:"" help:"Go to the receiver as far as its welcome, say what is there at each step, and send no line."`
 	Keygen  keygenCmd  `cmd:"" help:"Make a key for --key-file and for the receiver's --keys."`
-	Queue   queueCmd   `cmd:"" help:"Look into a queue, take its lines out, or give them up."`
+	Queue   queueCmd   `cmd:"" help:"Look into a queue, export its lines, or drop them."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }
@@ -45,7 +45,7 @@ type config struct {
 	Instance   string        `default:"default" help:"Name of this relay among those of the host: [A-Za-z0-9_.-], at most 64."`
 	QueueDir   string        `placeholder:"DIR" help:"Where lines wait on disk. Default: ${queue_dir}."`
 	QueueLimit size          `default:"8GiB" placeholder:"SIZE" help:"Most the queue takes on disk, at least 64MiB; never more than half of what is free and what the queue has. Default: ${default}."`
-	QueueFull  string        `default:"wait" enum:"wait,drop-oldest" placeholder:"wait|drop-oldest" help:"At the limit: wait stops reading until the receiver takes lines; drop-oldest gives up the oldest lines, and a document says which. Default: ${default}."`
+	QueueFull  string        `default:"wait" enum:"wait,drop-oldest" placeholder:"wait|drop-oldest" help:"At the limit: wait stops reading until the receiver takes lines; drop-oldest drops the oldest lines, and a document says which. Default: ${default}."`
 	QueueAge   time.Duration `name:"queue-max-age" placeholder:"DUR" help:"Give up lines that have waited longer than this, and say which. Default: none."`
 	Sync       syncEvery     `default:"always" placeholder:"always|DUR" help:"always: every line is on disk before it is sent. DUR, such as 1s: a crash of the machine costs up to the lines of that time. Default: ${default}."`
 	Compress   string        `default:"auto" enum:"auto,zstd,s2,none" help:"How lines are stored and sent: auto (by load), zstd, s2, none. Default: ${default}."`

@@ -28,7 +28,7 @@ func TestGround_RemovedDirectoryIsThereAgainWithLogAndSocket(t *testing.T) {
 	write(t, w, "two\n")
 	waitQueued(t, dir, "two")
 	waitQueued(t, dir, "one")
-	logHas(t, dir, "somebody has removed the queue directory")
+	logHas(t, dir, "the queue directory was removed")
 	eventually(t, "status tells what the relay does", func() bool {
 		s := status.Read(dir)
 		return s.BacklogLines == 2 && s.Keeper
@@ -53,7 +53,7 @@ func TestGround_LogGoesOnAfterTheFilesWereRemoved(t *testing.T) {
 	}
 	write(t, w, "two\n")
 	waitQueued(t, dir, "two")
-	logHas(t, dir, "somebody has removed or replaced files")
+	logHas(t, dir, "files of the queue were removed or replaced")
 	eventually(t, "it answers", func() bool { return status.Read(dir).Keeper })
 	_, _ = w.Close(), cmd.Wait()
 	if got, want := queued(t, dir), "one\ntwo\n"; got != want {

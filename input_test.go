@@ -139,7 +139,7 @@ func TestRun_GoesOnWithoutAKeeperWhereThereCanBeNone(t *testing.T) {
 			cmd, w := command(t, "exec strace -f -qq -o "+os.DevNull+" -e trace=memfd_create,splice,tee,fallocate -e inject="+call+` "$0" --options-fd 3 3<`+options)
 			write(t, w, "a\n")
 			waitQueued(t, dir, "a\n")
-			logHas(t, dir, "going on without a keeper")
+			logHas(t, dir, "running without a keeper")
 			write(t, w, "b\nend")
 			_ = w.Close()
 			_ = cmd.Wait()

@@ -76,7 +76,7 @@ type logFile struct {
 }
 
 // errRemoved is no failure to write: the record that it comes with was written.
-var errRemoved = errors.New("somebody has removed the log file; it was made again")
+var errRemoved = errors.New("the log file was removed; it was created again")
 
 // Write is called for one record after the other.
 func (l *logFile) Write(b []byte) (int, error) {

@@ -76,11 +76,11 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 		err = &console.Complaint{
 			Err: alone, Code: exitFailed,
 			Effect: "the version before still has its pipe, and brings what is in it into the queue; if its worker had just died, what that had taken is lost",
-			Hint:   "syslog-ng starts wsrelay again by itself; anybody else does it by hand",
+			Hint:   "syslog-ng starts wsrelay again automatically; started otherwise, start it again",
 		}
 	case err == nil:
 		if alone != nil {
-			s.log().Warn("going on without a keeper", "err", alone, console.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",
+			s.log().Warn("running without a keeper", "err", alone, console.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",
 				console.Hint, "let it have memory files (memfd_create), processes, a few pipes, /proc, and files of any size (ulimit -f)")
 		}
 		err = command.Run(s)
@@ -131,8 +131,8 @@ func (c *config) hold(wrong error, s *streams) error {
 		return wrong
 	}
 	status := console.Report(s.log(), wrong)
-	s.log().Warn("not delivering until the configuration is mended", "queue", c.QueueDir,
-		console.Effect, "no line is lost: they wait in the queue", console.Hint, "mend it, and reload syslog-ng if it is part of its configuration")
+	s.log().Warn("not delivering until the configuration is fixed", "queue", c.QueueDir,
+		console.Effect, "no line is lost: they wait in the queue", console.Hint, "fix it, and reload syslog-ng if it is part of its configuration")
 	time.AfterFunc(look, func() { os.Exit(status) })
 	c.URL, c.Listen = nil, ""
 	if c.QueueLimit < buffer.MinLimit {
@@ -196,7 +196,7 @@ func ship(c *config, s *streams, wrong error) error {
 
 	left, st := q.Stats(), r.Status()
 	waiting := left.Head - left.Cursor
-	log.Info("stopped", "lines", in.Lines(), "receipted", st.ReceiptedLines, "sent_again", st.SentAgain, "waiting", waiting)
+	log.Info("stopped", "lines", in.Lines(), "acknowledged", st.ReceiptedLines, "sent_again", st.SentAgain, "waiting", waiting)
 	if err == nil && waiting > 0 && told.Err() == nil {
 		return undelivered(c, waiting, st)
 	}

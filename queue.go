@@ -19,7 +19,7 @@ type queueCmd struct {
 	Verify verifyCmd `cmd:"" help:"Read the whole queue and say what is wrong with it. Exit status 1 if something is."`
 	Dump   dumpCmd   `cmd:"" help:"The same, with a line for each block."`
 	Export exportCmd `cmd:"" help:"Write the lines that wait to standard output. They stay in the queue."`
-	Purge  purgeCmd  `cmd:"" help:"Give up all lines that wait; the receiver is told their numbers. Only while no wsrelay has the queue."`
+	Purge  purgeCmd  `cmd:"" help:"Drop all lines that wait; the receiver is told their numbers. Only while no wsrelay has the queue."`
 }
 
 // Help is shown below the options.
@@ -70,7 +70,7 @@ func (q *queueAt) conclude(s *streams, r buffer.Report, err error) error {
 	if r.Problems > 0 {
 		return &console.Complaint{
 			Err: errors.New(console.Count(uint64(r.Problems), "problem", "problems")), Effect: "every line that can be read is delivered; the others are named",
-			Hint: "check the disk's health; wsrelay itself mends the queue when it starts", Code: exitFailed,
+			Hint: "check the disk's health; wsrelay repairs the queue when it starts", Code: exitFailed,
 		}
 	}
 	return nil
@@ -149,7 +149,7 @@ type purgeCmd struct {
 	Yes bool `help:"Do not ask."`
 }
 
-// Run gives up the backlog, once the user is sure.
+// Run drops the backlog, once the user is sure.
 func (c *purgeCmd) Run(s *streams) error {
 	v, err := buffer.Look(c.dir())
 	if err != nil {
@@ -181,17 +181,17 @@ func (c *purgeCmd) Run(s *streams) error {
 	case errors.Is(err, buffer.ErrLocked):
 		return &console.Complaint{
 			Err: errors.New("a wsrelay has this queue"), Effect: "nothing was changed",
-			Hint: "end it first, as a rule by stopping syslog-ng", Code: exitFailed,
+			Hint: "stop it first, usually by stopping syslog-ng", Code: exitFailed,
 		}
 	case errors.Is(err, os.ErrPermission), errors.Is(err, fs.ErrNotExist):
 		return cannotLook(err)
 	case err != nil:
 		return &console.Complaint{
-			Err: fmt.Errorf("cannot give up the lines: %w", err), Effect: "each line is still there, or in a gap that the receiver is told of",
+			Err: fmt.Errorf("cannot drop the lines: %w", err), Effect: "each line is still there, or in a gap that the receiver is told of",
 			Hint: "make some room on the disk, then try again", Code: exitFailed,
 		}
 	}
-	fmt.Fprintf(s.out, "%s given up; the receiver is told when wsrelay next runs with this queue\n", console.Count(lines, "line is", "lines are"))
+	fmt.Fprintf(s.out, "%s dropped; the receiver is told when wsrelay next runs with this queue\n", console.Count(lines, "line is", "lines are"))
 	return nil
 }
 

@@ -24,7 +24,7 @@ type reach struct {
 	KeyFile   string   `placeholder:"FILE" help:"The key in FILE proves to the receiver who we are, and to us that it is ours: without that nothing is sent. wsrelay keygen makes one."`
 	TokenFile string   `placeholder:"FILE" help:"The token in FILE goes to the receiver with the upgrade, over TLS or within this host only."`
 	TLSCA     string   `name:"tls-ca" placeholder:"FILE" help:"Trust the authorities in FILE (PEM) and no others. Default: those of the system."`
-	TLSPin    []string `name:"tls-pin" sep:"none" placeholder:"PIN" help:"Trust only a certificate with this key, sha256//BASE64 as wsrelay check shows it; without --tls-ca, whoever signed it and for whatever name. Several: any of them."`
+	TLSPin    []string `name:"tls-pin" sep:"none" placeholder:"PIN" help:"Trust only a certificate with this key, sha256//BASE64 as wsrelay check shows it; without --tls-ca, regardless of who signed it and for which name. Several: any of them."`
 	TLSCert   string   `name:"tls-cert" placeholder:"FILE" help:"Our own certificate (PEM), for a receiver with --client-ca."`
 	TLSKey    string   `name:"tls-key" placeholder:"FILE" help:"Its key (PEM)."`
 	Header    []string `sep:"none" placeholder:"NAME=VALUE" help:"Send this header with the upgrade; several add up. A secret one belongs in --header-file or --config, not on a command line."`

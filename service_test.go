@@ -23,7 +23,7 @@ func TestService_GoesOnAfterASignalWhileTheInputDoes(t *testing.T) {
 	write(t, w, "before\n")
 	waitQueued(t, dir, "before")
 	_ = cmd.Process.Signal(syscall.SIGTERM)
-	logHas(t, dir, "going on")
+	logHas(t, dir, "still open: continuing")
 	write(t, w, "after\n")
 	waitQueued(t, dir, "after")
 	_ = w.Close()

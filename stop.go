@@ -60,7 +60,7 @@ func obey(sigs <-chan os.Signal, o stopOptions) *stopper {
 					break
 				}
 				s.renew()
-				o.log.Warn("told to end, but the input goes on: going on", console.Effect, "nothing is lost", console.Hint, "end syslog-ng, or its destination, to end wsrelay")
+				o.log.Warn("received a signal to exit, but the input is still open: continuing", console.Effect, "nothing is lost", console.Hint, "stop syslog-ng, or remove its destination, to stop wsrelay")
 			case <-done:
 				return
 			}

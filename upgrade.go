@@ -25,7 +25,7 @@ type upgradeCmd struct {
 
 const (
 	upgradeWait = 30 * time.Second
-	stillOld    = "no line is lost: the old program goes on"
+	stillOld    = "no line is lost: the old program continues"
 )
 
 // Run asks the keeper to go on as the program that now stands in its place, and
@@ -65,7 +65,7 @@ func (u *upgradeCmd) Run(s *streams) error {
 		}
 	}
 	return &console.Complaint{
-		Err:    fmt.Errorf("the relay of %q did not go on as version %s within %v", u.QueueDir, is, upgradeWait),
+		Err:    fmt.Errorf("the relay of %q did not continue as version %s within %v", u.QueueDir, is, upgradeWait),
 		Effect: "no line is lost: the pipe waits", Hint: "look into its log", Code: exitFailed,
 	}
 }

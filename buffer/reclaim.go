@@ -36,7 +36,7 @@ func (w *writer) still() error {
 	size, err := w.f.size()
 	if err == nil && size < w.off {
 		w.poisoned = true
-		w.q.o.Log.Error("somebody has cut a file of the queue short", "file", segmentName(w.seg.id), "bytes", size, "written", w.off,
+		w.q.o.Log.Error("a file of the queue was cut short", "file", segmentName(w.seg.id), "bytes", size, "written", w.off,
 			"effect", "what was cut off and not yet delivered is lost, and named by gaps; what comes goes to a new file", "hint", removedHint)
 	}
 	return err
@@ -59,7 +59,7 @@ func (w *writer) reclaim() error {
 	q := w.q
 	made, err := q.fsys.remake()
 	if err != nil {
-		return fmt.Errorf("make the queue directory again, which somebody has removed: %w", err)
+		return fmt.Errorf("create the removed queue directory again: %w", err)
 	}
 	gone, err := w.reclaimSegments()
 	if err != nil {
@@ -93,9 +93,9 @@ func (w *writer) reclaim() error {
 	const effect = "wsrelay has made again what it had open; lines that were in other files only are lost, and named by gaps"
 	switch {
 	case made:
-		q.o.Log.Error("somebody has removed the queue directory", "effect", effect, "hint", removedHint)
+		q.o.Log.Error("the queue directory was removed", "effect", effect, "hint", removedHint)
 	case len(gone) > 0:
-		q.o.Log.Error("somebody has removed or replaced files of the queue", "files", strings.Join(gone, ", "), "effect", effect, "hint", removedHint)
+		q.o.Log.Error("files of the queue were removed or replaced", "files", strings.Join(gone, ", "), "effect", effect, "hint", removedHint)
 	}
 	return nil
 }
@@ -125,7 +125,7 @@ func (w *writer) reclaimSegments() (gone []string, err error) {
 			continue
 		}
 		if err := w.restore(o); err != nil && !errors.Is(err, fs.ErrClosed) {
-			return nil, fmt.Errorf("write %s again, which somebody has removed: %w", name, err)
+			return nil, fmt.Errorf("write the removed file %s again: %w", name, err)
 		}
 		gone = append(gone, name)
 	}

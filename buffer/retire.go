@@ -205,7 +205,7 @@ func (w *writer) giveUp(why string, due func(next *segment) bool) (bool, error) 
 		return true, err
 	}
 	q.forget(s)
-	q.o.Log.Warn("lines are given up", "why", why, "first", r.First, "lines", r.Len(),
+	q.o.Log.Warn("lines are dropped", "why", why, "first", r.First, "lines", r.Len(),
 		"effect", "these lines are lost, as the queue's limits say; a gap document with their numbers is delivered in their place",
 		"hint", "bring the receiver back, raise --queue-limit or --queue-max-age, or make space on the file system of the queue directory")
 	return true, nil

@@ -77,6 +77,6 @@ func (h History) log(log *slog.Logger) {
 	}
 	if died {
 		log.Warn("the process before this one died", "how", h.Last, "processes", h.Workers,
-			"effect", "nothing is lost: this one goes on at the same byte", "hint", "if nobody killed it, look for the kernel's out-of-memory killer in the kernel's log")
+			"effect", "nothing is lost: this one continues at the same byte", "hint", "if nobody killed it, look for the kernel's out-of-memory killer in the kernel's log")
 	}
 }

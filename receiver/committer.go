@@ -89,8 +89,8 @@ func (s *session) commit(group []*item) {
 		return
 	}
 	s.log.Error("stream diverged", "seq", diverged.Seq,
-		"effect", "the store holds another line under this number; nothing is overwritten, and nothing from here on is receipted under this stream",
-		"hint", "the sender's queue, or the store, was restored from an older copy; the sender goes on under a new stream id by itself")
+		"effect", "the store holds another line under this number; nothing is overwritten, and nothing from here on is acknowledged under this stream",
+		"hint", "the sender's queue, or the store, was restored from an older copy; the sender continues automatically under a new stream id")
 	s.r.fleet.diverged(s)
 	s.order.rewind(diverged.Seq)
 	s.send(&handshake.Nak{B: b, Code: handshake.NakDiverged, Expect: diverged.Seq})

@@ -205,7 +205,7 @@ func (s *session) refuse(nak *handshake.Nak) {
 	if s.refused++; s.refused == 1 {
 		s.log.Warn("batch refused", "code", nak.Code, "seq", nak.Expect,
 			"effect", "nothing is lost: the sender sends it again",
-			"hint", "if it goes on, something between sender and receiver changes the data, or one of them is faulty; the end of the session says how often")
+			"hint", "if it continues, something between sender and receiver changes the data, or one of them is faulty; the end of the session says how often")
 	}
 	s.send(nak)
 }

@@ -46,7 +46,7 @@ func (f *Fault) Unwrap() error { return f.Err }
 
 const (
 	effectWait = "nothing is lost: lines wait in the queue on disk and are sent when the receiver takes them"
-	effectHold = "nothing is lost yet, but no line is delivered until this is mended; the queue on disk fills"
+	effectHold = "nothing is lost yet, but no line is delivered until this is fixed; the queue on disk fills"
 
 	hintServer = "look at the receiver's log"
 	hintBug    = "one of the two ends does not keep to the protocol: update both, and report it with both logs"
@@ -163,7 +163,7 @@ func certFault(err error) *Fault {
 	switch {
 	case errors.As(err, &pin):
 		return hold("the receiver's certificate is not the pinned one",
-			"if its key was changed, pin the new one with --tls-pin; if not, somebody stands in between", err)
+			"if its key was changed, pin the new one with --tls-pin; if not, another server answers in its place", err)
 	case errors.As(err, &unknown):
 		return hold("the receiver's certificate is signed by an unknown authority", hintTLS, err)
 	case errors.As(err, &name):

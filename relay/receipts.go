@@ -104,7 +104,7 @@ func (s *session) logRejected(a *handshake.Ack) {
 	s.log.Warn("the store rejected lines", "lines", len(a.Rej)+a.RejMore, "first_seq", first.Seq,
 		"status", first.Status, "err", clean(first.Error), "suppressed", suppressed,
 		"effect", "they are kept in the dead-letter index, with the reason",
-		"hint", "mend the index's mapping, or the lines, and index them again from there")
+		"hint", "fix the index's mapping, or the lines, and index them again from there")
 }
 
 // stalled: the receiver lives, but its store keeps it waiting. One that goes on

@@ -93,14 +93,14 @@ func (s *session) lose(b *batch) *Fault {
 		where, err = s.r.o.Keep(s.sid, b.seq, b.lost, b.gap.Why)
 	}
 	if err != nil {
-		return parting(wait("a line that the receiver will not take cannot be put aside", "look at the disk and at the queue's directory", err))
+		return parting(wait("cannot quarantine a line that the receiver refuses", "look at the disk and at the queue's directory", err))
 	}
 	s.r.givenUp = b.seq
 	hint := "raise the receiver's limit for lines, or have shorter ones written"
 	if b.gap.Why == handshake.GapDamaged {
 		hint = hintServer + ": it finds this line damaged each time; report it with both logs"
 	}
-	s.log.Error("a line is given up: the receiver will not take it", "seq", b.seq, "uid", handshake.UID(s.sid, b.seq), "bytes", len(b.lost), "why", b.gap.Why, "kept", where,
-		"effect", "a document with its number takes its place, and the others go on", "hint", hint)
+	s.log.Error("a line is dropped: the receiver refuses it", "seq", b.seq, "uid", handshake.UID(s.sid, b.seq), "bytes", len(b.lost), "why", b.gap.Why, "kept", where,
+		"effect", "a document with its number takes its place, and the others continue", "hint", hint)
 	return nil
 }

@@ -223,7 +223,7 @@ func TestSession_KeepsALineThatCannotBePutAside(t *testing.T) {
 		run(t, r)
 		waitAcked(t, q, 2)
 		st.check(t, 2, long)
-		if log.count("cannot be put aside: no space left") != 1 {
+		if log.count("that the receiver refuses: no space left") != 1 {
 			t.Errorf("log:\n%s", log.text())
 		}
 	})

@@ -241,7 +241,7 @@ func (r *Relay) warn(loose []string) {
 		if !r.loose[name] {
 			r.loose[name] = true
 			r.log.Warn("others can read a secret", "file", name,
-				"effect", "whoever reads it can send lines in this host's name", "hint", "chmod 600 the file, and make a new secret if in doubt")
+				"effect", "a user who reads it can send lines in this host's name", "hint", "chmod 600 the file, and make a new secret if in doubt")
 		}
 	}
 }

@@ -54,7 +54,7 @@ func Read(dir string) Snapshot {
 		return s
 	}
 	s.State = NotRunning
-	p := Problem{"no wsrelay runs with this queue", "no line waits in it", "start what runs it, as a rule syslog-ng; if that runs, see whether its configuration names this instance"}
+	p := Problem{"no wsrelay runs with this queue", "no line waits in it", "start what runs it, usually syslog-ng; if that runs, check that its configuration names this instance"}
 	if s.BacklogLines > 0 {
 		p.Effect = "nothing is lost: its lines wait on disk"
 	}

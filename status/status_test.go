@@ -350,7 +350,7 @@ func TestWrite_TellsABacklogInWords(t *testing.T) {
 func TestWrite_PutsWhatIsWrongFirst(t *testing.T) {
 	for want, s := range map[string]Snapshot{
 		"NOT DELIVERING":                   {State: relay.StateWaiting},
-		"NOT DELIVERING, for want of a co": {State: Holding},
+		"NOT DELIVERING: invalid configur": {State: Holding},
 		"connected, but something is WRON": {State: relay.StateConnected},
 		"something is WRONG":               {State: relay.StateIdle},
 		"DOES NOT ANSWER":                  {State: Silent},

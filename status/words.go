@@ -66,7 +66,7 @@ func (s *Snapshot) headline() string {
 	case s.State == Silent:
 		return "DOES NOT ANSWER"
 	case s.State == Holding:
-		return "NOT DELIVERING, for want of a configuration that works"
+		return "NOT DELIVERING: invalid configuration"
 	case !s.Healthy && s.State == relay.StateConnected:
 		return "connected, but something is WRONG"
 	case !s.Healthy && s.State == relay.StateIdle:

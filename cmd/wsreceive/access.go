@@ -154,7 +154,7 @@ func readSecrets(name string, parse func([]byte) (handshake.Secrets, error), log
 func warnLoose(name string, log *slog.Logger) {
 	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
 		log.Warn("others can read a secret", "file", name,
-			console.Effect, "whoever reads it can pass for a sender, or for this receiver", console.Hint, "chown it to the user that wsreceive runs as, and chmod 600; make new secrets if in doubt")
+			console.Effect, "a user who reads it can impersonate a sender, or this receiver", console.Hint, "chown it to the user that wsreceive runs as, and chmod 600; make new secrets if in doubt")
 	}
 }
 

@@ -31,7 +31,7 @@ type cli struct {
 	Backup  backupCmd        `cmd:"" help:"Copy the log database, also while it is being written."`
 	Verify  verifyCmd        `cmd:"" help:"Compare what the log database has with what it has acknowledged."`
 	Setup   setupCmd         `cmd:"" help:"Prepare Elasticsearch or OpenSearch: templates, lifecycle policy, dashboards."`
-	Replay  replayCmd        `cmd:"" help:"Bring dead letters of Elasticsearch or OpenSearch back, once their cause is mended."`
+	Replay  replayCmd        `cmd:"" help:"Bring dead letters of Elasticsearch or OpenSearch back, once their cause is fixed."`
 	Senders sendersCmd       `cmd:"" help:"Show how each sender does, those in trouble first."`
 	Streams streamsCmd       `cmd:"" help:"Show whose each stream is, and move one."`
 	Passwd  passwdCmd        `cmd:"" help:"Make a line for --page-users, out of a password."`

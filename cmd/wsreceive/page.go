@@ -20,7 +20,7 @@ import (
 
 // showing is the options for the page. The file is read again on SIGHUP.
 type showing struct {
-	PageUsers string   `placeholder:"FILE" help:"Who may see the page at / and /metrics: one 'name:hash' a line, as wsreceive passwd and htpasswd -B make them. Without it: whoever reaches a loopback --listen address; beyond that, and with --behind-proxy, nobody."`
+	PageUsers string   `placeholder:"FILE" help:"Who may see the page at / and /metrics: one 'name:hash' a line, as wsreceive passwd and htpasswd -B make them. Without it: anyone who reaches a loopback --listen address; beyond that, and with --behind-proxy, nobody."`
 	PageHosts []string `placeholder:"NAME" help:"Names under which browsers may ask for the page, besides localhost, addresses and those of --tls-cert: that of a proxy, say."`
 	Kibana    string   `placeholder:"URL" help:"Where Kibana or OpenSearch Dashboards is: the page leads there."`
 }
@@ -118,7 +118,7 @@ func (c *serveCmd) sayWhoSees(log *slog.Logger, url string, l *loaded, addr net.
 		log.Info("page is closed", "url", url, "hint", "--page-users says who may see it; wsreceive passwd makes users")
 	case !isLocal(addr) && l.tls == nil:
 		log.Warn("passwords of the page travel in the clear", "url", url,
-			console.Effect, "whoever is in between can read them, and then all lines", console.Hint, "give --tls-cert and --tls-key")
+			console.Effect, "anyone on the network path can read them, and with them all lines", console.Hint, "give --tls-cert and --tls-key")
 	default:
 		log.Info("page", "url", url, "users", l.whoSees())
 	}

@@ -21,7 +21,7 @@ type replayCmd struct {
 
 // Help is shown below the options.
 func (c *replayCmd) Help() string {
-	return `Tries every dead letter again, in the index that has refused it, once the cause is mended: a mapping, a closed index, a limit. A line that is taken becomes the document it would have been, exactly once, and is no dead letter any more; the others stay. It can be run again, and while lines come.`
+	return `Tries every dead letter again, in the index that has refused it, once the cause is fixed: a mapping, a closed index, a limit. A line that is taken becomes the document it would have been, exactly once, and is no dead letter any more; the others stay. It can be run again, and while lines come.`
 }
 
 // Run brings back what it can and says how many those were.

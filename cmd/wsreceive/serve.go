@@ -115,7 +115,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	stopReload := onHangup(hangup, func() {
 		who, err := c.load(log)
 		if err != nil {
-			log.Error("cannot reload who may send", "err", err, console.Effect, "none: all goes on as before", console.Hint, "mend the file and send SIGHUP again")
+			log.Error("cannot reload the keys, tokens and certificates", "err", err, console.Effect, "none: the previous ones stay in use", console.Hint, "fix the file and send SIGHUP again")
 			return
 		}
 		current.Store(who)

@@ -142,7 +142,7 @@ func (d *demo) outage(ctx context.Context) error {
 	if err := d.receiver.Start(ctx); err != nil {
 		return err
 	}
-	fmt.Println("                             ✓ wsreceive is back; wsrelay tries again by itself")
+	fmt.Println("                             ✓ wsreceive is back; wsrelay tries again automatically")
 	return d.watchSent(ctx, after)
 }
 

@@ -4,7 +4,7 @@ complete -c wsreceive -n __fish_use_subcommand -a search -d 'Search the log data
 complete -c wsreceive -n __fish_use_subcommand -a backup -d 'Copy the log database, also while it is being written'
 complete -c wsreceive -n __fish_use_subcommand -a verify -d 'Compare what the log database has with what it has acknowledged'
 complete -c wsreceive -n __fish_use_subcommand -a setup -d 'Prepare Elasticsearch or OpenSearch: templates, lifecycle policy, dashboards'
-complete -c wsreceive -n __fish_use_subcommand -a replay -d 'Bring dead letters of Elasticsearch or OpenSearch back, once their cause is mended'
+complete -c wsreceive -n __fish_use_subcommand -a replay -d 'Bring dead letters of Elasticsearch or OpenSearch back, once their cause is fixed'
 complete -c wsreceive -n __fish_use_subcommand -a senders -d 'Show how each sender does, those in trouble first'
 complete -c wsreceive -n __fish_use_subcommand -a streams -d 'Show whose each stream is, and move one'
 complete -c wsreceive -n __fish_use_subcommand -a passwd -d 'Make a line for --page-users, out of a password'

@@ -190,8 +190,8 @@ func (s *Store) spill(ops []*op) error {
 		return err
 	}
 	s.log.Error("dead letters refused by the engine", "lines", len(ops), "err", ops[0].err,
-		"effect", "they are in the local dead-letter file, and receipted",
-		"hint", "mend the engine's index wsrelay-dead-*, then wsreceive replay with this file")
+		"effect", "they are in the local dead-letter file, and acknowledged",
+		"hint", "fix the engine's index wsrelay-dead-*, then wsreceive replay with this file")
 	for _, o := range ops {
 		o.outcome = rejected
 	}

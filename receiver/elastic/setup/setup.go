@@ -250,7 +250,7 @@ func (r *runner) check() error {
 	}
 	gjson.ParseBytes(answer).ForEach(func(index, settings gjson.Result) bool {
 		if settings.Get(`settings.index\.translog\.durability`).Str == "async" {
-			r.tell("warning", "index "+index.Str+" has index.translog.durability async: a power cut of the engine can cost lines that were receipted")
+			r.tell("warning", "index "+index.Str+" has index.translog.durability async: a power cut of the engine can cost lines that were acknowledged")
 		}
 		return true
 	})
