@@ -32,10 +32,10 @@ func (s *site) unread(t *testing.T, path, user string) net.Conn {
 // byHeader takes the name of a user from a header, as the gate does from a login.
 func byHeader(r *http.Request) string { return r.Header.Get("X-User") }
 
-// within gives the status of an answer, which must come soon.
+// within gives the status of an answer, which must come.
 func (s *site) within(t *testing.T, path, user string) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL+path, nil)
 	if err != nil {
