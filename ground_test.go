@@ -135,7 +135,7 @@ func copyProgram(t *testing.T, to string) {
 	t.Helper()
 	b, err := os.ReadFile(os.Args[0])
 	if err == nil {
-		err = os.WriteFile(to, b, 0o755)
+		err = errors.Join(os.WriteFile(to, b, 0o755), os.Chmod(to, 0o755)) // whatever the umask is
 	}
 	if err != nil {
 		t.Fatal(err)

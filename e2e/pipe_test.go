@@ -62,6 +62,7 @@ func count(t *testing.T, dir string, first, n int) tally {
 				c.doubled++
 			case k < last:
 				c.unordered++
+				t.Logf("the line at %d is %d, after %d", c.lines, k, last)
 			}
 			seen[k], last = true, k
 			c.lines++
