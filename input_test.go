@@ -167,7 +167,50 @@ func TestRun_WaitsWhileAnotherHasTheQueueAndSaysSo(t *testing.T) {
 	}
 }
 
-// ^C ends one that waits for another to end, if it has taken nothing.
+// A worker whose keeper was killed reads on, and the block's shell starts another
+// wsrelay on the same pipe: only one of them may take from it.
+func TestRun_LeavesThePipeToAWorkerThatHasLostItsKeeper(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "q")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func() *exec.Cmd {
+		cmd := onInput(r, "--queue-dir", dir, "--drain", "1ms", noReceiver)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
+		return cmd
+	}
+	one := start()
+	want := "first\n"
+	write(t, w, want)
+	waitQueued(t, dir, "first")
+	_ = one.Process.Kill()
+	_ = one.Wait()
+	two := start()
+	eventually(t, "it waits", func() bool { return awaited(dir) })
+	for i := range 2000 {
+		line := fmt.Sprintf("%04d %s\n", i, strings.Repeat("x", 300))
+		want += line
+		write(t, w, line)
+	}
+	_, _ = w.Close(), r.Close()
+	_ = two.Wait()
+	eventually(t, "both have ended", func() bool { return free(dir) })
+	if got := queued(t, dir); got != want {
+		k := 0
+		for k < min(len(got), len(want)) && got[k] == want[k] {
+			k++
+		}
+		t.Errorf("%d bytes are queued, want %d; they differ from %d on: %.60q, want %.60q", len(got), len(want), k, got[k:], want[k:])
+	}
+}
+
+// ^C ends one that waits for another to end, if there is nothing for it to take.
 func TestRun_CanBeInterruptedWhileAnotherHasTheQueue(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "q")

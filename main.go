@@ -204,16 +204,21 @@ func ship(c *config, s *streams, wrong error) error {
 }
 
 // open takes the queue. Until it is ours, the pipe's content goes to memory, as
-// far as that may, where a keeper holds it. A request to end ends the wait, but
-// for the sake of what was taken from the pipe by then.
+// far as that may, where a keeper holds it, unless a worker whose keeper was killed
+// still reads that pipe. A request to end ends the wait, but for the sake of what was
+// taken from the pipe by then.
 func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffer.Queue, *buffer.Recovery, error) {
 	filling, stopFilling := context.WithCancel(stop.now)
 	filled := make(chan struct{})
 	wait, giveUp := context.WithCancel(context.Background())
 	defer giveUp()
+	holder, others := buffer.Locked(c.QueueDir)
+	others = append(others, holder)
 	go func() {
 		defer close(filled)
-		in.Fill(filling)
+		if !in.SharedWith(others) {
+			in.Fill(filling)
+		}
 		if <-filling.Done(); in.History().Pending == 0 {
 			giveUp()
 		}

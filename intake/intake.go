@@ -38,6 +38,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math"
 	"os"
@@ -158,6 +159,26 @@ func (in *Intake) Signals() <-chan os.Signal {
 		}
 	}()
 	return sigs
+}
+
+// SharedWith reports whether one of these processes has our pipe open, too: if both
+// took from it, lines would change places, or be torn. Of one that may not be looked
+// at, it may have.
+func (in *Intake) SharedWith(pids []int) bool {
+	var st unix.Stat_t
+	if err := unix.Fstat(in.fd, &st); err != nil {
+		return true
+	}
+	ours := fmt.Sprintf("pipe:[%d]", st.Ino)
+	return slices.ContainsFunc(pids, func(pid int) bool {
+		dir := fmt.Sprintf("/proc/%d/fd/", pid)
+		fds, err := os.ReadDir(dir)
+		return errors.Is(err, fs.ErrPermission) || slices.ContainsFunc(fds, func(fd os.DirEntry) bool {
+			at, _ := os.Readlink(dir + fd.Name())
+			info, err := fd.Info() // its mode is what the descriptor is open for; closed meanwhile: it is not ours
+			return at == ours && err == nil && info.Mode()&0o400 != 0
+		})
+	})
 }
 
 // Fill takes from the pipe while there is no queue yet, as much as may be
