@@ -2,7 +2,7 @@
 // what it means for the logs, what to do.
 //
 //	wsrelay: warn: disconnected err="connection refused" attempts=1
-//	wsrelay: logs: nothing is lost: lines wait in the queue on disk
+//	wsrelay: effect: nothing is lost: lines wait in the queue on disk
 //	wsrelay: hint: check that the receiver runs
 //
 // The second and third line are the attributes "effect" and "hint" of a log
@@ -29,7 +29,7 @@ const (
 // Complaint is an error that ends a program, for an operator.
 type Complaint struct {
 	Err    error
-	Effect string // what it means for the logs
+	Effect string // what it means for the lines
 	Hint   string // what to do
 	Code   int    // exit status
 }
@@ -94,7 +94,7 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 		switch {
 		case a.Equal(slog.Attr{}) || text == "" && (a.Key == Effect || a.Key == Hint):
 		case a.Key == Effect:
-			begin(&effect, "logs")
+			begin(&effect, "effect")
 			effect.WriteString(text + "\n")
 		case a.Key == Hint:
 			begin(&hint, "hint")

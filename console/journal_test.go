@@ -46,8 +46,8 @@ func TestJournal_GivesEachRecordAsOneEntry(t *testing.T) {
 	log.Error("short")
 
 	for _, want := range []string{
-		"PRIORITY=4\nSYSLOG_IDENTIFIER=wsrelay\nMESSAGE\n" + "\x64\x00\x00\x00\x00\x00\x00\x00" +
-			"wsrelay: warn: disconnected url=ws://r attempts=2\nwsrelay: logs: nothing is lost\nwsrelay: hint: look\n",
+		"PRIORITY=4\nSYSLOG_IDENTIFIER=wsrelay\nMESSAGE\n" + "\x66\x00\x00\x00\x00\x00\x00\x00" +
+			"wsrelay: warn: disconnected url=ws://r attempts=2\nwsrelay: effect: nothing is lost\nwsrelay: hint: look\n",
 		"PRIORITY=3\nSYSLOG_IDENTIFIER=wsrelay\nMESSAGE\n\x15\x00\x00\x00\x00\x00\x00\x00wsrelay: error: short\n",
 	} {
 		b := make([]byte, 1000)

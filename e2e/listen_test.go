@@ -159,7 +159,7 @@ func TestListen_AReceiverWithAnotherKeyGetsNothing(t *testing.T) {
 		t.Errorf("%d documents, %v; want none", stored, err)
 	}
 	log := string(v.receiver.output())
-	for _, want := range []string{"no session with a relay", "does not fit", "logs: nothing is lost", "hint: compare its --key-file"} {
+	for _, want := range []string{"no session with a relay", "does not fit", "effect: nothing is lost", "hint: compare its --key-file"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("wsreceive does not say %q:\n%s", want, log)
 		}

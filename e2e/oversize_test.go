@@ -35,7 +35,7 @@ func TestOpenResty_StoresAGapForALineThatIsTooLong(t *testing.T) {
 	if kept, err := os.ReadFile(aside[0]); err != nil || string(kept) != long {
 		t.Errorf("kept are %d bytes, %v; want %d", len(kept), err, len(long))
 	}
-	for _, want := range []string{"a line is dropped", "seq=2", "why=oversize", aside[0], "logs: ", "hint: "} {
+	for _, want := range []string{"a line is dropped", "seq=2", "why=oversize", aside[0], "effect: ", "hint: "} {
 		if !bytes.Contains(out, []byte(want)) {
 			t.Errorf("nothing says %q:\n%.2000s", want, out)
 		}

@@ -87,7 +87,7 @@ type Lost struct {
 // of it has.
 type Problem struct {
 	What   string `json:"error"`
-	Effect string `json:"logs"`
+	Effect string `json:"effect"`
 	Hint   string `json:"hint"`
 }
 

@@ -360,7 +360,7 @@ func TestWrite_PutsWhatIsWrongFirst(t *testing.T) {
 		s.Instance, s.Problems = "w\x1b[2Jeb\n", []Problem{{"what\x1b[2J", "effect", "hint"}}
 		var got bytes.Buffer
 		Write(&got, []Snapshot{s})
-		if !strings.HasPrefix(got.String(), "w [2Jeb : "+want) || !strings.Contains(got.String(), "\n  error     what [2J\n  logs      effect\n  hint      hint\n") {
+		if !strings.HasPrefix(got.String(), "w [2Jeb : "+want) || !strings.Contains(got.String(), "\n  error     what [2J\n  effect    effect\n  hint      hint\n") {
 			t.Errorf("%s: got\n%s", s.State, got.String())
 		}
 	}

@@ -32,7 +32,7 @@ func (s *Snapshot) write(w io.Writer) {
 	}
 	for _, p := range s.Problems {
 		line("error", "%s", p.What)
-		line("logs", "%s", p.Effect)
+		line("effect", "%s", p.Effect)
 		line("hint", "%s", p.Hint)
 	}
 	if s.State == Unknown {
