@@ -36,7 +36,8 @@ type chain struct {
 	tap       *faults.Tap
 	receivers []*Receiver
 	relays    []*exec.Cmd
-	limit     int // of lines, of each relay; 0: none
+	limit     int          // of lines, of each relay; 0: none
+	allowed   atomic.Int64 // with limit: how many of them may have come by now
 	written   atomic.Int64
 	feeding   sync.WaitGroup
 	stop      context.CancelFunc // of the feeders
@@ -86,7 +87,7 @@ func (c *chain) feed(relays, rate int, url string) {
 		must(c.T, err)
 		must(c.T, relay.Start())
 		c.relays = append(c.relays, relay)
-		c.feeding.Go(func() { c.written.Add(int64(writeNumbered(ctx, stdin, i, rate, c.limit))) })
+		c.feeding.Go(func() { c.written.Add(int64(c.writeNumbered(ctx, stdin, i, rate))) })
 	}
 }
 
@@ -94,13 +95,16 @@ func (c *chain) queue(relay int) string { return c.s.Path(fmt.Sprintf("queue-%d"
 
 func relayLine(relay, n int) string { return fmt.Sprintf("relay %d line %07d", relay, n) }
 
-func writeNumbered(ctx context.Context, w io.WriteCloser, relay, rate, limit int) (n int) {
+func (c *chain) writeNumbered(ctx context.Context, w io.WriteCloser, relay, rate int) (n int) {
 	defer w.Close()
 	out := bufio.NewWriter(w)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for ctx.Err() == nil && (limit == 0 || n < limit) {
+	for ctx.Err() == nil && (c.limit == 0 || n < c.limit) {
 		for range rate / 50 {
+			if c.limit > 0 && n >= int(c.allowed.Load()) {
+				break
+			}
 			fmt.Fprintln(out, relayLine(relay, n))
 			n++
 		}
@@ -118,7 +122,7 @@ func writeNumbered(ctx context.Context, w io.WriteCloser, relay, rate, limit int
 // flow waits until n more documents were on their way to the engine.
 func (c *chain) flow(n int) {
 	c.Helper()
-	ctx, cancel := context.WithTimeout(c.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(c.Context(), 3*time.Minute)
 	defer cancel()
 	start := c.tap.Documents()
 	must(c.T, poll(ctx, func() (bool, error) { return c.tap.Documents() >= start+n, nil }))

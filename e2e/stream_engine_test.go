@@ -33,16 +33,22 @@ func TestEngine_DataStreamRolledOverUnderKills(t *testing.T) {
 	c.addReceiver()
 	c.limit = lines
 	c.feed(1, 2500, c.receivers[0].URL())
-	for i := range times {
-		c.flow(lines / times / 3)
-		c.rollOverAnd(func() { must(t, syscall.Kill(waitWorker(t, c.queue(0)), syscall.SIGKILL)) })
-		c.flow(lines / times / 3)
+	for i := range 2 * times {
+		// Each rollover has lines of its own in flight, however long it takes.
+		share := lines / times / 2
+		c.allowed.Add(int64(share))
+		c.flow(share / 3)
 		c.rollOverAnd(func() {
+			if i%2 == 0 {
+				must(t, syscall.Kill(waitWorker(t, c.queue(0)), syscall.SIGKILL))
+				return
+			}
 			c.receivers[0].Kill()
 			c.start(c.receivers[0])
 		})
-		t.Logf("rollover and kill %d of %d", i+1, times)
+		t.Logf("rollover and kill %d of %d", i+1, 2*times)
 	}
+	c.allowed.Store(int64(lines))
 	c.feeding.Wait()
 	c.finish("stream", fmt.Sprintf("data stream rolled over %d times, relay and receiver killed -9 %d times each", 2*times, times))
 }

@@ -13,6 +13,13 @@ func (s *Store) Hasten(now func() time.Time) {
 	s.blocks.now = now
 }
 
+// ForgetNewNames lets as many documents with new names come as after a pause.
+func (s *Store) ForgetNewNames() {
+	s.names.mu.Lock()
+	defer s.names.mu.Unlock()
+	s.names.spare = freshBurst
+}
+
 // Documents gives the body of a bulk of the very documents that Commit makes.
 func Documents(prefix string, b receiver.Batch) (body []byte) {
 	ops := newOps(prefix, []receiver.Batch{b})

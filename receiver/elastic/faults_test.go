@@ -245,17 +245,7 @@ func TestEngine_Faults(t *testing.T) {
 			s.setting("index.blocks.write", "null")()
 			s.replay(700)
 		}},
-		{"R2", "disk watermark: block of the flood stage, for a quarter of an hour", 0, 0, func(s *scene) {
-			s.step = time.Minute
-			s.feed(300, plain)()
-			s.setting("index.blocks.read_only_allow_delete", "true")()
-			wait := s.feed(700, plain)
-			for range 15 {
-				s.awaitError("429 cluster_block_exception")
-			}
-			s.setting("index.blocks.read_only_allow_delete", "null")()
-			wait()
-		}},
+		{"R2", "disk watermark: block of the flood stage, for a quarter of an hour", 0, 0, floodStage},
 		{"R2", "shard limit of the cluster", 0, 0, func(s *scene) {
 			limit := func(n string) func() {
 				return s.ask(http.MethodPut, "/_cluster/settings", `{"transient":{"cluster.max_shards_per_node":`+n+`}}`)
@@ -379,6 +369,30 @@ func writeBlock(s *scene) {
 	s.step = time.Minute
 	wait := s.feed(700, plain)
 	s.awaitError("403 cluster_block_exception")
+	wait()
+}
+
+// floodStage has the engine think that its disk is full. A block alone does not
+// last: an engine whose disk has space lifts it within 30 seconds.
+func floodStage(s *scene) {
+	watermark := func(free string) func() {
+		const name = `"cluster.routing.allocation.disk.watermark.`
+		return s.ask(http.MethodPut, "/_cluster/settings", `{"transient":{`+name+`low":`+free+`,`+name+`high":`+free+`,`+name+`flood_stage":`+free+`}}`)
+	}
+	mend := func() {
+		watermark("null")()
+		faults.Ask(s, http.MethodPut, "/_all/_settings", `{"index.blocks.read_only_allow_delete":null}`)
+	}
+	s.Cleanup(mend)
+	s.step = time.Minute
+	s.feed(300, plain)()
+	watermark(`"1pb"`)()
+	s.setting("index.blocks.read_only_allow_delete", "true")()
+	wait := s.feed(700, plain)
+	for range 15 {
+		s.awaitError("429 cluster_block_exception")
+	}
+	mend()
 	wait()
 }
 
