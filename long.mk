@@ -84,10 +84,12 @@ test-engine-%:
 	@$(NEED) java mvn nginx
 	scripts/engine.sh test $* $(if $(CI),-short)
 
-# The receiver beside loaders that do nothing but send, on OpenSearch.
-bench-engine:
+# The receiver beside loaders that do nothing but send, with gzip off and on, and
+# what an ingest pipeline costs: OpenSearch 2.19; bench-engine-opensearch3 and so on.
+bench-engine: bench-engine-opensearch
+bench-engine-%:
 	@$(NEED) java mvn
-	scripts/engine.sh bench opensearch
+	scripts/engine.sh bench $*
 
 # SHOW_REQUESTS (100000) to nginx, SHOW_RATE (1000) a second, until they are found
 # in the log database, or in an engine: show-nginx-opensearch.

@@ -2,6 +2,7 @@ package elastic_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/s2"
 
 	"wsrelay/e2e/faults"
@@ -78,8 +80,9 @@ func (s *speed) batches() []receiver.Batch {
 	return all
 }
 
-// bare loads the bulks with so many workers and gives documents a second.
-func (s *speed) bare(workers int, bodies [][]byte) float64 {
+// bare loads the bulks with so many workers and gives documents a second. With
+// an encoding the bodies have it already.
+func (s *speed) bare(workers int, encoding string, bodies [][]byte) float64 {
 	work := make(chan []byte, len(bodies))
 	for _, b := range bodies {
 		work <- b
@@ -90,20 +93,47 @@ func (s *speed) bare(workers int, bodies [][]byte) float64 {
 	for range workers {
 		wg.Go(func() {
 			for body := range work {
-				res, err := http.Post(faults.Engine(s)+"/_bulk?filter_path=errors", "application/x-ndjson", bytes.NewReader(body))
-				if err != nil {
-					s.Error(err)
-					continue
-				}
-				answer, _ := io.ReadAll(res.Body)
-				if _ = res.Body.Close(); string(answer) != `{"errors":false}` {
-					s.Errorf("%s: %.200s", res.Status, answer)
-				}
+				s.post(body, encoding)
 			}
 		})
 	}
 	wg.Wait()
 	return s.rate(start)
+}
+
+func (s *speed) post(body []byte, encoding string) {
+	req, err := http.NewRequest(http.MethodPost, faults.Engine(s)+"/_bulk?filter_path=errors", bytes.NewReader(body))
+	if err != nil {
+		s.Error(err)
+		return
+	}
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	if encoding != "" {
+		req.Header.Set("Content-Encoding", encoding)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.Error(err)
+		return
+	}
+	defer res.Body.Close()
+	if answer, _ := io.ReadAll(res.Body); string(answer) != `{"errors":false}` {
+		s.Errorf("%s: %.200s", res.Status, answer)
+	}
+}
+
+// squeezed are the bodies with gzip.
+func (s *speed) squeezed(bodies [][]byte) [][]byte {
+	for i, body := range bodies {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		_, err := w.Write(body)
+		if err := errors.Join(err, w.Close()); err != nil {
+			s.Fatal(err)
+		}
+		bodies[i] = b.Bytes()
+	}
+	return bodies
 }
 
 // rate checks that all is there, outside the time that counts.
@@ -119,8 +149,8 @@ func (s *speed) rate(start time.Time) float64 {
 }
 
 // received sends the lines over WebSocket to a receiver.
-func (s *speed) received() float64 {
-	store, err := elastic.Open(s.Context(), faults.Engine(s), elastic.Options{Prefix: "speed"})
+func (s *speed) received(compress string) float64 {
+	store, err := elastic.Open(s.Context(), faults.Engine(s), elastic.Options{Prefix: "speed", Access: elastic.Access{Gzip: compress}})
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -190,14 +220,13 @@ func sendAll(url, sid string, messages [][]byte) error {
 	return nil
 }
 
-// The receiver must not be the bottleneck: it is compared with loaders that do
-// nothing but send. Each way has its turn three times; the best counts.
-func TestSpeed_ReceiverBesideABareBulkLoader(t *testing.T) {
+// needSpeed gives the comparison, of indices with the types of setup.
+func needSpeed(t *testing.T) *speed {
+	t.Helper()
 	docs, err := strconv.Atoi(os.Getenv("SPEED_DOCS"))
 	if err != nil {
-		t.Skip("a comparison, not a test: scripts/engine.sh bench opensearch")
+		t.Skip("a comparison, not a test: make bench-engine")
 	}
-	s := &speed{T: t, docs: docs / speedBatch / speedSenders * speedBatch * speedSenders}
 	c, err := elastic.Dial(faults.Engine(t), elastic.Access{})
 	if err != nil {
 		t.Fatal(err)
@@ -206,16 +235,25 @@ func TestSpeed_ReceiverBesideABareBulkLoader(t *testing.T) {
 	if err := setup.Run(t.Context(), c, setup.Options{Prefix: "speed", Tell: func(setup.Step) {}}); err != nil {
 		t.Fatal(err)
 	}
-	defer faults.Ask(t, http.MethodDelete, "/_index_template/wsrelay-speed", "")
+	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, "/_index_template/wsrelay-speed", "") })
+	return &speed{T: t, docs: docs / speedBatch / speedSenders * speedBatch * speedSenders}
+}
+
+// The receiver must not be the bottleneck: it is compared with loaders that do
+// nothing but send. Each way has its turn three times; the best counts.
+func TestSpeed_ReceiverBesideABareBulkLoader(t *testing.T) {
+	s := needSpeed(t)
 	ways := []struct {
 		name string
 		run  func() float64
 	}{
-		{"bare loader, ids chosen by the engine, 4 at once", func() float64 { return s.bare(4, s.bodies(false)) }},
-		{"bare loader, 2 at once", func() float64 { return s.bare(2, s.bodies(true)) }},
-		{"bare loader, 4 at once", func() float64 { return s.bare(4, s.bodies(true)) }},
-		{"bare loader, 8 at once", func() float64 { return s.bare(8, s.bodies(true)) }},
-		{"wsreceive, 4 senders over WebSocket", s.received},
+		{"bare loader, ids chosen by the engine, 4 at once", func() float64 { return s.bare(4, "", s.bodies(false)) }},
+		{"bare loader, 2 at once", func() float64 { return s.bare(2, "", s.bodies(true)) }},
+		{"bare loader, 4 at once", func() float64 { return s.bare(4, "", s.bodies(true)) }},
+		{"bare loader, 8 at once", func() float64 { return s.bare(8, "", s.bodies(true)) }},
+		{"bare loader, 4 at once, compressed beforehand", func() float64 { return s.bare(4, "gzip", s.squeezed(s.bodies(true))) }},
+		{"wsreceive, 4 senders over WebSocket", func() float64 { return s.received("off") }},
+		{"wsreceive, 4 senders over WebSocket, gzip", func() float64 { return s.received("on") }},
 	}
 	best := make([]float64, len(ways))
 	for round := range 4 {
@@ -229,7 +267,7 @@ func TestSpeed_ReceiverBesideABareBulkLoader(t *testing.T) {
 	for i, way := range ways {
 		t.Logf("%7.0f documents/s  %s", best[i], way.name)
 	}
-	last := len(ways) - 1
-	t.Logf("wsreceive gets %.2f of the best bare loader with the same documents, %.2f of the one that leaves the ids to the engine",
-		best[last]/slices.Max(best[1:last]), best[last]/best[0])
+	last := len(ways) - 2
+	t.Logf("wsreceive gets %.2f of the best bare loader with the same documents, with gzip %.2f; %.2f of the one that leaves the ids to the engine",
+		best[last]/slices.Max(best[1:last]), best[last+1]/slices.Max(best[1:last]), best[last]/best[0])
 }
