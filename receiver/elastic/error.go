@@ -85,7 +85,7 @@ func (e *Error) Hint() string {
 	case e.Status == 0, e.Status >= http.StatusInternalServerError:
 		return "see whether the engine is up, its address right and its certificate signed by the CA that is given"
 	case e.isBlock():
-		return "the engine does not let the index be written: free disk space on it, or lift the index block"
+		return "the engine does not let the index be written, or made: free disk space on it, or lift the block"
 	case e.Status == http.StatusTooManyRequests:
 		return "the engine is overloaded; it is asked again, more slowly"
 	case e.Status == http.StatusUnauthorized:
@@ -109,7 +109,11 @@ func (e *Error) transient() bool {
 		e.Status >= http.StatusInternalServerError || e.isBlock()
 }
 
-func (e *Error) isBlock() bool { return e.Type == "cluster_block_exception" }
+// isBlock reports whether the engine takes no writes, or makes no index, until
+// somebody lifts that, or its disk has space again.
+func (e *Error) isBlock() bool {
+	return e.Type == "cluster_block_exception" || e.Type == "index_create_block_exception"
+}
 
 // isIndexBlock reports whether an administrator has closed just this index to
 // writes. The block of a full disk (12) is not meant: it goes with its cause,

@@ -246,6 +246,7 @@ func TestEngine_Faults(t *testing.T) {
 			s.replay(700)
 		}},
 		{"R2", "disk watermark: block of the flood stage, for a quarter of an hour", 0, 0, floodStage},
+		{"R2", "disk watermark: no index is made; a receiver starts meanwhile", 0, 0, noNewIndex},
 		{"R2", "shard limit of the cluster", 0, 0, func(s *scene) {
 			limit := func(n string) func() {
 				return s.ask(http.MethodPut, "/_cluster/settings", `{"transient":{"cluster.max_shards_per_node":`+n+`}}`)
@@ -382,6 +383,9 @@ func floodStage(s *scene) {
 	mend := func() {
 		watermark("null")()
 		faults.Ask(s, http.MethodPut, "/_all/_settings", `{"index.blocks.read_only_allow_delete":null}`)
+		if s.makesNoIndex() { // by itself OpenSearch lifts this half a minute later
+			s.createBlock("null")()
+		}
 	}
 	s.Cleanup(mend)
 	s.step = time.Minute
@@ -393,6 +397,29 @@ func floodStage(s *scene) {
 		s.awaitError("429 cluster_block_exception")
 	}
 	mend()
+	wait()
+}
+
+// makesNoIndex reports whether the engine has the block of OpenSearch that a
+// disk above its high watermark brings.
+func (s *scene) makesNoIndex() bool {
+	return faults.Ask(s, http.MethodGet, "/_cluster/settings?flat_settings=true", "").Get(`persistent.cluster\.blocks\.create_index`).Exists()
+}
+
+func (s *scene) createBlock(value string) func() {
+	return s.ask(http.MethodPut, "/_cluster/settings", `{"persistent":{"cluster.blocks.create_index":`+value+`}}`)
+}
+
+func noNewIndex(s *scene) {
+	if faults.Ask(s, http.MethodGet, "/", "").Get("version.distribution").Str != "opensearch" {
+		s.Skip("Elasticsearch has no such block")
+	}
+	s.Cleanup(s.createBlock("null"))
+	s.createBlock("true")()
+	s.open()
+	wait := s.feed(300, plain)
+	s.awaitError("403 index_create_block_exception")
+	s.createBlock("null")()
 	wait()
 }
 

@@ -104,3 +104,36 @@ func TestCommit_ProvesAnEngineThatWasDown(t *testing.T) {
 		t.Errorf("asked again: %v", err)
 	}
 }
+
+// An OpenSearch whose disk is nearly full makes no index. A wsreceive that starts
+// then waits like one that was there before, and the engine must not make the
+// index by itself once it can: it would guess the types of our fields.
+func TestOpen_WaitsWhileTheEngineMakesNoIndex(t *testing.T) {
+	e := newScripted(t)
+	var blocked atomic.Bool
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if blocked.Load() && r.Method == http.MethodPut {
+			answerWith(w, http.StatusForbidden, `{"error":{"type":"index_create_block_exception","reason":"blocked by: [FORBIDDEN/10/cluster create-index blocked (api)];"},"status":403}`)
+			return
+		}
+		e.serve(w, r)
+	}))
+	defer srv.Close()
+	b := batchOf(handshake.NewSID(), 1, "a")
+	for _, proved := range []bool{false, true} {
+		blocked.Store(!proved)
+		s := openAt(t, srv.URL)
+		blocked.Store(true)
+		_, err := s.Commit(t.Context(), []receiver.Batch{b})
+		if got := (*Error)(nil); !errors.As(err, &got) || !strings.Contains(got.Hint(), "disk space") {
+			t.Fatalf("proved %t: error %v, want one whose hint is about disk space", proved, err)
+		}
+		if len(e.bulks) > 0 {
+			t.Errorf("proved %t: %d bulks were sent", proved, len(e.bulks))
+		}
+		if proved {
+			blocked.Store(false)
+			checkCounts(t, mustCommit(t, s, b), 1, 0, 0)
+		}
+	}
+}
