@@ -21,10 +21,21 @@ func names() string {
 	step := func(format string, args ...any) { steps = append(steps, fmt.Sprintf(format, args...)) }
 	step(`{"json":{"field":"event.original","target_field":"t"}}`)
 	for _, move := range [][2]string{
-		{"t.timestamp", "@timestamp"}, {"t.message", "message"}, {"t.host", "host.name"}, {"t.program", "process.name"}, {"t.severity", "log.level"},
-		{"t.facility", "log.syslog.facility.name"}, {"t.priority", "log.syslog.priority"}, {"t.fields.ip", "source.ip"}, {"t.fields.path", "url.original"},
-		{"t.fields.host", "url.domain"}, {"t.fields.status", "http.response.status_code"}, {"t.fields.length", "http.response.body.bytes"},
-		{"t.fields.referrer", "http.request.referrer"}, {"t.fields.user_agent", "user_agent.original"}, {"t.fields.date", "fields.date"},
+		{"t.timestamp", "@timestamp"},
+		{"t.message", "message"},
+		{"t.host", "host.name"},
+		{"t.program", "process.name"},
+		{"t.severity", "log.level"},
+		{"t.facility", "log.syslog.facility.name"},
+		{"t.priority", "log.syslog.priority"},
+		{"t.fields.ip", "source.ip"},
+		{"t.fields.path", "url.original"},
+		{"t.fields.host", "url.domain"},
+		{"t.fields.status", "http.response.status_code"},
+		{"t.fields.length", "http.response.body.bytes"},
+		{"t.fields.referrer", "http.request.referrer"},
+		{"t.fields.user_agent", "user_agent.original"},
+		{"t.fields.date", "fields.date"},
 	} {
 		step(`{"rename":{"field":%q,"target_field":%q}}`, move[0], move[1])
 	}
