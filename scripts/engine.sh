@@ -102,15 +102,15 @@ run() {
 	exec "$bin/java" -Xms1g -Xmx1g -cp "$path" Main "$1/node" "$2"
 }
 
-# launch starts the engine of DIR. The first start takes the first free port
-# from 9201 on; a restart waits for the same one.
+# launch starts the engine of DIR. The first start takes the first free port, from
+# one of its own on, as others may start meanwhile; a restart waits for the same one.
 launch() {
 	dir=$1
 	describe "$(cat "$dir/engine")"
 	jdk "$java"
 	fetch
 	[ "$main" != Main ] || assemble "$dir"
-	port=$(cat "$dir/port" 2>/dev/null || echo 9201)
+	port=$(cat "$dir/port" 2>/dev/null || echo $((10000 + $$ % 20000)))
 	run "$dir" "$port" >"$dir/log" 2>&1 </dev/null &
 	echo $! >"$dir/pid"
 	for _ in $(seq 120); do
