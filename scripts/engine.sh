@@ -103,14 +103,15 @@ run() {
 }
 
 # launch starts the engine of DIR. The first start takes the first free port, from
-# one of its own on, as others may start meanwhile; a restart waits for the same one.
+# one of its own on, as others may start meanwhile (9299 is the last that the
+# runners look at); a restart waits for the same one.
 launch() {
 	dir=$1
 	describe "$(cat "$dir/engine")"
 	jdk "$java"
 	fetch
 	[ "$main" != Main ] || assemble "$dir"
-	port=$(cat "$dir/port" 2>/dev/null || echo $((10000 + $$ % 20000)))
+	port=$(cat "$dir/port" 2>/dev/null || echo $((9201 + $$ % 90)))
 	run "$dir" "$port" >"$dir/log" 2>&1 </dev/null &
 	echo $! >"$dir/pid"
 	for _ in $(seq 120); do
