@@ -84,8 +84,8 @@ test-engine-%:
 	@$(NEED) java mvn nginx
 	scripts/engine.sh test $* $(if $(CI),-short)
 
-# The receiver beside loaders that do nothing but send, with gzip off and on, and
-# what an ingest pipeline costs: OpenSearch 2.19; bench-engine-opensearch3 and so on.
+# The receiver beside loaders that do nothing but send, with gzip off and on:
+# OpenSearch 2.19; bench-engine-opensearch3 and so on.
 bench-engine: bench-engine-opensearch
 bench-engine-%:
 	@$(NEED) java mvn

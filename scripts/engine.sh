@@ -2,7 +2,7 @@
 # Runs a real search engine for the tests, on a free loopback port.
 #
 #   engine.sh test ENGINE [GO-TEST-ARGS...]   fetch, start, run the tests, stop; print the fault table
-#   engine.sh bench ENGINE                    the receiver beside a bare bulk loader; the cost of a pipeline
+#   engine.sh bench ENGINE                    the receiver beside a bare bulk loader
 #   engine.sh show ENGINE                     nginx to searchable: 100,000 requests
 #   engine.sh show-stack ENGINE               the shop of examples/stack: STACK_REQUESTS
 #   engine.sh start ENGINE DIR                start in DIR; print the URL once it answers
