@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // lines makes entries of words, and a row of those that are not in arrived.
@@ -85,5 +86,15 @@ func TestStack_OnlyProvedLossesOfNginxAreExplained(t *testing.T) {
 				t.Errorf("got %q and %q as not sent, want %q and %d", got, unsent, tt.want, tt.unsent)
 			}
 		})
+	}
+}
+
+func TestStack_ADelayIsThatOfARequestThatHasArrived(t *testing.T) {
+	c := &stack{T: t, probes: map[string]time.Duration{"a": time.Second, "b": 3 * time.Second, "dropped": probePatience, "late": probePatience}}
+	got := c.delays(row{gone: []loss{{entry: entry{text: "dropped"}}}})
+	for _, want := range []string{"2 probes: ", "p50 3s", "longest 30s", "1 more not found", "1 lost"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in %q", want, got)
+		}
 	}
 }

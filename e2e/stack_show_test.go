@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"sort"
 	"strings"
 	"sync"
 	"testing"
@@ -64,7 +63,7 @@ func TestShow_Stack(t *testing.T) {
 	if os.Getenv("STACK_FILES") != "" {
 		c.withFiles()
 	}
-	c.asked = make(map[string]asked)
+	c.asked, c.probes = make(map[string]asked), make(map[string]time.Duration)
 	c.start()
 	n, rate := setting("STACK_REQUESTS", 20_000), setting("STACK_RATE", 150)
 	began := time.Now()
@@ -80,18 +79,12 @@ func TestShow_Stack(t *testing.T) {
 	c.settle()
 
 	rows := c.table()
-	t.Logf("%d requests in %.0f s (%.0f a second), %d probes", len(c.asked), took.Seconds(), float64(len(c.asked))/took.Seconds(), len(c.found))
+	t.Logf("%d requests in %.0f s (%.0f a second), %d probes", len(c.asked), took.Seconds(), float64(len(c.asked))/took.Seconds(), len(c.probes))
 	t.Log(c.print(rows))
 	if c.faulty {
 		t.Log(c.costs(rows))
 	}
-	slices.Sort(c.found)
-	if len(c.found) == 0 {
-		t.Fatal("no probe was found")
-	}
-	at := func(p int) time.Duration { return c.found[(len(c.found)-1)*p/100].Round(time.Millisecond) }
-	late := len(c.found) - sort.Search(len(c.found), func(i int) bool { return c.found[i] >= probePatience })
-	t.Logf("from the request to its being found, %d probes: p50 %v, p99 %v, longest %v; %d not found within %v", len(c.found), at(50), at(99), at(100), late, probePatience)
+	t.Log(c.delays(rows[0]))
 	c.judge(rows)
 	c.stories()
 }
@@ -148,8 +141,7 @@ func (c *stack) ask(path string) (id string) {
 // probePatience is how long a probe looks for a request, which nginx may have dropped.
 const probePatience = 30 * time.Second
 
-// probe measures how long a request takes until a search finds it. One that is
-// not found counts with all of the time, so that none makes the figures better.
+// probe measures how long a request takes until a search finds it.
 func (c *stack) probe(ctx context.Context) {
 	for {
 		select {
@@ -166,9 +158,38 @@ func (c *stack) probe(ctx context.Context) {
 			time.Sleep(50 * time.Millisecond)
 		}
 		c.mu.Lock()
-		c.found = append(c.found, time.Since(start))
+		c.probes[id] = time.Since(start)
 		c.mu.Unlock()
 	}
+}
+
+// delays says how long the probes took. A lost request is never found; any other
+// that was not found in time counts with all of the time that it was looked for.
+func (c *stack) delays(nginx row) string {
+	c.Helper()
+	lost := make(map[string]bool)
+	for _, l := range nginx.gone {
+		lost[l.text] = true
+	}
+	var took []time.Duration
+	dropped, late := 0, 0
+	for id, d := range c.probes {
+		if lost[id] {
+			dropped++
+			continue
+		}
+		took = append(took, d)
+		if d >= probePatience {
+			late++
+		}
+	}
+	if len(took) == 0 {
+		c.Fatal("no probe was found")
+	}
+	slices.Sort(took)
+	at := func(p int) time.Duration { return took[(len(took)-1)*p/100].Round(time.Millisecond) }
+	return fmt.Sprintf("from the request to its being found, %d probes: p50 %v, p99 %v, longest %v; %d more not found within %v, %d lost",
+		len(took)-late, at(50), at(99), at(100), late, probePatience, dropped)
 }
 
 // settle waits until the tasks have ended, then ends what still logs, and waits

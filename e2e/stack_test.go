@@ -62,9 +62,9 @@ type stack struct {
 	syslogNG, supervisor, web *Process
 	conf                      string // of syslog-ng
 
-	mu     sync.Mutex // guards asked and found
+	mu     sync.Mutex // guards asked and probes
 	asked  map[string]asked
-	found  []time.Duration // by probe: how long until it was found
+	probes map[string]time.Duration // by request: how long until it was found
 	number atomic.Int64
 	faulty bool
 	files  bool     // syslog-ng reads files only
