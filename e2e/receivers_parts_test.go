@@ -97,18 +97,24 @@ func (e *engine) mget(body []byte) []byte {
 }
 
 // lines gives the documents' lines in the order of their ids.
-func (e *engine) lines() [][]byte {
+func (e *engine) lines() [][]byte { return e.linesWith("") }
+
+// linesWith gives those whose documents contain the text. It does not hold up
+// the documents that come meanwhile.
+func (e *engine) linesWith(text string) [][]byte {
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	docs := maps.Clone(e.docs)
+	e.mu.Unlock()
+	maps.DeleteFunc(docs, func(_, doc string) bool { return !strings.Contains(doc, text) })
 	var lines [][]byte
-	for _, id := range slices.Sorted(maps.Keys(e.docs)) {
+	for _, id := range slices.Sorted(maps.Keys(docs)) {
 		var doc struct {
 			Message string
 			Wsrelay struct {
 				Raw, CRC string
 			}
 		}
-		_ = json.Unmarshal([]byte(e.docs[id]), &doc) // bulk has looked at it
+		_ = json.Unmarshal([]byte(docs[id]), &doc) // bulk has looked at it
 		line := []byte(doc.Message)
 		if doc.Wsrelay.Raw != "" {
 			line, _ = base64.StdEncoding.DecodeString(doc.Wsrelay.Raw)

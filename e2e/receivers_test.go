@@ -28,7 +28,8 @@ import (
 type other struct {
 	addr   string
 	start  func(t *testing.T) *Process
-	stored func() [][]byte // the documents, as lines, in the order of the stream
+	stored func() [][]byte            // the documents, as lines, in the order of the stream
+	with   func(text string) [][]byte // those that contain it; nil: this one has no such search
 
 	reloads bool // at SIGHUP
 
@@ -130,7 +131,7 @@ func newOpenResty(t *testing.T, s *Sandbox) *other {
 			t.Error(e.complaint)
 		}
 	})
-	o := &other{addr: someAddr(t), stored: e.lines, reloads: true}
+	o := &other{addr: someAddr(t), stored: e.lines, with: e.linesWith, reloads: true}
 	writeNginxConf(t, s, o.addr, server.Listener.Addr().String())
 	o.start = func(t *testing.T) *Process {
 		p, err := s.Start("nginx", "nginx", "-p", s.Dir, "-e", "stderr", "-c", "nginx.conf")

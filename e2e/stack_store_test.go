@@ -163,7 +163,7 @@ func (o *stackOpenResty) documents(*stack) [][]byte { return o.other.stored() }
 func (o *stackOpenResty) stored(*stack) int { return len(o.other.stored()) }
 
 func (o *stackOpenResty) count(_ *stack, id string) (n int) {
-	for _, line := range o.other.stored() {
+	for _, line := range o.with(id) {
 		if d := gjson.ParseBytes(line); d.Get("program").Str == "nginx" && d.Get("fields.request_id").Str == id {
 			n++
 		}
@@ -172,7 +172,7 @@ func (o *stackOpenResty) count(_ *stack, id string) (n int) {
 }
 
 func (o *stackOpenResty) story(_ *stack, id string) (lines []string) {
-	for _, line := range o.other.stored() {
+	for _, line := range o.with(id) {
 		if d := gjson.ParseBytes(line); d.Get("fields.request_id").Str == id {
 			lines = append(lines, storyLine(d.Get("timestamp").Str, d.Get("program").Str, d.Get("severity").Str, d.Get("message").Str))
 		}
