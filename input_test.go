@@ -186,8 +186,9 @@ func TestRun_LeavesThePipeToAWorkerThatHasLostItsKeeper(t *testing.T) {
 		return cmd
 	}
 	one := start()
-	want := "first\n"
-	write(t, w, want)
+	var lines strings.Builder
+	lines.WriteString("first\n")
+	write(t, w, lines.String())
 	waitQueued(t, dir, "first")
 	_ = one.Process.Kill()
 	_ = one.Wait()
@@ -195,13 +196,13 @@ func TestRun_LeavesThePipeToAWorkerThatHasLostItsKeeper(t *testing.T) {
 	eventually(t, "it waits", func() bool { return awaited(dir) })
 	for i := range 2000 {
 		line := fmt.Sprintf("%04d %s\n", i, strings.Repeat("x", 300))
-		want += line
+		lines.WriteString(line)
 		write(t, w, line)
 	}
 	_, _ = w.Close(), r.Close()
 	_ = two.Wait()
 	eventually(t, "both have ended", func() bool { return free(dir) })
-	if got := queued(t, dir); got != want {
+	if got, want := queued(t, dir), lines.String(); got != want {
 		k := 0
 		for k < min(len(got), len(want)) && got[k] == want[k] {
 			k++
