@@ -144,13 +144,13 @@ func (s *scene) awaitError(want string) {
 }
 
 // during has the fault there while lines come, until a commit has failed of it.
-func (s *scene) during(want string, set, mend func()) {
+func (s *scene) during(want string, set, fix func()) {
 	s.Helper()
 	s.feed(300, plain)()
 	set()
 	wait := s.feed(700, plain)
 	s.awaitError(want)
-	mend()
+	fix()
 	wait()
 }
 
@@ -232,7 +232,7 @@ func TestEngine_Faults(t *testing.T) {
 				return plain(i)
 			})()
 		}},
-		{"R2", "strict mapping, mended, then replay", 0, 0, strictMapping},
+		{"R2", "strict mapping, fixed, then replay", 0, 0, strictMapping},
 		{"R2", "index closed", 0, 0, func(s *scene) {
 			s.during("400 index_closed_exception", s.ask(http.MethodPost, "/"+s.index()+"/_close", ""), s.ask(http.MethodPost, "/"+s.index()+"/_open", ""))
 		}},
@@ -380,14 +380,14 @@ func floodStage(s *scene) {
 		const name = `"cluster.routing.allocation.disk.watermark.`
 		return s.ask(http.MethodPut, "/_cluster/settings", `{"transient":{`+name+`low":`+free+`,`+name+`high":`+free+`,`+name+`flood_stage":`+free+`}}`)
 	}
-	mend := func() {
+	fix := func() {
 		watermark("null")()
 		faults.Ask(s, http.MethodPut, "/_all/_settings", `{"index.blocks.read_only_allow_delete":null}`)
-		if s.makesNoIndex() { // by itself OpenSearch lifts this half a minute later
+		if s.makesNoIndex() { // OpenSearch alone lifts this half a minute later
 			s.createBlock("null")()
 		}
 	}
-	s.Cleanup(mend)
+	s.Cleanup(fix)
 	s.step = time.Minute
 	s.feed(300, plain)()
 	watermark(`"1pb"`)()
@@ -396,7 +396,7 @@ func floodStage(s *scene) {
 	for range 15 {
 		s.awaitError("429 cluster_block_exception")
 	}
-	mend()
+	fix()
 	wait()
 }
 

@@ -107,7 +107,7 @@ func TestCommit_ProvesAnEngineThatWasDown(t *testing.T) {
 
 // An OpenSearch whose disk is nearly full makes no index. A wsreceive that starts
 // then waits like one that was there before, and the engine must not make the
-// index by itself once it can: it would guess the types of our fields.
+// index automatically once it can: it would guess the types of our fields.
 func TestOpen_WaitsWhileTheEngineMakesNoIndex(t *testing.T) {
 	e := newScripted(t)
 	var blocked atomic.Bool
