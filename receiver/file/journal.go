@@ -22,6 +22,7 @@ import (
 type entry struct {
 	proof
 	State  state             `json:"state,omitempty"`
+	Self   uint64            `json:"self,omitempty"` // inode of the journal that begins with this entry
 	Runs   []run             `json:"runs,omitempty"`
 	Owners map[string]string `json:"owners,omitempty"`
 }
@@ -29,6 +30,7 @@ type entry struct {
 // proof shows which file is PATH, and that the lines of a commit are in it.
 type proof struct {
 	Inode uint64 `json:"inode"` // of PATH
+	Born  int64  `json:"born"`  // when that inode was made, Unix ns; 0: the file system does not say
 	Start int64  `json:"start"` // from where on
 	End   int64  `json:"end"`   // up to where PATH, all of it final,
 	Sum   uint32 `json:"sum"`   // has this CRC-32C
@@ -114,6 +116,11 @@ func (j *journal) replace(entries []entry) error {
 	if err != nil {
 		return err
 	}
+	info, err := f.Stat()
+	if err != nil {
+		return errors.Join(err, f.Close())
+	}
+	entries[0].Self = inode(info)
 	size := int64(0)
 	for i := range entries {
 		n, err := f.Write(entries[i].encode())

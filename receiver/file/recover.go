@@ -6,8 +6,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // recover brings PATH and the journal to the state of the last commit that was
@@ -21,6 +24,13 @@ func (s *Store) recover() error {
 		s.log.Error("cursor file damaged", "path", s.journal.path,
 			"effect", "no line is lost; lines that were under way when the receiver stopped may be in the file twice",
 			"hint", "check the disk")
+	}
+	if len(entries) > 0 {
+		info, err := os.Stat(s.journal.path)
+		if err != nil {
+			return err
+		}
+		s.copied = inode(info) != entries[0].Self
 	}
 	if entries, err = s.settle(entries); err != nil {
 		return err
@@ -58,33 +68,46 @@ func (s *Store) settle(entries []entry) ([]entry, error) {
 // cut finds the file of p: PATH, or one of its directory that has its inode, or
 // whose name begins like it. It takes away what stands behind the lines of p.
 func (s *Store) cut(p *proof) (found bool, err error) {
-	if found, err = cutFile(s.path, p); found || err != nil {
+	if found, err = cutFile(s.path, p, s.copied); found || err != nil {
 		return found, err
 	}
 	dir := filepath.Dir(s.path)
-	others, err := os.ReadDir(dir)
-	for _, o := range others {
+	all, err := os.ReadDir(dir)
+	var others []os.FileInfo
+	for _, o := range all {
 		info, gone := o.Info()
-		if gone != nil || !info.Mode().IsRegular() || !strings.HasPrefix(o.Name(), filepath.Base(s.path)) && inode(info) != p.Inode {
-			continue
+		if gone == nil && info.Mode().IsRegular() && (strings.HasPrefix(o.Name(), filepath.Base(s.path)) || inode(info) == p.Inode) {
+			others = append(others, info)
 		}
-		if found, err = cutFile(filepath.Join(dir, o.Name()), p); found || err != nil {
+	}
+	// Older files may begin with the same lines.
+	slices.SortFunc(others, func(a, b os.FileInfo) int {
+		if (inode(a) == p.Inode) != (inode(b) == p.Inode) {
+			if inode(a) == p.Inode {
+				return -1
+			}
+			return +1
+		}
+		return b.ModTime().Compare(a.ModTime())
+	})
+	for _, o := range others {
+		if found, err = cutFile(filepath.Join(dir, o.Name()), p, false); found || err != nil {
 			break
 		}
 	}
 	return found, err
 }
 
-// cutFile is cut for one file. It must have the content that p proves, and if p is
-// of an empty file, its inode.
-func cutFile(name string, p *proof) (found bool, err error) {
+// cutFile is cut for one file. It must have the content that p proves. If that is
+// nothing, the file must be the same, or a copy that is called the same.
+func cutFile(name string, p *proof, copied bool) (found bool, err error) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return false, nil // it is gone, or none of ours
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	info, err := f.Stat()
-	if err != nil || info.Size() < p.End || p.Start == p.End && inode(info) != p.Inode {
+	if err != nil || info.Size() < p.End || p.Start == p.End && !copied && (inode(info) != p.Inode || born(f) != p.Born) {
 		return false, err
 	}
 	if sum, err := sumOf(f, p.Start, p.End); err != nil || sum != p.Sum {
@@ -127,7 +150,7 @@ func look(f *os.File) (p proof, err error) {
 	if err != nil {
 		return p, err
 	}
-	p.Inode = inode(info)
+	p.Inode, p.Born = inode(info), born(f)
 	if p.End, err = endLine(f); err != nil {
 		return p, err
 	}
@@ -222,3 +245,12 @@ func (s *Store) checkpoint(as state) error {
 }
 
 func inode(info os.FileInfo) uint64 { return info.Sys().(*syscall.Stat_t).Ino }
+
+// born tells when an inode was made: its number is used again when it is free.
+func born(f *os.File) int64 {
+	var at unix.Statx_t
+	if err := unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_BTIME, &at); err != nil {
+		return 0
+	}
+	return at.Btime.Sec*1e9 + int64(at.Btime.Nsec)
+}

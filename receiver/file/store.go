@@ -32,7 +32,8 @@
 // PATH may be renamed at any time: the next commit starts a new file. A file that
 // is moved out of the directory, or compressed, between a crash and the next
 // start keeps what was written without a receipt; the same lines are then also in
-// the new file.
+// the new file. So does a file that was empty before the last commit, and that is
+// copied and truncated, or renamed and copied, between the crash and the start.
 package file
 
 import (
@@ -72,6 +73,7 @@ type Store struct {
 	journal journal
 	streams map[string]*stream
 	w       *bufio.Writer // to f
+	copied  bool          // journal was a copy when the store was opened, and so is what stands beside it
 	failed  bool          // a commit failed: f and journal may hold a part of it
 }
 

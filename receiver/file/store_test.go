@@ -549,6 +549,30 @@ func TestStore_CutsNoFileOfAnother(t *testing.T) {
 	}
 }
 
+// A file of another that has got the inode of the empty log, as ext4 gives it, is
+// left alone. So is an older log that begins with the same lines as the newest.
+func TestStore_CutsNeitherAnInodeUsedAgainNorAnOlderLog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	kill(openFile(t, path))
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	notes := filepath.Join(filepath.Dir(path), "notes")
+	writeFile(t, notes, []byte("not a line\n"))
+	s := openFile(t, path)
+	wantFile(t, notes, "not a line\n")
+
+	mustCommit(t, s, linesBatch(1, "started", "old"))
+	rename(t, path, path+"-20261128")
+	mustCommit(t, s, linesBatch(3, "started"))
+	kill(s)
+	rename(t, path, path+"-20261129")
+	writeFile(t, path+"-20261129", []byte("started\nno receipt"))
+	openFile(t, path)
+	wantFile(t, path+"-20261128", "started\nold\n")
+	wantFile(t, path+"-20261129", "started\n")
+}
+
 func TestStore_ALockThatIsDeletedIsTakenAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
