@@ -169,7 +169,7 @@ func ship(c *config, s *streams, wrong error) error {
 	}
 	r := relay.New(out, relay.Options{
 		URLs: c.URL, Listen: c.Listen, Host: hostname(), Agent: "wsrelay/" + console.Version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
-		IdleClose: c.IdleClose, Ping: c.Ping, Way: c.way(), Dialect: c.dialect(q), Keep: keep(q, c.QueueDir), Log: log,
+		IdleClose: c.IdleClose, Ping: c.Ping, Way: c.way(), Dialect: c.dialect(q), Squeeze: c.compress() == buffer.CompressAuto, Keep: keep(q, c.QueueDir), Log: log,
 	})
 	stopReport := c.report(in, q, r, wrong, log)
 	session, endSession := context.WithCancel(context.Background())

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"wsrelay/codec"
 )
 
 // benchLines are n lines of a log in JSON, of some 250 bytes.
@@ -23,9 +25,9 @@ func benchLines(n int) (lines []byte) {
 
 var benchCodecs = []struct {
 	name     string
-	codec    Codec
+	codec    codec.Codec
 	compress Compress
-}{{"raw", Raw, CompressNone}, {"s2", S2, CompressS2}, {"zstd", Zstd, CompressZstd}}
+}{{"raw", codec.Raw, CompressNone}, {"s2", codec.S2, CompressS2}, {"zstd", codec.Zstd, CompressZstd}}
 
 func benchQueue(b *testing.B, dir string, c Compress) *Queue {
 	b.Helper()

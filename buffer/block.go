@@ -9,8 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/klauspost/compress/s2"
-	"github.com/klauspost/compress/zstd"
+	"wsrelay/codec"
 )
 
 // Sizes of the format; doc.go has the picture.
@@ -41,17 +40,6 @@ const (
 	kindHead      // no records: the segment's header once more, on another page
 )
 
-// Codec says how a block's lines are stored.
-type Codec uint8
-
-// The codecs. Zstd is one frame (RFC 8878) that states its content size, S2
-// one block of that format.
-const (
-	Raw Codec = iota
-	Zstd
-	S2
-)
-
 // flagUnfinished: the last line is a piece of a longer one, the next line of
 // the same intake continues it.
 const flagUnfinished = 1
@@ -59,7 +47,7 @@ const flagUnfinished = 1
 // header is a block's header in memory; the field names are the format's.
 type header struct {
 	kind    kind
-	codec   Codec
+	codec   codec.Codec
 	flags   uint16
 	first   uint64 // number of the first record
 	count   uint64 // records
@@ -113,7 +101,7 @@ func getHeader(b []byte, nonce uint64) (h header, ok bool) {
 		return header{}, false
 	}
 	h = header{
-		kind: kind(b[4]), codec: Codec(b[5]), flags: le.Uint16(b[6:]),
+		kind: kind(b[4]), codec: codec.Codec(b[5]), flags: le.Uint16(b[6:]),
 		first: le.Uint64(b[8:]), count: le.Uint64(b[16:]),
 		stored: le.Uint32(b[24:]), raw: le.Uint32(b[28:]), sum: le.Uint32(b[32:]),
 		intake: le.Uint64(b[40:]), end: int64(le.Uint64(b[48:])),
@@ -170,7 +158,7 @@ func (b *Block) At() time.Time { return time.UnixMilli(b.at).UTC() }
 func (b *Block) Gap() *Gap { return b.gap }
 
 // Codec is how Encoded is encoded.
-func (b *Block) Codec() Codec { return b.codec }
+func (b *Block) Codec() codec.Codec { return b.codec }
 
 // RawLen is the length of the lines with their newlines, in bytes.
 func (b *Block) RawLen() int { return int(b.raw) }
@@ -184,27 +172,9 @@ func (b *Block) Encoded() []byte { return b.buf[headerLen : headerLen+int(b.stor
 // Lines appends the lines, each with its newline, to dst. An error says that
 // the block passed its checksum and is wrong all the same: the encoder's fault.
 func (b *Block) Lines(dst []byte) ([]byte, error) {
-	var err error
-	start := len(dst)
-	switch b.codec {
-	case Raw:
-		dst = append(dst, b.Encoded()...)
-	case Zstd:
-		dst, err = decoder.DecodeAll(b.Encoded(), dst)
-	case S2:
-		var n int // s2.Decode would make room for whatever the payload says
-		if n, err = s2.DecodedLen(b.Encoded()); err == nil && n == int(b.raw) {
-			dst = slices.Grow(dst, n)[:start+n]
-			_, err = s2.Decode(dst[start:], b.Encoded())
-		}
-	default:
-		err = fmt.Errorf("codec %d", b.codec)
-	}
-	if err == nil && len(dst)-start != int(b.raw) {
-		err = fmt.Errorf("%d bytes, want %d", len(dst)-start, b.raw)
-	}
+	dst, err := b.codec.Decode(dst, b.Encoded(), int(b.raw))
 	if err != nil {
-		return dst[:start], fmt.Errorf("decode block %d-%d: %w", b.first, b.next()-1, err)
+		return dst, fmt.Errorf("decode block %d-%d: %w", b.first, b.next()-1, err)
 	}
 	return dst, nil
 }
@@ -224,39 +194,19 @@ func (b *Block) part(r Range) (*Block, error) {
 		}
 		seq++
 	}
-	p.encode(Raw, nil)
+	p.encode(codec.Raw, nil)
 	return p, nil
 }
-
-var (
-	encoder = must(zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithWindowSize(MaxBlock)))
-	decoder = must(zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxRaw)))
-)
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err) // options that this file chose
-	}
-	return v
-}
-
-// minShrink: shorter payloads than this are stored as they are.
-const minShrink = 256
 
 // encode computes the payload's checksum, of a block whose payload is the raw
 // lines; and, if that is shorter, turns it into one in codec c. What it gives
 // back is the buffer that the block had, for another use: what a block keeps is
 // not much larger than need be.
-func (b *Block) encode(c Codec, u *used) (freed []byte) {
+func (b *Block) encode(c codec.Codec, u *used) (freed []byte) {
 	lines := b.buf[headerLen:]
-	b.raw, b.stored, b.codec = uint32(len(lines)), uint32(len(lines)), Raw
-	if c != Raw && len(lines) >= minShrink {
-		if c == Zstd {
-			u.scratch = encoder.EncodeAll(lines, u.scratch[:0])
-		} else {
-			u.scratch = s2.Encode(u.scratch[:cap(u.scratch)], lines)
-		}
+	b.raw, b.stored, b.codec = uint32(len(lines)), uint32(len(lines)), codec.Raw
+	if c != codec.Raw && len(lines) >= codec.Least {
+		u.scratch = c.Encode(u.scratch, lines)
 		if n := len(u.scratch); n < len(lines) {
 			freed = b.buf
 			b.buf = u.buffer(span(n))[:headerLen]
@@ -316,7 +266,7 @@ func newGap(r Range, g Gap, sid string, now time.Time) *Block {
 		header: header{kind: kindGap, first: r.First, count: r.Len(), at: now.UnixMilli()},
 		sid:    sid, gap: &g, buf: append(make([]byte, headerLen), payload...),
 	}
-	b.encode(Raw, nil)
+	b.encode(codec.Raw, nil)
 	return b
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/codec"
 )
 
 func (w *writer) writeAll() error {
@@ -249,7 +251,23 @@ func (w *writer) sync(now time.Time) error {
 	}
 	w.lastSync = now
 	w.settle()
+	w.measure(time.Now())
 	return nil
+}
+
+// measure tells the choice of codec how long it took until lines were durable that
+// came faster than that.
+func (w *writer) measure(now time.Time) {
+	w.q.mu.Lock()
+	waiting := w.q.ahead >= trickle
+	w.q.mu.Unlock()
+	if !w.since.IsZero() {
+		w.choice.Took(w.with, w.fresh, now.Sub(w.since))
+	}
+	w.since, w.fresh = time.Time{}, 0
+	if waiting {
+		w.since = now
+	}
 }
 
 // settle makes known that all that was written is durable.
@@ -320,7 +338,7 @@ func (w *writer) writeSeal(now time.Time) error {
 		return nil
 	}
 	w.used = used{}
-	b.encode(Raw, nil)
+	b.encode(codec.Raw, nil)
 	w.todo = append(w.todo, b)
 	if err := w.writeAll(); err != nil {
 		return err

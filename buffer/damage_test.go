@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/s2"
+
+	"wsrelay/codec"
 )
 
 // recorded is a queue with a few blocks of every codec, in two segments, all
@@ -178,7 +180,7 @@ func forged(in []byte) []byte {
 		payload := make([]byte, min(int(f[5])*4, r.Len()))
 		_, _ = io.ReadFull(r, payload)
 		h := header{
-			kind: kind(f[0] % 5), codec: Codec(f[1] % 4), flags: uint16(f[2]), first: uint64(f[3]), count: uint64(f[4]),
+			kind: kind(f[0] % 5), codec: codec.Codec(f[1] % 4), flags: uint16(f[2]), first: uint64(f[3]), count: uint64(f[4]),
 			stored: uint32(len(payload)), raw: uint32(f[6])<<16 | uint32(f[7]), intake: uint64(f[8]),
 			end: int64(f[9]), durable: uint64(f[10]), acked: uint64(f[11]), segment: 1,
 		}
@@ -204,7 +206,7 @@ func forgedSlot(in []byte) []byte {
 
 func TestBlock_RefusesALengthThatItsHeaderDoesNotState(t *testing.T) {
 	payload := s2.Encode(nil, bytes.Repeat([]byte("x"), 1000))
-	b := &Block{header: header{kind: kindData, codec: S2, stored: uint32(len(payload)), raw: 999}, buf: append(make([]byte, headerLen), payload...)}
+	b := &Block{header: header{kind: kindData, codec: codec.S2, stored: uint32(len(payload)), raw: 999}, buf: append(make([]byte, headerLen), payload...)}
 	if lines, err := b.Lines(nil); err == nil || len(lines) > 0 {
 		t.Errorf("got %d bytes, %v", len(lines), err)
 	}

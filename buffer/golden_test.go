@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"wsrelay/codec"
 )
 
 var update = flag.Bool("update", false, "write the newest of the golden files anew: only where the format has changed")
@@ -81,7 +83,7 @@ func readGolden(t *testing.T, golden string) {
 	if end, _, ok := rec.Intake(9); !ok || end != 4000 || len(rec.Gaps) > 0 || len(rec.SetAside) > 0 {
 		t.Errorf("intake at %d (%v), gaps %v, set aside %v", end, ok, rec.Gaps, rec.SetAside)
 	}
-	for k, codec := range []Codec{Raw, Raw, Zstd, S2} {
+	for k, want := range []codec.Codec{codec.Raw, codec.Raw, codec.Zstd, codec.S2} {
 		b, err := q.Next(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -95,7 +97,7 @@ func readGolden(t *testing.T, golden string) {
 			}
 			continue
 		}
-		if lines, err := b.Lines(nil); err != nil || !bytes.Equal(lines, goldenLines(k)) || b.Codec() != codec {
+		if lines, err := b.Lines(nil); err != nil || !bytes.Equal(lines, goldenLines(k)) || b.Codec() != want {
 			t.Errorf("round %d: codec %d, %v, %q", k, b.Codec(), err, lines)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"wsrelay/codec"
 )
 
 const (
@@ -82,7 +84,7 @@ func (s *segment) page() []byte {
 func (s *segment) head() []byte {
 	page := s.page()
 	b := &Block{header: header{kind: kindHead, first: s.base, segment: s.id}, buf: append(make([]byte, headerLen), page[:halfLen]...)}
-	b.encode(Raw, nil)
+	b.encode(codec.Raw, nil)
 	b.put(b.buf, s.nonce)
 	return append(page, b.buf...)
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"wsrelay/codec"
 )
 
 // lineBlock is a block of lines "00N\n", from first up to end.
@@ -17,7 +19,7 @@ func lineBlock(first, end uint64) *Block {
 	for seq := first; seq < end; seq++ {
 		b.buf = fmt.Appendf(b.buf, "%03d\n", seq)
 	}
-	b.encode(Raw, nil)
+	b.encode(codec.Raw, nil)
 	return b
 }
 

@@ -31,15 +31,12 @@ func Verify(dir string, w io.Writer) (Report, error) {
 func Dump(dir string, w io.Writer) (Report, error) {
 	return walk(dir, w, func(h header, off int64) {
 		fmt.Fprintf(w, "  %8d %-4s %d+%d %s %d of %d bytes, intake %016x to %d, durable %d, acked %d, %s\n",
-			off, kindNames[h.kind], h.first, h.count, codecNames[h.codec], h.stored, h.raw,
+			off, kindNames[h.kind], h.first, h.count, h.codec, h.stored, h.raw,
 			h.intake, h.end, h.durable, h.acked, time.UnixMilli(h.at).UTC().Format(time.RFC3339))
 	})
 }
 
-var (
-	kindNames  = map[kind]string{kindData: "data", kindGap: "gap", kindSeal: "seal", kindHead: "head"}
-	codecNames = map[Codec]string{Raw: "raw", Zstd: "zstd", S2: "s2"}
-)
+var kindNames = map[kind]string{kindData: "data", kindGap: "gap", kindSeal: "seal", kindHead: "head"}
 
 // walker looks at one segment after the other.
 type walker struct {

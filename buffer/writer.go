@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"slices"
 	"time"
+
+	"wsrelay/codec"
 )
 
 const (
@@ -60,6 +62,11 @@ type writer struct {
 	lastCursor time.Time
 	retryAt    time.Time
 	retries    int
+
+	choice *codec.Choice // with CompressAuto
+	with   codec.Codec   // of what is taken and not synced:
+	fresh  int           // so many bytes, before encoding
+	since  time.Time     // when the bytes before were durable, if these waited then; else zero
 }
 
 func (w *writer) run() {
@@ -206,10 +213,15 @@ func (w *writer) take(now time.Time) {
 		blocks = append(blocks, q.filling)
 	}
 	q.queued, q.filling = nil, nil
-	codec := q.codec()
+	c := w.codec()
 	q.mu.Unlock()
+	if w.fresh > 0 && w.with != c {
+		w.since = time.Time{} // of two codecs: nobody can tell what took how long
+	}
+	w.with = c
 	for _, b := range blocks {
-		q.recycle(b.encode(codec, &w.used))
+		q.recycle(b.encode(c, &w.used))
+		w.fresh += int(b.raw)
 		w.lastData, w.lastBusy = now, now
 		if b.kind == kindGap { // the consumer waits for it; lines may have to wait for room
 			w.todo = slices.Insert(w.todo, 0, b)
@@ -219,24 +231,20 @@ func (w *writer) take(now time.Time) {
 	}
 }
 
-// codec is chosen by load: how much waits to become durable; mu is held.
-func (q *Queue) codec() Codec {
-	switch q.o.Compress {
-	case CompressZstd:
-		return Zstd
-	case CompressS2:
-		return S2
-	case CompressNone:
-		return Raw
-	}
+// codec is what the next blocks get: the smallest while there is time, or where room
+// on the disk is scarce, else what becomes durable fastest; mu is held.
+func (w *writer) codec() codec.Codec {
+	q := w.q
 	switch {
-	case q.ahead < aheadLimit/8:
-		return Zstd
-	case q.ahead < aheadLimit*7/8:
-		return S2
+	case q.o.Compress != CompressAuto:
+		return fixed[q.o.Compress]
+	case q.ahead < trickle || q.diskLocked() > q.limit()/2:
+		return codec.Zstd
 	}
-	return Raw
+	return w.choice.Codec()
 }
+
+var fixed = map[Compress]codec.Codec{CompressZstd: codec.Zstd, CompressS2: codec.S2, CompressNone: codec.Raw}
 
 // failed notes what keeps the writer from writing, once, and when to try again.
 func (w *writer) failed(err error, now time.Time) time.Time {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"wsrelay/codec"
 	"wsrelay/door"
 	"wsrelay/handshake"
 )
@@ -164,7 +165,7 @@ func (s *session) welcome() *handshake.Welcome {
 		Win:       handshake.Win{Bytes: winBytes, Batches: winBatches},
 		Max:       maxMessage,
 		MaxRaw:    maxRaw,
-		Enc:       []string{handshake.EncZstd, handshake.EncS2, handshake.EncRaw},
+		Enc:       codec.Names(),
 		HB:        s.r.opts.Heartbeat.Milliseconds(),
 		Guarantee: s.r.guarantee,
 		Store:     s.r.name,

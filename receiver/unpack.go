@@ -5,8 +5,8 @@ import (
 	"io"
 
 	"github.com/klauspost/compress/s2"
-	"github.com/klauspost/compress/zstd"
 
+	"wsrelay/codec"
 	"wsrelay/handshake"
 )
 
@@ -14,19 +14,7 @@ import (
 const (
 	lineHeader = 24         // bytes of a []byte
 	maxCost    = 2 * maxRaw // of a batch: lines of a byte each would need 13 times their size
-	maxWindow  = maxRaw     // of a zstd frame
 )
-
-// zstdDecoder serves all sessions: DecodeAll may be called concurrently. With
-// the cap limit it writes into the buffer that it is given and not beyond.
-var zstdDecoder = func() *zstd.Decoder {
-	d, err := zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderConcurrency(0),
-		zstd.WithDecoderMaxMemory(maxRaw), zstd.WithDecoderMaxWindow(maxWindow))
-	if err != nil {
-		panic(err) // constant options
-	}
-	return d
-}()
 
 // errDecode says that a payload is not the encoding of d.Raw bytes.
 var errDecode = errors.New("payload does not decode to what its header says")
@@ -58,9 +46,7 @@ func wireLimit(d handshake.Data) int {
 // time, grow is asked for more; it gives false when the session has ended. Errors
 // for which nakFor has a code may come before r was read to its end.
 func readWire(d handshake.Data, r io.Reader, grow func(size int) bool) (wire *body, err error) {
-	switch d.Enc {
-	case handshake.EncRaw, handshake.EncZstd, handshake.EncS2:
-	default:
+	if _, known := codec.Named(d.Enc); !known {
 		return nil, errDecode
 	}
 	n, limit := 0, wireLimit(d)
@@ -109,16 +95,8 @@ var errEnded = errors.New("session ended")
 // check reports whether a payload says of itself that it is of d.Raw bytes: no
 // memory is set aside for one that does not.
 func check(d handshake.Data, wire []byte) bool {
-	switch d.Enc {
-	case handshake.EncZstd:
-		var h zstd.Header
-		err := h.Decode(wire)
-		return err == nil && !h.Skippable && h.HasFCS && h.FrameContentSize == uint64(d.Raw)
-	case handshake.EncS2:
-		n, err := s2.DecodedLen(wire)
-		return err == nil && n == d.Raw
-	}
-	return len(wire) == d.Raw
+	c, known := codec.Named(d.Enc)
+	return known && c.States(wire, d.Raw)
 }
 
 // decode makes the body of a payload that has passed check, and takes wire.
@@ -132,14 +110,8 @@ func decode(d handshake.Data, wire *body) (*body, error) {
 	}
 	defer wire.recycle()
 	return newBody(d, func(text []byte) error {
-		if d.Enc == handshake.EncS2 {
-			if _, err := s2.Decode(text, wire.text); err != nil {
-				return errDecode
-			}
-			return nil
-		}
-		// It is believed only as far as the memory that has been set aside.
-		if out, err := zstdDecoder.DecodeAll(wire.text, text[:0:len(text)]); err != nil || len(out) != len(text) {
+		c, _ := codec.Named(d.Enc) // check has seen it
+		if _, err := c.Decode(text[:0:len(text)], wire.text, len(text)); err != nil {
 			return errDecode
 		}
 		return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wsrelay/buffer"
+	"wsrelay/codec"
 	"wsrelay/handshake"
 )
 
@@ -62,7 +63,7 @@ func (s *session) open(ctx context.Context) *Fault {
 func (s *session) hello(st buffer.Stats) *handshake.Hello {
 	hello := &handshake.Hello{
 		V: handshake.Version, SID: s.sid, Host: s.r.o.Host, Agent: s.r.o.Agent, Boot: s.r.o.Boot,
-		Enc: []string{handshake.EncZstd, handshake.EncS2, handshake.EncRaw}, Max: handshake.MaxControl,
+		Enc: codec.Names(), Max: handshake.MaxControl,
 		Acked: st.Cursor, Head: st.Head, Pending: handshake.Pending{N: st.Head - st.Cursor, Bytes: st.PendingBytes},
 	}
 	if s.key != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wsrelay/buffer"
+	"wsrelay/codec"
 	"wsrelay/handshake"
 )
 
@@ -30,7 +31,8 @@ type batch struct {
 	crc      string
 	payload  []byte
 	gap      *buffer.Gap // instead of a payload
-	lost     []byte      // the line that this gap stands for, if the packer has it
+	squeezed bool
+	lost     []byte // the line that this gap stands for, if the packer has it
 }
 
 // errOtherStream says that the records of this session's stream are all
@@ -67,6 +69,8 @@ type packer struct {
 	held  *buffer.Block // taken from the queue, but not packed yet
 	rest  batch         // decoded lines of a block that is being cut
 	buf   []byte
+
+	squeeze *squeeze // nil: batches stay as they are
 }
 
 // doom is a record that the receiver will not take, and why; seq 0: none.
@@ -126,10 +130,22 @@ func (p *packer) next() (*batch, error) {
 	if c != nil && p.joins(b, c, b.RawLen(), r.First) {
 		return p.join(b)
 	}
-	return &batch{
+	out := &batch{
 		seq: r.First, end: r.End, at: b.At(),
-		enc: encName(b.Codec()), raw: b.RawLen(), crc: handshake.FormatCRC(b.CRC()), payload: b.Encoded(),
-	}, nil
+		enc: b.Codec().String(), raw: b.RawLen(), crc: handshake.FormatCRC(b.CRC()), payload: b.Encoded(),
+	}
+	p.press(out, func() (lines []byte, err error) {
+		p.buf, err = b.Lines(p.buf[:0])
+		return p.buf, err
+	})
+	return out, nil
+}
+
+// press makes a batch smaller where the receiver can decode it.
+func (p *packer) press(b *batch, lines func() ([]byte, error)) {
+	if p.takes(codec.Zstd.String()) {
+		p.squeeze.pack(b, lines)
+	}
 }
 
 func (p *packer) take() (*buffer.Block, error) {
@@ -150,7 +166,7 @@ func (p *packer) whole(b *buffer.Block) bool {
 	if r.Len() == 1 {
 		size, raw = p.max, p.maxRaw
 	}
-	return p.takes(encName(b.Codec())) && len(b.Encoded()) <= size && b.RawLen() <= raw
+	return p.takes(b.Codec().String()) && len(b.Encoded()) <= size && b.RawLen() <= raw
 }
 
 func (p *packer) takes(enc string) bool {
@@ -188,6 +204,7 @@ func (p *packer) join(b *buffer.Block) (*batch, error) {
 	}
 	p.buf = buf
 	out.raw, out.crc, out.payload = len(buf), handshake.CRC(buf), buf
+	p.press(&out, func() ([]byte, error) { return buf, nil })
 	return &out, nil
 }
 
@@ -243,16 +260,6 @@ func (p *packer) lose(g buffer.Gap) *batch {
 	out := &batch{seq: p.rest.seq, end: p.rest.seq + 1, at: p.rest.at, gap: &g, lost: line}
 	p.rest.seq, p.rest.payload = out.end, rest
 	return out
-}
-
-func encName(c buffer.Codec) string {
-	switch c {
-	case buffer.Zstd:
-		return handshake.EncZstd
-	case buffer.S2:
-		return handshake.EncS2
-	}
-	return handshake.EncRaw
 }
 
 // size is what the batch takes of the window.

@@ -42,10 +42,12 @@ func (s *session) acked(a *handshake.Ack) *Fault {
 	if err := s.genuine(a); err != nil {
 		return breach(websocket.CloseProtocolError, err)
 	}
+	sent := s.win.sent
 	n, err := s.win.ack(a.Seq)
 	if err != nil {
 		return breach(websocket.CloseProtocolError, err)
 	}
+	s.r.squeeze.receipted(sent[:len(sent)-len(s.win.sent)], s.ready != nil, time.Now())
 	if a.Win != nil {
 		s.win.limit = *a.Win
 	}

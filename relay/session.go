@@ -71,7 +71,8 @@ func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, sid string,
 		rejects: throttle{every: r.pace.quiet},
 		receipt: stopped(), idle: stopped(), drain: stopped(),
 	}
-	s.pack = packer{q: r.q, sid: s.sid}
+	s.pack = packer{q: r.q, sid: s.sid, squeeze: r.squeeze}
+	r.squeeze.begin()
 	return s
 }
 
@@ -265,7 +266,7 @@ func (s *session) send() *Fault {
 	if s.win.empty() {
 		s.receipt.Reset(s.ackTo)
 	}
-	s.win.add(flight{b: s.b, seq: b.seq, end: b.end, size: b.size(), raw: b.raw})
+	s.win.add(flight{b: s.b, seq: b.seq, end: b.end, size: b.size(), raw: b.raw, squeezed: b.squeezed})
 	s.idle.Reset(s.r.o.IdleClose)
 	s.log.Debug("batch sent", "b", s.b, "seq", b.seq, "end", b.end, "bytes", n)
 	return s.cause(err)

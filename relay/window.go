@@ -28,6 +28,7 @@ type flight struct {
 	seq, end uint64
 	size     int // of the message, about
 	raw      int // of the lines; 0: it is a gap
+	squeezed bool
 }
 
 func newWindow(base uint64, limit handshake.Win) window {
