@@ -5,15 +5,14 @@ import (
 	"time"
 )
 
-// Choice takes the codec with which bytes get through fastest, and of those that
-// are about as fast the one that makes the fewest bytes: what is scarce, be it
-// processor, disk or link, shows in the time that bytes take, and what is not
-// scarce is spent. It is told how long bytes took, and tries each of the other
-// codecs now and then, so that trials take a few hundredths of the time.
+// Choice takes the codec with which bytes get through fastest; of those that are
+// about as fast, the one that is preferred. What is scarce, be it processor, disk or
+// link, shows in the time that bytes take. Choice is told that time, and tries each of
+// the other codecs now and then, so that trials take a few hundredths of the time.
 //
 // It is not safe for concurrent use.
 type Choice struct {
-	codecs []*candidate // from the fewest bytes to the most
+	codecs []*candidate // in order of preference
 	best   *candidate
 	now    *candidate    // best, or the one on trial
 	clock  time.Duration // the sum of all that was told
@@ -28,21 +27,21 @@ type candidate struct {
 }
 
 const (
-	sample    = 1 << 20 // bytes: what less takes tells little
-	blend     = 0.3     // of a new sample in the mean
-	trialPart = 64      // a trial is due again after so many times its length
-	worth     = 0.95    // a smaller codec is taken if it is as fast as this part of the fastest
-	stay      = 0.9     // the one in use stays while it is as fast as this part of it
+	sampleBytes = 1 << 20 // less than this, or shorter, tells little
+	sampleTime  = 10 * time.Millisecond
+	blend       = 0.3  // of a new sample in the mean
+	trialPart   = 64   // a trial is due again after so many times its length
+	asFast      = 0.95 // a preferred codec is taken if its speed is this part of the fastest one's
+	stay        = 0.9  // the one in use stays while its speed is this part of it
 )
 
-// NewChoice chooses from codecs, which are in order: the first makes the fewest
-// bytes. It begins with the one at index first.
-func NewChoice(first int, codecs ...Codec) *Choice {
+// NewChoice chooses from codecs, preferred ones first. It begins with the first.
+func NewChoice(codecs ...Codec) *Choice {
 	c := &Choice{}
 	for _, codec := range codecs {
 		c.codecs = append(c.codecs, &candidate{Codec: codec})
 	}
-	c.best = c.codecs[first]
+	c.best = c.codecs[0]
 	c.now = c.best
 	return c
 }
@@ -60,11 +59,21 @@ func (c *Choice) Took(with Codec, n int, d time.Duration) {
 	c.clock += d
 	x := c.codecs[k]
 	x.bytes, x.took = x.bytes+n, x.took+d
-	if x.bytes < sample {
+	if x.bytes < sampleBytes || x.took < sampleTime {
 		return
 	}
-	pace := float64(x.took) / float64(x.bytes)
-	x.due = c.clock + trialPart*x.took
+	c.learn(x, float64(x.took)/float64(x.bytes))
+	if x == c.best {
+		x.due = c.clock
+	}
+	// More of a trial may be on its way: each sample of it puts off the next.
+	x.due = max(x.due, c.clock) + trialPart*x.took
+	x.bytes, x.took = 0, 0
+	c.decide()
+}
+
+// learn takes a new sample of the pace of x.
+func (c *Choice) learn(x *candidate, pace float64) {
 	switch mean := x.pace; {
 	case x != c.best || mean == 0:
 	case pace < mean/2 || pace > mean*2: // something has changed: what is known of the others is old
@@ -74,11 +83,10 @@ func (c *Choice) Took(with Codec, n int, d time.Duration) {
 	default:
 		pace = blend*pace + (1-blend)*mean
 	}
-	x.pace, x.bytes, x.took = pace, 0, 0
-	c.decide()
+	x.pace = pace
 }
 
-// decide takes the smallest codec that is about as fast as any, or begins a trial.
+// decide takes the preferred codec of those about as fast as any, or begins a trial.
 func (c *Choice) decide() {
 	fastest := c.best.pace
 	for _, x := range c.codecs {
@@ -93,7 +101,7 @@ func (c *Choice) decide() {
 		if x == c.best {
 			break
 		}
-		if x.pace > 0 && x.pace*worth <= fastest {
+		if x.pace > 0 && x.pace*asFast <= fastest {
 			c.best = x
 			break
 		}

@@ -50,7 +50,7 @@ func TestChoice_IsNeverFarFromTheBest(t *testing.T) {
 	const bytes = 1 << 30
 	for _, s := range situations {
 		for _, noise := range []float64{0, 0.4} {
-			took := spend(NewChoice(1, Zstd, S2, Raw), s, bytes, noise, rnd)
+			took := spend(NewChoice(Zstd, S2, Raw), s, bytes, noise, rnd)
 			best := min(s.cost[0], s.cost[1], s.cost[2]) * bytes
 			t.Logf("%s, noise %v: %.2f times the best", s.name, noise, took/best)
 			if took > 1.1*best {
@@ -62,7 +62,7 @@ func TestChoice_IsNeverFarFromTheBest(t *testing.T) {
 
 func TestChoice_FollowsAChange(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(2, 2))
-	c := NewChoice(1, Zstd, S2, Raw)
+	c := NewChoice(Zstd, S2, Raw)
 	for range 3 {
 		for _, s := range situations {
 			spend(c, s, 4<<30, 0.2, rnd)
@@ -75,7 +75,7 @@ func TestChoice_FollowsAChange(t *testing.T) {
 }
 
 func TestChoice_OfEqualsTakesTheSmallest(t *testing.T) {
-	c := NewChoice(2, Zstd, S2, Raw)
+	c := NewChoice(Zstd, S2, Raw)
 	spend(c, situation{cost: [3]float64{2e-9, 2e-9, 2e-9}}, 256<<20, 0, rand.New(rand.NewPCG(3, 3)))
 	if c.best.Codec != Zstd {
 		t.Errorf("took %v", c.best)

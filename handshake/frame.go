@@ -21,12 +21,8 @@ const (
 	MaxWait    = 24 * time.Hour // of every duration that an end is to wait for
 )
 
-// Encodings of a data message's payload. Every receiver takes EncRaw.
-const (
-	EncRaw  = "raw"
-	EncZstd = "zstd" // one frame, RFC 8878, that states its content size
-	EncS2   = "s2"   // one block of the S2 format
-)
+// EncRaw is the encoding of a data message's payload that every receiver takes.
+const EncRaw = "raw"
 
 // Guarantees a receiver can give in welcome.
 const (

@@ -25,12 +25,12 @@ func decompress(d Data, payload []byte) (raw []byte, ok bool) {
 	switch d.Enc {
 	case EncRaw:
 		raw = payload
-	case EncS2:
+	case "s2":
 		if size, sizeErr := s2.DecodedLen(payload); sizeErr != nil || size != d.Raw {
 			return nil, false
 		}
 		raw, err = s2.Decode(nil, payload)
-	case EncZstd:
+	case "zstd":
 		var head zstd.Header
 		if head.Decode(payload) != nil || !head.HasFCS || head.FrameContentSize != uint64(d.Raw) {
 			return nil, false

@@ -163,7 +163,7 @@ func TestSession_PaysForWhatComes(t *testing.T) {
 	store := &memStore{hook: func(context.Context, []Batch) error { block.wait(); return nil }}
 	r, url := serve(t, store, Options{})
 	d, payload := batch(1, strings.Repeat("x", 3_000_000))
-	d.B, d.Enc = 1, handshake.EncS2
+	d.B, d.Enc = 1, "s2"
 	payload = s2.EncodeSnappy(nil, payload)
 	d.C = handshake.CRC(payload)
 	s := open(t, url, sid, "")

@@ -196,12 +196,12 @@ func TestHostile_WhoIsKnownHarmsNobodyElse(t *testing.T) {
 		says  func(*sender)
 	}{
 		"a zstd bomb of 64 MiB": {"nak decode", 0, func(s *sender) {
-			s.data(handshake.Data{Seq: 1, N: 1, Enc: handshake.EncZstd, Raw: 8, C: handshake.CRC(bomb)}, bomb)
+			s.data(handshake.Data{Seq: 1, N: 1, Enc: "zstd", Raw: 8, C: handshake.CRC(bomb)}, bomb)
 			s.wantNak(handshake.NakDecode, 1)
 		}},
 		"an S2 block that says 16 MiB": {"nak decode", 0, func(s *sender) {
 			lie := binary.AppendUvarint(nil, 16<<20)
-			s.data(handshake.Data{Seq: 1, N: 1, Enc: handshake.EncS2, Raw: 16 << 20, C: handshake.CRC(lie)}, lie)
+			s.data(handshake.Data{Seq: 1, N: 1, Enc: "s2", Raw: 16 << 20, C: handshake.CRC(lie)}, lie)
 			s.wantNak(handshake.NakDecode, 1)
 		}},
 		"8 million empty lines in a batch": {"nak too_big", 0, func(s *sender) {

@@ -88,9 +88,9 @@ func TestSession_CountsWhatIsThereAlreadyAsDup(t *testing.T) {
 func TestSession_TakesEveryEncoding(t *testing.T) {
 	enc, _ := zstd.NewWriter(nil)
 	encode := map[string]func([]byte) []byte{
-		handshake.EncRaw:  func(b []byte) []byte { return b },
-		handshake.EncS2:   func(b []byte) []byte { return s2.Encode(nil, b) },
-		handshake.EncZstd: func(b []byte) []byte { return enc.EncodeAll(b, nil) },
+		handshake.EncRaw: func(b []byte) []byte { return b },
+		"s2":             func(b []byte) []byte { return s2.Encode(nil, b) },
+		"zstd":           func(b []byte) []byte { return enc.EncodeAll(b, nil) },
 	}
 	store := &memStore{}
 	_, url := serve(t, store, Options{})
@@ -135,7 +135,7 @@ func TestSession_RefusesBadBatchesAndGoesOn(t *testing.T) {
 	}{
 		"checksum": {handshake.NakCRC, func(d *handshake.Data, _ *[]byte) { d.C = "00000000" }},
 		"checksum, encoded": {handshake.NakCRC, func(d *handshake.Data, p *[]byte) {
-			d.Enc, *p, d.C = handshake.EncS2, s2.Encode(nil, *p), "00000000"
+			d.Enc, *p, d.C = "s2", s2.Encode(nil, *p), "00000000"
 		}},
 		"encoding":           {handshake.NakDecode, func(d *handshake.Data, _ *[]byte) { d.Enc = "lz4" }},
 		"fewer lines":        {handshake.NakDecode, func(d *handshake.Data, _ *[]byte) { d.N++ }},
@@ -145,14 +145,14 @@ func TestSession_RefusesBadBatchesAndGoesOn(t *testing.T) {
 		"no newline":         {handshake.NakDecode, encoded(handshake.EncRaw, 8, []byte("one\ntwo3"))},
 		"too long":           {handshake.NakTooBig, func(d *handshake.Data, _ *[]byte) { d.Raw = maxRaw + 1 }},
 		"too many lines":     {handshake.NakTooBig, func(d *handshake.Data, _ *[]byte) { d.Raw, d.N = maxRaw, maxRaw }},
-		"s2 of another size": {handshake.NakDecode, encoded(handshake.EncS2, 8, s2.Encode(nil, make([]byte, 9)))},
-		"s2 garbage":         {handshake.NakDecode, encoded(handshake.EncS2, 8, []byte{8, 0xff, 0xff})},
-		"zstd of more":       {handshake.NakDecode, encoded(handshake.EncZstd, 8, block(1<<20))},
-		"zstd of less":       {handshake.NakDecode, encoded(handshake.EncZstd, 1<<20, block(8))},
-		"zstd that lies":     {handshake.NakDecode, encoded(handshake.EncZstd, 100_000, lying(block(1<<20), 100_000))},
-		"two zstd frames":    {handshake.NakDecode, encoded(handshake.EncZstd, 1<<20, append(block(1<<20), block(1<<20)...))},
-		"zstd garbage":       {handshake.NakDecode, encoded(handshake.EncZstd, 8, []byte("garbage"))},
-		"overlong payload":   {handshake.NakDecode, encoded(handshake.EncS2, 8, make([]byte, 1<<20))},
+		"s2 of another size": {handshake.NakDecode, encoded("s2", 8, s2.Encode(nil, make([]byte, 9)))},
+		"s2 garbage":         {handshake.NakDecode, encoded("s2", 8, []byte{8, 0xff, 0xff})},
+		"zstd of more":       {handshake.NakDecode, encoded("zstd", 8, block(1<<20))},
+		"zstd of less":       {handshake.NakDecode, encoded("zstd", 1<<20, block(8))},
+		"zstd that lies":     {handshake.NakDecode, encoded("zstd", 100_000, lying(block(1<<20), 100_000))},
+		"two zstd frames":    {handshake.NakDecode, encoded("zstd", 1<<20, append(block(1<<20), block(1<<20)...))},
+		"zstd garbage":       {handshake.NakDecode, encoded("zstd", 8, []byte("garbage"))},
+		"overlong payload":   {handshake.NakDecode, encoded("s2", 8, make([]byte, 1<<20))},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -184,7 +184,7 @@ func TestSession_RefusesZstdBombInBoundedMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for range 20 {
-		s.data(handshake.Data{Seq: 1, N: 1, Enc: handshake.EncZstd, Raw: 8 << 20, C: handshake.CRC(bomb)}, bomb)
+		s.data(handshake.Data{Seq: 1, N: 1, Enc: "zstd", Raw: 8 << 20, C: handshake.CRC(bomb)}, bomb)
 		s.wantNak(handshake.NakDecode, 1)
 	}
 	runtime.ReadMemStats(&after)

@@ -21,9 +21,9 @@ func FuzzDataMessage(f *testing.F) {
 	d, raw := batch(1, "one", "two", "")
 	d.B = 1
 	for name, payload := range map[string][]byte{
-		handshake.EncRaw:  raw,
-		handshake.EncS2:   s2.Encode(nil, raw),
-		handshake.EncZstd: enc.EncodeAll(raw, nil),
+		handshake.EncRaw: raw,
+		"s2":             s2.Encode(nil, raw),
+		"zstd":           enc.EncodeAll(raw, nil),
 	} {
 		d.Enc = name
 		f.Add(handshake.AppendData(nil, d, payload))

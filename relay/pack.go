@@ -26,13 +26,13 @@ const (
 type batch struct {
 	seq, end uint64
 	at       time.Time
-	enc      string
+	enc      codec.Codec
 	raw      int
 	crc      string
 	payload  []byte
 	gap      *buffer.Gap // instead of a payload
-	squeezed bool
-	lost     []byte // the line that this gap stands for, if the packer has it
+	lost     []byte      // the line that this gap stands for, if the packer has it
+	squeezed bool        // packed while squeeze makes batches smaller
 }
 
 // errOtherStream says that the records of this session's stream are all
@@ -70,7 +70,7 @@ type packer struct {
 	rest  batch         // decoded lines of a block that is being cut
 	buf   []byte
 
-	squeeze *squeeze // nil: batches stay as they are
+	squeeze *squeeze // nil: batches go out as the queue has them
 }
 
 // doom is a record that the receiver will not take, and why; seq 0: none.
@@ -132,21 +132,19 @@ func (p *packer) next() (*batch, error) {
 	}
 	out := &batch{
 		seq: r.First, end: r.End, at: b.At(),
-		enc: b.Codec().String(), raw: b.RawLen(), crc: handshake.FormatCRC(b.CRC()), payload: b.Encoded(),
+		enc: b.Codec(), raw: b.RawLen(), crc: handshake.FormatCRC(b.CRC()), payload: b.Encoded(),
 	}
-	p.press(out, func() (lines []byte, err error) {
-		p.buf, err = b.Lines(p.buf[:0])
-		return p.buf, err
-	})
+	if !p.squeezes(out) {
+		return out, nil
+	}
+	if p.buf, err = b.Lines(p.buf[:0]); err == nil {
+		p.squeeze.pack(out, p.buf)
+	} // else the receiver says what is wrong with it
 	return out, nil
 }
 
-// press makes a batch smaller where the receiver can decode it.
-func (p *packer) press(b *batch, lines func() ([]byte, error)) {
-	if p.takes(codec.Zstd.String()) {
-		p.squeeze.pack(b, lines)
-	}
-}
+// squeezes reports whether b is to be made smaller, and the receiver decodes that.
+func (p *packer) squeezes(b *batch) bool { return p.takes(codec.Zstd) && p.squeeze.wants(b) }
 
 func (p *packer) take() (*buffer.Block, error) {
 	if b := p.held; b != nil {
@@ -166,11 +164,11 @@ func (p *packer) whole(b *buffer.Block) bool {
 	if r.Len() == 1 {
 		size, raw = p.max, p.maxRaw
 	}
-	return p.takes(b.Codec().String()) && len(b.Encoded()) <= size && b.RawLen() <= raw
+	return p.takes(b.Codec()) && len(b.Encoded()) <= size && b.RawLen() <= raw
 }
 
-func (p *packer) takes(enc string) bool {
-	return enc == handshake.EncRaw || slices.Contains(p.enc, enc)
+func (p *packer) takes(c codec.Codec) bool {
+	return c == codec.Raw || slices.Contains(p.enc, c.String())
 }
 
 // joins reports whether c may follow in the batch that began with b at first
@@ -186,7 +184,7 @@ func (p *packer) joins(b, c *buffer.Block, raw int, first uint64) bool {
 // join packs b and all that waits and fits with it into one raw batch. What is
 // wrong with a block behind b waits for its own turn: b must not.
 func (p *packer) join(b *buffer.Block) (*batch, error) {
-	out := batch{seq: b.Range().First, end: b.Range().End, at: b.At(), enc: handshake.EncRaw}
+	out := batch{seq: b.Range().First, end: b.Range().End, at: b.At()}
 	buf, err := b.Lines(p.buf[:0])
 	if err != nil {
 		return nil, err
@@ -204,7 +202,9 @@ func (p *packer) join(b *buffer.Block) (*batch, error) {
 	}
 	p.buf = buf
 	out.raw, out.crc, out.payload = len(buf), handshake.CRC(buf), buf
-	p.press(&out, func() ([]byte, error) { return buf, nil })
+	if p.squeezes(&out) {
+		p.squeeze.pack(&out, buf)
+	}
 	return &out, nil
 }
 
@@ -220,7 +220,7 @@ func (p *packer) open(b *buffer.Block) (*batch, error) {
 	for ; r.First < p.from && r.First < r.End; r.First++ {
 		lines = lines[bytes.IndexByte(lines, '\n')+1:]
 	}
-	p.rest = batch{seq: r.First, end: r.End, at: b.At(), enc: handshake.EncRaw, payload: lines}
+	p.rest = batch{seq: r.First, end: r.End, at: b.At(), payload: lines}
 	if r.First == r.End { // the receiver has all of it
 		return p.next()
 	}

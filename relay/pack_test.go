@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"wsrelay/buffer"
+	"wsrelay/codec"
 	"wsrelay/handshake"
 )
 
@@ -31,7 +32,7 @@ func packed(t *testing.T, q Queue, w handshake.Welcome) (all []batch) {
 	}
 }
 
-var roomy = handshake.Welcome{Max: handshake.MaxMessage, MaxRaw: handshake.MaxMessage, Enc: []string{handshake.EncZstd, handshake.EncS2}}
+var roomy = handshake.Welcome{Max: handshake.MaxMessage, MaxRaw: handshake.MaxMessage, Enc: []string{"zstd", "s2"}}
 
 // checkBatches reports what is not the lines 1 to end-1 in order.
 func checkBatches(t *testing.T, all []batch, end uint64) {
@@ -45,7 +46,7 @@ func checkBatches(t *testing.T, all []batch, end uint64) {
 		if got := handshake.CRC(b.payload); got != b.crc {
 			t.Errorf("batch at %d: checksum %s, want %s", b.seq, b.crc, got)
 		}
-		if b.enc == handshake.EncRaw {
+		if b.enc == codec.Raw {
 			var want bytes.Buffer
 			for seq := b.seq; seq < b.end; seq++ {
 				fmt.Fprintln(&want, line(seq))
@@ -65,7 +66,7 @@ func TestPacker_JoinsSmallBlocksThatWait(t *testing.T) {
 	end := appendLines(t, q, 20, 100)
 	all := packed(t, q, roomy)
 	checkBatches(t, all, end)
-	if len(all) != 1 || all[0].enc != handshake.EncRaw {
+	if len(all) != 1 || all[0].enc != codec.Raw {
 		t.Errorf("got %d batches, the first is %s; want one raw batch", len(all), all[0].enc)
 	}
 }
@@ -81,7 +82,7 @@ func TestPacker_JoinsUpToItsLimits(t *testing.T) {
 			all := packed(t, q, roomy)
 			checkBatches(t, all, end)
 			for _, b := range all {
-				if b.enc == handshake.EncRaw && (len(b.payload) > joinBytes || b.end-b.seq > joinLines) {
+				if b.enc == codec.Raw && (len(b.payload) > joinBytes || b.end-b.seq > joinLines) {
 					t.Errorf("%d lines in %d bytes were joined", b.end-b.seq, len(b.payload))
 				}
 			}
@@ -97,7 +98,7 @@ func TestPacker_SendsALoneBlockAsItIs(t *testing.T) {
 	end := appendLines(t, q, 1, 5000)
 	all := packed(t, q, roomy)
 	checkBatches(t, all, end)
-	if len(all) != 1 || all[0].enc != handshake.EncZstd {
+	if len(all) != 1 || all[0].enc != codec.Zstd {
 		t.Fatalf("got %d batches, the first is %s; want one, zstd", len(all), all[0].enc)
 	}
 	if err := q.Rewind(1); err != nil {
@@ -118,7 +119,7 @@ func TestPacker_DecodesForAReceiverThatTakesRawOnly(t *testing.T) {
 	all := packed(t, q, handshake.Welcome{Max: handshake.MaxMessage, MaxRaw: handshake.MaxMessage})
 	checkBatches(t, all, end)
 	for _, b := range all {
-		if b.enc != handshake.EncRaw {
+		if b.enc != codec.Raw {
 			t.Errorf("batch at %d is %s", b.seq, b.enc)
 		}
 	}

@@ -47,7 +47,7 @@ func (s *session) acked(a *handshake.Ack) *Fault {
 	if err != nil {
 		return breach(websocket.CloseProtocolError, err)
 	}
-	s.r.squeeze.receipted(sent[:len(sent)-len(s.win.sent)], s.ready != nil, time.Now())
+	s.r.squeeze.acked(sent[:len(sent)-len(s.win.sent)], s.ready != nil, time.Now())
 	if a.Win != nil {
 		s.win.limit = *a.Win
 	}

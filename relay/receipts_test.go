@@ -111,7 +111,7 @@ func TestSession_MakesBlocksSmallerWhoseLinesAreTooBig(t *testing.T) {
 		}
 		naks := 0
 		r := connect(t, q, Options{}, func(p *peer) {
-			p.greet(func(w *handshake.Welcome) { w.Enc = []string{handshake.EncRaw, handshake.EncZstd} })
+			p.greet(func(w *handshake.Welcome) { w.Enc = []string{handshake.EncRaw, "zstd"} })
 			for p.next < 7 {
 				d, payload := p.data()
 				switch {

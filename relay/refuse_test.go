@@ -54,7 +54,7 @@ func (p *peer) picky(st *store, refuse func(handshake.Data, []byte) *handshake.N
 			continue
 		}
 		p.next += uint64(d.N)
-		if d.Enc == handshake.EncZstd {
+		if d.Enc == "zstd" {
 			if payload, err = unzstd.DecodeAll(payload, nil); err != nil {
 				p.fail("%v", err)
 			}
@@ -80,7 +80,7 @@ func TestSession_GivesUpTheLinesThatAreRefusedAgainAndAgain(t *testing.T) {
 					left := make(chan struct{})
 					r := connect(t, q, Options{Log: log.logger(), Keep: aside.keep}, func(p *peer) {
 						defer close(left)
-						p.greet(func(w *handshake.Welcome) { w.Enc = []string{handshake.EncZstd} })
+						p.greet(func(w *handshake.Welcome) { w.Enc = []string{"zstd"} })
 						encs, gaps = p.picky(st, func(d handshake.Data, _ []byte) *handshake.Nak {
 							if slices.ContainsFunc(bad, func(seq uint64) bool { return d.Seq <= seq && seq < d.Seq+uint64(d.N) }) {
 								return &handshake.Nak{Code: code}

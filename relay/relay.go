@@ -59,7 +59,7 @@ type Options struct {
 
 	Way     Way          // to the receiver
 	Dialect Dialect      // nil: wsrelay.v1
-	Squeeze bool         // compress batches once more where that is faster
+	Squeeze bool         // encode batches once more where the link limits
 	Keep    Keep         // nil: what the receiver will never take is not kept
 	Log     *slog.Logger // nil: discard
 }
@@ -118,7 +118,7 @@ type Relay struct {
 	backoff *backoff.ExponentialBackOff
 	turn    int             // which of the URLs is next
 	held    int             // attempts in a row that ended with a fault that holds
-	squeeze *squeeze        // nil: batches go out as the queue has them
+	squeeze *squeeze        // with Options.Squeeze, else nil
 	ceiling int             // where the next session's packer.ceiling begins
 	givenUp uint64          // the last line that was given up, and it was said; 0: none
 	suspect uint64          // the same, if it was refused as damaged and nothing behind it was taken yet

@@ -72,7 +72,6 @@ func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, sid string,
 		receipt: stopped(), idle: stopped(), drain: stopped(),
 	}
 	s.pack = packer{q: r.q, sid: s.sid, squeeze: r.squeeze}
-	r.squeeze.begin()
 	return s
 }
 
@@ -136,6 +135,7 @@ func decode(kind int, msg []byte) inbound {
 
 func (s *session) welcome(w *handshake.Welcome, cursor uint64) {
 	s.granted = w
+	s.r.squeeze.begin()
 	s.pack.limit(w, s.r.ceiling)
 	s.win = newWindow(cursor, w.Win)
 	s.setPing(min(max(millis(w.HB), minPing), s.r.o.Ping))
@@ -257,7 +257,7 @@ func (s *session) send() *Fault {
 		})
 	} else {
 		s.buf = handshake.AppendData(s.buf[:0], handshake.Data{
-			B: s.b, Seq: b.seq, N: int(b.end - b.seq), At: b.at.UnixMilli(), Enc: b.enc, Raw: b.raw, C: b.crc,
+			B: s.b, Seq: b.seq, N: int(b.end - b.seq), At: b.at.UnixMilli(), Enc: b.enc.String(), Raw: b.raw, C: b.crc,
 		}, nil)
 		n, err = len(s.buf)+len(b.payload), s.binary(s.buf, b.payload)
 	}

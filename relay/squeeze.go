@@ -7,27 +7,33 @@ import (
 	"wsrelay/handshake"
 )
 
-// squeeze makes batches smaller than the queue has them, while the link is what
-// limits: a queue that is filled fast is compressed little, and processors are idle
-// while a slow link empties it. What limits, it does not know: it compares how fast
-// the receipts come for batches of either kind.
+// squeeze encodes batches once more, with zstd, while the link is what limits: a
+// queue that fills fast is compressed little, and the processors are idle while a
+// slow link empties it. It compares how fast receipts come for batches of either
+// kind, and leaves batches as the queue has them unless that is slower.
 type squeeze struct {
-	choice *codec.Choice // Zstd: made smaller; Raw: as they are in the queue
-	since  time.Time     // of the last receipt, if more waited then; else zero
+	choice *codec.Choice // Raw stands for "as the queue has it"
+	since  time.Time     // when the last receipt came, if more waited then; else zero
 	buf    []byte
 }
 
-func newSqueeze() *squeeze { return &squeeze{choice: codec.NewChoice(1, codec.Zstd, codec.Raw)} }
+func newSqueeze() *squeeze { return &squeeze{choice: codec.NewChoice(codec.Raw, codec.Zstd)} }
 
-// begin forgets the time: a session has ended, another begins.
+// How many bytes of lines are worth it, and how many need memory for rare use.
+const (
+	squeezeFrom = 4 << 10
+	squeezeTo   = 4 * maxBatch
+)
+
+// begin is called where a session begins: the time between two tells nothing.
 func (s *squeeze) begin() {
 	if s != nil {
 		s.since = time.Time{}
 	}
 }
 
-// receipted notes a receipt for the batches sent; waiting: more waits behind them.
-func (s *squeeze) receipted(sent []flight, waiting bool, now time.Time) {
+// acked notes a receipt for the batches sent; waiting: more waited behind them.
+func (s *squeeze) acked(sent []flight, waiting bool, now time.Time) {
 	if s == nil {
 		return
 	}
@@ -38,33 +44,29 @@ func (s *squeeze) receipted(sent []flight, waiting bool, now time.Time) {
 			squeezed += f.raw
 		}
 	}
-	switch kind := codec.Raw; {
+	switch {
 	case s.since.IsZero():
-	case squeezed == raw:
-		kind = codec.Zstd
-		fallthrough
 	case squeezed == 0:
-		s.choice.Took(kind, raw, now.Sub(s.since))
-	}
+		s.choice.Took(codec.Raw, raw, now.Sub(s.since))
+	case squeezed == raw:
+		s.choice.Took(codec.Zstd, raw, now.Sub(s.since))
+	} // of both kinds: it cannot tell what took how long
 	s.since = time.Time{}
 	if waiting {
 		s.since = now
 	}
 }
 
-// pack makes b smaller if that is the choice. The lines of b are lines(), asked for
-// only where they are needed.
-func (s *squeeze) pack(b *batch, lines func() ([]byte, error)) {
-	const least = 1 << 10 // not worth it
-	if s == nil || s.choice.Codec() != codec.Zstd || b.enc == codec.Zstd.String() || b.raw < least {
-		return
-	}
-	text, err := lines()
-	if err != nil {
-		return // whoever has to decode it will say so
-	}
+// wants reports whether b is to be made smaller. Where nothing waits, nothing limits.
+func (s *squeeze) wants(b *batch) bool {
+	return s != nil && !s.since.IsZero() && s.choice.Codec() == codec.Zstd && b.enc != codec.Zstd && b.raw >= squeezeFrom && b.raw <= squeezeTo
+}
+
+// pack makes b, of these lines, smaller. Sequence numbers and lines stay what they
+// are, and the checksum is that of what is sent.
+func (s *squeeze) pack(b *batch, lines []byte) {
 	b.squeezed = true
-	if s.buf = codec.Zstd.Encode(s.buf, text); len(s.buf) < len(b.payload) {
-		b.enc, b.payload, b.crc = codec.Zstd.String(), s.buf, handshake.CRC(s.buf)
+	if s.buf = codec.Zstd.Encode(s.buf, lines); len(s.buf) < len(b.payload) {
+		b.enc, b.payload, b.crc = codec.Zstd, s.buf, handshake.CRC(s.buf)
 	}
 }

@@ -164,7 +164,7 @@ func (s *speed) received(compress string) float64 {
 		text := append(bytes.Join(b.Lines, []byte{'\n'}), '\n')
 		payload := s2.Encode(nil, text)
 		streams[b.SID] = append(streams[b.SID], handshake.AppendData(nil, handshake.Data{
-			B: uint64(len(streams[b.SID]) + 1), Seq: b.Seq, N: len(b.Lines), At: b.At.UnixMilli(), Enc: handshake.EncS2, Raw: len(text), C: handshake.CRC(payload),
+			B: uint64(len(streams[b.SID]) + 1), Seq: b.Seq, N: len(b.Lines), At: b.At.UnixMilli(), Enc: "s2", Raw: len(text), C: handshake.CRC(payload),
 		}, payload))
 	}
 	start := time.Now()
@@ -188,7 +188,7 @@ func sendAll(url, sid string, messages [][]byte) error {
 		return err
 	}
 	defer conn.Close()
-	hello := &handshake.Hello{V: handshake.Version, SID: sid, Host: "web1", Enc: []string{handshake.EncS2}, Max: 1 << 20, Acked: 1, Head: 1 << 40}
+	hello := &handshake.Hello{V: handshake.Version, SID: sid, Host: "web1", Enc: []string{"s2"}, Max: 1 << 20, Acked: 1, Head: 1 << 40}
 	if err := conn.WriteMessage(websocket.TextMessage, handshake.Encode(hello)); err != nil {
 		return err
 	}
