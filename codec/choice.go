@@ -27,7 +27,7 @@ type candidate struct {
 }
 
 const (
-	sampleBytes = 1 << 20 // less than this, or shorter, tells little
+	sampleBytes = 256 << 10 // less than this, or shorter, tells little
 	sampleTime  = 10 * time.Millisecond
 	blend       = 0.3  // of a new sample in the mean
 	trialPart   = 64   // a trial is due again after so many times its length

@@ -20,7 +20,7 @@ func (s *session) take(m inbound) *Fault {
 	case nil:
 		return s.ended(m.err)
 	case *handshake.Ack:
-		return s.acked(f)
+		return s.acked(f, m.at)
 	case *handshake.Nak:
 		return s.refused(f)
 	case *handshake.Busy:
@@ -38,7 +38,7 @@ func (s *session) take(m inbound) *Fault {
 }
 
 // acked takes a receipt: the only way for records to leave the queue.
-func (s *session) acked(a *handshake.Ack) *Fault {
+func (s *session) acked(a *handshake.Ack, at time.Time) *Fault {
 	if err := s.genuine(a); err != nil {
 		return breach(websocket.CloseProtocolError, err)
 	}
@@ -47,7 +47,7 @@ func (s *session) acked(a *handshake.Ack) *Fault {
 	if err != nil {
 		return breach(websocket.CloseProtocolError, err)
 	}
-	s.r.squeeze.acked(sent[:len(sent)-len(s.win.sent)], s.ready != nil, time.Now())
+	s.r.squeeze.acked(sent[:len(sent)-len(s.win.sent)], s.ready != nil, at)
 	if a.Win != nil {
 		s.win.limit = *a.Win
 	}

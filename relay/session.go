@@ -60,7 +60,8 @@ type session struct {
 // inbound is one message of the receiver, or the end of the connection.
 type inbound struct {
 	frame handshake.Frame
-	raw   []byte // as it came
+	raw   []byte    // as it came
+	at    time.Time // when it came: serve may be busy writing
 	err   error
 }
 
@@ -110,6 +111,7 @@ func (s *session) read() {
 		if err == nil {
 			m = decode(kind, msg)
 		}
+		m.at = time.Now()
 		select {
 		case s.in <- m:
 		case <-s.done:
