@@ -25,6 +25,7 @@ type box struct {
 	dir       string
 	processes []*process
 	files     []*os.File
+	links     []net.Listener
 }
 
 // bed is what all runs have in common.
@@ -49,6 +50,9 @@ func (b *bed) newBox(ctx context.Context) (*box, error) {
 func (b *box) close() error {
 	for _, p := range b.processes {
 		p.kill()
+	}
+	for _, l := range b.links {
+		_ = l.Close() // nothing connects any more
 	}
 	for _, f := range b.files {
 		_ = f.Close() // or closed before

@@ -1,11 +1,6 @@
 package main
 
 import (
-	"io"
-	"net"
-	"regexp"
-	"strconv"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -90,48 +85,11 @@ func (b *box) counted(c chain) (*sender, func() (int, error), error) {
 	return s, count, err
 }
 
-// tap is a proxy in front of wsreceive that looks for the receipts which come
-// back: {"t":"ack","seq":N,…} says that all lines below N are final, and the
-// first line is number 1.
-func tap(_ *box, port int) (via int, count func() (int, error), err error) {
-	l, err := net.Listen("tcp", loopback(0))
+// tap counts the lines that were receipted over a link.
+func tap(b *box, port int) (via int, count func() (int, error), err error) {
+	l, err := b.newLink(port, 0)
 	if err != nil {
 		return 0, nil, err
 	}
-	var seq atomic.Int64
-	seq.Store(1)
-	go func() { // ends with the run
-		defer l.Close() //nolint:errcheck // of no use any more
-		from, err := l.Accept()
-		if err != nil {
-			return
-		}
-		to, err := net.Dial("tcp", loopback(port))
-		if err != nil {
-			_ = from.Close()
-			return
-		}
-		go forward(to, from, func([]byte) {})
-		forward(from, to, func(piece []byte) {
-			for _, found := range receipt.FindAllSubmatch(piece, -1) {
-				n, _ := strconv.ParseInt(string(found[1]), 10, 64) // digits
-				seq.Store(n)
-			}
-		})
-	}()
-	return l.Addr().(*net.TCPAddr).Port, func() (int, error) { return int(seq.Load()) - 1, nil }, nil
-}
-
-// A receipt is some hundred bytes: it comes in one piece.
-var receipt = regexp.MustCompile(`"ack"[^{]*?"seq":([0-9]+)`)
-
-func forward(to io.WriteCloser, from io.Reader, look func([]byte)) {
-	defer to.Close() //nolint:errcheck // the other end notices
-	for buf := make([]byte, 64<<10); ; {
-		n, err := from.Read(buf)
-		look(buf[:n])
-		if _, failed := to.Write(buf[:n]); failed != nil || err != nil {
-			return
-		}
-	}
+	return l.port, l.receipted, nil
 }

@@ -21,6 +21,7 @@ import (
 // options of a benchmark.
 type options struct {
 	quick  bool
+	scarce bool
 	share  float64 // of the lines of a full run
 	rounds int
 	idle   time.Duration
@@ -33,6 +34,7 @@ func main() {
 	var o options
 	only := ""
 	flag.BoolVar(&o.quick, "quick", false, "a tenth of the lines")
+	flag.BoolVar(&o.scarce, "scarce", false, "what --compress is worth where something is scarce, and nothing else")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each case runs")
 	flag.StringVar(&only, "only", "", "only cases whose names match this `expression`")
 	flag.StringVar(&o.to, "to", "", "write the table to `NAME`.md and the plot to NAME.svg")
@@ -102,8 +104,11 @@ func (b *bed) close() error {
 
 // rounds runs all cases in turn, again and again, and says how it gets on.
 func (b *bed) rounds(ctx context.Context, o *options) (*results, error) {
-	var todo []bench
-	for _, c := range cases() {
+	all, todo := cases(), []bench(nil)
+	if o.scarce {
+		all = scarceCases()
+	}
+	for _, c := range all {
 		if o.only.MatchString(c.name) {
 			c.lines = int(float64(c.lines) * o.share)
 			todo = append(todo, c)
@@ -139,12 +144,18 @@ func (b *bed) once(ctx context.Context, c bench) (v values, found verdict, err e
 // report prints the table and writes it where it is wanted.
 func (o *options) report(r *results, machine string) error {
 	table := r.markdown(machine, o.command())
+	if o.scarce {
+		table = r.scarce(machine, o.command())
+	}
 	fmt.Println("\n" + table)
 	if o.to == "" {
 		return nil
 	}
 	err := os.MkdirAll(filepath.Dir(o.to), 0o755)
-	err = errors.Join(err, os.WriteFile(o.to+".md", []byte(table), 0o644), os.WriteFile(o.to+".svg", r.plot(machine), 0o644))
+	err = errors.Join(err, os.WriteFile(o.to+".md", []byte(table), 0o644))
+	if !o.scarce {
+		err = errors.Join(err, os.WriteFile(o.to+".svg", r.plot(machine), 0o644))
+	}
 	if o.docs != "" {
 		err = errors.Join(err, replaceTable(o.docs, table))
 	}
@@ -156,6 +167,8 @@ func (o *options) command() string {
 	switch {
 	case o.only.String() != "" || o.rounds != 3:
 		return "go run ./bench " + strings.Join(os.Args[1:], " ")
+	case o.scarce:
+		return "make bench-scarce"
 	case o.quick:
 		return "make bench-quick"
 	}

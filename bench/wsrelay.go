@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"slices"
 	"syscall"
 
 	"wsrelay/buffer"
@@ -10,13 +11,14 @@ import (
 
 // wsrelay is a chain of wsrelay and wsreceive, which stores to a file. It is
 // at its end when wsrelay has the receipts for all lines, so that both ends
-// have synced them.
-func wsrelay(compress string) chain {
+// have synced them. Each is started by the program under, if there is one.
+func wsrelay(compress string, under ...string) chain {
 	return chain{
 		queue: "queue",
 		send: func(b *box, port int) (*sender, error) {
-			p, w, err := b.startOnPipe(b.program("wsrelay"), wsURL(port), "--queue-dir", b.path("queue"),
+			c := append(slices.Clone(under), b.program("wsrelay"), wsURL(port), "--queue-dir", b.path("queue"),
 				"--compress", compress, "--idle-close", "1h", "--drain", "1m")
+			p, w, err := b.startOnPipe(c[0], c[1:]...)
 			return &sender{
 				process: p, input: w,
 				accept: func() error {
@@ -26,7 +28,7 @@ func wsrelay(compress string) chain {
 				arrive: func(int) error { return endInput(p, w, 0, 75) }, // 75: the comparison says what is missing
 			}, err
 		},
-		receive:  receiveTo("file:out"),
+		receive:  receiveTo("file:out", under...),
 		receipts: tap,
 	}
 }
@@ -40,9 +42,10 @@ func endInput(p *process, w *os.File, statuses ...int) error {
 }
 
 // receiveTo starts wsreceive with a store.
-func receiveTo(store string) func(*box, int) (*process, error) {
+func receiveTo(store string, under ...string) func(*box, int) (*process, error) {
 	return func(b *box, port int) (*process, error) {
-		p, err := b.start(nil, b.program("wsreceive"), "--listen", loopback(port), "--to", store)
+		c := append(slices.Clone(under), b.program("wsreceive"), "--listen", loopback(port), "--to", store)
+		p, err := b.start(nil, c[0], c[1:]...)
 		if err != nil {
 			return nil, err
 		}
