@@ -20,7 +20,8 @@ import (
 type situation struct {
 	name  string
 	lines int
-	under func() ([]string, error) // what starts the programs; nil: nothing
+	under func() ([]string, error) // what starts wsrelay; nil: nothing
+	both  bool                     // and wsreceive
 	run   func(c chain, l int) func(*box, int) (values, verdict, error)
 	link  int // bytes a second; 0: loopback
 }
@@ -32,7 +33,7 @@ var situations = []situation{
 	{name: "link of 100 Mbit/s", lines: million / 3, run: flood, link: 100 * mbit},
 	{name: "link of 10 Mbit/s", lines: million / 25, run: flood, link: 10 * mbit},
 	{name: "disk of 20 MB/s", lines: million / 3, run: flood, under: slowDisk},
-	{name: "one core", lines: million / 2, run: flood, under: oneCore},
+	{name: "one core", lines: million / 2, run: flood, under: oneCore, both: true},
 	{name: "outage", lines: million, run: pile},
 	{name: "trickle", lines: million / 2500, run: trickle},
 }
@@ -51,7 +52,11 @@ func scarceCases() (cases []bench) {
 						return nil, verdict{}, err
 					}
 				}
-				return s.run(wsrelay(compress, under...), s.link)(b, n)
+				c := wsrelay(compress, under...)
+				if s.both {
+					c.receive = receiveTo("file:out", under...)
+				}
+				return s.run(c, s.link)(b, n)
 			}})
 		}
 	}
@@ -63,8 +68,7 @@ func (s situation) with(compress string) string { return s.name + ", " + compres
 // oneCore has both ends run on one core.
 func oneCore() ([]string, error) { return []string{"taskset", "-c", "0"}, nil }
 
-// slowDisk has the disk below the benchmark take 20 MB a second of each of the two
-// ends: what they sync, they write themselves.
+// slowDisk has the disk take 20 MB a second of wsrelay: what it syncs, it writes itself.
 func slowDisk() ([]string, error) {
 	const group, limit = "/sys/fs/cgroup/blkio/wsrelay-bench", "blkio.throttle.write_bps_device"
 	var st unix.Stat_t

@@ -11,7 +11,7 @@ import (
 
 // wsrelay is a chain of wsrelay and wsreceive, which stores to a file. It is
 // at its end when wsrelay has the receipts for all lines, so that both ends
-// have synced them. Each is started by the program under, if there is one.
+// have synced them. wsrelay is started by the program under, if there is one.
 func wsrelay(compress string, under ...string) chain {
 	return chain{
 		queue: "queue",
@@ -28,7 +28,7 @@ func wsrelay(compress string, under ...string) chain {
 				arrive: func(int) error { return endInput(p, w, 0, 75) }, // 75: the comparison says what is missing
 			}, err
 		},
-		receive:  receiveTo("file:out", under...),
+		receive:  receiveTo("file:out"),
 		receipts: tap,
 	}
 }

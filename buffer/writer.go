@@ -64,9 +64,9 @@ type writer struct {
 	retries    int
 
 	choice *codec.Choice // with CompressAuto
-	with   codec.Codec   // of what is taken and not synced:
-	fresh  int           // so many bytes, before encoding
-	since  time.Time     // when the bytes before were durable, if these waited then; else zero
+	fresh  int           // bytes taken and not synced, before encoding
+	with   codec.Codec   // what encoded them
+	since  time.Time     // when the bytes before became durable, if these waited then; else zero
 }
 
 func (w *writer) run() {
@@ -213,15 +213,19 @@ func (w *writer) take(now time.Time) {
 		blocks = append(blocks, q.filling)
 	}
 	q.queued, q.filling = nil, nil
-	c := w.codec()
+	n := 0
+	for _, b := range blocks {
+		n += len(b.buf) - headerLen
+	}
+	c := w.codec(n)
 	q.mu.Unlock()
 	if w.fresh > 0 && w.with != c {
-		w.since = time.Time{} // of two codecs: nobody can tell what took how long
+		w.since = time.Time{} // of two codecs: it cannot tell what took how long
 	}
 	w.with = c
+	w.fresh += n
 	for _, b := range blocks {
 		q.recycle(b.encode(c, &w.used))
-		w.fresh += int(b.raw)
 		w.lastData, w.lastBusy = now, now
 		if b.kind == kindGap { // the consumer waits for it; lines may have to wait for room
 			w.todo = slices.Insert(w.todo, 0, b)
@@ -231,9 +235,9 @@ func (w *writer) take(now time.Time) {
 	}
 }
 
-// codec is what the next blocks get: the smallest while there is time, or where room
+// codec is what the next n bytes get: the smallest while there is time, or where space
 // on the disk is scarce, else what becomes durable fastest; mu is held.
-func (w *writer) codec() codec.Codec {
+func (w *writer) codec(n int) codec.Codec {
 	q := w.q
 	switch {
 	case q.o.Compress != CompressAuto:
@@ -241,7 +245,7 @@ func (w *writer) codec() codec.Codec {
 	case q.ahead < trickle || q.diskLocked() > q.limit()/2:
 		return codec.Zstd
 	}
-	return w.choice.Codec()
+	return w.choice.Codec(n)
 }
 
 var fixed = map[Compress]codec.Codec{CompressZstd: codec.Zstd, CompressS2: codec.S2, CompressNone: codec.Raw}

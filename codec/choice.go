@@ -9,45 +9,63 @@ import (
 // about as fast, the one that is preferred. What is scarce, be it processor, disk or
 // link, shows in the time that bytes take. Choice is told that time, and tries each of
 // the other codecs now and then, so that trials take a few hundredths of the time.
+// What else the machine does makes some times longer, and none shorter: the longest
+// of the last times do not count.
 //
 // It is not safe for concurrent use.
 type Choice struct {
 	codecs []*candidate // in order of preference
 	best   *candidate
-	now    *candidate    // best, or the one on trial
+	trial  *candidate    // what the next bytes are for; nil: best
+	left   int           // so many of them
 	clock  time.Duration // the sum of all that was told
+	before float64       // the pace of best when it was taken; 0: not known
 }
 
 type candidate struct {
 	Codec
-	pace  float64       // nanoseconds a byte, a moving mean; 0: not known
-	bytes int           // told, and not yet in pace
+	paces []float64     // of the last samples: nanoseconds a byte
+	size  int           // bytes of the next sample
+	bytes int           // told, and not a sample yet
 	took  time.Duration // by these
 	due   time.Duration // on Choice.clock: when it is to be tried again
 }
 
 const (
-	sampleBytes = 256 << 10 // less than this, or shorter, tells little
-	sampleTime  = 10 * time.Millisecond
-	blend       = 0.3  // of a new sample in the mean
-	trialPart   = 64   // a trial is due again after so many times its length
-	asFast      = 0.95 // a preferred codec is taken if its speed is this part of the fastest one's
-	stay        = 0.9  // the one in use stays while its speed is this part of it
+	sampleTime  = 4 * time.Millisecond // a sample has as many bytes as take so long,
+	sampleBytes = 256 << 10            // at least these,
+	sampleMost  = 2 << 20              // and at most these of what is not known
+	samples     = 12                   // are remembered
+	fewest      = 3                    // make something known
+	changed     = 5                    // tell that something has changed
+	trialPart   = 64                   // a trial is due again after so many times its length
+	asFast      = 0.95                 // a preferred codec is taken if its speed is this part of the fastest one's
+	stay        = 0.9                  // the one in use stays while its speed is this part of it
 )
 
-// NewChoice chooses from codecs, preferred ones first. It begins with the first.
-func NewChoice(codecs ...Codec) *Choice {
+// NewChoice chooses from codecs, preferred ones first. It begins with begin.
+func NewChoice(begin Codec, codecs ...Codec) *Choice {
 	c := &Choice{}
 	for _, codec := range codecs {
-		c.codecs = append(c.codecs, &candidate{Codec: codec})
+		x := &candidate{Codec: codec, size: sampleBytes}
+		if c.codecs = append(c.codecs, x); codec == begin {
+			c.best = x
+		}
 	}
-	c.best = c.codecs[0]
-	c.now = c.best
 	return c
 }
 
-// Codec is what the next bytes are to be encoded with.
-func (c *Choice) Codec() Codec { return c.now.Codec }
+// Codec is what the next n bytes are to be encoded with.
+func (c *Choice) Codec(n int) Codec {
+	if c.trial == nil {
+		return c.best.Codec
+	}
+	with := c.trial.Codec
+	if c.left -= n; c.left <= 0 {
+		c.trial = nil
+	}
+	return with
+}
 
 // Took says that n bytes, before encoding, took d to get through while more
 // waited behind them, and that all of them were encoded with one codec.
@@ -59,58 +77,95 @@ func (c *Choice) Took(with Codec, n int, d time.Duration) {
 	c.clock += d
 	x := c.codecs[k]
 	x.bytes, x.took = x.bytes+n, x.took+d
-	if x.bytes < sampleBytes || x.took < sampleTime {
+	if x.bytes < x.size {
 		return
 	}
-	c.learn(x, float64(x.took)/float64(x.bytes))
-	if x == c.best {
-		x.due = c.clock
+	pace := float64(x.took) / float64(x.bytes)
+	if x != c.best && pace < x.pace()/2 { // it was slow, and may be no more
+		x.paces, x.due = nil, 0
 	}
-	// More of a trial may be on its way: each sample of it puts off the next.
-	x.due = max(x.due, c.clock) + trialPart*x.took
-	x.bytes, x.took = 0, 0
+	x.paces = append(x.paces[max(0, len(x.paces)-samples+1):], pace)
+	if x.due = max(x.due, c.clock+trialPart*x.took); len(x.paces) < fewest {
+		x.due = 0 // one sample may be bad luck
+	}
+	x.size, x.bytes, x.took = c.sample(x), 0, 0
 	c.decide()
+	c.notice()
+	c.try()
 }
 
-// learn takes a new sample of the pace of x.
-func (c *Choice) learn(x *candidate, pace float64) {
-	switch mean := x.pace; {
-	case x != c.best || mean == 0:
-	case pace < mean/2 || pace > mean*2: // something has changed: what is known of the others is old
-		for _, other := range c.codecs {
-			other.due = 0
-		}
-	default:
-		pace = blend*pace + (1-blend)*mean
+// sample is how many bytes of x tell something.
+func (c *Choice) sample(x *candidate) int {
+	if p := x.pace(); p > 0 {
+		return max(sampleBytes, int(float64(sampleTime)/p))
 	}
-	x.pace = pace
+	if p := c.best.pace(); p > 0 {
+		return min(max(sampleBytes, int(float64(sampleTime)/p)), sampleMost)
+	}
+	return sampleBytes
 }
 
-// decide takes the preferred codec of those about as fast as any, or begins a trial.
+// pace is the mean of the last ones, but for the quarter that is longest; 0: not known.
+func (x *candidate) pace() (mean float64) {
+	n := (len(x.paces)*3 + 3) / 4
+	for _, p := range slices.Sorted(slices.Values(x.paces))[:n] {
+		mean += p / float64(n)
+	}
+	return mean
+}
+
+// decide takes the preferred codec of those about as fast as any.
 func (c *Choice) decide() {
-	fastest := c.best.pace
+	fastest := 0.0
 	for _, x := range c.codecs {
-		if x.pace > 0 && (fastest == 0 || x.pace < fastest) {
-			fastest = x.pace
+		if p := x.pace(); p > 0 && (fastest == 0 || p < fastest) {
+			fastest = p
 		}
 	}
-	if c.best.pace*stay > fastest || c.best.pace == 0 {
-		c.best = nil
-	}
+	enough := c.best.pace() * stay // no more than this of the others', for it to stay
 	for _, x := range c.codecs {
-		if x == c.best {
-			break
-		}
-		if x.pace > 0 && x.pace*asFast <= fastest {
-			c.best = x
-			break
-		}
-	}
-	c.now = c.best
-	for _, x := range c.codecs {
-		if x != c.best && c.clock >= x.due {
-			c.now = x
+		p := x.pace()
+		if x == c.best && enough <= fastest {
 			return
 		}
+		if p > 0 && p*asFast <= fastest {
+			c.best, c.before = x, 0
+			return
+		}
+	}
+}
+
+// notice forgets what was known of all codecs if the last samples of best are all
+// much slower, or all much faster, than when it was taken.
+func (c *Choice) notice() {
+	last := c.best.paces[max(0, len(c.best.paces)-changed):]
+	switch {
+	case len(last) < changed:
+		return
+	case c.before == 0:
+		c.before = c.best.pace()
+		return
+	case slices.Min(last) < 2*c.before && slices.Max(last) > c.before/2:
+		return
+	}
+	for _, x := range c.codecs {
+		if x != c.best {
+			x.paces, x.due = nil, 0
+		}
+	}
+	c.best.paces = last
+	c.before = c.best.pace()
+}
+
+// try begins a trial of a codec that is due.
+func (c *Choice) try() {
+	for _, x := range c.codecs {
+		if c.trial != nil || x == c.best || c.clock < x.due {
+			continue
+		}
+		x.size = c.sample(x)
+		c.trial, c.left = x, x.size*max(1, fewest-len(x.paces))
+		// Should it never be told how long these took, another follows.
+		x.due = c.clock + trialPart*time.Duration(float64(c.left)*max(x.pace(), c.best.pace()))
 	}
 }

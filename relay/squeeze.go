@@ -12,12 +12,17 @@ import (
 // slow link empties it. It compares how fast receipts come for batches of either
 // kind, and leaves batches as the queue has them unless that is slower.
 type squeeze struct {
-	choice *codec.Choice // Raw stands for "as the queue has it"
-	since  time.Time     // when the last receipt came, if more waited then; else zero
-	buf    []byte
+	choice  *codec.Choice // Raw stands for "as the queue has it"
+	waiting bool          // more waited when the last receipt came, or none has come yet
+	since   time.Time     // when that was; zero: none has come
+	buf     []byte
 }
 
-func newSqueeze() *squeeze { return &squeeze{choice: codec.NewChoice(codec.Raw, codec.Zstd)} }
+// It begins with zstd: of the first batches raw ones would keep a slow link busy for
+// seconds, and the others cost a fast one milliseconds.
+func newSqueeze() *squeeze {
+	return &squeeze{choice: codec.NewChoice(codec.Zstd, codec.Raw, codec.Zstd)}
+}
 
 // How many bytes of lines are worth it, and how many need memory for rare use.
 const (
@@ -28,7 +33,7 @@ const (
 // begin is called where a session begins: the time between two tells nothing.
 func (s *squeeze) begin() {
 	if s != nil {
-		s.since = time.Time{}
+		s.waiting, s.since = true, time.Time{}
 	}
 }
 
@@ -45,21 +50,19 @@ func (s *squeeze) acked(sent []flight, waiting bool, now time.Time) {
 		}
 	}
 	switch {
-	case s.since.IsZero():
+	case !s.waiting || s.since.IsZero():
 	case squeezed == 0:
 		s.choice.Took(codec.Raw, raw, now.Sub(s.since))
 	case squeezed == raw:
 		s.choice.Took(codec.Zstd, raw, now.Sub(s.since))
 	} // of both kinds: it cannot tell what took how long
-	s.since = time.Time{}
-	if waiting {
-		s.since = now
-	}
+	s.waiting, s.since = waiting, now
 }
 
 // wants reports whether b is to be made smaller. Where nothing waits, nothing limits.
 func (s *squeeze) wants(b *batch) bool {
-	return s != nil && !s.since.IsZero() && s.choice.Codec() == codec.Zstd && b.enc != codec.Zstd && b.raw >= squeezeFrom && b.raw <= squeezeTo
+	return s != nil && s.waiting && b.enc != codec.Zstd &&
+		b.raw >= squeezeFrom && b.raw <= squeezeTo && s.choice.Codec(b.raw) == codec.Zstd
 }
 
 // pack makes b, of these lines, smaller. Sequence numbers and lines stay what they
