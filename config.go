@@ -48,7 +48,7 @@ type config struct {
 	QueueFull  string        `default:"wait" enum:"wait,drop-oldest" placeholder:"wait|drop-oldest" help:"At the limit: wait stops reading until the receiver takes lines; drop-oldest drops the oldest lines, and a document says which. Default: ${default}."`
 	QueueAge   time.Duration `name:"queue-max-age" placeholder:"DUR" help:"Give up lines that have waited longer than this, and say which. Default: none."`
 	Sync       syncEvery     `default:"always" placeholder:"always|DUR" help:"always: every line is on disk before it is sent. DUR, such as 1s: a crash of the machine costs up to the lines of that time. Default: ${default}."`
-	Compress   string        `default:"auto" enum:"auto,zstd,s2,none" help:"How lines are stored and sent: auto (by load), zstd, s2, none. Default: ${default}."`
+	Compress   string        `default:"auto" enum:"auto,zstd,s2,none" help:"How lines are stored and sent: auto (by what is scarce: processor, disk or link), zstd, s2, none. Default: ${default}."`
 	IdleClose  time.Duration `default:"60s" placeholder:"DUR" help:"Close the connection when nothing has moved for so long. Default: ${default}."`
 	Ping       time.Duration `default:"20s" placeholder:"DUR" help:"Time between pings; after 2.5 times this without a byte the connection is taken for dead. Default: ${default}."`
 	Drain      time.Duration `default:"5s" placeholder:"DUR" help:"When the input has ended: how long to wait for delivery. Default: ${default}."`

@@ -1,4 +1,4 @@
-.PHONY: soak soak-live torture-keeper torture-queue torture-model torture-fuzz torture-mutate torture-journal torture-data-stream bench-queue test-packages dist test-dist images test-images test-engines bench-engine show-nginx show-stack show-stack-cost show-stack-openresty bench bench-quick bench-search bench-compare vulns
+.PHONY: soak soak-live torture-keeper torture-queue torture-model torture-fuzz torture-mutate torture-journal torture-data-stream bench-queue test-packages dist test-dist images test-images test-engines bench-engine show-nginx show-stack show-stack-cost show-stack-openresty bench bench-quick bench-scarce bench-search bench-compare vulns
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: deps

@@ -3,6 +3,7 @@
 //
 //	make bench         # ten minutes; writes bench/results and docs/benchmarks.md
 //	make bench-quick   # two minutes; prints the table
+//	make bench-scarce  # six minutes; what --compress is worth where something is scarce
 //
 // The cases run in turn, round after round, so that what else the machine does
 // hits all alike; what counts is the median. What arrives is compared with what
@@ -15,5 +16,6 @@
 //	case.go                   the list of what is measured
 //	floor.go intake.go chain.go latency.go idle.go    how it is measured
 //	wsrelay.go syslogng.go rsyslog.go shell.go victorialogs.go   what is measured
+//	scarce.go link.go         the choices of --compress where something is scarce
 //	goal.go result.go table.go plot.go machine.go     what is made of it
 package main

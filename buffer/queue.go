@@ -22,7 +22,7 @@ type Options struct {
 	DropOldest bool          // at the limit the oldest lines go; default: Append waits
 	MaxAge     time.Duration // lines older than this go, by whole segments; 0: none do
 	Sync       time.Duration // how long a line may wait for fdatasync; 0: never without
-	Compress   Compress      // default: by load
+	Compress   Compress      // default: by what is scarce
 	Living     Living        // the intake that goes on, for recovery
 	Log        *slog.Logger  // state changes; default: none
 }

@@ -52,7 +52,8 @@ func (e *oversizeError) Error() string {
 }
 
 // packer makes batches of the queue's blocks. A block goes out as it is, with
-// the checksum it has on disk, where it can; small ones that wait are joined;
+// the checksum it has on disk, where it can; small ones that wait are joined; where
+// the link limits it is encoded once more;
 // one that the receiver cannot take is decoded and, if need be, cut.
 type packer struct {
 	q       Queue

@@ -33,7 +33,7 @@ complete -c wsrelay -n '__fish_use_subcommand' -l queue-limit -r -d 'Most the qu
 complete -c wsrelay -n '__fish_use_subcommand' -l queue-full -x -a 'wait drop-oldest' -d 'At the limit: wait stops reading until the receiver takes lines; drop-oldest drops the oldest lines, and a document says which'
 complete -c wsrelay -n '__fish_use_subcommand' -l queue-max-age -r -d 'Give up lines that have waited longer than this, and say which'
 complete -c wsrelay -n '__fish_use_subcommand' -l sync -r -d 'always: every line is on disk before it is sent'
-complete -c wsrelay -n '__fish_use_subcommand' -l compress -x -a 'auto zstd s2 none' -d 'How lines are stored and sent: auto (by load), zstd, s2, none'
+complete -c wsrelay -n '__fish_use_subcommand' -l compress -x -a 'auto zstd s2 none' -d 'How lines are stored and sent: auto (by what is scarce: processor, disk or link), zstd, s2, none'
 complete -c wsrelay -n '__fish_use_subcommand' -l idle-close -r -d 'Close the connection when nothing has moved for so long'
 complete -c wsrelay -n '__fish_use_subcommand' -l ping -r -d 'Time between pings; after 2.5 times this without a byte the connection is taken for dead'
 complete -c wsrelay -n '__fish_use_subcommand' -l drain -r -d 'When the input has ended: how long to wait for delivery'
