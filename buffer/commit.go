@@ -255,11 +255,12 @@ func (w *writer) sync(now time.Time) error {
 	return nil
 }
 
-// measure tells the choice of codec how long it took until lines were durable that
-// came faster than that.
+// measure tells the choice of codec how long it took until lines became durable while
+// more waited: in memory, or in an Append that waits for room there, as all do whose
+// writer has just taken everything.
 func (w *writer) measure(now time.Time) {
 	w.q.mu.Lock()
-	waiting := w.q.ahead >= trickle
+	waiting := w.q.ahead >= trickle || w.q.held > 0
 	w.q.mu.Unlock()
 	if !w.since.IsZero() {
 		w.choice.Took(w.with, w.fresh, now.Sub(w.since))

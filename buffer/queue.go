@@ -101,6 +101,7 @@ type Queue struct {
 	spares      [][]byte // buffers for whole blocks
 	queued      []*Block // closed, not yet taken by the writer
 	ahead       int64    // raw bytes appended and not durable
+	held        int      // Appends that wait until there are fewer
 	ring        []*Block // durable, not given out, contiguous
 	ringSize    int64
 	wanted      bool     // the consumer waits for what is not durable
@@ -119,7 +120,10 @@ func (q *Queue) Append(ctx context.Context, lines []byte, n int, o Origin) (Rang
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.ahead > 0 && q.ahead+int64(len(lines)) > aheadLimit && !q.isClosed() {
-		if err := q.wait(ctx); err != nil {
+		q.held++
+		err := q.wait(ctx)
+		q.held--
+		if err != nil {
 			return Range{}, err
 		}
 	}
