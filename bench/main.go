@@ -95,6 +95,7 @@ func makeBed(ctx context.Context, o *options) (*bed, error) {
 }
 
 func (b *bed) close() error {
+	_ = os.Remove(slowGroup) // if it was made
 	var err error
 	if b.in != nil {
 		err = b.in.close()

@@ -68,9 +68,12 @@ func (s situation) with(compress string) string { return s.name + ", " + compres
 // oneCore has both ends run on one core.
 func oneCore() ([]string, error) { return []string{"taskset", "-c", "0"}, nil }
 
+// slowGroup is a control group: what is in it has a slow disk.
+const slowGroup = "/sys/fs/cgroup/blkio/wsrelay-bench"
+
 // slowDisk has the disk take 20 MB a second of wsrelay: what it syncs, it writes itself.
 func slowDisk() ([]string, error) {
-	const group, limit = "/sys/fs/cgroup/blkio/wsrelay-bench", "blkio.throttle.write_bps_device"
+	const group, limit = slowGroup, "blkio.throttle.write_bps_device"
 	var st unix.Stat_t
 	if err := unix.Stat(os.TempDir(), &st); err != nil {
 		return nil, err
