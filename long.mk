@@ -129,6 +129,10 @@ bench: deps
 bench-quick: deps
 	$(GO) run ./bench -quick -to bench/results/quick
 
+# What --compress auto is worth where processor, disk or link is scarce; six minutes, root for the slow disk.
+bench-scarce: deps
+	$(GO) run ./bench -scarce -to bench/results/scarce
+
 # SCALE lines (10,000,000) in the engine's library alone, in the log database, and in VictoriaLogs' own server: CPU, disk, searches.
 bench-search:
 	SCALE=$(or $(SCALE),10000000) $(GO) test -count=1 -v -timeout 0 -run '^TestScale$$' ./receiver/store/logs
