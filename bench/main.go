@@ -88,7 +88,11 @@ func makeBed(ctx context.Context, o *options) (*bed, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("go build: %w\n%s", err, out), b.close())
 	}
-	if b.in, err = newInput(filepath.Join(dir, "input"), int(million*o.share)); err != nil {
+	most := int(million * o.share)
+	for _, c := range o.cases() {
+		most = max(most, c.lines)
+	}
+	if b.in, err = newInput(filepath.Join(dir, "input"), most); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
 	return b, nil
@@ -103,9 +107,9 @@ func (b *bed) close() error {
 	return errors.Join(err, os.RemoveAll(b.dir))
 }
 
-// rounds runs all cases in turn, again and again, and says how it gets on.
-func (b *bed) rounds(ctx context.Context, o *options) (*results, error) {
-	all, todo := cases(), []bench(nil)
+// cases are those that were asked for.
+func (o *options) cases() (todo []bench) {
+	all := cases()
 	if o.scarce {
 		all = scarceCases()
 	}
@@ -115,6 +119,12 @@ func (b *bed) rounds(ctx context.Context, o *options) (*results, error) {
 			todo = append(todo, c)
 		}
 	}
+	return todo
+}
+
+// rounds runs all cases in turn, again and again, and says how it gets on.
+func (b *bed) rounds(ctx context.Context, o *options) (*results, error) {
+	todo := o.cases()
 	r, start, n := newResults(), time.Now(), 0
 	for range o.rounds {
 		for _, c := range todo {
