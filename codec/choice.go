@@ -32,15 +32,16 @@ type candidate struct {
 }
 
 const (
-	sampleTime  = 4 * time.Millisecond // a sample has as many bytes as take so long,
-	sampleBytes = 256 << 10            // at least these,
-	sampleMost  = 2 << 20              // and at most these of what is not known
-	samples     = 12                   // are remembered
-	fewest      = 3                    // make something known
-	changed     = 5                    // tell that something has changed
-	trialPart   = 64                   // a trial is due again after so many times its length
-	asFast      = 0.95                 // a preferred codec is taken if its speed is this part of the fastest one's
-	stay        = 0.9                  // the one in use stays while its speed is this part of it
+	sampleTime  = 150 * time.Millisecond // a sample has as many bytes as take so long,
+	sampleBytes = 256 << 10              // at least these,
+	samples     = 8                      // are remembered
+	fewest      = 2                      // make something known,
+	clear       = 4                      // or one, of what is so many times slower than the best
+	again       = 10 * sampleTime        // until what was the best is tried again
+	changed     = 4                      // tell that something has changed
+	trialPart   = 64                     // a trial is due again after so many times its length
+	asFast      = 0.95                   // a preferred codec is taken if its speed is this part of the fastest one's
+	stay        = 0.9                    // the one in use stays while its speed is this part of it
 )
 
 // NewChoice chooses from codecs, preferred ones first. It begins with begin.
@@ -77,15 +78,18 @@ func (c *Choice) Took(with Codec, n int, d time.Duration) {
 	c.clock += d
 	x := c.codecs[k]
 	x.bytes, x.took = x.bytes+n, x.took+d
-	if x.bytes < x.size {
+	if x.bytes < x.size && x.took < 2*sampleTime {
 		return
+	}
+	if x == c.trial { // it may be slow, and have more bytes to go
+		c.trial = nil
 	}
 	pace := float64(x.took) / float64(x.bytes)
 	if x != c.best && pace < x.pace()/2 { // it was slow, and may be no more
 		x.paces, x.due = nil, 0
 	}
 	x.paces = append(x.paces[max(0, len(x.paces)-samples+1):], pace)
-	if x.due = max(x.due, c.clock+trialPart*x.took); len(x.paces) < fewest {
+	if x.due = max(x.due, c.clock+trialPart*x.took); len(x.paces) < fewest && pace < clear*c.best.pace() {
 		x.due = 0 // one sample may be bad luck
 	}
 	x.size, x.bytes, x.took = c.sample(x), 0, 0
@@ -100,7 +104,7 @@ func (c *Choice) sample(x *candidate) int {
 		return max(sampleBytes, int(float64(sampleTime)/p))
 	}
 	if p := c.best.pace(); p > 0 {
-		return min(max(sampleBytes, int(float64(sampleTime)/p)), sampleMost)
+		return max(sampleBytes, int(float64(sampleTime)/p))
 	}
 	return sampleBytes
 }
@@ -129,6 +133,7 @@ func (c *Choice) decide() {
 			return
 		}
 		if p > 0 && p*asFast <= fastest {
+			c.best.paces, c.best.due = nil, c.clock+again // it may have been bad luck
 			c.best, c.before = x, 0
 			return
 		}
@@ -164,7 +169,7 @@ func (c *Choice) try() {
 			continue
 		}
 		x.size = c.sample(x)
-		c.trial, c.left = x, x.size*max(1, fewest-len(x.paces))
+		c.trial, c.left = x, x.size
 		// Should it never be told how long these took, another follows.
 		x.due = c.clock + trialPart*time.Duration(float64(c.left)*max(x.pace(), c.best.pace()))
 	}

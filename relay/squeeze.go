@@ -42,16 +42,19 @@ func (s *squeeze) acked(sent []flight, waiting bool, now time.Time) {
 	if s == nil {
 		return
 	}
-	raw, squeezed := 0, 0
+	raw, squeezed, left := 0, 0, 0
 	for _, f := range sent {
 		raw += f.raw
-		if f.squeezed {
+		switch {
+		case f.squeezed:
 			squeezed += f.raw
-		}
+		case f.enc != codec.Zstd:
+			left += f.raw
+		} // zstd in the queue: it had no choice
 	}
 	switch {
 	case !s.waiting || s.since.IsZero():
-	case squeezed == 0:
+	case left == raw:
 		s.choice.Took(codec.Raw, raw, now.Sub(s.since))
 	case squeezed == raw:
 		s.choice.Took(codec.Zstd, raw, now.Sub(s.since))

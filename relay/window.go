@@ -3,6 +3,7 @@ package relay
 import (
 	"fmt"
 
+	"wsrelay/codec"
 	"wsrelay/handshake"
 )
 
@@ -28,6 +29,7 @@ type flight struct {
 	seq, end uint64
 	size     int // of the message, about
 	raw      int // of the lines; 0: it is a gap
+	enc      codec.Codec
 	squeezed bool
 }
 
