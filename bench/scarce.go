@@ -32,8 +32,8 @@ const mbit = 1_000_000 / 8
 var situations = []situation{
 	{name: "loopback", lines: 6 * million, run: flood},
 	{name: "link of 100 Mbit/s", lines: 3 * million / 2, run: flood, link: 100 * mbit},
-	{name: "link of 10 Mbit/s", lines: million / 5, run: flood, link: 10 * mbit},
-	{name: "disk of 20 MB/s", lines: 2 * million, run: flood, under: slowDisk},
+	{name: "link of 10 Mbit/s", lines: million * 2 / 5, run: flood, link: 10 * mbit},
+	{name: "disk of 20 MB/s", lines: 4 * million, run: flood, under: slowDisk},
 	{name: "one core", lines: 3 * million, run: flood, under: oneCore, both: true},
 	{name: "outage", lines: 6 * million, run: pile},
 	{name: "trickle", lines: million / 2500, run: trickle},

@@ -32,11 +32,11 @@ type candidate struct {
 }
 
 const (
-	sampleTime  = 150 * time.Millisecond // a sample has as many bytes as take so long,
+	sampleTime  = 100 * time.Millisecond // a sample has as many bytes as take so long,
 	sampleBytes = 256 << 10              // at least these,
 	samples     = 8                      // are remembered
 	fewest      = 2                      // make something known,
-	clear       = 4                      // or one, of what is so many times slower than the best
+	clear       = 3                      // or one, of what is so many times slower than the best
 	again       = 10 * sampleTime        // until what was the best is tried again
 	changed     = 4                      // tell that something has changed
 	trialPart   = 64                     // a trial is due again after so many times its length
