@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsrelay/e2e"
+	"wsrelay/test/e2e"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"wsrelay/e2e"
+	"wsrelay/test/e2e"
 )
 
 // victoriaLogs is VictoriaLogs' own server, built from its module.

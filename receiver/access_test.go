@@ -14,8 +14,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"wsrelay/door"
 	"wsrelay/handshake"
+	"wsrelay/internal/connlimit"
 )
 
 const (
@@ -78,7 +78,7 @@ func serveTLS(t testing.TB, o Options, room int) *tlsServer {
 	s.Receiver = New(s.store, o)
 	srv := httptest.NewUnstartedServer(s)
 	srv.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
-	srv.Listener = door.New(srv.Listener, room, 0)
+	srv.Listener = connlimit.New(srv.Listener, room, 0)
 	srv.TLS = &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.VerifyClientCertIfGiven}
 	srv.StartTLS()
 	pool := srv.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs

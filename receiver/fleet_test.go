@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"wsrelay/handshake"
-	"wsrelay/metrics"
+	"wsrelay/internal/metrics"
 )
 
 // keeper is a store that keeps senders in a file.

@@ -10,8 +10,8 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wsrelay/codec"
-	"wsrelay/door"
 	"wsrelay/handshake"
+	"wsrelay/internal/connlimit"
 )
 
 // maxHost is the longest DNS name (RFC 1035, 2.3.4).
@@ -48,7 +48,7 @@ func (s *session) greet() *ending {
 	if s.ctx.Err() != nil {
 		return s.why()
 	}
-	door.Admit(s.conn.NetConn())
+	connlimit.Admit(s.conn.NetConn())
 	s.conn.SetReadLimit(maxMessage)
 	if err := s.writeMessage(welcome); err != nil {
 		return &ending{msg: err.Error()}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"wsrelay/handshake"
-	"wsrelay/metrics"
+	"wsrelay/internal/metrics"
 )
 
 // A stream whose line the store does not take must not hide behind others whose

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"wsrelay/handshake"
-	"wsrelay/metrics"
+	"wsrelay/internal/metrics"
 )
 
 // figures are what a receiver counts, from its beginning on.

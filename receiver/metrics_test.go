@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"wsrelay/handshake"
-	"wsrelay/metrics"
+	"wsrelay/internal/metrics"
 )
 
 func TestReceiver_CountsWhatItDid(t *testing.T) {

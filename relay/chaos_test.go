@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"wsrelay/receiver"
-	filestore "wsrelay/receiver/file"
+	filestore "wsrelay/receiver/store/file"
 )
 
 // briskly makes r wait as little as real sockets allow.

@@ -12,8 +12,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"wsrelay/door"
 	"wsrelay/handshake"
+	"wsrelay/internal/connlimit"
 )
 
 // The other direction: receivers dial, and the relay listens. Only who opens
@@ -46,7 +46,7 @@ func (r *Relay) answer(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h := newHall(ctx, r, ln.Addr())
-	ln = wireListener{door.New(ln, callers, r.pace.stay)}
+	ln = wireListener{connlimit.New(ln, callers, r.pace.stay)}
 	if h.url.Scheme == "wss" {
 		ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: h.tls})
 	}
@@ -216,7 +216,7 @@ func (h *hall) serve(conn *websocket.Conn, with *credentials) {
 		if entered = h.enter(); !entered {
 			return secondCaller
 		}
-		door.Admit(s.wire.Conn)
+		connlimit.Admit(s.wire.Conn)
 		r.warn(with.loose)
 		r.report.log = r.log.With("remote", remote)
 		return nil

@@ -16,9 +16,9 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wsrelay/buffer"
-	"wsrelay/e2e/certs"
 	"wsrelay/handshake"
 	"wsrelay/receiver"
+	"wsrelay/test/certs"
 )
 
 // hosted is a relay that listens until the test ends.

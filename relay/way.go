@@ -14,8 +14,8 @@ import (
 	"slices"
 	"strings"
 
-	"wsrelay/door"
 	"wsrelay/handshake"
+	"wsrelay/internal/connlimit"
 )
 
 // Way is how a relay gets to its receiver, and how both prove who they are.
@@ -110,7 +110,7 @@ func (w *Way) readToken(c *credentials, u *url.URL) *Fault {
 	if w.TokenFile == "" {
 		return nil
 	}
-	if u.Scheme != "wss" && (!door.Loopback(u.Hostname()) || c.proxy != nil) {
+	if u.Scheme != "wss" && (!connlimit.Loopback(u.Hostname()) || c.proxy != nil) {
 		return hold("a token must not travel without TLS", "use wss://, or --key-file, which gives no secret away", nil)
 	}
 	token, err := c.token(w.TokenFile)

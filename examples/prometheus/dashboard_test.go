@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"wsrelay/metrics"
+	"wsrelay/internal/metrics"
 	"wsrelay/receiver/store/logs"
 )
 

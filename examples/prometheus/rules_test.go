@@ -13,9 +13,9 @@ import (
 	"time"
 
 	"wsrelay/handshake"
-	"wsrelay/metrics"
+	"wsrelay/internal/metrics"
+	"wsrelay/internal/status"
 	"wsrelay/receiver"
-	"wsrelay/status"
 )
 
 // promtool runs it, or skips the test where there is none; in CI nothing is

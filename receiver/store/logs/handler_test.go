@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"wsrelay/metrics"
+	"wsrelay/internal/metrics"
 
 	"wsrelay/receiver/store/logs/row"
 )

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"wsrelay/handshake"
-	"wsrelay/metrics"
+	"wsrelay/internal/metrics"
 	"wsrelay/receiver"
 	"wsrelay/receiver/store/journal"
 	"wsrelay/receiver/store/logs/row"

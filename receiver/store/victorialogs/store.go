@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 
 	"wsrelay/handshake"
-	"wsrelay/metrics"
+	"wsrelay/internal/metrics"
 	"wsrelay/receiver/store/journal"
 	"wsrelay/receiver/store/logs"
 	"wsrelay/receiver/store/logs/row"

@@ -1,0 +1,41 @@
+package wsreceive
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"path/filepath"
+
+	"wsrelay/internal/cli"
+)
+
+type backupCmd struct {
+	Dir string `arg:"" help:"The copy, a directory that is not there yet. It is a log database of its own: --to logs:DIR."`
+	To  string `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
+	configured
+}
+
+// Run copies the store as it is at one moment, with every line that is final by then.
+func (c *backupCmd) Run(ctx context.Context, to *streams) error {
+	k, path, ok := kindOf(c.To)
+	if !ok || !k.logs {
+		return &commandLine.Complaint{
+			Err: fmt.Errorf("cannot copy %s", withoutPassword(c.To)), Code: exitUsage,
+			Hint: "backup copies the log database, --to logs:DIR",
+		}
+	}
+	dir, err := filepath.Abs(c.Dir)
+	if err != nil {
+		return err
+	}
+	store, err := reach(ctx, path, to)
+	if err != nil {
+		return err
+	}
+	defer store.close()
+	done, err := store.get(ctx, "/store/backup", url.Values{"to": {dir}})
+	if err != nil {
+		return &commandLine.Complaint{Err: err, Code: 1, Hint: "the directory above must be writable for wsreceive, have room for it, and hold nothing of this name"}
+	}
+	return done.Close()
+}

@@ -1,0 +1,69 @@
+package wsreceive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"wsrelay/receiver/store/elastic"
+)
+
+type replayCmd struct {
+	To string `placeholder:"URL" help:"The engine: http(s)://HOST:PORT; of a cluster several, with commas."`
+	engine
+	DeadFile string `placeholder:"FILE" help:"Also those of this local file; no wsreceive may have it open."`
+	LogLevel string `default:"info" enum:"debug,info,warn,error" help:"debug tells why a dead letter stays one. debug, info, warn, error. Default: ${default}."`
+}
+
+// Help is shown below the options.
+func (c *replayCmd) Help() string {
+	return `Tries every dead letter again, in the index that has refused it, once the cause is fixed: a mapping, a closed index, a limit. A line that is taken becomes the document it would have been, exactly once, and is no dead letter any more; the others stay. It can be run again, and while lines come.`
+}
+
+// Run brings back what it can and says how many those were.
+func (c *replayCmd) Run(ctx context.Context, to *streams) (err error) {
+	if err := c.need(c.To); err != nil {
+		return err
+	}
+	log := newLogger(to.err, c.LogLevel, "text")
+	access, err := c.reach(log)
+	if err != nil {
+		return engineFailed(c.To, err)
+	}
+	store, err := elastic.Open(ctx, c.To, elastic.Options{Prefix: c.Index, DataStream: c.DataStream, Pipeline: c.Pipeline, Access: access, Log: log})
+	if err != nil {
+		return engineFailed(c.To, err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	back, err := store.Replay(ctx)
+	tellReplayed(to.out, withoutPassword(c.To), back)
+	if err != nil {
+		return engineFailed(c.To, err)
+	}
+	if c.DeadFile == "" {
+		return nil
+	}
+	back, err = store.ReplayFile(ctx, c.DeadFile)
+	tellReplayed(to.out, c.DeadFile, back)
+	if err != nil {
+		return engineFailed(c.To, err)
+	}
+	return nil
+}
+
+func tellReplayed(out io.Writer, from string, r elastic.Replayed) {
+	left, kinds := 0, []string(nil)
+	for _, kind := range slices.Sorted(maps.Keys(r.Left)) {
+		left += r.Left[kind]
+		kinds = append(kinds, fmt.Sprintf("%d %s", r.Left[kind], kind))
+	}
+	fmt.Fprintf(out, "%s: %d brought back, %d were there already, %d stay dead letters", from, r.Stored, r.There, left)
+	if left > 0 {
+		fmt.Fprintf(out, ": %s", strings.Join(kinds, ", "))
+	}
+	fmt.Fprintln(out)
+}

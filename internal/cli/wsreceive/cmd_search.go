@@ -1,0 +1,300 @@
+package wsreceive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"wsrelay/internal/cli"
+	"wsrelay/receiver/store/logs"
+	"wsrelay/receiver/store/logs/logsql"
+)
+
+type searchCmd struct {
+	Words   []string `arg:"" optional:"" name:"query" help:"What to look for. Without it: every line."`
+	To      string   `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
+	Lines   int      `short:"n" default:"100" aliases:"limit" placeholder:"N" help:"Print at most N lines, the newest; of more than ${sorted} any, in any order. Default: ${default}."`
+	Since   string   `short:"S" aliases:"from" placeholder:"TIME" help:"Not older than this: '2026-03-14 15:00', 15:00, yesterday, -1h30m, '2 hours ago', 2026-03-14T15:00:00Z; in the local time zone."`
+	Until   string   `short:"U" placeholder:"TIME" help:"Older than this, in the same forms."`
+	Context int      `short:"C" placeholder:"N" help:"Also print the N lines of the same host and program before and after each."`
+	Follow  bool     `short:"f" help:"Go on with lines as they are stored, until interrupted; also when wsreceive is restarted."`
+	Output  string   `short:"o" default:"short" enum:"short,json,raw,csv" help:"short: time, host, program and message; json: one object a line with uid, time, host, line, and line64, the bytes in base64, where they are no UTF-8; raw: the lines as they came; csv. What pipes make is JSON anyway, unless the output is a terminal. Default: ${default}."`
+	JSON    bool     `help:"The same as --output json."`
+	elsewhere
+	configured
+}
+
+// Help is shown below the options.
+func (c *searchCmd) Help() string {
+	return `The query is LogsQL. A word or a phrase without a field is looked for in every field, in upper or lower case:
+
+  error timeout          both words
+  '"failed password"'    these words one after the other
+  'time*'                a word that begins so
+  'a or b'  -c  'not c'  either, and not; "and" need not be written
+  '(a or b) c'           parentheses group
+  '"not found"' '"db1:5432"'  in quotes "not" is a word, and db1 no field
+  status:404             this word in a field; 'status:>=500', 'status:!=200'
+  'path:="/a b"'         a field with just this value
+  'request:~"GET /a.*"'  a regular expression
+  host: program: level:  fields that every line can have
+  'status:>=500 | stats by (path) count() as n | sort by (n desc)'
+                         counted, grouped, sorted: a table, or where the output is no terminal JSON
+
+Put a query with -, quotes or parentheses into quotes of the shell, and one that begins with - behind "--".
+
+Exit status: 0 lines were found; 1 none was, or something else; 64 usage.`
+}
+
+// Run prints the newest lines that match, the oldest of them first, and those
+// that come then.
+func (c *searchCmd) Run(ctx context.Context, to *streams) error {
+	if c.JSON {
+		c.Output = "json"
+	}
+	filter, pipes, err := c.query(time.Now())
+	switch {
+	case err != nil:
+	case c.Follow && pipes != "":
+		err = errors.New("--follow shows lines, and the query makes something else of them with |")
+	case c.Context != 0 && (pipes != "" || c.Follow || c.Context < 0 || c.Context > maxContext):
+		err = fmt.Errorf("--context takes 1 to %d lines, a query without |, and no --follow", maxContext)
+	case c.Lines < 1:
+		err = fmt.Errorf("--lines %d is no number of lines", c.Lines)
+	}
+	if err != nil {
+		return &commandLine.Complaint{Err: err, Code: exitUsage, Hint: "wsreceive search --help shows how a query is written"}
+	}
+	store, stop, err := c.reach(ctx, to)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	p := c.printer(to.out)
+	switch {
+	case pipes != "":
+		p.found, err = c.results(ctx, store, filter+" "+pipes, to.out, p.out)
+	case c.Follow:
+		err = c.follow(ctx, store, filter, p, newLogger(to.err, "warn", "text"))
+	case c.Context > 0:
+		err = c.around(ctx, store, filter, p)
+	default:
+		err = store.lines(ctx, c.args(filter), p.print)
+	}
+	err = errors.Join(err, p.out.Flush())
+	switch {
+	case errors.Is(err, syscall.EPIPE): // who reads has seen enough
+		return nil
+	case err != nil:
+		return err
+	case p.found == 0 && !c.Follow:
+		return cli.Exit(1)
+	}
+	return nil
+}
+
+func (c *searchCmd) args(filter string) url.Values {
+	return url.Values{"query": {filter}, "limit": {strconv.Itoa(c.Lines)}}
+}
+
+// query puts together what was asked for.
+func (c *searchCmd) query(now time.Time) (filter, pipes string, err error) {
+	var bounds [2]time.Time
+	for i, option := range []struct{ name, value string }{{"--since", c.Since}, {"--until", c.Until}} {
+		if option.value == "" {
+			continue
+		}
+		if bounds[i], err = logsql.ParseTime(option.value, now); err != nil {
+			return "", "", fmt.Errorf("%s: %w", option.name, err)
+		}
+	}
+	if _, filter, pipes, err = logsql.ParseTyped(strings.Join(c.Words, " ")); err != nil {
+		return "", "", fmt.Errorf("the query is not understood: %w", err)
+	}
+	return logsql.Within(filter, bounds[0], bounds[1]), pipes, nil
+}
+
+// finder answers for a log database.
+type finder interface {
+	// lines calls f with the lines that the arguments query, limit and follow ask for.
+	lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error
+	// get asks a path.
+	get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error)
+}
+
+// asked is a log database that answers: that of the wsreceive which has it open,
+// or, where none has, one that this process opens.
+type asked struct {
+	http.Client
+	close func()
+}
+
+// reach finds who answers for the log database that --url or --to names.
+func (c *searchCmd) reach(ctx context.Context, to *streams) (store finder, stop func(), err error) {
+	if c.URL != "" {
+		r, err := c.elsewhere.reach(newLogger(to.err, "warn", "text"))
+		if err != nil {
+			return nil, nil, err
+		}
+		return r, r.CloseIdleConnections, nil
+	}
+	k, path, ok := kindOf(c.To)
+	if !ok || !k.logs {
+		return nil, nil, &commandLine.Complaint{
+			Err: fmt.Errorf("cannot search %s", withoutPassword(c.To)), Code: exitUsage,
+			Hint: "search reads the log database, --to logs:DIR; of another host, --url https://HOST:PORT",
+		}
+	}
+	a, err := reach(ctx, path, to)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a, a.close, nil
+}
+
+// patienceOfSearch is how long the process that has the store open may take until
+// it begins to answer.
+const patienceOfSearch = 2 * time.Minute
+
+func reach(ctx context.Context, path string, to *streams) (*asked, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, path) }
+	a := &asked{http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: patienceOfSearch}}, func() {}}
+	conn, err := dial(ctx, "", "")
+	if err == nil {
+		return a, conn.Close()
+	}
+	if _, serr := os.Stat(path); serr != nil {
+		return nil, &commandLine.Complaint{Err: serr, Code: 1, Hint: "--to logs:DIR says where wsreceive stores"}
+	}
+	if err := becomeOwner(path); err != nil {
+		return nil, &commandLine.Complaint{Err: err, Code: 1, Hint: "run this as the user of wsreceive"}
+	}
+	serve := serveCmd{To: "logs:" + path, LogLevel: "warn", LogFormat: "text"}
+	store, err := serve.openStore(ctx, to.out, serve.logger(to.err))
+	if err != nil {
+		return nil, err
+	}
+	a.close = func() { _ = store.Close() } // what it has not written is still in the journal
+	return a, nil
+}
+
+// becomeOwner makes root the user that the store belongs to, so that no file in it
+// becomes one that wsreceive cannot write.
+func becomeOwner(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || os.Geteuid() != 0 || st.Uid == 0 {
+		return nil
+	}
+	return errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(st.Gid)), syscall.Setuid(int(st.Uid)))
+}
+
+// get implements finder.
+func (a *asked) get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
+	return post(ctx, &a.Client, "http://store"+path, args, nil)
+}
+
+// post sends a form, and gives the answer if it is one to the question.
+func post(ctx context.Context, client *http.Client, address string, form url.Values, user *url.Userinfo) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	return answered(client, req, user)
+}
+
+func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.ReadCloser, error) {
+	if user != nil {
+		password, _ := user.Password()
+		req.SetBasicAuth(user.Username(), password)
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode == http.StatusOK {
+		return res.Body, nil
+	}
+	defer res.Body.Close() //nolint:errcheck // only read
+	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	said := strings.TrimSpace(string(text))
+	c := &commandLine.Complaint{Err: errors.New(harmless(said)), Code: 1}
+	switch res.StatusCode {
+	case http.StatusBadRequest:
+		c.Err, c.Code, c.Hint = errors.New(harmless(logsql.Explain(errors.New(said)).Error())), exitUsage, "wsreceive search --help shows how a query is written"
+	case http.StatusUnauthorized:
+		c.Hint = "--user and --password-file say who asks; the users are in the file of --page-users there"
+	case http.StatusNotFound:
+		c.Err, c.Hint = fmt.Errorf("%s: %w", res.Status, c.Err), "only a wsreceive with --to logs:DIR can be searched"
+	}
+	return nil, c
+}
+
+// lines implements finder.
+func (a *asked) lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error {
+	body, err := a.get(ctx, "/lines", args)
+	if err != nil {
+		return err
+	}
+	defer body.Close() //nolint:errcheck // only read
+	return eachFound(body, f)
+}
+
+// eachFound calls f with each line of an answer.
+func eachFound(body io.Reader, f func(*logs.Found) error) error {
+	for in := json.NewDecoder(body); ; {
+		var l logs.Found
+		switch err := in.Decode(&l); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("%w: %w", errEndsEarly, err)
+		}
+		if err := f(&l); err != nil {
+			return err
+		}
+	}
+}
+
+// harmless shows control characters, those that turn the direction of writing,
+// and bytes that are no UTF-8, which a terminal may take for control characters,
+// instead of sending them there: a log line is written by strangers.
+func harmless(s string) string {
+	if !strings.ContainsFunc(s, isControl) && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, "\\x%02x", s[0])
+		case isControl(r):
+			fmt.Fprintf(&b, "\\x%02x", r)
+		default:
+			b.WriteRune(r)
+		}
+		s = s[n:]
+	}
+	return b.String()
+}
+
+func isControl(r rune) bool {
+	return unicode.IsControl(r) && r != '\t' || unicode.Is(unicode.Bidi_Control, r)
+}

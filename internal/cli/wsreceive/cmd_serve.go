@@ -1,0 +1,248 @@
+package wsreceive
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"wsrelay/internal/cli"
+	"wsrelay/internal/cli/options"
+	"wsrelay/internal/connlimit"
+	"wsrelay/receiver"
+	"wsrelay/receiver/web/login"
+)
+
+type serveCmd struct {
+	Listen  string `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Address to listen on; port 0: any that is free. Beyond loopback only with TLS and keys, tokens or client certificates. Default: ${default}."`
+	To      string `default:"${logs}" placeholder:"STORE" help:"Where lines go: ${stores}. Default: ${default}."`
+	Journal string `default:"${journal}" placeholder:"DIR" help:"Where lines for a VictoriaLogs server wait until it has them on disk. Default: ${default}."`
+	Retain  retain `placeholder:"LIMIT" help:"Keep lines of the log database so long, or while it is so large: 30d, 50GiB, or 30d,50GiB. The oldest days go first. Default: for ever."`
+	Memory  size   `placeholder:"SIZE" help:"Memory that wsreceive tries hard to stay below with the log database, at the price of CPU: 512MiB. Thousands of senders need more. Default: no limit; about 512MiB is usual."`
+	engine
+	DeadFile string `placeholder:"FILE" help:"Where dead letters go that the engine refuses, too, up to 64 MiB. Default: their lines wait with their senders."`
+	dialing
+	access
+	showing
+	trouble
+	Metrics   string `placeholder:"ADDR" help:"Answer Prometheus at http://ADDR/metrics, too, and not only at /metrics of --listen, for which see --page-users. Anybody who reaches ADDR may read it, so beyond loopback only with --allow-insecure."`
+	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
+	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
+
+	Config options.File `placeholder:"FILE" env:"WSRECEIVE_CONFIG" help:"Read options from FILE, one 'name = value' a line, then from FILE.d/*.conf."`
+}
+
+// load reads what the options name.
+func (c *serveCmd) load(log *slog.Logger) (*loaded, error) {
+	l, err := c.access.load(log)
+	if err == nil {
+		l.dial, err = c.way(l, log)
+	}
+	if err == nil {
+		l.users, err = c.users(log)
+	}
+	return l, err
+}
+
+// Run receives until ctx ends, or stdout does when it is the store.
+func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // one that comes while we start is no reason to end
+	defer signal.Stop(hangup)
+	if err := c.dialing.check(); err != nil {
+		return err
+	}
+	if err := c.access.check(c.Listen, len(c.Dial) > 0); err != nil {
+		return err
+	}
+	if err := errors.Join(c.checkMetrics(), c.showing.check(c.To)); err != nil {
+		return err
+	}
+	log := c.logger(to.err)
+	if c.Config != "" && withoutPassword(c.To) != c.To {
+		warnLoose(string(c.Config), log)
+	}
+	who, err := c.load(log)
+	if err != nil {
+		return &commandLine.Complaint{
+			Err: fmt.Errorf("cannot tell who may send: %w", err), Effect: nothingReceived, Hint: "wsrelay keygen makes lines for --keys", Code: exitConfig,
+		}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stdout := &stdoutWriter{w: to.out, gone: func(err error) { cancel(stdoutGone(err)) }}
+	store, err := c.openStore(ctx, stdout, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+
+	ln, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return &commandLine.Complaint{
+			Err: fmt.Errorf("cannot listen: %w", err), Code: 1,
+			Effect: nothingReceived, Hint: "another wsreceive may be running; --listen takes another address",
+		}
+	}
+	store, pageOf := watched(store)
+	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access, Streams: c.MaxStreams, Trouble: c.thresholds()})
+	url := "ws://" + ln.Addr().String() + "/relay"
+	ln = connlimit.New(ln, strangers, patience)
+	var current atomic.Pointer[loaded]
+	if current.Store(who); who.tls != nil {
+		url = "wss" + strings.TrimPrefix(url, "ws")
+		ln = tls.NewListener(ln, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load().tls, nil }})
+	}
+	relays, err := c.dialers(rcv, func() receiver.DialWay { return current.Load().dial })
+	if err != nil {
+		return errors.Join(err, ln.Close())
+	}
+	_, guarantee := store.Describe()
+	log.Info("listening", "url", url, "store", withoutPassword(c.To), "guarantee", guarantee, "senders", who.describe())
+	sees := login.New(c.policy(who, ln.Addr()))
+	c.sayWhoSees(log, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), who, ln.Addr())
+	stopReload := onHangup(hangup, func() {
+		who, err := c.load(log)
+		if err != nil {
+			log.Error("cannot reload the keys, tokens and certificates", "err", err, cli.Effect, "none: the previous ones stay in use", cli.Hint, "fix the file and send SIGHUP again")
+			return
+		}
+		current.Store(who)
+		rcv.SetAccess(who.Access)
+		sees.Set(c.policy(who, ln.Addr()))
+		relays.retry()
+		log.Info("reloaded", "senders", who.describe(), "certificate_until", who.expiry())
+	})
+	defer stopReload()
+	dialling, stopDialling := context.WithCancel(ctx)
+	defer relays.run(dialling)()
+	defer stopDialling()
+	defer keepSenders(ctx, rcv)()
+	defer c.metrics(ctx, metricsOf(rcv, store), log)()
+	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.pageOptions(store, rcv)), store, rcv, relays), ready(sees, rcv), log); err != nil {
+		return err
+	}
+	if c := (*cli.Complaint)(nil); errors.As(context.Cause(ctx), &c) {
+		return c
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// serve answers on ln until ctx ends, then lets the sessions end in good order.
+func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown, ready http.Handler, log *slog.Logger) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /", shown)
+	mux.Handle("POST /select/", shown)
+	mux.Handle("GET /relay", rcv)
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	for _, path := range []string{"/readyz", "/healthz", "/health"} { // the last is that of VictoriaLogs
+		mux.Handle("GET "+path, ready)
+	}
+	srv := &http.Server{
+		Handler:           apart(mux),
+		ConnContext:       connlimit.Context,
+		WriteTimeout:      time.Minute, // of an answer; the page gives some longer
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       30 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	var wg sync.WaitGroup
+	wg.Go(func() { failed <- srv.Serve(ln) })
+	defer wg.Wait()
+
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		log.Info("shutting down")
+	}
+	rcv.Shutdown()
+	return errors.Join(err, srv.Close())
+}
+
+// apart has h answer in goroutines of its own. In its own ones net/http would hide
+// a panic and go on, with whatever is locked or counted by half. Here it ends the
+// process, as in a session, and another begins with nothing but what is stored.
+func apart(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var answer sync.WaitGroup
+		answer.Go(func() { h.ServeHTTP(w, r) })
+		answer.Wait()
+	})
+}
+
+// nothingReceived is what it means for the logs when wsreceive cannot start.
+const nothingReceived = "nothing is received; senders keep their lines and try again"
+
+// How many connections may be open that have not proved anything, and how long
+// each may be when that is not enough.
+const (
+	strangers = 512
+	patience  = 2 * time.Second
+)
+
+// onHangup calls reload at each hangup, until it is stopped.
+func onHangup(hangup <-chan os.Signal, reload func()) (stop func()) {
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-hangup:
+				reload()
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		wg.Wait()
+	}
+}
+
+func (c *serveCmd) logger(w io.Writer) *slog.Logger { return newLogger(w, c.LogLevel, c.LogFormat) }
+
+func newLogger(w io.Writer, name, format string) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(name)) // kong has checked it; info before that
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+	}
+	return slog.New(cli.For(w, "wsreceive", level))
+}
+
+// stdoutWriter notices when nobody reads any more.
+type stdoutWriter struct {
+	w    io.Writer
+	gone func(error)
+}
+
+func (s *stdoutWriter) Write(p []byte) (int, error) {
+	n, err := s.w.Write(p)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
+		s.gone(err)
+	}
+	return n, err
+}
+
+func stdoutGone(err error) error {
+	return &commandLine.Complaint{
+		Err: fmt.Errorf("the reader of stdout is gone: %w", err), Code: 1,
+		Effect: "lines without a receipt stay with their senders", Hint: "start wsreceive again together with what reads it",
+	}
+}

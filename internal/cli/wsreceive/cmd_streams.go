@@ -1,0 +1,117 @@
+package wsreceive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"wsrelay/handshake"
+	"wsrelay/internal/cli"
+	"wsrelay/receiver"
+	"wsrelay/receiver/store/elastic"
+	"wsrelay/receiver/store/file"
+)
+
+type streamsCmd struct {
+	List streamsListCmd `cmd:"" default:"withargs" help:"Print each stream and the name of its sender (the default)."`
+	Move streamsMoveCmd `cmd:"" help:"Give a stream to another sender."`
+}
+
+// Help is shown below the options.
+func (streamsCmd) Help() string {
+	return `A stream is the queue of one wsrelay. It belongs to the name, of a key, token or certificate, that the sender proved when it began the stream; another name is refused. A queue that goes to another host, or a host that gets a key of another name, needs a move. A stream that was begun while nobody was asked for a key is not in the list, and belongs to the first name that continues it.`
+}
+
+// owned is a store whose streams have owners.
+type owned struct {
+	To string `default:"${logs}" placeholder:"STORE" help:"The store, as in serve. Default: ${default}."`
+	engine
+	configured
+}
+
+type streamsListCmd struct{ owned }
+
+type streamsMoveCmd struct {
+	SID  string `arg:"" name:"sid" help:"The stream, as the log and wsrelay status name it."`
+	Name string `arg:"" help:"The name of the key, token or certificate that is to have it."`
+	owned
+}
+
+// Run prints the streams in their order.
+func (c *streamsListCmd) Run(ctx context.Context, to *streams) error {
+	list := func(sid, owner string) bool {
+		_, err := fmt.Fprintln(to.out, sid, owner)
+		return err == nil
+	}
+	if path, ok := strings.CutPrefix(c.To, "file:"); ok { // without its lock: another process may have it
+		if err := file.EachOwner(path, list); err != nil {
+			return storeFailed(c.To, err)
+		}
+		return nil
+	}
+	return c.with(ctx, to, func(s receiver.Owners) error { return s.EachOwner(ctx, list) })
+}
+
+// Run moves a stream and says from whom.
+func (c *streamsMoveCmd) Run(ctx context.Context, to *streams) error {
+	if !handshake.ValidSID(c.SID) {
+		return &commandLine.Complaint{Err: fmt.Errorf("%q is no stream", c.SID), Code: exitUsage, Hint: "wsreceive streams lists them"}
+	}
+	return c.with(ctx, to, func(s receiver.Owners) error {
+		from, err := s.Owner(ctx, c.SID)
+		if err != nil {
+			return err
+		}
+		if from == "" {
+			return errors.New("this stream belongs to nobody: the first sender that continues it will have it")
+		}
+		if owner, err := s.SetOwner(ctx, c.SID, from, c.Name); err != nil || owner != c.Name {
+			return errors.Join(err, fmt.Errorf("the stream belongs to %q now", owner))
+		}
+		_, err = fmt.Fprintf(to.out, "%s: moved from %s to %s\n", c.SID, from, c.Name)
+		return err
+	})
+}
+
+// with calls f with the store.
+func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) error) (err error) {
+	if k, path, ok := kindOf(c.To); ok && k.logs { // wsreceive may have it open
+		store, err := reach(ctx, path, to)
+		if err != nil {
+			return err
+		}
+		defer store.close()
+		if err := f(store); err != nil {
+			return storeFailed(c.To, err)
+		}
+		return nil
+	}
+	serve := serveCmd{To: c.To, engine: c.engine, LogLevel: "warn", LogFormat: "text"}
+	store, err := serve.openStore(ctx, to.out, serve.logger(to.err))
+	if err != nil {
+		return storeFailed(c.To, err)
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	owners, ok := store.(receiver.Owners)
+	if !ok {
+		return &commandLine.Complaint{Err: fmt.Errorf("--to %s remembers no streams", c.To), Code: exitUsage, Hint: "use logs:DIR, file:PATH, or the URL of an engine"}
+	}
+	if err := f(owners); err != nil {
+		return storeFailed(c.To, err)
+	}
+	return nil
+}
+
+func storeFailed(to string, err error) error {
+	hint := "--to says where wsreceive stores"
+	if errors.Is(err, file.ErrLocked) {
+		hint = "stop wsreceive, move the stream, and start wsreceive again: only one process can write a file"
+	}
+	return &commandLine.Complaint{Err: fmt.Errorf("%s: %w", withoutPassword(to), err), Code: 1, Hint: hint}
+}
+
+var (
+	_ receiver.Owners = (*asked)(nil)
+	_ receiver.Owners = (*elastic.Store)(nil)
+)

@@ -1,0 +1,16 @@
+package wsreceive
+
+import (
+	"io"
+	"testing"
+
+	"wsrelay/internal/cli/manual"
+)
+
+func TestManual_KnowsEveryOption(t *testing.T) {
+	k, err := parser(&commandLine{}, io.Discard, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual.Test(t, k.Model, "../../packaging")
+}

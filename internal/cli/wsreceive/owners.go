@@ -1,0 +1,54 @@
+package wsreceive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/url"
+
+	"wsrelay/receiver/store/logs"
+)
+
+// Owner implements receiver.Owners.
+func (a *asked) Owner(ctx context.Context, sid string) (owner string, err error) {
+	err = a.owners(ctx, url.Values{"sid": {sid}}, func(o logs.Owned) bool {
+		owner = o.Owner
+		return true
+	})
+	return owner, err
+}
+
+// SetOwner implements receiver.Owners.
+func (a *asked) SetOwner(ctx context.Context, sid, from, to string) (owner string, err error) {
+	err = a.owners(ctx, url.Values{"sid": {sid}, "from": {from}, "to": {to}}, func(o logs.Owned) bool {
+		owner = o.Owner
+		return true
+	})
+	return owner, err
+}
+
+// EachOwner implements receiver.Owners.
+func (a *asked) EachOwner(ctx context.Context, f func(sid, owner string) bool) error {
+	return a.owners(ctx, nil, func(o logs.Owned) bool { return f(o.SID, o.Owner) })
+}
+
+func (a *asked) owners(ctx context.Context, q url.Values, f func(logs.Owned) bool) error {
+	body, err := a.get(ctx, "/store/owners", q)
+	if err != nil {
+		return err
+	}
+	defer body.Close() //nolint:errcheck // only read
+	for in := json.NewDecoder(body); ; {
+		var o logs.Owned
+		switch err := in.Decode(&o); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		if !f(o) {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package wsreceive
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"wsrelay/internal/cli"
+	"wsrelay/internal/metrics"
+	"wsrelay/receiver"
+	"wsrelay/receiver/web"
+	"wsrelay/receiver/web/login"
+)
+
+// showing is the options for the page. The file is read again on SIGHUP.
+type showing struct {
+	PageUsers string   `placeholder:"FILE" help:"Who may see the page at / and /metrics: one 'name:hash' a line, as wsreceive passwd and htpasswd -B make them. Without it: anyone who reaches a loopback --listen address; beyond that, and with --behind-proxy, nobody."`
+	PageHosts []string `placeholder:"NAME" help:"Names under which browsers may ask for the page, besides localhost, addresses and those of --tls-cert: that of a proxy, say."`
+	Kibana    string   `placeholder:"URL" help:"Where Kibana or OpenSearch Dashboards is: the page leads there."`
+}
+
+// check is what the options must be together.
+func (s *showing) check(to string) error {
+	if s.Kibana == "" {
+		return nil
+	}
+	u, err := url.Parse(s.Kibana)
+	if !isEngine(to) || err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return &commandLine.Complaint{
+			Err: errors.New("--kibana wants an http(s) URL, and --to an engine"), Effect: nothingReceived, Code: exitUsage,
+			Hint: "it is where people open Kibana or OpenSearch Dashboards in a browser: --kibana https://kibana.example.com",
+		}
+	}
+	return nil
+}
+
+// users reads who may see the page; nil: nobody is named.
+func (s *showing) users(log *slog.Logger) (login.Users, error) {
+	if s.PageUsers == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(s.PageUsers)
+	if err != nil {
+		return nil, fmt.Errorf("--page-users: %w", err)
+	}
+	warnLoose(s.PageUsers, log)
+	users, err := login.ParseUsers(text)
+	if err != nil {
+		return nil, fmt.Errorf("--page-users %s: %w", s.PageUsers, err)
+	}
+	return users, nil
+}
+
+// policy says who gets in at addr. Through a proxy comes who is anywhere.
+func (c *serveCmd) policy(l *loaded, addr net.Addr) login.Policy {
+	p := login.Policy{Users: l.users, Proxied: c.BehindProxy, Local: isLocal(addr) && !c.BehindProxy, Hosts: c.PageHosts}
+	if l.tls != nil {
+		p.Cert = l.tls.Certificates[0].Leaf
+	}
+	return p
+}
+
+// watched gives the store as the receiver is to use it, so that what makes its
+// page can show what it stores.
+func watched(store receiver.Store) (receiver.Store, func(web.Options) http.Handler) {
+	live := web.NewLive(store)
+	if s, ok := store.(web.Store); ok {
+		return live, func(o web.Options) http.Handler { return web.New(s, live, o) }
+	}
+	return live, func(o web.Options) http.Handler { return web.NewWatch(live, o) }
+}
+
+// behind gives the store that a Live stands before.
+func behind(store receiver.Store) receiver.Store {
+	if live, ok := store.(*web.Live); ok {
+		return live.Unwrap()
+	}
+	return store
+}
+
+// pageOptions is what the page says of the store, and of rcv.
+func (c *serveCmd) pageOptions(store receiver.Store, rcv *receiver.Receiver) web.Options {
+	o := web.Options{State: rcv.State, Senders: rcv.Senders, Trouble: c.thresholds(), Ready: rcv.Ready, Who: login.User, Link: c.Kibana}
+	switch k, at, _ := kindOf(c.To); {
+	case k.engine:
+		name, _ := store.Describe()
+		o.Where = fmt.Sprintf("The newest lines, as they come. All are in %s, indices wsrelay-%s-*.", name, c.prefix())
+		if c.Kibana == "" {
+			o.Where += " Search them with Kibana or OpenSearch Dashboards; --kibana URL puts a link here."
+		}
+	case k.shown != "":
+		o.Where = strings.ReplaceAll(k.shown, "%s", at)
+	}
+	return o
+}
+
+// show gives what people and Prometheus may see, behind the gate.
+func show(g *login.Gate, shown http.Handler, store receiver.Store, rcv *receiver.Receiver, relays dialers) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /", shown)
+	mux.Handle("POST /select/", shown) // as Grafana asks
+	mux.Handle("GET /metrics", metrics.Handler(metricsOf(rcv, store)))
+	mux.HandleFunc("GET /relays", relays.list)
+	return g.Before(mux)
+}
+
+// sayWhoSees logs who may see the page at url, and warns of passwords that travel
+// in the clear.
+func (c *serveCmd) sayWhoSees(log *slog.Logger, url string, l *loaded, addr net.Addr) {
+	switch {
+	case l.users == nil && !c.policy(l, addr).Local:
+		log.Info("page is closed", "url", url, "hint", "--page-users says who may see it; wsreceive passwd makes users")
+	case !isLocal(addr) && l.tls == nil:
+		log.Warn("passwords of the page travel in the clear", "url", url,
+			cli.Effect, "anyone on the network path can read them, and with them all lines", cli.Hint, "give --tls-cert and --tls-key")
+	default:
+		log.Info("page", "url", url, "users", l.whoSees())
+	}
+}
+
+func (l *loaded) whoSees() string {
+	if l.users == nil {
+		return "anybody"
+	}
+	return strconv.Itoa(len(l.users))
+}
+
+func isLocal(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}

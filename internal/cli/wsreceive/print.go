@@ -1,0 +1,161 @@
+package wsreceive
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+	"golang.org/x/term"
+
+	"wsrelay/receiver/store/logs"
+)
+
+// timeForm has a fixed width, so that columns line up and lines sort; it names the
+// zone.
+const timeForm = "2006-01-02T15:04:05.000Z07:00"
+
+// printer prints lines in one of the forms of --output.
+type printer struct {
+	form  string
+	out   *bufio.Writer
+	flush bool // after each line
+	color bool
+	tty   bool
+	found int
+}
+
+func (c *searchCmd) printer(to io.Writer) *printer {
+	p := &printer{form: c.Output, out: bufio.NewWriter(to), flush: c.Follow}
+	if f, ok := to.(*os.File); ok {
+		p.tty = term.IsTerminal(int(f.Fd()))
+		p.color = p.tty && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	}
+	if p.form == "csv" {
+		p.csv("time", "host", "program", "level", "message", "uid")
+	}
+	return p
+}
+
+// print prints a line. An error means that nobody reads any more.
+func (p *printer) print(l *logs.Found) error {
+	p.found++
+	return p.write(l, "")
+}
+
+// write prints a line with a sign before it, in the forms for people.
+func (p *printer) write(l *logs.Found, sign string) error {
+	switch p.form {
+	case "json":
+		h := hit{UID: l.UID, Time: l.Time.UTC().Format(timeForm), Host: l.Host, Line: string(l.Text)}
+		if !utf8.Valid(l.Text) {
+			h.Line64 = l.Text
+		}
+		_ = json.NewEncoder(p.out).Encode(h) // Flush says what went wrong
+	case "raw":
+		if p.tty {
+			p.out.WriteString(harmless(string(l.Text)) + "\n")
+		} else {
+			p.out.Write(append(bytes.Clone(l.Text), '\n'))
+		}
+	case "csv":
+		m := partsOf(l)
+		p.csv(l.Time.UTC().Format(timeForm), l.Host, m.program, m.level, m.message, l.UID)
+	default:
+		p.short(l, sign)
+	}
+	if p.flush {
+		return p.out.Flush()
+	}
+	_, err := p.out.Write(nil) // that of an earlier write
+	return err
+}
+
+type hit struct {
+	UID    string `json:"uid"`
+	Time   string `json:"time"`
+	Host   string `json:"host"`
+	Line   string `json:"line"`
+	Line64 []byte `json:"line64,omitempty"`
+}
+
+func (p *printer) csv(cells ...string) {
+	w := csv.NewWriter(p.out)
+	_ = w.Write(cells)
+	w.Flush()
+}
+
+// parts are what the short form shows of a line.
+type parts struct{ program, pid, level, message string }
+
+// partsOf takes a line apart. Of JSON without a message all of it is the message.
+func partsOf(l *logs.Found) (m parts) {
+	m.message = string(l.Text)
+	if len(l.Text) == 0 || l.Text[0] != '{' || !gjson.ValidBytes(l.Text) {
+		return m
+	}
+	for i, v := range gjson.GetManyBytes(l.Text, "program", "pid", "severity", "level", "message", "msg") {
+		switch s := v.String(); {
+		case i == 0:
+			m.program = s
+		case i == 1:
+			m.pid = s
+		case i < 4 && m.level == "":
+			m.level = s
+		case i >= 4 && s != "" && (m.message == string(l.Text)):
+			m.message = s
+		}
+	}
+	return m
+}
+
+var (
+	badLevel  = regexp.MustCompile(`(?i)^(emerg|alert|crit|fatal|panic|err|severe)`)
+	warnLevel = regexp.MustCompile(`(?i)^warn`)
+)
+
+// Colours of a terminal.
+const (
+	red, yellow, cyan, dim, plain = "\x1b[31m", "\x1b[33m", "\x1b[36m", "\x1b[2m", "\x1b[0m"
+)
+
+func (p *printer) paint(color, text string) string {
+	if !p.color || text == "" || color == "" {
+		return text
+	}
+	return color + text + plain
+}
+
+// short prints time, host, program and message. What follows in the message after
+// its first line, as in a traceback, stands indented below it.
+func (p *printer) short(l *logs.Found, sign string) {
+	m := partsOf(l)
+	color := ""
+	switch {
+	case badLevel.MatchString(m.level):
+		color = red
+	case warnLevel.MatchString(m.level):
+		color = yellow
+	}
+	first, rest, more := strings.Cut(strings.TrimRight(m.message, "\n"), "\n")
+	who := harmless(m.program)
+	if m.pid != "" && who != "" {
+		who += "[" + harmless(m.pid) + "]"
+	}
+	if who != "" {
+		who += ": "
+	}
+	p.out.WriteString(sign + p.paint(dim, l.Time.In(time.Local).Format(timeForm)) + " " + p.paint(cyan, harmless(l.Host)) + " " + who + p.paint(color, harmless(first)) + "\n")
+	if more {
+		for line := range strings.SplitSeq(rest, "\n") {
+			p.out.WriteString("    " + sign + p.paint(color, harmless(line)) + "\n")
+		}
+	}
+}

@@ -1,0 +1,29 @@
+package wsreceive
+
+import (
+	"fmt"
+	"net/http"
+
+	"wsrelay/receiver"
+	"wsrelay/receiver/web/login"
+)
+
+// ready answers whether lines would be stored now: 200, or 503. The reason names
+// paths and hosts, so only those who may see the page are told it.
+func ready(g *login.Gate, rcv *receiver.Receiver) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		err := rcv.Ready()
+		if err == nil {
+			fmt.Fprintln(w, "ok")
+			return
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+		if g.Admits(r) {
+			fmt.Fprintln(w, "not ready: "+harmless(err.Error()))
+		} else {
+			fmt.Fprintln(w, "not ready")
+		}
+	})
+}

@@ -1,0 +1,52 @@
+package wsreceive
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"testing"
+
+	"wsrelay/receiver/store/logs"
+)
+
+func TestHarmless_ShowsWhatATerminalWouldObey(t *testing.T) {
+	for line, want := range map[string]string{
+		"Größe 東京\tx":         "Größe 東京\tx",
+		"evil \x1b[2J":        `evil \x1b[2J`,
+		"a\u202eb":            `a\x202eb`,
+		"\u009b2J":            `\x9b2J`,
+		"\x9b2J is CSI, too":  `\x9b2J is CSI, too`,
+		"Stra\xdfe\x1b\xffé�": `Stra\xdfe\x1b\xffé�`,
+	} {
+		if got := harmless(line); got != want {
+			t.Errorf("%q: got %q, want %q", line, got, want)
+		}
+	}
+}
+
+func TestSearchURL_GetsAllLinesInOneAnswer(t *testing.T) {
+	const n = 1000
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		if r.URL.Path != "/select/lines" || r.FormValue("query") != "x" || r.FormValue("limit") != "2000" {
+			t.Errorf("asked for %s", r.URL)
+		}
+		for range n {
+			_ = json.NewEncoder(w).Encode(logs.Found{UID: "u", Text: []byte("x\xff")})
+		}
+	}))
+	defer s.Close()
+	r := &remote{base: s.URL}
+	got := 0
+	err := r.lines(t.Context(), url.Values{"query": {"x"}, "limit": {"2000"}, "follow": {"false"}}, func(l *logs.Found) error {
+		if string(l.Text) == "x\xff" {
+			got++
+		}
+		return nil
+	})
+	if err != nil || got != n || asked != 1 {
+		t.Errorf("%d lines, %d requests, %v; want %d and 1", got, asked, err, n)
+	}
+}

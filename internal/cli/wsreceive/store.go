@@ -1,0 +1,209 @@
+package wsreceive
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"wsrelay/internal/cli"
+	"wsrelay/receiver"
+	"wsrelay/receiver/store/elastic"
+	"wsrelay/receiver/store/file"
+	"wsrelay/receiver/store/logs"
+	"wsrelay/receiver/store/logs/logsql"
+	"wsrelay/receiver/store/victorialogs"
+)
+
+// logsDefault is where the log database is unless --to says otherwise.
+const logsDefault = "logs:./wsreceive-data"
+
+// kind is a kind of store. A new one is a package, and a line in kinds.
+type kind struct {
+	open func(ctx context.Context, c *serveCmd, at string, stdout io.Writer, log *slog.Logger) (receiver.Store, error)
+
+	form   string // of --to, for people
+	needs  string // what to look at when it cannot be opened
+	url    bool   // it is at a URL, which is what the whole of --to is
+	engine bool   // --index and the other options of engines mean something to it
+	remote bool   // its rows are on another host, behind a journal: --journal
+	logs   bool   // the log database: --retain, search, backup, verify
+	shown  string // what the page, which shows the newest lines only, says of where all are; %s is at
+}
+
+// kinds are the kinds of store by the word before the colon of --to.
+var kinds = map[string]kind{
+	"logs": {
+		open: openLogs, form: "logs:DIR", logs: true,
+		needs: "the directory must be writable; one wsreceive at a time has a log database open",
+	},
+	"file": {
+		open: openFile, form: "file:PATH", shown: "The newest lines, as they come. All are in the file %s.",
+		needs: "the directory must exist and be writable; one wsreceive writes a file at a time",
+	},
+	"stdout": {open: openStdout, form: "stdout", shown: "The newest lines, as they come. All go to the standard output of wsreceive."},
+	"http":   {open: openEngine, form: "http(s)://HOST:PORT of Elasticsearch or OpenSearch", url: true, engine: true, needs: "curl shows whether an engine answers at this address"},
+	"cloud":  {open: openEngine, form: "cloud:NAME:BASE64 of Elastic Cloud", url: true, engine: true, needs: "the deployment's page shows its Cloud ID"},
+	"https":  {open: openEngine, url: true, engine: true, needs: "curl shows whether an engine answers at this address"},
+
+	"victorialogs+http":  victoriaLogs,
+	"victorialogs+https": victoriaLogs,
+}
+
+var victoriaLogs = kind{
+	open: openVictoriaLogs, form: "victorialogs+http(s)://HOST:PORT", url: true, remote: true,
+	needs: "the directory of --journal must be writable for one wsreceive; curl http://HOST:PORT/metrics shows whether the server answers",
+	shown: "The newest lines, as they come. All are in VictoriaLogs, which has a page of its own at /select/vmui/.",
+}
+
+// storeForms lists what --to can be.
+const storeForms = "logs:DIR, http(s)://HOST:PORT of Elasticsearch or OpenSearch, cloud:NAME:BASE64 of Elastic Cloud, victorialogs+http(s)://HOST:PORT, file:PATH, stdout"
+
+// journalDefault is where lines wait for a server unless --journal says otherwise.
+const journalDefault = "./wsreceive-journal"
+
+// kindOf gives the kind of store that to names, and where it is.
+func kindOf(to string) (k kind, at string, ok bool) {
+	word, at, colon := strings.Cut(to, ":")
+	k, ok = kinds[word]
+	if k.url {
+		at = to
+	}
+	return k, at, ok && (at != "") == colon && colon == (word != "stdout")
+}
+
+// openStore opens the store that --to names.
+func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
+	complain := func(hint, format string, a ...any) error {
+		return &commandLine.Complaint{Err: fmt.Errorf(format, a...), Code: exitConfig, Effect: nothingReceived, Hint: hint}
+	}
+	k, at, ok := kindOf(c.To)
+	switch {
+	case !ok:
+		return nil, complain("use "+storeForms, "--to %q is no store", c.To)
+	case !k.engine && (c.engine != (engine{}) || c.DeadFile != ""):
+		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT", "--index, --data-stream, --engine-... and --dead-file mean nothing to --to %s", c.To)
+	case !k.remote && c.Journal != "" && c.Journal != journalDefault:
+		return nil, complain("only lines for a VictoriaLogs server wait in a journal apart: --to victorialogs+http://HOST:9428", "--journal means nothing to --to %s", withoutPassword(c.To))
+	case !k.logs && c.Retain != (retain{}):
+		return nil, complain("only the log database deletes automatically; an engine does it by its lifecycle policy", "--retain means nothing to --to %s", withoutPassword(c.To))
+	}
+	store, err := k.open(ctx, c, at, stdout, log)
+	if err != nil {
+		return nil, &commandLine.Complaint{
+			Err: fmt.Errorf("cannot use the store %s: %w", withoutPassword(c.To), err), Code: 1,
+			Effect: nothingReceived, Hint: k.needs,
+		}
+	}
+	return store, nil
+}
+
+func openLogs(_ context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
+	memory := cmp.Or(int64(c.Memory), 512<<20)
+	if c.Memory > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memory * 5 / 8) // of the runtime; the rest is for mapped files
+	}
+	return some(logs.Open(at, logs.Options{
+		Retain: c.Retain.Age, RetainBytes: c.Retain.Bytes, Memory: memory * 3 / 16, Log: log,
+	}))
+}
+
+func openFile(_ context.Context, _ *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
+	return some(file.Open(at, file.Options{Log: log}))
+}
+
+func openStdout(_ context.Context, _ *serveCmd, _ string, stdout io.Writer, _ *slog.Logger) (receiver.Store, error) {
+	return receiver.NewStdout(stdout), nil
+}
+
+func openEngine(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
+	access, err := c.reach(log)
+	if err != nil {
+		return nil, err
+	}
+	return some(elastic.Open(ctx, at, elastic.Options{Prefix: c.Index, DataStream: c.DataStream, Pipeline: c.Pipeline, Access: access, DeadFile: c.DeadFile, Log: log}))
+}
+
+func openVictoriaLogs(_ context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
+	address := strings.TrimPrefix(at, "victorialogs+")
+	return some(victorialogs.Open(cmp.Or(c.Journal, journalDefault), address, victorialogs.Options{Log: log}))
+}
+
+// some makes an interface of a store. S is a type of its own so that a nil
+// pointer does not become a Store.
+func some[S receiver.Store](store S, err error) (receiver.Store, error) {
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
+
+// retain says how long the log database keeps lines; what is zero is no limit.
+type retain struct {
+	Age   time.Duration // by the line's own time, in whole days
+	Bytes int64         // of the database on disk
+}
+
+// minRetain is the smallest limit in bytes: an empty store is not much smaller.
+const minRetain = 1 << 20
+
+// UnmarshalText reads "30d", "50GiB", or both with a comma between them.
+func (r *retain) UnmarshalText(text []byte) error {
+	var parsed retain
+	for part := range strings.SplitSeq(string(text), ",") {
+		if age, err := logsql.ParseSpan(part); err == nil && parsed.Age == 0 && age >= 24*time.Hour {
+			parsed.Age = age
+			continue
+		}
+		size, err := humanize.ParseBytes(part)
+		if err != nil || size < minRetain || size > 1<<62 || parsed.Bytes != 0 || !strings.ContainsAny(part, "bB") {
+			return fmt.Errorf("%q is not how long to keep lines: use an age of at least a day such as 30d, a size such as 50GiB (1MiB at least), or both: 30d,50GiB", text)
+		}
+		parsed.Bytes = int64(size)
+	}
+	*r = parsed
+	return nil
+}
+
+// size is a number of bytes.
+type size int64
+
+// UnmarshalText reads "512MiB".
+func (s *size) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n < 64<<20 || n > 1<<50 {
+		return fmt.Errorf("%q is not a size of at least 64MiB, such as 512MiB", text)
+	}
+	*s = size(n)
+	return nil
+}
+
+// withoutPassword is a store as it may be shown; of a cluster --to names
+// several nodes, separated by commas.
+func withoutPassword(to string) string {
+	if k, _, ok := kindOf(to); !ok || !k.url {
+		return to
+	}
+	nodes := strings.Split(to, ",")
+	for i, node := range nodes {
+		if u, err := url.Parse(node); err == nil {
+			nodes[i] = u.Redacted()
+		} else {
+			nodes[i] = "(not a URL)" // and so not known to be without one
+		}
+	}
+	return strings.Join(nodes, ",")
+}
+
+func isEngine(to string) bool {
+	k, _, ok := kindOf(to)
+	return ok && k.engine
+}

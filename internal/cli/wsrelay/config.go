@@ -1,0 +1,248 @@
+package wsrelay
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/dustin/go-humanize"
+
+	"wsrelay/buffer"
+	"wsrelay/intake"
+	"wsrelay/internal/cli"
+	"wsrelay/internal/cli/options"
+)
+
+// commandLine is the commands. The first is meant where none is named.
+type commandLine struct {
+	Run     config     `cmd:"" default:"withargs" help:"Ship the lines on standard input (the default)."`
+	Status  statusCmd  `cmd:"" help:"What the relays of this machine do, in plain words. Exit status: 0 all is well, 1 something is wrong, 3 one does not run."`
+	Upgrade upgradeCmd `cmd:"" help:"Let a running wsrelay continue as the newly installed program, without missing a line."`
+	Check   checkCmd   `cmd:"" help:"Go to the receiver as far as its welcome, say what is there at each step, and send no line."`
+	Keygen  keygenCmd  `cmd:"" help:"Make a key for --key-file and for the receiver's --keys."`
+	Queue   queueCmd   `cmd:"" help:"Look into a queue, export its lines, or drop them."`
+
+	Version kong.VersionFlag `help:"Print the version."`
+}
+
+// config is the options of run, under the names that they have on the command
+// line, in the environment (WSRELAY_QUEUE_DIR), in a file and on --options-fd
+// alike.
+type config struct {
+	reach
+	listening
+	reporting
+
+	Instance   string        `default:"default" help:"Name of this relay among those of the host: [A-Za-z0-9_.-], at most 64."`
+	QueueDir   string        `placeholder:"DIR" help:"Where lines wait on disk. Default: ${queue_dir}."`
+	QueueLimit size          `default:"8GiB" placeholder:"SIZE" help:"Most the queue takes on disk, at least 64MiB; never more than half of what is free and what the queue has. Default: ${default}."`
+	QueueFull  string        `default:"wait" enum:"wait,drop-oldest" placeholder:"wait|drop-oldest" help:"At the limit: wait stops reading until the receiver takes lines; drop-oldest drops the oldest lines, and a document says which. Default: ${default}."`
+	QueueAge   time.Duration `name:"queue-max-age" placeholder:"DUR" help:"Give up lines that have waited longer than this, and say which. Default: none."`
+	Sync       syncEvery     `default:"always" placeholder:"always|DUR" help:"always: every line is on disk before it is sent. DUR, such as 1s: a crash of the machine costs up to the lines of that time. Default: ${default}."`
+	Compress   string        `default:"auto" enum:"auto,zstd,s2,none" help:"How lines are stored and sent: auto (by what is scarce: processor, disk or link), zstd, s2, none. Default: ${default}."`
+	IdleClose  time.Duration `default:"60s" placeholder:"DUR" help:"Close the connection when nothing has moved for so long. Default: ${default}."`
+	Ping       time.Duration `default:"20s" placeholder:"DUR" help:"Time between pings; after 2.5 times this without a byte the connection is taken for dead. Default: ${default}."`
+	Drain      time.Duration `default:"5s" placeholder:"DUR" help:"When the input has ended: how long to wait for delivery. Default: ${default}."`
+
+	DrainRate bytesPerSecond `placeholder:"SIZE/s" help:"Send a backlog, lines older than 10 s, no faster than this, such as 2MiB/s. Lines keep their order, so new ones wait behind it: at a rate below that of what comes in a backlog never ends. Default: no limit."`
+
+	Confirm bool `help:"Write OK to standard output when ready to read, and then for each line that is on disk: the confirmMessages of rsyslog's omprog. Only with --keeper off: who waits for this sends again what was not confirmed. No line may be empty."`
+
+	Keeper string `default:"auto" enum:"auto,off" help:"auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed. On the command line or in the environment only. Default: ${default}."`
+
+	UnreadDir string `placeholder:"DIR" help:"Where syslog-ng's websocket() block leaves lines of a wsrelay that could not be started: those of this instance are read from there."`
+	ExitEnded int    `placeholder:"N" help:"Exit with the status N, and no other, when the input has ended and wsrelay has no further use for it: how syslog-ng's websocket() block tells that from a program that cannot be started. On the command line only."`
+
+	LogFile   string `placeholder:"FILE|journal" help:"Log here and not on stderr; journal: to systemd's. Default where stderr is /dev/null, as under syslog-ng: wsrelay.log in the queue directory."`
+	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
+	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
+
+	Config    options.File `placeholder:"FILE" env:"WSRELAY_CONFIG" help:"Read options from FILE, one 'name = value' a line, then from FILE.d/*.conf."`
+	exposed   []string     // options with a secret that every local user can read
+	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell. On the command line only."`
+}
+
+const description = `Ships the lines on standard input to a WebSocket receiver, by way of a queue on disk: no line is lost and none doubled when the network, the receiver or wsrelay itself fails.
+
+Every option of run and check but --options-fd can also be given as WSRELAY_NAME in the environment, on --options-fd, and in the --config file. The command line counts first, then --options-fd, the environment, the file.
+
+Exit status: 0 all delivered, or, after a signal, all on disk; 75 lines wait in the queue; 64 usage; 78 configuration; 1 anything else.`
+
+var errHelp = errors.New("help was printed")
+
+// parse gives the command that args, with all other sources, ask for.
+func parse(c *commandLine, args []string, stdout io.Writer) (*kong.Context, error) {
+	src := &options.Sources{Env: "WSRELAY_", Only: []string{"config", "options-fd", "keeper", "exit-ended"}}
+	answered := false
+	k, err := parser(c, src, stdout, func(int) { answered = true })
+	if err != nil {
+		return nil, err
+	}
+	command, err := k.Parse(args)
+	meant := options.Meant(k.Model, args)
+	switch {
+	case answered:
+		return nil, errHelp
+	case err != nil && len(args) > 0 && args[0] == "queue":
+		return nil, mistake(err, "wsrelay queue --help shows what can be done with a queue", exitUsage)
+	case meant != "":
+		return nil, mistake(fmt.Errorf("there is no command %q", strings.Join(args[:len(strings.Fields(meant))], " ")), "did you mean wsrelay "+meant+"?", exitUsage)
+	case err != nil:
+		c.Run.salvage(args, src)
+		return nil, usage(err)
+	case command.Selected().Name == "run":
+		c.Run.exposed = exposed(args, src)
+		return command, c.Run.check()
+	}
+	return command, nil
+}
+
+// salvage finds out, from options that could not be parsed, where the queue is
+// and where to log. There is no queue directory where that is not known: of an
+// instance that is no name, and where a source of options that may name it could
+// not be read.
+func (c *config) salvage(args []string, src *options.Sources) {
+	if fd := intake.FlagValue(args, "--options-fd", ""); fd != "" {
+		n, _ := strconv.Atoi(fd)
+		_ = src.ReadFD(n) // what is wrong is told already; a part is better than nothing
+	}
+	if name := intake.FlagValue(args, "--config", ""); name != "" {
+		_ = src.ReadFile(name)
+	}
+	_ = src.ReadOther(os.Getenv("WSRELAY_CONFIG"))
+	find := func(name string) string {
+		return cmp.Or(intake.FlagValue(args, "--"+name, ""), src.Get(name))
+	}
+	*c = config{
+		Instance: cmp.Or(find("instance"), "default"), QueueDir: find("queue-dir"), LogFile: find("log-file"), UnreadDir: find("unread-dir"),
+	}
+	if c.QueueDir == "" && isInstance(c.Instance) && !src.Unread() {
+		c.QueueDir = queueDir(c.Instance)
+	}
+}
+
+func parser(c *commandLine, src *options.Sources, stdout io.Writer, exit func(int)) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("wsrelay"), kong.Description(description), kong.Writers(stdout, io.Discard),
+		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
+		kong.Vars{"version": cli.Build("wsrelay"), "queue_dir": "/var/lib/syslog-ng/wsrelay/INSTANCE for root and where there is no HOME, else $XDG_STATE_HOME/wsrelay/INSTANCE"},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+	)
+}
+
+func isInstance(name string) bool {
+	return regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`).MatchString(name) // here: a keeper has no use for it
+}
+
+// check is what the options must be together.
+func (c *config) check() error {
+	if !isInstance(c.Instance) {
+		return usage(fmt.Errorf("--instance %q is not a name of letters, digits, '_', '.' and '-', at most 64", c.Instance))
+	}
+	if c.QueueDir == "" {
+		c.QueueDir = queueDir(c.Instance)
+	}
+	if c.QueueLimit < buffer.MinLimit {
+		return usage(fmt.Errorf("--queue-limit %s is less than 64MiB", humanize.IBytes(uint64(c.QueueLimit))))
+	}
+	if c.Confirm && c.Keeper != "off" {
+		return usage(errors.New("--confirm goes with --keeper off"))
+	}
+	if c.LogFile == toJournal && c.LogLevel == "debug" {
+		return usage(errors.New("--log-file journal and --log-level debug: a syslog-ng that reads the journal would hand each record to wsrelay, which would log that"))
+	}
+	if err := c.reporting.check(c.AllowInsecure); err != nil {
+		return err
+	}
+	if c.Listen != "" {
+		return c.listening.check(&c.reach)
+	}
+	return c.reach.check()
+}
+
+// unread is where lines of earlier pipes are, if that was said.
+func (c *config) unread(log *slog.Logger) intake.Unread {
+	return intake.Unread{Dir: c.UnreadDir, Log: log, Ours: func(shell []byte) bool {
+		dir := cmp.Or(options.OfShell(shell, "queue-dir"), c.QueueDir)
+		return options.OfShell(shell, "instance") == c.Instance && dir == c.QueueDir
+	}}
+}
+
+// delivers tells whether there is a way for the lines out of the queue.
+func (c *config) delivers() bool { return len(c.URL) > 0 || c.Listen != "" }
+
+// queueDir is where an instance keeps its queue by default. For root, and for a
+// service without a home, such as syslog-ng -u USER, that is where SELinux lets a
+// child of syslog-ng write; never a place that depends on the working directory.
+func queueDir(instance string) string {
+	if os.Geteuid() == 0 {
+		return rootQueue(instance)
+	}
+	return userQueue(instance)
+}
+
+func rootQueue(instance string) string { return filepath.Join("/var/lib/syslog-ng/wsrelay", instance) }
+
+func userQueue(instance string) string {
+	if state := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
+		return filepath.Join(state, "wsrelay", instance)
+	}
+	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "wsrelay", instance)
+	}
+	return rootQueue(instance)
+}
+
+func (c *config) compress() buffer.Compress {
+	return map[string]buffer.Compress{
+		"auto": buffer.CompressAuto, "zstd": buffer.CompressZstd, "s2": buffer.CompressS2, "none": buffer.CompressNone,
+	}[c.Compress]
+}
+
+// size is a number of bytes, written as 8GiB or 500MB.
+type size int64
+
+func (s *size) UnmarshalText(b []byte) error {
+	n, err := humanize.ParseBytes(string(b))
+	if err != nil || n > 1<<62 {
+		return fmt.Errorf("%q is not a size such as 8GiB", b)
+	}
+	*s = size(n)
+	return nil
+}
+
+// bytesPerSecond is a rate, written as 2MiB/s.
+type bytesPerSecond size
+
+func (r *bytesPerSecond) UnmarshalText(b []byte) error {
+	text, ok := strings.CutSuffix(string(b), "/s")
+	if err := (*size)(r).UnmarshalText([]byte(text)); err != nil || !ok || *r < 1 {
+		return fmt.Errorf("%q is not a rate such as 2MiB/s", b)
+	}
+	return nil
+}
+
+// syncEvery is a duration, or 0 for always.
+type syncEvery time.Duration
+
+func (s *syncEvery) UnmarshalText(b []byte) error {
+	if string(b) == "always" {
+		*s = 0
+		return nil
+	}
+	d, err := time.ParseDuration(string(b))
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is neither 'always' nor a duration such as 1s", b)
+	}
+	*s = syncEvery(d)
+	return nil
+}

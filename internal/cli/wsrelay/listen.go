@@ -1,0 +1,48 @@
+package wsrelay
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"wsrelay/internal/connlimit"
+)
+
+// listening is the options of a relay that receivers dial.
+type listening struct {
+	Listen        string `placeholder:"ADDR" help:"Instead of dialling: listen on ADDR, HOST:PORT, for a receiver (wsreceive --dial). Beyond loopback only with --tls-cert and --tls-key, and with --key-file, --token-file, --tls-ca or --tls-pin, which then say whom to believe. One receiver is served at a time."`
+	AllowInsecure bool   `help:"Listen without TLS, or without knowing who takes the lines, also where others can reach it."`
+}
+
+// check is what the options must be together, with those that are shared with
+// the other direction.
+func (l *listening) check(r *reach) error {
+	wrong := func(hint, format string, args ...any) error {
+		return mistake(fmt.Errorf(format, args...), hint, exitConfig)
+	}
+	if err := r.checkEach(); err != nil {
+		return err
+	}
+	host, _, err := net.SplitHostPort(l.Listen)
+	asks := r.KeyFile != "" || r.TokenFile != "" || r.TLSCA != "" || len(r.TLSPin) > 0
+	switch far := !connlimit.Loopback(host); {
+	case err != nil:
+		return wrong("use HOST:PORT, such as 127.0.0.1:8514", "--listen: %w", err)
+	case len(r.URL) > 0:
+		return usage(errors.New("--listen and a URL: either receivers dial, or they are dialled"))
+	case len(r.Header) > 0 || r.Proxy != "env":
+		return usage(errors.New("--header and --proxy mean nothing to --listen"))
+	case r.Mode != "native":
+		return usage(errors.New("--listen is for receivers that speak wsrelay.v1"))
+	case (r.TLSCA != "" || len(r.TLSPin) > 0) && r.TLSCert == "":
+		return wrong("give --tls-cert and --tls-key", "--tls-ca and --tls-pin are for a receiver's certificate, and without TLS it shows none")
+	case l.AllowInsecure || !far:
+	case !asks:
+		return wrong("give --key-file, and --tls-cert and --tls-key; or listen on 127.0.0.1; --allow-insecure if the network is all yours",
+			"--listen %s is not a loopback address, and anybody who reached it could take the lines", l.Listen)
+	case r.TLSCert == "":
+		return wrong("give --tls-cert and --tls-key, or listen on 127.0.0.1; --allow-insecure if the network is all yours",
+			"--listen %s is not a loopback address, and without TLS anybody in between could read lines and change them", l.Listen)
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+// Package wsrelay is the sender's command line: it wires intake, buffer and relay.
+package wsrelay
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"wsrelay/buffer"
+	"wsrelay/intake"
+	"wsrelay/internal/cli"
+	"wsrelay/relay"
+)
+
+// Exit statuses, those of sysexits(3) where one fits. Never 127, for which
+// syslog-ng drops the destination until a reload.
+const (
+	exitFailed  = 1
+	exitUsage   = 64
+	exitWaiting = 75
+	exitConfig  = 78
+)
+
+// Main runs the program and gives its exit status.
+func Main() int {
+	worker := intake.Worker()
+	status := run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	if !worker && (status == 0 || status == exitWaiting || intake.Ended(os.Stdin)) {
+		status = exitEnded(os.Args[1:], status)
+	}
+	return status
+}
+
+// exitEnded is the status that --exit-ended asks for when the input has ended. A
+// program that is not wsrelay, or half of it, does not give it.
+func exitEnded(args []string, otherwise int) int {
+	n, err := strconv.Atoi(intake.FlagValue(args, "--exit-ended", ""))
+	if err != nil {
+		return otherwise
+	}
+	return n
+}
+
+func run(args []string, stdin, stdout, stderr *os.File) int {
+	var alone error // why there is no keeper
+	if k, ok := intake.Wanted(args, stdin); ok && ships(args) {
+		var status int
+		k.Service = isNull(stderr)
+		if status, alone = k.Keep(); alone == nil {
+			sayAbandoned(k, stderr)
+			return status
+		}
+		_ = os.Setenv("WSRELAY_KEEPER", "off")
+	}
+	var c commandLine
+	command, err := parse(&c, args, stdout)
+	s := &streams{in: stdin, out: stdout, err: stderr, log: sync.OnceValue(func() *slog.Logger { return c.Run.logger(stderr) })}
+	kept := intake.Worker()
+	switch {
+	case errors.Is(err, errHelp):
+		return 0
+	case err == nil && errors.Is(alone, intake.ErrTakeOver):
+		err = &commandLine.Complaint{
+			Err: alone, Code: exitFailed,
+			Effect: "the version before still has its pipe, and brings what is in it into the queue; if its worker had just died, what that had taken is lost",
+			Hint:   "syslog-ng starts wsrelay again automatically; started otherwise, start it again",
+		}
+	case err == nil:
+		if alone != nil {
+			s.log().Warn("running without a keeper", "err", alone, cli.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",
+				cli.Hint, "let it have memory files (memfd_create), processes, a few pipes, /proc, and files of any size (ulimit -f)")
+		}
+		err = command.Run(s)
+	case kept && isNull(stderr):
+		err = c.Run.hold(err, s)
+	}
+	if err == nil {
+		return 0
+	}
+	status := cli.Report(s.log(), err)
+	if (status == exitUsage || status == exitConfig) && isNull(stderr) && !kept && ships(args) {
+		signal.Reset() // whoever wants it to end need not wait for that
+		time.Sleep(look)
+	}
+	return status
+}
+
+// ships tells whether args mean the command run, by its name or by none.
+func ships(args []string) bool {
+	return len(args) == 0 || args[0] == "run" || strings.HasPrefix(args[0], "-") || strings.Contains(args[0], "://")
+}
+
+// streams are what a command reads and writes.
+type streams struct {
+	in, out, err *os.File
+	log          func() *slog.Logger // made when it is first needed: that may make a file
+}
+
+// Run ships lines: the command that is meant when none is named.
+func (c *config) Run(s *streams) error {
+	if len(c.exposed) > 0 {
+		s.log().Warn("a secret stands in the arguments of a process", "options", strings.Join(c.exposed, ", "),
+			cli.Effect, "every local user can read it", cli.Hint, "put it into a file that only this user can read, and name that with header-file or proxy-file; then replace the secret")
+	}
+	return ship(c, s, nil)
+}
+
+// look is how often a configuration that cannot work is looked at again, where
+// nobody sees an exit status: by the keeper's next worker, or by what syslog-ng
+// starts in place of a wsrelay without a keeper, and would start at once.
+var look = 30 * time.Second
+
+// hold keeps lines under a configuration that cannot work, where nobody sees an
+// exit status and the pipe must not be left alone. As a worker it may end at any
+// time.
+func (c *config) hold(wrong error, s *streams) error {
+	if c.QueueDir == "" {
+		return wrong
+	}
+	status := cli.Report(s.log(), wrong)
+	s.log().Warn("not delivering until the configuration is fixed", "queue", c.QueueDir,
+		cli.Effect, "no line is lost: they wait in the queue", cli.Hint, "fix it, and reload syslog-ng if it is part of its configuration")
+	time.AfterFunc(look, func() { os.Exit(status) })
+	c.URL, c.Listen = nil, ""
+	if c.QueueLimit < buffer.MinLimit {
+		c.QueueLimit = 0
+	}
+	return ship(c, s, wrong)
+}
+
+// ship moves lines from stdin to the receiver, unless something is wrong with
+// the way there, until the input ends and all is delivered, or until a signal
+// and all is on disk.
+func ship(c *config, s *streams, wrong error) error {
+	debug.SetGCPercent(50) // what is live is some MiB of buffers, and little of it is garbage
+	limitMemory()
+	log := s.log()
+	in, err := intake.New(s.in)
+	if err != nil {
+		return err
+	}
+	stop := obey(in.Signals(), stopOptions{
+		terminal: isTerminal(s.in), service: in.Kept() && isNull(s.err), log: log,
+	})
+	defer stop.release()
+	in.Unread = c.unread(log)
+	q, found, err := open(c, in, stop, log)
+	if err != nil {
+		return queueTrouble(c.QueueDir, in, err)
+	}
+	logRecovery(log, found)
+	confirmed := c.confirm(q, s.out)
+	var out relay.Queue = q
+	if c.DrainRate > 0 {
+		out = relay.Paced(q, int64(c.DrainRate))
+	}
+	r := relay.New(out, relay.Options{
+		URLs: c.URL, Listen: c.Listen, Host: hostname(), Agent: "wsrelay/" + cli.Version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
+		IdleClose: c.IdleClose, Ping: c.Ping, Way: c.way(), Dialect: c.dialect(q), Squeeze: c.compress() == buffer.CompressAuto, Keep: keep(q, c.QueueDir), Log: log,
+	})
+	stopReport := c.report(in, q, r, wrong, log)
+	session, endSession := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		if !c.delivers() {
+			ended <- nil
+			return
+		}
+		ended <- r.Run(session)
+	}()
+
+	err = in.Run(context.Background(), stop.now, q, found, log)
+	told := stop.told()
+	if err == nil && c.delivers() && told.Err() == nil {
+		drain(q, c.Drain, told, s.err)
+	}
+	endSession()
+	err = errors.Join(err, <-ended)
+	stopReport() // while the lock is ours: what another has made by then is not ours to remove
+	err = errors.Join(err, persist(q, in.Kept()))
+
+	<-confirmed
+
+	left, st := q.Stats(), r.Status()
+	waiting := left.Head - left.Cursor
+	log.Info("stopped", "lines", in.Lines(), "acknowledged", st.ReceiptedLines, "sent_again", st.SentAgain, "waiting", waiting)
+	if err == nil && waiting > 0 && told.Err() == nil {
+		return undelivered(c, waiting, st)
+	}
+	return err
+}
+
+// open takes the queue. Until it is ours, the pipe's content goes to memory, as
+// far as that may, where a keeper holds it, unless a worker whose keeper was killed
+// still reads that pipe. A request to end ends the wait, but for the sake of what was
+// taken from the pipe by then.
+func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffer.Queue, *buffer.Recovery, error) {
+	filling, stopFilling := context.WithCancel(stop.now)
+	filled := make(chan struct{})
+	wait, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
+	holder, others := buffer.Locked(c.QueueDir)
+	others = append(others, holder)
+	go func() {
+		defer close(filled)
+		if !in.SharedWith(others) {
+			in.Fill(filling)
+		}
+		if <-filling.Done(); in.History().Pending == 0 {
+			giveUp()
+		}
+	}()
+	q, found, err := buffer.Open(wait, c.QueueDir, buffer.Options{
+		Limit: int64(c.QueueLimit), DropOldest: c.QueueFull == "drop-oldest", MaxAge: c.QueueAge, Sync: time.Duration(c.Sync), Compress: c.compress(), Living: in.Living(), Log: log,
+	})
+	stopFilling()
+	<-filled
+	return q, found, err
+}
+
+// keep is where lines go that the receiver will never take.
+func keep(q *buffer.Queue, dir string) relay.Keep {
+	return func(sid string, seq uint64, line []byte, why string) (string, error) {
+		name, err := q.SetAside(sid, seq, line, why)
+		return filepath.Join(dir, name), err
+	}
+}
+
+// drain waits until the queue is delivered, for the time that the user gives,
+// or until told to end.
+func drain(q *buffer.Queue, limit time.Duration, told context.Context, stderr *os.File) {
+	ctx, cancel := context.WithTimeout(told, limit)
+	defer cancel()
+	drawn := make(chan struct{})
+	go func() {
+		defer close(drawn)
+		progress(ctx, stderr, q)
+	}()
+	_ = q.WaitAcked(ctx, q.Stats().Head) // how far it came is in Stats
+	cancel()
+	<-drawn
+}
+
+// persist closes the queue. A disk that does not take the lines holds it up: for
+// a minute at most, or, where a keeper has them as well, for as long as it takes,
+// as nobody else may have the queue before they are in it.
+func persist(q closer, kept bool) error {
+	if kept {
+		return q.Close(context.Background())
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return q.Close(ctx)
+}
+
+type closer interface {
+	Close(ctx context.Context) error
+}
+
+func hostname() string {
+	name, _ := os.Hostname() // none is as good as any
+	return name
+}

@@ -1,0 +1,71 @@
+package wsrelay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"wsrelay/buffer"
+	"wsrelay/intake"
+	"wsrelay/internal/cli"
+	"wsrelay/internal/metrics"
+	"wsrelay/internal/status"
+	"wsrelay/relay"
+)
+
+// reporting is the options that say who learns what a relay does; whoever asks
+// wsrelay status does in any case.
+type reporting struct {
+	Metrics     string `placeholder:"ADDR" help:"Answer Prometheus at http://ADDR/metrics, such as 127.0.0.1:9514. Anybody who reaches it may read it, so beyond loopback only with --allow-insecure."`
+	MetricsFile string `placeholder:"FILE" help:"Write the same into FILE every 15 s, for the node exporter's textfile collector: where wsrelay is not to listen."`
+}
+
+// check is what the options must be.
+func (r *reporting) check(insecure bool) error {
+	if r.Metrics == "" {
+		return nil
+	}
+	if err := metrics.CheckAddr(r.Metrics, insecure); err != nil {
+		return mistake(fmt.Errorf("--metrics: %w", err), "use 127.0.0.1:9514, say, or --metrics-file; --allow-insecure if the network is all yours", exitConfig)
+	}
+	return nil
+}
+
+// report tells what the relay does to whoever asks, until it is stopped.
+func (c *config) report(in *intake.Intake, q *buffer.Queue, r *relay.Relay, wrong error, log *slog.Logger) (stop func()) {
+	dir, err := filepath.Abs(c.QueueDir)
+	if err != nil {
+		dir = c.QueueDir // where we are, is gone
+	}
+	o := status.Options{
+		Instance: c.Instance, QueueDir: dir, Version: cli.Version(),
+		DrainRate: int64(c.DrainRate), Relay: r.Status,
+		Keeper: func() status.Keeper { h := in.History(); return status.Keeper{Workers: h.Workers, Last: h.Last} },
+	}
+	if complaint := (*cli.Complaint)(nil); errors.As(wrong, &complaint) {
+		o.Problem = &status.Problem{What: complaint.Error(), Effect: "no line is lost: they wait in the queue", Hint: complaint.Hint}
+	}
+	reporter := status.NewReporter(q, o)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { reporter.Run(ctx) })
+	wg.Go(func() { status.Serve(ctx, q.Dir, reporter.Snapshot, log) })
+	write := func(t *metrics.Text) {
+		s := reporter.Snapshot()
+		s.Metrics(t, ctx.Err() == nil)
+	}
+	if c.Metrics != "" {
+		wg.Go(func() { metrics.Serve(ctx, c.Metrics, write, log) })
+	}
+	if c.MetricsFile != "" {
+		wg.Go(func() { metrics.Keep(ctx, c.MetricsFile, write, log) })
+	}
+	return func() {
+		cancel()
+		wg.Wait()
+		_ = reporter.Close() // it was only read
+	}
+}

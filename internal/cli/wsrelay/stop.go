@@ -1,0 +1,85 @@
+package wsrelay
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"wsrelay/internal/cli"
+)
+
+// grace is how long the input may go on after the first signal: syslog-ng sends
+// SIGTERM and then closes the pipe, which may still be full.
+const grace = 5 * time.Second
+
+// stopper is what signals ask for.
+type stopper struct {
+	now context.Context // ends when the input is not waited for any more
+
+	mu      sync.Mutex
+	asked   context.Context // ends with the first signal
+	ask     context.CancelFunc
+	release func() // forget about signals
+}
+
+type stopOptions struct {
+	terminal bool // the input is one: ^C means at once
+	service  bool // nobody means us to end but by ending the input
+	log      *slog.Logger
+}
+
+// obey makes the first signal a request to end when the input does. The input
+// not ending within grace, or a further signal, is a request to end at once;
+// but under syslog-ng, where the pipe says when it is over, wsrelay goes on.
+func obey(sigs <-chan os.Signal, o stopOptions) *stopper {
+	signal.Ignore(syscall.SIGPIPE) // a stderr that nobody reads is no reason to die
+	now, end := context.WithCancel(context.Background())
+	s := &stopper{now: now}
+	s.renew()
+	done, released := make(chan struct{}), make(chan struct{})
+	s.release = func() { close(done); <-released; s.ask(); end() }
+	go func() {
+		defer close(released)
+		var late <-chan time.Time
+		for {
+			select {
+			case <-sigs:
+				s.ask()
+				if o.terminal || late != nil && !o.service {
+					end()
+				}
+				late = time.After(grace)
+			case <-late:
+				late = nil
+				if !o.service {
+					end()
+					break
+				}
+				s.renew()
+				o.log.Warn("received a signal to exit, but the input is still open: continuing", cli.Effect, "nothing is lost", cli.Hint, "stop syslog-ng, or remove its destination, to stop wsrelay")
+			case <-done:
+				return
+			}
+		}
+	}()
+	return s
+}
+
+// renew takes the request to end back.
+func (s *stopper) renew() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked, s.ask = context.WithCancel(context.Background())
+}
+
+// told is done once wsrelay was told to end: what is read from then on is kept,
+// not delivered.
+func (s *stopper) told() context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
+}

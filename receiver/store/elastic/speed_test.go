@@ -1,0 +1,273 @@
+package elastic_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/s2"
+
+	"wsrelay/handshake"
+	"wsrelay/receiver"
+	"wsrelay/receiver/store/elastic"
+	"wsrelay/receiver/store/elastic/setup"
+	"wsrelay/test/faults"
+)
+
+const (
+	speedBatch   = 1000 // lines of one message
+	speedSenders = 4
+)
+
+// speedLine is a request of nginx as the websocket() block of syslog-ng sends
+// it.
+func speedLine(n uint64) string {
+	request := fmt.Sprintf(`{"ip":"203.0.113.%d","host":"shop.example","path":"/orders/%d?q=%d","status":%d,"referrer":"https://shop.example/cart",`+
+		`"user_agent":"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Firefox/128.0","length":%d,"generation_time_milli":%d,"date":"2026-11-22T23:00:00+00:00"}`,
+		n%250+1, n%5000, n%31, 200+n%3*100, 100+n*7919%50000, n*31%1000)
+	return fmt.Sprintf(`{"timestamp":"2026-11-22T23:00:00.%06d+00:00","host":"web1","program":"nginx","facility":"local7","severity":"info","priority":190,"message":%q,"fields":%s}`,
+		n%1e6, request, request)
+}
+
+// speed is one comparison: all ways bring the same lines to one engine.
+type speed struct {
+	*testing.T
+	docs int
+}
+
+const speedIndex = "wsrelay-speed-2026.11.22"
+
+// bodies are the documents of all streams, a bulk for each batch.
+func (s *speed) bodies(ids bool) [][]byte {
+	var all [][]byte
+	for _, b := range s.batches() {
+		body := elastic.Documents("speed", b)
+		if !ids {
+			body = create.ReplaceAll(body, []byte(`{"index":{"_index":"`+speedIndex+`"}}`))
+		}
+		all = append(all, body)
+	}
+	return all
+}
+
+var create = regexp.MustCompile(`(?m)^\{"create":.*$`)
+
+func (s *speed) batches() []receiver.Batch {
+	var all []receiver.Batch
+	for range speedSenders {
+		sid := handshake.NewSID()
+		for seq := uint64(1); seq < uint64(s.docs/speedSenders); seq += speedBatch {
+			b := receiver.Batch{SID: sid, Host: "web1", Seq: seq, At: day}
+			for i := range uint64(speedBatch) {
+				b.Lines = append(b.Lines, []byte(speedLine(seq+i)))
+			}
+			all = append(all, b)
+		}
+	}
+	return all
+}
+
+// bare loads the bulks with so many workers and gives documents a second. With
+// an encoding the bodies have it already.
+func (s *speed) bare(workers int, encoding string, bodies [][]byte) float64 {
+	work := make(chan []byte, len(bodies))
+	for _, b := range bodies {
+		work <- b
+	}
+	close(work)
+	start := time.Now()
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			for body := range work {
+				s.post(body, encoding)
+			}
+		})
+	}
+	wg.Wait()
+	return s.rate(start)
+}
+
+func (s *speed) post(body []byte, encoding string) {
+	req, err := http.NewRequest(http.MethodPost, faults.Engine(s)+"/_bulk?filter_path=errors", bytes.NewReader(body))
+	if err != nil {
+		s.Error(err)
+		return
+	}
+	req.Header.Set("Content-Type", "application/x-ndjson")
+	if encoding != "" {
+		req.Header.Set("Content-Encoding", encoding)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.Error(err)
+		return
+	}
+	defer res.Body.Close()
+	if answer, _ := io.ReadAll(res.Body); string(answer) != `{"errors":false}` {
+		s.Errorf("%s: %.200s", res.Status, answer)
+	}
+}
+
+// squeezed are the bodies with gzip.
+func (s *speed) squeezed(bodies [][]byte) [][]byte {
+	for i, body := range bodies {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		_, err := w.Write(body)
+		if err := errors.Join(err, w.Close()); err != nil {
+			s.Fatal(err)
+		}
+		bodies[i] = b.Bytes()
+	}
+	return bodies
+}
+
+// rate checks that all is there, outside the time that counts.
+func (s *speed) rate(start time.Time) float64 {
+	rate := float64(s.docs) / time.Since(start).Seconds()
+	const index = "/" + speedIndex
+	faults.Ask(s, http.MethodPost, index+"/_refresh", "")
+	if got := faults.Ask(s, http.MethodGet, index+"/_count", "").Get("count").Int(); got != int64(s.docs) {
+		s.Errorf("%d documents, want %d", got, s.docs)
+	}
+	faults.Ask(s, http.MethodDelete, index, "")
+	return rate
+}
+
+// received sends the lines over WebSocket to a receiver.
+func (s *speed) received(compress string) float64 {
+	store, err := elastic.Open(s.Context(), faults.Engine(s), elastic.Options{Prefix: "speed", Access: elastic.Access{Gzip: compress}})
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer store.Close()
+	r := receiver.New(store, receiver.Options{})
+	srv := httptest.NewServer(r)
+	defer srv.Close()
+	defer r.Shutdown()
+	streams := make(map[string][][]byte)
+	for _, b := range s.batches() {
+		text := append(bytes.Join(b.Lines, []byte{'\n'}), '\n')
+		payload := s2.Encode(nil, text)
+		streams[b.SID] = append(streams[b.SID], handshake.AppendData(nil, handshake.Data{
+			B: uint64(len(streams[b.SID]) + 1), Seq: b.Seq, N: len(b.Lines), At: b.At.UnixMilli(), Enc: "s2", Raw: len(text), C: handshake.CRC(payload),
+		}, payload))
+	}
+	start := time.Now()
+	var wg sync.WaitGroup
+	for sid, messages := range streams {
+		wg.Go(func() {
+			if err := sendAll("ws"+strings.TrimPrefix(srv.URL, "http"), sid, messages); err != nil {
+				s.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	return s.rate(start)
+}
+
+// sendAll is a sender: as many messages under way as the window allows.
+func sendAll(url, sid string, messages [][]byte) error {
+	d := websocket.Dialer{Subprotocols: []string{handshake.Subprotocol}}
+	conn, _, err := d.Dial(url, nil)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	hello := &handshake.Hello{V: handshake.Version, SID: sid, Host: "web1", Enc: []string{"s2"}, Max: 1 << 20, Acked: 1, Head: 1 << 40}
+	if err := conn.WriteMessage(websocket.TextMessage, handshake.Encode(hello)); err != nil {
+		return err
+	}
+	window := 0
+	for sent, acked := 0, uint64(0); acked < uint64(len(messages)); {
+		if sent < len(messages) && sent-int(acked) < window {
+			if err := conn.WriteMessage(websocket.BinaryMessage, messages[sent]); err != nil {
+				return err
+			}
+			sent++
+			continue
+		}
+		_, text, err := conn.ReadMessage()
+		if err != nil {
+			return err
+		}
+		frame, err := handshake.Decode(text)
+		switch f := frame.(type) {
+		case nil:
+			return err
+		case *handshake.Welcome:
+			window = f.Win.Batches
+		case *handshake.Ack:
+			acked = f.B
+		case *handshake.Nak, *handshake.Err:
+			return fmt.Errorf("%s", text)
+		}
+	}
+	return nil
+}
+
+// needSpeed gives the comparison, of indices with the types of setup.
+func needSpeed(t *testing.T) *speed {
+	t.Helper()
+	docs, err := strconv.Atoi(os.Getenv("SPEED_DOCS"))
+	if err != nil {
+		t.Skip("a comparison, not a test: make bench-engine")
+	}
+	c, err := elastic.Dial(faults.Engine(t), elastic.Access{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := setup.Run(t.Context(), c, setup.Options{Prefix: "speed", Tell: func(setup.Step) {}}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, "/_index_template/wsrelay-speed", "") })
+	return &speed{T: t, docs: docs / speedBatch / speedSenders * speedBatch * speedSenders}
+}
+
+// The receiver must not be the bottleneck: it is compared with loaders that do
+// nothing but send. Each way has its turn three times; the best counts.
+func TestSpeed_ReceiverBesideABareBulkLoader(t *testing.T) {
+	s := needSpeed(t)
+	ways := []struct {
+		name string
+		run  func() float64
+	}{
+		{"bare loader, ids chosen by the engine, 4 at once", func() float64 { return s.bare(4, "", s.bodies(false)) }},
+		{"bare loader, 2 at once", func() float64 { return s.bare(2, "", s.bodies(true)) }},
+		{"bare loader, 4 at once", func() float64 { return s.bare(4, "", s.bodies(true)) }},
+		{"bare loader, 8 at once", func() float64 { return s.bare(8, "", s.bodies(true)) }},
+		{"bare loader, 4 at once, compressed beforehand", func() float64 { return s.bare(4, "gzip", s.squeezed(s.bodies(true))) }},
+		{"wsreceive, 4 senders over WebSocket", func() float64 { return s.received("off") }},
+		{"wsreceive, 4 senders over WebSocket, gzip", func() float64 { return s.received("on") }},
+	}
+	best := make([]float64, len(ways))
+	for round := range 4 {
+		for i, way := range ways {
+			rate := way.run()
+			if round > 0 { // in the first the engine compiles itself
+				best[i] = max(best[i], rate)
+			}
+		}
+	}
+	for i, way := range ways {
+		t.Logf("%7.0f documents/s  %s", best[i], way.name)
+	}
+	last := len(ways) - 2
+	t.Logf("wsreceive gets %.2f of the best bare loader with the same documents, with gzip %.2f; %.2f of the one that leaves the ids to the engine",
+		best[last]/slices.Max(best[1:last]), best[last+1]/slices.Max(best[1:last]), best[last]/best[0])
+}

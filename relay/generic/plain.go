@@ -1,0 +1,162 @@
+package generic
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"wsrelay/buffer"
+	"wsrelay/relay"
+)
+
+// Ack is what counts as the server's word that a line has arrived.
+type Ack string
+
+// The kinds of acknowledgement.
+const (
+	AckPing    Ack = "ping"
+	AckReceipt Ack = "receipt"
+	AckNone    Ack = "none"
+)
+
+// InOrder as Options.Receipt says that each answer is for the oldest line that
+// has none.
+const InOrder = "-"
+
+// Options of plain mode. The zero value sends lines as they are and takes pongs
+// for acknowledgements.
+type Options struct {
+	Ack       Ack      // "": AckPing
+	Protocol  string   // the subprotocol to ask for; "": none
+	Open      []string // messages to begin a connection with; {uid} stands for the last UID acknowledged, {host} for this host
+	Heartbeat string   // a message that is sent at every ping; "": none
+	UID       string   // name of a member that carries a line's UID; "": none, but "uid" with AckReceipt by UID
+	Receipt   string   // gjson path of the UID, or a list of UIDs, in an answer; "": UID; InOrder
+	If        string   // PATH=VALUE: an answer with another value at this gjson path refuses the line
+}
+
+// byUID is whether answers name the line that they are for.
+func (o *Options) byUID() bool { return o.Ack == AckReceipt && o.Receipt != InOrder }
+
+// Queue is what plain mode asks of a queue.
+type Queue interface {
+	Next(ctx context.Context) (*buffer.Block, error)
+	Stats() buffer.Stats
+}
+
+// Plain is plain mode, a [relay.Dialect]: a relay that is made with it ships in
+// this way.
+type Plain struct {
+	o    Options
+	q    Queue
+	pace pace
+
+	done   uint64    // every record below was acknowledged, also within a block
+	last   string    // UID of the newest of them
+	warned time.Time // of answers that are no receipts; the listener's
+}
+
+// pace is how long to wait for what. Tests shorten it.
+type pace struct {
+	probe   time.Duration // for the first pong
+	receipt time.Duration // for the next acknowledgement, while lines are under way
+}
+
+var usualPace = pace{probe: 10 * time.Second, receipt: time.Minute}
+
+// New makes a dialect that ships q. An error says which option cannot be.
+func New(q Queue, o Options) (*Plain, error) {
+	if o.Ack == "" {
+		o.Ack = AckPing
+	}
+	if o.byUID() {
+		if o.UID == "" {
+			o.UID = "uid"
+		}
+		if o.Receipt == "" {
+			o.Receipt = o.UID
+		}
+	}
+	p := &Plain{o: o, q: q, pace: usualPace}
+	path, value, ok := strings.Cut(o.If, "=")
+	switch {
+	case o.Ack != AckPing && o.Ack != AckReceipt && o.Ack != AckNone:
+		return nil, fmt.Errorf("no acknowledgement is called %q", o.Ack)
+	case o.Ack != AckReceipt && (o.Receipt != "" || o.If != ""):
+		return nil, errors.New("answers are looked at only where receipts are the acknowledgement")
+	case o.Receipt == InOrder && o.If == "" && (len(o.Open) > 0 || o.Heartbeat != ""):
+		return nil, errors.New("answers that come in order cannot be told from those to opening messages and heartbeats: say what they contain")
+	case o.If != "" && (!ok || path == "" || value == ""):
+		return nil, errors.New("want PATH=VALUE for what an answer must say")
+	}
+	return p, nil
+}
+
+// Subprotocol is part of relay.Dialect.
+func (p *Plain) Subprotocol() string { return p.o.Protocol }
+
+// Ship is part of relay.Dialect.
+func (p *Plain) Ship(ctx context.Context, l *relay.Link, first *buffer.Block) *relay.Fault {
+	if p.last == "" {
+		p.last = p.q.Stats().Receipt.UID
+	}
+	s := newSession(p, l)
+	ctx, cancel := context.WithCancel(ctx)
+	blocks := p.pull(ctx, first)
+	defer func() {
+		cancel()
+		for range blocks.c { // until it has ended
+		}
+	}()
+	if fault := s.open(ctx); fault != nil || ctx.Err() != nil {
+		return fault
+	}
+	l.Ready("a WebSocket server", promise[p.o.Ack])
+	fault := s.serve(ctx, blocks)
+	if unsettled := s.settle(); fault == nil { // what came with the end
+		fault = unsettled
+	}
+	return fault
+}
+
+// promise is what a kind of acknowledgement is good for.
+var promise = map[Ack]string{
+	AckPing:    "at-least-once as far as the next WebSocket hop",
+	AckReceipt: "at-least-once",
+	AckNone:    "none",
+}
+
+// Probe is part of relay.Dialect. It sends the opening messages, too.
+func (p *Plain) Probe(ctx context.Context, l *relay.Link) (found string, fault *relay.Fault) {
+	if fault = newSession(p, l).open(ctx); fault != nil {
+		return "", fault
+	}
+	if p.o.Ack == AckPing {
+		return "it answers pings; delivery is " + promise[AckPing], nil
+	}
+	return "delivery is " + promise[p.o.Ack] + "; whether it answers lines shows when there is one", nil
+}
+
+// blocks are what the queue gives out, while somebody takes them.
+type blocks struct {
+	c   chan *buffer.Block // closed at the end
+	err error              // why, once c is closed
+}
+
+func (p *Plain) pull(ctx context.Context, b *buffer.Block) *blocks {
+	out := &blocks{c: make(chan *buffer.Block)}
+	go func() {
+		defer close(out.c)
+		for out.err == nil {
+			select {
+			case out.c <- b:
+			case <-ctx.Done():
+				return
+			}
+			b, out.err = p.q.Next(ctx)
+		}
+	}()
+	return out
+}

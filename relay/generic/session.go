@@ -1,0 +1,293 @@
+package generic
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"wsrelay/buffer"
+	"wsrelay/relay"
+)
+
+// pingBytes is how much is sent at most between two pings that ask for an
+// acknowledgement.
+const pingBytes = 64 << 10
+
+const hintServer = "look at the server's log"
+
+// session is one connection. Its listener marks in the window what the server
+// acknowledges, and tells changed; everything else is one goroutine's.
+type session struct {
+	p *Plain
+	l *relay.Link
+
+	cut     cutter
+	win     window
+	pings   string // what the payload of our pings begins with
+	k       uint64 // number of the last ping
+	loose   int    // bytes sent since
+	changed chan struct{}
+	refused atomic.Bool
+	asked   atomic.Int64 // messages sent that are no lines: as many may be answered
+	strange atomic.Int64 // messages that answer nothing
+
+	late, idle *time.Timer
+}
+
+func newSession(p *Plain, l *relay.Link) *session {
+	late := time.NewTimer(p.pace.receipt)
+	late.Stop()
+	return &session{
+		p: p, l: l, cut: cutter{uid: p.o.UID}, pings: "wsrelay " + rand.Text()[:8] + " ",
+		changed: make(chan struct{}, 1), late: late, idle: time.NewTimer(l.IdleClose),
+	}
+}
+
+// open begins the connection, and sees whether pings are answered if they are
+// what counts.
+func (s *session) open(ctx context.Context) *relay.Fault {
+	limit := int64(0)
+	if s.p.o.Ack == AckReceipt {
+		limit = maxAnswer
+	}
+	s.l.Listen(limit, s.hear)
+	words := strings.NewReplacer("{uid}", s.p.last, "{host}", s.l.Host)
+	for _, text := range s.p.o.Open {
+		s.asked.Add(1)
+		if err := s.l.Write(websocket.TextMessage, []byte(words.Replace(text))); err != nil {
+			return s.l.Lost(err)
+		}
+	}
+	if s.p.o.Ack != AckPing {
+		return nil
+	}
+	if fault := s.ping(); fault != nil {
+		return fault
+	}
+	late := time.NewTimer(s.p.pace.probe)
+	defer late.Stop()
+	for !s.win.answered() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.l.Gone():
+			return s.l.Lost(nil)
+		case <-late.C:
+			return relay.Lasting("the server does not answer pings, which were to tell what has arrived",
+				"use --plain-ack receipt, or none; "+hintServer, nil)
+		case <-s.changed:
+		}
+	}
+	return nil
+}
+
+// always is ready whenever a select asks.
+var always = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// serve sends what comes and takes acknowledgements until something ends it.
+func (s *session) serve(ctx context.Context, in *blocks) (fault *relay.Fault) {
+	beat := time.NewTicker(s.l.Ping)
+	defer beat.Stop()
+	for fault == nil {
+		if fault = s.settle(); fault != nil {
+			break
+		}
+		var more <-chan *buffer.Block
+		var now <-chan struct{}
+		switch {
+		case s.cut.empty():
+			more = in.c
+		case s.win.room():
+			now = always
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.l.Gone():
+			return s.l.Lost(nil)
+		case b := <-more:
+			fault = s.load(b, in)
+		case <-now:
+			fault = s.send()
+		case <-s.changed:
+			fault = s.heard()
+		case <-beat.C:
+			fault = s.beat()
+		case <-s.late.C:
+			fault = s.overdue()
+		case <-s.idle.C:
+			if s.win.empty() && s.cut.empty() {
+				return nil
+			}
+		}
+	}
+	return fault
+}
+
+// load takes the queue's next block; nil: there is an end to them.
+func (s *session) load(b *buffer.Block, in *blocks) *relay.Fault {
+	var err error
+	if b != nil {
+		err = s.cut.load(b, s.p.done)
+	} else if err = in.err; err == nil || errors.Is(err, context.Canceled) {
+		return nil // serve sees why, too
+	}
+	if err != nil {
+		return relay.Passing("the queue cannot be read", "look at the disk and at the queue's directory: wsrelay queue verify", err)
+	}
+	return nil
+}
+
+// send sends one line, and asks for its acknowledgement if it is time to.
+func (s *session) send() *relay.Fault {
+	m := s.cut.message()
+	if s.win.empty() {
+		s.late.Reset(s.p.pace.receipt)
+	}
+	s.win.add(m) // before it leaves: the answer may be there before Write returns
+	s.idle.Reset(s.l.IdleClose)
+	s.l.Sent(m.of, m.gap, len(m.text))
+	if err := s.l.Write(m.kind, m.text); err != nil {
+		return s.l.Lost(err)
+	}
+	s.loose += len(m.text)
+	if !s.cut.empty() && s.loose < pingBytes && s.win.room() {
+		return nil
+	}
+	switch s.p.o.Ack {
+	case AckPing:
+		return s.ping()
+	case AckNone:
+		s.loose = 0
+		s.win.passAll()
+	}
+	return nil
+}
+
+// ping sends a ping whose answer acknowledges all that was sent.
+func (s *session) ping() *relay.Fault {
+	s.k++
+	s.loose = 0
+	s.win.ping(s.k)
+	if err := s.l.WritePing(s.pings + strconv.FormatUint(s.k, 10)); err != nil {
+		return s.l.Lost(err)
+	}
+	return nil
+}
+
+// beat keeps the connection alive: a ping, and the heartbeat that the server
+// wants. The ping is one that asks, where pings do: a server may answer no ping
+// but the latest (RFC 6455, 5.5.3).
+func (s *session) beat() *relay.Fault {
+	if s.p.o.Ack == AckPing {
+		if fault := s.ping(); fault != nil {
+			return fault
+		}
+	} else if err := s.l.WritePing(""); err != nil {
+		return s.l.Lost(err)
+	}
+	if s.p.o.Heartbeat == "" {
+		return nil
+	}
+	s.asked.Add(1)
+	if err := s.l.Write(websocket.TextMessage, []byte(s.p.o.Heartbeat)); err != nil {
+		return s.l.Lost(err)
+	}
+	return nil
+}
+
+// settle moves the queue's cursor as far as everything was acknowledged.
+func (s *session) settle() *relay.Fault {
+	last, records := s.win.settle()
+	if records == 0 {
+		return nil
+	}
+	s.p.done, s.p.last = last.of.End, last.uid
+	s.idle.Reset(s.l.IdleClose)
+	s.late.Stop()
+	if !s.win.empty() {
+		s.late.Reset(s.p.pace.receipt)
+	}
+	return s.l.Ack(buffer.Receipt{Seq: last.of.End, UID: last.uid}, records)
+}
+
+// overdue is the end of the wait for an acknowledgement.
+func (s *session) overdue() *relay.Fault {
+	var why error
+	hint := hintServer
+	if n := s.strange.Load(); n > 0 {
+		why = fmt.Errorf("%d messages came that are none", n)
+		hint += ", and at --plain-receipt: it must say where an answer has the UID"
+	}
+	return relay.Passing("no acknowledgement in time", hint, why)
+}
+
+// heard sees what the listener has not marked in the window.
+func (s *session) heard() *relay.Fault {
+	if s.refused.Load() {
+		return relay.Passing("the server refuses a line: its answer is not what --plain-receipt-if asks for",
+			hintServer+"; the line is sent again until it is taken", nil)
+	}
+	return nil
+}
+
+// hear is the listener: it never waits.
+func (s *session) hear(kind int, msg []byte) {
+	switch {
+	case kind == websocket.PongMessage:
+		number, ours := strings.CutPrefix(string(msg), s.pings)
+		k, err := strconv.ParseUint(number, 10, 64)
+		if !ours || err != nil || !s.win.pong(k) {
+			return
+		}
+	case s.p.o.Ack != AckReceipt || !s.answered(msg):
+		return
+	}
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// answered takes a message for an answer, if it is one.
+func (s *session) answered(msg []byte) bool {
+	a, err := s.p.o.answer(msg)
+	known := a.oldest && s.win.confirmNext()
+	for _, uid := range a.uids {
+		known = s.win.confirm(uid) || known
+	}
+	if a.refused {
+		s.refused.Store(true)
+		return true
+	}
+	if err == nil && !known {
+		err = errUnknown
+	}
+	if err != nil && s.asked.Add(-1) < 0 {
+		s.doubt(err)
+	}
+	return known
+}
+
+// doubt says, once in a while, that an answer is none.
+func (s *session) doubt(err error) {
+	s.strange.Add(1)
+	if time.Since(s.p.warned) < time.Minute {
+		return
+	}
+	s.p.warned = time.Now()
+	s.l.Log.Warn("the server sent something that is no receipt", "err", err,
+		"effect", "nothing is lost: lines without a receipt stay in the queue and are sent again",
+		"hint", "if receipts come as well, all is well; if not, see that --plain-receipt says where an answer has the UID")
+}
