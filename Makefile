@@ -54,7 +54,7 @@ fuzz: ## fuzz each target for FUZZTIME (10s)
 demo: ## a private syslog-ng, an outage, and the count of what arrived
 	@$(NEED) syslog-ng
 	@$(MAKE) --no-print-directory build
-	@CGO_ENABLED=0 $(GO) run -trimpath ./e2e/demo
+	@CGO_ENABLED=0 $(GO) run -trimpath ./test/demo
 
 packages: ## build .deb and .rpm into dist/
 	scripts/packages.sh

@@ -2,18 +2,18 @@
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: deps
-	SOAK=10s $(GO) test -count=1 -v -run TestChain ./e2e
+	SOAK=10s $(GO) test -count=1 -v -run TestChain ./test/e2e
 
 # A tab of chromium that shows 500 new lines a second for LIVE (30m): its CPU time and memory.
 soak-live:
 	@$(NEED) chromium
-	SOAK_LIVE=$(or $(LIVE),30m) $(GO) test -count=1 -v -timeout 0 -run TestBrowser_SoakLive ./receiver/page
+	SOAK_LIVE=$(or $(LIVE),30m) $(GO) test -count=1 -v -timeout 0 -run TestBrowser_SoakLive ./receiver/web
 
 # Thousands of kills of the worker; resumable, TORTURE_DIR has the count. Half an hour; TMPDIR=/dev/shm helps.
 torture-keeper: deps
 	KILLS=20000 $(GO) test -count=1 -v -timeout 3h -run Killed ./intake
 	TORTURE=long $(GO) test -count=1 -v -timeout 1h -run TestUpgrade_May .
-	KILLS=200 UPGRADES=20 EARLY=1000 $(GO) test -count=1 -v -timeout 1h -run "Pipe|Stop" ./e2e
+	KILLS=200 UPGRADES=20 EARLY=1000 $(GO) test -count=1 -v -timeout 1h -run "Pipe|Stop" ./test/e2e
 
 # Every file call, every bit, long histories of the queue. After it, ten minutes
 # of fuzzing for each target, and each safeguard taken out in turn.
@@ -49,9 +49,9 @@ bench-queue:
 # -remote: a VictoriaLogs server behind the journal, 600 kills of either or both; an hour and a half.
 # -network: half an hour of bad network. -herd: 10,000 senders.
 torture-network: IN = network
-torture-herd: IN = herd
+torture-herd: IN = fleet
 torture-%: deps
-	TORTURE=long $(GO) test -count=1 -v -timeout 0 -run '(?i)^test$*_' ./e2e/$(or $(IN),torture)
+	TORTURE=long $(GO) test -count=1 -v -timeout 0 -run '(?i)^test$*_' ./test/$(or $(IN),torture)
 
 # Installs, upgrades under load and removes the packages in a clean Debian, and
 # does there what README.md, docs/operations.md and the tutorial say; root.
@@ -95,7 +95,7 @@ bench-engine-%:
 # in the log database, or in an engine: show-nginx-opensearch.
 show-nginx:
 	@$(NEED) nginx syslog-ng ab
-	SHOW_REQUESTS=$(or $(SHOW_REQUESTS),100000) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_NginxToLogDatabase$$' ./e2e
+	SHOW_REQUESTS=$(or $(SHOW_REQUESTS),100000) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_NginxToLogDatabase$$' ./test/e2e
 show-nginx-%:
 	@$(NEED) java mvn nginx syslog-ng ab
 	scripts/engine.sh show $*
@@ -107,18 +107,18 @@ show-stack:
 	@$(NEED) nginx syslog-ng redis-server supervisord socat pg_ctlcluster gcc strace curl /usr/bin/python3-config
 	@for run in "" STACK_FAULTS=1 "STACK_FAULTS=1 STACK_FILES=1"; do \
 		env $$run STACK_REQUESTS=$(or $(REQUESTS),20000) STACK_RATE=$(or $(RATE),150) \
-		$(GO) test -count=1 -v -timeout 0 -run '^TestShow_Stack$$' ./e2e || exit; \
+		$(GO) test -count=1 -v -timeout 0 -run '^TestShow_Stack$$' ./test/e2e || exit; \
 	done
 
 # What shipping takes at 100 requests a second, beside syslog-ng alone and rsyslog:
 # free, and in a control group, CPU percent of a core (25) and MEMORY MiB (64); root.
 show-stack-cost:
 	@$(NEED) syslog-ng
-	STACK_CPU=$(or $(CPU),25) STACK_MEMORY=$(or $(MEMORY),64) STACK_COST=$(or $(COST),60s) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_StackCost$$' ./e2e
+	STACK_CPU=$(or $(CPU),25) STACK_MEMORY=$(or $(MEMORY),64) STACK_COST=$(or $(COST),60s) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_StackCost$$' ./test/e2e
 # Through the receiver of examples/openresty, in peace.
 show-stack-openresty:
 	@$(NEED) nginx /usr/share/lua/5.1/nginx/websocket/server.lua /usr/share/lua/5.1/cjson/util.lua syslog-ng redis-server supervisord socat pg_ctlcluster gcc strace curl /usr/bin/python3-config
-	STACK_STORE=openresty STACK_REQUESTS=$(or $(REQUESTS),2000) STACK_RATE=$(or $(RATE),100) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_Stack$$' ./e2e
+	STACK_STORE=openresty STACK_REQUESTS=$(or $(REQUESTS),2000) STACK_RATE=$(or $(RATE),100) $(GO) test -count=1 -v -timeout 0 -run '^TestShow_Stack$$' ./test/e2e
 show-stack-%:
 	@$(NEED) java mvn nginx syslog-ng redis-server supervisord socat pg_ctlcluster gcc strace curl /usr/bin/python3-config
 	STACK_REQUESTS=$(or $(REQUESTS),20000) STACK_RATE=$(or $(RATE),150) scripts/engine.sh show-stack $*

@@ -79,7 +79,7 @@ func appendForEver(dir string) {
 
 func TestQueue_LosesNothingDurableWhenKilled(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "q")
-	kills := 8 // e2e/torture kills the whole
+	kills := 8 // test/torture kills the whole
 	if long() {
 		kills = 300
 	}

@@ -16,7 +16,7 @@ mkdir -p "${1:-dist}"
 out=$(realpath "${1:-dist}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-version=$(sed -n 's/^var version = "\(.*\)"/\1/p' console/version.go)
+version=$(sed -n 's/^var version = "\(.*\)"/\1/p' internal/cli/version.go)
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 name=wsrelay-$version

@@ -158,18 +158,18 @@ test | bench | show | show-stack)
 	case $verb in
 	test)
 		status=0
-		go test ./receiver/elastic/... ./e2e -run '^TestEngine' -p 1 -count=1 "$@" || status=$?
+		go test ./receiver/store/elastic/... ./test/e2e -run '^TestEngine' -p 1 -count=1 "$@" || status=$?
 		echo "$engine: after each fault all lines are there, once:"
 		echo "| rule | fault | lines | documents | of these, some as text only | dead letters | in the local file | lost | doubled | sent again |"
 		echo "|---|---|---|---|---|---|---|---|---|---|"
 		cat "$dir/table"
 		exit $status
 		;;
-	bench) SPEED_DOCS=${SPEED_DOCS:-200000} go test ./receiver/elastic -timeout 30m -run '^TestSpeed_' -count=1 -v "$@" ;;
-	show) SHOW=1 go test ./e2e -run '^TestShow_NginxToEngine$' -count=1 -v -timeout 30m "$@" ;;
+	bench) SPEED_DOCS=${SPEED_DOCS:-200000} go test ./receiver/store/elastic -timeout 30m -run '^TestSpeed_' -count=1 -v "$@" ;;
+	show) SHOW=1 go test ./test/e2e -run '^TestShow_NginxToEngine$' -count=1 -v -timeout 30m "$@" ;;
 	show-stack)
 		for faults in "" 1; do
-			STACK_FAULTS=$faults go test ./e2e -run '^TestShow_Stack$' -count=1 -v -timeout 0 "$@"
+			STACK_FAULTS=$faults go test ./test/e2e -run '^TestShow_Stack$' -count=1 -v -timeout 0 "$@"
 		done
 		;;
 	esac

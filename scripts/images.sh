@@ -10,7 +10,7 @@ mkdir -p "${1:-dist}"
 out=$(realpath "${1:-dist}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-version=$(sed -n 's/^var version = "\(.*\)"/\1/p' console/version.go)
+version=$(sed -n 's/^var version = "\(.*\)"/\1/p' internal/cli/version.go)
 created=$(git log -1 --format=%ct)
 
 for arch in amd64 arm64; do

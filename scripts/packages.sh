@@ -21,7 +21,7 @@ go build -modfile=tools/nfpm.mod -o "$BUILD/nfpm" github.com/goreleaser/nfpm/v2/
 go build -modfile=tools/sbom.mod -trimpath -buildvcs=false -o "$BUILD/cyclonedx" github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 for arch in amd64 arm64; do
 	say "building the programs for $arch"
-	CGO_ENABLED=0 GOARCH=$arch go build -trimpath -buildvcs=auto -ldflags "-s -w -X wsrelay/console.version=$VERSION" -o "$BUILD/$arch/" . ./cmd/wsreceive
+	CGO_ENABLED=0 GOARCH=$arch go build -trimpath -buildvcs=auto -ldflags "-s -w -X wsrelay/internal/cli.version=$VERSION" -o "$BUILD/$arch/" . ./cmd/wsreceive
 	for program in wsrelay wsreceive; do # what is in it, for who looks for known faults (CycloneDX)
 		"$BUILD/cyclonedx" bin -json -std -noserial -notimestamp -version "$VERSION" -output "$BUILD/$arch/$program.cdx.json" "$BUILD/$arch/$program" 2>/dev/null
 	done

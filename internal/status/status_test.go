@@ -308,7 +308,7 @@ func full() Snapshot {
 }
 
 func TestSnapshot_EveryKeyIsDocumented(t *testing.T) {
-	text, err := os.ReadFile("../docs/status.md")
+	text, err := os.ReadFile("../../docs/status.md")
 	if err != nil {
 		t.Fatal(err)
 	}

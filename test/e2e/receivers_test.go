@@ -335,7 +335,7 @@ func TestReceivers_RefuseWhatTheVectorsRefuse(t *testing.T) {
 		Lenient    bool
 	}
 	var vectors struct{ Invalid, Refused []vector }
-	text, err := os.ReadFile("../handshake/testdata/data.json")
+	text, err := os.ReadFile("../../handshake/testdata/data.json")
 	must(t, err)
 	must(t, json.Unmarshal(text, &vectors))
 	others(t, func(t *testing.T, _ *Sandbox, o *other) {

@@ -306,7 +306,7 @@ func stackVenv(t *testing.T) string {
 	}
 	for _, argv := range [][]string{
 		{"/usr/bin/python3", "-m", "venv", dir},
-		{filepath.Join(dir, "bin/pip"), "install", "--quiet", "-r", "../examples/stack/requirements.txt"},
+		{filepath.Join(dir, "bin/pip"), "install", "--quiet", "-r", "../../examples/stack/requirements.txt"},
 	} {
 		if out, err := exec.CommandContext(t.Context(), argv[0], argv[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%q: %v\n%s", argv, err, out)

@@ -3,7 +3,7 @@
 // have a token of their own; the receiver, a wsreceive of its own for each kind,
 // writes a file.
 //
-//	go run ./e2e/fairness [-wsreceive PROGRAM] [-for 10s] [KIND...]
+//	go run ./test/fairness [-wsreceive PROGRAM] [-for 10s] [KIND...]
 package main
 
 import (

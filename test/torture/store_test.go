@@ -42,7 +42,7 @@ func newStoreRig(t *testing.T, dir string) *storeRig {
 func notUnderRace(t *testing.T) {
 	t.Helper()
 	if stand.Race {
-		t.Skip("the race detector makes the log database ten times slower: make test RACE= PACKAGES=./e2e/torture")
+		t.Skip("the race detector makes the log database ten times slower: make test RACE= PACKAGES=./test/torture")
 	}
 }
 

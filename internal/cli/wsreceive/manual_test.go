@@ -12,5 +12,5 @@ func TestManual_KnowsEveryOption(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	manual.Test(t, k.Model, "../../packaging")
+	manual.Test(t, k.Model, "../../../packaging")
 }

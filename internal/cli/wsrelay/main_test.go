@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 // beside them.
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-trimpath", "-o", bin, "./cmd/wsreceive")
+	build := exec.Command("go", "build", "-trimpath", "-o", bin, "wsrelay/cmd/wsreceive")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make builds it: little is compiled twice
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

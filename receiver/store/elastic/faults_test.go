@@ -484,7 +484,7 @@ func stopped(s *scene, verb string) {
 		s.Skip("needs an engine that may be stopped, and a minute: run scripts/engine.sh test, without -short")
 	}
 	control := func(verb string) {
-		if out, err := exec.Command("../../scripts/engine.sh", verb, dir).CombinedOutput(); err != nil {
+		if out, err := exec.Command("../../../scripts/engine.sh", verb, dir).CombinedOutput(); err != nil {
 			s.Fatalf("engine.sh %s: %v\n%s", verb, err, out)
 		}
 	}
