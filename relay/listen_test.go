@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"wsrelay/receiver/store/stdout"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -207,7 +208,7 @@ func TestListen_RefusesWhatIsNoReceiver(t *testing.T) {
 func dialer(t testing.TB, url string, a receiver.Access, config *tls.Config) (out, log *logged) {
 	t.Helper()
 	out, log = new(logged), new(logged)
-	r := receiver.New(receiver.NewStdout(out), receiver.Options{Access: a, Log: log.logger()})
+	r := receiver.New(stdout.New(out), receiver.Options{Access: a, Log: log.logger()})
 	d, err := receiver.NewDialer(r, url, func() receiver.DialWay { return receiver.DialWay{TLS: config} })
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"wsrelay/receiver/store/stdout"
 	"bufio"
 	"bytes"
 	"crypto/tls"
@@ -61,7 +62,7 @@ type real struct {
 func startReal(t testing.TB, a receiver.Access) *real {
 	t.Helper()
 	r := &real{out: new(logged), log: new(logged)}
-	r.Receiver = receiver.New(receiver.NewStdout(r.out), receiver.Options{Access: a, Log: r.log.logger()})
+	r.Receiver = receiver.New(stdout.New(r.out), receiver.Options{Access: a, Log: r.log.logger()})
 	srv := httptest.NewUnstartedServer(r)
 	srv.Config.ErrorLog = quiet()
 	srv.TLS = &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.VerifyClientCertIfGiven}

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"wsrelay/receiver/store/stdout"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"wsrelay/receiver"
 )
 
 // What stands around a line is of its host and program; back leads to the open line
@@ -158,7 +158,7 @@ func TestBrowser_SaysWhatWasCutShort(t *testing.T) {
 	t.Run("a query that fails", func(t *testing.T) {
 		s := &site{Server: serve(t, New(faulty{func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "too many queries", http.StatusServiceUnavailable)
-		}}, NewLive(receiver.NewStdout(nil)), Options{}))}
+		}}, NewLive(stdout.New(nil)), Options{}))}
 		do(t, ctx, chromedp.Navigate(s.URL+"/?q=a"))
 		until(t, ctx, `document.getElementById('problem').textContent.includes('too many queries')`)
 		if value[bool](t, ctx, `document.body.innerText.includes('No line matches')`) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"wsrelay/receiver/store/stdout"
 
 	"wsrelay/receiver"
 	"wsrelay/receiver/store/logs/row"
@@ -20,7 +21,7 @@ import (
 // newWatchedSite is a site over a store that can be watched only.
 func newWatchedSite(t *testing.T, o Options) *site {
 	t.Helper()
-	live := NewLive(receiver.NewStdout(io.Discard))
+	live := NewLive(stdout.New(io.Discard))
 	return &site{serve(t, NewWatch(live, o)), live, nil, map[string]uint64{}}
 }
 
@@ -97,7 +98,7 @@ func TestLive_ShowsWhatIsStoredAndNothingElse(t *testing.T) {
 
 func TestLive_KeepsABoundedNumberOfBytes(t *testing.T) {
 	for name, line := range map[string]string{"empty": "", "long": strings.Repeat("x", 2*keepLine), "usual": strings.Repeat("x", 200)} {
-		l := NewLive(receiver.NewStdout(io.Discard))
+		l := NewLive(stdout.New(io.Discard))
 		for seq := uint64(1); seq < 600; seq += 300 {
 			b := receiver.Batch{SID: sidA, Host: "web1", Seq: seq * 1000, At: time.Now()}
 			for range 300_000 / max(1, len(line)/100) {
@@ -128,7 +129,7 @@ func newest(l *Live) []keptLine {
 // Whoever asks from some line on gets just what came since, whatever batches it
 // came in.
 func TestLive_GivesWhatCameSince(t *testing.T) {
-	l := NewLive(receiver.NewStdout(io.Discard))
+	l := NewLive(stdout.New(io.Discard))
 	var want []string
 	for n := range 40 {
 		b := receiver.Batch{SID: sidA, Host: "web1", Seq: uint64(len(want) + 1), At: time.Now()}
@@ -155,7 +156,7 @@ func TestLive_GivesWhatCameSince(t *testing.T) {
 }
 
 func TestLive_CountsWhatComesTooFast(t *testing.T) {
-	l := NewLive(receiver.NewStdout(io.Discard))
+	l := NewLive(stdout.New(io.Discard))
 	q, err := parseQuery("", "", "", time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -247,7 +248,7 @@ func TestWatch_NamesSendersInTrouble(t *testing.T) {
 // A filter for the last minutes is one for the minutes before each line, not before
 // the view was opened.
 func TestLive_FollowsTheLastMinutes(t *testing.T) {
-	l := NewLive(receiver.NewStdout(io.Discard))
+	l := NewLive(stdout.New(io.Discard))
 	q, err := parseQuery("_time:5m", "", "", time.Now())
 	if err != nil {
 		t.Fatal(err)

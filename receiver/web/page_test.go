@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"wsrelay/receiver/store/stdout"
 
 	"go.uber.org/goleak"
 
@@ -325,7 +326,7 @@ func TestSearch_SaysWhyTheStoreCouldNot(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		},
 	} {
-		s := &site{Server: serve(t, New(faulty{answer}, NewLive(receiver.NewStdout(io.Discard)), Options{}))}
+		s := &site{Server: serve(t, New(faulty{answer}, NewLive(stdout.New(io.Discard)), Options{}))}
 		for _, api := range []string{"search?q=a", "search?q=a+|+uniq+by+(b)", "histogram?q=a", "line?uid=" + sidA + "0000000000001"} {
 			status, body, _ := s.get(t, "/api/"+api)
 			if status < 400 || !strings.Contains(body, "too many queries") {

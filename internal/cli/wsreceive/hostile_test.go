@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"wsrelay/receiver/store/stdout"
 
 	"wsrelay/internal/connlimit"
 	"wsrelay/receiver"
@@ -85,7 +86,7 @@ func serves(t *testing.T) (addr string) {
 	served := make(chan error, 1)
 	log := slog.New(slog.DiscardHandler)
 	go func() {
-		served <- serve(ctx, connlimit.New(ln, 10, 0), receiver.New(receiver.NewStdout(io.Discard), receiver.Options{}), http.NotFoundHandler(), http.NotFoundHandler(), log)
+		served <- serve(ctx, connlimit.New(ln, 10, 0), receiver.New(stdout.New(io.Discard), receiver.Options{}), http.NotFoundHandler(), http.NotFoundHandler(), log)
 	}()
 	t.Cleanup(func() {
 		stop()

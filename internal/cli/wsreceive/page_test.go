@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"wsrelay/receiver/store/stdout"
 
 	"wsrelay/receiver"
 	"wsrelay/receiver/web"
@@ -17,7 +18,7 @@ import (
 // Who reaches an address that others reach, too, gets in with a password only,
 // and where there is none, nobody.
 func TestShow_IsClosedBeyondLoopback(t *testing.T) {
-	store, pageOf := watched(receiver.NewStdout(io.Discard))
+	store, pageOf := watched(stdout.New(io.Discard))
 	rcv := receiver.New(store, receiver.Options{})
 	// What htpasswd -nbBC 5 ann 'correct horse' has printed.
 	users, err := login.ParseUsers([]byte("ann:$2y$05$WU.R/1Cb0Olm2q9lw4lm7ONp5V.8RGK7H6DWZ7B0cyx0JtFgvw9d."))

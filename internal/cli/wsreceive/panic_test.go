@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"wsrelay/receiver/store/stdout"
 
 	"wsrelay/receiver"
 )
@@ -28,7 +29,7 @@ func panicsMain() {
 		os.Exit(1)
 	}
 	page := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a fault in the page") })
-	rcv := receiver.New(faulty{receiver.NewStdout(io.Discard)}, receiver.Options{})
+	rcv := receiver.New(faulty{stdout.New(io.Discard)}, receiver.Options{})
 	go func() {
 		if os.Args[1] == "page" {
 			_, err = http.Get("http://" + ln.Addr().String() + "/") //nolint:bodyclose // there is none

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+	"wsrelay/receiver/store/stdout"
 
 	"github.com/dustin/go-humanize"
 
@@ -120,8 +121,8 @@ func openFile(_ context.Context, _ *serveCmd, at string, _ io.Writer, log *slog.
 	return some(file.Open(at, file.Options{Log: log}))
 }
 
-func openStdout(_ context.Context, _ *serveCmd, _ string, stdout io.Writer, _ *slog.Logger) (receiver.Store, error) {
-	return receiver.NewStdout(stdout), nil
+func openStdout(_ context.Context, _ *serveCmd, _ string, to io.Writer, _ *slog.Logger) (receiver.Store, error) {
+	return stdout.New(to), nil
 }
 
 func openEngine(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {

@@ -20,14 +20,14 @@ func TestManual_KnowsEveryOption(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	manual.Test(t, k.Model, "packaging")
+	manual.Test(t, k.Model, "../../../packaging")
 }
 
 // What the documentation puts between the parentheses of options() is options.
 func TestDocs_SetOptionsThatThereAre(t *testing.T) {
 	found := 0
 	for _, pattern := range []string{"README.md", "docs/*.md", "syslog-ng/*", "syslog-ng/*/*", "examples/*/*", "packaging/wsrelay/*.conf"} {
-		names, err := filepath.Glob(pattern)
+		names, err := filepath.Glob("../../../" + pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +36,7 @@ func TestDocs_SetOptionsThatThereAre(t *testing.T) {
 			for _, m := range regexp.MustCompile(`options\("([^"…]+)"\)`).FindAllStringSubmatch(string(text), -1) {
 				found++
 				file := filepath.Join(t.TempDir(), "options")
-				lines := strings.NewReplacer(`\n`, "\n", "/etc/wsrelay/", "packaging/wsrelay/").Replace(m[1])
+				lines := strings.NewReplacer(`\n`, "\n", "/etc/wsrelay/", "../../../packaging/wsrelay/").Replace(m[1])
 				if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
 					t.Fatal(err)
 				}

@@ -1,13 +1,15 @@
-package receiver
+package stdout
 
 import (
 	"errors"
 	"strings"
 	"testing"
+
+	"wsrelay/receiver"
 )
 
-func linesBatch(seq uint64, lines ...string) Batch {
-	b := Batch{SID: sid, Host: "web1", Seq: seq}
+func linesBatch(seq uint64, lines ...string) receiver.Batch {
+	b := receiver.Batch{SID: "0123456789abcdef", Host: "web1", Seq: seq}
 	for _, l := range lines {
 		b.Lines = append(b.Lines, []byte(l))
 	}
@@ -16,11 +18,11 @@ func linesBatch(seq uint64, lines ...string) Batch {
 
 func TestStdout_WritesLinesAgain(t *testing.T) {
 	var b strings.Builder
-	s := NewStdout(&b)
-	if _, err := s.Commit(t.Context(), []Batch{linesBatch(1, "one", "two")}); err != nil {
+	s := New(&b)
+	if _, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(1, "one", "two")}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Commit(t.Context(), []Batch{linesBatch(2, "two")}); err != nil {
+	if _, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(2, "two")}); err != nil {
 		t.Fatal(err)
 	}
 	if b.String() != "one\ntwo\ntwo\n" {
@@ -42,13 +44,13 @@ func (f *flaky) Write(p []byte) (int, error) {
 	return f.Builder.Write(p)
 }
 
-func TestStdout_GoesOnAfterAnError(t *testing.T) {
+func TestStdout_WritesAfterAnError(t *testing.T) {
 	var w flaky
-	s := NewStdout(&w)
-	if _, err := s.Commit(t.Context(), []Batch{linesBatch(1, "one")}); err == nil {
+	s := New(&w)
+	if _, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(1, "one")}); err == nil {
 		t.Error("no error")
 	}
-	if _, err := s.Commit(t.Context(), []Batch{linesBatch(1, "one")}); err != nil {
+	if _, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(1, "one")}); err != nil {
 		t.Fatal(err)
 	}
 	if w.String() != "one\n" {
