@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"wsrelay/codec"
+	"wsrelay/internal/codec"
 )
 
 // benchLines are n lines of a log in JSON, of some 250 bytes.

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"wsrelay/codec"
+	"wsrelay/internal/codec"
 )
 
 // Sizes of the format; doc.go has the picture.

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsrelay/codec"
+	"wsrelay/internal/codec"
 )
 
 func (w *writer) writeAll() error {

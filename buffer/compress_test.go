@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"wsrelay/codec"
+	"wsrelay/internal/codec"
 )
 
 // slowFS is a file system whose writes take as long as their bytes, at a rate.

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"wsrelay/codec"
+	"wsrelay/internal/codec"
 )
 
 // TestMain lets the test binary be the process that is killed, or interrupted.

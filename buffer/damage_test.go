@@ -11,7 +11,7 @@ import (
 
 	"github.com/klauspost/compress/s2"
 
-	"wsrelay/codec"
+	"wsrelay/internal/codec"
 )
 
 // recorded is a queue with a few blocks of every codec, in two segments, all

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"wsrelay/codec"
+	"wsrelay/internal/codec"
 )
 
 var update = flag.Bool("update", false, "write the newest of the golden files anew: only where the format has changed")

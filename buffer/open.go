@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"wsrelay/codec"
+	"wsrelay/internal/codec"
 )
 
 // Recovery tells what Open found.

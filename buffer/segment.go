@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"wsrelay/codec"
+	"wsrelay/internal/codec"
 )
 
 const (

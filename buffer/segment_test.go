@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"wsrelay/codec"
+	"wsrelay/internal/codec"
 )
 
 // lineBlock is a block of lines "00N\n", from first up to end.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"wsrelay/codec"
+	"wsrelay/internal/codec"
 )
 
 const (

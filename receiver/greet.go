@@ -9,8 +9,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"wsrelay/codec"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 	"wsrelay/internal/connlimit"
 )
 

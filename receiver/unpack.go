@@ -6,8 +6,8 @@ import (
 
 	"github.com/klauspost/compress/s2"
 
-	"wsrelay/codec"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 // Bounds of what one batch may hold in memory.

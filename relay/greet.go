@@ -10,8 +10,8 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wsrelay/buffer"
-	"wsrelay/codec"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 // open says hello, proves our key if we have one, and waits for the welcome.

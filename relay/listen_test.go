@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"wsrelay/receiver/store/stdout"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"wsrelay/receiver/store/stdout"
 
 	"github.com/gorilla/websocket"
 

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"wsrelay/buffer"
-	"wsrelay/codec"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 const (

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"wsrelay/buffer"
-	"wsrelay/codec"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 // packed gives all batches of q under the limits of w.

@@ -3,8 +3,8 @@ package relay
 import (
 	"time"
 
-	"wsrelay/codec"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 // squeeze encodes batches once more, with zstd, while the link is what limits: a

@@ -12,8 +12,8 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wsrelay/buffer"
-	"wsrelay/codec"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 // dense is a line that S2 makes little of, and zstd half.

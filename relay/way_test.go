@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"wsrelay/receiver/store/stdout"
 	"bufio"
 	"bytes"
 	"crypto/tls"
@@ -19,6 +18,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"wsrelay/receiver/store/stdout"
 
 	"wsrelay/handshake"
 	"wsrelay/receiver"

@@ -3,8 +3,8 @@ package relay
 import (
 	"fmt"
 
-	"wsrelay/codec"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 const (
