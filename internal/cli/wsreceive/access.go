@@ -39,7 +39,7 @@ func (a *access) asks() bool { return a.Keys != "" || a.Tokens != "" || a.Client
 func (a *access) check(listen string, dials bool) error {
 	host, _, err := net.SplitHostPort(listen)
 	wrong := func(code int, hint, format string, args ...any) error {
-		return &commandLine.Complaint{Err: fmt.Errorf(format, args...), Effect: nothingReceived, Hint: hint, Code: code}
+		return &cli.Complaint{Err: fmt.Errorf(format, args...), Effect: nothingReceived, Hint: hint, Code: code}
 	}
 	switch far := !connlimit.Loopback(host); {
 	case err != nil:

@@ -19,7 +19,7 @@ type backupCmd struct {
 func (c *backupCmd) Run(ctx context.Context, to *streams) error {
 	k, path, ok := kindOf(c.To)
 	if !ok || !k.logs {
-		return &commandLine.Complaint{
+		return &cli.Complaint{
 			Err: fmt.Errorf("cannot copy %s", withoutPassword(c.To)), Code: exitUsage,
 			Hint: "backup copies the log database, --to logs:DIR",
 		}
@@ -35,7 +35,7 @@ func (c *backupCmd) Run(ctx context.Context, to *streams) error {
 	defer store.close()
 	done, err := store.get(ctx, "/store/backup", url.Values{"to": {dir}})
 	if err != nil {
-		return &commandLine.Complaint{Err: err, Code: 1, Hint: "the directory above must be writable for wsreceive, have room for it, and hold nothing of this name"}
+		return &cli.Complaint{Err: err, Code: 1, Hint: "the directory above must be writable for wsreceive, have room for it, and hold nothing of this name"}
 	}
 	return done.Close()
 }

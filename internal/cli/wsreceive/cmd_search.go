@@ -75,7 +75,7 @@ func (c *searchCmd) Run(ctx context.Context, to *streams) error {
 		err = fmt.Errorf("--lines %d is no number of lines", c.Lines)
 	}
 	if err != nil {
-		return &commandLine.Complaint{Err: err, Code: exitUsage, Hint: "wsreceive search --help shows how a query is written"}
+		return &cli.Complaint{Err: err, Code: exitUsage, Hint: "wsreceive search --help shows how a query is written"}
 	}
 	store, stop, err := c.reach(ctx, to)
 	if err != nil {
@@ -152,7 +152,7 @@ func (c *searchCmd) reach(ctx context.Context, to *streams) (store finder, stop 
 	}
 	k, path, ok := kindOf(c.To)
 	if !ok || !k.logs {
-		return nil, nil, &commandLine.Complaint{
+		return nil, nil, &cli.Complaint{
 			Err: fmt.Errorf("cannot search %s", withoutPassword(c.To)), Code: exitUsage,
 			Hint: "search reads the log database, --to logs:DIR; of another host, --url https://HOST:PORT",
 		}
@@ -176,10 +176,10 @@ func reach(ctx context.Context, path string, to *streams) (*asked, error) {
 		return a, conn.Close()
 	}
 	if _, serr := os.Stat(path); serr != nil {
-		return nil, &commandLine.Complaint{Err: serr, Code: 1, Hint: "--to logs:DIR says where wsreceive stores"}
+		return nil, &cli.Complaint{Err: serr, Code: 1, Hint: "--to logs:DIR says where wsreceive stores"}
 	}
 	if err := becomeOwner(path); err != nil {
-		return nil, &commandLine.Complaint{Err: err, Code: 1, Hint: "run this as the user of wsreceive"}
+		return nil, &cli.Complaint{Err: err, Code: 1, Hint: "run this as the user of wsreceive"}
 	}
 	serve := serveCmd{To: "logs:" + path, LogLevel: "warn", LogFormat: "text"}
 	store, err := serve.openStore(ctx, to.out, serve.logger(to.err))
@@ -234,7 +234,7 @@ func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.Re
 	defer res.Body.Close() //nolint:errcheck // only read
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
 	said := strings.TrimSpace(string(text))
-	c := &commandLine.Complaint{Err: errors.New(harmless(said)), Code: 1}
+	c := &cli.Complaint{Err: errors.New(harmless(said)), Code: 1}
 	switch res.StatusCode {
 	case http.StatusBadRequest:
 		c.Err, c.Code, c.Hint = errors.New(harmless(logsql.Explain(errors.New(said)).Error())), exitUsage, "wsreceive search --help shows how a query is written"

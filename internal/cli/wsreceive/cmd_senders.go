@@ -83,7 +83,7 @@ It shows what wsreceive has kept, which is some seconds old, more with thousands
 func (c *sendersCmd) Run(ctx context.Context, to *streams) error {
 	for _, state := range c.State {
 		if !isStanding(state) {
-			return &commandLine.Complaint{Err: fmt.Errorf("--state %s is no state", state), Code: exitUsage, Hint: "use refused, diverged, silent, late or delivering"}
+			return &cli.Complaint{Err: fmt.Errorf("--state %s is no state", state), Code: exitUsage, Hint: "use refused, diverged, silent, late or delivering"}
 		}
 	}
 	all, err := c.reports(ctx, to)
@@ -163,7 +163,7 @@ func (c *sendersCmd) kept(ctx context.Context, to *streams) (all []receiver.Send
 		all, err = keeper.Senders(ctx)
 		return all, err
 	default:
-		return nil, &commandLine.Complaint{Err: fmt.Errorf("--to %s remembers no senders", withoutPassword(c.To)), Code: exitUsage, Hint: "ask the wsreceive that runs: --url http://HOST:PORT"}
+		return nil, &cli.Complaint{Err: fmt.Errorf("--to %s remembers no senders", withoutPassword(c.To)), Code: exitUsage, Hint: "ask the wsreceive that runs: --url http://HOST:PORT"}
 	}
 	if err != nil {
 		return nil, storeFailed(c.To, err)

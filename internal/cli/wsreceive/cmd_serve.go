@@ -75,7 +75,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	}
 	who, err := c.load(log)
 	if err != nil {
-		return &commandLine.Complaint{
+		return &cli.Complaint{
 			Err: fmt.Errorf("cannot tell who may send: %w", err), Effect: nothingReceived, Hint: "wsrelay keygen makes lines for --keys", Code: exitConfig,
 		}
 	}
@@ -90,7 +90,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 
 	ln, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return &commandLine.Complaint{
+		return &cli.Complaint{
 			Err: fmt.Errorf("cannot listen: %w", err), Code: 1,
 			Effect: nothingReceived, Hint: "another wsreceive may be running; --listen takes another address",
 		}
@@ -241,7 +241,7 @@ func (s *stdoutWriter) Write(p []byte) (int, error) {
 }
 
 func stdoutGone(err error) error {
-	return &commandLine.Complaint{
+	return &cli.Complaint{
 		Err: fmt.Errorf("the reader of stdout is gone: %w", err), Code: 1,
 		Effect: "lines without a receipt stay with their senders", Hint: "start wsreceive again together with what reads it",
 	}

@@ -56,7 +56,7 @@ func (c *streamsListCmd) Run(ctx context.Context, to *streams) error {
 // Run moves a stream and says from whom.
 func (c *streamsMoveCmd) Run(ctx context.Context, to *streams) error {
 	if !handshake.ValidSID(c.SID) {
-		return &commandLine.Complaint{Err: fmt.Errorf("%q is no stream", c.SID), Code: exitUsage, Hint: "wsreceive streams lists them"}
+		return &cli.Complaint{Err: fmt.Errorf("%q is no stream", c.SID), Code: exitUsage, Hint: "wsreceive streams lists them"}
 	}
 	return c.with(ctx, to, func(s receiver.Owners) error {
 		from, err := s.Owner(ctx, c.SID)
@@ -95,7 +95,7 @@ func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) e
 	defer func() { err = errors.Join(err, store.Close()) }()
 	owners, ok := store.(receiver.Owners)
 	if !ok {
-		return &commandLine.Complaint{Err: fmt.Errorf("--to %s remembers no streams", c.To), Code: exitUsage, Hint: "use logs:DIR, file:PATH, or the URL of an engine"}
+		return &cli.Complaint{Err: fmt.Errorf("--to %s remembers no streams", c.To), Code: exitUsage, Hint: "use logs:DIR, file:PATH, or the URL of an engine"}
 	}
 	if err := f(owners); err != nil {
 		return storeFailed(c.To, err)
@@ -108,7 +108,7 @@ func storeFailed(to string, err error) error {
 	if errors.Is(err, file.ErrLocked) {
 		hint = "stop wsreceive, move the stream, and start wsreceive again: only one process can write a file"
 	}
-	return &commandLine.Complaint{Err: fmt.Errorf("%s: %w", withoutPassword(to), err), Code: 1, Hint: hint}
+	return &cli.Complaint{Err: fmt.Errorf("%s: %w", withoutPassword(to), err), Code: 1, Hint: hint}
 }
 
 var (

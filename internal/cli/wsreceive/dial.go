@@ -26,12 +26,12 @@ type dialing struct {
 // check is what the options must be together.
 func (d *dialing) check() error {
 	if d.DialToken != "" && len(d.Dial) == 0 {
-		return &commandLine.Complaint{Err: errors.New("--dial-token needs --dial"), Effect: nothingReceived, Hint: "a token that senders show belongs into the file of --tokens", Code: exitUsage}
+		return &cli.Complaint{Err: errors.New("--dial-token needs --dial"), Effect: nothingReceived, Hint: "a token that senders show belongs into the file of --tokens", Code: exitUsage}
 	}
 	for _, address := range d.Dial {
 		u, err := url.Parse(address)
 		if err == nil && d.DialToken != "" && u.Scheme != "wss" && !connlimit.Loopback(u.Hostname()) {
-			return &commandLine.Complaint{
+			return &cli.Complaint{
 				Err: fmt.Errorf("--dial %s: a token must not travel without TLS", u.Redacted()), Effect: nothingReceived,
 				Hint: "use wss://, or --keys, which give no secret away", Code: exitUsage,
 			}
@@ -69,7 +69,7 @@ func (d *dialing) dialers(rcv *receiver.Receiver, way func() receiver.DialWay) (
 	for _, address := range d.Dial {
 		one, err := receiver.NewDialer(rcv, address, way)
 		if err != nil {
-			return nil, &commandLine.Complaint{
+			return nil, &cli.Complaint{
 				Err: fmt.Errorf("--dial: %w", err), Effect: nothingReceived, Hint: "--dial wss://web-1.example.com:8514", Code: exitUsage,
 			}
 		}

@@ -41,7 +41,7 @@ type remote struct {
 
 func (e *elsewhere) reach(log *slog.Logger) (*remote, error) {
 	wrong := func(hint string, err error) error {
-		return &commandLine.Complaint{Err: fmt.Errorf("--url: %w", err), Code: exitUsage, Hint: hint}
+		return &cli.Complaint{Err: fmt.Errorf("--url: %w", err), Code: exitUsage, Hint: hint}
 	}
 	u, err := url.Parse(e.URL)
 	switch {
@@ -91,7 +91,7 @@ func (r *remote) get(ctx context.Context, path string, args url.Values) (io.Read
 // explain adds what helps where the other end is not reached.
 func (r *remote) explain(err error) error {
 	if u := (*url.Error)(nil); errors.As(err, &u) {
-		return &commandLine.Complaint{Err: err, Code: 1, Hint: "check the URL, and whether wsreceive runs there; --tls-ca names the certificate of one that signs itself"}
+		return &cli.Complaint{Err: err, Code: 1, Hint: "check the URL, and whether wsreceive runs there; --tls-ca names the certificate of one that signs itself"}
 	}
 	return err
 }

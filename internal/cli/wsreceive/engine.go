@@ -45,7 +45,7 @@ func (e *engine) need(to string) error {
 	if isEngine(to) {
 		return nil
 	}
-	return &commandLine.Complaint{
+	return &cli.Complaint{
 		Err: fmt.Errorf("--to %q is no engine", withoutPassword(to)), Code: exitUsage,
 		Hint: "use the address of Elasticsearch or OpenSearch: --to http(s)://HOST:PORT",
 	}
@@ -53,7 +53,7 @@ func (e *engine) need(to string) error {
 
 // engineFailed is what a command says whose engine did not do as it was asked.
 func engineFailed(to string, err error) error {
-	return &commandLine.Complaint{
+	return &cli.Complaint{
 		Err: fmt.Errorf("%s: %w", withoutPassword(to), err), Code: 1,
 		Hint: "what was printed is done; the command can be run again",
 	}

@@ -32,7 +32,7 @@ func (s *showing) check(to string) error {
 	}
 	u, err := url.Parse(s.Kibana)
 	if !isEngine(to) || err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return &commandLine.Complaint{
+		return &cli.Complaint{
 			Err: errors.New("--kibana wants an http(s) URL, and --to an engine"), Effect: nothingReceived, Code: exitUsage,
 			Hint: "it is where people open Kibana or OpenSearch Dashboards in a browser: --kibana https://kibana.example.com",
 		}

@@ -84,7 +84,7 @@ func kindOf(to string) (k kind, at string, ok bool) {
 // openStore opens the store that --to names.
 func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
 	complain := func(hint, format string, a ...any) error {
-		return &commandLine.Complaint{Err: fmt.Errorf(format, a...), Code: exitConfig, Effect: nothingReceived, Hint: hint}
+		return &cli.Complaint{Err: fmt.Errorf(format, a...), Code: exitConfig, Effect: nothingReceived, Hint: hint}
 	}
 	k, at, ok := kindOf(c.To)
 	switch {
@@ -99,7 +99,7 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 	}
 	store, err := k.open(ctx, c, at, stdout, log)
 	if err != nil {
-		return nil, &commandLine.Complaint{
+		return nil, &cli.Complaint{
 			Err: fmt.Errorf("cannot use the store %s: %w", withoutPassword(c.To), err), Code: 1,
 			Effect: nothingReceived, Hint: k.needs,
 		}

@@ -45,7 +45,7 @@ func (c *checkCmd) Run(s *streams) error {
 	if failed == 0 {
 		return nil
 	}
-	return &commandLine.Complaint{
+	return &cli.Complaint{
 		Err: fmt.Errorf("%d of %d receivers would accept no line", failed, len(c.URL)), Effect: "none was sent; a relay keeps them in its queue and tries again",
 		Hint: hint, Code: exitFailed,
 	}

@@ -36,7 +36,7 @@ func (k *keygenCmd) Run(s *streams) error {
 		}
 	}
 	if err != nil {
-		return &commandLine.Complaint{
+		return &cli.Complaint{
 			Err: fmt.Errorf("no key was made: %w", err), Effect: "nothing has changed", Hint: "name a file that is not there yet", Code: exitFailed,
 		}
 	}

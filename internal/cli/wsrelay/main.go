@@ -68,7 +68,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	case errors.Is(err, errHelp):
 		return 0
 	case err == nil && errors.Is(alone, intake.ErrTakeOver):
-		err = &commandLine.Complaint{
+		err = &cli.Complaint{
 			Err: alone, Code: exitFailed,
 			Effect: "the version before still has its pipe, and brings what is in it into the queue; if its worker had just died, what that had taken is lost",
 			Hint:   "syslog-ng starts wsrelay again automatically; started otherwise, start it again",

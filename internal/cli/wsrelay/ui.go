@@ -36,7 +36,7 @@ func noneRead(h intake.History) string {
 
 // mistake is an error before anything is read.
 func mistake(err error, hint string, code int) error {
-	return &commandLine.Complaint{Err: err, Effect: noneRead(intake.Before()), Hint: hint, Code: code}
+	return &cli.Complaint{Err: err, Effect: noneRead(intake.Before()), Hint: hint, Code: code}
 }
 
 func usage(err error) error {
@@ -44,7 +44,7 @@ func usage(err error) error {
 }
 
 func queueTrouble(dir string, in *intake.Intake, err error) error {
-	c := &commandLine.Complaint{
+	c := &cli.Complaint{
 		Err: fmt.Errorf("cannot use the queue directory: %w", err), Code: exitConfig,
 		Effect: noneRead(in.History()), Hint: buffer.Hint(err),
 	}
@@ -78,7 +78,7 @@ func undelivered(c *config, waiting uint64, st relay.Status) error {
 	if st.LastError != "" {
 		err, hint = fmt.Errorf("%w: %s", err, st.LastError), st.Hint+"; then "+hint
 	}
-	return &commandLine.Complaint{
+	return &cli.Complaint{
 		Err: err, Effect: fmt.Sprintf("nothing is lost: %s in the queue %s", cli.Count(waiting, "line waits", "lines wait"), c.QueueDir),
 		Hint: hint, Code: exitWaiting,
 	}
