@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+
 	"wsrelay/receiver/store/stdout"
 
 	"github.com/gorilla/websocket"

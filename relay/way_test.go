@@ -18,6 +18,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+
 	"wsrelay/receiver/store/stdout"
 
 	"wsrelay/handshake"

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+
 	"wsrelay/receiver/store/stdout"
 
 	"github.com/chromedp/chromedp"

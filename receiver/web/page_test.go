@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+
 	"wsrelay/receiver/store/stdout"
 
 	"go.uber.org/goleak"

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+
 	"wsrelay/receiver/store/stdout"
 
 	"wsrelay/internal/connlimit"

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
 	"wsrelay/receiver/store/stdout"
 
 	"wsrelay/receiver"

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+
 	"wsrelay/receiver/store/stdout"
 
 	"wsrelay/receiver"

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
 	"wsrelay/receiver/store/stdout"
 
 	"github.com/dustin/go-humanize"
