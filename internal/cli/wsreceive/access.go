@@ -19,17 +19,17 @@ import (
 // access is the options that say who may send. The files are read again on
 // SIGHUP.
 type access struct {
-	Keys           string `placeholder:"FILE" help:"Keys of senders, one 'name key' a line as wsrelay keygen makes them; host=NAME or sid=SID behind it restricts a key. A name on two lines has two keys, so that one can be replaced."`
+	Keys           string `placeholder:"FILE" help:"Keys of senders, one 'name key' a line as wsrelay keygen makes them; host=NAME or sid=SID after it restricts a key. A name can have two keys on two lines, so that one can be replaced."`
 	Tokens         string `placeholder:"FILE" help:"Bearer tokens of senders, one 'name token' a line, with the same restrictions."`
-	ClientCA       string `name:"client-ca" placeholder:"FILE" help:"Authorities (PEM) whose certificates senders may show. Of keys, tokens and certificates any one will do."`
-	ClientHosts    bool   `help:"Hold a client certificate to the DNS names in it: it may send for these hosts only, by their full name or its first part. Without names in it, for the host that is its common name."`
-	TLSCert        string `name:"tls-cert" placeholder:"FILE" help:"Our certificate, with the chain (PEM): listen with TLS."`
+	ClientCA       string `name:"client-ca" placeholder:"FILE" help:"Authorities (PEM) for client certificates of senders. A sender needs one of key, token and certificate."`
+	ClientHosts    bool   `help:"Restrict a client certificate to the hosts of its DNS names, by their full name or its first part. Without DNS names, the common name is used."`
+	TLSCert        string `name:"tls-cert" placeholder:"FILE" help:"Our certificate with its chain (PEM); listen with TLS."`
 	TLSKey         string `name:"tls-key" placeholder:"FILE" help:"Its key (PEM)."`
-	BehindProxy    bool   `help:"All senders come through a proxy that ends TLS: believe them without TLS of our own, and tie no key to a connection."`
-	AllowInsecure  bool   `help:"Listen without TLS, or without knowing who sends, also where others can reach it."`
-	ReceiptSecret  string `placeholder:"FILE" help:"Make receipts that cannot be forged with the key in FILE, a line as wsrelay keygen makes it; all receivers of one store share it."`
-	MaxStreams     int    `placeholder:"N" help:"How many streams one key, token or certificate may have connected at the same time, and begin within an hour. Default: 64 for each host that it is restricted to; 10000 without such a restriction."`
-	RequireReceipt bool   `help:"Refuse a stream that is not new and shows no such receipt. Without this it is only logged."`
+	BehindProxy    bool   `help:"Accept senders without TLS because a proxy terminates it. Keys are then not bound to the TLS connection."`
+	AllowInsecure  bool   `help:"Allow an address beyond loopback without TLS or without authentication of senders."`
+	ReceiptSecret  string `placeholder:"FILE" help:"Sign receipts with the key in FILE, a line as wsrelay keygen makes it; all receivers of one store share it."`
+	MaxStreams     int    `placeholder:"N" help:"Most streams that one key, token or certificate can have connected at the same time, and can start within an hour. Default: 64 for each host that it is restricted to; 10000 without such a restriction."`
+	RequireReceipt bool   `help:"Refuse a stream that is not new and has no signed receipt. Default: only log it."`
 }
 
 func (a *access) asks() bool { return a.Keys != "" || a.Tokens != "" || a.ClientCA != "" }

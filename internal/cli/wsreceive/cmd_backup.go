@@ -10,7 +10,7 @@ import (
 )
 
 type backupCmd struct {
-	Dir string `arg:"" help:"The copy, a directory that is not there yet. It is a log database of its own: --to logs:DIR."`
+	Dir string `arg:"" help:"Directory of the copy, which must not exist yet. The copy is a complete log database: --to logs:DIR."`
 	To  string `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
 	configured
 }

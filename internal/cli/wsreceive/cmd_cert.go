@@ -19,7 +19,7 @@ import (
 )
 
 type certCmd struct {
-	Names []string `arg:"" name:"name" help:"Host name or IP address by which senders and browsers reach this receiver."`
+	Names []string `arg:"" name:"name" help:"Host name or IP address of this receiver, as senders and browsers use it."`
 	Dir   string   `default:"." placeholder:"DIR" help:"Write tls.pem and tls.key into this directory. Default: ${default}."`
 	Days  int      `default:"3650" placeholder:"N" help:"Days until the certificate expires. Default: ${default}."`
 }

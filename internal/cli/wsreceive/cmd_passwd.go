@@ -15,7 +15,7 @@ import (
 )
 
 type passwdCmd struct {
-	Name string `arg:"" help:"Of the user: one word without a colon."`
+	Name string `arg:"" help:"Name of the user: one word without a colon."`
 }
 
 // Run prints the user's line. It asks for the password twice on a terminal, and

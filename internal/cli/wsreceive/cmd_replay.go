@@ -13,15 +13,15 @@ import (
 )
 
 type replayCmd struct {
-	To string `placeholder:"URL" help:"The engine: http(s)://HOST:PORT; of a cluster several, with commas."`
+	To string `placeholder:"URL" help:"URL of the engine: http(s)://HOST:PORT; several nodes of a cluster with commas."`
 	engine
-	DeadFile string `placeholder:"FILE" help:"Also those of this local file; no wsreceive may have it open."`
-	LogLevel string `default:"info" enum:"debug,info,warn,error" help:"debug tells why a dead letter stays one. debug, info, warn, error. Default: ${default}."`
+	DeadFile string `placeholder:"FILE" help:"Also replay the dead letters in this local file; no wsreceive may have it open."`
+	LogLevel string `default:"info" enum:"debug,info,warn,error" help:"Lowest level that is logged: debug, info, warn, error; debug logs why a dead letter was refused again. Default: ${default}."`
 }
 
 // Help is shown below the options.
 func (c *replayCmd) Help() string {
-	return `Tries every dead letter again, in the index that has refused it, once the cause is fixed: a mapping, a closed index, a limit. A line that is taken becomes the document it would have been, exactly once, and is no dead letter any more; the others stay. It can be run again, and while lines come.`
+	return `Tries every dead letter again in the index that refused it. Run it after you have fixed the cause, such as a mapping, a closed index or a limit. A line that is accepted is stored exactly once, and its dead letter is removed; the other dead letters stay. It can be run again, and while lines arrive.`
 }
 
 // Run brings back what it can and says how many those were.

@@ -23,15 +23,15 @@ import (
 )
 
 type searchCmd struct {
-	Words   []string `arg:"" optional:"" name:"query" help:"What to look for. Without it: every line."`
+	Words   []string `arg:"" optional:"" name:"query" help:"What to search for. Default: every line."`
 	To      string   `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
-	Lines   int      `short:"n" default:"100" aliases:"limit" placeholder:"N" help:"Print at most N lines, the newest; of more than ${sorted} any, in any order. Default: ${default}."`
-	Since   string   `short:"S" aliases:"from" placeholder:"TIME" help:"Not older than this: '2026-03-14 15:00', 15:00, yesterday, -1h30m, '2 hours ago', 2026-03-14T15:00:00Z; in the local time zone."`
-	Until   string   `short:"U" placeholder:"TIME" help:"Older than this, in the same forms."`
+	Lines   int      `short:"n" default:"100" aliases:"limit" placeholder:"N" help:"Print at most N lines, the newest; with more than ${sorted}, any lines in any order. Default: ${default}."`
+	Since   string   `short:"S" aliases:"from" placeholder:"TIME" help:"Search lines not older than this: '2026-03-14 15:00', 15:00, yesterday, -1h30m, '2 hours ago', 2026-03-14T15:00:00Z; in the local time zone."`
+	Until   string   `short:"U" placeholder:"TIME" help:"Search lines older than this, in the same forms."`
 	Context int      `short:"C" placeholder:"N" help:"Also print the N lines of the same host and program before and after each."`
-	Follow  bool     `short:"f" help:"Go on with lines as they are stored, until interrupted; also when wsreceive is restarted."`
-	Output  string   `short:"o" default:"short" enum:"short,json,raw,csv" help:"short: time, host, program and message; json: one object a line with uid, time, host, line, and line64, the bytes in base64, where they are no UTF-8; raw: the lines as they came; csv. What pipes make is JSON anyway, unless the output is a terminal. Default: ${default}."`
-	JSON    bool     `help:"The same as --output json."`
+	Follow  bool     `short:"f" help:"Continue to print lines as they are stored, until interrupted; also after wsreceive is restarted."`
+	Output  string   `short:"o" default:"short" enum:"short,json,raw,csv" help:"short: time, host, program and message; json: one object a line with uid, time, host, line, and line64, the bytes in base64, if they are not UTF-8; raw: the lines as they came; csv. Results of pipes are JSON, unless the output is a terminal. Default: ${default}."`
+	JSON    bool     `help:"Same as --output json."`
 	elsewhere
 	configured
 }

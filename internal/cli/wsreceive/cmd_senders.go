@@ -39,7 +39,7 @@ func (s *span) UnmarshalText(text []byte) error {
 
 // trouble is the options that say from when on a sender is in trouble.
 type trouble struct {
-	SilentAfter span `default:"1h" placeholder:"TIME" help:"Show a sender as silent when it has brought no line for this long. Default: ${default}."`
+	SilentAfter span `default:"1h" placeholder:"TIME" help:"Show a sender as silent if no line of it has come for this long. Default: ${default}."`
 	LateAfter   span `default:"5m" placeholder:"TIME" help:"Show a sender as late when its lines are this old before they are stored. Default: ${default}."`
 }
 
@@ -61,14 +61,14 @@ func keepSenders(ctx context.Context, rcv *receiver.Receiver) (stop func()) {
 type sendersCmd struct {
 	owned
 	trouble
-	State []string `placeholder:"STATE" help:"Show only these: refused, diverged, silent, late, delivering."`
-	JSON  bool     `help:"One JSON object a line."`
+	State []string `placeholder:"STATE" help:"Show only senders in this state: refused, diverged, silent, late, delivering."`
+	JSON  bool     `help:"Print one JSON object a line."`
 	elsewhere
 }
 
 // Help is shown below the options.
 func (sendersCmd) Help() string {
-	return `Those in most trouble come first:
+	return `Failing senders come first:
 
   refused     The sender, or its lines, are not accepted; the reason stands beside it.
   diverged    Its queue was restored from an older copy, and it has not come back under a new stream yet.
@@ -76,7 +76,7 @@ func (sendersCmd) Help() string {
   late        Its lines come, and are older than --late-after says when they do.
   delivering  All is well.
 
-It shows what wsreceive has kept, which is some seconds old, more with thousands of senders; with --url, what it knows at this moment. A sender that has been away for 30 days is forgotten.`
+It shows what wsreceive has stored, which is some seconds old, or older with thousands of senders; with --url it shows the current state. A sender that has not connected for 30 days is forgotten.`
 }
 
 // Run prints the senders.

@@ -25,20 +25,20 @@ import (
 )
 
 type serveCmd struct {
-	Listen  string `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Address to listen on; port 0: any that is free. Beyond loopback only with TLS and keys, tokens or client certificates. Default: ${default}."`
-	To      string `default:"${logs}" placeholder:"STORE" help:"Where lines go: ${stores}. Default: ${default}."`
-	Journal string `default:"${journal}" placeholder:"DIR" help:"Where lines for a VictoriaLogs server wait until it has them on disk. Default: ${default}."`
-	Retain  retain `placeholder:"LIMIT" help:"Keep lines of the log database so long, or while it is so large: 30d, 50GiB, or 30d,50GiB. The oldest days go first. Default: for ever."`
-	Memory  size   `placeholder:"SIZE" help:"Memory that wsreceive tries hard to stay below with the log database, at the price of CPU: 512MiB. Thousands of senders need more. Default: no limit; about 512MiB is usual."`
+	Listen  string `default:"127.0.0.1:8514" placeholder:"ADDR" help:"Address to listen on; port 0 takes any free port. An address beyond loopback needs TLS, and keys, tokens or client certificates. Default: ${default}."`
+	To      string `default:"${logs}" placeholder:"STORE" help:"Store for lines: ${stores}. Default: ${default}."`
+	Journal string `default:"${journal}" placeholder:"DIR" help:"Directory of the journal, in which lines wait until a VictoriaLogs server has them on disk. Default: ${default}."`
+	Retain  retain `placeholder:"LIMIT" help:"Largest age of lines in the log database, its largest size, or both: 30d, 50GiB, or 30d,50GiB. The oldest days are deleted first. Default: no limit."`
+	Memory  size   `placeholder:"SIZE" help:"Soft limit of memory with the log database, such as 512MiB. Close to it wsreceive uses more CPU; thousands of senders need more memory. Default: no limit; about 512MiB is usual."`
 	engine
-	DeadFile string `placeholder:"FILE" help:"Where dead letters go that the engine refuses, too, up to 64 MiB. Default: their lines wait with their senders."`
+	DeadFile string `placeholder:"FILE" help:"File for dead letters that the engine refuses as well, up to 64 MiB. Default: none, their lines wait with their senders."`
 	dialing
 	access
 	showing
 	trouble
-	Metrics   string `placeholder:"ADDR" help:"Answer Prometheus at http://ADDR/metrics, too, and not only at /metrics of --listen, for which see --page-users. Anybody who reaches ADDR may read it, so beyond loopback only with --allow-insecure."`
-	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
-	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
+	Metrics   string `placeholder:"ADDR" help:"Also serve metrics at http://ADDR/metrics, without the authentication that /metrics of --listen has (see --page-users). An address beyond loopback needs --allow-insecure."`
+	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"Lowest level that is logged: debug, info, warn, error. Default: ${default}."`
+	LogFormat string `default:"text" enum:"text,json" help:"Format of the log: text, json. Default: ${default}."`
 
 	Config options.File `placeholder:"FILE" env:"WSRECEIVE_CONFIG" help:"Read options from FILE, one 'name = value' a line, then from FILE.d/*.conf."`
 }

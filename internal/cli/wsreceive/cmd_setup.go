@@ -11,18 +11,18 @@ import (
 )
 
 type setupCmd struct {
-	To string `placeholder:"URL" help:"The engine: http(s)://HOST:PORT; of a cluster several, with commas."`
+	To string `placeholder:"URL" help:"URL of the engine: http(s)://HOST:PORT; several nodes of a cluster with commas."`
 	engine
-	Retain          days   `placeholder:"30d" help:"Delete indices that are older, by a policy of the engine's own. Default: leave the policy as it is."`
-	Dashboards      string `placeholder:"URL" help:"Also give the dashboards to the Kibana or OpenSearch Dashboards at this address, with the same credentials."`
-	PrintDashboards bool   `help:"Only print the dashboards (NDJSON), to be imported by hand, and ask nobody anything."`
+	Retain          days   `placeholder:"30d" help:"Delete older indices, by a lifecycle policy of the engine. Default: do not change the policy."`
+	Dashboards      string `placeholder:"URL" help:"Also import the dashboards into Kibana or OpenSearch Dashboards at this address, with the same credentials."`
+	PrintDashboards bool   `help:"Only print the dashboards (NDJSON), to be imported by hand, without a request to the engine."`
 	DryRun          bool   `help:"Change nothing; print what would be done."`
-	LogLevel        string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
+	LogLevel        string `default:"info" enum:"debug,info,warn,error" help:"Lowest level that is logged: debug, info, warn, error. Default: ${default}."`
 }
 
 // Help is shown below the options.
 func (c *setupCmd) Help() string {
-	return `Installs index templates, so that fields have types and names of the Elastic Common Schema, and a lifecycle policy. What is there and right is left alone, so it can be run at any time; the component template wsrelay-custom is for your own settings and never changed. Lines are stored without all this, too: then the engine guesses the types.`
+	return `Installs index templates, so that fields have types and names of the Elastic Common Schema, and a lifecycle policy. What is already correct is not changed, so it can be run at any time; the component template wsrelay-custom is for your own settings and is never changed. Lines are also stored without it, but then the engine guesses the types.`
 }
 
 // days is an age.

@@ -15,12 +15,12 @@ import (
 
 type streamsCmd struct {
 	List streamsListCmd `cmd:"" default:"withargs" help:"Print each stream and the name of its sender (the default)."`
-	Move streamsMoveCmd `cmd:"" help:"Give a stream to another sender."`
+	Move streamsMoveCmd `cmd:"" help:"Move a stream to another sender."`
 }
 
 // Help is shown below the options.
 func (streamsCmd) Help() string {
-	return `A stream is the queue of one wsrelay. It belongs to the name, of a key, token or certificate, that the sender proved when it began the stream; another name is refused. A queue that goes to another host, or a host that gets a key of another name, needs a move. A stream that was begun while nobody was asked for a key is not in the list, and belongs to the first name that continues it.`
+	return `A stream is the queue of one wsrelay. It belongs to the name of the key, token or certificate with which the sender started it; any other name is refused. Move the stream if its queue goes to another host, or if its host gets a key with another name. A stream that was started without authentication is not in the list, and belongs to the first name that continues it.`
 }
 
 // owned is a store whose streams have owners.
@@ -33,8 +33,8 @@ type owned struct {
 type streamsListCmd struct{ owned }
 
 type streamsMoveCmd struct {
-	SID  string `arg:"" name:"sid" help:"The stream, as the log and wsrelay status name it."`
-	Name string `arg:"" help:"The name of the key, token or certificate that is to have it."`
+	SID  string `arg:"" name:"sid" help:"Id of the stream, as in the log and in wsrelay status."`
+	Name string `arg:"" help:"Name of the key, token or certificate that gets the stream."`
 	owned
 }
 

@@ -14,7 +14,7 @@ import (
 
 type verifyCmd struct {
 	To   string `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
-	JSON bool   `help:"The whole report as JSON."`
+	JSON bool   `help:"Print the whole report as JSON."`
 	configured
 }
 

@@ -19,8 +19,8 @@ import (
 
 // dialing is the options for relays that listen.
 type dialing struct {
-	Dial      []string `sep:"none" placeholder:"URL" help:"Go to a relay that listens (wsrelay --listen), ws://HOST:PORT or wss://HOST:PORT; once for each relay. --keys says which keys it may prove, --client-ca whose certificate it may have (default: the system's authorities), --tls-cert is what we show to one that asks."`
-	DialToken string   `placeholder:"FILE" help:"Show the token in FILE to the relays of --dial, over TLS or within this host only."`
+	Dial      []string `sep:"none" placeholder:"URL" help:"Dial a relay that listens (wsrelay --listen), ws://HOST:PORT or wss://HOST:PORT; give it once for each relay. The relay authenticates with a key of --keys or a certificate signed by --client-ca (default: the system's authorities); wsreceive with --tls-cert, if the relay asks."`
+	DialToken string   `placeholder:"FILE" help:"Send the token in FILE to the relays of --dial, only over TLS or within this host."`
 }
 
 // check is what the options must be together.

@@ -25,10 +25,10 @@ import (
 
 // elsewhere is the options for a wsreceive that is asked over the network.
 type elsewhere struct {
-	URL          string `name:"url" placeholder:"URL" help:"Ask the wsreceive of another host, https://HOST:PORT, instead of --to."`
-	User         string `placeholder:"NAME" help:"One of the users of --page-users there."`
-	PasswordFile string `placeholder:"FILE" help:"The file with that user's password in its first line."`
-	TLSCA        string `name:"tls-ca" placeholder:"FILE" help:"The certificates (PEM) that the host's must be signed by. Default: the system's."`
+	URL          string `name:"url" placeholder:"URL" help:"Query the wsreceive of another host, https://HOST:PORT, instead of --to."`
+	User         string `placeholder:"NAME" help:"Name of a user of --page-users there."`
+	PasswordFile string `placeholder:"FILE" help:"File with that user's password in its first line."`
+	TLSCA        string `name:"tls-ca" placeholder:"FILE" help:"Authorities (PEM) for the certificate of that host. Default: those of the system."`
 }
 
 // remote asks a wsreceive over the network, by what its page and the query API

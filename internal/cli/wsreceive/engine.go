@@ -12,12 +12,12 @@ import (
 
 // engine is the options that say how Elasticsearch or OpenSearch is reached.
 type engine struct {
-	Index             string `placeholder:"PREFIX" help:"The engine's indices are named wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
+	Index             string `placeholder:"PREFIX" help:"Prefix of indices in the engine, wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
 	DataStream        string `placeholder:"NAME" help:"Write to this data stream, such as logs-wsrelay-default, instead of daily indices; run setup with it first. The credentials need manage on it."`
-	Pipeline          string `placeholder:"NAME" help:"Ingest pipeline of the engine that documents go through. It must keep the member wsrelay; what it drops is gone. Default: that of the index."`
+	Pipeline          string `placeholder:"NAME" help:"Ingest pipeline of the engine for documents. It must keep the member wsrelay; lines that it drops are lost. Default: that of the index."`
 	EngineAuth        string `placeholder:"FILE" help:"Credentials for the engine, in a file: 'USER:PASSWORD', 'ApiKey KEY' or 'Bearer TOKEN'. It is read again when it changes."`
 	EngineAWS         string `name:"engine-aws" placeholder:"REGION" help:"Sign requests for Amazon OpenSearch Service in this region, with credentials from the environment, the shared AWS files, or the role of the container or machine."`
-	EngineCA          string `name:"engine-ca" placeholder:"FILE" help:"Authorities (PEM) for the engine's certificate. Default: the system's."`
+	EngineCA          string `name:"engine-ca" placeholder:"FILE" help:"Authorities (PEM) for the engine's certificate. Default: those of the system."`
 	EngineFingerprint string `placeholder:"SHA256" help:"Fingerprint of the engine's authority, or certificate, as Elasticsearch prints it at its first start; instead of --engine-ca."`
 	EngineCert        string `placeholder:"FILE" help:"Our certificate for the engine (PEM)."`
 	EngineKey         string `placeholder:"FILE" help:"Its key (PEM)."`

@@ -26,22 +26,22 @@ const (
 )
 
 type commandLine struct {
-	Serve   serveCmd         `cmd:"" default:"withargs" help:"Take lines from wsrelay and store them (the default)."`
-	Search  searchCmd        `cmd:"" help:"Search the log database, also while it is being written."`
-	Backup  backupCmd        `cmd:"" help:"Copy the log database, also while it is being written."`
-	Verify  verifyCmd        `cmd:"" help:"Compare what the log database has with what it has acknowledged."`
+	Serve   serveCmd         `cmd:"" default:"withargs" help:"Receive lines from wsrelay and store them (the default)."`
+	Search  searchCmd        `cmd:"" help:"Search the log database, also while wsreceive runs."`
+	Backup  backupCmd        `cmd:"" help:"Copy the log database, also while wsreceive runs."`
+	Verify  verifyCmd        `cmd:"" help:"Compare the lines in the log database with those that were acknowledged."`
 	Setup   setupCmd         `cmd:"" help:"Prepare Elasticsearch or OpenSearch: templates, lifecycle policy, dashboards."`
-	Replay  replayCmd        `cmd:"" help:"Bring dead letters of Elasticsearch or OpenSearch back, once their cause is fixed."`
-	Senders sendersCmd       `cmd:"" help:"Show how each sender does, those in trouble first."`
-	Streams streamsCmd       `cmd:"" help:"Show whose each stream is, and move one."`
-	Passwd  passwdCmd        `cmd:"" help:"Make a line for --page-users, out of a password."`
+	Replay  replayCmd        `cmd:"" help:"Index dead letters of Elasticsearch or OpenSearch again, after their cause is fixed."`
+	Senders sendersCmd       `cmd:"" help:"Show the state of each sender, failing ones first."`
+	Streams streamsCmd       `cmd:"" help:"List the owners of streams, and move a stream to another."`
+	Passwd  passwdCmd        `cmd:"" help:"Make a line for --page-users from a password."`
 	Cert    certCmd          `cmd:"" help:"Make a self-signed certificate and its key, for --tls-cert and --tls-key."`
 	Version kong.VersionFlag `help:"Print the version."`
 }
 
-const description = `Takes the lines that wsrelay sends over WebSocket, stores each exactly once, and only then says so with a receipt.
+const description = `Receives the lines that wsrelay sends over WebSocket, stores each exactly once, and then acknowledges it with a receipt.
 
-Every option of serve can also be given as WSRECEIVE_NAME in the environment and in the --config file. The command line counts first, then the environment, the file.
+Every option of serve can also be given as WSRECEIVE_NAME in the environment and in the --config file. The command line has priority, then the environment, the file.
 
 Exit status: 0 stopped by a signal; 64 usage; 78 configuration; 1 anything else.`
 
@@ -113,7 +113,7 @@ var usualConfig = "/etc/wsreceive/wsreceive.conf" // but for tests
 
 // configured is for commands that are about the wsreceive of this host.
 type configured struct {
-	Config options.File `placeholder:"FILE" default:"${config}" env:"WSRECEIVE_CONFIG" help:"Read options from FILE, as serve does: --to stands there. Default: ${default}, if it is there."`
+	Config options.File `placeholder:"FILE" default:"${config}" env:"WSRECEIVE_CONFIG" help:"Read options such as --to from FILE, as serve does. Default: ${default}, if it exists."`
 }
 
 func parser(c *commandLine, stdout io.Writer, exit func(int)) (*kong.Kong, error) {

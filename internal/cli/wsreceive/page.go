@@ -20,9 +20,9 @@ import (
 
 // showing is the options for the page. The file is read again on SIGHUP.
 type showing struct {
-	PageUsers string   `placeholder:"FILE" help:"Who may see the page at / and /metrics: one 'name:hash' a line, as wsreceive passwd and htpasswd -B make them. Without it: anyone who reaches a loopback --listen address; beyond that, and with --behind-proxy, nobody."`
-	PageHosts []string `placeholder:"NAME" help:"Names under which browsers may ask for the page, besides localhost, addresses and those of --tls-cert: that of a proxy, say."`
-	Kibana    string   `placeholder:"URL" help:"Where Kibana or OpenSearch Dashboards is: the page leads there."`
+	PageUsers string   `placeholder:"FILE" help:"Users of the page at / and of /metrics, one 'name:hash' a line, as wsreceive passwd and htpasswd -B make them. Default: no authentication on a loopback --listen address; beyond that, and with --behind-proxy, no access."`
+	PageHosts []string `placeholder:"NAME" help:"Names that browsers can use for the page besides localhost, addresses and those of --tls-cert, such as the name of a proxy."`
+	Kibana    string   `placeholder:"URL" help:"URL of Kibana or OpenSearch Dashboards, for a link on the page."`
 }
 
 // check is what the options must be together.

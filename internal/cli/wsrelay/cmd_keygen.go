@@ -11,7 +11,7 @@ import (
 
 // keygenCmd is wsrelay keygen.
 type keygenCmd struct {
-	File string `arg:"" optional:"" help:"Where to put it, readable by this user alone; a file that is there is not touched. Default: standard output."`
+	File string `arg:"" optional:"" help:"File to write, readable by this user alone; an existing file is not changed. Default: standard output."`
 	Name string `placeholder:"NAME" help:"The key's name: [A-Za-z0-9_.-], at most 64. Default: this host's."`
 }
 

@@ -16,15 +16,15 @@ import (
 
 // queueCmd is what can be done with a queue; all but purge changes nothing.
 type queueCmd struct {
-	Verify verifyCmd `cmd:"" help:"Read the whole queue and say what is wrong with it. Exit status 1 if something is."`
-	Dump   dumpCmd   `cmd:"" help:"The same, with a line for each block."`
-	Export exportCmd `cmd:"" help:"Write the lines that wait to standard output. They stay in the queue."`
-	Purge  purgeCmd  `cmd:"" help:"Drop all lines that wait; the receiver is told their numbers. Only while no wsrelay has the queue."`
+	Verify verifyCmd `cmd:"" help:"Read the whole queue and report problems. Exit status 1 if there are any."`
+	Dump   dumpCmd   `cmd:"" help:"Do the same, and print a line for each block."`
+	Export exportCmd `cmd:"" help:"Write the waiting lines to standard output. They stay in the queue."`
+	Purge  purgeCmd  `cmd:"" help:"Drop all waiting lines; the receiver gets their numbers. The queue must not be in use."`
 }
 
 // Help is shown below the options.
 func (queueCmd) Help() string {
-	return `Without a directory it is the queue of the instance "default". wsrelay status names the queues that there are; wsrelay queue verify --help says more of one command.`
+	return `Without a directory it is the queue of the instance "default". wsrelay status lists the queues; wsrelay queue verify --help describes one command.`
 }
 
 // queueAt names a queue directory.
@@ -78,7 +78,7 @@ func (q *queueAt) conclude(s *streams, r buffer.Report, err error) error {
 
 type exportCmd struct {
 	queueAt
-	UIDs bool `name:"uids" help:"Put the UID that the document of a line gets before it, and a tab."`
+	UIDs bool `name:"uids" help:"Print the UID of its document, and a tab, before each line."`
 }
 
 // Run writes the backlog; what is not there is named on stderr.
@@ -146,7 +146,7 @@ func (c *exportCmd) write(out *bufio.Writer, b *buffer.Block, lines []byte) erro
 
 type purgeCmd struct {
 	queueAt
-	Yes bool `help:"Do not ask."`
+	Yes bool `help:"Do not ask for confirmation."`
 }
 
 // Run drops the backlog, once the user is sure.

@@ -17,10 +17,10 @@ import (
 
 // statusCmd is wsrelay status.
 type statusCmd struct {
-	Instance string `env:"WSRELAY_INSTANCE" help:"Only the relay of this name. Default: all whose queue is at its default place, for root or for this user."`
-	QueueDir string `placeholder:"DIR" env:"WSRELAY_QUEUE_DIR" help:"Only the relay with this queue directory."`
-	JSON     bool   `name:"json" help:"One JSON object, or with --watch one a line; docs/status.md has the keys."`
-	Watch    bool   `help:"Again every second, until interrupted: on a terminal one screen that is redrawn."`
+	Instance string `env:"WSRELAY_INSTANCE" help:"Show only the relay of this name. Default: all relays with a queue in the default directory of root or of this user."`
+	QueueDir string `placeholder:"DIR" env:"WSRELAY_QUEUE_DIR" help:"Show only the relay with this queue directory."`
+	JSON     bool   `name:"json" help:"Print a JSON object, with --watch one a line; docs/status.md describes the keys."`
+	Watch    bool   `help:"Repeat every second until interrupted; on a terminal, redraw the screen."`
 }
 
 const watchEvery = time.Second

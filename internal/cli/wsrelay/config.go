@@ -24,12 +24,12 @@ import (
 
 // commandLine is the commands. The first is meant where none is named.
 type commandLine struct {
-	Run     config     `cmd:"" default:"withargs" help:"Ship the lines on standard input (the default)."`
-	Status  statusCmd  `cmd:"" help:"What the relays of this machine do, in plain words. Exit status: 0 all is well, 1 something is wrong, 3 one does not run."`
+	Run     config     `cmd:"" default:"withargs" help:"Send the lines on standard input to a receiver (the default)."`
+	Status  statusCmd  `cmd:"" help:"Show the state of the relays on this machine. Exit status: 0 all is well, 1 something is wrong, 3 one does not run."`
 	Upgrade upgradeCmd `cmd:"" help:"Let a running wsrelay continue as the newly installed program, without missing a line."`
-	Check   checkCmd   `cmd:"" help:"Go to the receiver as far as its welcome, say what is there at each step, and send no line."`
+	Check   checkCmd   `cmd:"" help:"Connect to the receiver, show the result of each step up to the welcome, and send no line."`
 	Keygen  keygenCmd  `cmd:"" help:"Make a key for --key-file and for the receiver's --keys."`
-	Queue   queueCmd   `cmd:"" help:"Look into a queue, export its lines, or drop them."`
+	Queue   queueCmd   `cmd:"" help:"Inspect a queue, export its lines, or drop them."`
 
 	Version kong.VersionFlag `help:"Print the version."`
 }
@@ -43,37 +43,37 @@ type config struct {
 	reporting
 
 	Instance   string        `default:"default" help:"Name of this relay among those of the host: [A-Za-z0-9_.-], at most 64."`
-	QueueDir   string        `placeholder:"DIR" help:"Where lines wait on disk. Default: ${queue_dir}."`
-	QueueLimit size          `default:"8GiB" placeholder:"SIZE" help:"Most the queue takes on disk, at least 64MiB; never more than half of what is free and what the queue has. Default: ${default}."`
-	QueueFull  string        `default:"wait" enum:"wait,drop-oldest" placeholder:"wait|drop-oldest" help:"At the limit: wait stops reading until the receiver takes lines; drop-oldest drops the oldest lines, and a document says which. Default: ${default}."`
-	QueueAge   time.Duration `name:"queue-max-age" placeholder:"DUR" help:"Give up lines that have waited longer than this, and say which. Default: none."`
-	Sync       syncEvery     `default:"always" placeholder:"always|DUR" help:"always: every line is on disk before it is sent. DUR, such as 1s: a crash of the machine costs up to the lines of that time. Default: ${default}."`
-	Compress   string        `default:"auto" enum:"auto,zstd,s2,none" help:"How lines are stored and sent: auto (by what is scarce: processor, disk or link), zstd, s2, none. Default: ${default}."`
-	IdleClose  time.Duration `default:"60s" placeholder:"DUR" help:"Close the connection when nothing has moved for so long. Default: ${default}."`
-	Ping       time.Duration `default:"20s" placeholder:"DUR" help:"Time between pings; after 2.5 times this without a byte the connection is taken for dead. Default: ${default}."`
-	Drain      time.Duration `default:"5s" placeholder:"DUR" help:"When the input has ended: how long to wait for delivery. Default: ${default}."`
+	QueueDir   string        `placeholder:"DIR" help:"Directory of the queue on disk. Default: ${queue_dir}."`
+	QueueLimit size          `default:"8GiB" placeholder:"SIZE" help:"Largest size of the queue on disk, at least 64MiB; never more than half of the free space and the queue together. Default: ${default}."`
+	QueueFull  string        `default:"wait" enum:"wait,drop-oldest" placeholder:"wait|drop-oldest" help:"What happens at the limit. wait: stop reading until the receiver accepts lines. drop-oldest: drop the oldest lines, and deliver a document with their numbers. Default: ${default}."`
+	QueueAge   time.Duration `name:"queue-max-age" placeholder:"DUR" help:"Drop lines that have waited longer than this, and deliver a document with their numbers. Default: none."`
+	Sync       syncEvery     `default:"always" placeholder:"always|DUR" help:"always: sync every line to disk before it is sent. DUR, such as 1s: sync this often; a crash of the machine can lose the lines of that time. Default: ${default}."`
+	Compress   string        `default:"auto" enum:"auto,zstd,s2,none" help:"Compression of lines on disk and on the wire: auto (chosen by what is scarce: processor, disk or link), zstd, s2, none. Default: ${default}."`
+	IdleClose  time.Duration `default:"60s" placeholder:"DUR" help:"Close the connection when it has made no progress for this long. Default: ${default}."`
+	Ping       time.Duration `default:"20s" placeholder:"DUR" help:"Time between pings. A connection that receives no byte for 2.5 times as long is closed. Default: ${default}."`
+	Drain      time.Duration `default:"5s" placeholder:"DUR" help:"How long to wait for delivery after the input has ended. Default: ${default}."`
 
-	DrainRate bytesPerSecond `placeholder:"SIZE/s" help:"Send a backlog, lines older than 10 s, no faster than this, such as 2MiB/s. Lines keep their order, so new ones wait behind it: at a rate below that of what comes in a backlog never ends. Default: no limit."`
+	DrainRate bytesPerSecond `placeholder:"SIZE/s" help:"Send a backlog, lines older than 10 s, no faster than this, such as 2MiB/s. Lines keep their order, so new lines wait behind it: if they arrive faster than this rate, the backlog never ends. Default: no limit."`
 
-	Confirm bool `help:"Write OK to standard output when ready to read, and then for each line that is on disk: the confirmMessages of rsyslog's omprog. Only with --keeper off: who waits for this sends again what was not confirmed. No line may be empty."`
+	Confirm bool `help:"Write OK to standard output when ready to read, and then for each line that is on disk: the confirmMessages of rsyslog's omprog. Only with --keeper off, because the program that waits for OK sends unconfirmed lines again. No line may be empty."`
 
 	Keeper string `default:"auto" enum:"auto,off" help:"auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed. On the command line or in the environment only. Default: ${default}."`
 
-	UnreadDir string `placeholder:"DIR" help:"Where syslog-ng's websocket() block leaves lines of a wsrelay that could not be started: those of this instance are read from there."`
-	ExitEnded int    `placeholder:"N" help:"Exit with the status N, and no other, when the input has ended and wsrelay has no further use for it: how syslog-ng's websocket() block tells that from a program that cannot be started. On the command line only."`
+	UnreadDir string `placeholder:"DIR" help:"Directory in which syslog-ng's websocket() block leaves lines when wsrelay could not be started; wsrelay reads those of this instance."`
+	ExitEnded int    `placeholder:"N" help:"Exit with status N, and no other, when the input has ended and wsrelay is done with it. syslog-ng's websocket() block uses this to recognize a program that cannot be started. On the command line only."`
 
-	LogFile   string `placeholder:"FILE|journal" help:"Log here and not on stderr; journal: to systemd's. Default where stderr is /dev/null, as under syslog-ng: wsrelay.log in the queue directory."`
-	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"debug, info, warn, error. Default: ${default}."`
-	LogFormat string `default:"text" enum:"text,json" help:"text, json. Default: ${default}."`
+	LogFile   string `placeholder:"FILE|journal" help:"Log to FILE, or to systemd's journal, instead of stderr. Default if stderr is /dev/null, as under syslog-ng: wsrelay.log in the queue directory."`
+	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"Lowest level that is logged: debug, info, warn, error. Default: ${default}."`
+	LogFormat string `default:"text" enum:"text,json" help:"Format of the log: text, json. Default: ${default}."`
 
 	Config    options.File `placeholder:"FILE" env:"WSRELAY_CONFIG" help:"Read options from FILE, one 'name = value' a line, then from FILE.d/*.conf."`
 	exposed   []string     // options with a secret that every local user can read
-	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N: values that must not meet a shell. On the command line only."`
+	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read such lines from the open descriptor N, so that a shell does not interpret the values. On the command line only."`
 }
 
-const description = `Ships the lines on standard input to a WebSocket receiver, by way of a queue on disk: no line is lost and none doubled when the network, the receiver or wsrelay itself fails.
+const description = `Sends the lines on standard input to a WebSocket receiver through a queue on disk. No line is lost or doubled when the network, the receiver or wsrelay itself fails.
 
-Every option of run and check but --options-fd can also be given as WSRELAY_NAME in the environment, on --options-fd, and in the --config file. The command line counts first, then --options-fd, the environment, the file.
+Every option of run and check but --options-fd can also be given as WSRELAY_NAME in the environment, on --options-fd, and in the --config file. The command line has priority, then --options-fd, the environment, the file.
 
 Exit status: 0 all delivered, or, after a signal, all on disk; 75 lines wait in the queue; 64 usage; 78 configuration; 1 anything else.`
 

@@ -10,8 +10,8 @@ import (
 
 // listening is the options of a relay that receivers dial.
 type listening struct {
-	Listen        string `placeholder:"ADDR" help:"Instead of dialling: listen on ADDR, HOST:PORT, for a receiver (wsreceive --dial). Beyond loopback only with --tls-cert and --tls-key, and with --key-file, --token-file, --tls-ca or --tls-pin, which then say whom to believe. One receiver is served at a time."`
-	AllowInsecure bool   `help:"Listen without TLS, or without knowing who takes the lines, also where others can reach it."`
+	Listen        string `placeholder:"ADDR" help:"Listen on ADDR, HOST:PORT, for a receiver (wsreceive --dial) instead of dialling one. An address beyond loopback needs --tls-cert and --tls-key, and one of --key-file, --token-file, --tls-ca or --tls-pin to authenticate the receiver. One receiver is served at a time."`
+	AllowInsecure bool   `help:"Allow an address beyond loopback without TLS or without authentication of the receiver."`
 }
 
 // check is what the options must be together, with those that are shared with

@@ -10,13 +10,13 @@ import (
 
 // plainMode is the options for servers that do not speak wsrelay.v1.
 type plainMode struct {
-	Mode           string   `default:"native" enum:"native,plain" placeholder:"native|plain" help:"native: to a receiver that speaks wsrelay.v1; each line is stored once. plain: to any other WebSocket server, a line a message; a line can arrive twice, and --plain-ack says what else it means. Default: ${default}."`
-	PlainAck       string   `default:"ping" enum:"ping,receipt,none" placeholder:"ping|receipt|none" help:"What tells in plain mode that a line has arrived. ping: the answer to a WebSocket ping behind it; at least once as far as the next WebSocket hop, be it a proxy, and whatever is lost behind that is lost. receipt: an answer with the line's UID; at least once. none: that it was sent; what is under way when a connection breaks is lost. Default: ${default}."`
-	PlainUID       string   `name:"plain-uid" placeholder:"NAME" help:"Give each line its UID, as member NAME of the JSON object that it is, or is made to be the 'message' of. Default: none; with --plain-ack receipt: uid."`
-	PlainReceipt   string   `placeholder:"PATH" help:"Where in a JSON answer the UID is, or a list of them: a path of gjson, such as items.#.create._id. '-': nowhere, the answers come in the order of the lines, one for each. Default: NAME of --plain-uid."`
-	PlainReceiptIf string   `placeholder:"PATH=VALUE" help:"An answer with another value at PATH refuses the line, which is then sent again; one without any is no answer."`
-	PlainOpen      []string `sep:"none" placeholder:"TEXT" help:"Begin each connection with this message; {uid} stands for the last UID acknowledged, {host} for this host. Several are sent in turn."`
-	PlainHeartbeat string   `placeholder:"TEXT" help:"Send this message at every --ping."`
+	Mode           string   `default:"native" enum:"native,plain" placeholder:"native|plain" help:"native: send to a receiver that speaks wsrelay.v1; each line is stored once. plain: send to any other WebSocket server, one line a message; a line can arrive twice, see --plain-ack. Default: ${default}."`
+	PlainAck       string   `default:"ping" enum:"ping,receipt,none" placeholder:"ping|receipt|none" help:"What acknowledges a line in plain mode. ping: the answer to a WebSocket ping after it; at least once as far as the next WebSocket hop, which can be a proxy. receipt: an answer with the line's UID; at least once. none: sending it; lines in flight are lost when a connection breaks. Default: ${default}."`
+	PlainUID       string   `name:"plain-uid" placeholder:"NAME" help:"Add the UID to each line as member NAME of its JSON object. A line that is not an object becomes the member 'message' of one. Default: none; with --plain-ack receipt: uid."`
+	PlainReceipt   string   `placeholder:"PATH" help:"Path (gjson) of the UID or of a list of UIDs in a JSON answer, such as items.#.create._id. '-': answers have no UID and come in the order of the lines, one for each. Default: NAME of --plain-uid."`
+	PlainReceiptIf string   `placeholder:"PATH=VALUE" help:"Condition for an answer that accepts a line. With another value at PATH the line is refused and sent again; a message without a value there is not an answer."`
+	PlainOpen      []string `sep:"none" placeholder:"TEXT" help:"Send this message first on each connection; {uid} stands for the last acknowledged UID, {host} for this host. Several are sent in turn."`
+	PlainHeartbeat string   `placeholder:"TEXT" help:"Send this message as a heartbeat at each interval of --ping."`
 	PlainProtocol  string   `name:"plain-subprotocol" placeholder:"NAME" help:"The WebSocket subprotocol to ask for. Default: none."`
 }
 

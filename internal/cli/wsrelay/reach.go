@@ -18,19 +18,19 @@ import (
 // reach is how to get to a receiver, and how both prove who they are: the
 // options that run and check share.
 type reach struct {
-	Args []string `arg:"" optional:"" name:"url" help:"Where to ship to: ws://HOST:PORT/relay or wss://…; several that lead to one store are tried in turn."`
+	Args []string `arg:"" optional:"" name:"url" help:"URL of the receiver: ws://HOST:PORT/relay or wss://…; several that lead to one store are tried in turn."`
 	URL  []string `name:"url" sep:"none" hidden:"" help:"The same, as an option."`
 
-	KeyFile   string   `placeholder:"FILE" help:"The key in FILE proves to the receiver who we are, and to us that it is ours: without that nothing is sent. wsrelay keygen makes one."`
-	TokenFile string   `placeholder:"FILE" help:"The token in FILE goes to the receiver with the upgrade, over TLS or within this host only."`
+	KeyFile   string   `placeholder:"FILE" help:"Key file for mutual authentication: both ends prove that they hold the key before a line is sent. wsrelay keygen makes one."`
+	TokenFile string   `placeholder:"FILE" help:"File with a bearer token, which is sent with the upgrade request, only over TLS or within this host."`
 	TLSCA     string   `name:"tls-ca" placeholder:"FILE" help:"Trust the authorities in FILE (PEM) and no others. Default: those of the system."`
-	TLSPin    []string `name:"tls-pin" sep:"none" placeholder:"PIN" help:"Trust only a certificate with this key, sha256//BASE64 as wsrelay check shows it; without --tls-ca, regardless of who signed it and for which name. Several: any of them."`
+	TLSPin    []string `name:"tls-pin" sep:"none" placeholder:"PIN" help:"Trust only a certificate with this key, sha256//BASE64 as wsrelay check shows it; without --tls-ca, regardless of who signed it and for which name. It can be given several times: any of them is trusted."`
 	TLSCert   string   `name:"tls-cert" placeholder:"FILE" help:"Our own certificate (PEM), for a receiver with --client-ca."`
 	TLSKey    string   `name:"tls-key" placeholder:"FILE" help:"Its key (PEM)."`
-	Header    []string `sep:"none" placeholder:"NAME=VALUE" help:"Send this header with the upgrade; several add up. A secret one belongs in --header-file or --config, not on a command line."`
-	Proxy     string   `default:"env" placeholder:"URL|env|none" help:"HTTP proxy to go through with CONNECT: http://HOST:PORT; env: as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say; none. One with a password belongs in --proxy-file, in --config or in the environment. Default: ${default}."`
+	Header    []string `sep:"none" placeholder:"NAME=VALUE" help:"Send this header with the upgrade request; can be given several times. Put a secret header into --header-file or --config, not on a command line."`
+	Proxy     string   `default:"env" placeholder:"URL|env|none" help:"HTTP proxy (CONNECT): http://HOST:PORT; env: as in HTTPS_PROXY, HTTP_PROXY and NO_PROXY; none. Put a URL with a password into --proxy-file, --config or the environment. Default: ${default}."`
 
-	HeaderFile string `placeholder:"FILE" help:"Send the headers in FILE with the upgrade, too: one NAME=VALUE a line. It is read at the start."`
+	HeaderFile string `placeholder:"FILE" help:"Also send the headers in FILE, one NAME=VALUE a line. It is read at the start."`
 	ProxyFile  string `placeholder:"FILE" help:"Take --proxy from the first line of FILE. It is read at the start."`
 
 	plainMode

@@ -19,8 +19,8 @@ import (
 // reporting is the options that say who learns what a relay does; whoever asks
 // wsrelay status does in any case.
 type reporting struct {
-	Metrics     string `placeholder:"ADDR" help:"Answer Prometheus at http://ADDR/metrics, such as 127.0.0.1:9514. Anybody who reaches it may read it, so beyond loopback only with --allow-insecure."`
-	MetricsFile string `placeholder:"FILE" help:"Write the same into FILE every 15 s, for the node exporter's textfile collector: where wsrelay is not to listen."`
+	Metrics     string `placeholder:"ADDR" help:"Serve metrics for Prometheus at http://ADDR/metrics, such as 127.0.0.1:9514. There is no authentication, so an address beyond loopback needs --allow-insecure."`
+	MetricsFile string `placeholder:"FILE" help:"Write the metrics to FILE every 15 s for the textfile collector of the node exporter, if wsrelay must not listen."`
 }
 
 // check is what the options must be.
