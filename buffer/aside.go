@@ -12,7 +12,7 @@ const keepAside = 256 << 20
 
 // errAsideFull says that so many lines were put aside that something else must
 // be wrong than the lines.
-var errAsideFull = fmt.Errorf("%s/ has got %d MiB of lines in this run", damagedName, keepAside>>20)
+var errAsideFull = fmt.Errorf("%s/ has received %d MiB of lines in this run", damagedName, keepAside>>20)
 
 // SetAside keeps the bytes of record seq of stream sid, which the receiver will
 // never take, in a file of their own in damaged/, and gives its name there; why is remembered. They

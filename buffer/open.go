@@ -53,7 +53,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 	}
 	if errors.Is(err, errVersion) { // R10: what is there is for a newer wsrelay to deliver
 		o.Log.Error("the queue was written by a newer wsrelay", "dir", dir, "err", err,
-			"effect", "its lines stay where they are and are not delivered; lines that come now go to the folder \"older\" in it",
+			"effect", "its lines stay in it and are not delivered; new lines go to the folder \"older\" in it",
 			"hint", "run the newer wsrelay on this queue")
 		q, rec, err := Open(ctx, filepath.Join(dir, "older"), o)
 		if err != nil {
@@ -121,8 +121,8 @@ func realPath(dir string) (string, error) {
 // a goroutine of its own, which lets go again if ctx ended meanwhile.
 func (d *osDir) wait(ctx context.Context, log *slog.Logger) error {
 	holder, _ := Locked(d.path)
-	log.Warn("another wsrelay uses this queue: waiting for it to end", "dir", d.path, "pid", holder,
-		"effect", "no line is lost: what comes waits in the pipe", "hint", "give each wsrelay an instance of its own")
+	log.Warn("another wsrelay uses this queue: waiting for it to exit", "dir", d.path, "pid", holder,
+		"effect", "no line is lost: new lines wait in the pipe", "hint", "give each wsrelay an instance of its own")
 	locked := make(chan error, 1)
 	go func() { locked <- d.lock(0) }()
 	select {

@@ -37,7 +37,7 @@ func (w *writer) still() error {
 	if err == nil && size < w.off {
 		w.poisoned = true
 		w.q.o.Log.Error("a file of the queue was cut short", "file", segmentName(w.seg.id), "bytes", size, "written", w.off,
-			"effect", "what was cut off and not yet delivered is lost, and named by gaps; what comes goes to a new file", "hint", removedHint)
+			"effect", "undelivered lines in the part that was cut off are lost, and gap documents have their numbers; new lines go to a new file", "hint", removedHint)
 	}
 	return err
 }
@@ -90,7 +90,7 @@ func (w *writer) reclaim() error {
 		}
 		gone = append(gone, identityName)
 	}
-	const effect = "wsrelay has made again what it had open; lines that were in other files only are lost, and named by gaps"
+	const effect = "wsrelay wrote the files again that it had open; lines that were only in other files are lost, and gap documents have their numbers"
 	switch {
 	case made:
 		q.o.Log.Error("the queue directory was removed", "effect", effect, "hint", removedHint)

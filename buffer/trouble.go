@@ -40,7 +40,7 @@ func Hint(err error) string {
 	case is(ErrForeign):
 		return "run wsrelay as that user, give the directory to the user that wsrelay runs as (chown -R), or name another with --queue-dir"
 	case is(ErrLocked):
-		return "end the other wsrelay, or move its queue to another directory; give each wsrelay an instance of its own"
+		return "stop the other wsrelay, or move its queue to another directory; give each wsrelay an instance of its own"
 	case is(errNoLock):
 		return "put the queue on a file system that has locks (flock(2)), such as a local one"
 	case is(unix.EROFS):
@@ -50,9 +50,9 @@ func Hint(err error) string {
 	case is(unix.ENFILE):
 		return "raise the limit of open files of the machine (sysctl fs.file-max)"
 	case is(fs.ErrNotExist, unix.ELOOP, unix.ENOTDIR):
-		return "name a directory that can be made, with --queue-dir"
+		return "name a directory that can be created, with --queue-dir"
 	case is(unix.EACCES, unix.EPERM):
-		return "give the user that wsrelay runs as the queue directory and all in it (chown -R, chmod 700, chattr -i)"
+		return "make the queue directory and its files writable for the user that wsrelay runs as (chown -R, chmod 700, chattr -i)"
 	}
 	return "check the disk, and the permissions of the queue directory"
 }

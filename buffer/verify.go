@@ -101,7 +101,7 @@ func (v *walker) cursor() (cursor, error) {
 		return cursor{}, err
 	}
 	if len(id.pairs) == 0 {
-		v.problem("%s cannot be read: what comes gets a new stream id", identityName)
+		v.problem("%s cannot be read: new lines get a new stream id", identityName)
 	}
 	c, err := loadCursor(v.dir)
 	if err == nil && c.generation == 0 {

@@ -253,7 +253,7 @@ var fixed = map[Compress]codec.Codec{CompressZstd: codec.Zstd, CompressS2: codec
 // failed notes what keeps the writer from writing, once, and when to try again.
 func (w *writer) failed(err error, now time.Time) time.Time {
 	w.retries++
-	w.troubled("cannot write to the queue", "no line is lost: wsrelay stops reading, and syslog-ng holds what comes, as its flow control is set", err)
+	w.troubled("cannot write to the queue", "no line is lost: wsrelay stops reading, and syslog-ng keeps new lines, as its flow control is set", err)
 	w.retryAt = now.Add(backoff(w.retries - 1))
 	return w.retryAt
 }

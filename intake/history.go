@@ -72,7 +72,7 @@ func (h History) log(log *slog.Logger) {
 	if died && h.Stuck >= stuckFrom {
 		log.Error("one process after the other dies at the same line", "how", h.Last, "times", h.Stuck,
 			"effect", "nothing is lost, but lines wait in the pipe until one process gets further",
-			"hint", "if the kernel's out-of-memory killer ends them, allow more memory: 32 MiB and 6 times the longest line")
+			"hint", "if the kernel's out-of-memory killer kills them, allow more memory: 32 MiB and 6 times the longest line")
 		return
 	}
 	if died {

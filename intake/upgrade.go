@@ -51,7 +51,7 @@ func (k *Keeper) upgrade(sigs <-chan os.Signal) {
 
 // ErrTakeOver says that the keeper before was of another version, and that its
 // worker, which this one cannot know of, still reads the pipe.
-var ErrTakeOver = errors.New("this version cannot take over from the one before")
+var ErrTakeOver = errors.New("this version cannot take over from the previous one")
 
 // handed is what one keeper hands on to the next.
 type handed struct {

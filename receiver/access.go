@@ -108,13 +108,13 @@ func (a *Access) identify(req *http.Request) (who []identity, status int, words 
 		return nil, http.StatusOK, ""
 	}
 	if req.TLS == nil && !a.Unbound {
-		return nil, http.StatusForbidden, "This receiver believes nobody who comes without TLS."
+		return nil, http.StatusForbidden, "This receiver requires TLS."
 	}
 	if value := req.Header.Get("Authorization"); value != "" && len(a.Tokens) > 0 {
 		scheme, token, _ := strings.Cut(value, " ")
 		found := a.Tokens.Find([]byte(token))
 		if !strings.EqualFold(scheme, "Bearer") || found == nil {
-			return nil, http.StatusUnauthorized, "The token is not known here."
+			return nil, http.StatusUnauthorized, "Unknown token."
 		}
 		who = append(who, identity{byToken, found})
 	}
@@ -122,7 +122,7 @@ func (a *Access) identify(req *http.Request) (who []identity, status int, words 
 		who = append(who, certified(*req.TLS, a.CertificateHosts))
 	}
 	if len(who) == 0 && len(a.Keys) == 0 {
-		return nil, http.StatusUnauthorized, "This receiver wants a token or a client certificate."
+		return nil, http.StatusUnauthorized, "This receiver requires a token or a client certificate."
 	}
 	return who, http.StatusOK, ""
 }
@@ -161,7 +161,7 @@ func (s *session) recheck(a *Access) {
 	}
 	withdrawn := func(w identity) bool { return !a.honours(w, s.hello) }
 	if len(*who) == 0 || slices.ContainsFunc(*who, withdrawn) {
-		s.end(&ending{code: handshake.CloseUnauthenticated, msg: "what proved who you are has been withdrawn"})
+		s.end(&ending{code: handshake.CloseUnauthenticated, msg: "the key, token or certificate of this session was removed"})
 	}
 }
 
@@ -182,6 +182,6 @@ func (r *Receiver) refused(log *slog.Logger, e *ending) {
 		return
 	}
 	log.Warn("sender refused", "reason", reason, "suppressed", suppressed,
-		"effect", "nothing of it is stored; if it is one of yours, its lines wait in its queue",
+		"effect", "no line of it is stored; if it is one of yours, its lines wait in its queue",
 		"hint", "if it is one of yours, compare its --key-file or --token-file with --keys or --tokens here; wsrelay check, there, says more")
 }

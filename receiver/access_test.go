@@ -162,7 +162,7 @@ func TestAccess_RefusesWhoHasNoKeyThatFits(t *testing.T) {
 	}{
 		"no key":         {4401, "no key, token or certificate", func(s *sender) { s.control(hello(1)) }},
 		"unknown kid":    {4401, `no key \"nobody\"`, func(s *sender) { s.prove(helloWith("nobody"), good) }},
-		"another key":    {4401, `key \"web\" does not fit`, func(s *sender) { s.prove(helloWith("web"), bad) }},
+		"another key":    {4401, `key \"web\" does not match`, func(s *sender) { s.prove(helloWith("web"), bad) }},
 		"another's host": {4403, `key \"bound\" is not for this host`, func(s *sender) { s.prove(helloWith("bound"), good) }},
 		"another stream": {4403, `key \"stream\" is not for this host`, func(s *sender) { s.prove(helloWith("stream"), good) }},
 		"no mechanism":   {4401, "without mechanism", func(s *sender) { h := helloWith("web"); h.Mech = nil; s.control(h) }},
@@ -170,7 +170,7 @@ func TestAccess_RefusesWhoHasNoKeyThatFits(t *testing.T) {
 		"no auth":        {4400, "where auth is due", func(s *sender) { s.control(helloWith("web")); s.control(hello(1)) }},
 		"data for auth":  {4400, "data in the handshake", func(s *sender) { s.control(helloWith("web")); s.lines(1, "one") }},
 		"auth first":     {4400, "not hello", func(s *sender) { s.control(&handshake.Auth{MAC: "00"}) }},
-		"empty mac":      {4401, "does not fit", func(s *sender) { s.control(helloWith("web")); s.control(&handshake.Auth{}) }},
+		"empty mac":      {4401, "does not match", func(s *sender) { s.control(helloWith("web")); s.control(&handshake.Auth{}) }},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestAccess_AManInTheMiddleCannotPassTheProofOn(t *testing.T) {
 	said.Binding, _ = handshake.TLSBinding(victim.conn.NetConn().(*tls.Conn).ConnectionState())
 	middle.control(&handshake.Auth{MAC: said.SenderMAC(access.Keys[0].Value)})
 	middle.wantClose(handshake.CloseUnauthenticated)
-	if got := srv.log.String(); !strings.Contains(got, "TLS ends somewhere in between") {
+	if got := srv.log.String(); !strings.Contains(got, "a proxy terminates TLS in between") {
 		t.Errorf("log:\n%s", got)
 	}
 }
@@ -382,11 +382,11 @@ func TestReceipts_CarryATokenThatTheNextHelloShows(t *testing.T) {
 	forged.Seq++
 	want[*handshake.Welcome](greet(proof, 3))
 	want[*handshake.Welcome](greet(nil, 1))
-	if got := log.String(); strings.Contains(got, "shows no receipt") {
+	if got := log.String(); strings.Contains(got, "presents no receipt") {
 		t.Errorf("a good receipt is not believed:\n%s", got)
 	}
 	want[*handshake.Welcome](greet(&forged, 3))
-	if got := log.String(); !strings.Contains(got, "shows no receipt") {
+	if got := log.String(); !strings.Contains(got, "presents no receipt") {
 		t.Errorf("a forged receipt goes unnoticed:\n%s", got)
 	}
 

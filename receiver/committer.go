@@ -79,7 +79,7 @@ func (s *session) commit(group []*item) {
 	}
 	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
 		s.log.Error("lines refused by the store", "reason", refused.Reason,
-			"effect", "nothing of this sender is stored; its lines wait in its queue, and other senders are not concerned",
+			"effect", "nothing of this sender is stored; its lines wait in its queue, and other senders are not affected",
 			"hint", "the sender is faulty, or not what it seems")
 		s.r.fleet.refused(s, refused.Reason)
 		s.end(&ending{code: handshake.CloseForbidden, msg: refused.Reason})

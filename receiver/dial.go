@@ -79,7 +79,7 @@ func NewDialer(r *Receiver, address string, way func() DialWay) (*Dialer, error)
 	u, err := url.Parse(address)
 	switch {
 	case err != nil:
-		return nil, errors.New("this is no URL")
+		return nil, errors.New("this is not a URL")
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return nil, errors.New("want ws://HOST:PORT or wss://HOST:PORT, without user, query and fragment: URLs are logged")
 	case u.Scheme != "ws" && u.Scheme != "wss" || u.Hostname() == "":

@@ -80,8 +80,8 @@ func (r *Receiver) KeepSenders(ctx context.Context) {
 		err := r.keepSenders(store)
 		if err != nil && !complained {
 			r.log.Warn("cannot keep what is known of senders", "err", err,
-				"effect", "no line is concerned; after a restart the senders that are away may be unknown until they come back",
-				"hint", "The error says what the store lacks. Trying continues automatically.")
+				"effect", "no line is affected; after a restart, senders that are not connected may be unknown until they return",
+				"hint", "The error says what the store lacks. It is tried again automatically.")
 		}
 		complained = err != nil
 		if ctx.Err() != nil {

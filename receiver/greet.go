@@ -122,7 +122,7 @@ func (s *session) authenticate(a *Access, said *handshake.Transcript) (mac strin
 // one is not told whether the name or the proof was wrong.
 func (s *session) challenge(a *Access, said *handshake.Transcript) (*handshake.Secret, *ending) {
 	unproved := func(why string) *ending {
-		return &ending{code: handshake.CloseUnauthenticated, msg: "the key is not known here, or does not fit", log: why}
+		return &ending{code: handshake.CloseUnauthenticated, msg: "unknown key, or it does not match", log: why}
 	}
 	if !slices.Contains(s.hello.Mech, handshake.MechHMAC) || !handshake.ValidNonce(s.hello.Nonce) {
 		return nil, unproved("hello with a kid, but without mechanism or nonce")
@@ -156,7 +156,7 @@ func (s *session) challenge(a *Access, said *handshake.Transcript) (*handshake.S
 	if len(live) == 0 {
 		return nil, unproved(fmt.Sprintf("no key %.64q", s.hello.KID))
 	}
-	return nil, unproved(fmt.Sprintf("key %q does not fit: it is another one, or TLS ends somewhere in between, or a handshake was replayed", s.hello.KID))
+	return nil, unproved(fmt.Sprintf("key %q does not match: it is another key, or a proxy terminates TLS in between, or a handshake was replayed", s.hello.KID))
 }
 
 func (s *session) welcome() *handshake.Welcome {

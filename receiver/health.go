@@ -59,12 +59,12 @@ func (h *health) failed(sid, host string, err error) {
 		h.since, h.err = now, err
 		h.log.Warn("store failed", "err", err,
 			"effect", "no line is lost: the senders keep what has no receipt, and send it again",
-			"hint", "the error says what the store lacks; trying continues automatically")
+			"hint", "the error says what the store lacks; it is tried again automatically")
 	case now.Sub(f.since) >= h.blockedAfter:
 		f.blocked = true
 		h.log.Warn("stream blocked", "host", host, "sid", sid, "document", documentOf(err), "since", f.since.Format(time.RFC3339), "err", err,
 			"effect", "the store works for other senders; this one keeps its lines, and sends them again",
-			"hint", "the error says what the store has against this document; trying continues automatically")
+			"hint", "the error says why the store refuses this document; it is tried again automatically")
 	}
 }
 

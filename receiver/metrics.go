@@ -93,7 +93,7 @@ func (r *Receiver) Metrics(t *metrics.Text) {
 	t.Counter("wsreceive_store_failures_total", "Tries that the store did not answer, or with an error.", float64(r.health.failures.Load()))
 	t.Histogram("wsreceive_commit_seconds", "How long the store took for a group of batches, tries that failed included.", f.commits)
 	r.senders(t)
-	t.Time("wsreceive_start_time_seconds", "When the receiver began.", f.begun)
+	t.Time("wsreceive_start_time_seconds", "When the receiver started.", f.begun)
 }
 
 // senders writes about all that are known. A stream has one owner, so nothing is
@@ -101,7 +101,7 @@ func (r *Receiver) Metrics(t *metrics.Text) {
 // burden; more are there only of those in trouble.
 func (r *Receiver) senders(t *metrics.Text) {
 	r.mu.Lock()
-	t.Gauge("wsreceive_sessions", "WebSocket sessions, those that have not said who they are included.", float64(len(r.sessions)))
+	t.Gauge("wsreceive_sessions", "WebSocket sessions, unauthenticated ones included.", float64(len(r.sessions)))
 	r.mu.Unlock()
 	now, all := time.Now(), r.Senders()
 	slices.SortFunc(all, func(a, b Sender) int { return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.SID, b.SID)) })
@@ -110,15 +110,15 @@ func (r *Receiver) senders(t *metrics.Text) {
 		n[all[i].Standing(now, r.opts.Trouble)]++
 	}
 	for _, standing := range Standings {
-		t.Gauge("wsreceive_senders", "Senders that are known, those that are away included, by how they do: wsreceive senders lists them.", float64(n[standing]), "state", string(standing))
+		t.Gauge("wsreceive_senders", "Known senders by state, disconnected ones included: wsreceive senders lists them.", float64(n[standing]), "state", string(standing))
 	}
 	for i := range all {
 		s := &all[i]
-		t.Time("wsreceive_sender_last_line_timestamp_seconds", "When the store had the newest line of a sender, by the receiver's clock; also of one that is away.", s.Line, "host", s.Host, "sid", s.SID)
+		t.Time("wsreceive_sender_last_line_timestamp_seconds", "When the store had the newest line of a sender, by the receiver's clock; also of one that is not connected.", s.Line, "host", s.Host, "sid", s.SID)
 	}
 	for i := range all {
 		s := &all[i]
-		t.Gauge("wsreceive_sender_lag_seconds", "How old the oldest line is that a sender has and the store has not, as far as the receiver knows; also of one that is away. 0: it knows of none.",
+		t.Gauge("wsreceive_sender_lag_seconds", "How old the oldest line is that a sender has and the store has not, as far as the receiver knows; also of one that is not connected. 0: it knows of none.",
 			s.LagAt(now).Seconds(), "host", s.Host, "sid", s.SID)
 	}
 	for i := range all {

@@ -55,7 +55,7 @@ func (s *session) own(a *Access) *ending {
 	case asks:
 		name = s.who[len(s.who)-1].Name
 		if owner == "" && !s.party.begins() {
-			return tooMany("this sender has begun too many streams within the hour")
+			return tooMany("this sender has started too many streams within the hour")
 		}
 	}
 	if owner, err = s.r.owners.SetOwner(ctx, s.hello.SID, owner, name); err != nil {
@@ -76,7 +76,7 @@ func (s *session) ownerUnknown(err error) *ending {
 		return s.why()
 	}
 	s.r.health.failed(s.hello.SID, s.hello.Host, err)
-	return &ending{code: handshake.CloseStoreDown, msg: "the store cannot tell whose stream this is", log: err.Error()}
+	return &ending{code: handshake.CloseStoreDown, msg: "the store does not answer who owns this stream", log: err.Error()}
 }
 
 // What hello shows of a receipt.
@@ -111,9 +111,9 @@ func (s *session) judgeReceipt(a *Access, shown receipt, own bool) *ending {
 	case shown == receiptOwn, shown != receiptLacks && own:
 		return nil
 	case a.RequireReceipt:
-		return &ending{code: handshake.CloseForbidden, msg: "the sender shows no receipt of this store", log: "no valid receipt"}
+		return &ending{code: handshake.CloseForbidden, msg: "the sender presents no receipt of this store", log: "no valid receipt"}
 	}
-	s.log.Warn("sender shows no receipt of this store", "acked", s.hello.Acked, "shown", s.hello.Proof != nil,
+	s.log.Warn("sender presents no receipt of this store", "acked", s.hello.Acked, "shown", s.hello.Proof != nil,
 		"effect", "none: what it sends is stored once all the same",
 		"hint", "expected once after a new --receipt-secret or store; otherwise its queue may be a copy, or another store has acknowledged the lines")
 	return nil

@@ -100,7 +100,7 @@ func (s *session) admitDay(at time.Time) bool {
 	if s.party.days.take(day) {
 		return true
 	}
-	s.log.Warn("sender brings lines of too many days", "day", at.UTC().Format(time.DateOnly),
+	s.log.Warn("sender sends lines of too many days", "day", at.UTC().Format(time.DateOnly),
 		"effect", "nothing is lost: lines of further days are taken at "+strconv.Itoa(daysPerHour)+" days an hour",
 		"hint", "expected if its queue has waited for more than a month; otherwise its clock, or the sender, is faulty")
 	s.daySince.Store(time.Now().UnixNano())

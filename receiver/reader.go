@@ -82,7 +82,7 @@ func (s *session) readControl(r io.Reader) (leaving bool, e *ending, err error) 
 			batch := Batch{SID: s.hello.SID, Host: s.hello.Host, Seq: f.Seq, At: time.UnixMilli(f.At).UTC(), Gap: f}
 			s.enqueue(&item{Batch: batch, b: f.B, epoch: epoch})
 			s.log.Warn("gap in the stream", "seq", f.Seq, "n", f.N, "why", f.Why,
-				"effect", fmt.Sprintf("%d lines of this host will never come; the sender has given them up", f.N),
+				"effect", fmt.Sprintf("%d lines of this host will never come; the sender dropped or lost them", f.N),
 				"hint", "the sender's log says what happened")
 		}
 		return false, nil, nil

@@ -204,7 +204,7 @@ func readEnding(err error) *ending {
 	case errors.Is(err, websocket.ErrReadLimit):
 		return &ending{code: websocket.CloseMessageTooBig, msg: "message too big"}
 	case isTimeout(err):
-		return &ending{msg: "no sign of life from the sender"}
+		return &ending{msg: "the sender has stopped answering"}
 	}
 	return &ending{msg: err.Error()}
 }

@@ -25,7 +25,7 @@ import (
 func Check(ctx context.Context, o Options, address string, report func(step, found string)) (step string, fault *Fault) {
 	u, err := o.address(address)
 	if err != nil {
-		return "url", hold("this is no address", "wss://HOST/relay", err)
+		return "url", hold("this is not an address", "wss://HOST/relay", err)
 	}
 	c := &check{o: o, u: u, step: "files", report: report}
 	fault = c.run(ctx)
@@ -77,7 +77,7 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 	s := newSession(r, conn, wire, c.u, handshake.NewSID(), c.with.key)
 	if fault := s.run(ctx, func(context.Context) *Fault { return nil }); fault != nil {
 		if s.said != nil && s.said.Code == handshake.CloseForbidden {
-			fault.Hint += "; a key that is for certain streams only (sid=) is refused here, for this check has a stream of its own, and may do for the relay all the same"
+			fault.Hint += "; a key for certain streams only (sid=) is refused here, because this check has a stream of its own, but can be valid for the relay"
 		}
 		return fault
 	}

@@ -201,12 +201,12 @@ func TestDial_SaysWhatAnHTTPAnswerMeans(t *testing.T) {
 		{code: 403, want: "forbidden", hold: true},
 		{code: 404, want: "nothing at this path", hold: true},
 		{code: 426, want: "another version", hold: true},
-		{code: 302, head: "Location", value: "https://elsewhere/", want: "somewhere else", hold: true},
+		{code: 302, head: "Location", value: "https://elsewhere/", want: "redirects to another address", hold: true},
 		{code: 200, want: "instead of opening a WebSocket", hold: true},
-		{code: 429, head: "Retry-After", value: "7", want: "come later", floor: 7 * time.Second},
-		{code: 503, head: "Retry-After", value: "120", want: "come later", floor: 2 * time.Minute},
-		{code: 503, want: "come later"},
-		{code: 503, head: "Retry-After", value: "-5", want: "come later"},
+		{code: 429, head: "Retry-After", value: "7", want: "retry later", floor: 7 * time.Second},
+		{code: 503, head: "Retry-After", value: "120", want: "retry later", floor: 2 * time.Minute},
+		{code: 503, want: "retry later"},
+		{code: 503, head: "Retry-After", value: "-5", want: "retry later"},
 		{code: 502, want: "HTTP 502"},
 	} {
 		t.Run(http.StatusText(tt.code)+tt.value, func(t *testing.T) {
@@ -237,7 +237,7 @@ func TestDial_SaysWhatAServerIsNot(t *testing.T) {
 		"an extension": {
 			up:   websocket.Upgrader{Subprotocols: []string{handshake.Subprotocol}},
 			head: http.Header{"Sec-Websocket-Extensions": {"permessage-deflate; server_no_context_takeover; client_no_context_takeover"}},
-			want: "breaks the protocol",
+			want: "violates the protocol",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

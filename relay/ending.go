@@ -22,7 +22,7 @@ func (s *session) parted() *Fault {
 	case s.said != nil:
 		return closeFault(s.said.Code, "", s.said)
 	case s.parting != nil:
-		f := wait("the receiver said goodbye: "+clean(s.parting.Why), "it should be back soon; if not, "+hintServer, nil)
+		f := wait("the receiver ended the session: "+clean(s.parting.Why), "it should be back soon; if not, "+hintServer, nil)
 		away := millis(s.parting.AfterMS)
 		f.spread = &away
 		return parting(f)

@@ -49,8 +49,8 @@ const (
 	effectHold = "nothing is lost yet, but no line is delivered until this is fixed; the queue on disk fills"
 
 	hintServer = "look at the receiver's log"
-	hintBug    = "one of the two ends does not keep to the protocol: update both, and report it with both logs"
-	hintKnown  = "check --token-file, --key-file or the client certificate; if a proxy ends TLS in between, wsreceive must be told so with --behind-proxy"
+	hintBug    = "one of the two ends violates the protocol: update both, and report it with both logs"
+	hintKnown  = "check --token-file, --key-file or the client certificate; if a proxy terminates TLS in between, wsreceive needs --behind-proxy"
 	hintTLS    = "check that the URL names the right host, or give its authority with --tls-ca"
 )
 
@@ -71,7 +71,7 @@ func Lasting(what, hint string, err error) *Fault { return parting(hold(what, hi
 
 // breach is a fault of the protocol that the receiver is to hear of.
 func breach(code int, err error) *Fault {
-	f := hold("the receiver breaks the protocol", hintBug, err)
+	f := hold("the receiver violates the protocol", hintBug, err)
 	f.code = code
 	return f
 }
@@ -125,7 +125,7 @@ func dialFault(err error) *Fault {
 	case errors.As(err, &known):
 		return known
 	case errors.Is(err, errTalkative):
-		return hold("this is no receiver", "check that the URL leads to wsreceive", err)
+		return hold("this is not a receiver", "check that the URL leads to wsreceive", err)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return wait("no such host", "check the name in the URL and this host's DNS", err)
 	case errors.As(err, &dns):
@@ -137,7 +137,7 @@ func dialFault(err error) *Fault {
 	case errors.As(err, &record):
 		return hold("the port does not speak TLS", "use ws:// for this port, or the receiver's TLS port", err)
 	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`):
-		return hold("the port wants TLS", "use wss:// for this port", err)
+		return hold("the port requires TLS", "use wss:// for this port", err)
 	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
 		return hold("the receiver refuses our side of TLS", "it may want a client certificate: --tls-cert and --tls-key", err)
 	case errors.As(err, &ne) && ne.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
@@ -189,17 +189,17 @@ func statusFault(resp *http.Response) *Fault {
 	case code == http.StatusUpgradeRequired:
 		return hold(what+": it wants another version of the protocol", "update the older of the two ends", nil)
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
-		f := wait(what+": it asks us to come later", hintServer, nil)
+		f := wait(what+": it asks us to retry later", hintServer, nil)
 		f.floor = retryAfter(resp.Header.Get("Retry-After"))
 		return f
 	case code == http.StatusProxyAuthRequired:
-		return hold(what+": the proxy wants credentials", "give them with --proxy", nil)
+		return hold(what+": the proxy requires credentials", "give them with --proxy", nil)
 	case code >= 500:
 		return wait(what, hintServer+", and at what stands in between", nil)
 	case code >= 300 && code < 400:
-		return hold(what+": it is somewhere else", "use the address it names: "+clean(resp.Header.Get("Location")), nil)
+		return hold(what+": it redirects to another address", "use the address it names: "+clean(resp.Header.Get("Location")), nil)
 	case code == http.StatusBadRequest && wantsTLS(resp.Body):
-		return hold("the port wants TLS", "use wss:// for this port", nil)
+		return hold("the port requires TLS", "use wss:// for this port", nil)
 	}
 	return hold(what+" instead of opening a WebSocket", "check that the URL leads to wsreceive", nil)
 }
@@ -227,7 +227,7 @@ func lostFault(err error) *Fault {
 	var ne net.Error
 	switch {
 	case errors.As(err, &ne) && ne.Timeout():
-		f := wait("the receiver has fallen silent", "check the network, and that the receiver runs", err)
+		f := wait("the receiver has stopped answering", "check the network, and that the receiver runs", err)
 		f.shrink = true
 		return f
 	case errors.Is(err, websocket.ErrReadLimit):
@@ -274,7 +274,7 @@ func meaning(code int) *Fault {
 		return wait("the receiver closed the connection", "it should be back soon; if not, "+hintServer, nil)
 	case websocket.CloseProtocolError, websocket.CloseUnsupportedData, websocket.CloseInvalidFramePayloadData,
 		handshake.CloseBadFrame:
-		return hold("the receiver says that we break the protocol", hintBug, nil)
+		return hold("the receiver reports that we violate the protocol", hintBug, nil)
 	case websocket.ClosePolicyViolation, handshake.CloseForbidden:
 		return hold("the receiver forbids it", "check what the receiver allows this host to send", nil)
 	case websocket.CloseMessageTooBig:

@@ -100,13 +100,13 @@ func (s *session) bind(cb string) *Fault {
 	t, ok := s.conn.NetConn().(*tls.Conn)
 	switch {
 	case cb == handshake.CBNone && ok && s.r.o.Listen != "":
-		return parting(hold("the receiver's proof leaves this TLS connection out", "take --behind-proxy, or --allow-insecure, away from the wsreceive that dials here", nil))
+		return parting(hold("the receiver's proof leaves this TLS connection out", "remove --behind-proxy or --allow-insecure from the wsreceive that dials here", nil))
 	case cb == handshake.CBNone:
 		return nil
 	case cb != handshake.CBExporter:
-		return parting(hold("the receiver wants a proof of a kind that we do not know", "update the older of the two ends", fmt.Errorf("channel binding %.40q", cb)))
+		return parting(hold("the receiver asks for an unknown kind of proof", "update the older of the two ends", fmt.Errorf("channel binding %.40q", cb)))
 	case !ok:
-		return parting(hold("TLS ends somewhere before the receiver, or here", "use wss:// as far as the receiver, or tell wsreceive --behind-proxy", nil))
+		return parting(hold("a proxy terminates TLS between us and the receiver", "use wss:// as far as the receiver, or run wsreceive with --behind-proxy", nil))
 	}
 	var err error
 	if s.transcript.Binding, err = handshake.TLSBinding(t.ConnectionState()); err != nil {
@@ -122,8 +122,8 @@ func (s *session) checkProof(w *handshake.Welcome) *Fault {
 	case s.key == nil:
 		return nil
 	case s.transcript.Auth == nil:
-		return parting(hold("the receiver did not ask for our key and does not prove its own",
-			"give wsreceive this host's key with --keys, or take --key-file away here", nil))
+		return parting(hold("the receiver did not ask for our key and does not prove that it has it",
+			"give wsreceive this host's key with --keys, or remove --key-file here", nil))
 	case !handshake.SameMAC(w.MAC, s.transcript.ReceiverMAC(s.key.Value)):
 		return parting(hold("the receiver does not prove that it has our key",
 			"something pretends to be the receiver; check the URL and what stands in between", nil))

@@ -41,42 +41,42 @@ func TestHostile_AnImpostorGetsNoReceiptAndLittleMemory(t *testing.T) {
 		want string // the fault
 		run  script
 	}{
-		"a message of 2^62 bytes": {"breaks the protocol", func(p *peer) { p.greet(); flood(p, frame(0x81, 1<<62)); p.closed() }},
-		"fragments without end": {"breaks the protocol", func(p *peer) {
+		"a message of 2^62 bytes": {"violates the protocol", func(p *peer) { p.greet(); flood(p, frame(0x81, 1<<62)); p.closed() }},
+		"fragments without end": {"violates the protocol", func(p *peer) {
 			p.greet()
 			_, _ = p.net.Write([]byte{0x01, 0})
 			flood(p, append([]byte{0x00, 126, 4, 0}, make([]byte, 1024)...))
 			p.closed()
 		}},
 		"a compressed message":        {"lost", func(p *peer) { p.greet(); flood(p, []byte{0xc1, 1, 0}) }},
-		"lists in lists":              {"breaks the protocol", text(strings.Repeat("[", 100<<10))},
-		"a receipt with two numbers":  {"breaks the protocol", text(`{"t":"ack","seq":1,"seq":2}`)},
-		"a receipt for more":          {"breaks the protocol", text(`{"t":"ack","seq":9007199254740992}`)},
-		"another's uid":               {"breaks the protocol", text(`{"t":"ack","seq":2,"uid":{"first":"","last":"00000000000000000000000000001"}}`)},
-		"a receipt for the next line": {"breaks the protocol", text(`{"t":"ack","seq":3}`)},
+		"lists in lists":              {"violates the protocol", text(strings.Repeat("[", 100<<10))},
+		"a receipt with two numbers":  {"violates the protocol", text(`{"t":"ack","seq":1,"seq":2}`)},
+		"a receipt for more":          {"violates the protocol", text(`{"t":"ack","seq":9007199254740992}`)},
+		"another's uid":               {"violates the protocol", text(`{"t":"ack","seq":2,"uid":{"first":"","last":"00000000000000000000000000001"}}`)},
+		"a receipt for the next line": {"violates the protocol", text(`{"t":"ack","seq":3}`)},
 		"a receipt of nothing, again and again": {"lost", func(p *peer) {
 			p.greet()
 			for range 1000 {
 				p.send(&handshake.Ack{Seq: 1})
 			}
 		}},
-		"a second welcome": {"breaks the protocol", func(p *peer) {
+		"a second welcome": {"violates the protocol", func(p *peer) {
 			p.greet()
 			p.send(&handshake.Welcome{Session: "s", Win: handshake.Win{Bytes: 1, Batches: 1}, Max: 1 << 20, MaxRaw: 1 << 20, HB: 1000, Guarantee: "x", Store: "x", AckTo: 1000})
 			p.closed()
 		}},
-		"a challenge in the session": {"breaks the protocol", func(p *peer) {
+		"a challenge in the session": {"violates the protocol", func(p *peer) {
 			p.greet()
 			p.send(&handshake.Chal{Nonce: handshake.NewNonce(), Mech: handshake.MechHMAC, CB: handshake.CBNone})
 			p.closed()
 		}},
-		"a receipt before the welcome": {"breaks the protocol", func(p *peer) { p.readHello(); p.send(&handshake.Ack{Seq: 2}); p.closed() }},
-		"a hello of its own":           {"breaks the protocol", func(p *peer) { p.readHello(); p.send(p.hello); p.closed() }},
-		"a nak beyond what was sent":   {"breaks the protocol", text(`{"t":"nak","b":1,"code":"order","expect":3}`)},
+		"a receipt before the welcome": {"violates the protocol", func(p *peer) { p.readHello(); p.send(&handshake.Ack{Seq: 2}); p.closed() }},
+		"a hello of its own":           {"violates the protocol", func(p *peer) { p.readHello(); p.send(p.hello); p.closed() }},
+		"a nak beyond what was sent":   {"violates the protocol", text(`{"t":"nak","b":1,"code":"order","expect":3}`)},
 		"pings without end":            {"lost", func(p *peer) { p.greet(); flood(p, []byte{0x89, 4, 'p', 'i', 'n', 'g'}) }},
-		"an endless token":             {"breaks the protocol", text(`{"t":"ack","seq":2,"rt":"` + strings.Repeat("x", 200<<10) + `"}`)},
-		"data":                         {"breaks the protocol", func(p *peer) { p.greet(); _ = p.WriteMessage(websocket.BinaryMessage, make([]byte, 1<<20)); p.closed() }},
-		"a nak for everything":         {"breaks the protocol", text(`{"t":"nak","code":"crc","expect":9007199254740991}`)},
+		"an endless token":             {"violates the protocol", text(`{"t":"ack","seq":2,"rt":"` + strings.Repeat("x", 200<<10) + `"}`)},
+		"data":                         {"violates the protocol", func(p *peer) { p.greet(); _ = p.WriteMessage(websocket.BinaryMessage, make([]byte, 1<<20)); p.closed() }},
+		"a nak for everything":         {"violates the protocol", text(`{"t":"nak","code":"crc","expect":9007199254740991}`)},
 		"busy for ever, and then gone": {"lost", func(p *peer) {
 			p.greet()
 			p.data()

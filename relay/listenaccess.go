@@ -47,8 +47,8 @@ func (h *hall) admit(req *http.Request) (*credentials, *refusal) {
 		h.refused(req.RemoteAddr, fault)
 		return nil, &refusal{http.StatusServiceUnavailable, "This relay cannot tell who may dial it; its log says why."}
 	case token != "" && !handshake.SameMAC(req.Header.Get("Authorization"), "Bearer "+token):
-		h.refused(req.RemoteAddr, hold("it shows another token than ours, or none", "compare wsreceive --dial-token with --token-file here", nil))
-		return nil, &refusal{http.StatusUnauthorized, "The token is not the one that this relay wants."}
+		h.refused(req.RemoteAddr, hold("it sends another token than ours, or none", "compare wsreceive --dial-token with --token-file here", nil))
+		return nil, &refusal{http.StatusUnauthorized, "This relay requires another token."}
 	}
 	return with, nil
 }

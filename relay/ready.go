@@ -30,7 +30,7 @@ func (r *Relay) ready(ctx context.Context, u *url.URL, with *credentials) (found
 	case err != nil:
 		return "not known: " + dialFault(err).Error(), nil
 	case status == http.StatusOK:
-		return "the receiver says that it can store lines", nil
+		return "the receiver can store lines", nil
 	case status != http.StatusServiceUnavailable || !strings.HasPrefix(answer, "not ready"):
 		return fmt.Sprintf("not known: %s answers HTTP %d", at.Path, status), nil
 	}

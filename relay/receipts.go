@@ -123,7 +123,7 @@ func (s *session) stalled(b *handshake.Busy) *Fault {
 		s.busy, s.busyTold = time.Now(), b.Why
 		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait, "hint", hint)
 	case away > s.r.pace.busy && len(s.r.o.URLs) > 1:
-		return parting(wait("the receiver is busy without end", hint, fmt.Errorf("for %v", away.Round(time.Second))))
+		return parting(wait("the receiver has been busy for too long", hint, fmt.Errorf("for %v", away.Round(time.Second))))
 	case b.Why != s.busyTold && away >= s.busyAgain: // less and less often: the receiver may be anybody
 		s.busyAgain, s.busyTold = 2*(away+time.Second), b.Why
 		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait, "hint", hint)
@@ -137,7 +137,7 @@ func (s *session) refused(n *handshake.Nak) *Fault {
 	case n.Expect > s.win.next:
 		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak that expects %d, where %d was sent last", n.Expect, s.win.next))
 	case n.Expect < s.win.base:
-		return parting(hold("the receiver wants lines again that it has given a receipt for",
+		return parting(hold("the receiver asks again for lines that it has acknowledged",
 			"it may have lost data: look at the receiver's store", fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base)))
 	case n.Code == handshake.NakDiverged:
 		return s.diverged(n.Expect)

@@ -336,7 +336,7 @@ func TestSession_BusyRestartsTheReceiptTimer(t *testing.T) {
 }
 
 func TestSession_LeavesAReceiverThatIsBusyWithoutEndIfThereIsAnother(t *testing.T) {
-	for urls, want := range map[int]string{1: "connected", 2: "the receiver is busy without end: for 10m"} {
+	for urls, want := range map[int]string{1: "connected", 2: "the receiver has been busy for too long: for 10m"} {
 		synctest.Test(t, func(t *testing.T) {
 			q := openQueue(t)
 			appendLines(t, q, 1, 10)

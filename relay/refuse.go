@@ -71,7 +71,7 @@ func (s *session) narrow(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
 	case !ok || f.raw == 0 || n.Code == handshake.NakOrder, s.r.suspect != 0 && s.r.suspect != n.Expect:
-		return parting(hold("the receiver refuses a batch again and again",
+		return parting(hold("the receiver refuses a batch repeatedly",
 			hintServer+"; if only this one is refused, report it", fmt.Errorf("%s at %d", n.Code, n.Expect)))
 	case f.end-f.seq > 1:
 		s.pack.ceiling, s.pack.plain = max(f.raw/2, 1), n.Expect
@@ -101,6 +101,6 @@ func (s *session) lose(b *batch) *Fault {
 		hint = hintServer + ": it finds this line damaged each time; report it with both logs"
 	}
 	s.log.Error("a line is dropped: the receiver refuses it", "seq", b.seq, "uid", handshake.UID(s.sid, b.seq), "bytes", len(b.lost), "why", b.gap.Why, "kept", where,
-		"effect", "a document with its number takes its place, and the others continue", "hint", hint)
+		"effect", "a document with its number takes its place, and other lines are delivered", "hint", hint)
 	return nil
 }

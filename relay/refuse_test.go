@@ -139,7 +139,7 @@ func TestSession_GivesUpNoMoreWhereNothingIsTaken(t *testing.T) {
 		run(t, r)
 		waitAcked(t, q, end)
 		left.Wait()
-		if fmt.Sprint(gaps) != "[1 1]" || len(aside) != 1 || log.count("level=ERROR msg=\"a line") != 1 || log.count("again and again") == 0 {
+		if fmt.Sprint(gaps) != "[1 1]" || len(aside) != 1 || log.count("level=ERROR msg=\"a line") != 1 || log.count("repeatedly") == 0 {
 			t.Errorf("gaps %d, aside %q; log:\n%s", gaps, aside, log.text())
 		}
 		st.lines[1] = line(1)

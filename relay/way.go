@@ -67,7 +67,7 @@ func (w *Way) readProxy(c *credentials, u *url.URL) (fault *Fault) {
 		c.proxy, err = ParseProxy(w.Proxy)
 	}
 	if err == nil && c.proxy != nil && c.proxy.Scheme != "http" {
-		err = fmt.Errorf("%q is no proxy of a kind that wsrelay can use", c.proxy.Scheme)
+		err = fmt.Errorf("%q is not a kind of proxy that wsrelay can use", c.proxy.Scheme)
 	}
 	if err != nil {
 		return hold("the proxy cannot be used", "use --proxy http://HOST:PORT, or none", redact(err))
@@ -95,7 +95,7 @@ func (w *Way) readKey(c *credentials, _ *url.URL) *Fault {
 	if err == nil {
 		var keys handshake.Secrets
 		if keys, err = handshake.ParseKeys(file); err == nil && len(keys) > 1 {
-			err = fmt.Errorf("%d keys, want this host's alone", len(keys))
+			err = fmt.Errorf("%d keys, want exactly one", len(keys))
 		}
 		if err == nil {
 			c.key = &keys[0]
@@ -111,7 +111,7 @@ func (w *Way) readToken(c *credentials, u *url.URL) *Fault {
 		return nil
 	}
 	if u.Scheme != "wss" && (!connlimit.Loopback(u.Hostname()) || c.proxy != nil) {
-		return hold("a token must not travel without TLS", "use wss://, or --key-file, which gives no secret away", nil)
+		return hold("a token must not travel without TLS", "use wss://, or --key-file, which reveals no secret", nil)
 	}
 	token, err := c.token(w.TokenFile)
 	if err != nil {
@@ -122,7 +122,7 @@ func (w *Way) readToken(c *credentials, u *url.URL) *Fault {
 }
 
 func tokenFault(err error) *Fault {
-	return hold("the token cannot be used", "put the token that both ends are to know, alone, into the file", err)
+	return hold("the token cannot be used", "the file must contain the token and nothing else", err)
 }
 
 // token reads a file that holds a token and nothing else.

@@ -175,14 +175,14 @@ func TestRelay_HoldsWhereTheReceiverProvesNothing(t *testing.T) {
 		"a mac, not asked": {key, "did not ask", func(p *peer) { p.greet(func(w *handshake.Welcome) { w.MAC = strings.Repeat("0", 64) }) }},
 		"no mac":           {key, "does not prove", func(p *peer) { p.readHello(); p.send(chal("none")); p.frame(); p.send(welcomeWith("")) }},
 		"our own mac back": {key, "does not prove", reflect},
-		"challenged twice": {key, "breaks the protocol", func(p *peer) { p.readHello(); p.send(chal("none")); p.frame(); p.send(chal("none")) }},
-		"a short nonce": {key, "breaks the protocol", func(p *peer) {
+		"challenged twice": {key, "violates the protocol", func(p *peer) { p.readHello(); p.send(chal("none")); p.frame(); p.send(chal("none")) }},
+		"a short nonce": {key, "violates the protocol", func(p *peer) {
 			p.readHello()
 			p.send(&handshake.Chal{Nonce: "1", Mech: handshake.MechHMAC, CB: "none"})
 		}},
-		"another mechanism":  {key, "breaks the protocol", func(p *peer) { c := chal("none"); c.Mech = "plain"; p.readHello(); p.send(c) }},
-		"bound without TLS":  {key, "TLS ends somewhere before", func(p *peer) { p.readHello(); p.send(chal("tls-exporter")) }},
-		"bound in a new way": {key, "of a kind that we do not know", func(p *peer) { p.readHello(); p.send(chal("tls-unique")) }},
+		"another mechanism":  {key, "violates the protocol", func(p *peer) { c := chal("none"); c.Mech = "plain"; p.readHello(); p.send(c) }},
+		"bound without TLS":  {key, "a proxy terminates TLS", func(p *peer) { p.readHello(); p.send(chal("tls-exporter")) }},
+		"bound in a new way": {key, "an unknown kind of proof", func(p *peer) { p.readHello(); p.send(chal("tls-unique")) }},
 		"we have no key":     {Way{}, "asks for a key", func(p *peer) { p.readHello(); p.send(chal("none")) }},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -398,9 +398,9 @@ func TestDial_SaysWhatAProxyMeans(t *testing.T) {
 		want   string
 		hold   bool
 	}{
-		"credentials": {"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "it wants credentials", true},
-		"forbidden":   {"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "does not let us through to h:80", true},
-		"unreachable": {"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "does not reach h:80", false},
+		"credentials": {"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n", "it requires credentials", true},
+		"forbidden":   {"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "refuses to connect us to h:80", true},
+		"unreachable": {"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", "cannot reach h:80", false},
 		"talkative":   {"HTTP/1.1 200 OK\r\n\r\nSSH-2.0", "no connection", false},
 		"endless":     {"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 1<<20), "closed before the upgrade", false},
 		"not HTTP":    {"SSH-2.0\r\n", "no connection", false},

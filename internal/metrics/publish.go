@@ -38,7 +38,7 @@ func CheckAddr(addr string, insecure bool) error {
 	if insecure || connlimit.Loopback(host) {
 		return nil
 	}
-	return fmt.Errorf("%s is not a loopback address, and anybody who reached it could read how much is logged, and by whom", addr)
+	return fmt.Errorf("%s is not a loopback address, and anyone who can reach it could read how much is logged, and by whom", addr)
 }
 
 // Local lets nobody in who asks for a name that is not this machine's: a web
@@ -75,7 +75,7 @@ func Serve(ctx context.Context, addr string, write func(*Text), log *slog.Logger
 		if !complained {
 			complained = true
 			log.Warn("cannot serve metrics", "addr", addr, "err", err,
-				"effect", "none: lines are delivered all the same", "hint", "end what has the address, or give another with --metrics")
+				"effect", "none: lines are still delivered", "hint", "stop the program that uses the address, or choose another with --metrics")
 		}
 		select {
 		case <-time.After(bindAgain):
@@ -101,7 +101,7 @@ func Serve(ctx context.Context, addr string, write func(*Text), log *slog.Logger
 	})
 	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		log.Warn("metrics are not served any more", "addr", addr, "err", err,
-			"effect", "none: lines are delivered all the same", "hint", "restart wsrelay to have them again")
+			"effect", "none: lines are still delivered", "hint", "restart wsrelay to have them again")
 	}
 	wg.Wait()
 }
@@ -116,7 +116,7 @@ func Keep(ctx context.Context, name string, write func(*Text), log *slog.Logger)
 		err := WriteFile(name, write)
 		if err != nil && !complained {
 			log.Warn("cannot write metrics", "err", err,
-				"effect", "none: lines are delivered all the same", "hint", "make the directory writable for wsrelay, or name another with --metrics-file")
+				"effect", "none: lines are still delivered", "hint", "make the directory writable for wsrelay, or name another with --metrics-file")
 		}
 		complained = err != nil
 		if ctx.Err() != nil {

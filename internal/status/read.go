@@ -32,13 +32,13 @@ func Read(dir string) Snapshot {
 	unknown := "it is not known whether lines wait there"
 	switch {
 	case errors.Is(asked, fs.ErrPermission), errors.Is(err, fs.ErrPermission):
-		s.problem(Problem{"may not look: " + cmp.Or(err, asked).Error(), unknown, "ask as the user that wsrelay runs as, or as root"})
+		s.problem(Problem{"no permission to read the queue: " + cmp.Or(err, asked).Error(), unknown, "ask as the user that wsrelay runs as, or as root"})
 		return s
 	case errors.Is(err, fs.ErrNotExist):
-		s.problem(Problem{"no wsrelay has a queue here: " + err.Error(), "no line waits in this directory", "wsrelay status, with no instance named, shows those that there are"})
+		s.problem(Problem{"there is no queue here: " + err.Error(), "no line waits in this directory", "wsrelay status, with no instance named, shows those that there are"})
 		return s
 	case err != nil:
-		s.problem(Problem{"cannot look into the queue: " + err.Error(), unknown, "look at the disk, and at the queue's directory: wsrelay queue verify"})
+		s.problem(Problem{"cannot inspect the queue: " + err.Error(), unknown, "look at the disk, and at the queue's directory: wsrelay queue verify"})
 		return s
 	}
 	s.queue(v.Stats)
@@ -47,9 +47,9 @@ func Read(dir string) Snapshot {
 	if s.PID = v.PID; s.PID != 0 {
 		s.State = Silent
 		s.problem(Problem{
-			fmt.Sprintf("process %d has the queue and does not answer: %v", v.PID, asked),
+			fmt.Sprintf("process %d uses the queue and does not answer: %v", v.PID, asked),
 			"it is not known whether lines are delivered; what follows is what the queue's files say",
-			"it may be starting or ending: ask again in a moment; else look into its log",
+			"it may be starting or exiting: try again in a moment; if it still does not answer, read its log",
 		})
 		return s
 	}

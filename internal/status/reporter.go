@@ -176,7 +176,7 @@ func (s *Snapshot) lost(all []buffer.Lost) {
 		s.problem(Problem{
 			fmt.Sprintf("%s lost: damaged on disk, or in files that were removed; the last on %s", cli.Count(n, "line is", "lines are"), last.UTC().Format("2 January 2006 15:04 UTC")),
 			"each of them is in a gap document, or will be",
-			fmt.Sprintf("look into the log for the reason, and at the disk's health; this is told for %d days after the loss", buffer.KeepLosses/(24*time.Hour)),
+			fmt.Sprintf("look into the log for the reason, and at the disk's health; this is reported for %d days after the loss", buffer.KeepLosses/(24*time.Hour)),
 		})
 	}
 }
@@ -197,7 +197,7 @@ func (s *Snapshot) judge(re *relay.Status, st buffer.Stats) {
 	if s.DrainRate > 0 && s.LagSeconds > rateOver.Seconds() && s.State == relay.StateConnected && s.InRate > s.OutRate {
 		s.problem(Problem{
 			fmt.Sprintf("the backlog grows: --drain-rate lets %.0f lines a second through, and %.0f come", s.OutRate, s.InRate),
-			"no line is lost while the queue has room", "raise --drain-rate",
+			"no line is lost while the queue has space", "raise --drain-rate",
 		})
 	}
 }

@@ -81,7 +81,7 @@ func Serve(ctx context.Context, path func() string, snapshot func() Snapshot, lo
 		if !told {
 			told = true
 			log.Warn("wsrelay status will only see the queue's files", "err", err,
-				cli.Effect, "none: lines are delivered all the same", cli.Hint, buffer.Hint(err))
+				cli.Effect, "none: lines are still delivered", cli.Hint, buffer.Hint(err))
 		}
 		select {
 		case <-ctx.Done():

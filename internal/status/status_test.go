@@ -337,7 +337,7 @@ func TestWrite_TellsABacklogInWords(t *testing.T) {
   backlog   1,200,000 lines, 84 MiB on disk, the oldest for 12 min 0 s; gone in about 5 min 0 s; sent at 2.0 MiB/s at most
   rates     in 1,000, out 5,000 lines/s over the last 1 min 0 s
   receipt   2 s ago, up to line 100,000, UID 0123456789abcdef0000000100000
-  lost      1 line older than --queue-max-age, 3,000 lines at the queue's limit (the receiver is told of 1,000), 2 lines by wsrelay queue purge (the receiver is not told yet)
+  lost      1 line older than --queue-max-age, 3,000 lines at the queue's limit (1,000 of them reported to the receiver), 2 lines by wsrelay queue purge (not yet reported to the receiver)
   refused   7 lines by the store, kept in its dead-letter index
   process   4121, wsrelay v1.2.3, for 2 d 2 h; started again 3 times, the one before: killed by SIGKILL
   queue     /q, 128 MiB of at most 8.0 GiB on disk

@@ -149,9 +149,9 @@ func (s *Snapshot) losses() string {
 		told := ""
 		switch {
 		case l.Told == 0:
-			told = " (the receiver is not told yet)"
+			told = " (not yet reported to the receiver)"
 		case l.Told < l.Lines:
-			told = fmt.Sprintf(" (the receiver is told of %s)", humanize.Comma(int64(l.Told)))
+			told = fmt.Sprintf(" (%s of them reported to the receiver)", humanize.Comma(int64(l.Told)))
 		}
 		all = append(all, lines(l.Lines)+" "+reason+told)
 	}

@@ -93,7 +93,7 @@ func TestBrowser_LogsIn(t *testing.T) {
 	ctx = chromium(t)
 	answering(t, ctx)
 	do(t, ctx, chromedp.Navigate(secure.URL))
-	until(t, ctx, `document.body.innerText === 'A name and a password are wanted here.\n'`)
+	until(t, ctx, `document.body.innerText === 'A user name and a password are required.\n'`)
 }
 
 // engine is what there is to see over an engine.

@@ -87,7 +87,7 @@ func twoHundred() (all []receiver.Sender) {
 		case 44:
 			s.Waits, s.Behind, s.Rate = now.Add(-47*time.Minute), 183_402, 912
 		case 77:
-			s.Refused, s.Why, s.Online = now.Add(-9*time.Minute), "the key is not known here, or does not fit", false
+			s.Refused, s.Why, s.Online = now.Add(-9*time.Minute), "unknown key, or it does not match", false
 		case 101:
 			s.Diverged = now.Add(-3 * time.Minute)
 		}

@@ -151,7 +151,7 @@ func TestReceipt_WhatIsNoneMovesNothing(t *testing.T) {
 				t.Errorf("got %q, want the line twice", texts)
 			}
 			text := log.text()
-			if strings.Count(text, "is no receipt") != 1 || !strings.Contains(text, "hint=") || strings.Contains(text, "{{{") || !strings.Contains(text, "1 messages came") {
+			if strings.Count(text, "is not a receipt") != 1 || !strings.Contains(text, "hint=") || strings.Contains(text, "{{{") || !strings.Contains(text, "1 messages came") {
 				t.Errorf("log:\n%s", text)
 			}
 		})

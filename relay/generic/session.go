@@ -80,7 +80,7 @@ func (s *session) open(ctx context.Context) *relay.Fault {
 		case <-s.l.Gone():
 			return s.l.Lost(nil)
 		case <-late.C:
-			return relay.Lasting("the server does not answer pings, which were to tell what has arrived",
+			return relay.Lasting("the server does not answer pings, which acknowledge lines here",
 				"use --plain-ack receipt, or none; "+hintServer, nil)
 		case <-s.changed:
 		}
@@ -227,7 +227,7 @@ func (s *session) overdue() *relay.Fault {
 	var why error
 	hint := hintServer
 	if n := s.strange.Load(); n > 0 {
-		why = fmt.Errorf("%d messages came that are none", n)
+		why = fmt.Errorf("%d messages came that acknowledge no line", n)
 		hint += ", and at --plain-receipt: it must say where an answer has the UID"
 	}
 	return relay.Passing("no acknowledgement in time", hint, why)
@@ -287,7 +287,7 @@ func (s *session) doubt(err error) {
 		return
 	}
 	s.p.warned = time.Now()
-	s.l.Log.Warn("the server sent something that is no receipt", "err", err,
+	s.l.Log.Warn("the server sent a message that is not a receipt", "err", err,
 		"effect", "nothing is lost: lines without a receipt stay in the queue and are sent again",
 		"hint", "if receipts come as well, all is well; if not, see that --plain-receipt says where an answer has the UID")
 }

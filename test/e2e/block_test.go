@@ -193,7 +193,7 @@ func TestBlock_WarnsOfASecretThatEveryUserCanRead(t *testing.T) {
 			waitWorker(t, s.QueueDir())
 			sendAll(t, "unixgram", s.Path(LocalSocket), []string{"<13>hello"})
 			log := waitFor(t, s, "queue/wsrelay.log", func(b []byte) bool { return strings.Contains(string(b), "disconnected") })
-			if got := strings.Contains(log, "a secret stands in the arguments of a process"); got != want || strings.Contains(log, "sesame") {
+			if got := strings.Contains(log, "a secret is in the arguments of a process"); got != want || strings.Contains(log, "sesame") {
 				t.Errorf("%q: the log is\n%s", options, log)
 			}
 		})

@@ -151,7 +151,7 @@ func TestListen_AReceiverWithAnotherKeyGetsNothing(t *testing.T) {
 	written := make(chan int)
 	go func() { written <- writeLines(end, v.stdin, 1000) }()
 
-	must(t, poll(t.Context(), func() (bool, error) { return strings.Contains(v.health(t), "does not fit"), nil }))
+	must(t, poll(t.Context(), func() (bool, error) { return strings.Contains(v.health(t), "does not match"), nil }))
 	if got := v.health(t); !strings.HasPrefix(got, "wss://"+addr+"/relay away since 20") {
 		t.Errorf("health is %q", got)
 	}
@@ -159,7 +159,7 @@ func TestListen_AReceiverWithAnotherKeyGetsNothing(t *testing.T) {
 		t.Errorf("%d documents, %v; want none", stored, err)
 	}
 	log := string(v.receiver.output())
-	for _, want := range []string{"no session with a relay", "does not fit", "effect: nothing is lost", "hint: compare its --key-file"} {
+	for _, want := range []string{"no session with a relay", "does not match", "effect: nothing is lost", "hint: compare its --key-file"} {
 		if !strings.Contains(log, want) {
 			t.Errorf("wsreceive does not say %q:\n%s", want, log)
 		}

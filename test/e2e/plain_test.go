@@ -167,7 +167,7 @@ func shipPlain(t *testing.T, s *Sandbox, o *other, server plainServer) {
 		must(t, syscall.Kill(waitWorker(t, s.QueueDir()), syscall.SIGKILL))
 	}
 	more()
-	silent := func() int { return bytes.Count(relayLog(s), []byte("fallen silent")) }
+	silent := func() int { return bytes.Count(relayLog(s), []byte("stopped answering")) }
 	since, before := time.Now(), silent()
 	wire.mute() // a half-open connection: nobody cuts it but wsrelay
 	must(t, relay.waitReady(ctx, wire.hasLost))

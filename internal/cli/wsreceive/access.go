@@ -47,23 +47,23 @@ func (a *access) check(listen string, dials bool) error {
 	case (a.TLSCert == "") != (a.TLSKey == ""):
 		return wrong(exitUsage, "give both, or none", "--tls-cert and --tls-key go together")
 	case a.ClientCA != "" && !dials && (a.TLSCert == "" || a.BehindProxy):
-		return wrong(exitUsage, "give --tls-cert and --tls-key; a proxy that ends TLS has to look at certificates itself", "--client-ca means nothing where TLS does not end here")
+		return wrong(exitUsage, "give --tls-cert and --tls-key; a proxy that terminates TLS has to check certificates itself", "--client-ca has no effect if TLS is not terminated here")
 	case a.ClientHosts && a.ClientCA == "":
-		return wrong(exitUsage, "give --client-ca", "--client-hosts means nothing without client certificates")
+		return wrong(exitUsage, "give --client-ca", "--client-hosts has no effect without client certificates")
 	case a.MaxStreams < 0:
-		return wrong(exitUsage, "use a number from 1 on", "--max-streams %d", a.MaxStreams)
+		return wrong(exitUsage, "use a number of at least 1", "--max-streams %d", a.MaxStreams)
 	case a.RequireReceipt && a.ReceiptSecret == "":
 		return wrong(exitUsage, "wsrelay keygen makes a file for --receipt-secret", "--require-receipt needs --receipt-secret")
 	case a.AllowInsecure:
 	case far && !a.asks():
-		return wrong(exitConfig, "give --keys and --tls-cert, or listen on 127.0.0.1; --allow-insecure if the network is all yours",
-			"--listen %s is not a loopback address, and anybody who reached it could write lines", listen)
+		return wrong(exitConfig, "give --keys and --tls-cert, or listen on 127.0.0.1; --allow-insecure if you trust the network",
+			"--listen %s is not a loopback address, and anyone who can reach it could write lines", listen)
 	case far && a.TLSCert == "":
-		return wrong(exitConfig, "give --tls-cert and --tls-key, or listen on 127.0.0.1; --allow-insecure if the network is all yours",
-			"--listen %s is not a loopback address, and without TLS anybody in between could read lines and change them", listen)
+		return wrong(exitConfig, "give --tls-cert and --tls-key, or listen on 127.0.0.1; --allow-insecure if you trust the network",
+			"--listen %s is not a loopback address, and without TLS anyone on the network path could read and change lines", listen)
 	case a.asks() && a.TLSCert == "" && !a.BehindProxy && !dials:
-		return wrong(exitConfig, "give --tls-cert and --tls-key; --behind-proxy if a proxy on this host ends TLS; --allow-insecure for a test",
-			"senders cannot prove anything without TLS")
+		return wrong(exitConfig, "give --tls-cert and --tls-key; --behind-proxy if a proxy on this host terminates TLS; --allow-insecure for a test",
+			"senders cannot authenticate without TLS")
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (c *backupCmd) Run(ctx context.Context, to *streams) error {
 	defer store.close()
 	done, err := store.get(ctx, "/store/backup", url.Values{"to": {dir}})
 	if err != nil {
-		return &cli.Complaint{Err: err, Code: 1, Hint: "the directory above must be writable for wsreceive, have room for it, and hold nothing of this name"}
+		return &cli.Complaint{Err: err, Code: 1, Hint: "the parent directory must be writable for wsreceive, have enough space, and contain nothing with this name"}
 	}
 	return done.Close()
 }

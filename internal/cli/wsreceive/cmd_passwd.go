@@ -53,7 +53,7 @@ func readPassword(to *streams) ([]byte, error) {
 	}
 	again, err := ask("Once more: ")
 	if err == nil && !bytes.Equal(first, again) {
-		err = errors.New("these were two different passwords")
+		err = errors.New("the two passwords are different")
 	}
 	return first, err
 }

@@ -61,7 +61,7 @@ func tellReplayed(out io.Writer, from string, r elastic.Replayed) {
 		left += r.Left[kind]
 		kinds = append(kinds, fmt.Sprintf("%d %s", r.Left[kind], kind))
 	}
-	fmt.Fprintf(out, "%s: %d brought back, %d were there already, %d stay dead letters", from, r.Stored, r.There, left)
+	fmt.Fprintf(out, "%s: %d indexed again, %d were stored already, %d are still dead letters", from, r.Stored, r.There, left)
 	if left > 0 {
 		fmt.Fprintf(out, ": %s", strings.Join(kinds, ", "))
 	}

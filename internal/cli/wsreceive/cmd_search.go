@@ -68,11 +68,11 @@ func (c *searchCmd) Run(ctx context.Context, to *streams) error {
 	switch {
 	case err != nil:
 	case c.Follow && pipes != "":
-		err = errors.New("--follow shows lines, and the query makes something else of them with |")
+		err = errors.New("--follow prints lines, and takes a query without |")
 	case c.Context != 0 && (pipes != "" || c.Follow || c.Context < 0 || c.Context > maxContext):
 		err = fmt.Errorf("--context takes 1 to %d lines, a query without |, and no --follow", maxContext)
 	case c.Lines < 1:
-		err = fmt.Errorf("--lines %d is no number of lines", c.Lines)
+		err = fmt.Errorf("--lines %d is not a number of lines", c.Lines)
 	}
 	if err != nil {
 		return &cli.Complaint{Err: err, Code: exitUsage, Hint: "wsreceive search --help shows how a query is written"}
@@ -239,7 +239,7 @@ func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.Re
 	case http.StatusBadRequest:
 		c.Err, c.Code, c.Hint = errors.New(harmless(logsql.Explain(errors.New(said)).Error())), exitUsage, "wsreceive search --help shows how a query is written"
 	case http.StatusUnauthorized:
-		c.Hint = "--user and --password-file say who asks; the users are in the file of --page-users there"
+		c.Hint = "give --user and --password-file; the users are in the file of --page-users there"
 	case http.StatusNotFound:
 		c.Err, c.Hint = fmt.Errorf("%s: %w", res.Status, c.Err), "only a wsreceive with --to logs:DIR can be searched"
 	}

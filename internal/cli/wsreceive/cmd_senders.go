@@ -83,7 +83,7 @@ It shows what wsreceive has stored, which is some seconds old, or older with tho
 func (c *sendersCmd) Run(ctx context.Context, to *streams) error {
 	for _, state := range c.State {
 		if !isStanding(state) {
-			return &cli.Complaint{Err: fmt.Errorf("--state %s is no state", state), Code: exitUsage, Hint: "use refused, diverged, silent, late or delivering"}
+			return &cli.Complaint{Err: fmt.Errorf("--state %s is not a state", state), Code: exitUsage, Hint: "use refused, diverged, silent, late or delivering"}
 		}
 	}
 	all, err := c.reports(ctx, to)
@@ -127,7 +127,7 @@ func (c *sendersCmd) reports(ctx context.Context, to *streams) ([]receiver.Repor
 		defer body.Close() //nolint:errcheck // only read
 		var answer struct{ Senders []receiver.Report }
 		if err := json.NewDecoder(body).Decode(&answer); err != nil {
-			return nil, fmt.Errorf("the answer ends early: %w", err)
+			return nil, fmt.Errorf("the answer is incomplete: %w", err)
 		}
 		return answer.Senders, nil
 	}
@@ -163,7 +163,7 @@ func (c *sendersCmd) kept(ctx context.Context, to *streams) (all []receiver.Send
 		all, err = keeper.Senders(ctx)
 		return all, err
 	default:
-		return nil, &cli.Complaint{Err: fmt.Errorf("--to %s remembers no senders", withoutPassword(c.To)), Code: exitUsage, Hint: "ask the wsreceive that runs: --url http://HOST:PORT"}
+		return nil, &cli.Complaint{Err: fmt.Errorf("--to %s keeps no list of senders", withoutPassword(c.To)), Code: exitUsage, Hint: "ask the wsreceive that runs: --url http://HOST:PORT"}
 	}
 	if err != nil {
 		return nil, storeFailed(c.To, err)
@@ -179,7 +179,7 @@ func sayIfAway(ctx context.Context, path string, w io.Writer) {
 		_ = conn.Close()
 		return
 	}
-	fmt.Fprintln(w, "wsreceive: warn: wsreceive does not run with this store; nothing has come since it ended")
+	fmt.Fprintln(w, "wsreceive: warn: wsreceive does not run with this store; no line has arrived since it exited")
 }
 
 func (c *sendersCmd) table(out io.Writer, all []receiver.Report, now time.Time) error {

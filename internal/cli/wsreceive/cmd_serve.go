@@ -76,7 +76,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	who, err := c.load(log)
 	if err != nil {
 		return &cli.Complaint{
-			Err: fmt.Errorf("cannot tell who may send: %w", err), Effect: nothingReceived, Hint: "wsrelay keygen makes lines for --keys", Code: exitConfig,
+			Err: fmt.Errorf("cannot load keys, tokens or certificates: %w", err), Effect: nothingReceived, Hint: "wsrelay keygen makes lines for --keys", Code: exitConfig,
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -56,7 +56,7 @@ func (c *streamsListCmd) Run(ctx context.Context, to *streams) error {
 // Run moves a stream and says from whom.
 func (c *streamsMoveCmd) Run(ctx context.Context, to *streams) error {
 	if !handshake.ValidSID(c.SID) {
-		return &cli.Complaint{Err: fmt.Errorf("%q is no stream", c.SID), Code: exitUsage, Hint: "wsreceive streams lists them"}
+		return &cli.Complaint{Err: fmt.Errorf("%q is not a stream id", c.SID), Code: exitUsage, Hint: "wsreceive streams lists them"}
 	}
 	return c.with(ctx, to, func(s receiver.Owners) error {
 		from, err := s.Owner(ctx, c.SID)
@@ -64,7 +64,7 @@ func (c *streamsMoveCmd) Run(ctx context.Context, to *streams) error {
 			return err
 		}
 		if from == "" {
-			return errors.New("this stream belongs to nobody: the first sender that continues it will have it")
+			return errors.New("this stream has no owner: it will belong to the first sender that continues it")
 		}
 		if owner, err := s.SetOwner(ctx, c.SID, from, c.Name); err != nil || owner != c.Name {
 			return errors.Join(err, fmt.Errorf("the stream belongs to %q now", owner))
@@ -95,7 +95,7 @@ func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) e
 	defer func() { err = errors.Join(err, store.Close()) }()
 	owners, ok := store.(receiver.Owners)
 	if !ok {
-		return &cli.Complaint{Err: fmt.Errorf("--to %s remembers no streams", c.To), Code: exitUsage, Hint: "use logs:DIR, file:PATH, or the URL of an engine"}
+		return &cli.Complaint{Err: fmt.Errorf("--to %s keeps no owners of streams", c.To), Code: exitUsage, Hint: "use logs:DIR, file:PATH, or the URL of an engine"}
 	}
 	if err := f(owners); err != nil {
 		return storeFailed(c.To, err)

@@ -37,7 +37,7 @@ func (c *verifyCmd) Run(ctx context.Context, to *streams) error {
 	defer body.Close() //nolint:errcheck // only read
 	var r logs.Report
 	if err := json.NewDecoder(body).Decode(&r); err != nil {
-		return fmt.Errorf("the answer ends early: %w", err)
+		return fmt.Errorf("the answer is incomplete: %w", err)
 	}
 	if c.JSON {
 		return json.NewEncoder(to.out).Encode(r)

@@ -26,14 +26,14 @@ type dialing struct {
 // check is what the options must be together.
 func (d *dialing) check() error {
 	if d.DialToken != "" && len(d.Dial) == 0 {
-		return &cli.Complaint{Err: errors.New("--dial-token needs --dial"), Effect: nothingReceived, Hint: "a token that senders show belongs into the file of --tokens", Code: exitUsage}
+		return &cli.Complaint{Err: errors.New("--dial-token needs --dial"), Effect: nothingReceived, Hint: "put the tokens of senders into the file of --tokens", Code: exitUsage}
 	}
 	for _, address := range d.Dial {
 		u, err := url.Parse(address)
 		if err == nil && d.DialToken != "" && u.Scheme != "wss" && !connlimit.Loopback(u.Hostname()) {
 			return &cli.Complaint{
 				Err: fmt.Errorf("--dial %s: a token must not travel without TLS", u.Redacted()), Effect: nothingReceived,
-				Hint: "use wss://, or --keys, which give no secret away", Code: exitUsage,
+				Hint: "use wss://, or --keys, which reveal no secret", Code: exitUsage,
 			}
 		}
 	}

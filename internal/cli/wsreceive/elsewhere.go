@@ -46,9 +46,9 @@ func (e *elsewhere) reach(log *slog.Logger) (*remote, error) {
 	u, err := url.Parse(e.URL)
 	switch {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return nil, wrong("use https://HOST:PORT", fmt.Errorf("%q is no URL of a wsreceive", u.Redacted()))
+		return nil, wrong("use https://HOST:PORT", fmt.Errorf("%q is not the URL of a wsreceive", u.Redacted()))
 	case u.User != nil:
-		return nil, wrong("--user and --password-file say who asks", errors.New("others on this host could read a user and password in the command line"))
+		return nil, wrong("use --user and --password-file", errors.New("others on this host could read a user and password in the command line"))
 	case e.User != "" && u.Scheme == "http" && !connlimit.Loopback(u.Hostname()):
 		return nil, wrong("use https://", errors.New("a password must not travel without TLS"))
 	}

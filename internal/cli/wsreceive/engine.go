@@ -46,7 +46,7 @@ func (e *engine) need(to string) error {
 		return nil
 	}
 	return &cli.Complaint{
-		Err: fmt.Errorf("--to %q is no engine", withoutPassword(to)), Code: exitUsage,
+		Err: fmt.Errorf("--to %q is not an engine", withoutPassword(to)), Code: exitUsage,
 		Hint: "use the address of Elasticsearch or OpenSearch: --to http(s)://HOST:PORT",
 	}
 }

@@ -27,7 +27,7 @@ const (
 )
 
 // errEndsEarly says that an answer began, and the connection did not last.
-var errEndsEarly = errors.New("the answer ends early")
+var errEndsEarly = errors.New("the answer is incomplete")
 
 // follow prints lines as they come. When wsreceive is restarted, or the network
 // breaks, it continues where it was.
@@ -67,7 +67,7 @@ func (c *searchCmd) follow(ctx context.Context, store finder, filter string, p *
 		case !lost:
 			lost = true
 			log.Warn("the connection to wsreceive is lost", "err", err,
-				cli.Effect, "lines that come meanwhile are printed when it is back", cli.Hint, "trying continues automatically")
+				cli.Effect, "new lines are printed after it is back", cli.Hint, "it is tried again automatically")
 		}
 		select {
 		case <-time.After(followAgain):

@@ -18,7 +18,7 @@ func (c *serveCmd) checkMetrics() error {
 	if err := metrics.CheckAddr(c.Metrics, c.AllowInsecure); err != nil {
 		return &cli.Complaint{
 			Err: fmt.Errorf("--metrics: %w", err), Effect: nothingReceived, Code: exitConfig,
-			Hint: "use 127.0.0.1:9515, say; --allow-insecure if the network is all yours",
+			Hint: "use 127.0.0.1:9515, say; --allow-insecure if you trust the network",
 		}
 	}
 	return nil

@@ -46,7 +46,7 @@ func (c *searchCmd) results(ctx context.Context, store finder, query string, to 
 		case errors.Is(err, io.EOF):
 			return rows, nil
 		case err != nil:
-			return rows, fmt.Errorf("the answer ends early: %w", err)
+			return rows, fmt.Errorf("the answer is incomplete: %w", err)
 		}
 	}
 }

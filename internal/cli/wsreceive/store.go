@@ -90,13 +90,13 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 	k, at, ok := kindOf(c.To)
 	switch {
 	case !ok:
-		return nil, complain("use "+storeForms, "--to %q is no store", c.To)
+		return nil, complain("use "+storeForms, "--to %q is not a store", c.To)
 	case !k.engine && (c.engine != (engine{}) || c.DeadFile != ""):
-		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT", "--index, --data-stream, --engine-... and --dead-file mean nothing to --to %s", c.To)
+		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT", "--index, --data-stream, --engine-... and --dead-file do not apply to --to %s", c.To)
 	case !k.remote && c.Journal != "" && c.Journal != journalDefault:
-		return nil, complain("only lines for a VictoriaLogs server wait in a journal apart: --to victorialogs+http://HOST:9428", "--journal means nothing to --to %s", withoutPassword(c.To))
+		return nil, complain("only lines for a VictoriaLogs server wait in a journal apart: --to victorialogs+http://HOST:9428", "--journal does not apply to --to %s", withoutPassword(c.To))
 	case !k.logs && c.Retain != (retain{}):
-		return nil, complain("only the log database deletes automatically; an engine does it by its lifecycle policy", "--retain means nothing to --to %s", withoutPassword(c.To))
+		return nil, complain("only the log database deletes automatically; an engine does it by its lifecycle policy", "--retain does not apply to --to %s", withoutPassword(c.To))
 	}
 	store, err := k.open(ctx, c, at, stdout, log)
 	if err != nil {
@@ -167,7 +167,7 @@ func (r *retain) UnmarshalText(text []byte) error {
 		}
 		size, err := humanize.ParseBytes(part)
 		if err != nil || size < minRetain || size > 1<<62 || parsed.Bytes != 0 || !strings.ContainsAny(part, "bB") {
-			return fmt.Errorf("%q is not how long to keep lines: use an age of at least a day such as 30d, a size such as 50GiB (1MiB at least), or both: 30d,50GiB", text)
+			return fmt.Errorf("%q is not a retention: use an age of at least a day such as 30d, a size such as 50GiB (1MiB at least), or both: 30d,50GiB", text)
 		}
 		parsed.Bytes = int64(size)
 	}

@@ -64,12 +64,12 @@ func (q *queueAt) conclude(s *streams, r buffer.Report, err error) error {
 		cli.Count(uint64(r.Blocks), "block", "blocks"), cli.Count(uint64(r.Segments), "segment", "segments"))
 	for _, g := range r.Gaps {
 		if g.End > r.Cursor {
-			fmt.Fprintf(s.out, "a gap stands for %d-%d: these lines are lost, and the receiver is told\n", g.First, g.End-1)
+			fmt.Fprintf(s.out, "a gap stands for %d-%d: these lines are lost, and the receiver gets their numbers\n", g.First, g.End-1)
 		}
 	}
 	if r.Problems > 0 {
 		return &cli.Complaint{
-			Err: errors.New(cli.Count(uint64(r.Problems), "problem", "problems")), Effect: "every line that can be read is delivered; the others are named",
+			Err: errors.New(cli.Count(uint64(r.Problems), "problem", "problems")), Effect: "every line that can be read is delivered; gap documents have the numbers of the others",
 			Hint: "check the disk's health; wsrelay repairs the queue when it starts", Code: exitFailed,
 		}
 	}
@@ -115,8 +115,8 @@ func (c *exportCmd) Run(s *streams) error {
 	})
 	if err := errors.Join(err, out.Flush()); err != nil {
 		return &cli.Complaint{
-			Err: fmt.Errorf("export ends early: %w", err), Effect: "nothing was changed: all lines are still in the queue",
-			Hint: "look at where the output goes, and at the disk", Code: exitFailed,
+			Err: fmt.Errorf("the export is incomplete: %w", err), Effect: "nothing was changed: all lines are still in the queue",
+			Hint: "check where the output goes, and the disk", Code: exitFailed,
 		}
 	}
 	lack(at, v.Head, "(damaged, or delivered meanwhile)")
@@ -166,10 +166,10 @@ func (c *purgeCmd) Run(s *streams) error {
 	case !isTerminal(s.in):
 		return &cli.Complaint{
 			Err: fmt.Errorf("%s would be lost", cli.Count(waiting, "line", "lines")), Effect: "nothing was changed",
-			Hint: "if that is what you want: --yes; wsrelay queue export keeps a copy", Code: exitUsage,
+			Hint: "confirm with --yes; wsrelay queue export makes a copy", Code: exitUsage,
 		}
 	default:
-		fmt.Fprintf(s.out, "%s in %s will be lost; the receiver is told their numbers. Go on? Type yes: ", cli.Count(waiting, "line", "lines"), c.dir())
+		fmt.Fprintf(s.out, "%s in %s will be lost; the receiver gets their numbers. Continue? Type yes: ", cli.Count(waiting, "line", "lines"), c.dir())
 		answer, _ := bufio.NewReader(s.in).ReadString('\n')
 		if strings.TrimSpace(answer) != "yes" {
 			fmt.Fprintln(s.out, "nothing was changed")
@@ -180,24 +180,24 @@ func (c *purgeCmd) Run(s *streams) error {
 	switch {
 	case errors.Is(err, buffer.ErrLocked):
 		return &cli.Complaint{
-			Err: errors.New("a wsrelay has this queue"), Effect: "nothing was changed",
+			Err: errors.New("a wsrelay uses this queue"), Effect: "nothing was changed",
 			Hint: "stop it first, usually by stopping syslog-ng", Code: exitFailed,
 		}
 	case errors.Is(err, os.ErrPermission), errors.Is(err, fs.ErrNotExist):
 		return cannotLook(err)
 	case err != nil:
 		return &cli.Complaint{
-			Err: fmt.Errorf("cannot drop the lines: %w", err), Effect: "each line is still there, or in a gap that the receiver is told of",
-			Hint: "make some room on the disk, then try again", Code: exitFailed,
+			Err: fmt.Errorf("cannot drop the lines: %w", err), Effect: "each line is still there, or in a gap, and the receiver gets its number",
+			Hint: "free some space on the disk, then try again", Code: exitFailed,
 		}
 	}
-	fmt.Fprintf(s.out, "%s dropped; the receiver is told when wsrelay next runs with this queue\n", cli.Count(lines, "line is", "lines are"))
+	fmt.Fprintf(s.out, "%s dropped; the receiver gets their numbers when wsrelay next runs with this queue\n", cli.Count(lines, "line is", "lines are"))
 	return nil
 }
 
 func cannotLook(err error) error {
 	return &cli.Complaint{
-		Err: fmt.Errorf("cannot look into the queue: %w", err), Effect: "nothing was changed",
+		Err: fmt.Errorf("cannot inspect the queue: %w", err), Effect: "nothing was changed",
 		Hint: "name the directory that --queue-dir has, as a user who may read it", Code: exitFailed,
 	}
 }

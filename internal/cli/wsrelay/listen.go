@@ -31,18 +31,18 @@ func (l *listening) check(r *reach) error {
 	case len(r.URL) > 0:
 		return usage(errors.New("--listen and a URL: either receivers dial, or they are dialled"))
 	case len(r.Header) > 0 || r.Proxy != "env":
-		return usage(errors.New("--header and --proxy mean nothing to --listen"))
+		return usage(errors.New("--header and --proxy do not apply to --listen"))
 	case r.Mode != "native":
 		return usage(errors.New("--listen is for receivers that speak wsrelay.v1"))
 	case (r.TLSCA != "" || len(r.TLSPin) > 0) && r.TLSCert == "":
 		return wrong("give --tls-cert and --tls-key", "--tls-ca and --tls-pin are for a receiver's certificate, and without TLS it shows none")
 	case l.AllowInsecure || !far:
 	case !asks:
-		return wrong("give --key-file, and --tls-cert and --tls-key; or listen on 127.0.0.1; --allow-insecure if the network is all yours",
-			"--listen %s is not a loopback address, and anybody who reached it could take the lines", l.Listen)
+		return wrong("give --key-file, and --tls-cert and --tls-key; or listen on 127.0.0.1; --allow-insecure if you trust the network",
+			"--listen %s is not a loopback address, and anyone who can reach it could receive the lines", l.Listen)
 	case r.TLSCert == "":
-		return wrong("give --tls-cert and --tls-key, or listen on 127.0.0.1; --allow-insecure if the network is all yours",
-			"--listen %s is not a loopback address, and without TLS anybody in between could read lines and change them", l.Listen)
+		return wrong("give --tls-cert and --tls-key, or listen on 127.0.0.1; --allow-insecure if you trust the network",
+			"--listen %s is not a loopback address, and without TLS anyone on the network path could read and change lines", l.Listen)
 	}
 	return nil
 }

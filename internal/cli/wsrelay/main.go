@@ -70,13 +70,13 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	case err == nil && errors.Is(alone, intake.ErrTakeOver):
 		err = &cli.Complaint{
 			Err: alone, Code: exitFailed,
-			Effect: "the version before still has its pipe, and brings what is in it into the queue; if its worker had just died, what that had taken is lost",
-			Hint:   "syslog-ng starts wsrelay again automatically; started otherwise, start it again",
+			Effect: "the previous version still has its pipe, and stores what is in it in the queue; if its worker had just died, what that had read is lost",
+			Hint:   "syslog-ng starts wsrelay again automatically; without syslog-ng, start it again",
 		}
 	case err == nil:
 		if alone != nil {
 			s.log().Warn("running without a keeper", "err", alone, cli.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",
-				cli.Hint, "let it have memory files (memfd_create), processes, a few pipes, /proc, and files of any size (ulimit -f)")
+				cli.Hint, "allow it memory files (memfd_create), processes, a few pipes, /proc, and files of any size (ulimit -f)")
 		}
 		err = command.Run(s)
 	case kept && isNull(stderr):
@@ -107,7 +107,7 @@ type streams struct {
 // Run ships lines: the command that is meant when none is named.
 func (c *config) Run(s *streams) error {
 	if len(c.exposed) > 0 {
-		s.log().Warn("a secret stands in the arguments of a process", "options", strings.Join(c.exposed, ", "),
+		s.log().Warn("a secret is in the arguments of a process", "options", strings.Join(c.exposed, ", "),
 			cli.Effect, "every local user can read it", cli.Hint, "put it into a file that only this user can read, and name that with header-file or proxy-file; then replace the secret")
 	}
 	return ship(c, s, nil)

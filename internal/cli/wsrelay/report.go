@@ -29,7 +29,7 @@ func (r *reporting) check(insecure bool) error {
 		return nil
 	}
 	if err := metrics.CheckAddr(r.Metrics, insecure); err != nil {
-		return mistake(fmt.Errorf("--metrics: %w", err), "use 127.0.0.1:9514, say, or --metrics-file; --allow-insecure if the network is all yours", exitConfig)
+		return mistake(fmt.Errorf("--metrics: %w", err), "use 127.0.0.1:9514, say, or --metrics-file; --allow-insecure if you trust the network", exitConfig)
 	}
 	return nil
 }

@@ -67,8 +67,8 @@ func sayAbandoned(k *intake.Keeper, stderr *os.File) {
 	if k.Unread > 0 {
 		effect += fmt.Sprintf("; %s are left in the pipe", humanize.IBytes(uint64(k.Unread)))
 	}
-	slog.New(cli.New(w, "wsrelay", slog.LevelInfo, false)).Error("asked twice to end before all lines were on disk",
-		cli.Effect, effect, cli.Hint, "look in the log for what kept the lines from the disk")
+	slog.New(cli.New(w, "wsrelay", slog.LevelInfo, false)).Error("received a second signal to exit before all lines were on disk",
+		cli.Effect, effect, cli.Hint, "the log says why the lines could not be written to disk")
 }
 
 // undelivered says what the end of the input has left in the queue.
@@ -90,7 +90,7 @@ func logRecovery(log *slog.Logger, r *buffer.Recovery) {
 			cli.Effect, "these lines are lost; a gap document with their numbers is delivered in their place", cli.Hint, "check the disk's health")
 	}
 	if r.Copied > 0 {
-		log.Info("wsrelay was ended abruptly; what it had not made durable is durable now", "lines", r.Copied)
+		log.Info("wsrelay was killed; what it had not made durable is durable now", "lines", r.Copied)
 	}
 	for _, name := range r.SetAside {
 		log.Warn("a file is not a segment of this queue", "moved_to", name,
@@ -98,7 +98,7 @@ func logRecovery(log *slog.Logger, r *buffer.Recovery) {
 	}
 	if r.NewSID {
 		log.Warn("the queue's directory was copied, moved or cut short",
-			cli.Effect, "lines that come now get a new stream id, so that none takes another's place", cli.Hint, "never use copies of one queue side by side")
+			cli.Effect, "new lines get a new stream id, so that none replaces another", cli.Hint, "never use copies of one queue side by side")
 	}
 }
 

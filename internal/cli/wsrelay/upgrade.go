@@ -41,7 +41,7 @@ func (u *upgradeCmd) Run(s *streams) error {
 	if _, waiting := buffer.Locked(u.QueueDir); len(waiting) > 0 {
 		return &cli.Complaint{
 			Err: fmt.Errorf("another wsrelay waits for the queue %q", u.QueueDir), Effect: "nothing has changed",
-			Hint: "end that one, which would take it meanwhile, or give it an instance of its own; then upgrade again", Code: exitFailed,
+			Hint: "stop that one, which would take the queue over, or give it an instance of its own; then upgrade again", Code: exitFailed,
 		}
 	}
 	was, err := programVersion(old.keeper.path("exe"))

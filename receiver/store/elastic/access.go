@@ -73,7 +73,7 @@ func (a *Access) tripper(next http.RoundTripper) (http.RoundTripper, error) {
 	case a.AWSRegion != "" && (a.Auth != "" || a.AuthFile != ""):
 		return nil, errors.New("requests are signed for AWS, or have other credentials: not both")
 	case a.AWSRegion != "" && !validRegion.MatchString(a.AWSRegion):
-		return nil, fmt.Errorf("%q is no region of AWS, such as eu-central-1", a.AWSRegion)
+		return nil, fmt.Errorf("%q is not an AWS region, such as eu-central-1", a.AWSRegion)
 	case a.AWSRegion != "":
 		return some(newSigner(next, a.AWSRegion))
 	case a.AuthFile != "":

@@ -35,7 +35,7 @@ func newError(status int, object gjson.Result) *Error {
 	}
 	e.Reason = cut(e.Reason, maxReason)
 	if status == http.StatusRequestEntityTooLarge && e.Type == "" { // a proxy's answer, not JSON
-		e.Type, e.Reason = "request_entity_too_large", "no request of this size is taken"
+		e.Type, e.Reason = "request_entity_too_large", "requests of this size are refused"
 	}
 	return e
 }
@@ -85,11 +85,11 @@ func (e *Error) Hint() string {
 	case e.Status == 0, e.Status >= http.StatusInternalServerError:
 		return "see whether the engine is up, its address right and its certificate signed by the CA that is given"
 	case e.isBlock():
-		return "the engine does not let the index be written, or made: free disk space on it, or lift the block"
+		return "the engine does not allow to write or create the index: free disk space on it, or lift the block"
 	case e.Status == http.StatusTooManyRequests:
 		return "the engine is overloaded; it is asked again, more slowly"
 	case e.Status == http.StatusUnauthorized:
-		return "the engine does not know these credentials: write right ones into the file of --engine-auth, which is read again"
+		return "the engine does not know these credentials: write valid ones into the file of --engine-auth, which is read again"
 	case e.Status == http.StatusForbidden:
 		return "these credentials may not do this: they need create_index, create_doc and read on wsrelay-*"
 	case e.Status == http.StatusRequestEntityTooLarge:

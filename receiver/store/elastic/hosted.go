@@ -122,7 +122,7 @@ const cloudScheme = "cloud:"
 // cloudURL is the address of the engine in an Elastic Cloud id, NAME:BASE64: the
 // base64 has the domain, the engine's name in it and Kibana's, with $ between.
 func cloudURL(id string) (string, error) {
-	bad := errors.New("this is no Elastic Cloud id of the form cloud:NAME:BASE64: copy it from the deployment's page")
+	bad := errors.New("this is not an Elastic Cloud id of the form cloud:NAME:BASE64: copy it from the deployment's page")
 	encoded := id[strings.LastIndexByte(id, ':')+1:]
 	text, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {

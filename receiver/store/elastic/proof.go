@@ -14,7 +14,7 @@ import (
 const proofIndex = "wsrelay-probe"
 
 // errNotOnce is what Open says of a store that only looks like an engine.
-var errNotOnce = errors.New("what answers here takes a document twice, or does not find it: each line could be stored more than once. " +
+var errNotOnce = errors.New("this server accepts a document twice, or does not find it: each line could be stored more than once. " +
 	"Use Elasticsearch or OpenSearch itself; for another database use logs:DIR or file:PATH here, and let it read from there")
 
 // proof remembers whether the engine has shown that it keeps an id once.

@@ -112,7 +112,7 @@ func (d *dataStream) resolve(ctx context.Context, c *Client) (*generation, error
 	last := len(all) - 1
 	switch {
 	case gjson.GetBytes(answer, "indices.0").Exists(), gjson.GetBytes(answer, "aliases.0").Exists():
-		return nil, &Error{Status: http.StatusOK, Reason: d.name + " is an index or an alias, no data stream"}
+		return nil, &Error{Status: http.StatusOK, Reason: d.name + " is an index or an alias, not a data stream"}
 	case last < 0:
 		return nil, nil
 	}

@@ -311,7 +311,7 @@ func (j *Journal) fail(err error) bool {
 	if began {
 		j.log.Warn("journal not emptied", "err", err,
 			"effect", "no line is lost: lines wait in the journal, and in the senders' queues when it is full",
-			"hint", "the error says what the database lacks; trying continues automatically")
+			"hint", "the error says what the database lacks; it is tried again automatically")
 	}
 	return closing
 }

@@ -16,7 +16,7 @@ import (
 // is a store with each line that was acknowledged before Backup began.
 func (s *Store) Backup(ctx context.Context, to string) (err error) {
 	if !filepath.IsAbs(to) {
-		return fmt.Errorf("backup: %q is no absolute path", to)
+		return fmt.Errorf("backup: %q is not an absolute path", to)
 	}
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return fmt.Errorf("backup: %w", err)

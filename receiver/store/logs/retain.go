@@ -45,7 +45,7 @@ func (r *retention) run(ctx context.Context) {
 		err := r.pass()
 		if err != nil && !r.failed {
 			r.log.Warn("retention failed", "err", err, "effect", "old days stay; the disk may fill",
-				"hint", "the error says what is wrong; trying continues automatically")
+				"hint", "the error says what is wrong; it is tried again automatically")
 		}
 		r.failed = err != nil
 		select {

@@ -26,7 +26,7 @@ type client struct {
 func newClient(address string) (*client, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("%q is no address of a server: http://HOST:9428", address)
+		return nil, fmt.Errorf("%q is not the address of a server: http://HOST:9428", address)
 	}
 	return &client{Client: http.Client{Timeout: 2 * time.Minute}, base: u}, nil
 }

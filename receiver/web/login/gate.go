@@ -79,11 +79,11 @@ func (g *Gate) Before(h http.Handler) http.Handler {
 		s := g.state.Load()
 		switch {
 		case s.Users == nil && !s.Local:
-			http.Error(w, "Nobody may see this yet. Make a user with \"wsreceive passwd NAME >>FILE\",\n"+
+			http.Error(w, "This page is closed. Make a user with \"wsreceive passwd NAME >>FILE\",\n"+
 				"and start wsreceive with --page-users FILE.", http.StatusForbidden)
 		case !s.names(r.Host):
-			http.Error(w, "wsreceive does not know itself by this name. Use localhost, an address, or a name of its certificate;\n"+
-				"--page-hosts gives it another name.", http.StatusMisdirectedRequest)
+			http.Error(w, "This is not a name of this wsreceive. Use localhost, an address, or a name of its certificate;\n"+
+				"--page-hosts adds a name.", http.StatusMisdirectedRequest)
 		case s.Users == nil:
 			s.let(h, w, r, "")
 		default:

@@ -228,10 +228,10 @@ func TestParseUsers_SaysWhatIsWrongAndShowsNothing(t *testing.T) {
 		"\n# nobody\n":               "no user in it",
 		htpasswd + "sesame":          "line 2: want name:hash",
 		":" + hash:                   "line 1: want name:hash",
-		"ann:sesame":                 "line 1: this is no bcrypt hash",
-		"ann:$apr1$sesame$x":         "line 1: this is no bcrypt hash",
+		"ann:sesame":                 "line 1: this is not a bcrypt hash",
+		"ann:$apr1$sesame$x":         "line 1: this is not a bcrypt hash",
 		htpasswd + htpasswd:          "line 2: a name that is there already",
-		"a:" + "$2y$31" + hash[6:]:   "line 1: cost 31 would keep everybody waiting",
+		"a:" + "$2y$31" + hash[6:]:   "line 1: cost 31 is too slow",
 		strings.Repeat("x", 100_000): "token too long",
 	} {
 		_, err := ParseUsers([]byte(text))

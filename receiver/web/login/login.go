@@ -25,10 +25,10 @@ func (g *Gate) login(w http.ResponseWriter, r *http.Request, s *state) (user str
 		return user, true
 	case http.StatusTooManyRequests:
 		w.Header().Set("Retry-After", "10")
-		http.Error(w, "Too many wrong passwords of this user have come from this address. Wait a moment.", status)
+		http.Error(w, "Too many wrong passwords for this user from this address. Wait a moment.", status)
 	default:
 		w.Header().Set("WWW-Authenticate", `Basic realm="wsreceive", charset="UTF-8"`)
-		http.Error(w, "A name and a password are wanted here.", status)
+		http.Error(w, "A user name and a password are required.", status)
 	}
 	return "", false
 }

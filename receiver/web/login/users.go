@@ -41,9 +41,9 @@ func ParseUsers(text []byte) (Users, error) {
 		case !ok || name == "":
 			return nil, wrong("want name:hash, as wsreceive passwd prints it")
 		case err != nil:
-			return nil, wrong("this is no bcrypt hash; wsreceive passwd and htpasswd -B make them")
+			return nil, wrong("this is not a bcrypt hash; wsreceive passwd and htpasswd -B make them")
 		case cost > maxCost:
-			return nil, wrong(fmt.Sprintf("cost %d would keep everybody waiting; the most is %d", cost, maxCost))
+			return nil, wrong(fmt.Sprintf("cost %d is too slow; the highest is %d", cost, maxCost))
 		case twice:
 			return nil, wrong("a name that is there already")
 		}

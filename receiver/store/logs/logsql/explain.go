@@ -77,12 +77,12 @@ var wordings = []struct {
 	{regexp.MustCompile(`compound token cannot start with (".*")$`), "$1 is not expected here; put it into quotes to search for it"},
 	{regexp.MustCompile(`missing query$`), "something is missing after |"},
 	{regexp.MustCompile(`unexpected pipe name (".*")$`), "$1 cannot stand after |; write a or b to look for either"},
-	{regexp.MustCompile(`unknown stats func (".*")$`), "$1 is no function of stats"},
-	{regexp.MustCompile(`(?s)error parsing regexp: (.*)$`), "this is no regular expression: $1"},
+	{regexp.MustCompile(`unknown stats func (".*")$`), "$1 is not a function of stats"},
+	{regexp.MustCompile(`(?s)error parsing regexp: (.*)$`), "this is not a regular expression: $1"},
 	{regexp.MustCompile(`missing whitespace or ':' between (".*") and (".*")$`), "between $1 and $2 must be a space or a colon, or quotes around the whole"},
-	{regexp.MustCompile(`cannot parse duration (".*")$`), "$1 is no time"},
+	{regexp.MustCompile(`cannot parse duration (".*")$`), "$1 is not a time"},
 	{regexp.MustCompile(`since it requires more than`), "the query needs more memory than it may have; narrow its time range or add a filter"},
-	{regexp.MustCompile(`("[^"]*") as (?:unsigned integer|number)`), "$1 is no number"},
+	{regexp.MustCompile(`("[^"]*") as (?:unsigned integer|number)`), "$1 is not a number"},
 }
 
 // Explain gives an error in plain words of what the log database complains of.
