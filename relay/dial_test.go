@@ -161,7 +161,7 @@ func TestDial_SaysWhatATLSPortIs(t *testing.T) {
 		"other name":         {cert: other, roots: otherCA, want: "for another name"},
 		"expired":            {cert: old, roots: oldCA, want: "expired"},
 		"client certificate": {cert: good, roots: ca, client: tls.RequireAnyClientCert, want: "refuses our side of TLS"},
-		"plain to TLS":       {cert: good, roots: ca, scheme: "ws", want: "wants TLS"},
+		"plain to TLS":       {cert: good, roots: ca, scheme: "ws", want: "requires TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewUnstartedServer(handler(t, func(*peer) {}))
@@ -320,7 +320,7 @@ func TestDial_SaysWhyThereIsNoConnection(t *testing.T) {
 			_, _ = c.Read(make([]byte, 4096))
 			c.Close()
 		})
-		checkFault(t, dialed(t, "ws://"+addr, Options{}), "wants TLS", true)
+		checkFault(t, dialed(t, "ws://"+addr, Options{}), "requires TLS", true)
 	})
 	for want, err := range map[string]error{
 		"no such host":           &net.DNSError{Err: "no such host", Name: "h", IsNotFound: true},

@@ -253,7 +253,7 @@ func TestHostile_AnAnswerWithoutEndIsNotKept(t *testing.T) {
 			sent += 64 << 10
 		}
 	})
-	checkFault(t, dialed(t, "ws://"+l.Addr().String(), Options{}), "no receiver", true)
+	checkFault(t, dialed(t, "ws://"+l.Addr().String(), Options{}), "not a receiver", true)
 	served.Wait()
 	if sent >= 64<<20 {
 		t.Errorf("it took %d bytes", sent)

@@ -253,7 +253,7 @@ func TestListen_BothProveTheKeyOverTLS(t *testing.T) {
 		recv   string // what the receiver's log says
 	}{
 		"the key":              {receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1)}, trust, "", "proved=key:web-1"},
-		"not this connection":  {receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1), Unbound: true}, trust, "receiver refused.*leaves this TLS connection out.*take --behind-proxy", "closed by the sender: 1000"},
+		"not this connection":  {receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1), Unbound: true}, trust, "receiver refused.*leaves this TLS connection out.*remove --behind-proxy", "closed by the sender: 1000"},
 		"another key":          {receiver.Access{Keys: other}, trust, "receiver refused.*does not know us", "does not match"},
 		"no key":               {receiver.Access{}, trust, "receiver refused.*did not ask for our key", "closed by the sender: 1000"},
 		"an unknown authority": {receiver.Access{Keys: other}, &tls.Config{}, "listening", "unknown authority"},

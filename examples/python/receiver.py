@@ -242,7 +242,7 @@ class Receiver:
                 return work.result()
             except OSError as error:
                 # Nobody knows what is on the disk now. The next start cuts it off.
-                log.critical("the store has failed, what is not receipted comes again: %s", error)
+                log.critical("the store has failed, lines that are not acknowledged are sent again: %s", error)
                 os._exit(1)
             finally:
                 await asyncio.wait({work})  # the lock must not be given up before

@@ -22,7 +22,7 @@ func TestCheck_SaysInPlainWordsWhatIsWrongAndWhere(t *testing.T) {
 		`a | limit x`:                     {`"x" is not a number`, `a | limit x`},
 		`a | sort by`:                     {"something is missing here", `a | sort by`},
 		`x:~"("`:                          {"this is not a regular expression: missing closing ): `(`", `x:~"("`},
-		`_time:yesterday`:                 {`"yesterday" is no time`, `_time:yesterday`},
+		`_time:yesterday`:                 {`"yesterday" is not a time`, `_time:yesterday`},
 		`a=b`:                             {`between "a" and "=" must be a space or a colon, or quotes around the whole`, `a=`},
 		`host:in(a`:                       {"something is missing here", `host:in(a`},
 		strings.Repeat("a ", 40) + `(b c`: {"a closing parenthesis is missing", strings.Repeat("a ", 40) + `(b c`},
