@@ -244,8 +244,8 @@ func (u *used) buffer(n int64) []byte {
 
 const maxUsed = 2 // a sync makes one block, seldom two, of many lines
 
-// leave gives a buffer back, which is kept if it is no larger than usual.
-func (u *used) leave(b []byte) {
+// put gives a buffer back, which is kept if it is no larger than usual.
+func (u *used) put(b []byte) {
 	if cap(b) <= wholeBlock && len(u.buffers) < maxUsed {
 		u.buffers = append(u.buffers, b)
 	}

@@ -89,7 +89,7 @@ func (w *writer) makeRoom(b *Block) error {
 		return nil // small, and the consumer may wait for it before it frees any room
 	}
 	for {
-		err := w.room(b)
+		err := w.checkLimit(b)
 		if err != nil && w.spent() {
 			if failed := cmp.Or(w.rotate(nil), w.trim()); failed != nil {
 				return failed
@@ -113,11 +113,11 @@ func (w *writer) spent() bool {
 	return w.q.acked == w.q.durable && len(w.unsynced) == 0 && len(w.q.segs) > 0 && (w.seg == nil || w.off > w.start)
 }
 
-// room refuses a block that would pass the limit. The last lines of an input
+// checkLimit refuses a block that would pass the limit. The last lines of an input
 // that has ended may pass it a little: where they are, in pipe and memory, they
 // cannot stay.
-func (w *writer) room(b *Block) error {
-	free, err := w.q.fsys.free()
+func (w *writer) checkLimit(b *Block) error {
+	free, err := w.q.fsys.freeBytes()
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func nonce() uint64 {
 func (w *writer) syncDue(now time.Time) bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.q.o.Sync == 0 || w.q.wanted || w.q.urgent > w.q.durable || w.q.ahead >= aheadLimit/2 || now.Sub(w.lastSync) >= w.q.o.Sync
+	return w.q.o.Sync == 0 || w.q.wanted || w.q.urgent > w.q.durable || w.q.unsynced >= aheadLimit/2 || now.Sub(w.lastSync) >= w.q.o.Sync
 }
 
 // sync makes what was written durable: by fdatasync, or, where that ever
@@ -250,7 +250,7 @@ func (w *writer) sync(now time.Time) error {
 		}
 	}
 	w.lastSync = now
-	w.settle()
+	w.markDurable()
 	w.measure(time.Now())
 	return nil
 }
@@ -260,7 +260,7 @@ func (w *writer) sync(now time.Time) error {
 // writer has just taken everything.
 func (w *writer) measure(now time.Time) {
 	w.q.mu.Lock()
-	waiting := w.q.ahead >= trickle || w.q.held > 0
+	waiting := w.q.unsynced >= trickle || w.q.held > 0
 	w.q.mu.Unlock()
 	if !w.since.IsZero() {
 		w.choice.Took(w.with, w.fresh, now.Sub(w.since))
@@ -271,8 +271,8 @@ func (w *writer) measure(now time.Time) {
 	}
 }
 
-// settle makes known that all that was written is durable.
-func (w *writer) settle() {
+// markDurable makes known that all that was written is durable.
+func (w *writer) markDurable() {
 	q := w.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -285,17 +285,17 @@ func (w *writer) settle() {
 		switch b.kind {
 		case kindData:
 			q.durable = b.next()
-			q.ahead -= int64(b.raw)
+			q.unsynced -= int64(b.raw)
 			q.ring = append(q.ring, b)
 			q.ringSize += int64(cap(b.buf))
 		case kindGap:
 			q.moved++ // what is being read there is void
-			if l := q.leaving; b.first < l.End && l.First < b.next() {
-				q.leaving.First = min(b.next(), l.End)
+			if l := q.dropping; b.first < l.End && l.First < b.next() {
+				q.dropping.First = min(b.next(), l.End)
 			}
-			q.coming = slices.DeleteFunc(q.coming, func(c *Block) bool { return c == b })
+			q.pendingGaps = slices.DeleteFunc(q.pendingGaps, func(c *Block) bool { return c == b })
 			q.gaps = append(q.gaps, b)
-			q.lose(b)
+			q.addGap(b)
 			slices.SortFunc(q.gaps, func(a, b *Block) int { return int(int64(a.first - b.first)) })
 		case kindSeal:
 			q.durable = max(q.durable, b.first) // numbers that no block holds, after a recovery
@@ -303,7 +303,7 @@ func (w *writer) settle() {
 	}
 	for q.ringSize > ringLimit {
 		if b := q.popRing().buf; !q.spare(b) {
-			w.used.leave(b)
+			w.used.put(b)
 		}
 	}
 	w.unsynced = nil

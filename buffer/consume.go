@@ -58,7 +58,7 @@ func (q *Queue) TryNext() (*Block, error) {
 			case moved != q.moved || !q.available():
 				continue // by Rewind, or a gap; or it is being given up
 			case got == nil:
-				q.declare(lost, "check the disk's health")
+				q.requestGap(lost, "check the disk's health")
 				continue
 			}
 			b = got
@@ -80,8 +80,8 @@ func (q *Queue) TryNext() (*Block, error) {
 // available tells whether there is a block to give out: not, where a gap is on
 // its way.
 func (q *Queue) available() bool {
-	return q.next < q.durable && !q.leaving.has(q.next) &&
-		!slices.ContainsFunc(q.coming, func(g *Block) bool { return g.Range().has(q.next) })
+	return q.next < q.durable && !q.dropping.has(q.next) &&
+		!slices.ContainsFunc(q.pendingGaps, func(g *Block) bool { return g.Range().has(q.next) })
 }
 
 func (q *Queue) nextGap() *Block {

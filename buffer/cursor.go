@@ -100,7 +100,7 @@ func (w *writer) openCursor() error {
 }
 
 func readCursor(f io.ReaderAt) (best cursor) {
-	f = insist(f)
+	f = withRetry(f)
 	b := make([]byte, slotLen)
 	for off := int64(0); off <= slotStride; off += slotStride {
 		if _, err := f.ReadAt(b, off); err != nil {

@@ -155,7 +155,7 @@ func TestInterleaving_DropOldestWhileTheDiskFailsAndTheConsumerGoesOn(t *testing
 		w.setFault(func(_ int, call, _ string) error { // the gap is written, and not yet durable
 			w.q.mu.Lock()
 			defer w.q.mu.Unlock()
-			if call == "sync" && w.q.leaving.Len() > 0 {
+			if call == "sync" && w.q.dropping.Len() > 0 {
 				return errInjected
 			}
 			return nil
@@ -187,7 +187,7 @@ func TestInterleaving_DropOldestWhileTheDiskFailsAndThenIsFull(t *testing.T) {
 			w.q.mu.Lock()
 			defer w.q.mu.Unlock()
 			switch {
-			case call == "sync" && w.q.leaving.Len() > 0: // the gap is written, and not durable
+			case call == "sync" && w.q.dropping.Len() > 0: // the gap is written, and not durable
 				begun = true
 				return errInjected
 			case call == "write" && begun: // and cannot be written again

@@ -35,7 +35,7 @@ type fileSystem interface {
 	mkdir(name string) error
 	syncDir(name string) error
 	remake() (bool, error)                    // makes the directory again if somebody has removed it
-	free() (int64, error)                     // bytes on the file system that we may take
+	freeBytes() (int64, error)                // bytes on the file system that we may take
 	home() string                             // differs in another place: a copy, a clone, a restored backup
 	clock() (boot [16]byte, up time.Duration) // which start of the machine this is, and how long ago, whatever the wall clock says
 }
@@ -311,9 +311,9 @@ func IsQueue(dir string) (bool, error) {
 
 func noQueue(dir string) error { return fmt.Errorf("%s: there is no queue: %w", dir, fs.ErrNotExist) }
 
-// free is as much as one could want where the file system does not say: some
+// freeBytes is as much as one could want where the file system does not say: some
 // have no blocks.
-func (d *osDir) free() (int64, error) {
+func (d *osDir) freeBytes() (int64, error) {
 	var st unix.Statfs_t
 	dir := d.dir.Load()
 	if err := ignoringEINTR(func() error { return unix.Fstatfs(int(dir.Fd()), &st) }); err != nil {
@@ -382,16 +382,16 @@ func (f osFile) sync() error {
 	return os.NewSyscallError("fdatasync", ignoringEINTR(func() error { return unix.Fdatasync(int(f.Fd())) }))
 }
 
-// stubborn reads again what could not be read, a few times in all: some disks
+// retryReaderAt reads again what could not be read, a few times in all: some disks
 // need several tries.
-type stubborn struct {
+type retryReaderAt struct {
 	io.ReaderAt
 	left int
 }
 
-func insist(f io.ReaderAt) *stubborn { return &stubborn{f, 3} }
+func withRetry(f io.ReaderAt) *retryReaderAt { return &retryReaderAt{f, 3} }
 
-func (s *stubborn) ReadAt(b []byte, off int64) (n int, err error) {
+func (s *retryReaderAt) ReadAt(b []byte, off int64) (n int, err error) {
 	for {
 		n, err = s.ReaderAt.ReadAt(b, off)
 		if err == nil || errors.Is(err, io.EOF) || s.left == 0 {

@@ -516,7 +516,7 @@ func TestGround_VerifyStatusAndExportSayTheSame(t *testing.T) {
 			for _, m := range r.Missing {
 				missing += m.Len()
 			}
-			v, err := Look(g.dir)
+			v, err := Inspect(g.dir)
 			mustBe(t, err)
 			var lost, lines uint64
 			for _, l := range v.Lost {
@@ -674,7 +674,7 @@ func TestGround_LossesAreRememberedAfterARestart(t *testing.T) {
 			t.Errorf("after a restart: %d told and %d not, want %d told", told, lost(false), was)
 		}
 		g.close()
-		v, err := Look(g.dir)
+		v, err := Inspect(g.dir)
 		mustBe(t, err)
 		if len(v.Lost) != 1 || !v.Lost[0].Told || v.Lost[0].Len() != was || v.Waiting() > 0 {
 			t.Errorf("the files say %+v, %d wait", v.Lost, v.Waiting())

@@ -201,9 +201,9 @@ func TestInterleaving_RemovedWhileItRunsThenPowerCut(t *testing.T) {
 			defer w.abandon()
 			w.append(20, 3000)
 			w.wait()
-			time.Sleep(4 * lookEvery) // it has nothing more to write
+			time.Sleep(4 * inspectInterval) // it has nothing more to write
 			w.fs.unlink(w.fs.segments()[0])
-			time.Sleep(2 * lookEvery)
+			time.Sleep(2 * inspectInterval)
 			w.crash((*strictFS).powerCut, 0)
 			w.drain()
 			if len(w.gone) > 0 {

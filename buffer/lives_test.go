@@ -9,7 +9,7 @@ import (
 
 // start opens the queue; an error says that the process died of a fault.
 func (w *world) start() (*Recovery, error) {
-	w.o.Living = Living{Intake: w.intake, Mark: w.mark}
+	w.o.LiveInput = LiveInput{Intake: w.intake, Mark: w.mark}
 	q, rec, err := open(w.fs, w.o)
 	if err != nil {
 		return nil, err

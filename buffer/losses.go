@@ -65,8 +65,8 @@ func readLosses(fsys fileSystem, now time.Time) (l losses) {
 	if err != nil {
 		return nil
 	}
-	defer f.Close()                                              //nolint:errcheck // only read
-	b, _ := io.ReadAll(io.NewSectionReader(insist(f), 0, 1<<20)) // a part is better than nothing
+	defer f.Close()                                                 //nolint:errcheck // only read
+	b, _ := io.ReadAll(io.NewSectionReader(withRetry(f), 0, 1<<20)) // a part is better than nothing
 	for line := range strings.Lines(string(b)) {
 		var x Lost
 		var at int64
@@ -83,8 +83,8 @@ func readLosses(fsys fileSystem, now time.Time) (l losses) {
 	return l
 }
 
-// lose notes what a gap stands for; mu is held.
-func (q *Queue) lose(g *Block) {
+// addGap notes what a gap stands for; mu is held.
+func (q *Queue) addGap(g *Block) {
 	q.noteLoss(Lost{Range: g.Range(), Why: g.gap.Why, At: time.Now()})
 }
 

@@ -31,9 +31,9 @@ func (r *Recovery) Intake(id uint64) (end int64, unfinished, ok bool) {
 	return o.End, o.Unfinished, ok
 }
 
-// Living is an intake whose bytes from Mark on can still be read from its
+// LiveInput is an intake whose bytes from Mark on can still be read from its
 // pipe's mirror: what is doubtful from there on is better read again (R5).
-type Living struct {
+type LiveInput struct {
 	Intake uint64
 	Mark   int64
 }

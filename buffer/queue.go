@@ -23,7 +23,7 @@ type Options struct {
 	MaxAge     time.Duration // lines older than this go, by whole segments; 0: none do
 	Sync       time.Duration // how long a line may wait for fdatasync; 0: never without
 	Compress   Compress      // default: by what is scarce
-	Living     Living        // the intake that goes on, for recovery
+	LiveInput  LiveInput     // the intake that goes on, for recovery
 	Log        *slog.Logger  // state changes; default: none
 }
 
@@ -91,8 +91,8 @@ type Queue struct {
 	opening     int      // counts the times that files must be opened again
 	given       uint64   // every record from here on was never given out
 	reading     bool     // the consumer reads a file
-	coming      []*Block // gaps of what is damaged that are not durable yet
-	leaving     Range    // records that are being dropped: not given out until their gap is
+	pendingGaps []*Block // gaps of what is damaged that are not durable yet
+	dropping    Range    // records that are being dropped: not given out until their gap is
 	dropped     uint64   // records dropped since Open
 	receipt     Receipt
 	origin      Origin // of the newest bytes, skipped ones too
@@ -100,7 +100,7 @@ type Queue struct {
 	filling     *Block   // takes lines
 	spares      [][]byte // buffers for whole blocks
 	queued      []*Block // closed, not yet taken by the writer
-	ahead       int64    // raw bytes appended and not durable
+	unsynced    int64    // raw bytes appended and not durable
 	held        int      // Appends that wait until there are fewer
 	ring        []*Block // durable, not given out, contiguous
 	ringSize    int64
@@ -119,7 +119,7 @@ type Queue struct {
 func (q *Queue) Append(ctx context.Context, lines []byte, n int, o Origin) (Range, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for q.ahead > 0 && q.ahead+int64(len(lines)) > aheadLimit && !q.isClosed() {
+	for q.unsynced > 0 && q.unsynced+int64(len(lines)) > aheadLimit && !q.isClosed() {
 		q.held++
 		err := q.wait(ctx)
 		q.held--
@@ -165,7 +165,7 @@ func (q *Queue) fill(lines []byte, n int, o Origin) {
 		b.flags = flagUnfinished
 	}
 	q.head += uint64(n)
-	q.ahead += int64(len(lines))
+	q.unsynced += int64(len(lines))
 }
 
 // A block begins small and, if many lines come at once, goes on in a buffer for

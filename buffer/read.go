@@ -163,11 +163,11 @@ func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, open
 	return nil, 0, end, q.opening
 }
 
-// declare asks for a gap of r. Nothing is said of these records before it is
+// requestGap asks for a gap of r. Nothing is said of these records before it is
 // durable; from then on it wins over whatever the files hold. mu is held.
-func (q *Queue) declare(r Range, hint string) {
+func (q *Queue) requestGap(r Range, hint string) {
 	for _, b := range q.gapBlocks(r, Gap{Why: "damaged"}) {
-		q.queued, q.coming = append(q.queued, b), append(q.coming, b)
+		q.queued, q.pendingGaps = append(q.queued, b), append(q.pendingGaps, b)
 		q.o.Log.Error("records are damaged on disk", "first", b.first, "lines", b.count,
 			"effect", "these lines are lost; a gap document with their numbers is delivered in their place",
 			"hint", hint)
@@ -181,7 +181,7 @@ func (q *Queue) gapBlocks(r Range, g Gap) (blocks []*Block) {
 	for seq := r.First; seq < r.End; {
 		end := min(r.End, q.ident.until(seq))
 		covered := false
-		for _, old := range q.spokenFor() {
+		for _, old := range q.gapRanges() {
 			if old.has(seq) {
 				seq, covered = old.End, true
 			} else if old.First > seq {
@@ -197,10 +197,10 @@ func (q *Queue) gapBlocks(r Range, g Gap) (blocks []*Block) {
 	return blocks
 }
 
-// spokenFor are the records that are in a gap, or will be; mu is held.
-func (q *Queue) spokenFor() (all []Range) {
-	for _, b := range append(slices.Clip(q.gaps), q.coming...) {
+// gapRanges are the records that are in a gap, or will be; mu is held.
+func (q *Queue) gapRanges() (all []Range) {
+	for _, b := range append(slices.Clip(q.gaps), q.pendingGaps...) {
 		all = append(all, b.Range())
 	}
-	return append(all, q.leaving)
+	return append(all, q.dropping)
 }

@@ -17,8 +17,8 @@ import (
 // whole directory. What an open descriptor still has is written again under the
 // name that it had; of what is gone, gaps tell.
 
-// lookEvery is how often the files are looked at while lines wait and none come.
-const lookEvery = 5 * time.Second
+// inspectInterval is how often the files are looked at while lines wait and none come.
+const inspectInterval = 5 * time.Second
 
 // still makes sure that the segment that is written has its name and its bytes.
 // What a file without a name holds is not on disk, whatever fdatasync said.
@@ -44,10 +44,10 @@ func (w *writer) still() error {
 
 const removedHint = "never touch the files of a queue while wsrelay runs; wsrelay queue purge drops a backlog"
 
-// look is still, for all files, from time to time, and at the end: what is open
+// inspectFiles is still, for all files, from time to time, and at the end: what is open
 // then can be written again, and nobody can later.
-func (w *writer) look(now time.Time, closing bool) error {
-	if now.Sub(w.lastLook) < lookEvery && !closing {
+func (w *writer) inspectFiles(now time.Time, closing bool) error {
+	if now.Sub(w.lastLook) < inspectInterval && !closing {
 		return nil
 	}
 	w.lastLook = now
@@ -150,7 +150,7 @@ func (q *Queue) missing(r Range) {
 		r.End = min(r.End, q.ring[0].first)
 	}
 	if r.First < r.End {
-		q.declare(r, removedHint)
+		q.requestGap(r, removedHint)
 	}
 }
 

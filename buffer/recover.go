@@ -21,17 +21,17 @@ type recoverer struct {
 	Recovery
 	q        *Queue
 	w        *writer
-	proved   uint64  // every record below is known to have been durable
-	recorded uint64  // what the last segment's headers say of that
-	tail     []found // of the last segment, in file order: what is not below proved, a few MiB
-	expect   uint64  // behind the last data block of the tail
-	unread   bool    // behind the last data block are bytes that cannot be read
-	sealed   bool    // the last block is a seal: all before it was synced
-	alone    bool    // and it alone knows how far an intake is
+	proved   uint64      // every record below is known to have been durable
+	recorded uint64      // what the last segment's headers say of that
+	tail     []tailEntry // of the last segment, in file order: what is not below proved, a few MiB
+	expect   uint64      // behind the last data block of the tail
+	unread   bool        // behind the last data block are bytes that cannot be read
+	sealed   bool        // the last block is a seal: all before it was synced
+	alone    bool        // and it alone knows how far an intake is
 }
 
-// found is a data block of the last segment, or numbers that it lacks.
-type found struct {
+// tailEntry is a data block of the last segment, or numbers that it lacks.
+type tailEntry struct {
 	*Block       // nil: none
 	lost   Range // if there is no block: none holds these
 }
@@ -55,15 +55,15 @@ func (r *recoverer) run() error {
 		return err
 	}
 	r.findHoles()
-	r.judge()
+	r.resolveTail()
 	q.losses = readLosses(q.fsys, time.Now())
 	for _, g := range q.gaps {
-		q.lose(g)
+		q.addGap(g)
 	}
 	if err := r.identify(); err != nil {
 		return err
 	}
-	r.takeOver()
+	r.rewriteUnproven()
 	return nil
 }
 
@@ -208,14 +208,14 @@ func (r *recoverer) scanLast() error {
 	seg := q.segs[len(q.segs)-1]
 	r.recorded = seg.base
 	for _, o := range seg.intakes {
-		r.reached(o)
+		r.noteInput(o)
 	}
 	f, err := q.fsys.open(segmentName(seg.id))
 	if err != nil {
 		return err
 	}
 	r.w.f = f // should somebody remove the file, it can be read still
-	scan := newScanner(insist(f), seg, seg.size)
+	scan := newScanner(withRetry(f), seg, seg.size)
 	good := scan.off // behind the last valid block
 	for {
 		h, _, err := scan.seek()
@@ -231,25 +231,25 @@ func (r *recoverer) scanLast() error {
 		}
 		if b == nil {
 			scan.off += h.span() // the header is sound: it says where the next block is
-			r.prove(h)
+			r.advanceDurable(h)
 			continue
 		}
 		if h.kind == kindData && h.first > scan.expect {
 			keepDamaged(q.fsys, f, seg, good, scan.off)
-			r.tail = append(r.tail, found{lost: Range{scan.expect, h.first}})
+			r.tail = append(r.tail, tailEntry{lost: Range{scan.expect, h.first}})
 		}
 		switch h.kind {
 		case kindData:
-			r.tail = append(r.tail, found{Block: b})
+			r.tail = append(r.tail, tailEntry{Block: b})
 		case kindGap:
 			b.sid = q.ident.sid(h.first)
 			q.gaps = append(q.gaps, b)
 		}
 		scan.skip(h)
 		good = scan.off
-		r.prove(h)
+		r.advanceDurable(h)
 		r.sealed = h.kind == kindSeal && h.durable >= h.first
-		r.alone = h.kind == kindSeal && r.reached(h.origin())
+		r.alone = h.kind == kindSeal && r.noteInput(h.origin())
 	}
 	r.expect, r.unread = scan.expect, scan.bad != nil
 	if r.expect < r.proved {
@@ -271,7 +271,7 @@ func (r *recoverer) findHoles() {
 		if err != nil {
 			continue
 		}
-		scan := newScanner(insist(f), s, s.size)
+		scan := newScanner(withRetry(f), s, s.size)
 		h, _, err := scan.seek()
 		for ; err == nil; h, _, err = scan.seek() {
 			scan.skip(h)
@@ -283,9 +283,9 @@ func (r *recoverer) findHoles() {
 	}
 }
 
-// prove takes a header's word for what had been durable, and lets go of what
+// advanceDurable takes a header's word for what had been durable, and lets go of what
 // is below.
-func (r *recoverer) prove(h header) {
+func (r *recoverer) advanceDurable(h header) {
 	r.proved = max(r.proved, h.durable, h.acked)
 	r.recorded = max(r.recorded, h.durable)
 	r.q.acked = max(r.q.acked, h.acked)
@@ -301,7 +301,7 @@ func (r *recoverer) settleBelow(seq uint64) {
 		case t.Block == nil && t.lost.End <= seq:
 			r.Gaps = append(r.Gaps, t.lost)
 		case t.Block != nil && t.next() <= seq:
-			r.reached(t.origin())
+			r.noteInput(t.origin())
 		default:
 			return
 		}
@@ -309,8 +309,8 @@ func (r *recoverer) settleBelow(seq uint64) {
 	}
 }
 
-// reached notes how far an intake is on disk, and tells if that is news.
-func (r *recoverer) reached(o Origin) bool {
+// noteInput notes how far an intake is on disk, and tells if that is news.
+func (r *recoverer) noteInput(o Origin) bool {
 	old, ok := r.q.table.get(o.Intake)
 	if o.Intake == 0 || ok && (old == o || old.End > o.End) {
 		return false
@@ -319,32 +319,32 @@ func (r *recoverer) reached(o Origin) bool {
 	return true
 }
 
-// judge decides on what the last segment lacks, and numbers what comes.
-func (r *recoverer) judge() {
+// resolveTail decides on what the last segment lacks, and numbers what comes.
+func (r *recoverer) resolveTail() {
 	q := r.q
 	q.acked = max(q.acked, 1)
 	lost := r.Gaps
 	r.Gaps = nil
 	for _, x := range lost {
-		r.lose(x, "damaged")
+		r.addGaps(x, "damaged")
 	}
 	for k, t := range r.tail {
 		if t.Block != nil {
-			r.reached(t.origin())
+			r.noteInput(t.origin())
 			continue
 		}
 		if t.lost.First < r.proved {
-			r.lose(Range{t.lost.First, r.proved}, "damaged")
+			r.addGaps(Range{t.lost.First, r.proved}, "damaged")
 			t.lost.First = r.proved
 		}
 		if r.readAgain(r.tail[k+1:]) {
 			r.tail, r.expect = r.tail[:k], t.lost.First
 			break
 		}
-		r.lose(t.lost, "unsynced")
+		r.addGaps(t.lost, "unsynced")
 	}
 	if r.expect < r.proved && len(q.segs) > 0 {
-		r.lose(Range{max(r.expect, q.acked), r.proved}, "damaged")
+		r.addGaps(Range{max(r.expect, q.acked), r.proved}, "damaged")
 	}
 	q.head = max(1, r.expect, r.proved, q.acked)
 	for _, p := range q.ident.pairs {
@@ -354,7 +354,7 @@ func (r *recoverer) judge() {
 		q.head = max(q.head, g.next())
 	}
 	if len(q.segs) > 0 {
-		r.lose(Range{q.acked, max(q.acked, q.segs[0].base)}, "damaged") // R8
+		r.addGaps(Range{q.acked, max(q.acked, q.segs[0].base)}, "damaged") // R8
 	}
 	q.gaps = slices.DeleteFunc(q.gaps, func(g *Block) bool { return g.next() <= q.acked })
 	slices.SortFunc(q.gaps, func(a, b *Block) int { return cmp.Compare(a.first, b.first) })
@@ -367,19 +367,19 @@ func (r *recoverer) judge() {
 
 // readAgain: all that stands behind the hole came from the living intake, and
 // its pipe's mirror still has it (R5).
-func (r *recoverer) readAgain(behind []found) bool {
-	l := r.q.o.Living
+func (r *recoverer) readAgain(behind []tailEntry) bool {
+	l := r.q.o.LiveInput
 	last, ok := r.q.table.get(l.Intake)
 	if !ok || last.End < l.Mark || r.q.table[len(r.q.table)-1] != last {
 		return false
 	}
-	return !slices.ContainsFunc(behind, func(t found) bool {
+	return !slices.ContainsFunc(behind, func(t tailEntry) bool {
 		return t.Block != nil && t.intake != l.Intake
 	})
 }
 
-// lose makes gaps of r, but for what is acknowledged or in a gap already.
-func (r *recoverer) lose(x Range, why string) {
+// addGaps makes gaps of r, but for what is acknowledged or in a gap already.
+func (r *recoverer) addGaps(x Range, why string) {
 	x.First = max(x.First, r.q.acked)
 	for _, b := range r.q.gapBlocks(x, Gap{Why: why, Maybe: true}) {
 		r.q.gaps = append(r.q.gaps, b)
@@ -419,12 +419,12 @@ func (r *recoverer) identify() error {
 	return err
 }
 
-// takeOver copies what is not proved durable, with all gaps, into a new
+// rewriteUnproven copies what is not proved durable, with all gaps, into a new
 // segment (R12). That such blocks read well proves nothing: they may live in
 // the page cache only, and the file may be one whose sync failed. So they are
 // treated as after a failed sync (F1); if that cannot be done now, the writer
 // keeps trying, and Next gives only what is before them until then.
-func (r *recoverer) takeOver() {
+func (r *recoverer) rewriteUnproven() {
 	q, w := r.q, r.w
 	var copies []*Block
 	for _, t := range r.tail {
@@ -442,9 +442,9 @@ func (r *recoverer) takeOver() {
 	seal := newSeal(q.head)
 	seal.durable, seal.acked = q.head, q.acked
 	w.unsynced = append(append(q.gaps, copies...), seal)
-	q.gaps, q.coming, w.poisoned = nil, slices.Clone(q.gaps), true
+	q.gaps, q.pendingGaps, w.poisoned = nil, slices.Clone(q.gaps), true
 	for _, b := range copies {
-		q.ahead += int64(b.raw)
+		q.unsynced += int64(b.raw)
 		r.Copied += b.count
 	}
 	if err := w.sync(time.Now()); err != nil {

@@ -69,7 +69,7 @@ func TestRecovery_SealsNumbersThatOnlyCursorKnows(t *testing.T) {
 			if _, err := q.Append(context.Background(), goldenLines(0), 5, Origin{}); err != nil {
 				t.Fatal(err)
 			}
-			w.take(time.Now()) // and no seal: no header says that the last five are durable
+			w.encodeAppended(time.Now()) // and no seal: no header says that the last five are durable
 			if err := errors.Join(w.writeAll(), w.sync(time.Now())); err != nil {
 				t.Fatal(err)
 			}
@@ -112,7 +112,7 @@ func TestRecovery_NamesWhatIsMissingOfWhatCursorSaysIsDurable(t *testing.T) {
 		if _, err := q.Append(context.Background(), goldenLines(0), 5, Origin{Intake: 7, End: 50}); err != nil {
 			t.Fatal(err)
 		}
-		w.take(time.Now())
+		w.encodeAppended(time.Now())
 		if err := errors.Join(w.writeAll(), w.sync(time.Now()), w.saveCursor(time.Now(), true)); err != nil {
 			t.Fatal(err)
 		}
@@ -198,16 +198,16 @@ func TestRecovery_KnowsThatTheLastLineGoesOn(t *testing.T) {
 // the mirror has it, and kept otherwise (R5).
 func TestRecovery_ReadsAgainOnlyWhatTheMirrorHas(t *testing.T) {
 	for name, c := range map[string]struct {
-		living Living
+		living LiveInput
 		head   uint64
 		gaps   []Range
 		last   uint64 // intake
 	}{
-		"the mirror has it":           {Living{Intake: 7, Mark: 12}, 4, nil, 7},
-		"the mirror is freed":         {Living{Intake: 7, Mark: 13}, 10, []Range{{4, 7}}, 7},
-		"the pipe is another":         {Living{Intake: 8}, 10, []Range{{4, 7}}, 7},
-		"there is no mirror at all":   {Living{}, 10, []Range{{4, 7}}, 7},
-		"another pipe's lines follow": {Living{Intake: 7, Mark: 12}, 10, []Range{{4, 7}}, 9},
+		"the mirror has it":           {LiveInput{Intake: 7, Mark: 12}, 4, nil, 7},
+		"the mirror is freed":         {LiveInput{Intake: 7, Mark: 13}, 10, []Range{{4, 7}}, 7},
+		"the pipe is another":         {LiveInput{Intake: 8}, 10, []Range{{4, 7}}, 7},
+		"there is no mirror at all":   {LiveInput{}, 10, []Range{{4, 7}}, 7},
+		"another pipe's lines follow": {LiveInput{Intake: 7, Mark: 12}, 10, []Range{{4, 7}}, 9},
 	} {
 		inBubble(t, func() {
 			fs := newStrictFS(1)
@@ -220,7 +220,7 @@ func TestRecovery_ReadsAgainOnlyWhatTheMirrorHas(t *testing.T) {
 			blocks[2].intake = c.last
 			segmentOfBlocks(t, fs, 1, 1, blocks...)
 			fs.damage(segmentName(1), headEnd+192, func(b []byte) { b[0]++ })
-			q, rec := openIn(t, fs, Options{Limit: modelLimit, Living: c.living})
+			q, rec := openIn(t, fs, Options{Limit: modelLimit, LiveInput: c.living})
 			defer closeIn(t, q)
 			if got := q.Stats().Head; got != c.head || len(rec.Gaps) != len(c.gaps) || len(c.gaps) > 0 && rec.Gaps[0] != c.gaps[0] {
 				t.Errorf("%s: head %d, gaps %v; want %d, %v", name, got, rec.Gaps, c.head, c.gaps)

@@ -135,7 +135,7 @@ func (w *writer) retire(s *segment) error {
 
 // dropOldest gives up the oldest segment that can go; false: there is none.
 func (w *writer) dropOldest() (bool, error) {
-	return w.giveUp("overflow", func(*segment) bool { return true })
+	return w.dropSegment("overflow", func(*segment) bool { return true })
 }
 
 // expire gives up the segments whose newest line is older than the limit. Of
@@ -147,7 +147,7 @@ func (w *writer) expire(now time.Time) error {
 	}
 	boot, up := w.q.fsys.clock()
 	for {
-		more, err := w.giveUp("expired", func(next *segment) bool { return next.age(now, boot, up) >= limit })
+		more, err := w.dropSegment("expired", func(next *segment) bool { return next.age(now, boot, up) >= limit })
 		if !more || err != nil {
 			return err
 		}
@@ -172,26 +172,26 @@ func (s *segment) age(now time.Time, boot [16]byte, up time.Duration) time.Durat
 	return max(up, now.Sub(created))
 }
 
-// giveUp puts a gap in the place of what the oldest segment holds that can go,
+// dropSegment puts a gap in the place of what the oldest segment holds that can go,
 // if that is due. Its last line came before the next segment was begun, which
 // due gets. False: there is none.
-func (w *writer) giveUp(why string, due func(next *segment) bool) (bool, error) {
+func (w *writer) dropSegment(why string, due func(next *segment) bool) (bool, error) {
 	q := w.q
 	q.mu.Lock()
-	begun := q.leaving.Len() > 0
+	begun := q.dropping.Len() > 0
 	q.mu.Unlock()
 	if begun { // a gap is written, and not durable: it must not be written twice
 		if err := w.sync(time.Now()); err != nil {
 			return true, err
 		}
 	}
-	s, r, gaps := q.leave(why, due)
+	s, r, gaps := q.beginDrop(why, due)
 	if s == nil {
 		return false, nil
 	}
 	for k, b := range gaps {
 		if err := w.write(b); err != nil { // the gaps before it will be durable one day
-			q.stay(gaps[:k])
+			q.abortDrop(gaps[:k])
 			return true, err
 		}
 		q.mu.Lock()
@@ -211,9 +211,9 @@ func (w *writer) giveUp(why string, due func(next *segment) bool) (bool, error) 
 	return true, nil
 }
 
-// leave picks the segment that giveUp takes, and makes the gaps for its records:
+// beginDrop picks the segment that giveUp takes, and makes the gaps for its records:
 // from now on none of them is given out.
-func (q *Queue) leave(why string, due func(next *segment) bool) (s *segment, r Range, gaps []*Block) {
+func (q *Queue) beginDrop(why string, due func(next *segment) bool) (s *segment, r Range, gaps []*Block) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s, next := q.droppable()
@@ -223,18 +223,18 @@ func (q *Queue) leave(why string, due func(next *segment) bool) (s *segment, r R
 	r = Range{max(s.base, q.acked), s.next}
 	gaps = q.gapBlocks(r, Gap{Why: why, Maybe: r.First < q.given, From: s.created, To: time.Now().UnixMilli()})
 	if n := len(gaps); n > 0 {
-		q.leaving = Range{gaps[0].first, gaps[n-1].next()}
+		q.dropping = Range{gaps[0].first, gaps[n-1].next()}
 	}
 	return s, r, gaps
 }
 
-// stay gives back what leave took, but for what the gaps cover that are written.
-func (q *Queue) stay(written []*Block) {
+// abortDrop gives back what leave took, but for what the gaps cover that are written.
+func (q *Queue) abortDrop(written []*Block) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.leaving.End = q.leaving.First
+	q.dropping.End = q.dropping.First
 	if n := len(written); n > 0 {
-		q.leaving.End = max(q.leaving.First, written[n-1].next()) // else they are durable already
+		q.dropping.End = max(q.dropping.First, written[n-1].next()) // else they are durable already
 	}
 	q.moved++
 	q.broadcast()
@@ -247,7 +247,7 @@ func (q *Queue) droppable() (s, next *segment) {
 	for k := range len(q.segs) - 1 {
 		s := q.segs[k]
 		first := max(s.base, q.acked)
-		coming := slices.ContainsFunc(q.coming, func(g *Block) bool { return g.first < s.next && first < g.next() })
+		coming := slices.ContainsFunc(q.pendingGaps, func(g *Block) bool { return g.first < s.next && first < g.next() })
 		if first < s.next && !coming && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
 			return s, q.segs[k+1]
 		}

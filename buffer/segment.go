@@ -116,7 +116,7 @@ func findSegment(fsys fileSystem, id uint64) (*segment, error) {
 
 // readSegment reads the header, the first that is sound.
 func readSegment(f io.ReaderAt, id uint64) (*segment, error) {
-	f = insist(f)
+	f = withRetry(f)
 	var first error
 	b := make([]byte, halfLen)
 	for _, off := range []int64{0, halfLen, headAt} {

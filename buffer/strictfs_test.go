@@ -185,7 +185,7 @@ func (s *strictFS) apply(n int) {
 	s.log = s.log[n:]
 }
 
-func (s *strictFS) free() (int64, error) {
+func (s *strictFS) freeBytes() (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.freeLocked(), s.call("free", ".")

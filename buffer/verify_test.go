@@ -136,7 +136,7 @@ func FuzzVerify(f *testing.F) {
 		if _, err := Dump(dir, io.Discard); err != nil {
 			t.Fatal(err)
 		}
-		v, err := Look(dir)
+		v, err := Inspect(dir)
 		if err != nil {
 			return // a newer version
 		}

@@ -103,7 +103,7 @@ func (nopCloser) Close() error { return nil }
 func (w *world) append(n, size int) {
 	w.Helper()
 	w.q.mu.Lock()
-	ahead := w.q.ahead
+	ahead := w.q.unsynced
 	w.q.mu.Unlock()
 	if ahead+int64(n*size) > aheadLimit/2 {
 		return
@@ -240,7 +240,7 @@ func (w *world) tryNext() (*Block, error) {
 func gapIsNear(q *Queue) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.coming) > 0 || q.available()
+	return len(q.pendingGaps) > 0 || q.available()
 }
 
 func (w *world) gap(b *Block) {

@@ -115,8 +115,8 @@ func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 	if wait := w.lastSync.Add(syncGap); now.Before(wait) && w.trickling() && !closing {
 		return wait
 	}
-	w.take(now)
-	err := w.look(now, closing)
+	w.encodeAppended(now)
+	err := w.inspectFiles(now, closing)
 	if err == nil {
 		err = w.writeAll()
 	}
@@ -174,7 +174,7 @@ func (w *writer) nextWake(now time.Time) time.Time {
 		wake = now.Add(max(time.Second, age/16))
 	}
 	if w.waiting() {
-		wake = earlier(wake, w.lastLook.Add(lookEvery))
+		wake = earlier(wake, w.lastLook.Add(inspectInterval))
 	}
 	if len(w.unsynced) > 0 {
 		wake = w.lastSync.Add(w.q.o.Sync)
@@ -204,8 +204,8 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
-// take gets what was appended and encodes it.
-func (w *writer) take(now time.Time) {
+// encodeAppended gets what was appended and encodes it.
+func (w *writer) encodeAppended(now time.Time) {
 	q := w.q
 	q.mu.Lock()
 	blocks := q.queued
@@ -242,7 +242,7 @@ func (w *writer) codec(n int) codec.Codec {
 	switch {
 	case q.o.Compress != CompressAuto:
 		return fixed[q.o.Compress]
-	case q.ahead < trickle || q.diskLocked() > q.limit()/2:
+	case q.unsynced < trickle || q.diskLocked() > q.limit()/2:
 		return codec.Zstd
 	}
 	return w.choice.Codec(n)

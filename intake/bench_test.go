@@ -135,9 +135,9 @@ func intoQueue(b *testing.B, r *os.File, compress buffer.Compress) error {
 	if err != nil {
 		return err
 	}
-	defer kept{m.null, m.twin}.close()
-	in := &Intake{fd: m.pipe, id: m.id, mirror: m, input: m, gather: gather(m.pipe)}
-	q, rec, err := buffer.Open(b.Context(), filepath.Join(b.TempDir(), "q"), buffer.Options{Living: in.Living(), Compress: compress})
+	defer kept{m.null, m.teePipe}.close()
+	in := &Intake{fd: m.pipe, id: m.id, spool: m, input: m, coalesceDelay: coalesceDelay(m.pipe)}
+	q, rec, err := buffer.Open(b.Context(), filepath.Join(b.TempDir(), "q"), buffer.Options{LiveInput: in.LiveInput(), Compress: compress})
 	if err != nil {
 		return err
 	}

@@ -120,10 +120,10 @@ func TestKeeper_StaysWhileBytesArePendingAndASuccessorCannotWork(t *testing.T) {
 	}{{1, false, true}, {1, true, true}, {2, true, false}, {2, false, false}} {
 		var page [8]byte
 		binary.LittleEndian.PutUint64(page[:], tt.workers)
-		_, err := unix.Pwrite(k.mirror[0], page[:], workersAt)
+		_, err := unix.Pwrite(k.spool[0], page[:], workersAt)
 		must(t, err)
 		if tt.pending {
-			_, err := unix.Write(k.mirror[1], []byte("a\n"))
+			_, err := unix.Write(k.spool[1], []byte("a\n"))
 			must(t, err)
 		}
 		if got := k.final(78); got != tt.want {

@@ -20,10 +20,10 @@ type History struct {
 
 // History may be called at any time and concurrently.
 func (in *Intake) History() History {
-	if in.mirror == nil {
+	if in.spool == nil {
 		return History{}
 	}
-	return in.mirror.history()
+	return in.spool.history()
 }
 
 // Before is a worker's History, until New has run.

@@ -55,9 +55,9 @@ const (
 	readSize = 256 << 10 // room for each read
 	pipeSize = 1 << 20   // asked of the kernel: fewer, larger reads
 
-	// ahead is how many stream bytes may be with the queue and not yet on disk.
+	// maxUnsynced is how many stream bytes may be with the queue and not yet on disk.
 	// The queue's own bound, which is lower, does not count skipped newlines.
-	ahead = 8 << 20
+	maxUnsynced = 8 << 20
 )
 
 // Queue is what the intake needs of the disk-backed queue.
@@ -74,18 +74,18 @@ type Intake struct {
 	fd      int
 	id      uint64 // of the stream, by which the queue knows it; 0: it does not
 	input   io.Reader
-	mirror  *mirror  // nil: none
+	spool   *spool   // nil: none
 	control *os.File // from the keeper; nil: none
 
-	gather   time.Duration // what lets more lines come after a read that took all
-	emptied  bool          // the last read did, but for what came meanwhile
-	idle     bool          // wait before the next read
-	looks    int           // in a row for what has come to be on disk
-	buf      []byte        // read and not yet appended: at most one line and one read
-	end      int64         // stream offset behind buf
-	appended int64         // stream offset up to which the queue has everything
-	lines    uint64
-	pieces   int // of lines that are too long, but for the last ones
+	coalesceDelay time.Duration // what lets more lines come after a read that took all
+	drained       bool          // the last read did, but for what came meanwhile
+	idle          bool          // wait before the next read
+	idlePolls     int           // in a row for what has come to be on disk
+	buf           []byte        // read and not yet appended: at most one line and one read
+	end           int64         // stream offset behind buf
+	appended      int64         // stream offset up to which the queue has everything
+	lines         uint64
+	pieces        int // of lines that are too long, but for the last ones
 }
 
 // New opens the input: through the keeper's mirror where there is one.
@@ -94,7 +94,7 @@ func New(stdin *os.File) (*Intake, error) {
 	env, ok := os.LookupEnv(workerEnv)
 	if !ok {
 		_, _ = unix.FcntlInt(stdin.Fd(), unix.F_SETPIPE_SZ, pipeSize) // not a pipe, or not allowed: as it is
-		in.input, in.idle, in.gather = descriptor(in.fd), true, gather(in.fd)
+		in.input, in.idle, in.coalesceDelay = descriptor(in.fd), true, coalesceDelay(in.fd)
 		return in, nil
 	}
 	_ = os.Unsetenv(workerEnv)
@@ -107,18 +107,18 @@ func New(stdin *os.File) (*Intake, error) {
 		unix.CloseOnExec(fd)
 	}
 	in.control = os.NewFile(uintptr(control), "control")
-	if in.mirror, err = openMirror(kept, in.fd); err != nil {
+	if in.spool, err = openMirror(kept, in.fd); err != nil {
 		return nil, err
 	}
-	in.input, in.gather, in.id = in.mirror, gather(in.fd), in.mirror.id
+	in.input, in.coalesceDelay, in.id = in.spool, coalesceDelay(in.fd), in.spool.id
 	return in, nil
 }
 
-// gather is how long the intake lets lines gather in a pipe that it has just
+// coalesceDelay is how long the intake lets lines coalesceDelay in a pipe that it has just
 // emptied: as long as a writer of 2 GB/s would take to fill it. A reader that is
 // back at once costs a writer of one line at a time a wake-up for each; a line
 // that comes alone is read at once either way.
-func gather(pipe int) time.Duration {
+func coalesceDelay(pipe int) time.Duration {
 	capacity, _ := unix.FcntlInt(uintptr(pipe), unix.F_GETPIPE_SZ, 0) // not a pipe: none
 	return max(0, time.Duration(capacity)*time.Second/2e9)
 }
@@ -130,14 +130,14 @@ func Worker() bool {
 }
 
 // Kept tells whether a keeper holds the input.
-func (in *Intake) Kept() bool { return in.mirror != nil }
+func (in *Intake) Kept() bool { return in.spool != nil }
 
-// Living is the pipe as the queue's recovery has to know it.
-func (in *Intake) Living() buffer.Living {
-	if in.mirror == nil {
-		return buffer.Living{}
+// LiveInput is the pipe as the queue's recovery has to know it.
+func (in *Intake) LiveInput() buffer.LiveInput {
+	if in.spool == nil {
+		return buffer.LiveInput{}
 	}
-	return buffer.Living{Intake: in.mirror.id, Mark: in.mirror.mark}
+	return buffer.LiveInput{Intake: in.spool.id, Mark: in.spool.mark}
 }
 
 // Signals gives the signals that ask to end: the keeper's word, or, without a
@@ -184,7 +184,7 @@ func (in *Intake) SharedWith(pids []int) bool {
 // Fill takes from the pipe while there is no queue yet, as much as may be
 // pending, until ctx ends. What goes wrong, Run meets again.
 func (in *Intake) Fill(ctx context.Context) {
-	if in.mirror == nil {
+	if in.spool == nil {
 		return
 	}
 	wake, err := newWaker(ctx)
@@ -192,11 +192,11 @@ func (in *Intake) Fill(ctx context.Context) {
 		return
 	}
 	defer wake.close()
-	for in.mirror.taken()-in.mirror.mark < mirrorAhead && ctx.Err() == nil {
+	for in.spool.taken()-in.spool.mark < mirrorAhead && ctx.Err() == nil {
 		if got, err := wake.wait(in.fd, unix.POLLIN, -1); err != nil || got != readable {
 			return
 		}
-		if n, err := in.mirror.take(readSize); n == 0 && !errors.Is(err, unix.EAGAIN) {
+		if n, err := in.spool.spliceIn(readSize); n == 0 && !errors.Is(err, unix.EAGAIN) {
 			return
 		}
 	}
@@ -206,7 +206,7 @@ func (in *Intake) Fill(ctx context.Context) {
 // is in the queue. When stop ends it takes what the input holds at that moment
 // and no more. When ctx ends it gives up.
 func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, log *slog.Logger) error {
-	if in.mirror != nil {
+	if in.spool != nil {
 		in.resume(r, log)
 	}
 	wake, err := newWaker(stop)
@@ -221,7 +221,7 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 	defer unwatch()
 	last, told := int64(math.MaxInt64), false // stream offset where stop ends it
 	for {
-		if err := in.free(ctx, q); err != nil {
+		if err := in.releaseDurable(ctx, q); err != nil {
 			return err
 		}
 		in.takeUnread(ctx, q)
@@ -269,15 +269,15 @@ func (in *Intake) watchEnd(stop context.Context, q Queue) (unwatch func(), err e
 // waiting is how many bytes can be read without waiting for the writer.
 func (in *Intake) waiting() int64 {
 	n := waiting(in.fd)
-	if in.mirror != nil {
-		n += in.mirror.taken() - in.mirror.read
+	if in.spool != nil {
+		n += in.spool.taken() - in.spool.read
 	}
 	return n
 }
 
 // resume goes on where the queue and the mark say that the one before stopped.
 func (in *Intake) resume(r *buffer.Recovery, log *slog.Logger) {
-	m := in.mirror
+	m := in.spool
 	in.History().log(log)
 	end, _, known := r.Intake(m.id)
 	switch {
@@ -299,12 +299,12 @@ func (in *Intake) read(wake *waker) error {
 	if cap(in.buf)-used < readSize || used == 0 && cap(in.buf) > 8*readSize {
 		in.buf = append(make([]byte, 0, 2*used+2*readSize), in.buf...)
 	}
-	if in.emptied {
-		wake.pause(in.gather)
+	if in.drained {
+		wake.pause(in.coalesceDelay)
 	}
 	for range 2 { // a pipe under load never needs the wait
 		if in.idle {
-			switch got, err := wake.wait(in.fd, unix.POLLIN, in.patience()); {
+			switch got, err := wake.wait(in.fd, unix.POLLIN, in.pollTimeout()); {
 			case err != nil:
 				return err
 			case got != readable:
@@ -312,12 +312,12 @@ func (in *Intake) read(wake *waker) error {
 			}
 		}
 		n, err := in.input.Read(in.buf[used : used+readSize])
-		in.idle = in.mirror == nil || errors.Is(err, unix.EAGAIN)
-		in.emptied = err == nil && n < readSize && waiting(in.fd) < int64(n) // what came meanwhile is less
+		in.idle = in.spool == nil || errors.Is(err, unix.EAGAIN)
+		in.drained = err == nil && n < readSize && waiting(in.fd) < int64(n) // what came meanwhile is less
 		if !errors.Is(err, unix.EAGAIN) {
 			in.buf = in.buf[:used+n]
 			in.end += int64(n)
-			in.looks = 0
+			in.idlePolls = 0
 			return err
 		}
 	}
@@ -373,10 +373,10 @@ func (in *Intake) origin(end int64) buffer.Origin {
 	return buffer.Origin{Intake: in.id, End: end}
 }
 
-// free lets go of what the mirror holds and the disk has. Where that is far
+// releaseDurable lets go of what the mirror holds and the disk has. Where that is far
 // behind, it waits: so many newlines and no line.
-func (in *Intake) free(ctx context.Context, q Queue) error {
-	m := in.mirror
+func (in *Intake) releaseDurable(ctx context.Context, q Queue) error {
+	m := in.spool
 	if m == nil {
 		return nil
 	}
@@ -384,7 +384,7 @@ func (in *Intake) free(ctx context.Context, q Queue) error {
 		if err := m.release(q.IntakeEnd(m.id)); err != nil {
 			return err
 		}
-		if in.appended-m.mark <= ahead {
+		if in.appended-m.mark <= maxUnsynced {
 			return nil
 		}
 		select {
@@ -395,18 +395,18 @@ func (in *Intake) free(ctx context.Context, q Queue) error {
 	}
 }
 
-// patience, in milliseconds: while the mirror holds what will soon be on disk,
+// pollTimeout, in milliseconds: while the mirror holds what will soon be on disk,
 // look again, more and more seldom; and now and then for what other pipes left.
-func (in *Intake) patience() int {
+func (in *Intake) pollTimeout() int {
 	switch {
-	case in.mirror != nil && in.mirror.mark < in.appended:
+	case in.spool != nil && in.spool.mark < in.appended:
 	case in.Unread.Dir != "":
 		return int(unreadEvery.Milliseconds())
 	default:
 		return -1
 	}
-	in.looks = min(in.looks+1, 10)
-	return 1 << in.looks
+	in.idlePolls = min(in.idlePolls+1, 10)
+	return 1 << in.idlePolls
 }
 
 // Lines is how many lines went to the queue; once Run has returned.

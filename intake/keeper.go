@@ -27,7 +27,7 @@ type Keeper struct {
 	argv    []string
 	plan    syscall.ProcAttr // of a worker
 	options bool             // OptionsFD is open, and can be read again
-	mirror  kept
+	spool   kept
 	control int             // to the worker; its end says that the keeper has died
 	worker  int             // pid; 0: none now
 	born    time.Time       // when the worker, or the last try to have one, began
@@ -35,7 +35,7 @@ type Keeper struct {
 	marked  int64           // the mark when that ended
 	idle    int             // workers in a row that died early and got nothing on disk
 
-	told     []byte // the signals that count, as they go to each worker
+	signals  []byte // the signals that count, as they go to each worker
 	toldAt   time.Time
 	lastCall time.Time // when to end with lines that are not on disk; zero: never
 }
@@ -53,12 +53,12 @@ func (k *Keeper) Keep() (int, error) {
 	k.arrange()
 	makeThreads()
 	debug.SetGCPercent(50) // of 4 MiB: what starting workers leaves behind stays little
-	again, look := time.NewTimer(0), time.NewTicker(lookEvery)
+	again, look := time.NewTimer(0), time.NewTicker(reapInterval)
 	for {
 		select {
 		case <-again.C:
 			if err := k.start(); err != nil { // of memory or processes there are too few, or there is no /proc
-				if s, _ := k.mirror.state(); s.taken == 0 {
+				if s, _ := k.spool.state(); s.taken == 0 {
 					debug.SetGCPercent(100)
 					return 0, err
 				}
@@ -68,7 +68,7 @@ func (k *Keeper) Keep() (int, error) {
 			if sig == unix.SIGUSR2 {
 				k.upgrade(sigs)
 			} else {
-				k.tell(sig)
+				k.signalWorker(sig)
 			}
 		case <-ended:
 		case <-look.C:
@@ -85,13 +85,13 @@ func (k *Keeper) Keep() (int, error) {
 	}
 }
 
-// lookEvery is how often the keeper looks for a worker that has ended without
+// reapInterval is how often the keeper looks for a worker that has ended without
 // its hearing of it: who kills a strace of the keeper may kill a SIGCHLD with it.
-const lookEvery = 5 * time.Second
+const reapInterval = 5 * time.Second
 
-// memory is how long a service remembers a signal for later workers: one that
+// signalMemory is how long a service remembers a signal for later workers: one that
 // stops sends it shortly before the input ends, and any other says nothing.
-const memory = 10 * time.Second
+const signalMemory = 10 * time.Second
 
 // notify is signal.Notify but for what whoever started us wants ignored, as
 // nohup(1) and a shell's background do.
@@ -107,8 +107,8 @@ func notify(to chan<- os.Signal, sigs ...os.Signal) {
 // now. Its name is the path where an upgrade would look.
 func (k *Keeper) start() error {
 	k.born = time.Now()
-	if k.Service && time.Since(k.toldAt) > memory {
-		k.told = nil
+	if k.Service && time.Since(k.toldAt) > signalMemory {
+		k.signals = nil
 	}
 	var control [2]int
 	if err := unix.Pipe2(control[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
@@ -119,15 +119,15 @@ func (k *Keeper) start() error {
 		_, _ = unix.Seek(k.OptionsFD, 0, 0) // a memory file
 	}
 	k.plan.Files[len(k.plan.Files)-1] = uintptr(control[0])
-	k.mirror.count(1, k.last, k.idle) // before the worker reads it
+	k.spool.count(1, k.last, k.idle) // before the worker reads it
 	pid, err := syscall.ForkExec("/proc/self/exe", k.argv, &k.plan)
 	if err != nil {
-		k.mirror.count(-1, k.last, k.idle)
+		k.spool.count(-1, k.last, k.idle)
 		_ = unix.Close(control[1])
 		return os.NewSyscallError("start a worker", err)
 	}
 	k.worker, k.control = pid, control[1]
-	_, _ = unix.Write(k.control, k.told)
+	_, _ = unix.Write(k.control, k.signals)
 	return nil
 }
 
@@ -144,7 +144,7 @@ func (k *Keeper) arrange() {
 	}
 	n := len(files)
 	k.argv = append([]string{k.program}, k.Args...)
-	for _, fd := range k.mirror {
+	for _, fd := range k.spool {
 		files = append(files, uintptr(fd))
 	}
 	files = append(files, closed) // where control will be
@@ -174,7 +174,7 @@ func (k *Keeper) final(status int) bool {
 	case 0, 75:
 		return true
 	case 64, 78:
-		h := k.mirror.history()
+		h := k.spool.history()
 		return !h.Stays(k.Service) || h.Pending == 0 && Ended(os.Stdin)
 	}
 	return false
@@ -187,7 +187,7 @@ const lastGrace = 5 * time.Second
 // overdue: nothing more comes, somebody has asked twice to end, and still lines
 // wait for a disk or a configuration.
 func (k *Keeper) overdue() bool {
-	return !k.lastCall.IsZero() && time.Now().After(k.lastCall) && k.mirror.history().Pending+waiting(0) > 0
+	return !k.lastCall.IsZero() && time.Now().After(k.lastCall) && k.spool.history().Pending+waiting(0) > 0
 }
 
 // abandon ends without what is not on disk.
@@ -196,14 +196,14 @@ func (k *Keeper) abandon() (status int) {
 		_ = unix.Kill(k.worker, unix.SIGKILL)
 		_, _ = unix.Wait4(k.worker, nil, 0, nil)
 	}
-	k.Abandoned, k.Unread = k.mirror.history().Pending, waiting(0)
+	k.Abandoned, k.Unread = k.spool.history().Pending, waiting(0)
 	return 1
 }
 
 // pause is how long to wait for the next worker: not at all behind one that
 // lived for long or got something on disk.
 func (k *Keeper) pause() time.Duration {
-	s, _ := k.mirror.state()
+	s, _ := k.spool.state()
 	if s.mark > k.marked || time.Since(k.born) > 10*time.Second {
 		k.marked, k.idle = s.mark, 0
 		return 0
@@ -212,9 +212,9 @@ func (k *Keeper) pause() time.Duration {
 	return min(10*time.Millisecond<<min(k.idle, 12), 30*time.Second)
 }
 
-// tell passes a signal on, once for all that come within a second: systemd,
+// signalWorker passes a signal on, once for all that come within a second: systemd,
 // syslog-ng, timeout(1) and a terminal each reach the whole process group.
-func (k *Keeper) tell(sig os.Signal) {
+func (k *Keeper) signalWorker(sig os.Signal) {
 	if time.Since(k.toldAt) < time.Second {
 		return
 	}
@@ -226,7 +226,7 @@ func (k *Keeper) tell(sig os.Signal) {
 	if sig == unix.SIGINT {
 		what = 'I'
 	}
-	k.told = append(k.told, what)
+	k.signals = append(k.signals, what)
 	if k.worker != 0 {
 		_, _ = unix.Write(k.control, []byte{what}) // one that is dying: the next one hears it from told
 	}

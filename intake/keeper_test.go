@@ -74,7 +74,7 @@ func work(dir string) error {
 		defer close(filled)
 		in.Fill(filling)
 	}()
-	q, rec, err := buffer.Open(context.Background(), dir, buffer.Options{Living: in.Living(), Log: log})
+	q, rec, err := buffer.Open(context.Background(), dir, buffer.Options{LiveInput: in.LiveInput(), Log: log})
 	stop()
 	<-filled
 	if err != nil {
@@ -92,7 +92,7 @@ func noWorker(t *testing.T) *Keeper {
 	mirror, err := newMirror()
 	must(t, err)
 	t.Cleanup(mirror.close)
-	k := &Keeper{mirror: mirror}
+	k := &Keeper{spool: mirror}
 	k.arrange()
 	k.plan.Dir = filepath.Join(t.TempDir(), "none")
 	return k
@@ -111,7 +111,7 @@ func TestKeeper_ThatCanStartNoWorkerTriesMoreAndMoreSeldom(t *testing.T) {
 		}
 		last = pause
 	}
-	if got := k.mirror.history().Workers; got != 0 {
+	if got := k.spool.history().Workers; got != 0 {
 		t.Errorf("%d workers are counted, and none has started", got)
 	}
 }
@@ -124,10 +124,10 @@ func TestKeeper_OfAServiceForgetsASignalThatEndedNothing(t *testing.T) {
 	}{{true, time.Second, "T"}, {true, time.Minute, ""}, {false, time.Minute, "T"}} {
 		k := noWorker(t)
 		k.Service = tt.service
-		k.tell(unix.SIGTERM)
+		k.signalWorker(unix.SIGTERM)
 		k.toldAt = k.toldAt.Add(-tt.age)
 		_ = k.start()
-		if got := string(k.told); got != tt.want {
+		if got := string(k.signals); got != tt.want {
 			t.Errorf("service %v, after %v: the next worker is told %q, want %q", tt.service, tt.age, got, tt.want)
 		}
 	}
@@ -136,11 +136,11 @@ func TestKeeper_OfAServiceForgetsASignalThatEndedNothing(t *testing.T) {
 func TestKeeper_TellsAnUpgradeOfASignal(t *testing.T) {
 	k := noWorker(t)
 	k.Service = true
-	to, err := json.Marshal(handed{Mirror: k.mirror, Told: []byte("T")})
+	to, err := json.Marshal(handed{Mirror: k.spool, Told: []byte("T")})
 	must(t, err)
 	must(t, k.adopt(string(to)))
 	_ = k.start()
-	if got := string(k.told); got != "T" {
+	if got := string(k.signals); got != "T" {
 		t.Errorf("the new keeper tells its worker %q", got)
 	}
 }

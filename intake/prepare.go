@@ -106,7 +106,7 @@ func (k *Keeper) prepare() (err error) {
 		return err
 	}
 	_, _ = unix.FcntlInt(0, unix.F_SETPIPE_SZ, pipeSize) // not allowed: as it is
-	k.mirror, err = newMirror()
+	k.spool, err = newMirror()
 	return err
 }
 

@@ -72,10 +72,10 @@ func ready(pipe int) bool {
 
 func (r *ring) next(k int) int { return (k + 1) % len(r.pipes) }
 
-// take moves at most n bytes from a pipe to the end. 0: the pipe has ended.
+// spliceIn moves at most n bytes from a pipe to the end. 0: the pipe has ended.
 // unix.EAGAIN: it holds nothing now. errRingFull: nothing fits. To a full pipe
 // splice says EAGAIN whatever the other one holds, even at its end.
-func (r *ring) take(pipe int, n int64) (int64, error) {
+func (r *ring) spliceIn(pipe int, n int64) (int64, error) {
 	for {
 		moved, err := splice(pipe, r.pipes[r.last], nil, n)
 		if errors.Is(err, unix.EAGAIN) && r.held[r.last] > 0 && ready(pipe) {

@@ -49,7 +49,7 @@ func (in *Intake) takeUnread(ctx context.Context, q Queue) {
 	u.looked = time.Now()
 	names, _ := filepath.Glob(filepath.Join(u.Dir, "unread.*.lines")) // an odd name of a directory: none
 	for _, name := range names {
-		lines, ours, err := u.take(ctx, q, name)
+		lines, ours, err := u.readFile(ctx, q, name)
 		in.lines += lines
 		switch {
 		case err != nil && err.Error() != u.failed:
@@ -62,9 +62,9 @@ func (in *Intake) takeUnread(ctx context.Context, q Queue) {
 	}
 }
 
-// take reads one file from where the queue has it on disk, and removes it once
+// readFile reads one file from where the queue has it on disk, and removes it once
 // all of it is there.
-func (u *Unread) take(ctx context.Context, q Queue, name string) (lines uint64, ours bool, err error) {
+func (u *Unread) readFile(ctx context.Context, q Queue, name string) (lines uint64, ours bool, err error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return 0, false, err

@@ -39,11 +39,11 @@ func (k *Keeper) upgrade(sigs <-chan os.Signal) {
 	_ = unix.PthreadSigmask(unix.SIG_BLOCK, sigset(unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR2), &old)
 	for len(sigs) > 0 {
 		if sig := <-sigs; sig != unix.SIGUSR2 {
-			k.tell(sig)
+			k.signalWorker(sig)
 		}
 	}
 	k.inherit(0)
-	to, _ := json.Marshal(handed{k.mirror, k.options, k.worker, k.told}) // cannot fail
+	to, _ := json.Marshal(handed{k.spool, k.options, k.worker, k.signals}) // cannot fail
 	_ = syscall.Exec(k.program, append([]string{k.program}, k.Args...), append(os.Environ(), adoptEnv+"="+string(to)))
 	k.inherit(unix.FD_CLOEXEC)
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
@@ -67,12 +67,12 @@ func (k *Keeper) adopt(from string) error {
 	if err := json.Unmarshal([]byte(from), &h); err != nil || len(h.Mirror) == 0 {
 		return fmt.Errorf("%s=%q is not what a keeper hands on", adoptEnv, from)
 	}
-	k.mirror, k.options, k.worker, k.told = h.Mirror, h.Options, h.Worker, h.Told
-	if len(k.told) > 0 {
+	k.spool, k.options, k.worker, k.signals = h.Mirror, h.Options, h.Worker, h.Told
+	if len(k.signals) > 0 {
 		k.toldAt = time.Now() // or not long ago
 	}
 	k.inherit(unix.FD_CLOEXEC)
-	s, err := k.mirror.state()
+	s, err := k.spool.state()
 	if err != nil {
 		return fmt.Errorf("adopt the mirror: %w", err)
 	}
@@ -90,7 +90,7 @@ func (k *Keeper) adopt(from string) error {
 
 // inherit sets the flags of what the new image needs.
 func (k *Keeper) inherit(flags int) {
-	fds := k.mirror
+	fds := k.spool
 	if k.options {
 		fds = append(slices.Clip(fds), k.OptionsFD)
 	}

@@ -279,7 +279,7 @@ func runWorker(t *testing.T, in *Intake, dir string, args ...string) (killed boo
 	must(t, err)
 	defer r.Close() //nolint:errcheck // only read
 	defer w.Close() //nolint:errcheck // nothing was written
-	cmd := program(dir, fmt.Sprintf("%s=3 %d", workerEnv, 3+len(in.mirror.kept)), "GOMAXPROCS=1")
+	cmd := program(dir, fmt.Sprintf("%s=3 %d", workerEnv, 3+len(in.spool.kept)), "GOMAXPROCS=1")
 	cmd.Args = args
 	cmd.Path, err = exec.LookPath(args[0])
 	must(t, err)
@@ -291,7 +291,7 @@ func runWorker(t *testing.T, in *Intake, dir string, args ...string) (killed boo
 	stdin := copyOf(in.fd)
 	defer stdin.Close() //nolint:errcheck // a copy
 	cmd.Stdin = stdin
-	for _, fd := range in.mirror.kept {
+	for _, fd := range in.spool.kept {
 		file := copyOf(fd)
 		defer file.Close() //nolint:errcheck // a copy
 		cmd.ExtraFiles = append(cmd.ExtraFiles, file)

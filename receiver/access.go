@@ -127,8 +127,8 @@ func (a *Access) identify(req *http.Request) (who []identity, status int, words 
 	return who, http.StatusOK, ""
 }
 
-// honours reports whether w still proves that its holder may send this.
-func (a *Access) honours(w identity, hello *handshake.Hello) bool {
+// stillValid reports whether w still proves that its holder may send this.
+func (a *Access) stillValid(w identity, hello *handshake.Hello) bool {
 	good := func(s handshake.Secret) bool {
 		return handshake.SameMAC(string(s.Value), string(w.Value)) && s.Allows(hello.Host, hello.SID)
 	}
@@ -159,16 +159,16 @@ func (s *session) recheck(a *Access) {
 	if who == nil || !a.asksFor(s) {
 		return
 	}
-	withdrawn := func(w identity) bool { return !a.honours(w, s.hello) }
+	withdrawn := func(w identity) bool { return !a.stillValid(w, s.hello) }
 	if len(*who) == 0 || slices.ContainsFunc(*who, withdrawn) {
-		s.end(&ending{code: handshake.CloseUnauthenticated, msg: "the key, token or certificate of this session was removed"})
+		s.end(&closeReason{code: handshake.CloseUnauthenticated, msg: "the key, token or certificate of this session was removed"})
 	}
 }
 
 // refused logs why a sender did not become a session. Strangers can make this
 // happen as often as they like, so there is a limit to it.
-func (r *Receiver) refused(log *slog.Logger, e *ending) {
-	r.figures.refusedSenders.Add(1)
+func (r *Receiver) refused(log *slog.Logger, e *closeReason) {
+	r.counters.refusedSenders.Add(1)
 	suppressed, ok := r.complaints.allow()
 	if !ok {
 		return

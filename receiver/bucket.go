@@ -19,7 +19,7 @@ func newBucket(rate, burst float64) *bucket {
 	return &bucket{rate: rate, burst: max(burst, 1), level: max(burst, 1)}
 }
 
-func (b *bucket) take(now time.Time) bool {
+func (b *bucket) takeToken(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.at.IsZero() {
@@ -40,7 +40,7 @@ type complaints struct {
 }
 
 func (c *complaints) allow() (suppressed int64, ok bool) {
-	if !c.take(time.Now()) {
+	if !c.takeToken(time.Now()) {
 		c.suppressed.Add(1)
 		return 0, false
 	}

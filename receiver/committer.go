@@ -14,7 +14,7 @@ import (
 // that the sender has said bye, or the session ends.
 func (s *session) commitBatches(turn *stream) {
 	s.storeSince.Store(time.Now().UnixNano()) // an older session may hold the store
-	if !turn.take(s.ctx) {
+	if !turn.acquire(s.ctx) {
 		return
 	}
 	defer turn.give()
@@ -27,7 +27,7 @@ func (s *session) commitBatches(turn *stream) {
 			return
 		}
 		if group == nil {
-			s.end(&ending{code: websocket.CloseNormalClosure, msg: "bye"})
+			s.end(&closeReason{code: websocket.CloseNormalClosure, msg: "bye"})
 			return
 		}
 		s.commit(group)
@@ -72,7 +72,7 @@ func (s *session) commit(group []*item) {
 	err := s.commitAndAck(group)
 	for errors.As(err, &diverged) {
 		if group, b = splitAt(group, diverged.Seq); b == 0 {
-			s.end(&ending{code: websocket.CloseInternalServerErr, msg: "the store named a line that was not given to it"})
+			s.end(&closeReason{code: websocket.CloseInternalServerErr, msg: "the store named a line that was not given to it"})
 			return
 		}
 		err = s.commitAndAck(group)
@@ -82,7 +82,7 @@ func (s *session) commit(group []*item) {
 			"effect", "nothing of this sender is stored; its lines wait in its queue, and other senders are not affected",
 			"hint", "the sender is faulty, or not what it seems")
 		s.r.fleet.refused(s, refused.Reason)
-		s.end(&ending{code: handshake.CloseForbidden, msg: refused.Reason})
+		s.end(&closeReason{code: handshake.CloseForbidden, msg: refused.Reason})
 		return
 	}
 	if diverged == nil || s.ctx.Err() != nil {
@@ -131,7 +131,7 @@ func (s *session) commitAndAck(group []*item) error {
 		return err
 	}
 	s.r.health.works(s.hello.SID)
-	s.r.figures.committed(group, results, time.Since(start))
+	s.r.counters.committed(group, results, time.Since(start))
 	s.r.fleet.committed(s, group, results)
 	s.ack(group, results, time.Since(start))
 	return nil
@@ -194,13 +194,13 @@ func splitAt(group []*item, seq uint64) (below []*item, b uint64) {
 // drop gives back what the group holds.
 func (s *session) drop(group []*item) {
 	for _, it := range group {
-		s.free(it)
+		s.release(it)
 	}
 }
 
-// free gives back the memory of a batch, and its part of the budget. Nobody may
+// release gives back the memory of a batch, and its part of the budget. Nobody may
 // look at its lines any more.
-func (s *session) free(it *item) {
+func (s *session) release(it *item) {
 	if it.body != nil {
 		it.body.recycle()
 	}
@@ -215,7 +215,7 @@ func (s *session) dropQueued() {
 			if !ok {
 				return
 			}
-			s.free(it)
+			s.release(it)
 		default:
 			return
 		}

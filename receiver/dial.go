@@ -28,20 +28,20 @@ import (
 type Dialer struct {
 	r   *Receiver
 	url *url.URL
-	way func() DialWay
+	way func() DialConfig
 	log *slog.Logger
 
-	again chan struct{}               // see Retry
-	pause *backoff.ExponentialBackOff // Run's
-	said  time.Time                   // Run's: when it was last logged that there is no session,
-	hint  string                      // and the hint that went with it: another one is news
+	again      chan struct{}               // see Retry
+	pause      *backoff.ExponentialBackOff // Run's
+	lastLogged time.Time                   // Run's: when it was last logged that there is no session,
+	hint       string                      // and the hint that went with it: another one is news
 
 	mu    sync.Mutex
 	state DialState
 }
 
-// DialWay is how to get to a relay, and what to show it.
-type DialWay struct {
+// DialConfig is how to get to a relay, and what to show it.
+type DialConfig struct {
 	TLS    *tls.Config // nil: the system's authorities
 	Header http.Header // of the upgrade request
 }
@@ -75,7 +75,7 @@ const (
 // NewDialer makes a Dialer of the relay at address, ws://HOST:PORT or wss://…,
 // by default with the path /relay. It asks way for each attempt anew. Errors
 // hold no secret.
-func NewDialer(r *Receiver, address string, way func() DialWay) (*Dialer, error) {
+func NewDialer(r *Receiver, address string, way func() DialConfig) (*Dialer, error) {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil:
@@ -113,7 +113,7 @@ func (d *Dialer) Run(ctx context.Context) {
 		d.away(e)
 		delay := d.delay(e)
 		if e.session != nil { // it has said itself how it ended
-			d.said = time.Time{}
+			d.lastLogged = time.Time{}
 		} else {
 			d.complain(e, delay)
 		}
@@ -180,7 +180,7 @@ func (d *Dialer) once(ctx context.Context) *absence {
 }
 
 func (d *Dialer) converse(conn *websocket.Conn) *absence {
-	if !d.r.enter() {
+	if !d.r.beginSession() {
 		conn.Close()
 		return &absence{reason: shuttingDown.msg}
 	}
@@ -245,10 +245,10 @@ func (d *Dialer) delay(a *absence) time.Duration {
 // complain logs that there is no session: once, and then now and then.
 func (d *Dialer) complain(a *absence, delay time.Duration) {
 	now := time.Now()
-	if now.Sub(d.said) < dialQuiet && a.hint == d.hint {
+	if now.Sub(d.lastLogged) < dialQuiet && a.hint == d.hint {
 		return
 	}
-	d.said, d.hint = now, a.hint
+	d.lastLogged, d.hint = now, a.hint
 	d.log.Warn("no session with a relay", "err", a.reason, "attempts", d.State().Attempts, "next_try", delay.Round(time.Millisecond),
 		"effect", "nothing is lost: its lines wait in its queue", "hint", a.hint)
 }

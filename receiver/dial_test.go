@@ -60,7 +60,7 @@ func dialling(t testing.TB, url string, o Options) (r *Receiver, d *Dialer, stor
 	store, log = &memStore{}, new(lockedBuffer)
 	o.Log = slog.New(slog.NewTextHandler(log, nil))
 	r = New(store, o)
-	d, err := NewDialer(r, url, func() DialWay { return DialWay{} })
+	d, err := NewDialer(r, url, func() DialConfig { return DialConfig{} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func accept(key string) string {
 
 func attempt(t *testing.T, url string) *absence {
 	t.Helper()
-	d, err := NewDialer(New(&memStore{}, Options{}), url, func() DialWay { return DialWay{} })
+	d, err := NewDialer(New(&memStore{}, Options{}), url, func() DialConfig { return DialConfig{} })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -282,7 +282,7 @@ func (f *fleet) refused(s *session, why string) {
 
 // turnedAway notes a sender that did not become a session. Anybody can claim to be
 // one, so one that is connected is none.
-func (f *fleet) turnedAway(s *session, e *ending) {
+func (f *fleet) turnedAway(s *session, e *closeReason) {
 	switch e.code {
 	case handshake.CloseUnauthenticated, handshake.CloseForbidden, handshake.CloseQuota:
 	default:

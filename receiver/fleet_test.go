@@ -112,7 +112,7 @@ func TestFleet_NamesWhoIsRefused(t *testing.T) {
 	want[*handshake.Welcome](p)
 	reported(t, r, sid, "the sender", func(s *Sender) bool { return s.Online })
 	impostor := &session{hello: helloOf("web1", sid, 1, 1)}
-	r.fleet.turnedAway(impostor, &ending{code: handshake.CloseUnauthenticated, msg: "no"})
+	r.fleet.turnedAway(impostor, &closeReason{code: handshake.CloseUnauthenticated, msg: "no"})
 	if s := reported(t, r, sid, "the sender", func(*Sender) bool { return true }); !s.Refused.IsZero() {
 		t.Errorf("a stranger has made it look refused: %+v", s)
 	}
@@ -196,7 +196,7 @@ func TestFleet_IsBoundedAndOrdered(t *testing.T) {
 	r := New(&memStore{}, Options{})
 	for i := range maxStrangers + 50 {
 		s := &session{hello: helloOf(fmt.Sprintf("host%d", i), fmt.Sprintf("%016x", i), 1, 1)}
-		r.fleet.turnedAway(s, &ending{code: handshake.CloseForbidden, msg: strings.Repeat("x", 1000)})
+		r.fleet.turnedAway(s, &closeReason{code: handshake.CloseForbidden, msg: strings.Repeat("x", 1000)})
 	}
 	all := r.Senders()
 	if len(all) != maxStrangers || len(all[0].Why) != 200 {

@@ -91,7 +91,7 @@ func (r *Receiver) KeepSenders(ctx context.Context) {
 }
 
 func (r *Receiver) keepSenders(store SenderKeeper) error {
-	all, changed, removed := r.fleet.take(time.Now())
+	all, changed, removed := r.fleet.snapshot(time.Now())
 	if len(changed)+len(removed) == 0 {
 		return nil
 	}
@@ -104,8 +104,8 @@ func (r *Receiver) keepSenders(store SenderKeeper) error {
 	return err
 }
 
-// take gives what is to be kept, and forgets who was away for very long.
-func (f *fleet) take(now time.Time) (all, changed []Sender, removed []string) {
+// snapshot gives what is to be kept, and forgets who was away for very long.
+func (f *fleet) snapshot(now time.Time) (all, changed []Sender, removed []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for sid, k := range f.known {

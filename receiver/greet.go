@@ -18,7 +18,7 @@ import (
 const maxHost = 255
 
 // greet takes hello, has the sender prove who it is, and answers welcome.
-func (s *session) greet() *ending {
+func (s *session) greet() *closeReason {
 	s.conn.SetReadLimit(handshake.MaxHello)
 	said := &handshake.Transcript{}
 	frame, e := s.listen(&said.Hello)
@@ -37,7 +37,7 @@ func (s *session) greet() *ending {
 	if welcome.MAC, e = s.authenticate(access, said); e != nil {
 		return e
 	}
-	if e := s.r.join(s); e != nil {
+	if e := s.r.addSession(s); e != nil {
 		return e
 	}
 	if e := s.own(access); e != nil {
@@ -51,13 +51,13 @@ func (s *session) greet() *ending {
 	connlimit.Admit(s.conn.NetConn())
 	s.conn.SetReadLimit(maxMessage)
 	if err := s.writeMessage(welcome); err != nil {
-		return &ending{msg: err.Error()}
+		return &closeReason{msg: err.Error()}
 	}
 	return nil
 }
 
 // listen reads the next message of the handshake and keeps it in raw.
-func (s *session) listen(raw *[]byte) (handshake.Frame, *ending) {
+func (s *session) listen(raw *[]byte) (handshake.Frame, *closeReason) {
 	_ = s.conn.SetReadDeadline(time.Now().Add(s.r.opts.HandshakeTimeout))
 	if s.ctx.Err() != nil { // ended before the deadline above was set
 		return nil, shuttingDown
@@ -65,11 +65,11 @@ func (s *session) listen(raw *[]byte) (handshake.Frame, *ending) {
 	kind, body, err := s.conn.ReadMessage()
 	switch {
 	case isTimeout(err):
-		return nil, &ending{code: handshake.CloseHandshakeTimeout, msg: fmt.Sprintf("no answer within %v", s.r.opts.HandshakeTimeout)}
+		return nil, &closeReason{code: handshake.CloseHandshakeTimeout, msg: fmt.Sprintf("no answer within %v", s.r.opts.HandshakeTimeout)}
 	case err != nil:
 		return nil, readEnding(err)
 	case kind != websocket.TextMessage:
-		return nil, &ending{code: handshake.CloseBadFrame, msg: "data in the handshake"}
+		return nil, &closeReason{code: handshake.CloseBadFrame, msg: "data in the handshake"}
 	}
 	frame, err := handshake.Decode(body)
 	if err != nil {
@@ -79,15 +79,15 @@ func (s *session) listen(raw *[]byte) (handshake.Frame, *ending) {
 	return frame, nil
 }
 
-func asHello(frame handshake.Frame) (*handshake.Hello, *ending) {
+func asHello(frame handshake.Frame) (*handshake.Hello, *closeReason) {
 	hello, ok := frame.(*handshake.Hello)
 	switch {
 	case !ok:
-		return nil, &ending{code: handshake.CloseBadFrame, msg: "the first frame is not hello"}
+		return nil, &closeReason{code: handshake.CloseBadFrame, msg: "the first frame is not hello"}
 	case hello.V != handshake.Version:
-		return nil, &ending{code: handshake.CloseVersion, msg: fmt.Sprintf("version %d, this receiver speaks %d", hello.V, handshake.Version)}
+		return nil, &closeReason{code: handshake.CloseVersion, msg: fmt.Sprintf("version %d, this receiver speaks %d", hello.V, handshake.Version)}
 	case len(hello.Host) > maxHost:
-		return nil, &ending{code: handshake.CloseBadFrame, msg: fmt.Sprintf("a host name of %d bytes", len(hello.Host))}
+		return nil, &closeReason{code: handshake.CloseBadFrame, msg: fmt.Sprintf("a host name of %d bytes", len(hello.Host))}
 	}
 	return hello, nil
 }
@@ -95,7 +95,7 @@ func asHello(frame handshake.Frame) (*handshake.Hello, *ending) {
 // authenticate asks for a proof of the key that hello names, if it names one,
 // and gives ours. It fails when nothing proves who the sender is, or when that
 // one may not send this.
-func (s *session) authenticate(a *Access, said *handshake.Transcript) (mac string, e *ending) {
+func (s *session) authenticate(a *Access, said *handshake.Transcript) (mac string, e *closeReason) {
 	if s.hello.KID != "" && len(a.Keys) > 0 {
 		key, e := s.challenge(a, said)
 		if e != nil {
@@ -105,11 +105,11 @@ func (s *session) authenticate(a *Access, said *handshake.Transcript) (mac strin
 		s.who = append(s.who, identity{byKey, key})
 	}
 	if a.asksFor(s) && len(s.who) == 0 {
-		return "", &ending{code: handshake.CloseUnauthenticated, msg: "this receiver wants a key, and hello names none", log: "no key, token or certificate"}
+		return "", &closeReason{code: handshake.CloseUnauthenticated, msg: "this receiver wants a key, and hello names none", log: "no key, token or certificate"}
 	}
 	for _, w := range s.who {
 		if !w.Allows(s.hello.Host, s.hello.SID) {
-			return "", &ending{
+			return "", &closeReason{
 				code: handshake.CloseForbidden, msg: fmt.Sprintf("the %s is for other hosts or streams", w.kind),
 				log: fmt.Sprintf("%s %q is not for this host or stream", w.kind, w.Name),
 			}
@@ -120,9 +120,9 @@ func (s *session) authenticate(a *Access, said *handshake.Transcript) (mac strin
 
 // challenge gives the key that the sender has proved to hold. A sender without
 // one is not told whether the name or the proof was wrong.
-func (s *session) challenge(a *Access, said *handshake.Transcript) (*handshake.Secret, *ending) {
-	unproved := func(why string) *ending {
-		return &ending{code: handshake.CloseUnauthenticated, msg: "unknown key, or it does not match", log: why}
+func (s *session) challenge(a *Access, said *handshake.Transcript) (*handshake.Secret, *closeReason) {
+	unproved := func(why string) *closeReason {
+		return &closeReason{code: handshake.CloseUnauthenticated, msg: "unknown key, or it does not match", log: why}
 	}
 	if !slices.Contains(s.hello.Mech, handshake.MechHMAC) || !handshake.ValidNonce(s.hello.Nonce) {
 		return nil, unproved("hello with a kid, but without mechanism or nonce")
@@ -137,7 +137,7 @@ func (s *session) challenge(a *Access, said *handshake.Transcript) (*handshake.S
 	}
 	said.Chal = handshake.Encode(chal)
 	if err := s.writeText(said.Chal); err != nil {
-		return nil, &ending{msg: err.Error()}
+		return nil, &closeReason{msg: err.Error()}
 	}
 	frame, e := s.listen(&said.Auth)
 	if e != nil {

@@ -174,7 +174,7 @@ func TestHostile_AnAnswerAtACrawlIsNotWaitedFor(t *testing.T) {
 	}))
 	defer srv.Close()
 	r := New(&memStore{}, Options{HandshakeTimeout: 200 * time.Millisecond})
-	d, err := NewDialer(r, strings.Replace(srv.URL, "http", "ws", 1), func() DialWay { return DialWay{} })
+	d, err := NewDialer(r, strings.Replace(srv.URL, "http", "ws", 1), func() DialConfig { return DialConfig{} })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,8 +11,8 @@ import (
 	"wsrelay/internal/metrics"
 )
 
-// figures are what a receiver counts, from its beginning on.
-type figures struct {
+// counters are what a receiver counts, from its beginning on.
+type counters struct {
 	begun          time.Time
 	fresh          atomic.Int64 // documents that the store has now
 	again          atomic.Int64 // that it had
@@ -26,8 +26,8 @@ type figures struct {
 	gaps map[string]int64 // lines that will never come, by why
 }
 
-func newFigures() *figures {
-	return &figures{
+func newFigures() *counters {
+	return &counters{
 		begun: time.Now(), gaps: map[string]int64{},
 		commits: metrics.NewHistogram(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30),
 		lag:     metrics.NewHistogram(.05, .1, .5, 1, 5, 10, 60, 300, 1800, 3600, 6*3600, 24*3600),
@@ -40,7 +40,7 @@ var whys = []string{
 }
 
 // committed counts a group that the store has.
-func (f *figures) committed(group []*item, results []Result, took time.Duration) {
+func (f *counters) committed(group []*item, results []Result, took time.Duration) {
 	f.commits.Observe(took.Seconds())
 	f.batches.Add(int64(len(group)))
 	for _, r := range results {
@@ -59,7 +59,7 @@ func (f *figures) committed(group []*item, results []Result, took time.Duration)
 	}
 }
 
-func (f *figures) gap(g *handshake.Gap) {
+func (f *counters) gap(g *handshake.Gap) {
 	why := "other"
 	if slices.Contains(whys, g.Why) {
 		why = g.Why
@@ -73,7 +73,7 @@ func (f *figures) gap(g *handshake.Gap) {
 // receiver, at wsreceive_start_time_seconds; what it counts is what it said in
 // receipts, so a line that was sent again counts again, as a duplicate.
 func (r *Receiver) Metrics(t *metrics.Text) {
-	f := r.figures
+	f := r.counters
 	t.Histogram("wsreceive_lag_seconds", "From when the first line of a batch came to its sender until the store had it; the hosts' clocks differ.", f.lag)
 	const docs = "wsreceive_documents_total"
 	const help = "Documents, one for each line or gap, that the store answered for: new, duplicate (it had them), or dead_letter (refused, and kept with the reason)."

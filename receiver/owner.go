@@ -27,7 +27,7 @@ func ownersOf(s Store) Owners {
 // own makes sure that the stream of hello is the sender's, or becomes it, and that
 // the receipt that hello shows is good where one is needed. Where nobody is asked
 // who he is, a stream is anybody's.
-func (s *session) own(a *Access) *ending {
+func (s *session) own(a *Access) *closeReason {
 	asks, shown := a.asksFor(s), s.showsReceipt(a)
 	if !asks && !a.RequireReceipt {
 		return s.judgeReceipt(a, shown, true)
@@ -40,7 +40,7 @@ func (s *session) own(a *Access) *ending {
 	}
 	free := owner == "" || asks && owner == Anybody
 	if asks && !free && !s.proves(owner) {
-		return &ending{
+		return &closeReason{
 			code: handshake.CloseForbidden, msg: "this stream belongs to another sender",
 			log: fmt.Sprintf("the stream belongs to %q, and the sender is %s; if the sender is right, run wsreceive streams move", owner, names(s.who)),
 		}
@@ -62,7 +62,7 @@ func (s *session) own(a *Access) *ending {
 		return s.ownerUnknown(err)
 	}
 	if asks && !s.proves(owner) { // another receiver was faster
-		return &ending{code: handshake.CloseForbidden, msg: "this stream belongs to another sender", log: fmt.Sprintf("the stream belongs to %q", owner)}
+		return &closeReason{code: handshake.CloseForbidden, msg: "this stream belongs to another sender", log: fmt.Sprintf("the stream belongs to %q", owner)}
 	}
 	return nil
 }
@@ -71,12 +71,12 @@ func (s *session) proves(owner string) bool {
 	return slices.ContainsFunc(s.who, func(w identity) bool { return w.Name == owner })
 }
 
-func (s *session) ownerUnknown(err error) *ending {
+func (s *session) ownerUnknown(err error) *closeReason {
 	if s.ctx.Err() != nil {
 		return s.why()
 	}
 	s.r.health.failed(s.hello.SID, s.hello.Host, err)
-	return &ending{code: handshake.CloseStoreDown, msg: "the store does not answer who owns this stream", log: err.Error()}
+	return &closeReason{code: handshake.CloseStoreDown, msg: "the store does not answer who owns this stream", log: err.Error()}
 }
 
 // What hello shows of a receipt.
@@ -106,12 +106,12 @@ func (s *session) showsReceipt(a *Access) receipt {
 // of this stream if the stream is new, or the sender's by a name that it proves.
 // One that is not good proves nothing bad by itself: another store may have given
 // it.
-func (s *session) judgeReceipt(a *Access, shown receipt, own bool) *ending {
+func (s *session) judgeReceipt(a *Access, shown receipt, own bool) *closeReason {
 	switch {
 	case shown == receiptOwn, shown != receiptLacks && own:
 		return nil
 	case a.RequireReceipt:
-		return &ending{code: handshake.CloseForbidden, msg: "the sender presents no receipt of this store", log: "no valid receipt"}
+		return &closeReason{code: handshake.CloseForbidden, msg: "the sender presents no receipt of this store", log: "no valid receipt"}
 	}
 	s.log.Warn("sender presents no receipt of this store", "acked", s.hello.Acked, "shown", s.hello.Proof != nil,
 		"effect", "none: what it sends is stored once all the same",
@@ -119,8 +119,8 @@ func (s *session) judgeReceipt(a *Access, shown receipt, own bool) *ending {
 	return nil
 }
 
-func tooMany(msg string) *ending {
-	return &ending{code: handshake.CloseQuota, msg: msg, after: quotaRetry}
+func tooMany(msg string) *closeReason {
+	return &closeReason{code: handshake.CloseQuota, msg: msg, after: quotaRetry}
 }
 
 // quotaRetry is how soon a sender may come back that has used up its quota.

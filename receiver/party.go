@@ -25,8 +25,8 @@ const (
 	maxParties     = 10_000 // that are remembered without having a session
 )
 
-// join counts s among the sessions of its sender.
-func (r *Receiver) join(s *session) *ending {
+// addSession counts s among the sessions of its sender.
+func (r *Receiver) addSession(s *session) *closeReason {
 	name, proved := "", len(s.who) > 0
 	limit := cmp.Or(r.opts.Streams, streamsPerName)
 	if proved {
@@ -69,7 +69,7 @@ func (r *Receiver) leaveLocked(s *session) {
 }
 
 // begins counts a new stream, if the sender may begin one more.
-func (p *party) begins() bool { return p.streams.take(time.Now()) }
+func (p *party) begins() bool { return p.streams.takeToken(time.Now()) }
 
 // days bounds for how many days a sender may bring lines. A store may keep the
 // lines of a day in an index or directory of its own, so a sender that dates each
@@ -97,7 +97,7 @@ func newDays() days {
 // session has ended.
 func (s *session) admitDay(at time.Time) bool {
 	day := at.Unix() / 86400
-	if s.party.days.take(day) {
+	if s.party.days.allow(day) {
 		return true
 	}
 	s.log.Warn("sender sends lines of too many days", "day", at.UTC().Format(time.DateOnly),
@@ -111,19 +111,19 @@ func (s *session) admitDay(at time.Time) bool {
 		case <-s.ctx.Done():
 			return false
 		}
-		if s.party.days.take(day) {
+		if s.party.days.allow(day) {
 			return true
 		}
 	}
 }
 
-func (d *days) take(day int64) bool {
+func (d *days) allow(day int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, ok := d.seen[day]; ok {
 		return true
 	}
-	if !d.fresh.take(time.Now()) {
+	if !d.fresh.takeToken(time.Now()) {
 		return false
 	}
 	d.seen[day] = struct{}{}

@@ -15,7 +15,7 @@ import (
 )
 
 // readMessages reads until the session is over and says why that is.
-func (s *session) readMessages() *ending {
+func (s *session) readMessages() *closeReason {
 	answerPing := s.conn.PingHandler()
 	s.conn.SetPingHandler(func(data string) error { s.alive(); return answerPing(data) })
 	s.conn.SetPongHandler(func(string) error { s.alive(); return nil })
@@ -28,7 +28,7 @@ func (s *session) readMessages() *ending {
 			return readEnding(err)
 		}
 		r = aliveReader{s, r}
-		var e *ending
+		var e *closeReason
 		switch {
 		case leaving || s.ctx.Err() != nil:
 			_, err = io.Copy(io.Discard, r)
@@ -66,7 +66,7 @@ func (a aliveReader) Read(b []byte) (int, error) {
 	return a.r.Read(b)
 }
 
-func (s *session) readControl(r io.Reader) (leaving bool, e *ending, err error) {
+func (s *session) readControl(r io.Reader) (leaving bool, e *closeReason, err error) {
 	msg, err := io.ReadAll(io.LimitReader(r, handshake.MaxControl+1))
 	if err != nil {
 		return false, nil, err
@@ -94,11 +94,13 @@ func (s *session) readControl(r io.Reader) (leaving bool, e *ending, err error) 
 	return false, badFrame(fmt.Errorf("%T is not for a receiver in a session", frame)), nil
 }
 
-func badFrame(err error) *ending { return &ending{code: handshake.CloseBadFrame, msg: err.Error()} }
+func badFrame(err error) *closeReason {
+	return &closeReason{code: handshake.CloseBadFrame, msg: err.Error()}
+}
 
 // readData takes one data message: header, order, price, payload. An error is
 // one of the connection.
-func (s *session) readData(r *bufio.Reader) (*ending, error) {
+func (s *session) readData(r *bufio.Reader) (*closeReason, error) {
 	d, err := readHeader(r)
 	if errors.Is(err, handshake.ErrFrame) {
 		return badFrame(err), nil
@@ -192,7 +194,7 @@ func readHeader(r *bufio.Reader) (handshake.Data, error) {
 // not, it has been answered or is to be ignored.
 func (s *session) inOrder(seq, b uint64) (epoch int, ok bool) {
 	epoch, expect, verdict := s.order.check(seq)
-	if verdict == astray {
+	if verdict == outOfOrder {
 		s.refuse(&handshake.Nak{B: b, Code: handshake.NakOrder, Expect: expect})
 	}
 	return epoch, verdict == next
@@ -201,7 +203,7 @@ func (s *session) inOrder(seq, b uint64) (epoch int, ok bool) {
 // refuse answers a batch with nak; all data is ignored until nak.Expect comes.
 func (s *session) refuse(nak *handshake.Nak) {
 	s.order.refuse()
-	s.r.figures.refusedBatches.Add(1)
+	s.r.counters.refusedBatches.Add(1)
 	if s.refused++; s.refused == 1 {
 		s.log.Warn("batch refused", "code", nak.Code, "seq", nak.Expect,
 			"effect", "nothing is lost: the sender sends it again",
@@ -213,12 +215,12 @@ func (s *session) refuse(nak *handshake.Nak) {
 // enqueue hands a batch to the committer.
 func (s *session) enqueue(it *item) {
 	if !s.order.advance(it.epoch, it.End()) { // the store diverged in the meantime: it will come again
-		s.free(it)
+		s.release(it)
 		return
 	}
 	select {
 	case s.queue <- it:
 	case <-s.ctx.Done():
-		s.free(it)
+		s.release(it)
 	}
 }

@@ -75,7 +75,7 @@ type Receiver struct {
 	health          health
 	ready           readiness
 	fleet           fleet
-	figures         *figures
+	counters        *counters
 	access          atomic.Pointer[Access]
 	greets          *bucket
 	complaints      complaints
@@ -99,7 +99,7 @@ func New(store Store, o Options) *Receiver {
 		owners:     ownersOf(store),
 		memory:     newMemory(o.Budget),
 		health:     health{log: o.Log, blockedAfter: blockedAfter},
-		figures:    newFigures(),
+		counters:   newFigures(),
 		fleet:      newFleet(),
 		sessions:   make(map[*session]struct{}),
 		streams:    make(map[string]*stream),
@@ -142,7 +142,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, words, status)
 		return
 	}
-	if !r.enter() {
+	if !r.beginSession() {
 		w.Header().Set("Retry-After", "1")
 		http.Error(w, "This receiver is shutting down. Try again in a moment.", http.StatusServiceUnavailable)
 		return
@@ -161,7 +161,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 // run runs a session and says how it ended.
-func (r *Receiver) run(s *session) *ending {
+func (r *Receiver) run(s *session) *closeReason {
 	r.register(s)
 	defer r.unregister(s)
 	s.serve()
@@ -186,10 +186,10 @@ func (r *Receiver) admit(req *http.Request) (who []identity, status int, words s
 	}
 	who, status, words = r.access.Load().identify(req)
 	if status != http.StatusOK {
-		r.refused(r.log.With("remote", req.RemoteAddr), &ending{code: handshake.CloseForbidden, msg: words})
+		r.refused(r.log.With("remote", req.RemoteAddr), &closeReason{code: handshake.CloseForbidden, msg: words})
 		return nil, status, words
 	}
-	if len(who) == 0 && !r.greets.take(time.Now()) { // who is known is not kept out by a crowd of strangers
+	if len(who) == 0 && !r.greets.takeToken(time.Now()) { // who is known is not kept out by a crowd of strangers
 		return nil, http.StatusServiceUnavailable, "Too many senders at this moment."
 	}
 	return who, http.StatusOK, ""
@@ -227,14 +227,14 @@ func (r *Receiver) endSlow() {
 
 	for s := range r.sessions {
 		if since := s.comesSince.Load(); since != 0 && since <= oldest && s.ctx.Err() == nil {
-			s.end(&ending{code: websocket.CloseMessageTooBig, msg: fmt.Sprintf(
+			s.end(&closeReason{code: websocket.CloseMessageTooBig, msg: fmt.Sprintf(
 				"the message is incomplete after %v, and other senders wait for its memory", time.Since(time.Unix(0, since)).Round(time.Second))})
 		}
 	}
 }
 
-// enter counts a session in, unless the receiver is closing.
-func (r *Receiver) enter() bool {
+// beginSession counts a session in, unless the receiver is closing.
+func (r *Receiver) beginSession() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.closing {

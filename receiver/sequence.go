@@ -12,15 +12,15 @@ type sequence struct {
 	epoch   int    // how often rewound: what was checked in another epoch is void
 }
 
-type verdict int
+type orderResult int
 
 const (
-	next    verdict = iota // take it
-	astray                 // not the next one: nak
-	ignored                // to be expected after a nak
+	next       orderResult = iota // take it
+	outOfOrder                    // not the next one: nak
+	ignored                       // to be expected after a nak
 )
 
-func (q *sequence) check(seq uint64) (epoch int, expect uint64, v verdict) {
+func (q *sequence) check(seq uint64) (epoch int, expect uint64, v orderResult) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if !q.begun && seq >= q.expect {
@@ -32,7 +32,7 @@ func (q *sequence) check(seq uint64) (epoch int, expect uint64, v verdict) {
 	case q.waiting:
 		v = ignored
 	default:
-		v = astray
+		v = outOfOrder
 	}
 	return q.epoch, q.expect, v
 }

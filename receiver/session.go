@@ -65,17 +65,17 @@ type item struct {
 	held  share  // of the receiver's memory
 }
 
-// ending says why a session ends, and what the peer is told.
-type ending struct {
+// closeReason says why a session ends, and what the peer is told.
+type closeReason struct {
 	code  int           // close code; 0: the connection is lost, nobody is there to be told
 	msg   string        // for the peer
 	after time.Duration // the peer is to stay away so long
 	log   string        // what only our log is to know
 }
 
-func (e *ending) Error() string { return e.msg }
+func (e *closeReason) Error() string { return e.msg }
 
-var shuttingDown = &ending{code: websocket.CloseServiceRestart, msg: "the receiver is shutting down"}
+var shuttingDown = &closeReason{code: websocket.CloseServiceRestart, msg: "the receiver is shutting down"}
 
 // lingerFor is how long an ended session goes on reading, so that its last
 // words arrive: closing a socket with unread bytes resets it.
@@ -142,7 +142,7 @@ func (s *session) serve() {
 
 // end ends the session; the first call says why. Whatever ends it but a lost
 // connection also stops a commit under way.
-func (s *session) end(e *ending) {
+func (s *session) end(e *closeReason) {
 	s.cancel(e)
 	s.expire()
 	if e.code != 0 {
@@ -151,7 +151,7 @@ func (s *session) end(e *ending) {
 }
 
 // why is the ending of a session that has ended.
-func (s *session) why() (e *ending) {
+func (s *session) why() (e *closeReason) {
 	errors.As(context.Cause(s.ctx), &e) // cancel is called with nothing else
 	return e
 }
@@ -196,17 +196,17 @@ func (s *session) linger() {
 }
 
 // readEnding is the ending that an error of reading stands for.
-func readEnding(err error) *ending {
+func readEnding(err error) *closeReason {
 	var closed *websocket.CloseError
 	switch {
 	case errors.As(err, &closed):
-		return &ending{msg: strings.TrimSpace(fmt.Sprintf("closed by the sender: %d %s", closed.Code, closed.Text))}
+		return &closeReason{msg: strings.TrimSpace(fmt.Sprintf("closed by the sender: %d %s", closed.Code, closed.Text))}
 	case errors.Is(err, websocket.ErrReadLimit):
-		return &ending{code: websocket.CloseMessageTooBig, msg: "message too big"}
+		return &closeReason{code: websocket.CloseMessageTooBig, msg: "message too big"}
 	case isTimeout(err):
-		return &ending{msg: "the sender has stopped answering"}
+		return &closeReason{msg: "the sender has stopped answering"}
 	}
-	return &ending{msg: err.Error()}
+	return &closeReason{msg: err.Error()}
 }
 
 func isTimeout(err error) bool {

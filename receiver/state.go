@@ -15,7 +15,7 @@ type State struct {
 
 // State tells how things stand.
 func (r *Receiver) State() State {
-	f := r.figures
+	f := r.counters
 	s := State{Since: f.begun, Dead: f.rejected.Load()}
 	s.Stored = f.fresh.Load() + s.Dead
 	s.StoreDown, s.StoreErr = r.health.state()

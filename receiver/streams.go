@@ -43,7 +43,7 @@ func (st *stream) contested(boot string, now time.Time) bool {
 
 // claim makes s the session of its sid. An older one is ended; s may commit
 // when that one's committer has given its turn back.
-func (r *Receiver) claim(s *session) (*stream, *ending) {
+func (r *Receiver) claim(s *session) (*stream, *closeReason) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st := r.streams[s.hello.SID]
@@ -55,10 +55,10 @@ func (r *Receiver) claim(s *session) (*stream, *ending) {
 		s.log.Error("two senders have one stream", "other_host", st.owner.hello.Host, "other_remote", st.owner.conn.RemoteAddr().String(),
 			"effect", "nothing is lost: they take turns of ten minutes; lines of both that have one number are told apart by the store",
 			"hint", "a copy of the queue is in use: find it and end one of the two")
-		return nil, &ending{code: handshake.CloseSuperseded, msg: "another sender has this stream: a copy of the queue is in use", after: contestRetry}
+		return nil, &closeReason{code: handshake.CloseSuperseded, msg: "another sender has this stream: a copy of the queue is in use", after: contestRetry}
 	}
 	if st.owner != nil {
-		st.owner.end(&ending{code: handshake.CloseSuperseded, msg: "a newer session of this stream has taken over"})
+		st.owner.end(&closeReason{code: handshake.CloseSuperseded, msg: "a newer session of this stream has taken over"})
 	}
 	st.owner = s
 	st.users++
@@ -77,8 +77,8 @@ func (r *Receiver) release(st *stream, s *session) {
 	}
 }
 
-// take waits until no other session of the stream commits.
-func (st *stream) take(ctx context.Context) bool {
+// acquire waits until no other session of the stream commits.
+func (st *stream) acquire(ctx context.Context) bool {
 	select {
 	case st.turn <- struct{}{}:
 		return true

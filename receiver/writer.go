@@ -44,7 +44,7 @@ func (s *session) writeFrames() {
 			return
 		}
 		if err != nil {
-			s.end(&ending{msg: err.Error()})
+			s.end(&closeReason{msg: err.Error()})
 			return
 		}
 	}
@@ -66,7 +66,7 @@ func (s *session) reportWaiting() error {
 	waited := time.Since(time.Unix(0, since))
 	if why == "store" && waited >= s.r.opts.StoreTimeout {
 		s.r.health.failed(s.hello.SID, s.hello.Host, fmt.Errorf("no answer for %v", s.r.opts.StoreTimeout))
-		s.end(&ending{code: handshake.CloseStoreDown, msg: fmt.Sprintf("the store has not answered for %v", s.r.opts.StoreTimeout)})
+		s.end(&closeReason{code: handshake.CloseStoreDown, msg: fmt.Sprintf("the store has not answered for %v", s.r.opts.StoreTimeout)})
 		return nil
 	}
 	if waited < s.r.opts.AckTimeout/6 {

@@ -25,7 +25,7 @@ import (
 func Check(ctx context.Context, o Options, address string, report func(step, found string)) (step string, fault *Fault) {
 	u, err := o.address(address)
 	if err != nil {
-		return "url", hold("this is not an address", "wss://HOST/relay", err)
+		return "url", permanent("this is not an address", "wss://HOST/relay", err)
 	}
 	c := &check{o: o, u: u, step: "files", report: report}
 	fault = c.run(ctx)
@@ -41,8 +41,8 @@ type check struct {
 	report func(step, found string)
 }
 
-// found reports the step that is under way, and begins the next.
-func (c *check) found(what, next string) {
+// stepDone reports the step that is under way, and begins the next.
+func (c *check) stepDone(what, next string) {
 	if what != "" {
 		c.report(c.step, what)
 	}
@@ -50,10 +50,10 @@ func (c *check) found(what, next string) {
 }
 
 func (c *check) run(ctx context.Context) (fault *Fault) {
-	if c.with, fault = c.o.Way.ready(c.u); fault != nil {
+	if c.with, fault = c.o.Dial.ready(c.u); fault != nil {
 		return fault
 	}
-	c.found(c.files(), "tcp")
+	c.stepDone(c.files(), "tcp")
 	c.o.Log = slog.New(slog.DiscardHandler)
 	r := New(noQueue{}, c.o)
 	r.net = c.dial
@@ -65,28 +65,28 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 		return fault
 	}
 	if d := c.o.Dialect; d != nil {
-		c.found("the server speaks WebSocket", "plain")
+		c.stepDone("the server speaks WebSocket", "plain")
 		l := r.link(conn, wire, c.u)
 		return l.lend(ctx, func(ctx context.Context) (fault *Fault) {
 			found, fault := d.Probe(ctx, l)
-			c.found(found, c.step)
+			c.stepDone(found, c.step)
 			return fault
 		})
 	}
-	c.found("the server speaks "+handshake.Subprotocol, "handshake")
+	c.stepDone("the server speaks "+handshake.Subprotocol, "handshake")
 	s := newSession(r, conn, wire, c.u, handshake.NewSID(), c.with.key)
 	if fault := s.run(ctx, func(context.Context) *Fault { return nil }); fault != nil {
-		if s.said != nil && s.said.Code == handshake.CloseForbidden {
+		if s.peerErr != nil && s.peerErr.Code == handshake.CloseForbidden {
 			fault.Hint += "; a key for certain streams only (sid=) is refused here, because this check has a stream of its own, but can be valid for the relay"
 		}
 		return fault
 	}
 	if s.granted == nil {
-		return wait("no welcome in time", hintServer, ctx.Err())
+		return transient("no welcome in time", hintServer, ctx.Err())
 	}
-	c.found(fmt.Sprintf("%s; the store is %s, %s", proved(s), clean(s.granted.Store), clean(s.granted.Guarantee)), "ready")
+	c.stepDone(fmt.Sprintf("%s; the store is %s, %s", proved(s), clean(s.granted.Store), clean(s.granted.Guarantee)), "ready")
 	found, fault := r.ready(ctx, c.u, c.with)
-	c.found(found, c.step)
+	c.stepDone(found, c.step)
 	return fault
 }
 
@@ -94,10 +94,10 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 func (c *check) files() string {
 	var all []string
 	if c.with.key != nil {
-		all = append(all, fmt.Sprintf("key %q in %s", c.with.key.Name, c.o.Way.KeyFile))
+		all = append(all, fmt.Sprintf("key %q in %s", c.with.key.Name, c.o.Dial.KeyFile))
 	}
 	for _, f := range []struct{ is, name string }{
-		{"token", c.o.Way.TokenFile}, {"authorities", c.o.Way.CAFile}, {"certificate", c.o.Way.CertFile},
+		{"token", c.o.Dial.TokenFile}, {"authorities", c.o.Dial.CAFile}, {"certificate", c.o.Dial.CertFile},
 	} {
 		if f.name != "" {
 			all = append(all, f.is+" in "+f.name)
@@ -120,7 +120,7 @@ func (c *check) dial(ctx context.Context, network, addr string) (net.Conn, error
 		if c.with.proxy != nil {
 			next = "proxy"
 		}
-		c.found("connected to "+conn.RemoteAddr().String(), next)
+		c.stepDone("connected to "+conn.RemoteAddr().String(), next)
 	}
 	return conn, err
 }
@@ -135,18 +135,18 @@ func (c *check) trace() *httptrace.ClientTrace {
 				for _, a := range i.Addrs {
 					all = append(all, a.String())
 				}
-				c.found(strings.Join(all, ", "), "tcp")
+				c.stepDone(strings.Join(all, ", "), "tcp")
 			}
 		},
 		GotConn: func(httptrace.GotConnInfo) {
 			if c.with.proxy != nil {
-				c.found("the proxy "+c.with.proxy.Host+" connects us to "+c.u.Host, "upgrade")
+				c.stepDone("the proxy "+c.with.proxy.Host+" connects us to "+c.u.Host, "upgrade")
 			}
 		},
 		TLSHandshakeStart: func() { c.step = "tls" },
 		TLSHandshakeDone: func(state tls.ConnectionState, err error) {
 			if err == nil {
-				c.found(tls.VersionName(state.Version)+", "+describe(state.PeerCertificates[0]), "upgrade")
+				c.stepDone(tls.VersionName(state.Version)+", "+describe(state.PeerCertificates[0]), "upgrade")
 			}
 		},
 	}

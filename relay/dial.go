@@ -130,13 +130,13 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 	var fault *Fault
 	switch {
 	case conn.Subprotocol() != wanted && r.o.Dialect == nil:
-		fault = hold("this server does not speak "+wanted,
+		fault = permanent("this server does not speak "+wanted,
 			"check that the URL leads to wsreceive; for any other WebSocket server use --mode plain", nil)
 	case conn.Subprotocol() != wanted:
-		fault = hold("this server speaks another subprotocol", "look at --plain-subprotocol",
+		fault = permanent("this server speaks another subprotocol", "look at --plain-subprotocol",
 			fmt.Errorf("it is %q, we want %q", clean(conn.Subprotocol()), wanted))
 	case resp.Header.Get("Sec-WebSocket-Extensions") != "":
-		fault = breach(0, errors.New("it turns on an extension that was not offered"))
+		fault = protocolError(0, errors.New("it turns on an extension that was not offered"))
 	default:
 		return conn, under(conn.NetConn()), nil
 	}

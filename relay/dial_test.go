@@ -117,7 +117,7 @@ func dialed(t *testing.T, u string, o Options) *Fault {
 	if err != nil {
 		t.Fatal(err)
 	}
-	with, fault := o.Way.ready(parsed)
+	with, fault := o.Dial.ready(parsed)
 	if fault != nil {
 		return fault
 	}
@@ -136,8 +136,8 @@ func checkFault(t *testing.T, f *Fault, what string, hold bool) {
 	if f == nil {
 		t.Fatalf("connected, want %q", what)
 	}
-	if !strings.Contains(f.What, what) || f.hold != hold {
-		t.Errorf("got %q (%v), hold %v; want %q, hold %v", f.What, f.Err, f.hold, what, hold)
+	if !strings.Contains(f.What, what) || f.permanent != hold {
+		t.Errorf("got %q (%v), hold %v; want %q, hold %v", f.What, f.Err, f.permanent, what, hold)
 	}
 	if f.Effect == "" || f.Hint == "" {
 		t.Errorf("%q: effect is %q, hint is %q", f.What, f.Effect, f.Hint)
@@ -173,7 +173,7 @@ func TestDial_SaysWhatATLSPortIs(t *testing.T) {
 			if tt.scheme != "" {
 				scheme = tt.scheme
 			}
-			f := dialed(t, scheme+"://"+srv.Listener.Addr().String(), Options{Way: Way{CAFile: tt.roots}})
+			f := dialed(t, scheme+"://"+srv.Listener.Addr().String(), Options{Dial: DialConfig{CAFile: tt.roots}})
 			checkFault(t, f, tt.want, true)
 		})
 	}
@@ -182,7 +182,7 @@ func TestDial_SaysWhatATLSPortIs(t *testing.T) {
 		srv.TLS = &tls.Config{Certificates: []tls.Certificate{good}}
 		srv.StartTLS()
 		defer srv.Close()
-		if f := dialed(t, "wss://"+srv.Listener.Addr().String(), Options{Way: Way{CAFile: ca}}); f != nil {
+		if f := dialed(t, "wss://"+srv.Listener.Addr().String(), Options{Dial: DialConfig{CAFile: ca}}); f != nil {
 			t.Errorf("got %v", f)
 		}
 	})

@@ -21,8 +21,8 @@ type paced struct {
 	Queue
 	rate float64
 
-	held *buffer.Block // taken from the queue, and too early
-	free time.Time     // when the next block of a backlog may go
+	held      *buffer.Block // taken from the queue, and too early
+	notBefore time.Time     // when the next block of a backlog may go
 }
 
 // TryNext is Queue's.
@@ -36,10 +36,10 @@ func (p *paced) TryNext() (*buffer.Block, error) {
 	}
 	b, now := p.held, time.Now()
 	if now.Sub(b.At()) >= backlogAge && b.Gap() == nil {
-		if now.Before(p.free) {
+		if now.Before(p.notBefore) {
 			return nil, nil //nolint:nilnil // as if nothing waited
 		}
-		p.free = now.Add(time.Duration(float64(onWire(b)) / p.rate * float64(time.Second)))
+		p.notBefore = now.Add(time.Duration(float64(onWire(b)) / p.rate * float64(time.Second)))
 	}
 	p.held = nil
 	return b, nil
@@ -66,7 +66,7 @@ func (p *paced) Next(ctx context.Context) (*buffer.Block, error) {
 			}
 			continue
 		}
-		if sleep(ctx, time.Until(p.free)); ctx.Err() != nil {
+		if sleep(ctx, time.Until(p.notBefore)); ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 	}

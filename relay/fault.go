@@ -28,11 +28,11 @@ type Fault struct {
 	Hint   string // what to do
 	Err    error  // the cause; nil where What says it all
 
-	hold   bool           // waiting alone mends nothing: retry slowly, and loudly
-	shrink bool           // smaller batches may get through
-	floor  time.Duration  // the receiver asks us to stay away so long
-	spread *time.Duration // the receiver asks us to come back within it
-	code   int            // to close the connection with; 0: it is not ours to say
+	permanent bool           // waiting alone mends nothing: retry slowly, and loudly
+	shrink    bool           // smaller batches may get through
+	floor     time.Duration  // the receiver asks us to stay away so long
+	spread    *time.Duration // the receiver asks us to come back within it
+	code      int            // to close the connection with; 0: it is not ours to say
 }
 
 func (f *Fault) Error() string {
@@ -54,40 +54,40 @@ const (
 	hintTLS    = "check that the URL names the right host, or give its authority with --tls-ca"
 )
 
-func wait(what, hint string, err error) *Fault {
+func transient(what, hint string, err error) *Fault {
 	return &Fault{What: what, Effect: effectWait, Hint: hint, Err: err}
 }
 
-func hold(what, hint string, err error) *Fault {
-	return &Fault{What: what, Effect: effectHold, Hint: hint, Err: err, hold: true}
+func permanent(what, hint string, err error) *Fault {
+	return &Fault{What: what, Effect: effectHold, Hint: hint, Err: err, permanent: true}
 }
 
-// Passing is a Dialect's fault that may mend itself: the relay backs off.
-func Passing(what, hint string, err error) *Fault { return parting(wait(what, hint, err)) }
+// Transient is a Dialect's fault that may mend itself: the relay backs off.
+func Transient(what, hint string, err error) *Fault { return withGoodbye(transient(what, hint, err)) }
 
-// Lasting is a Dialect's fault that waits for a human: the relay says so loudly
+// Permanent is a Dialect's fault that waits for a human: the relay says so loudly
 // and tries about once a minute.
-func Lasting(what, hint string, err error) *Fault { return parting(hold(what, hint, err)) }
+func Permanent(what, hint string, err error) *Fault { return withGoodbye(permanent(what, hint, err)) }
 
-// breach is a fault of the protocol that the receiver is to hear of.
-func breach(code int, err error) *Fault {
-	f := hold("the receiver violates the protocol", hintBug, err)
+// protocolError is a fault of the protocol that the receiver is to hear of.
+func protocolError(code int, err error) *Fault {
+	f := permanent("the receiver violates the protocol", hintBug, err)
 	f.code = code
 	return f
 }
 
-// parting is a fault that the receiver is told nothing of but a goodbye.
-func parting(f *Fault) *Fault {
+// withGoodbye is a fault that the receiver is told nothing of but a goodbye.
+func withGoodbye(f *Fault) *Fault {
 	f.code = websocket.CloseNormalClosure
 	return f
 }
 
 func tooLong(err error) *Fault {
-	return parting(hold("a line is too long for the receiver", "raise the receiver's limit for lines", err))
+	return withGoodbye(permanent("a line is too long for the receiver", "raise the receiver's limit for lines", err))
 }
 
 func queueFault(err error) *Fault {
-	return parting(&Fault{
+	return withGoodbye(&Fault{
 		What: "the queue cannot be read", Err: err,
 		Effect: "lines stay where they are; none is delivered until the queue can be read again",
 		Hint:   buffer.Hint(err) + "; wsrelay queue verify says what is there",
@@ -125,30 +125,30 @@ func dialFault(err error) *Fault {
 	case errors.As(err, &known):
 		return known
 	case errors.Is(err, errTalkative):
-		return hold("this is not a receiver", "check that the URL leads to wsreceive", err)
+		return permanent("this is not a receiver", "check that the URL leads to wsreceive", err)
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return wait("no such host", "check the name in the URL and this host's DNS", err)
+		return transient("no such host", "check the name in the URL and this host's DNS", err)
 	case errors.As(err, &dns):
-		return wait("the host's name could not be looked up", "check this host's DNS", err)
+		return transient("the host's name could not be looked up", "check this host's DNS", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return wait("connection refused", "check that the receiver runs and that the port is right", addressOf(err))
+		return transient("connection refused", "check that the receiver runs and that the port is right", addressOf(err))
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return wait("the host cannot be reached", "check network and firewall", err)
+		return transient("the host cannot be reached", "check network and firewall", err)
 	case errors.As(err, &record):
-		return hold("the port does not speak TLS", "use ws:// for this port, or the receiver's TLS port", err)
+		return permanent("the port does not speak TLS", "use ws:// for this port, or the receiver's TLS port", err)
 	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`):
-		return hold("the port requires TLS", "use wss:// for this port", err)
+		return permanent("the port requires TLS", "use wss:// for this port", err)
 	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
-		return hold("the receiver refuses our side of TLS", "it may want a client certificate: --tls-cert and --tls-key", err)
+		return permanent("the receiver refuses our side of TLS", "it may want a client certificate: --tls-cert and --tls-key", err)
 	case errors.As(err, &ne) && ne.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
-		return wait("no answer in time", "check network and firewall, and that the receiver runs", err)
+		return transient("no answer in time", "check network and firewall, and that the receiver runs", err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return wait("the connection was closed before the upgrade", hintServer+", and at what stands in between", err)
+		return transient("the connection was closed before the upgrade", hintServer+", and at what stands in between", err)
 	}
 	if f := certFault(err); f != nil {
 		return f
 	}
-	return wait("no connection", "check URL, network and proxy", err)
+	return transient("no connection", "check URL, network and proxy", err)
 }
 
 // certFault tells apart why the receiver's certificate is not good enough.
@@ -162,16 +162,16 @@ func certFault(err error) *Fault {
 	)
 	switch {
 	case errors.As(err, &pin):
-		return hold("the receiver's certificate is not the pinned one",
+		return permanent("the receiver's certificate is not the pinned one",
 			"if its key was changed, pin the new one with --tls-pin; if not, another server answers in its place", err)
 	case errors.As(err, &unknown):
-		return hold("the receiver's certificate is signed by an unknown authority", hintTLS, err)
+		return permanent("the receiver's certificate is signed by an unknown authority", hintTLS, err)
 	case errors.As(err, &name):
-		return hold("the receiver's certificate is for another name", hintTLS, err)
+		return permanent("the receiver's certificate is for another name", hintTLS, err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return hold("the receiver's certificate has expired, or a clock is wrong", "renew it; check both clocks", err)
+		return permanent("the receiver's certificate has expired, or a clock is wrong", "renew it; check both clocks", err)
 	case errors.As(err, &other):
-		return hold("the receiver's certificate cannot be verified", hintTLS, err)
+		return permanent("the receiver's certificate cannot be verified", hintTLS, err)
 	}
 	return nil
 }
@@ -181,27 +181,27 @@ func statusFault(resp *http.Response) *Fault {
 	what := "the server answered HTTP " + strconv.Itoa(resp.StatusCode)
 	switch code := resp.StatusCode; {
 	case code == http.StatusUnauthorized:
-		return hold(what+": not authenticated", hintKnown, nil)
+		return permanent(what+": not authenticated", hintKnown, nil)
 	case code == http.StatusForbidden:
-		return hold(what+": forbidden", "check what the receiver allows this host to send", nil)
+		return permanent(what+": forbidden", "check what the receiver allows this host to send", nil)
 	case code == http.StatusNotFound:
-		return hold(what+": nothing at this path", "check the path in the URL; wsreceive serves /relay", nil)
+		return permanent(what+": nothing at this path", "check the path in the URL; wsreceive serves /relay", nil)
 	case code == http.StatusUpgradeRequired:
-		return hold(what+": it wants another version of the protocol", "update the older of the two ends", nil)
+		return permanent(what+": it wants another version of the protocol", "update the older of the two ends", nil)
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
-		f := wait(what+": it asks us to retry later", hintServer, nil)
+		f := transient(what+": it asks us to retry later", hintServer, nil)
 		f.floor = retryAfter(resp.Header.Get("Retry-After"))
 		return f
 	case code == http.StatusProxyAuthRequired:
-		return hold(what+": the proxy requires credentials", "give them with --proxy", nil)
+		return permanent(what+": the proxy requires credentials", "give them with --proxy", nil)
 	case code >= 500:
-		return wait(what, hintServer+", and at what stands in between", nil)
+		return transient(what, hintServer+", and at what stands in between", nil)
 	case code >= 300 && code < 400:
-		return hold(what+": it redirects to another address", "use the address it names: "+clean(resp.Header.Get("Location")), nil)
+		return permanent(what+": it redirects to another address", "use the address it names: "+clean(resp.Header.Get("Location")), nil)
 	case code == http.StatusBadRequest && wantsTLS(resp.Body):
-		return hold("the port requires TLS", "use wss:// for this port", nil)
+		return permanent("the port requires TLS", "use wss:// for this port", nil)
 	}
-	return hold(what+" instead of opening a WebSocket", "check that the URL leads to wsreceive", nil)
+	return permanent(what+" instead of opening a WebSocket", "check that the URL leads to wsreceive", nil)
 }
 
 // wantsTLS knows how Go's server and nginx answer plain HTTP on a TLS port.
@@ -227,13 +227,13 @@ func lostFault(err error) *Fault {
 	var ne net.Error
 	switch {
 	case errors.As(err, &ne) && ne.Timeout():
-		f := wait("the receiver has stopped answering", "check the network, and that the receiver runs", err)
+		f := transient("the receiver has stopped answering", "check the network, and that the receiver runs", err)
 		f.shrink = true
 		return f
 	case errors.Is(err, websocket.ErrReadLimit):
-		return breach(websocket.CloseMessageTooBig, err)
+		return protocolError(websocket.CloseMessageTooBig, err)
 	}
-	f := wait("the connection was lost", "check the network, and "+hintServer, err)
+	f := transient("the connection was lost", "check the network, and "+hintServer, err)
 	f.shrink = true // on a network that breaks often, only short messages get through
 	return f
 }
@@ -246,7 +246,7 @@ func goneFault(err error) *Fault {
 	case !ok || ce.Code == websocket.CloseAbnormalClosure:
 		return lostFault(err)
 	case ce.Code >= 3000:
-		return wait("the server closed the connection", hintServer, fmt.Errorf("close code %d: %s", ce.Code, clean(ce.Text)))
+		return transient("the server closed the connection", hintServer, fmt.Errorf("close code %d: %s", ce.Code, clean(ce.Text)))
 	}
 	return closeFault(ce.Code, ce.Text, nil)
 }
@@ -258,7 +258,7 @@ func closeFault(code int, text string, said *handshake.Err) *Fault {
 	if said != nil {
 		text, away = said.Msg, millis(said.AfterMS)
 	}
-	f := meaning(code)
+	f := faultForCode(code)
 	f.floor = away
 	if text = clean(text); text != "" {
 		f.Err = fmt.Errorf("close code %d: %s", code, text)
@@ -268,35 +268,35 @@ func closeFault(code int, text string, said *handshake.Err) *Fault {
 	return f
 }
 
-func meaning(code int) *Fault {
+func faultForCode(code int) *Fault {
 	switch code {
 	case websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseServiceRestart:
-		return wait("the receiver closed the connection", "it should be back soon; if not, "+hintServer, nil)
+		return transient("the receiver closed the connection", "it should be back soon; if not, "+hintServer, nil)
 	case websocket.CloseProtocolError, websocket.CloseUnsupportedData, websocket.CloseInvalidFramePayloadData,
 		handshake.CloseBadFrame:
-		return hold("the receiver reports that we violate the protocol", hintBug, nil)
+		return permanent("the receiver reports that we violate the protocol", hintBug, nil)
 	case websocket.ClosePolicyViolation, handshake.CloseForbidden:
-		return hold("the receiver forbids it", "check what the receiver allows this host to send", nil)
+		return permanent("the receiver forbids it", "check what the receiver allows this host to send", nil)
 	case websocket.CloseMessageTooBig:
-		f := wait("a message was too big for the receiver, or for what stands in between", "raise the limit there", nil)
+		f := transient("a message was too big for the receiver, or for what stands in between", "raise the limit there", nil)
 		f.shrink = true
 		return f
 	case handshake.CloseUnauthenticated:
-		return hold("the receiver does not know us", hintKnown, nil)
+		return permanent("the receiver does not know us", hintKnown, nil)
 	case handshake.CloseHandshakeTimeout:
-		return wait("the handshake took too long", "check the network, and "+hintServer, nil)
+		return transient("the handshake took too long", "check the network, and "+hintServer, nil)
 	case handshake.CloseSuperseded:
-		return wait("another sender with our identity took over", "let no other wsrelay use a copy of this queue", nil)
+		return transient("another sender with our identity took over", "let no other wsrelay use a copy of this queue", nil)
 	case handshake.CloseRecordTooBig:
-		return hold("a line is too long for the receiver", "raise its limit for lines", nil)
+		return permanent("a line is too long for the receiver", "raise its limit for lines", nil)
 	case handshake.CloseVersion:
-		return hold("the receiver wants another version of the protocol", "update the older of the two ends", nil)
+		return permanent("the receiver wants another version of the protocol", "update the older of the two ends", nil)
 	case handshake.CloseQuota:
-		return wait("the receiver's quota for us is used up", "raise the quota, or send less", nil)
+		return transient("the receiver's quota for us is used up", "raise the quota, or send less", nil)
 	case handshake.CloseStoreDown:
-		return wait("the receiver's store does not answer", "look at the store", nil)
+		return transient("the receiver's store does not answer", "look at the store", nil)
 	}
-	return wait("the receiver closed the connection", hintServer, nil)
+	return transient("the receiver closed the connection", hintServer, nil)
 }
 
 // millis reads a duration of the wire; it is not negative and has a bound.

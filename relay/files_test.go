@@ -23,34 +23,34 @@ func TestRelay_TakesWhatItsFilesHoldAtEachAttempt(t *testing.T) {
 	stranger, strangerFile := certificate(t, "web-1", time.Now().Add(time.Hour))
 	for name, tt := range map[string]struct {
 		access receiver.Access
-		files  func(w *Way, dir string, r *real) // of w
-		want   string                            // the log, before the files are put right
-		right  func(w *Way, r *real)
+		files  func(w *DialConfig, dir string, r *real) // of w
+		want   string                                   // the log, before the files are put right
+		right  func(w *DialConfig, r *real)
 	}{
 		"authorities": {
 			receiver.Access{},
-			func(w *Way, dir string, _ *real) { w.CAFile = dir + "/ca"; copyFile(t, strangerFile, w.CAFile) },
+			func(w *DialConfig, dir string, _ *real) { w.CAFile = dir + "/ca"; copyFile(t, strangerFile, w.CAFile) },
 			"unknown authority",
-			func(w *Way, r *real) { copyFile(t, r.ca, w.CAFile) },
+			func(w *DialConfig, r *real) { copyFile(t, r.ca, w.CAFile) },
 		},
 		"token": {
 			receiver.Access{Tokens: token},
-			func(w *Way, dir string, _ *real) {
+			func(w *DialConfig, dir string, _ *real) {
 				w.TokenFile = dir + "/token"
 				writeFile(t, w.TokenFile, "ABCDEFGHIJKLMNOP")
 			},
-			"HTTP 401", func(w *Way, _ *real) { writeFile(t, w.TokenFile, "abcdefghijklmnop") },
+			"HTTP 401", func(w *DialConfig, _ *real) { writeFile(t, w.TokenFile, "abcdefghijklmnop") },
 		},
 		"certificate": {
 			receiver.Access{Certificates: true},
-			func(w *Way, dir string, r *real) {
+			func(w *DialConfig, dir string, r *real) {
 				r.clients.AppendCertsFromPEM([]byte(readFile(t, knownFile)))
 				w.CertFile, w.CertKeyFile = dir+"/cert", dir+"/key"
 				copyFile(t, strangerFile, w.CertFile)
 				writeFile(t, w.CertKeyFile, keyPEM(t, stranger))
 			},
 			"refuses our side of TLS",
-			func(w *Way, _ *real) {
+			func(w *DialConfig, _ *real) {
 				writeFile(t, w.CertKeyFile, keyPEM(t, known))
 				copyFile(t, knownFile, w.CertFile)
 			},
@@ -58,10 +58,10 @@ func TestRelay_TakesWhatItsFilesHoldAtEachAttempt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, log, q := startReal(t, tt.access), new(logged), openQueue(t)
-			w := Way{CAFile: r.ca}
+			w := DialConfig{CAFile: r.ca}
 			tt.files(&w, t.TempDir(), r)
 			end := appendLines(t, q, 1, 10)
-			run(t, briskly(New(q, Options{URLs: []string{r.url()}, Way: w, Log: log.logger()})))
+			run(t, briskly(New(q, Options{URLs: []string{r.url()}, Dial: w, Log: log.logger()})))
 			(&hosted{t: t, log: log}).says(tt.want)
 			tt.right(&w, r)
 			waitAcked(t, q, end)

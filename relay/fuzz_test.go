@@ -51,16 +51,16 @@ func FuzzSession(f *testing.F) {
 		}
 		for _, msg := range []string{one, two} {
 			sent := s.win.next
-			if fault := s.take(decode(websocket.TextMessage, []byte(msg))); fault != nil {
+			if fault := s.handle(decode(websocket.TextMessage, []byte(msg))); fault != nil {
 				_ = fault.Error()
-				r.delay(ending{fault: fault}, 1)
+				r.delay(outcome{fault: fault}, 1)
 				break
 			}
 			if cursor > sent || s.win.next > sent {
 				t.Fatalf("cursor %d, sent %d, was %d", cursor, s.win.next, sent)
 			}
 		}
-		_ = s.parted()
+		_ = s.drainResult()
 	})
 }
 

@@ -19,7 +19,7 @@ func (s *session) open(ctx context.Context) *Fault {
 	s.setPing(s.r.o.Ping)
 	s.transcript.Hello = handshake.Encode(s.hello(s.r.q.Stats()))
 	if err := s.conn.WriteMessage(websocket.TextMessage, s.transcript.Hello); err != nil {
-		return s.cause(err)
+		return s.writeFault(err)
 	}
 	late := time.NewTimer(s.r.pace.dial)
 	defer late.Stop()
@@ -28,7 +28,7 @@ func (s *session) open(ctx context.Context) *Fault {
 		case <-ctx.Done():
 			return nil
 		case <-late.C:
-			f := wait("no welcome in time", hintServer, nil)
+			f := transient("no welcome in time", hintServer, nil)
 			f.code = handshake.CloseHandshakeTimeout
 			return f
 		case m := <-s.in:
@@ -37,24 +37,24 @@ func (s *session) open(ctx context.Context) *Fault {
 				if fault := s.checkProof(f); fault != nil {
 					return fault
 				}
-				if s.enter != nil {
-					if fault := s.enter(); fault != nil {
+				if s.claim != nil {
+					if fault := s.claim(); fault != nil {
 						return fault
 					}
 				}
 				s.welcome(f, s.r.q.Stats().Cursor)
 				return nil
 			case *handshake.Chal:
-				if fault := s.prove(f, m.raw); fault != nil {
+				if fault := s.answerChallenge(f, m.raw); fault != nil {
 					return fault
 				}
 				late.Reset(s.r.pace.dial)
 			case *handshake.Err:
-				s.said = f // the close that follows says the rest
+				s.peerErr = f // the close that follows says the rest
 			case nil:
 				return s.ended(m.err)
 			default:
-				return breach(websocket.CloseProtocolError, fmt.Errorf("%T before welcome", f))
+				return protocolError(websocket.CloseProtocolError, fmt.Errorf("%T before welcome", f))
 			}
 		}
 	}
@@ -75,22 +75,22 @@ func (s *session) hello(st buffer.Stats) *handshake.Hello {
 	return hello
 }
 
-// prove answers the receiver's challenge.
-func (s *session) prove(c *handshake.Chal, raw []byte) *Fault {
+// answerChallenge answers the receiver's challenge.
+func (s *session) answerChallenge(c *handshake.Chal, raw []byte) *Fault {
 	switch {
 	case s.key == nil:
-		return parting(hold("the receiver asks for a key", "give this host's key with --key-file", nil))
+		return withGoodbye(permanent("the receiver asks for a key", "give this host's key with --key-file", nil))
 	case s.transcript.Chal != nil:
-		return breach(websocket.CloseProtocolError, errors.New("a second challenge"))
+		return protocolError(websocket.CloseProtocolError, errors.New("a second challenge"))
 	case c.Mech != handshake.MechHMAC || !handshake.ValidNonce(c.Nonce):
-		return breach(websocket.CloseProtocolError, fmt.Errorf("a challenge with mechanism %.20q and a nonce of %d characters", c.Mech, len(c.Nonce)))
+		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a challenge with mechanism %.20q and a nonce of %d characters", c.Mech, len(c.Nonce)))
 	}
 	if fault := s.bind(c.CB); fault != nil {
 		return fault
 	}
 	s.transcript.Chal = raw
 	s.transcript.Auth = handshake.Encode(&handshake.Auth{MAC: s.transcript.SenderMAC(s.key.Value)})
-	return s.cause(s.conn.WriteMessage(websocket.TextMessage, s.transcript.Auth))
+	return s.writeFault(s.conn.WriteMessage(websocket.TextMessage, s.transcript.Auth))
 }
 
 // bind ties the proof to the connection. Whether it must be is for the receiver
@@ -100,17 +100,17 @@ func (s *session) bind(cb string) *Fault {
 	t, ok := s.conn.NetConn().(*tls.Conn)
 	switch {
 	case cb == handshake.CBNone && ok && s.r.o.Listen != "":
-		return parting(hold("the receiver's proof leaves this TLS connection out", "remove --behind-proxy or --allow-insecure from the wsreceive that dials here", nil))
+		return withGoodbye(permanent("the receiver's proof leaves this TLS connection out", "remove --behind-proxy or --allow-insecure from the wsreceive that dials here", nil))
 	case cb == handshake.CBNone:
 		return nil
 	case cb != handshake.CBExporter:
-		return parting(hold("the receiver asks for an unknown kind of proof", "update the older of the two ends", fmt.Errorf("channel binding %.40q", cb)))
+		return withGoodbye(permanent("the receiver asks for an unknown kind of proof", "update the older of the two ends", fmt.Errorf("channel binding %.40q", cb)))
 	case !ok:
-		return parting(hold("a proxy terminates TLS between us and the receiver", "use wss:// as far as the receiver, or run wsreceive with --behind-proxy", nil))
+		return withGoodbye(permanent("a proxy terminates TLS between us and the receiver", "use wss:// as far as the receiver, or run wsreceive with --behind-proxy", nil))
 	}
 	var err error
 	if s.transcript.Binding, err = handshake.TLSBinding(t.ConnectionState()); err != nil {
-		return parting(hold("this TLS connection cannot be part of a proof", "have both ends speak TLS 1.3", err))
+		return withGoodbye(permanent("this TLS connection cannot be part of a proof", "have both ends speak TLS 1.3", err))
 	}
 	return nil
 }
@@ -122,10 +122,10 @@ func (s *session) checkProof(w *handshake.Welcome) *Fault {
 	case s.key == nil:
 		return nil
 	case s.transcript.Auth == nil:
-		return parting(hold("the receiver did not ask for our key and does not prove that it has it",
+		return withGoodbye(permanent("the receiver did not ask for our key and does not prove that it has it",
 			"give wsreceive this host's key with --keys, or remove --key-file here", nil))
 	case !handshake.SameMAC(w.MAC, s.transcript.ReceiverMAC(s.key.Value)):
-		return parting(hold("the receiver does not prove that it has our key",
+		return withGoodbye(permanent("the receiver does not prove that it has our key",
 			"something pretends to be the receiver; check the URL and what stands in between", nil))
 	}
 	return nil

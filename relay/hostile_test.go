@@ -88,7 +88,7 @@ func TestHostile_AnImpostorGetsNoReceiptAndLittleMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			srv := httptestServer(t, handler(t, tt.run))
 			before := allocated()
-			f := tries(t, "ws://"+srv, Way{})
+			f := tries(t, "ws://"+srv, DialConfig{})
 			took := allocated() - before
 			t.Logf("%s: %v; %d KiB", name, f, took>>10)
 			if !strings.Contains(f.What, tt.want) {
@@ -105,7 +105,7 @@ func TestHostile_AnImpostorGetsNoReceiptAndLittleMemory(t *testing.T) {
 // what memory both ends take for it.
 func TestHostile_WhoDialsGetsNoLineAndTakesLittleMemory(t *testing.T) {
 	const most = 8 << 20 // bytes
-	h := hostPaced(t, Way{KeyFile: file(t, "key", key1)}, func(p *pace) { p.dial = time.Second })
+	h := hostPaced(t, DialConfig{KeyFile: file(t, "key", key1)}, func(p *pace) { p.dial = time.Second })
 	end := appendLines(t, h.q, 1, 1)
 	text := func(s string) script {
 		return func(p *peer) { p.readHello(); _ = p.WriteMessage(websocket.TextMessage, []byte(s)) }

@@ -30,7 +30,7 @@ func (r *Relay) listen(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		fault := hold("cannot listen", "another program, or another wsrelay, may have the address; --listen takes any other", err)
+		fault := permanent("cannot listen", "another program, or another wsrelay, may have the address; --listen takes any other", err)
 		delay := r.backoff.NextBackOff()
 		r.status.failed(StateWaiting, fault, delay)
 		r.report.lost(fault, &url.URL{Scheme: "ws", Host: r.o.Listen, Path: listenPath}, delay)
@@ -46,7 +46,7 @@ func (r *Relay) answer(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h := newHall(ctx, r, ln.Addr())
-	ln = wireListener{connlimit.New(ln, callers, r.pace.stay)}
+	ln = wireListener{connlimit.New(ln, callers, r.pace.minSession)}
 	if h.url.Scheme == "wss" {
 		ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: h.tls})
 	}
@@ -70,8 +70,8 @@ func (r *Relay) answer(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// hall is where receivers come to.
-type hall struct {
+// acceptor is where receivers come to.
+type acceptor struct {
 	r   *Relay
 	ctx context.Context // of the sessions
 	url *url.URL        // ours
@@ -87,8 +87,8 @@ type hall struct {
 	running sync.WaitGroup // the sessions
 }
 
-func newHall(ctx context.Context, r *Relay, addr net.Addr) *hall {
-	h := &hall{
+func newHall(ctx context.Context, r *Relay, addr net.Addr) *acceptor {
+	h := &acceptor{
 		r: r, ctx: ctx, url: &url.URL{Scheme: "ws", Host: addr.String(), Path: listenPath},
 		place: make(chan struct{}, 1), refusal: throttle{every: r.pace.quiet},
 		up: websocket.Upgrader{
@@ -97,7 +97,7 @@ func newHall(ctx context.Context, r *Relay, addr net.Addr) *hall {
 			CheckOrigin:  func(*http.Request) bool { return true }, // decided in admit, in plainer words
 		},
 	}
-	if r.o.Way.CertFile != "" {
+	if r.o.Dial.CertFile != "" {
 		h.url.Scheme = "wss"
 	}
 	return h
@@ -105,7 +105,7 @@ func newHall(ctx context.Context, r *Relay, addr net.Addr) *hall {
 
 // watch waits until the server has failed or ctx has ended, and says now and
 // then why nobody comes for the lines that wait.
-func (h *hall) watch(failed <-chan error) error {
+func (h *acceptor) watch(failed <-chan error) error {
 	tick := time.NewTicker(h.r.pace.quiet)
 	defer tick.Stop()
 	for {
@@ -122,23 +122,23 @@ func (h *hall) watch(failed <-chan error) error {
 
 // missing notes that there is no session, and says so if lines below due wait
 // or none can come about.
-func (h *hall) missing(due uint64) {
-	if !h.enter() {
+func (h *acceptor) missing(due uint64) {
+	if !h.acquire() {
 		return
 	}
-	defer h.leave()
-	fault := h.r.o.Way.sound()
+	defer h.release()
+	fault := h.r.o.Dial.sound()
 	if fault == nil {
-		fault = wait("no receiver has dialled", "check wsreceive --dial on the receiving host, and the network in between", nil)
+		fault = transient("no receiver has dialled", "check wsreceive --dial on the receiving host, and the network in between", nil)
 	}
 	h.r.status.set(StateListening, h.url.String())
 	h.r.status.failed(StateListening, fault, 0)
-	if fault.hold || h.r.q.Stats().Cursor < due {
+	if fault.permanent || h.r.q.Stats().Cursor < due {
 		h.r.report.lost(fault, h.url, 0)
 	}
 }
 
-func (h *hall) enter() bool {
+func (h *acceptor) acquire() bool {
 	select {
 	case h.place <- struct{}{}:
 		return true
@@ -147,10 +147,10 @@ func (h *hall) enter() bool {
 	}
 }
 
-func (h *hall) leave() { <-h.place }
+func (h *acceptor) release() { <-h.place }
 
 // close waits for the sessions, which h.ctx ends.
-func (h *hall) close() {
+func (h *acceptor) close() {
 	h.mu.Lock()
 	h.closed = true
 	h.mu.Unlock()
@@ -159,7 +159,7 @@ func (h *hall) close() {
 
 // begin runs a session in a goroutine of its own, unless the hall is closed: one
 // of http.Server would hide a panic.
-func (h *hall) begin(session func()) bool {
+func (h *acceptor) begin(session func()) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !h.closed {
@@ -169,7 +169,7 @@ func (h *hall) begin(session func()) bool {
 }
 
 // ServeHTTP begins a session, if the request may have one.
-func (h *hall) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+func (h *acceptor) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	with, refusal := h.admit(req)
 	if refusal != nil {
 		refusal.answer(w)
@@ -182,7 +182,7 @@ func (h *hall) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	begun := h.begin(func() {
 		if len(h.place) > 0 { // a hello would end the session that it may have under way itself
-			h.dismiss(conn)
+			h.refuse(conn)
 			return
 		}
 		h.serve(conn, with)
@@ -195,8 +195,8 @@ func (h *hall) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // secondCaller is what a receiver hears while another one is served.
 var secondCaller = &Fault{What: "another receiver is connected", code: websocket.CloseTryAgainLater}
 
-// dismiss takes leave of a caller that has not heard a word.
-func (h *hall) dismiss(conn *websocket.Conn) {
+// refuse takes leave of a caller that has not heard a word.
+func (h *acceptor) refuse(conn *websocket.Conn) {
 	soon := time.Now().Add(h.r.pace.goodbye)
 	words := websocket.FormatCloseMessage(secondCaller.code, secondCaller.What)
 	if conn.WriteControl(websocket.CloseMessage, words, soon) == nil && conn.SetReadDeadline(soon) == nil {
@@ -206,14 +206,14 @@ func (h *hall) dismiss(conn *websocket.Conn) {
 }
 
 // serve runs one session from hello to its end.
-func (h *hall) serve(conn *websocket.Conn, with *credentials) {
+func (h *acceptor) serve(conn *websocket.Conn, with *credentials) {
 	r, remote := h.r, conn.RemoteAddr().String()
 	conn.SetReadLimit(handshake.MaxControl)
 	s := newSession(r, conn, under(conn.NetConn()), h.url, r.q.Stats().SID, with.key)
 	s.log = s.log.With("remote", remote)
 	entered := false
-	s.enter = func() *Fault {
-		if entered = h.enter(); !entered {
+	s.claim = func() *Fault {
+		if entered = h.acquire(); !entered {
 			return secondCaller
 		}
 		connlimit.Admit(s.wire.Conn)
@@ -226,7 +226,7 @@ func (h *hall) serve(conn *websocket.Conn, with *credentials) {
 		h.refused(remote, fault)
 		return
 	}
-	defer h.leave()
+	defer h.release()
 	r.learn(s, fault)
 	if err := r.q.Rewind(r.q.Stats().Cursor); err != nil && fault == nil {
 		fault = queueFault(err)
@@ -241,7 +241,7 @@ func (h *hall) serve(conn *websocket.Conn, with *credentials) {
 
 // refused logs why a caller was not served. Strangers can make this happen as
 // often as they like, so there is a limit to it.
-func (h *hall) refused(remote string, f *Fault) {
+func (h *acceptor) refused(remote string, f *Fault) {
 	if f == nil || f == secondCaller || h.ctx.Err() != nil {
 		return
 	}

@@ -32,15 +32,15 @@ type hosted struct {
 	addr string
 }
 
-func host(t testing.TB, w Way) *hosted {
+func host(t testing.TB, w DialConfig) *hosted {
 	t.Helper()
 	return hostPaced(t, w, func(*pace) {})
 }
 
-func hostPaced(t testing.TB, w Way, change func(*pace)) *hosted {
+func hostPaced(t testing.TB, w DialConfig, change func(*pace)) *hosted {
 	t.Helper()
 	h := &hosted{t: t, q: openQueue(t), log: new(logged)}
-	h.Relay = briskly(New(h.q, Options{Listen: "127.0.0.1:0", Host: "web-1", Way: w, IdleClose: time.Nanosecond, Log: h.log.logger()}))
+	h.Relay = briskly(New(h.q, Options{Listen: "127.0.0.1:0", Host: "web-1", Dial: w, IdleClose: time.Nanosecond, Log: h.log.logger()}))
 	change(&h.pace)
 	run(t, h.Relay)
 	h.addr = h.says(`msg=listening url=wss?://([0-9.:]+)/relay`)
@@ -117,7 +117,7 @@ func (h *hosted) served() *peer {
 }
 
 func TestListen_GivesLinesToAReceiverThatDials(t *testing.T) {
-	h, st := host(t, Way{}), new(store)
+	h, st := host(t, DialConfig{}), new(store)
 	for range 2 {
 		p := h.welcomed()
 		done := make(chan int)
@@ -143,7 +143,7 @@ func TestListen_GivesLinesToAReceiverThatDials(t *testing.T) {
 }
 
 func TestListen_ServesOneReceiverAtATime(t *testing.T) {
-	h := host(t, Way{})
+	h := host(t, DialConfig{})
 	early, _ := h.call(nil, nil) // it has got the hello, and waits
 	early.readHello()
 	first := h.served()
@@ -166,7 +166,7 @@ func TestListen_ServesOneReceiverAtATime(t *testing.T) {
 
 func TestListen_RefusesWhatIsNoReceiver(t *testing.T) {
 	token := file(t, "token", "abcdefghijklmnop\n")
-	h := host(t, Way{TokenFile: token})
+	h := host(t, DialConfig{TokenFile: token})
 	good := http.Header{"Authorization": {"Bearer abcdefghijklmnop"}}
 	for name, tt := range map[string]struct {
 		path, token, origin, protocol string
@@ -210,7 +210,7 @@ func dialer(t testing.TB, url string, a receiver.Access, config *tls.Config) (ou
 	t.Helper()
 	out, log = new(logged), new(logged)
 	r := receiver.New(stdout.New(out), receiver.Options{Access: a, Log: log.logger()})
-	d, err := receiver.NewDialer(r, url, func() receiver.DialWay { return receiver.DialWay{TLS: config} })
+	d, err := receiver.NewDialer(r, url, func() receiver.DialConfig { return receiver.DialConfig{TLS: config} })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestListen_BothProveTheKeyOverTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := func(name string) string { return filepath.Join(dir, name) }
-	way := Way{KeyFile: file(t, "key", key1), CertFile: in("server.pem"), CertKeyFile: in("server.key")}
+	way := DialConfig{KeyFile: file(t, "key", key1), CertFile: in("server.pem"), CertKeyFile: in("server.key")}
 	trust := &tls.Config{RootCAs: pool(t, in("ca.pem"))}
 	other := secrets(t, handshake.ParseKeys, key2)
 	for name, tt := range map[string]struct {
@@ -288,9 +288,9 @@ func TestListen_WantsAReceiversCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	stranger, _ := certificate(t, "stranger", time.Now().Add(time.Hour))
-	byCA := Way{CertFile: in("server.pem"), CertKeyFile: in("server.key"), CAFile: in("ca.pem")}
-	byPin := Way{CertFile: in("server.pem"), CertKeyFile: in("server.key"), Pins: []string{Pin(client.Leaf)}}
-	for name, way := range map[string]Way{"of an authority": byCA, "pinned": byPin} {
+	byCA := DialConfig{CertFile: in("server.pem"), CertKeyFile: in("server.key"), CAFile: in("ca.pem")}
+	byPin := DialConfig{CertFile: in("server.pem"), CertKeyFile: in("server.key"), Pins: []string{Pin(client.Leaf)}}
+	for name, way := range map[string]DialConfig{"of an authority": byCA, "pinned": byPin} {
 		h := host(t, way)
 		for who, tt := range map[string]struct {
 			certs []tls.Certificate
@@ -304,7 +304,7 @@ func TestListen_WantsAReceiversCertificate(t *testing.T) {
 	}
 
 	// The certificate is replaced: the next caller sees the new one.
-	h := host(t, Way{CertFile: in("server.pem"), CertKeyFile: in("server.key")})
+	h := host(t, DialConfig{CertFile: in("server.pem"), CertKeyFile: in("server.key")})
 	old := pool(t, in("ca.pem"))
 	if err := certs.Write(dir); err != nil {
 		t.Fatal(err)
@@ -318,7 +318,7 @@ func TestListen_WantsAReceiversCertificate(t *testing.T) {
 }
 
 func TestListen_StrangersKeepNobodyOut(t *testing.T) {
-	h := hostPaced(t, Way{}, func(p *pace) { p.stay = 0 })
+	h := hostPaced(t, DialConfig{}, func(p *pace) { p.minSession = 0 })
 	oldest := h.silent()
 	for range 2 * callers {
 		h.silent()
@@ -345,7 +345,7 @@ func TestListen_StrangersKeepNobodyOut(t *testing.T) {
 }
 
 func TestListen_ManyStrangersDoNotShutOutWhoHasJustCome(t *testing.T) {
-	h := hostPaced(t, Way{}, func(p *pace) { p.stay = time.Hour })
+	h := hostPaced(t, DialConfig{}, func(p *pace) { p.minSession = time.Hour })
 	p, _ := h.call(nil, nil)
 	p.readHello()
 	strangers := make([]net.Conn, 2*callers) // half of them are not let in
@@ -393,7 +393,7 @@ func TestListen_SaysWhyNobodyCanCome(t *testing.T) {
 		t.Fatal(err)
 	}
 	log, q := new(logged), openQueue(t)
-	r := briskly(New(q, Options{Listen: ln.Addr().String(), Way: Way{KeyFile: "none"}, Log: log.logger()}))
+	r := briskly(New(q, Options{Listen: ln.Addr().String(), Dial: DialConfig{KeyFile: "none"}, Log: log.logger()}))
 	r.pace.quiet = time.Millisecond
 	run(t, r)
 	h := &hosted{Relay: r, t: t, q: q, log: log}

@@ -34,27 +34,27 @@ func (f *refusal) answer(w http.ResponseWriter) {
 }
 
 // admit says whether req may become a session, and what both then prove.
-func (h *hall) admit(req *http.Request) (*credentials, *refusal) {
+func (h *acceptor) admit(req *http.Request) (*credentials, *refusal) {
 	if req.Header.Get("Origin") != "" {
 		return nil, &refusal{http.StatusForbidden, "Requests with an Origin header come from web pages. This endpoint is for log receivers only."}
 	}
 	if !slices.Contains(websocket.Subprotocols(req), handshake.Subprotocol) {
 		return nil, &refusal{http.StatusUpgradeRequired, "This endpoint gives logs over WebSocket with the subprotocol " + handshake.Subprotocol + ", and the request does not offer it."}
 	}
-	with, token, fault := h.r.o.Way.expected()
+	with, token, fault := h.r.o.Dial.expected()
 	switch {
 	case fault != nil:
 		h.refused(req.RemoteAddr, fault)
 		return nil, &refusal{http.StatusServiceUnavailable, "This relay cannot tell who may dial it; its log says why."}
 	case token != "" && !handshake.SameMAC(req.Header.Get("Authorization"), "Bearer "+token):
-		h.refused(req.RemoteAddr, hold("it sends another token than ours, or none", "compare wsreceive --dial-token with --token-file here", nil))
+		h.refused(req.RemoteAddr, permanent("it sends another token than ours, or none", "compare wsreceive --dial-token with --token-file here", nil))
 		return nil, &refusal{http.StatusUnauthorized, "This relay requires another token."}
 	}
 	return with, nil
 }
 
 // expected reads the key and the token that a caller must know.
-func (w *Way) expected() (c *credentials, token string, fault *Fault) {
+func (w *DialConfig) expected() (c *credentials, token string, fault *Fault) {
 	c = &credentials{}
 	if fault := w.readKey(c, nil); fault != nil {
 		return nil, "", fault
@@ -69,7 +69,7 @@ func (w *Way) expected() (c *credentials, token string, fault *Fault) {
 }
 
 // sound tells what of the files cannot be used.
-func (w *Way) sound() *Fault {
+func (w *DialConfig) sound() *Fault {
 	if _, _, fault := w.expected(); fault != nil {
 		return fault
 	}
@@ -78,8 +78,8 @@ func (w *Way) sound() *Fault {
 }
 
 // tls is what the relay shows to a caller, and what it wants to see.
-func (h *hall) tls(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	config, fault := h.r.o.Way.server()
+func (h *acceptor) tls(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	config, fault := h.r.o.Dial.server()
 	if fault != nil {
 		h.refused(hello.Conn.RemoteAddr().String(), fault)
 		return nil, fault
@@ -87,7 +87,7 @@ func (h *hall) tls(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	return config, nil
 }
 
-func (w *Way) server() (*tls.Config, *Fault) {
+func (w *DialConfig) server() (*tls.Config, *Fault) {
 	c := &credentials{}
 	if fault := w.readTLS(c, nil); fault != nil {
 		return nil, fault

@@ -64,25 +64,25 @@ type packer struct {
 	ceiling int      // payload bytes of a batch of several lines: what seems to get through
 	several int      // decoded bytes of such a batch: lowered when one was too big
 
-	from  uint64        // records below it are left out: the receiver has them
-	plain uint64        // the block that holds it goes out decoded
-	doom  doom          // a record that goes out as a gap
-	held  *buffer.Block // taken from the queue, but not packed yet
-	rest  batch         // decoded lines of a block that is being cut
-	buf   []byte
+	from     uint64        // records below it are left out: the receiver has them
+	plain    uint64        // the block that holds it goes out decoded
+	rejected rejection     // a record that goes out as a gap
+	held     *buffer.Block // taken from the queue, but not packed yet
+	rest     batch         // decoded lines of a block that is being cut
+	buf      []byte
 
 	squeeze *squeeze // nil: batches go out as the queue has them
 }
 
-// doom is a record that the receiver will not take, and why; seq 0: none.
-type doom struct {
+// rejection is a record that the receiver will not take, and why; seq 0: none.
+type rejection struct {
 	seq uint64
 	gap buffer.Gap
 }
 
-// giveUp makes the record seq, to which the packer is about to be reset, a gap.
-func (p *packer) giveUp(seq uint64, g buffer.Gap) {
-	p.doom, p.plain = doom{seq, g}, seq
+// reject makes the record seq, to which the packer is about to be reset, a gap.
+func (p *packer) reject(seq uint64, g buffer.Gap) {
+	p.rejected, p.plain = rejection{seq, g}, seq
 }
 
 // limit sets the sizes from what the receiver offers.
@@ -111,7 +111,7 @@ func (p *packer) next() (*batch, error) {
 	if cap(p.buf) > 4*maxBatch { // once in a while a line is huge
 		p.buf = nil
 	}
-	b, err := p.take()
+	b, err := p.nextBlock()
 	if b == nil || err != nil {
 		return nil, err
 	}
@@ -126,10 +126,10 @@ func (p *packer) next() (*batch, error) {
 	if !p.whole(b) {
 		return p.open(b)
 	}
-	c, _ := p.take() // an error comes again when it is c's turn
+	c, _ := p.nextBlock() // an error comes again when it is c's turn
 	p.held = c
 	if c != nil && p.joins(b, c, b.RawLen(), r.First) {
-		return p.join(b)
+		return p.merge(b)
 	}
 	out := &batch{
 		seq: r.First, end: r.End, at: b.At(),
@@ -147,7 +147,7 @@ func (p *packer) next() (*batch, error) {
 // squeezes reports whether b is to be made smaller, and the receiver decodes that.
 func (p *packer) squeezes(b *batch) bool { return p.takes(codec.Zstd) && p.squeeze.wants(b) }
 
-func (p *packer) take() (*buffer.Block, error) {
+func (p *packer) nextBlock() (*buffer.Block, error) {
 	if b := p.held; b != nil {
 		p.held = nil
 		return b, nil
@@ -182,16 +182,16 @@ func (p *packer) joins(b, c *buffer.Block, raw int, first uint64) bool {
 		b.At().UTC().Truncate(day).Equal(c.At().UTC().Truncate(day))
 }
 
-// join packs b and all that waits and fits with it into one raw batch. What is
+// merge packs b and all that waits and fits with it into one raw batch. What is
 // wrong with a block behind b waits for its own turn: b must not.
-func (p *packer) join(b *buffer.Block) (*batch, error) {
+func (p *packer) merge(b *buffer.Block) (*batch, error) {
 	out := batch{seq: b.Range().First, end: b.Range().End, at: b.At()}
 	buf, err := b.Lines(p.buf[:0])
 	if err != nil {
 		return nil, err
 	}
 	for {
-		c, _ := p.take()
+		c, _ := p.nextBlock()
 		if p.held = c; c == nil || !p.joins(b, c, len(buf), out.seq) {
 			break
 		}
@@ -231,8 +231,8 @@ func (p *packer) open(b *buffer.Block) (*batch, error) {
 // cut takes the next batch off the decoded block.
 func (p *packer) cut() (*batch, error) {
 	lines := p.rest.payload
-	if p.rest.seq == p.doom.seq {
-		return p.lose(p.doom.gap), nil
+	if p.rest.seq == p.rejected.seq {
+		return p.takeGap(p.rejected.gap), nil
 	}
 	size := len(lines)
 	if most := min(p.ceiling, p.several); size > most {
@@ -244,7 +244,7 @@ func (p *packer) cut() (*batch, error) {
 		case size > most && most < fairLine:
 			return nil, &oversizeError{p.rest.seq, size, most}
 		case size > most:
-			return p.lose(buffer.Gap{Why: handshake.GapOversize}), nil
+			return p.takeGap(buffer.Gap{Why: handshake.GapOversize}), nil
 		}
 	}
 	out := p.rest
@@ -255,8 +255,8 @@ func (p *packer) cut() (*batch, error) {
 	return &out, nil
 }
 
-// lose takes a gap instead of one line off the decoded block.
-func (p *packer) lose(g buffer.Gap) *batch {
+// takeGap takes a gap instead of one line off the decoded block.
+func (p *packer) takeGap(g buffer.Gap) *batch {
 	line, rest, _ := bytes.Cut(p.rest.payload, []byte{'\n'})
 	out := &batch{seq: p.rest.seq, end: p.rest.seq + 1, at: p.rest.at, gap: &g, lost: line}
 	p.rest.seq, p.rest.payload = out.end, rest

@@ -14,8 +14,8 @@ import (
 
 // What the receiver says, and what it makes the session do.
 
-// take handles one message of the receiver.
-func (s *session) take(m inbound) *Fault {
+// handle handles one message of the receiver.
+func (s *session) handle(m inbound) *Fault {
 	switch f := m.frame.(type) {
 	case nil:
 		return s.ended(m.err)
@@ -26,13 +26,13 @@ func (s *session) take(m inbound) *Fault {
 	case *handshake.Busy:
 		return s.stalled(f)
 	case *handshake.Bye:
-		s.parting = f
+		s.peerBye = f
 		s.sendNoMore()
 	case *handshake.Err:
-		s.said = f
+		s.peerErr = f
 		s.sendNoMore()
 	default:
-		return breach(websocket.CloseProtocolError, fmt.Errorf("%T in a session", f))
+		return protocolError(websocket.CloseProtocolError, fmt.Errorf("%T in a session", f))
 	}
 	return nil
 }
@@ -40,12 +40,12 @@ func (s *session) take(m inbound) *Fault {
 // acked takes a receipt: the only way for records to leave the queue.
 func (s *session) acked(a *handshake.Ack, at time.Time) *Fault {
 	if err := s.genuine(a); err != nil {
-		return breach(websocket.CloseProtocolError, err)
+		return protocolError(websocket.CloseProtocolError, err)
 	}
 	sent := s.win.sent
 	n, err := s.win.ack(a.Seq)
 	if err != nil {
-		return breach(websocket.CloseProtocolError, err)
+		return protocolError(websocket.CloseProtocolError, err)
 	}
 	s.r.squeeze.acked(sent[:len(sent)-len(s.win.sent)], s.ready != nil, at)
 	if a.Win != nil {
@@ -123,7 +123,7 @@ func (s *session) stalled(b *handshake.Busy) *Fault {
 		s.busy, s.busyTold = time.Now(), b.Why
 		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait, "hint", hint)
 	case away > s.r.pace.busy && len(s.r.o.URLs) > 1:
-		return parting(wait("the receiver has been busy for too long", hint, fmt.Errorf("for %v", away.Round(time.Second))))
+		return withGoodbye(transient("the receiver has been busy for too long", hint, fmt.Errorf("for %v", away.Round(time.Second))))
 	case b.Why != s.busyTold && away >= s.busyAgain: // less and less often: the receiver may be anybody
 		s.busyAgain, s.busyTold = 2*(away+time.Second), b.Why
 		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait, "hint", hint)
@@ -135,9 +135,9 @@ func (s *session) stalled(b *handshake.Busy) *Fault {
 func (s *session) refused(n *handshake.Nak) *Fault {
 	switch {
 	case n.Expect > s.win.next:
-		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak that expects %d, where %d was sent last", n.Expect, s.win.next))
+		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak that expects %d, where %d was sent last", n.Expect, s.win.next))
 	case n.Expect < s.win.base:
-		return parting(hold("the receiver asks again for lines that it has acknowledged",
+		return withGoodbye(permanent("the receiver asks again for lines that it has acknowledged",
 			"it may have lost data: look at the receiver's store", fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base)))
 	case n.Code == handshake.NakDiverged:
 		return s.diverged(n.Expect)
@@ -159,13 +159,13 @@ func (s *session) refused(n *handshake.Nak) *Fault {
 // again and again.
 func (s *session) diverged(seq uint64) *Fault {
 	if seq == s.win.next {
-		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak that finds another line at %d, which was not sent", seq))
+		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak that finds another line at %d, which was not sent", seq))
 	}
 	s.feed.stop()
 	if err := s.r.q.Diverge(seq); err != nil {
 		return queueFault(err)
 	}
-	return parting(&Fault{
+	return withGoodbye(&Fault{
 		What: "the store holds other lines under our numbers", Err: fmt.Errorf("from seq %d of stream %s on", seq, s.sid),
 		Effect: "nothing is lost: what the store has stays there, and these lines go under a new stream",
 		Hint:   "this queue, or a copy of it, was restored from an older state; see that no other wsrelay uses a copy",

@@ -179,8 +179,8 @@ func TestSession_HoldsWhatTheReceiverCannotTake(t *testing.T) {
 				start := time.Now()
 				run(t, r)
 				waitAcked(t, q, 2)
-				if away := time.Since(start); away < usualPace.hold/2 {
-					t.Errorf("tried again after %v, want at least %v", away, usualPace.hold/2)
+				if away := time.Since(start); away < usualPace.permanent/2 {
+					t.Errorf("tried again after %v, want at least %v", away, usualPace.permanent/2)
 				}
 				if log.count("level=ERROR msg=disconnected") != 1 {
 					t.Errorf("log:\n%s", log.text())

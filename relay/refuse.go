@@ -39,7 +39,7 @@ func (s *session) yield(n *handshake.Nak) *Fault {
 		}
 		return nil
 	}
-	return breach(websocket.CloseProtocolError, fmt.Errorf("a nak with code %q", clean(n.Code)))
+	return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak with code %q", clean(n.Code)))
 }
 
 // smaller lowers the size of batches to half of what the receiver refused, or
@@ -49,11 +49,11 @@ func (s *session) smaller(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
 	case !ok:
-		return breach(websocket.CloseProtocolError, fmt.Errorf("a nak for %d, which is not on its way", n.Expect))
+		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak for %d, which is not on its way", n.Expect))
 	case f.end-f.seq == 1 && f.raw <= fairLine:
 		return tooLong(fmt.Errorf("seq %d", f.seq))
 	case f.end-f.seq == 1:
-		s.pack.giveUp(f.seq, buffer.Gap{Why: handshake.GapOversize})
+		s.pack.reject(f.seq, buffer.Gap{Why: handshake.GapOversize})
 		return nil
 	}
 	s.pack.several = max(f.raw/2, 1)
@@ -71,20 +71,20 @@ func (s *session) narrow(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
 	case !ok || f.raw == 0 || n.Code == handshake.NakOrder, s.r.suspect != 0 && s.r.suspect != n.Expect:
-		return parting(hold("the receiver refuses a batch repeatedly",
+		return withGoodbye(permanent("the receiver refuses a batch repeatedly",
 			hintServer+"; if only this one is refused, report it", fmt.Errorf("%s at %d", n.Code, n.Expect)))
 	case f.end-f.seq > 1:
 		s.pack.ceiling, s.pack.plain = max(f.raw/2, 1), n.Expect
 	default:
 		s.r.suspect = n.Expect
-		s.pack.giveUp(n.Expect, buffer.Gap{Why: handshake.GapDamaged, Maybe: true})
+		s.pack.reject(n.Expect, buffer.Gap{Why: handshake.GapDamaged, Maybe: true})
 	}
 	return nil
 }
 
-// lose says, before the gap leaves, which line the receiver will never get, and
+// quarantine says, before the gap leaves, which line the receiver will never get, and
 // keeps its bytes. If they cannot be kept, the line stays.
-func (s *session) lose(b *batch) *Fault {
+func (s *session) quarantine(b *batch) *Fault {
 	if b.seq == s.r.givenUp {
 		return nil
 	}
@@ -93,7 +93,7 @@ func (s *session) lose(b *batch) *Fault {
 		where, err = s.r.o.Keep(s.sid, b.seq, b.lost, b.gap.Why)
 	}
 	if err != nil {
-		return parting(wait("cannot quarantine a line that the receiver refuses", "look at the disk and at the queue's directory", err))
+		return withGoodbye(transient("cannot quarantine a line that the receiver refuses", "look at the disk and at the queue's directory", err))
 	}
 	s.r.givenUp = b.seq
 	hint := "raise the receiver's limit for lines, or have shorter ones written"

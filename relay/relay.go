@@ -57,7 +57,7 @@ type Options struct {
 	IdleClose time.Duration // 60 s: close when nothing has moved for so long; never where the relay listens
 	Ping      time.Duration // 20 s: between pings; 2.5 times this without a byte: dead
 
-	Way     Way          // to the receiver
+	Dial    DialConfig   // to the receiver
 	Dialect Dialect      // nil: wsrelay.v1
 	Squeeze bool         // encode batches once more where the link limits
 	Keep    Keep         // nil: what the receiver will never take is not kept
@@ -75,29 +75,29 @@ const (
 
 // pace is how long the relay waits for what. Tests shorten it.
 type pace struct {
-	dial      time.Duration // TCP, TLS and upgrade together, and each handshake step
-	drain     time.Duration // for the last receipts after a bye
-	goodbye   time.Duration // for the close frame to leave, and to be answered
-	hold      time.Duration // mean time between tries when a human has to act
-	first     time.Duration // the first try after a lost session comes within it
-	firstNear time.Duration // the same for a receiver on this host
-	backoff   time.Duration // where the exponential backoff begins
-	busy      time.Duration // that a receiver may be, if there is another one
-	stay      time.Duration // that a caller has to himself before he may be shut out
-	quiet     time.Duration // between log lines about the same trouble
+	dial       time.Duration // TCP, TLS and upgrade together, and each handshake step
+	drain      time.Duration // for the last receipts after a bye
+	goodbye    time.Duration // for the close frame to leave, and to be answered
+	permanent  time.Duration // mean time between tries when a human has to act
+	first      time.Duration // the first try after a lost session comes within it
+	firstNear  time.Duration // the same for a receiver on this host
+	backoff    time.Duration // where the exponential backoff begins
+	busy       time.Duration // that a receiver may be, if there is another one
+	minSession time.Duration // that a caller has to himself before he may be shut out
+	quiet      time.Duration // between log lines about the same trouble
 }
 
 var usualPace = pace{
-	dial:      10 * time.Second,
-	drain:     10 * time.Second,
-	goodbye:   250 * time.Millisecond,
-	hold:      time.Minute,
-	first:     10 * time.Second,
-	firstNear: time.Second,
-	backoff:   time.Second,
-	busy:      10 * time.Minute,
-	stay:      2 * time.Second,
-	quiet:     time.Minute,
+	dial:       10 * time.Second,
+	drain:      10 * time.Second,
+	goodbye:    250 * time.Millisecond,
+	permanent:  time.Minute,
+	first:      10 * time.Second,
+	firstNear:  time.Second,
+	backoff:    time.Second,
+	busy:       10 * time.Minute,
+	minSession: 2 * time.Second,
+	quiet:      time.Minute,
 }
 
 // maxAway bounds what a receiver can ask for with after_ms or Retry-After.
@@ -193,38 +193,38 @@ func newBackoff(start time.Duration) *backoff.ExponentialBackOff {
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(1), backoff.WithMaxElapsedTime(0))
 }
 
-// ending is how an attempt came out.
-type ending struct {
+// outcome is how an attempt came out.
+type outcome struct {
 	fault     *Fault // nil: the session came to its end
 	receipted bool   // it had brought at least one receipt
 	near      bool   // the receiver is on this host
 }
 
 // once waits for a record, connects, and runs one session to its end.
-func (r *Relay) once(ctx context.Context, u *url.URL) ending {
+func (r *Relay) once(ctx context.Context, u *url.URL) outcome {
 	r.status.set(StateIdle, "")
 	first, err := r.q.Next(ctx)
 	if err != nil {
-		return ending{fault: queueFault(err)}
+		return outcome{fault: queueFault(err)}
 	}
 	r.status.set(StateConnecting, shown(u))
-	with, fault := r.o.Way.ready(u)
+	with, fault := r.o.Dial.ready(u)
 	if fault != nil {
-		return ending{fault: fault}
+		return outcome{fault: fault}
 	}
 	r.warn(with.loose)
 	conn, wire, fault := r.dial(ctx, u, with)
 	if fault != nil {
-		return ending{fault: fault}
+		return outcome{fault: fault}
 	}
 	if r.o.Dialect != nil {
 		l := r.link(conn, wire, u)
 		fault := l.lend(ctx, func(ctx context.Context) *Fault { return r.o.Dialect.Ship(ctx, l, first) })
-		return ending{fault: fault, receipted: l.receipts > 0, near: wire.loopback()}
+		return outcome{fault: fault, receipted: l.receipts > 0, near: wire.loopback()}
 	}
 	s := newSession(r, conn, wire, u, first.SID(), with.key)
 	s.pack.held = first
-	end := ending{fault: s.run(ctx, s.serve), receipted: s.receipts > 0, near: wire.loopback()}
+	end := outcome{fault: s.run(ctx, s.serve), receipted: s.receipts > 0, near: wire.loopback()}
 	r.learn(s, end.fault)
 	return end
 }
@@ -254,9 +254,9 @@ func (r *Relay) warn(loose []string) {
 // delay says how long to stay away. Of many relays that lose their receiver
 // at the same moment, few must come back at the same moment: everything here
 // is drawn by lot.
-func (r *Relay) delay(end ending, urls int) time.Duration {
+func (r *Relay) delay(end outcome, urls int) time.Duration {
 	f := end.fault
-	if f.hold {
+	if f.permanent {
 		r.held++
 	} else {
 		r.held = 0
@@ -265,8 +265,8 @@ func (r *Relay) delay(end ending, urls int) time.Duration {
 		r.backoff.Reset()
 	}
 	switch {
-	case f.hold && r.held%urls == 0: // no other URL is left to try first
-		return r.pace.hold/2 + upTo(r.pace.hold)
+	case f.permanent && r.held%urls == 0: // no other URL is left to try first
+		return r.pace.permanent/2 + upTo(r.pace.permanent)
 	case f.floor > 0:
 		floor := min(f.floor, maxAway)
 		return floor + upTo(floor/4)

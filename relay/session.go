@@ -24,7 +24,7 @@ type session struct {
 	key  *handshake.Secret // nil: neither end proves anything in the handshake
 	log  *slog.Logger
 
-	enter func() *Fault // called before anything of the relay's is used beside the queue's Stats; nil: nobody else does
+	claim func() *Fault // called before anything of the relay's is used beside the queue's Stats; nil: nobody else does
 
 	transcript handshake.Transcript // of the handshake
 	granted    *handshake.Welcome   // how it came out; nil: it has not yet
@@ -43,10 +43,10 @@ type session struct {
 	interval time.Duration // between pings
 	ackTo    time.Duration
 
-	leaving   bool           // send nothing more, take the last receipts, close
-	trouble   *Fault         // why, if not for want of lines
-	parting   *handshake.Bye // the receiver's bye
-	said      *handshake.Err // the receiver's word on why it is about to close
+	draining  bool           // send nothing more, take the last receipts, close
+	fault     *Fault         // why, if not for want of lines
+	peerBye   *handshake.Bye // the receiver's bye
+	peerErr   *handshake.Err // the receiver's word on why it is about to close
 	receipts  int
 	naks      refusals
 	busy      time.Time     // when the receiver first said so since its last receipt; zero: it has not
@@ -126,11 +126,11 @@ func (s *session) read() {
 // decode reads one message; a receiver sends text only.
 func decode(kind int, msg []byte) inbound {
 	if kind != websocket.TextMessage {
-		return inbound{err: breach(websocket.CloseUnsupportedData, errors.New("a binary message"))}
+		return inbound{err: protocolError(websocket.CloseUnsupportedData, errors.New("a binary message"))}
 	}
 	f, err := handshake.Decode(msg)
 	if err != nil {
-		return inbound{err: breach(handshake.CloseBadFrame, err)}
+		return inbound{err: protocolError(handshake.CloseBadFrame, err)}
 	}
 	return inbound{frame: f, raw: msg}
 }
@@ -171,28 +171,28 @@ func (s *session) serve(ctx context.Context) *Fault {
 		if fault != nil {
 			return fault
 		}
-		if s.leaving && s.win.empty() && s.said == nil {
-			return s.parted()
+		if s.draining && s.win.empty() && s.peerErr == nil {
+			return s.drainResult()
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case m := <-s.in:
-			fault = s.take(m)
+			fault = s.handle(m)
 		case got := <-s.feed.got:
 			fault = s.fed(got)
 		case <-now:
 			fault = s.send()
 		case <-ping.C:
-			fault = s.cause(s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(s.interval)))
+			fault = s.writeFault(s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(s.interval)))
 		case <-s.receipt.C:
 			fault = s.overdue()
 		case <-s.idle.C:
 			if s.win.empty() && s.ready == nil {
-				fault = s.leave("idle", nil)
+				fault = s.beginDrain("idle", nil)
 			}
 		case <-s.drain.C:
-			return s.parted()
+			return s.drainResult()
 		}
 		if fault != nil {
 			return fault
@@ -203,7 +203,7 @@ func (s *session) serve(ctx context.Context) *Fault {
 // fill packs the next batch, or has the feed wait for one. The channel is
 // ready if the batch may leave.
 func (s *session) fill(ctx context.Context) (<-chan struct{}, *Fault) {
-	if s.leaving || s.feed.waiting() {
+	if s.draining || s.feed.waiting() {
 		return nil, nil
 	}
 	if s.ready == nil {
@@ -211,23 +211,23 @@ func (s *session) fill(ctx context.Context) (<-chan struct{}, *Fault) {
 		var big *oversizeError
 		switch {
 		case errors.Is(err, errOtherStream):
-			return nil, s.leave("drain", nil)
+			return nil, s.beginDrain("drain", nil)
 		case errors.As(err, &big):
-			return nil, s.leave("drain", tooLong(err))
+			return nil, s.beginDrain("drain", tooLong(err))
 		case err != nil:
-			return nil, s.leave("drain", queueFault(err))
+			return nil, s.beginDrain("drain", queueFault(err))
 		case b == nil:
 			s.feed.start(ctx)
 			return nil, nil
 		}
 		if b.lost != nil {
-			if fault := s.lose(b); fault != nil {
-				return nil, s.leave("drain", fault)
+			if fault := s.quarantine(b); fault != nil {
+				return nil, s.beginDrain("drain", fault)
 			}
 		}
 		s.ready = b
 	}
-	if s.win.room(s.ready.size()) {
+	if s.win.canSend(s.ready.size()) {
 		return always, nil
 	}
 	return nil, nil
@@ -239,7 +239,7 @@ func (s *session) fed(got fed) *Fault {
 		return nil // serve sees it too
 	}
 	if got.err != nil {
-		return s.leave("drain", queueFault(got.err))
+		return s.beginDrain("drain", queueFault(got.err))
 	}
 	s.pack.held = got.block
 	return nil
@@ -271,7 +271,7 @@ func (s *session) send() *Fault {
 	s.win.add(flight{b: s.b, seq: b.seq, end: b.end, size: b.size(), raw: b.raw, enc: b.enc, squeezed: b.squeezed})
 	s.idle.Reset(s.r.o.IdleClose)
 	s.log.Debug("batch sent", "b", s.b, "seq", b.seq, "end", b.end, "bytes", n)
-	return s.cause(err)
+	return s.writeFault(err)
 }
 
 func (s *session) text(f handshake.Frame) error {
@@ -292,17 +292,17 @@ func (s *session) binary(parts ...[]byte) error {
 	return w.Close()
 }
 
-// leave ends the session because we have no more for it, or because of a
+// beginDrain ends the session because we have no more for it, or because of a
 // fault on our side; what is on its way still gets its receipts.
-func (s *session) leave(why string, f *Fault) *Fault {
-	s.trouble = f
+func (s *session) beginDrain(why string, f *Fault) *Fault {
+	s.fault = f
 	s.sendNoMore()
-	return s.cause(s.text(&handshake.Bye{Why: why}))
+	return s.writeFault(s.text(&handshake.Bye{Why: why}))
 }
 
 // sendNoMore begins the wait for the last receipts.
 func (s *session) sendNoMore() {
 	s.feed.stop()
-	s.leaving = true
+	s.draining = true
 	s.drain.Reset(s.r.pace.drain)
 }

@@ -147,7 +147,7 @@ func (p *reporter) lost(f *Fault, u *url.URL, delay time.Duration) {
 		return
 	}
 	level := slog.LevelWarn
-	if f.hold {
+	if f.permanent {
 		level = slog.LevelError
 	}
 	log := p.log.With("url", shown(u), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed)

@@ -39,8 +39,8 @@ func newWindow(base uint64, limit handshake.Win) window {
 
 func (w *window) empty() bool { return len(w.sent) == 0 }
 
-// room reports whether a batch of size bytes may leave now.
-func (w *window) room(size int) bool {
+// canSend reports whether a batch of size bytes may leave now.
+func (w *window) canSend(size int) bool {
 	if w.empty() {
 		return true
 	}

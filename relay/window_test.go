@@ -12,7 +12,7 @@ func TestWindow_GrowsByOneWithEachReceipt(t *testing.T) {
 	w := newWindow(1, handshake.Win{Bytes: 1 << 30, Batches: 5})
 	next := uint64(1)
 	for _, want := range []int{2, 3, 4, 5, 5, 5} {
-		for w.room(1) {
+		for w.canSend(1) {
 			w.add(flight{b: next, seq: next, end: next + 1, size: 1})
 			next++
 		}
@@ -27,11 +27,11 @@ func TestWindow_GrowsByOneWithEachReceipt(t *testing.T) {
 
 func TestWindow_OneBatchMayAlwaysLeave(t *testing.T) {
 	w := newWindow(1, handshake.Win{})
-	if !w.room(1 << 30) {
+	if !w.canSend(1 << 30) {
 		t.Error("no room for the only batch")
 	}
 	w.add(flight{b: 1, seq: 1, end: 2, size: 1})
-	if w.room(1) {
+	if w.canSend(1) {
 		t.Error("room for a second one in a window of nothing")
 	}
 }
@@ -45,7 +45,7 @@ func TestWindow_AgreesWithItsModel(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"send": func(t *rapid.T) {
 				size := rapid.IntRange(1, 60).Draw(t, "size")
-				if !w.room(size) {
+				if !w.canSend(size) {
 					return
 				}
 				n := uint64(rapid.IntRange(1, 9).Draw(t, "n"))

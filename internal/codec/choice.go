@@ -41,7 +41,7 @@ const (
 	changed     = 4                      // tell that something has changed
 	trialPart   = 64                     // a trial is due again after so many times its length
 	asFast      = 0.95                   // a preferred codec is taken if its speed is this part of the fastest one's
-	stay        = 0.9                    // the one in use stays while its speed is this part of it
+	keepRatio   = 0.9                    // the one in use stays while its speed is this part of it
 )
 
 // NewChoice chooses from codecs, preferred ones first. It begins with begin.
@@ -126,7 +126,7 @@ func (c *Choice) decide() {
 			fastest = p
 		}
 	}
-	enough := c.best.pace() * stay // no more than this of the others', for it to stay
+	enough := c.best.pace() * keepRatio // no more than this of the others', for it to stay
 	for _, x := range c.codecs {
 		p := x.pace()
 		if x == c.best && enough <= fastest {

@@ -17,13 +17,13 @@ import (
 // Read tells of the relay whose queue is in dir: as it says itself, or, where
 // nobody answers, as the files say.
 func Read(dir string) Snapshot {
-	s, asked := ask(dir)
+	s, asked := query(dir)
 	if asked == nil {
 		s.waiting(dir)
 		return s
 	}
 	s = Snapshot{Instance: filepath.Base(dir), QueueDir: dir, At: time.Now(), State: Unknown, Problems: []Problem{}, Lost: []Lost{}}
-	v, err := buffer.Look(dir)
+	v, err := buffer.Inspect(dir)
 	var oldest time.Time
 	if err == nil {
 		defer v.Close() //nolint:errcheck // only read

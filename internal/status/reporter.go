@@ -116,7 +116,7 @@ func (r *Reporter) Snapshot() Snapshot {
 	s.rates(r.samples[0], sample{now, st.Head, st.Cursor})
 	r.mu.Unlock()
 	s.age(oldest)
-	s.judge(&re, st)
+	s.findProblems(&re, st)
 	if r.o.Problem != nil {
 		s.State = Holding
 		s.problem(*r.o.Problem)
@@ -185,9 +185,9 @@ func (s *Snapshot) problem(p Problem) {
 	s.Healthy, s.Problems = false, append(s.Problems, p)
 }
 
-// judge says what is wrong. A receiver that went away is no matter as long as
+// findProblems says what is wrong. A receiver that went away is no matter as long as
 // there is nothing to send.
-func (s *Snapshot) judge(re *relay.Status, st buffer.Stats) {
+func (s *Snapshot) findProblems(re *relay.Status, st buffer.Stats) {
 	if re.LastError != "" && st.Cursor < st.Head {
 		s.problem(Problem{re.LastError, re.Effect, re.Hint})
 	}

@@ -22,7 +22,7 @@ import (
 
 const (
 	socketName = "status.sock"
-	patience   = 2 * time.Second // with the other end
+	timeout    = 2 * time.Second // with the other end
 	maxAnswer  = 1 << 20
 	maxPath    = 107 // of a socket: unix(7)
 )
@@ -85,13 +85,13 @@ func Serve(ctx context.Context, path func() string, snapshot func() Snapshot, lo
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(lookEvery):
+		case <-time.After(inspectInterval):
 		}
 	}
 }
 
-// lookEvery is how often the socket is looked for.
-const lookEvery = 2 * time.Second
+// inspectInterval is how often the socket is looked for.
+const inspectInterval = 2 * time.Second
 
 // serve serves until ctx ends, or the socket is gone.
 func serve(ctx context.Context, ln net.Listener, path func() string, snapshot func() Snapshot) {
@@ -101,7 +101,7 @@ func serve(ctx context.Context, ln net.Listener, path func() string, snapshot fu
 	go func() {
 		defer close(gone)
 		defer ln.Close() //nolint:errcheck // nothing was written to it
-		tick := time.NewTicker(lookEvery)
+		tick := time.NewTicker(inspectInterval)
 		defer tick.Stop()
 		for {
 			select {
@@ -125,25 +125,25 @@ func serve(ctx context.Context, ln net.Listener, path func() string, snapshot fu
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
-		_ = conn.SetDeadline(time.Now().Add(patience))
+		_ = conn.SetDeadline(time.Now().Add(timeout))
 		_ = json.NewEncoder(conn).Encode(snapshot()) // the caller may be gone
 		_ = conn.Close()
 	}
 }
 
-// ask gets the snapshot from whoever serves in dir.
-func ask(dir string) (Snapshot, error) {
+// query gets the snapshot from whoever serves in dir.
+func query(dir string) (Snapshot, error) {
 	at, done, err := within(dir)
 	if err != nil {
 		return Snapshot{}, err
 	}
 	defer done()
-	conn, err := net.DialTimeout("unix", at, patience)
+	conn, err := net.DialTimeout("unix", at, timeout)
 	if err != nil {
 		return Snapshot{}, err
 	}
 	defer conn.Close() //nolint:errcheck // only read
-	_ = conn.SetDeadline(time.Now().Add(patience))
+	_ = conn.SetDeadline(time.Now().Add(timeout))
 	var s Snapshot
 	err = json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&s)
 	return s, err

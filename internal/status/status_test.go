@@ -53,7 +53,7 @@ func reported(t *testing.T, dir string, o Options) *buffer.Queue {
 func answers(t *testing.T, dir string) {
 	t.Helper()
 	for range 2000 {
-		if _, err := ask(dir); err == nil {
+		if _, err := query(dir); err == nil {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -270,7 +270,7 @@ func TestMetrics_CountALossOnceOverARestart(t *testing.T) {
 func TestSnapshot_SaysWhenTheDrainRateIsTooLow(t *testing.T) {
 	s := Snapshot{DrainRate: 1, LagSeconds: 600, State: relay.StateConnected, InRate: 100, OutRate: 50}
 	s.queue(buffer.Stats{Cursor: 1, Durable: 10, Head: 10})
-	s.judge(&relay.Status{}, buffer.Stats{Cursor: 1, Head: 10})
+	s.findProblems(&relay.Status{}, buffer.Stats{Cursor: 1, Head: 10})
 	if len(s.Problems) != 1 || s.Problems[0].Hint != "raise --drain-rate" {
 		t.Errorf("got %v", s.Problems)
 	}

@@ -48,8 +48,8 @@ func (b *Budget) TryAcquire(name string, n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a := b.account(name)
-	ok := len(a.queue) == 0 && b.take(a, n)
-	b.settle(name, a)
+	ok := len(a.queue) == 0 && b.grant(a, n)
+	b.forgetIdle(name, a)
 	return ok
 }
 
@@ -58,7 +58,7 @@ func (b *Budget) TryAcquire(name string, n int64) bool {
 func (b *Budget) Acquire(ctx context.Context, name string, n int64) error {
 	b.mu.Lock()
 	a := b.account(name)
-	if len(a.queue) == 0 && b.take(a, n) {
+	if len(a.queue) == 0 && b.grant(a, n) {
 		b.mu.Unlock()
 		return nil
 	}
@@ -88,7 +88,7 @@ func (b *Budget) Acquire(ctx context.Context, name string, n int64) error {
 		}
 	}
 	b.serve() // those behind w
-	b.settle(name, a)
+	b.forgetIdle(name, a)
 	return ctx.Err()
 }
 
@@ -103,7 +103,7 @@ func (b *Budget) Release(name string, n int64) {
 	a.held -= n
 	b.free += n
 	b.serve()
-	b.settle(name, a)
+	b.forgetIdle(name, a)
 }
 
 func (b *Budget) account(name string) *account {
@@ -115,8 +115,8 @@ func (b *Budget) account(name string) *account {
 	return a
 }
 
-// settle forgets an account that has nothing to remember.
-func (b *Budget) settle(name string, a *account) {
+// forgetIdle forgets an account that has nothing to remember.
+func (b *Budget) forgetIdle(name string, a *account) {
 	if len(a.queue) == 0 && a.turn != nil {
 		b.waiting.Remove(a.turn)
 		a.turn = nil
@@ -126,8 +126,8 @@ func (b *Budget) settle(name string, a *account) {
 	}
 }
 
-// take gives n bytes to a if it may have them now.
-func (b *Budget) take(a *account, n int64) bool {
+// grant gives n bytes to a if it may have them now.
+func (b *Budget) grant(a *account, n int64) bool {
 	left := b.free - n
 	if left < 0 && b.free < b.total || a.held > 0 && a.held+n > left {
 		return false
@@ -141,7 +141,7 @@ func (b *Budget) take(a *account, n int64) bool {
 func (b *Budget) serve() {
 	for refused := 0; refused < b.waiting.Len(); {
 		a := b.waiting.Front().Value.(*account)
-		if len(a.queue) > 0 && b.take(a, a.queue[0].n) {
+		if len(a.queue) > 0 && b.grant(a, a.queue[0].n) {
 			close(a.queue[0].given)
 			a.queue = a.queue[1:]
 			refused = 0

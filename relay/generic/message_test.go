@@ -87,7 +87,7 @@ func FuzzAnswer(f *testing.F) {
 					t.Fatalf("%q was taken for a line", uid)
 				}
 			}
-			if last, _ := w.settle(); last != nil && last.of.End > 4 {
+			if last, _ := w.popDone(); last != nil && last.of.End > 4 {
 				t.Fatal("more was acknowledged than sent")
 			}
 		}
@@ -108,7 +108,7 @@ func TestCutter_SaysWhichLinesWillNeverCome(t *testing.T) {
 	if w.confirm(handshake.UID(sid, 5)) || !w.confirm(m.uid) {
 		t.Error("a gap is acknowledged by its own id, and by no other")
 	}
-	if last, n := w.settle(); last == nil || n != 3 || last.of.End != 8 {
+	if last, n := w.popDone(); last == nil || n != 3 || last.of.End != 8 {
 		t.Errorf("settled %+v, %d", last, n)
 	}
 }

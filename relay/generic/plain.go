@@ -115,7 +115,7 @@ func (p *Plain) Ship(ctx context.Context, l *relay.Link, first *buffer.Block) *r
 	}
 	l.Ready("a WebSocket server", promise[p.o.Ack])
 	fault := s.serve(ctx, blocks)
-	if unsettled := s.settle(); fault == nil { // what came with the end
+	if unsettled := s.commit(); fault == nil { // what came with the end
 		fault = unsettled
 	}
 	return fault

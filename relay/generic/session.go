@@ -80,7 +80,7 @@ func (s *session) open(ctx context.Context) *relay.Fault {
 		case <-s.l.Gone():
 			return s.l.Lost(nil)
 		case <-late.C:
-			return relay.Lasting("the server does not answer pings, which acknowledge lines here",
+			return relay.Permanent("the server does not answer pings, which acknowledge lines here",
 				"use --plain-ack receipt, or none; "+hintServer, nil)
 		case <-s.changed:
 		}
@@ -100,7 +100,7 @@ func (s *session) serve(ctx context.Context, in *blocks) (fault *relay.Fault) {
 	beat := time.NewTicker(s.l.Ping)
 	defer beat.Stop()
 	for fault == nil {
-		if fault = s.settle(); fault != nil {
+		if fault = s.commit(); fault != nil {
 			break
 		}
 		var more <-chan *buffer.Block
@@ -108,7 +108,7 @@ func (s *session) serve(ctx context.Context, in *blocks) (fault *relay.Fault) {
 		switch {
 		case s.cut.empty():
 			more = in.c
-		case s.win.room():
+		case s.win.canSend():
 			now = always
 		}
 		select {
@@ -144,7 +144,7 @@ func (s *session) load(b *buffer.Block, in *blocks) *relay.Fault {
 		return nil // serve sees why, too
 	}
 	if err != nil {
-		return relay.Passing("the queue cannot be read", "look at the disk and at the queue's directory: wsrelay queue verify", err)
+		return relay.Transient("the queue cannot be read", "look at the disk and at the queue's directory: wsrelay queue verify", err)
 	}
 	return nil
 }
@@ -162,7 +162,7 @@ func (s *session) send() *relay.Fault {
 		return s.l.Lost(err)
 	}
 	s.loose += len(m.text)
-	if !s.cut.empty() && s.loose < pingBytes && s.win.room() {
+	if !s.cut.empty() && s.loose < pingBytes && s.win.canSend() {
 		return nil
 	}
 	switch s.p.o.Ack {
@@ -207,9 +207,9 @@ func (s *session) beat() *relay.Fault {
 	return nil
 }
 
-// settle moves the queue's cursor as far as everything was acknowledged.
-func (s *session) settle() *relay.Fault {
-	last, records := s.win.settle()
+// commit moves the queue's cursor as far as everything was acknowledged.
+func (s *session) commit() *relay.Fault {
+	last, records := s.win.popDone()
 	if records == 0 {
 		return nil
 	}
@@ -230,13 +230,13 @@ func (s *session) overdue() *relay.Fault {
 		why = fmt.Errorf("%d messages came that acknowledge no line", n)
 		hint += ", and at --plain-receipt: it must say where an answer has the UID"
 	}
-	return relay.Passing("no acknowledgement in time", hint, why)
+	return relay.Transient("no acknowledgement in time", hint, why)
 }
 
 // heard sees what the listener has not marked in the window.
 func (s *session) heard() *relay.Fault {
 	if s.refused.Load() {
-		return relay.Passing("the server refuses a line: its answer is not what --plain-receipt-if asks for",
+		return relay.Transient("the server refuses a line: its answer is not what --plain-receipt-if asks for",
 			hintServer+"; the line is sent again until it is taken", nil)
 	}
 	return nil

@@ -41,8 +41,8 @@ func (w *window) empty() bool {
 	return len(w.lines) == 0
 }
 
-// room reports whether one more message may leave.
-func (w *window) room() bool {
+// canSend reports whether one more message may leave.
+func (w *window) canSend() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.lines) == 0 || len(w.lines) < windowLines && w.bytes < windowBytes
@@ -139,9 +139,9 @@ func (w *window) confirmNext() bool {
 	return false
 }
 
-// settle takes out what is done, as far as everything before it is, and gives
+// popDone takes out what is done, as far as everything before it is, and gives
 // the last of it and the number of records; nil: nothing.
-func (w *window) settle() (last *flight, records uint64) {
+func (w *window) popDone() (last *flight, records uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0

@@ -96,7 +96,7 @@ type field struct {
 	port     string
 	url      string
 	options  []string // of wsreceive
-	way      relay.Way
+	way      relay.DialConfig
 	most     int // relays in a process
 	herd     *herd
 	receiver *exec.Cmd
@@ -127,7 +127,7 @@ func newField(t *testing.T, tls bool, size int) *field {
 		}
 		f.url = strings.Replace(f.url, "ws:", "wss:", 1)
 		f.options = []string{"--keys", f.path("key"), "--tls-cert", f.path("server.pem"), "--tls-key", f.path("server.key")}
-		f.way = relay.Way{KeyFile: f.path("key"), CAFile: f.path("ca.pem")}
+		f.way = relay.DialConfig{KeyFile: f.path("key"), CAFile: f.path("ca.pem")}
 	}
 	return f
 }

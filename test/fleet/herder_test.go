@@ -28,7 +28,7 @@ type task struct {
 	Lines    int    // that each of them has
 	Dir      string // for what passes
 	URL      string
-	Way      relay.Way
+	Way      relay.DialConfig
 }
 
 // herder runs relays until its input ends. Each line of the input lets one
@@ -52,7 +52,7 @@ func herder() error {
 	failed := make(chan error, work.N+1)
 	var running sync.WaitGroup
 	for _, q := range queues {
-		r := relay.New(q, relay.Options{URLs: []string{work.URL}, Host: "web-1", Way: work.Way, IdleClose: time.Hour})
+		r := relay.New(q, relay.Options{URLs: []string{work.URL}, Host: "web-1", Dial: work.Way, IdleClose: time.Hour})
 		running.Go(func() { failed <- r.Run(ctx) })
 	}
 	running.Go(func() { failed <- tell(ctx, &receipts) })

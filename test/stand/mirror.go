@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mirror is what a keeper holds of its pipe, of which intake/mirror.go has the
+// Mirror is what a keeper holds of its pipe, of which intake/spool.go has the
 // picture: a memory file, and then the ring's pipes.
 type Mirror struct {
 	file  *os.File

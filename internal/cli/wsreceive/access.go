@@ -73,7 +73,7 @@ type loaded struct {
 	receiver.Access
 	tls     *tls.Config    // of our listener; nil: none
 	senders *x509.CertPool // the authorities of senders' certificates; nil: none
-	dial    receiver.DialWay
+	dial    receiver.DialConfig
 	users   login.Users // of the page; nil: nobody is asked
 }
 

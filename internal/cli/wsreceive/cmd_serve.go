@@ -104,7 +104,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		url = "wss" + strings.TrimPrefix(url, "ws")
 		ln = tls.NewListener(ln, &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return current.Load().tls, nil }})
 	}
-	relays, err := c.dialers(rcv, func() receiver.DialWay { return current.Load().dial })
+	relays, err := c.dialers(rcv, func() receiver.DialConfig { return current.Load().dial })
 	if err != nil {
 		return errors.Join(err, ln.Close())
 	}

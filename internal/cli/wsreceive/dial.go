@@ -41,7 +41,7 @@ func (d *dialing) check() error {
 }
 
 // way is how to get to a relay: what to trust, and what to show.
-func (d *dialing) way(l *loaded, log *slog.Logger) (w receiver.DialWay, err error) {
+func (d *dialing) way(l *loaded, log *slog.Logger) (w receiver.DialConfig, err error) {
 	w.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: l.senders}
 	if l.tls != nil {
 		w.TLS.Certificates = l.tls.Certificates
@@ -65,7 +65,7 @@ func (d *dialing) way(l *loaded, log *slog.Logger) (w receiver.DialWay, err erro
 // dialers are those of one process.
 type dialers []*receiver.Dialer
 
-func (d *dialing) dialers(rcv *receiver.Receiver, way func() receiver.DialWay) (all dialers, err error) {
+func (d *dialing) dialers(rcv *receiver.Receiver, way func() receiver.DialConfig) (all dialers, err error) {
 	for _, address := range d.Dial {
 		one, err := receiver.NewDialer(rcv, address, way)
 		if err != nil {

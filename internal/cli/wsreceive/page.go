@@ -101,7 +101,7 @@ func (c *serveCmd) pageOptions(store receiver.Store, rcv *receiver.Receiver) web
 }
 
 // show gives what people and Prometheus may see, behind the gate.
-func show(g *login.Gate, shown http.Handler, store receiver.Store, rcv *receiver.Receiver, relays dialers) http.Handler {
+func show(g *login.Auth, shown http.Handler, store receiver.Store, rcv *receiver.Receiver, relays dialers) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", shown)
 	mux.Handle("POST /select/", shown) // as Grafana asks

@@ -10,7 +10,7 @@ import (
 
 // ready answers whether lines would be stored now: 200, or 503. The reason names
 // paths and hosts, so only those who may see the page are told it.
-func ready(g *login.Gate, rcv *receiver.Receiver) http.Handler {
+func ready(g *login.Auth, rcv *receiver.Receiver) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

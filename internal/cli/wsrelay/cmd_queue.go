@@ -83,7 +83,7 @@ type exportCmd struct {
 
 // Run writes the backlog; what is not there is named on stderr.
 func (c *exportCmd) Run(s *streams) error {
-	v, err := buffer.Look(c.dir())
+	v, err := buffer.Inspect(c.dir())
 	if err != nil {
 		return cannotLook(err)
 	}
@@ -151,7 +151,7 @@ type purgeCmd struct {
 
 // Run drops the backlog, once the user is sure.
 func (c *purgeCmd) Run(s *streams) error {
-	v, err := buffer.Look(c.dir())
+	v, err := buffer.Inspect(c.dir())
 	if err != nil {
 		return cannotLook(err)
 	}

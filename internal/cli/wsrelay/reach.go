@@ -153,9 +153,9 @@ func (r *reach) headers() (http.Header, error) {
 }
 
 // way is what the relay makes of it, once it was checked.
-func (r *reach) way() relay.Way {
+func (r *reach) way() relay.DialConfig {
 	header, _ := r.headers()
-	return relay.Way{
+	return relay.DialConfig{
 		KeyFile: r.KeyFile, TokenFile: r.TokenFile, CAFile: r.TLSCA, Pins: r.TLSPin,
 		CertFile: r.TLSCert, CertKeyFile: r.TLSKey, Header: header, Proxy: r.Proxy,
 	}

@@ -18,7 +18,7 @@ import (
 
 // login gives the user whose password the request has; if it has none, it has been
 // answered.
-func (g *Gate) login(w http.ResponseWriter, r *http.Request, s *state) (user string, ok bool) {
+func (g *Auth) login(w http.ResponseWriter, r *http.Request, s *state) (user string, ok bool) {
 	user, status := g.proved(r, s)
 	switch status {
 	case http.StatusOK:
@@ -34,7 +34,7 @@ func (g *Gate) login(w http.ResponseWriter, r *http.Request, s *state) (user str
 }
 
 // proved gives the user whose password the request has, with status 200.
-func (g *Gate) proved(r *http.Request, s *state) (user string, status int) {
+func (g *Auth) proved(r *http.Request, s *state) (user string, status int) {
 	name, password, ok := r.BasicAuth()
 	if ok && s.known.has(name, password) {
 		return name, http.StatusOK

@@ -11,23 +11,23 @@ import (
 
 // overdue is the end of the wait for a receipt.
 func (s *session) overdue() *Fault {
-	f := wait("no receipt in time", hintServer+", and at its store; the link may be too slow", nil)
+	f := transient("no receipt in time", hintServer+", and at its store; the link may be too slow", nil)
 	f.shrink = true
-	return parting(f)
+	return withGoodbye(f)
 }
 
-// parted is how a session came out that was taking its last receipts.
-func (s *session) parted() *Fault {
+// drainResult is how a session came out that was taking its last receipts.
+func (s *session) drainResult() *Fault {
 	switch {
-	case s.said != nil:
-		return closeFault(s.said.Code, "", s.said)
-	case s.parting != nil:
-		f := wait("the receiver ended the session: "+clean(s.parting.Why), "it should be back soon; if not, "+hintServer, nil)
-		away := millis(s.parting.AfterMS)
+	case s.peerErr != nil:
+		return closeFault(s.peerErr.Code, "", s.peerErr)
+	case s.peerBye != nil:
+		f := transient("the receiver ended the session: "+clean(s.peerBye.Why), "it should be back soon; if not, "+hintServer, nil)
+		away := millis(s.peerBye.AfterMS)
 		f.spread = &away
-		return parting(f)
-	case s.trouble != nil:
-		return s.trouble
+		return withGoodbye(f)
+	case s.fault != nil:
+		return s.fault
 	case !s.win.empty():
 		return s.overdue()
 	}
@@ -41,19 +41,19 @@ func (s *session) ended(err error) *Fault {
 	switch {
 	case errors.As(err, &ours):
 		return ours
-	case s.said != nil:
-		return closeFault(s.said.Code, "", s.said)
-	case s.parting != nil:
-		return s.parted()
+	case s.peerErr != nil:
+		return closeFault(s.peerErr.Code, "", s.peerErr)
+	case s.peerBye != nil:
+		return s.drainResult()
 	case errors.As(err, &ce) && ce.Code != websocket.CloseAbnormalClosure:
 		return closeFault(ce.Code, ce.Text, nil)
 	}
 	return lostFault(err)
 }
 
-// cause finds out why a write failed. The receiver may have said it in what
+// writeFault finds out why a write failed. The receiver may have said it in what
 // is still to be read.
-func (s *session) cause(err error) *Fault {
+func (s *session) writeFault(err error) *Fault {
 	if err == nil {
 		return nil
 	}
@@ -62,7 +62,7 @@ func (s *session) cause(err error) *Fault {
 	for {
 		select {
 		case m := <-s.in:
-			if f := s.take(m); f != nil {
+			if f := s.handle(m); f != nil {
 				return f
 			}
 		case <-t.C:

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Door is a listener with places for the connections that have not been admitted
+// Limiter is a listener with places for the connections that have not been admitted
 // yet. When all are taken, the one that has been here longest goes, but not
 // before it has stayed a while: who knows what to say is through in a moment,
 // unless so many come at once that everybody's handshake is slow, and then the
@@ -19,11 +19,11 @@ import (
 // or say it slowly, cost a bounded number of descriptors and buffers. They keep
 // nobody out as long as fewer come than there are places in the time of a stay;
 // when more do, the kernel's queue fills, and who comes in is a matter of luck.
-type Door struct {
+type Limiter struct {
 	net.Listener
-	places int
-	stay   time.Duration
-	left   chan struct{} // has something when a caller has left
+	places      int
+	authTimeout time.Duration
+	left        chan struct{} // has something when a caller has left
 
 	mu      sync.Mutex // guards the fields below
 	callers *list.List // of *caller, who came first in front
@@ -31,12 +31,12 @@ type Door struct {
 
 // New makes a door of ln with so many places; nobody is shut out before he has
 // had one for the duration stay. One goroutine may call its Accept.
-func New(ln net.Listener, places int, stay time.Duration) *Door {
-	return &Door{Listener: ln, places: places, stay: stay, left: make(chan struct{}, 1), callers: list.New()}
+func New(ln net.Listener, places int, stay time.Duration) *Limiter {
+	return &Limiter{Listener: ln, places: places, authTimeout: stay, left: make(chan struct{}, 1), callers: list.New()}
 }
 
 // Accept is net.Listener's.
-func (d *Door) Accept() (net.Conn, error) {
+func (d *Limiter) Accept() (net.Conn, error) {
 	conn, err := d.Listener.Accept()
 	if err != nil {
 		return nil, err
@@ -49,21 +49,21 @@ func (d *Door) Accept() (net.Conn, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := &caller{Conn: conn, door: d, since: time.Now()}
+	c := &caller{Conn: conn, limiter: d, since: time.Now()}
 	c.place = d.callers.PushBack(c)
 	return c, nil
 }
 
 // makeRoom makes sure that a place is free, or says how long nobody may be shut
 // out.
-func (d *Door) makeRoom() (wait time.Duration) {
+func (d *Limiter) makeRoom() (wait time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.callers.Len() < d.places {
 		return 0
 	}
 	first := d.callers.Front().Value.(*caller)
-	if wait = d.stay - time.Since(first.since); wait <= 0 {
+	if wait = d.authTimeout - time.Since(first.since); wait <= 0 {
 		d.callers.Remove(first.place)
 		first.Conn.Close()
 	}
@@ -73,25 +73,25 @@ func (d *Door) makeRoom() (wait time.Duration) {
 // caller is a connection before it is admitted.
 type caller struct {
 	net.Conn
-	door  *Door
-	place *list.Element
-	since time.Time
+	limiter *Limiter
+	place   *list.Element
+	since   time.Time
 }
 
-// leave gives c's place away; a second time it does nothing.
-func (c *caller) leave() {
-	c.door.mu.Lock()
-	defer c.door.mu.Unlock()
-	c.door.callers.Remove(c.place)
+// release gives c's place away; a second time it does nothing.
+func (c *caller) release() {
+	c.limiter.mu.Lock()
+	defer c.limiter.mu.Unlock()
+	c.limiter.callers.Remove(c.place)
 	select {
-	case c.door.left <- struct{}{}:
+	case c.limiter.left <- struct{}{}:
 	default: // Accept will look anyway
 	}
 }
 
 // Close is net.Conn's.
 func (c *caller) Close() error {
-	c.leave()
+	c.release()
 	return c.Conn.Close()
 }
 
@@ -102,7 +102,7 @@ func Admit(conn net.Conn) {
 		conn = t.NetConn()
 	}
 	if c, ok := conn.(*caller); ok {
-		c.leave()
+		c.release()
 	}
 }
 

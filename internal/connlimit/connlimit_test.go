@@ -25,7 +25,7 @@ type someone struct {
 func (s *someone) Close() error { s.closed = true; return nil }
 
 // comes lets one more come to d. When it is through the door it is in inside.
-func comes(d *Door) (s *someone, inside <-chan net.Conn) {
+func comes(d *Limiter) (s *someone, inside <-chan net.Conn) {
 	s, in := new(someone), make(chan net.Conn, 1)
 	go func() {
 		c, _ := d.Accept()

@@ -38,24 +38,24 @@ func reopened(t *testing.T, k kept, pipe int) *Intake {
 	t.Helper()
 	m, err := openMirror(k, pipe)
 	must(t, err)
-	t.Cleanup(func() { kept{m.null, m.twin}.close() })
-	return &Intake{fd: m.pipe, id: m.id, mirror: m, input: m}
+	t.Cleanup(func() { kept{m.null, m.teePipe}.close() })
+	return &Intake{fd: m.pipe, id: m.id, spool: m, input: m}
 }
 
 // ingest runs the intake to its end, with the queue in dir.
 func ingest(t *testing.T, in *Intake, dir string) (log string) {
 	t.Helper()
 	var text bytes.Buffer
-	q, rec, err := buffer.Open(t.Context(), dir, buffer.Options{Living: in.Living()})
+	q, rec, err := buffer.Open(t.Context(), dir, buffer.Options{LiveInput: in.LiveInput()})
 	must(t, err)
 	must(t, in.Run(t.Context(), t.Context(), q, rec, slog.New(slog.NewTextHandler(&text, nil))))
 	must(t, q.Close(context.Background()))
-	must(t, in.free(t.Context(), q))
+	must(t, in.releaseDurable(t.Context(), q))
 	return text.String()
 }
 
 // held is how much memory the mirror takes.
-func held(m *mirror) int64 {
+func held(m *spool) int64 {
 	var st unix.Stat_t
 	_ = unix.Fstat(m.kept[0], &st)
 	n := st.Blocks * 512
@@ -79,7 +79,7 @@ func TestMirror_HoldsLittleHoweverMuchPassesThrough(t *testing.T) {
 	go func() {
 		defer close(watched)
 		for {
-			most = max(most, held(in.mirror))
+			most = max(most, held(in.spool))
 			select {
 			case <-done:
 				return
@@ -93,21 +93,21 @@ func TestMirror_HoldsLittleHoweverMuchPassesThrough(t *testing.T) {
 	if most > 16<<20 {
 		t.Errorf("the mirror held %d bytes", most)
 	}
-	if n := held(in.mirror); n > 2*mirrorPage {
+	if n := held(in.spool); n > 2*mirrorPage {
 		t.Errorf("the mirror still holds %d bytes", n)
 	}
-	t.Logf("%d MiB passed, at most %d KiB held", in.mirror.taken()>>20, most>>10)
+	t.Logf("%d MiB passed, at most %d KiB held", in.spool.taken()>>20, most>>10)
 }
 
 func TestMirror_MarkIsWhereTheNextWorkerBegins(t *testing.T) {
 	in, w := mirrored(t)
 	write(t, w, strings.Repeat("x", 20_000))
-	_, err := in.mirror.take(20_000)
+	_, err := in.spool.spliceIn(20_000)
 	must(t, err)
-	must(t, in.mirror.release(12_345))
-	again, err := openMirror(in.mirror.kept, in.fd)
+	must(t, in.spool.release(12_345))
+	again, err := openMirror(in.spool.kept, in.fd)
 	must(t, err)
-	if again.mark != 12_345 || again.read != 12_345 || again.taken() != 20_000 || again.id != in.mirror.id {
+	if again.mark != 12_345 || again.read != 12_345 || again.taken() != 20_000 || again.id != in.spool.id {
 		t.Errorf("got %+v, want mark and read at 12345 of 20000", again)
 	}
 	b := make([]byte, 20_000)
@@ -119,12 +119,12 @@ func TestMirror_MarkIsWhereTheNextWorkerBegins(t *testing.T) {
 func TestMirror_FreesWhatAKillBetweenMarkAndHoleHasLeft(t *testing.T) {
 	in, w := mirrored(t)
 	write(t, w, strings.Repeat("x", 60_000))
-	_, err := in.mirror.take(60_000)
+	_, err := in.spool.spliceIn(60_000)
 	must(t, err)
-	must(t, in.mirror.spill())
-	_, err = unix.Pwrite(in.mirror.kept[0], []byte{0x60, 0xea}, markAt) // 60000, and then it died
+	must(t, in.spool.spill())
+	_, err = unix.Pwrite(in.spool.kept[0], []byte{0x60, 0xea}, markAt) // 60000, and then it died
 	must(t, err)
-	again, err := openMirror(in.mirror.kept, in.fd)
+	again, err := openMirror(in.spool.kept, in.fd)
 	must(t, err)
 	if n := held(again); n > 2*mirrorPage {
 		t.Errorf("the mirror holds %d bytes", n)
@@ -148,13 +148,13 @@ func TestMirror_GoesOnWhereALettingGoWasCutShort(t *testing.T) {
 func cutShort(t *testing.T, to int, done int64) {
 	stream := random(30_000)
 	in, w := mirrored(t)
-	m := in.mirror
+	m := in.spool
 	write(t, w, string(stream[:10_000]))
-	_, err := m.take(10_000)
+	_, err := m.spliceIn(10_000)
 	must(t, err)
 	must(t, m.spill())
 	write(t, w, string(stream[10_000:]))
-	_, err = m.take(20_000)
+	_, err = m.spliceIn(20_000)
 	must(t, err)
 	var note [16]byte
 	binary.LittleEndian.PutUint64(note[:], uint64(to))
@@ -165,7 +165,7 @@ func cutShort(t *testing.T, to int, done int64) {
 	if h := m.history(); h.Pending != int64(30_000-to) {
 		t.Errorf("%d bytes are said to be pending", h.Pending)
 	}
-	again := reopened(t, m.kept, m.pipe).mirror
+	again := reopened(t, m.kept, m.pipe).spool
 	if again.mark != int64(to) || again.taken() != 30_000 {
 		t.Errorf("mark %d of %d", again.mark, again.taken())
 	}
@@ -179,17 +179,17 @@ func cutShort(t *testing.T, to int, done int64) {
 func TestMirror_FindsTheEndBehindAFullPipe(t *testing.T) {
 	for pages := range ringPipes + 2 {
 		in, w := mirrored(t)
-		for _, fd := range in.mirror.kept[1:] {
+		for _, fd := range in.spool.kept[1:] {
 			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, mirrorPage)
 		}
 		stream := random(pages * mirrorPage)
 		write(t, w, string(stream))
 		_ = w.Close()
 		in.Fill(t.Context())
-		if n, err := in.mirror.take(1); n != 0 || err != nil {
+		if n, err := in.spool.spliceIn(1); n != 0 || err != nil {
 			t.Errorf("%d pages: %d more bytes, %v", pages, n, err)
 		}
-		if got, err := io.ReadAll(in.mirror); err != nil || !bytes.Equal(got, stream) {
+		if got, err := io.ReadAll(in.spool); err != nil || !bytes.Equal(got, stream) {
 			t.Errorf("%d pages: %d bytes, %v", pages, len(got), err)
 		}
 	}
@@ -201,7 +201,7 @@ func TestFill_EndsWithItsContextThoughThereIsMore(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	in.Fill(ctx)
-	if n := in.mirror.taken(); n != 0 {
+	if n := in.spool.taken(); n != 0 {
 		t.Errorf("it takes %d bytes", n)
 	}
 }
@@ -212,10 +212,10 @@ func TestMirror_GivesTheStreamWhateverHappens(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		in, w := mirrored(t)
-		m, stream := in.mirror, random(1<<20)
+		m, stream := in.spool, random(1<<20)
 		to := int(w.Fd())
 		must(t, unix.SetNonblock(to, true))
-		for _, fd := range append(slices.Clone(m.kept[1:]), m.twin) {
+		for _, fd := range append(slices.Clone(m.kept[1:]), m.teePipe) {
 			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, mirrorPage<<rnd.IntN(2))
 		}
 		written, disk := 0, 0 // stream offsets; up to disk all was read once
@@ -237,14 +237,14 @@ func TestMirror_GivesTheStreamWhateverHappens(t *testing.T) {
 				must(t, m.release(int64(disk)))
 			case 5:
 				if rnd.IntN(20) > 0 { // it takes ahead
-					_, err := m.take(1 + rnd.IntN(20_000))
+					_, err := m.spliceIn(1 + rnd.IntN(20_000))
 					if err != nil && !errors.Is(err, unix.EAGAIN) {
 						t.Fatal(err)
 					}
 					break
 				}
 				seen = seen[:disk] // the worker dies
-				m = reopened(t, m.kept, m.pipe).mirror
+				m = reopened(t, m.kept, m.pipe).spool
 				if m.mark != int64(disk) || m.taken() > int64(written) {
 					t.Fatalf("seed %d: mark %d of %d, want %d of at most %d", seed, m.mark, m.taken(), disk, written)
 				}
@@ -281,14 +281,14 @@ func TestIntake_ReportsAQueueThatKnowsLessThanTheMark(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "q")
 	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
 	must(t, err)
-	_, err = q.Append(t.Context(), []byte("a\n"), 1, buffer.Origin{Intake: in.mirror.id, End: 2})
+	_, err = q.Append(t.Context(), []byte("a\n"), 1, buffer.Origin{Intake: in.spool.id, End: 2})
 	must(t, err)
 	must(t, q.Close(context.Background()))
 	write(t, w, "a\nb\nc\n")
 	_ = w.Close()
-	_, err = in.mirror.take(6)
+	_, err = in.spool.spliceIn(6)
 	must(t, err)
-	must(t, in.mirror.release(4)) // b was on disk
+	must(t, in.spool.release(4)) // b was on disk
 	if log := ingest(t, in, dir); !strings.Contains(log, "level=ERROR") || !strings.Contains(log, "bytes=2") {
 		t.Errorf("it says %q", log)
 	}
@@ -301,9 +301,9 @@ func TestIntake_GoesOnAtTheMarkWhereTheQueueDoesNotKnowIt(t *testing.T) {
 	in, w := mirrored(t)
 	write(t, w, "a\nb\n")
 	_ = w.Close()
-	_, err := in.mirror.take(4)
+	_, err := in.spool.spliceIn(4)
 	must(t, err)
-	must(t, in.mirror.release(2))
+	must(t, in.spool.release(2))
 	dir := filepath.Join(t.TempDir(), "q")
 	if log := ingest(t, in, dir); !strings.Contains(log, "level=WARN") {
 		t.Errorf("it says %q", log)
@@ -329,7 +329,7 @@ func TestIntake_SkippedNewlinesMoveTheEndAndStallNothing(t *testing.T) {
 	if got, want := string(queued(t, dir)), "first\nlast\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if m := in.mirror; m.mark != m.taken() || m.taken() != newlines+11 || held(m) > 2*mirrorPage {
+	if m := in.spool; m.mark != m.taken() || m.taken() != newlines+11 || held(m) > 2*mirrorPage {
 		t.Errorf("mark %d of %d, want all; %d bytes held", m.mark, m.taken(), held(m))
 	}
 }
@@ -346,8 +346,8 @@ func TestIntake_CutsALineAlikeWhereverAWorkerDies(t *testing.T) {
 		_, _ = w.WriteString("a\n" + long + "\nb\nend")
 	}()
 	var log bytes.Buffer
-	for ended := false; !ended; in = reopened(t, in.mirror.kept, in.fd) {
-		q, rec, err := buffer.Open(t.Context(), dir, buffer.Options{Living: in.Living()})
+	for ended := false; !ended; in = reopened(t, in.spool.kept, in.fd) {
+		q, rec, err := buffer.Open(t.Context(), dir, buffer.Options{LiveInput: in.LiveInput()})
 		must(t, err)
 		in.input = &mortal{in.input, 1 + rand.IntN(48<<20)}
 		ended = in.Run(t.Context(), t.Context(), q, rec, slog.New(slog.NewTextHandler(&log, nil))) == nil

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A mirror holds what was taken from a pipe and is not yet on disk, in
+// A spool holds what was taken from a pipe and is not yet on disk, in
 // descriptors that the keeper holds: a memory file and, behind its end, a ring.
 // Bytes get into the ring, and from there to the file's end, by splice(2) alone,
 // and that is all or nothing as seen from a kill. So the file's size and what the
@@ -28,19 +28,19 @@ import (
 //
 // The keeper counts the workers that it has started, and says how the one before
 // ended, and how many in a row died soon and got nothing on disk.
-type mirror struct {
+type spool struct {
 	kept
-	ring  *ring
-	pipe  int // where the bytes come from
-	null  int // where they go to be forgotten
-	id    uint64
-	mark  int64    // stream offset: everything below is on disk
-	base  int64    // stream offset: the file ends and the ring begins
-	data  int64    // stream offset: behind it, the file is a hole
-	read  int64    // stream offset: what Read gives next
-	note  [16]byte // mark and held, as they are written
-	twin  int      // a pipe of this process: what went to the ring last, once more
-	twins int      // bytes in it
+	ring    *ring
+	pipe    int // where the bytes come from
+	null    int // where they go to be forgotten
+	id      uint64
+	mark    int64    // stream offset: everything below is on disk
+	base    int64    // stream offset: the file ends and the ring begins
+	data    int64    // stream offset: behind it, the file is a hole
+	read    int64    // stream offset: what Read gives next
+	note    [16]byte // mark and held, as they are written
+	teePipe int      // a pipe of this process: what went to the ring last, once more
+	twins   int      // bytes in it
 }
 
 // kept is what of a mirror outlives a process: the descriptors of the memory
@@ -138,38 +138,38 @@ func (k kept) count(more int, last unix.WaitStatus, stuck int) {
 }
 
 // openMirror is the mirror that an earlier process may have left off.
-func openMirror(k kept, pipe int) (*mirror, error) {
+func openMirror(k kept, pipe int) (*spool, error) {
 	s, err := k.state()
 	if err != nil {
 		return nil, fmt.Errorf("open the mirror: %w", err)
 	}
-	m := &mirror{kept: k, ring: openRing(k[1:]), pipe: pipe, id: s.id, mark: s.mark, base: s.base, data: s.base, read: s.mark}
+	m := &spool{kept: k, ring: openRing(k[1:]), pipe: pipe, id: s.id, mark: s.mark, base: s.base, data: s.base, read: s.mark}
 	if m.null, err = unix.Open(os.DevNull, unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open the mirror: %s: %w", os.DevNull, err)
 	}
-	if m.twin, err = newPipe(); err != nil {
+	if m.teePipe, err = newPipe(); err != nil {
 		return nil, fmt.Errorf("open the mirror: %w", err)
 	}
 	return m, errors.Join(m.forget(s.left), m.punch(0)) // what a kill has left to do
 }
 
 // taken is how many stream bytes were ever taken.
-func (m *mirror) taken() int64 { return m.base + m.ring.total }
+func (m *spool) taken() int64 { return m.base + m.ring.total }
 
-// take moves what the pipe holds, at most n bytes, into the mirror. 0: the pipe
+// spliceIn moves what the pipe holds, at most n bytes, into the mirror. 0: the pipe
 // has ended. unix.EAGAIN: it holds nothing now.
-func (m *mirror) take(n int) (int, error) {
-	moved, err := m.ring.take(m.pipe, int64(n))
+func (m *spool) spliceIn(n int) (int, error) {
+	moved, err := m.ring.spliceIn(m.pipe, int64(n))
 	if errors.Is(err, errRingFull) {
 		if err = m.spill(); err == nil {
-			moved, err = m.ring.take(m.pipe, int64(n))
+			moved, err = m.ring.spliceIn(m.pipe, int64(n))
 		}
 	}
 	return int(moved), err
 }
 
 // spill moves what the ring holds to the file's end.
-func (m *mirror) spill() error {
+func (m *spool) spill() error {
 	at := m.base + mirrorPage
 	err := m.ring.give(m.ring.total, m.kept[0], &at)
 	m.base = at - mirrorPage
@@ -180,11 +180,11 @@ func (m *mirror) spill() error {
 // Read gives what the mirror holds and was not read, or else takes from the
 // pipe first. It is io.Reader's, but for unix.EAGAIN; behind any other error
 // there is nothing more to be had.
-func (m *mirror) Read(b []byte) (n int, err error) {
+func (m *spool) Read(b []byte) (n int, err error) {
 	for {
 		switch {
 		case m.twins > 0:
-			n, err = unix.Read(m.twin, b[:min(len(b), m.twins)])
+			n, err = unix.Read(m.teePipe, b[:min(len(b), m.twins)])
 			n = max(n, 0)
 			m.twins -= n
 			m.read += int64(n)
@@ -195,7 +195,7 @@ func (m *mirror) Read(b []byte) (n int, err error) {
 			m.read += int64(n)
 			return n, err
 		case m.read == m.taken():
-			err = m.takeTwice(len(b))
+			err = m.spliceAndTee(len(b))
 		default: // a process before took it, or this one while there was no queue
 			err = m.spill()
 		}
@@ -205,11 +205,11 @@ func (m *mirror) Read(b []byte) (n int, err error) {
 	}
 }
 
-// takeTwice takes at most n bytes from the pipe, to the ring and to be read.
+// spliceAndTee takes at most n bytes from the pipe, to the ring and to be read.
 // Where tee(2) gives none, splice tells whether it is the end: some kernels'
 // tee stops at a buffer that a failed write has left empty.
-func (m *mirror) takeTwice(n int) error {
-	tees, err := unix.Tee(m.pipe, m.twin, n, unix.SPLICE_F_NONBLOCK)
+func (m *spool) spliceAndTee(n int) error {
+	tees, err := unix.Tee(m.pipe, m.teePipe, n, unix.SPLICE_F_NONBLOCK)
 	if err != nil {
 		return err
 	}
@@ -217,7 +217,7 @@ func (m *mirror) takeTwice(n int) error {
 		n = int(tees)
 	}
 	for n > 0 {
-		moved, err := m.take(n)
+		moved, err := m.spliceIn(n)
 		if err == nil && moved == 0 {
 			err = io.EOF
 		}
@@ -233,7 +233,7 @@ func (m *mirror) takeTwice(n int) error {
 }
 
 // release lets go of the bytes below to, which are on disk.
-func (m *mirror) release(to int64) error {
+func (m *spool) release(to int64) error {
 	if to <= m.mark {
 		return nil
 	}
@@ -255,7 +255,7 @@ func (m *mirror) release(to int64) error {
 // forget lets the ring forget its first n bytes, if the mark is beyond the
 // file's end, and the file end at the mark. These are the bytes between the two,
 // but for those that went before a kill.
-func (m *mirror) forget(n int64) error {
+func (m *spool) forget(n int64) error {
 	if m.mark <= m.base {
 		return nil
 	}
@@ -268,7 +268,7 @@ func (m *mirror) forget(n int64) error {
 
 // punch frees the file's whole pages between from, where the last hole ends, and
 // the mark.
-func (m *mirror) punch(from int64) error {
+func (m *spool) punch(from int64) error {
 	from = (from + mirrorPage) &^ (mirrorPage - 1)
 	n := (m.mark+mirrorPage)&^(mirrorPage-1) - from
 	if n == 0 {

@@ -47,7 +47,7 @@ func cheap(t *testing.T, name, password string) string {
 
 // ask gives what somebody gets to see behind the gate, from the address 192.0.2.1
 // if set says no other.
-func ask(g *Gate, set ...func(*http.Request)) *http.Response {
+func ask(g *Auth, set ...func(*http.Request)) *http.Response {
 	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
 	r.Host = "127.0.0.1:8514"
 	for _, f := range set {

@@ -61,7 +61,7 @@ func TestQueue_GivesOutNothingThatIsGivenUpBesideAnotherGap(t *testing.T) {
 			t.Fatal(err)
 		}
 		askForGap(t, q)
-		w.take(time.Now())
+		w.encodeAppended(time.Now())
 		if err := w.writeAll(); err != nil {
 			t.Fatal(err)
 		}
@@ -124,8 +124,8 @@ func TestQueue_GivesUpNothingBeforeRecoveryIsFinished(t *testing.T) {
 			return nil
 		})
 		q, w, _, err := load(fs, Options{Limit: modelLimit, DropOldest: true, MaxAge: time.Hour})
-		if err != nil || len(q.coming) == 0 {
-			t.Fatal(err, q.coming)
+		if err != nil || len(q.pendingGaps) == 0 {
+			t.Fatal(err, q.pendingGaps)
 		}
 		fs.setFault(nil)
 		time.Sleep(2 * time.Hour)

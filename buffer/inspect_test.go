@@ -57,7 +57,7 @@ func TestLook_AgreesWithTheQueueBesideItAndAfterIt(t *testing.T) {
 	defer watch.Close()
 	compare := func(when string) {
 		t.Helper()
-		v, err := Look(dir)
+		v, err := Inspect(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -82,10 +82,10 @@ func TestLook_AgreesWithTheQueueBesideItAndAfterIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	compare("after it")
-	if v, err := Look(dir); err != nil || v.Receipt.UID != "uid" || v.PendingBytes < int64(v.Head-v.Cursor)*1000 || v.PendingBytes > int64(v.Head-v.Cursor)*1100 {
+	if v, err := Inspect(dir); err != nil || v.Receipt.UID != "uid" || v.PendingBytes < int64(v.Head-v.Cursor)*1000 || v.PendingBytes > int64(v.Head-v.Cursor)*1100 {
 		t.Errorf("%+v, %v", v.Stats, err)
 	}
-	if _, err := Look(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Inspect(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a directory without a queue: %v", err)
 	}
 }
@@ -118,7 +118,7 @@ func TestWatch_TellsWhenTheLineAtTheCursorCame(t *testing.T) {
 // told is what v's blocks hold: lines, or "gap FIRST-END WHY".
 func told(t *testing.T, dir string) (all []string) {
 	t.Helper()
-	v, err := Look(dir)
+	v, err := Inspect(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func (w *Watch) Lost() []Lost {
 // Limit is what the queue's files may take, about: what Options say, or half of
 // what they have and what is free, if that is less.
 func (w *Watch) Limit() int64 {
-	free, err := w.q.fsys.free()
+	free, err := w.q.fsys.freeBytes()
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
 	if err != nil {
@@ -129,11 +129,11 @@ type View struct {
 	holes []Range // numbers that no file has
 }
 
-// Look reads the state of the queue in dir from its files: without the lock,
+// Inspect reads the state of the queue in dir from its files: without the lock,
 // without changing anything, beside a running wsrelay or without one. It reads
 // the heads of the newest segment's blocks, and no line. The caller closes
 // the view.
-func Look(dir string) (*View, error) {
+func Inspect(dir string) (*View, error) {
 	d, err := openDir(dir)
 	if err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func Look(dir string) (*View, error) {
 	for range 3 { // a running wsrelay may begin a segment just now
 		v = &View{dir: d}
 		var ahead bool
-		if ahead, err = v.look(); err != nil || !ahead {
+		if ahead, err = v.readHeads(); err != nil || !ahead {
 			break
 		}
 	}
@@ -156,8 +156,8 @@ func Look(dir string) (*View, error) {
 // Close lets go of the directory.
 func (v *View) Close() error { return v.dir.Close() }
 
-// look tells, too, whether CURSOR names a newer segment than there is.
-func (v *View) look() (ahead bool, err error) {
+// readHeads tells, too, whether CURSOR names a newer segment than there is.
+func (v *View) readHeads() (ahead bool, err error) {
 	there, err := queueFiles(v.dir)
 	if err != nil {
 		return false, err

@@ -80,7 +80,7 @@ func startReal(t testing.TB, a receiver.Access) *real {
 func (r *real) url() string { return "wss://" + r.addr + "/relay" }
 
 // tries gives the fault that each attempt of a relay of one line ends with.
-func tries(t *testing.T, u string, w Way) *Fault {
+func tries(t *testing.T, u string, w DialConfig) *Fault {
 	t.Helper()
 	q := openQueue(t)
 	appendLines(t, q, 1, 1)
@@ -88,7 +88,7 @@ func tries(t *testing.T, u string, w Way) *Fault {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := New(q, Options{Way: w, Host: "web-1", Ping: time.Second})
+	r := New(q, Options{Dial: w, Host: "web-1", Ping: time.Second})
 	r.backoff = newBackoff(time.Second)
 	end := r.once(t.Context(), parsed)
 	if q.Stats().Cursor != 1 {
@@ -104,7 +104,7 @@ func TestRelay_DeliversToWhoProvesTheSameKey(t *testing.T) {
 	r := startReal(t, receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1+"\n"+key2)})
 	keyFile := file(t, "key", key1)
 	q := openQueue(t)
-	relay := briskly(New(q, Options{URLs: []string{r.url()}, Host: "web-1", Way: Way{KeyFile: keyFile, CAFile: r.ca}}))
+	relay := briskly(New(q, Options{URLs: []string{r.url()}, Host: "web-1", Dial: DialConfig{KeyFile: keyFile, CAFile: r.ca}}))
 	run(t, relay)
 	waitAcked(t, q, appendLines(t, q, 2, 10))
 
@@ -127,18 +127,18 @@ func TestRelay_HoldsWhereItIsNotKnown(t *testing.T) {
 	token := secrets(t, handshake.ParseTokens, "ci abcdefghijklmnop")
 	for name, tt := range map[string]struct {
 		access receiver.Access
-		way    Way
+		way    DialConfig
 		want   string
 	}{
-		"another key":         {receiver.Access{Keys: key}, Way{KeyFile: file(t, "k", key2)}, "does not know us"},
-		"another kid":         {receiver.Access{Keys: key}, Way{KeyFile: file(t, "k", "x"+key1)}, "does not know us"},
-		"no key":              {receiver.Access{Keys: key}, Way{}, "does not know us"},
-		"for another host":    {receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1+" host=db")}, Way{KeyFile: file(t, "k", key1)}, "forbids it"},
-		"the receiver is not": {receiver.Access{}, Way{KeyFile: file(t, "k", key1)}, "did not ask for our key"},
-		"token for a key":     {receiver.Access{Tokens: token}, Way{KeyFile: file(t, "k", key1), TokenFile: file(t, "t", "abcdefghijklmnop\n")}, "did not ask for our key"},
-		"another token":       {receiver.Access{Tokens: token}, Way{TokenFile: file(t, "t", "abcdefghijklmnoP")}, "HTTP 401"},
-		"no token":            {receiver.Access{Tokens: token}, Way{}, "HTTP 401"},
-		"no certificate":      {receiver.Access{Certificates: true}, Way{}, "HTTP 401"},
+		"another key":         {receiver.Access{Keys: key}, DialConfig{KeyFile: file(t, "k", key2)}, "does not know us"},
+		"another kid":         {receiver.Access{Keys: key}, DialConfig{KeyFile: file(t, "k", "x"+key1)}, "does not know us"},
+		"no key":              {receiver.Access{Keys: key}, DialConfig{}, "does not know us"},
+		"for another host":    {receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1+" host=db")}, DialConfig{KeyFile: file(t, "k", key1)}, "forbids it"},
+		"the receiver is not": {receiver.Access{}, DialConfig{KeyFile: file(t, "k", key1)}, "did not ask for our key"},
+		"token for a key":     {receiver.Access{Tokens: token}, DialConfig{KeyFile: file(t, "k", key1), TokenFile: file(t, "t", "abcdefghijklmnop\n")}, "did not ask for our key"},
+		"another token":       {receiver.Access{Tokens: token}, DialConfig{TokenFile: file(t, "t", "abcdefghijklmnoP")}, "HTTP 401"},
+		"no token":            {receiver.Access{Tokens: token}, DialConfig{}, "HTTP 401"},
+		"no certificate":      {receiver.Access{Certificates: true}, DialConfig{}, "HTTP 401"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := startReal(t, tt.access)
@@ -154,7 +154,7 @@ func TestRelay_HoldsWhereItIsNotKnown(t *testing.T) {
 // A receiver that does not hold the key gets no line.
 func TestCheck_SaysThatAKeyMayBeForAnotherStream(t *testing.T) {
 	r := startReal(t, receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1+" sid=000000000000000v")})
-	o := Options{Host: "web-1", Way: Way{KeyFile: file(t, "key", key1), CAFile: r.ca}}
+	o := Options{Host: "web-1", Dial: DialConfig{KeyFile: file(t, "key", key1), CAFile: r.ca}}
 	step, fault := Check(t.Context(), o, r.url(), func(string, string) {})
 	if step != "handshake" || fault == nil || !strings.Contains(fault.Hint, "sid=") {
 		t.Errorf("got %s, %+v; want a hint about sid=", step, fault)
@@ -162,12 +162,12 @@ func TestCheck_SaysThatAKeyMayBeForAnotherStream(t *testing.T) {
 }
 
 func TestRelay_HoldsWhereTheReceiverProvesNothing(t *testing.T) {
-	key := Way{KeyFile: file(t, "key", key1)}
+	key := DialConfig{KeyFile: file(t, "key", key1)}
 	chal := func(cb string) *handshake.Chal {
 		return &handshake.Chal{Nonce: handshake.NewNonce(), Mech: handshake.MechHMAC, CB: cb}
 	}
 	for name, tt := range map[string]struct {
-		way  Way
+		way  DialConfig
 		want string
 		run  script
 	}{
@@ -183,7 +183,7 @@ func TestRelay_HoldsWhereTheReceiverProvesNothing(t *testing.T) {
 		"another mechanism":  {key, "violates the protocol", func(p *peer) { c := chal("none"); c.Mech = "plain"; p.readHello(); p.send(c) }},
 		"bound without TLS":  {key, "a proxy terminates TLS", func(p *peer) { p.readHello(); p.send(chal("tls-exporter")) }},
 		"bound in a new way": {key, "an unknown kind of proof", func(p *peer) { p.readHello(); p.send(chal("tls-unique")) }},
-		"we have no key":     {Way{}, "asks for a key", func(p *peer) { p.readHello(); p.send(chal("none")) }},
+		"we have no key":     {DialConfig{}, "asks for a key", func(p *peer) { p.readHello(); p.send(chal("none")) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(handler(t, func(p *peer) {
@@ -219,7 +219,7 @@ func TestRelay_ShowsItsTokenOverTLS(t *testing.T) {
 	log := new(logged)
 	relay := New(q, Options{
 		URLs: []string{r.url()}, Log: log.logger(),
-		Way: Way{TokenFile: file(t, "token", " abcdefghijklmnop\n"), CAFile: r.ca, Header: http.Header{"X-Tenant": {"7"}}},
+		Dial: DialConfig{TokenFile: file(t, "token", " abcdefghijklmnop\n"), CAFile: r.ca, Header: http.Header{"X-Tenant": {"7"}}},
 	})
 	run(t, relay)
 	waitAcked(t, q, appendLines(t, q, 1, 1))
@@ -233,25 +233,25 @@ func TestWay_SaysWhatCannotBeUsed(t *testing.T) {
 	token := file(t, "token", "abcdefghijklmnop")
 	empty := file(t, "empty", "")
 	for name, tt := range map[string]struct {
-		way Way
+		way DialConfig
 		url string
 		want,
 		err string
 	}{
-		"no key file":        {Way{KeyFile: "none"}, "wss://h", "the key cannot be used", "no such file"},
-		"an empty key file":  {Way{KeyFile: empty}, "wss://h", "the key cannot be used", "no line"},
-		"two keys":           {Way{KeyFile: file(t, "two", key1+"\n"+key2)}, "wss://h", "the key cannot be used", "2 keys"},
-		"no token file":      {Way{TokenFile: "none"}, "wss://h", "the token cannot be used", "no such file"},
-		"two tokens":         {Way{TokenFile: file(t, "two", "abcdefghijklmnop\nabcdefghijklmnop")}, "wss://h", "the token cannot be used", "a token and nothing else"},
-		"a line of --tokens": {Way{TokenFile: file(t, "line", "abcdefghijklmnop host=web-1")}, "wss://h", "the token cannot be used", "a token and nothing else"},
-		"a token and a line": {Way{TokenFile: file(t, "more", "abcdefghijklmnop\nci abcdefghijklmnop")}, "wss://h", "the token cannot be used", "a token and nothing else"},
-		"a token in clear":   {Way{TokenFile: token}, "ws://192.0.2.1", "must not travel without TLS", ""},
-		"through a proxy":    {Way{TokenFile: token, Proxy: "http://p"}, "ws://127.0.0.1", "must not travel without TLS", ""},
-		"no authorities":     {Way{CAFile: "none"}, "wss://h", "cannot be read", "no such file"},
-		"empty authorities":  {Way{CAFile: empty}, "wss://h", "holds no certificate", "empty"},
-		"no certificate":     {Way{CertFile: "none", CertKeyFile: good}, "wss://h", "our certificate cannot be used", "no such file"},
-		"no certificate key": {Way{CertFile: good, CertKeyFile: "none"}, "wss://h", "the key of our certificate", "no such file"},
-		"a SOCKS proxy":      {Way{Proxy: "socks5://sesame@p"}, "wss://h", "the proxy cannot be used", "want http://"},
+		"no key file":        {DialConfig{KeyFile: "none"}, "wss://h", "the key cannot be used", "no such file"},
+		"an empty key file":  {DialConfig{KeyFile: empty}, "wss://h", "the key cannot be used", "no line"},
+		"two keys":           {DialConfig{KeyFile: file(t, "two", key1+"\n"+key2)}, "wss://h", "the key cannot be used", "2 keys"},
+		"no token file":      {DialConfig{TokenFile: "none"}, "wss://h", "the token cannot be used", "no such file"},
+		"two tokens":         {DialConfig{TokenFile: file(t, "two", "abcdefghijklmnop\nabcdefghijklmnop")}, "wss://h", "the token cannot be used", "a token and nothing else"},
+		"a line of --tokens": {DialConfig{TokenFile: file(t, "line", "abcdefghijklmnop host=web-1")}, "wss://h", "the token cannot be used", "a token and nothing else"},
+		"a token and a line": {DialConfig{TokenFile: file(t, "more", "abcdefghijklmnop\nci abcdefghijklmnop")}, "wss://h", "the token cannot be used", "a token and nothing else"},
+		"a token in clear":   {DialConfig{TokenFile: token}, "ws://192.0.2.1", "must not travel without TLS", ""},
+		"through a proxy":    {DialConfig{TokenFile: token, Proxy: "http://p"}, "ws://127.0.0.1", "must not travel without TLS", ""},
+		"no authorities":     {DialConfig{CAFile: "none"}, "wss://h", "cannot be read", "no such file"},
+		"empty authorities":  {DialConfig{CAFile: empty}, "wss://h", "holds no certificate", "empty"},
+		"no certificate":     {DialConfig{CertFile: "none", CertKeyFile: good}, "wss://h", "our certificate cannot be used", "no such file"},
+		"no certificate key": {DialConfig{CertFile: good, CertKeyFile: "none"}, "wss://h", "the key of our certificate", "no such file"},
+		"a SOCKS proxy":      {DialConfig{Proxy: "socks5://sesame@p"}, "wss://h", "the proxy cannot be used", "want http://"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u, err := url.Parse(tt.url)
@@ -267,7 +267,7 @@ func TestWay_SaysWhatCannotBeUsed(t *testing.T) {
 	}
 	for _, u := range []string{"wss://h", "ws://127.0.0.1:1", "ws://[::1]", "ws://localhost"} {
 		parsed, _ := url.Parse(u)
-		way := Way{TokenFile: token}
+		way := DialConfig{TokenFile: token}
 		if c, f := way.ready(parsed); f != nil || c.header.Get("Authorization") != "Bearer abcdefghijklmnop" {
 			t.Errorf("%s: got %v, want the token in the header", u, f)
 		}
@@ -282,7 +282,7 @@ func TestRelay_SaysOnceThatOthersCanReadASecret(t *testing.T) {
 	log := new(logged)
 	r := New(nil, Options{Log: log.logger()})
 	for _, name := range []string{loose, loose, file(t, "tight", key1)} {
-		c, f := (&Way{KeyFile: name}).ready(&url.URL{Scheme: "wss"})
+		c, f := (&DialConfig{KeyFile: name}).ready(&url.URL{Scheme: "wss"})
 		if f != nil {
 			t.Fatal(f)
 		}
@@ -306,15 +306,15 @@ func TestWay_PinsAKey(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		cert tls.Certificate
-		way  Way
+		way  DialConfig
 		want string // empty: it connects
 	}{
-		"whatever its name":   {cert, Way{Pins: []string{Pin(leaf(cert))}}, ""},
-		"however old":         {old, Way{Pins: []string{Pin(leaf(old))}}, ""},
-		"one of two":          {cert, Way{Pins: []string{Pin(leaf(old)), Pin(leaf(cert))}}, ""},
-		"another key":         {cert, Way{Pins: []string{Pin(leaf(old))}}, "not the pinned one"},
-		"authority, too":      {cert, Way{Pins: []string{Pin(leaf(cert))}, CAFile: ca}, "another name"},
-		"authority, and name": {cert, Way{CAFile: ca}, "another name"},
+		"whatever its name":   {cert, DialConfig{Pins: []string{Pin(leaf(cert))}}, ""},
+		"however old":         {old, DialConfig{Pins: []string{Pin(leaf(old))}}, ""},
+		"one of two":          {cert, DialConfig{Pins: []string{Pin(leaf(old)), Pin(leaf(cert))}}, ""},
+		"another key":         {cert, DialConfig{Pins: []string{Pin(leaf(old))}}, "not the pinned one"},
+		"authority, too":      {cert, DialConfig{Pins: []string{Pin(leaf(cert))}, CAFile: ca}, "another name"},
+		"authority, and name": {cert, DialConfig{CAFile: ca}, "another name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewUnstartedServer(handler(t, func(*peer) {}))
@@ -322,7 +322,7 @@ func TestWay_PinsAKey(t *testing.T) {
 			srv.TLS = &tls.Config{Certificates: []tls.Certificate{tt.cert}}
 			srv.StartTLS()
 			defer srv.Close()
-			f := dialed(t, "wss://"+srv.Listener.Addr().String(), Options{Way: tt.way})
+			f := dialed(t, "wss://"+srv.Listener.Addr().String(), Options{Dial: tt.way})
 			if tt.want == "" && f != nil {
 				t.Errorf("got %v", f)
 			} else if tt.want != "" {
@@ -380,7 +380,7 @@ func TestDial_GoesThroughAProxy(t *testing.T) {
 	proxy := new(connectProxy)
 	addr := proxy.start(t, r.addr)
 	q := openQueue(t)
-	stop := run(t, New(q, Options{URLs: []string{"wss://example.com:8514"}, Host: "web-1", Way: Way{
+	stop := run(t, New(q, Options{URLs: []string{"wss://example.com:8514"}, Host: "web-1", Dial: DialConfig{
 		KeyFile: file(t, "key", key1), CAFile: r.ca, Proxy: "http://user:pass%3Aword@" + addr, // the test server's certificate is for example.com
 	}}))
 	waitAcked(t, q, appendLines(t, q, 1, 1))
@@ -423,7 +423,7 @@ func TestDial_SaysWhatAProxyMeans(t *testing.T) {
 				_, _ = http.ReadRequest(bufio.NewReader(c))
 				_, _ = io.WriteString(c, tt.answer)
 			})
-			f := dialed(t, "ws://h", Options{Way: Way{Proxy: "http://u:sesame@" + l.Addr().String()}})
+			f := dialed(t, "ws://h", Options{Dial: DialConfig{Proxy: "http://u:sesame@" + l.Addr().String()}})
 			checkFault(t, f, tt.want, tt.hold)
 			if strings.Contains(f.Error(), "sesame") {
 				t.Errorf("the password is in %q", f)
@@ -435,5 +435,5 @@ func TestDial_SaysWhatAProxyMeans(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	checkFault(t, dialed(t, "ws://h", Options{Way: Way{Proxy: "http://" + l.Addr().String()}}), "the proxy "+l.Addr().String()+": connection refused", false)
+	checkFault(t, dialed(t, "ws://h", Options{Dial: DialConfig{Proxy: "http://" + l.Addr().String()}}), "the proxy "+l.Addr().String()+": connection refused", false)
 }

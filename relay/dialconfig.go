@@ -18,11 +18,11 @@ import (
 	"wsrelay/internal/connlimit"
 )
 
-// Way is how a relay gets to its receiver, and how both prove who they are.
+// DialConfig is how a relay gets to its receiver, and how both prove who they are.
 // Files are read at every attempt, so what they hold can be replaced at any
 // time; a session that is open goes on. The zero value goes straight there,
 // over TLS with an authority of this system, and proves nothing.
-type Way struct {
+type DialConfig struct {
 	KeyFile     string      // one line of handshake.ParseKeys: both ends prove that they hold the key
 	TokenFile   string      // a bearer token; it leaves this host over TLS only
 	CAFile      string      // PEM of the authorities to trust, and no others
@@ -44,7 +44,7 @@ type credentials struct {
 
 // ready reads what an attempt at u takes. Whatever is configured and cannot be
 // had is a fault: there is no falling back to less.
-func (w *Way) ready(u *url.URL) (*credentials, *Fault) {
+func (w *DialConfig) ready(u *url.URL) (*credentials, *Fault) {
 	c := &credentials{header: http.Header{}}
 	maps.Copy(c.header, w.Header)
 	for _, step := range []func(*credentials, *url.URL) *Fault{w.readProxy, w.readKey, w.readToken, w.readTLS} {
@@ -55,7 +55,7 @@ func (w *Way) ready(u *url.URL) (*credentials, *Fault) {
 	return c, nil
 }
 
-func (w *Way) readProxy(c *credentials, u *url.URL) (fault *Fault) {
+func (w *DialConfig) readProxy(c *credentials, u *url.URL) (fault *Fault) {
 	var err error
 	switch w.Proxy {
 	case "none":
@@ -70,7 +70,7 @@ func (w *Way) readProxy(c *credentials, u *url.URL) (fault *Fault) {
 		err = fmt.Errorf("%q is not a kind of proxy that wsrelay can use", c.proxy.Scheme)
 	}
 	if err != nil {
-		return hold("the proxy cannot be used", "use --proxy http://HOST:PORT, or none", redact(err))
+		return permanent("the proxy cannot be used", "use --proxy http://HOST:PORT, or none", redact(err))
 	}
 	return nil
 }
@@ -87,7 +87,7 @@ func ParseProxy(s string) (*url.URL, error) {
 	return u, nil
 }
 
-func (w *Way) readKey(c *credentials, _ *url.URL) *Fault {
+func (w *DialConfig) readKey(c *credentials, _ *url.URL) *Fault {
 	if w.KeyFile == "" {
 		return nil
 	}
@@ -103,15 +103,15 @@ func (w *Way) readKey(c *credentials, _ *url.URL) *Fault {
 		}
 		err = fmt.Errorf("%s: %w", w.KeyFile, err)
 	}
-	return hold("the key cannot be used", "wsrelay keygen makes a file for --key-file", err)
+	return permanent("the key cannot be used", "wsrelay keygen makes a file for --key-file", err)
 }
 
-func (w *Way) readToken(c *credentials, u *url.URL) *Fault {
+func (w *DialConfig) readToken(c *credentials, u *url.URL) *Fault {
 	if w.TokenFile == "" {
 		return nil
 	}
 	if u.Scheme != "wss" && (!connlimit.Loopback(u.Hostname()) || c.proxy != nil) {
-		return hold("a token must not travel without TLS", "use wss://, or --key-file, which reveals no secret", nil)
+		return permanent("a token must not travel without TLS", "use wss://, or --key-file, which reveals no secret", nil)
 	}
 	token, err := c.token(w.TokenFile)
 	if err != nil {
@@ -122,7 +122,7 @@ func (w *Way) readToken(c *credentials, u *url.URL) *Fault {
 }
 
 func tokenFault(err error) *Fault {
-	return hold("the token cannot be used", "the file must contain the token and nothing else", err)
+	return permanent("the token cannot be used", "the file must contain the token and nothing else", err)
 }
 
 // token reads a file that holds a token and nothing else.
@@ -146,25 +146,25 @@ func (c *credentials) secret(name string) ([]byte, error) {
 	return os.ReadFile(name)
 }
 
-func (w *Way) readTLS(c *credentials, _ *url.URL) *Fault {
+func (w *DialConfig) readTLS(c *credentials, _ *url.URL) *Fault {
 	c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	if w.CAFile != "" {
 		pem, err := os.ReadFile(w.CAFile)
 		if err != nil {
-			return hold("the authorities cannot be read", "--tls-ca names a file of certificates in PEM", err)
+			return permanent("the authorities cannot be read", "--tls-ca names a file of certificates in PEM", err)
 		}
 		c.tls.RootCAs = x509.NewCertPool()
 		if !c.tls.RootCAs.AppendCertsFromPEM(pem) {
-			return hold("the file of authorities holds no certificate", "--tls-ca names a file of certificates in PEM", errors.New(w.CAFile))
+			return permanent("the file of authorities holds no certificate", "--tls-ca names a file of certificates in PEM", errors.New(w.CAFile))
 		}
 	}
 	if w.CertFile != "" {
 		if _, err := c.secret(w.CertKeyFile); err != nil {
-			return hold("the key of our certificate cannot be read", "look at --tls-key", err)
+			return permanent("the key of our certificate cannot be read", "look at --tls-key", err)
 		}
 		cert, err := tls.LoadX509KeyPair(w.CertFile, w.CertKeyFile)
 		if err != nil {
-			return hold("our certificate cannot be used", "look at --tls-cert and --tls-key", err)
+			return permanent("our certificate cannot be used", "look at --tls-cert and --tls-key", err)
 		}
 		c.tls.Certificates = []tls.Certificate{cert}
 	}
@@ -194,7 +194,7 @@ func ParsePin(s string) error {
 	return nil
 }
 
-func (w *Way) checkPin(state tls.ConnectionState) error {
+func (w *DialConfig) checkPin(state tls.ConnectionState) error {
 	if got := Pin(state.PeerCertificates[0]); !slices.Contains(w.Pins, got) {
 		return &pinError{got}
 	}

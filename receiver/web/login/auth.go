@@ -43,8 +43,8 @@ type Policy struct {
 	Cert    *x509.Certificate // its names are ours, too; nil: none
 }
 
-// Gate is the gate. Its methods may be called concurrently.
-type Gate struct {
+// Auth is the gate. Its methods may be called concurrently.
+type Auth struct {
 	state atomic.Pointer[state]
 	tries tries
 }
@@ -58,14 +58,14 @@ type state struct {
 }
 
 // New makes a gate.
-func New(p Policy) *Gate {
-	g := &Gate{tries: newTries()}
+func New(p Policy) *Auth {
+	g := &Auth{tries: newTries()}
 	g.Set(p)
 	return g
 }
 
 // Set has another policy hold from now on.
-func (g *Gate) Set(p Policy) {
+func (g *Auth) Set(p Policy) {
 	s := &state{Policy: p, known: newKnown()}
 	s.ctx, s.end = context.WithCancel(context.Background())
 	if old := g.state.Swap(s); old != nil {
@@ -74,7 +74,7 @@ func (g *Gate) Set(p Policy) {
 }
 
 // Before gives a handler that answers for h whom the gate does not let in.
-func (g *Gate) Before(h http.Handler) http.Handler {
+func (g *Auth) Before(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := g.state.Load()
 		switch {
@@ -97,7 +97,7 @@ func (g *Gate) Before(h http.Handler) http.Handler {
 
 // Admits reports whether the gate would let a request in. It is for what anybody
 // may ask, where strangers are told less.
-func (g *Gate) Admits(r *http.Request) bool {
+func (g *Auth) Admits(r *http.Request) bool {
 	s := g.state.Load()
 	switch {
 	case !s.names(r.Host):
