@@ -47,9 +47,9 @@ bench-queue:
 # torture-fs, -kill, -full, -backlog, -ground: the long forms; resumable, TORTURE_DIR has the counts.
 # -store: the log database: 500 hard shutdowns of ext4 and of XFS, 2,000 kills, one at each system call, full disks, changed directories; two hours.
 # -remote: a VictoriaLogs server behind the journal, 600 kills of either or both; an hour and a half.
-# -network: half an hour of bad network. -herd: 10,000 senders.
+# -network: half an hour of bad network. -fleet: 10,000 senders.
 torture-network: IN = network
-torture-herd: IN = fleet
+torture-fleet: IN = fleet
 torture-%: deps
 	TORTURE=long $(GO) test -count=1 -v -timeout 0 -run '(?i)^test$*_' ./test/$(or $(IN),torture)
 

@@ -15,7 +15,7 @@ type values map[string]float64
 type bench struct {
 	name  string
 	lines int // of the million; the number says how slow it is
-	run   func(b *box, n int) (values, verdict, error)
+	run   func(b *sandbox, n int) (values, verdict, error)
 }
 
 // million is how many lines a full run feeds to the fast cases.
@@ -60,7 +60,7 @@ func cases() []bench {
 
 		{"idle, wsrelay", 0, idle(auto)},
 		{"wsrelay > logs", million / 2, intoLogs(auto)},
-		{"latency, wsrelay > logs", million / 2500, latency(auto.into("logs:store", func(b *box) error { return b.stored("store") }))},
+		{"latency, wsrelay > logs", million / 2500, latency(auto.into("logs:store", func(b *sandbox) error { return b.stored("store") }))},
 		{"syslog-ng, http() > VictoriaLogs", million / 4, intoVictoriaLogs(viaHTTP, false)},
 		{"syslog-ng, http() > VictoriaLogs, killed", million / 4, intoVictoriaLogs(viaHTTP, true)},
 		{"wsrelay > VictoriaLogs, killed", million / 4, intoVictoriaLogs(viaWsrelay, true)},
@@ -68,13 +68,13 @@ func cases() []bench {
 }
 
 // checkOut compares what arrived in the file out with the first n lines.
-func (b *box) checkOut(n int) (verdict, error) {
+func (b *sandbox) checkOut(n int) (verdict, error) {
 	got, err := os.ReadFile(b.path("out"))
 	return b.in.check(got, n), err
 }
 
 // program is the path of wsrelay or wsreceive.
-func (b *box) program(name string) string { return filepath.Join(b.bed.dir, name) }
+func (b *sandbox) program(name string) string { return filepath.Join(b.suite.dir, name) }
 
 // mean is lines a second.
 func mean(lines int, seconds float64) values { return values{"rate": float64(lines) / seconds} }

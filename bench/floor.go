@@ -10,8 +10,8 @@ import (
 )
 
 // intoCat writes each line by itself into cat, which writes to a file.
-func intoCat(to string) func(*box, int) (values, verdict, error) {
-	return func(b *box, n int) (values, verdict, error) {
+func intoCat(to string) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		p, w, err := b.startOnPipe("/bin/sh", "-c", "exec cat >"+to)
 		if err != nil {
 			return nil, verdict{}, err
@@ -27,7 +27,7 @@ func intoCat(to string) func(*box, int) (values, verdict, error) {
 
 // feedAndWait writes each line by itself and ends the input; the time is that
 // until the process has ended.
-func (b *box) feedAndWait(p *process, w *os.File, n int) (values, error) {
+func (b *sandbox) feedAndWait(p *process, w *os.File, n int) (values, error) {
 	start := time.Now()
 	if err := b.in.feedEach(w, 0, n); err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (b *box) feedAndWait(p *process, w *os.File, n int) (values, error) {
 }
 
 // catToCat is what moving so many bytes through a pipe into a file costs.
-func catToCat(b *box, n int) (values, verdict, error) {
+func catToCat(b *sandbox, n int) (values, verdict, error) {
 	start := time.Now()
 	p, err := b.start(nil, "/bin/sh", "-c", fmt.Sprintf("head -c %d %q | cat >out", b.in.offset(n), b.in.path))
 	if err == nil {
@@ -54,7 +54,7 @@ func catToCat(b *box, n int) (values, verdict, error) {
 
 // appendAndSync appends pieces of three sizes to a file, each followed by a
 // fdatasync.
-func appendAndSync(b *box, _ int) (values, verdict, error) {
+func appendAndSync(b *sandbox, _ int) (values, verdict, error) {
 	v := values{}
 	for _, s := range []struct {
 		name        string

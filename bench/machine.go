@@ -13,7 +13,7 @@ import (
 
 // machine is where this runs, in words, with dir's file system and the
 // versions of what is compared.
-func (b *bed) machine() string {
+func (b *suite) machine() string {
 	words := []string{fmt.Sprintf("%d cores of %s", runtime.NumCPU(), fieldOf("/proc/cpuinfo", "model name"))}
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {

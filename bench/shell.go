@@ -9,7 +9,7 @@ import (
 
 // shell is the loop that many a host has: one process for each line.
 var shell = chain{
-	send: func(b *box, _ int) (*sender, error) {
+	send: func(b *sandbox, _ int) (*sender, error) {
 		w, err := os.Create(b.path("in"))
 		if err != nil {
 			return nil, err
@@ -23,7 +23,7 @@ var shell = chain{
 			})
 		}}, err
 	},
-	receive: func(b *box, _ int) (*process, error) {
+	receive: func(b *sandbox, _ int) (*process, error) {
 		socat, err := exec.LookPath("socat")
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errMissing, err)

@@ -83,7 +83,7 @@ func (w *world) lostCursor() {
 func (w *world) hurtAll(r Range) {
 	for seq := r.First; seq < r.End; seq++ {
 		w.hurt[seq] = true
-		delete(w.where, w.lines[seq]) // the mirror may still have it
+		delete(w.where, w.lines[seq]) // the spool may still have it
 	}
 }
 

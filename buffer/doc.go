@@ -107,7 +107,7 @@
 //	    reports, and changes nothing.
 //	R5  Numbers that are missing and that no durable covers were never promised.
 //	    With nothing valid behind them they are used again. In the middle, if
-//	    the living intake's mirror still has the bytes, all from there on is
+//	    the living intake's spool still has the bytes, all from there on is
 //	    read from it again; else they become a gap "unsynced".
 //	R6  Missing numbers that some durable covers are damage: a gap with exactly
 //	    these numbers. What the last group before a crash had promised is only

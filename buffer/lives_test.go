@@ -97,7 +97,7 @@ func (w *world) end1(how func(*strictFS) *strictFS) {
 }
 
 // resume compares what the queue says after a start with what it may say (I4,
-// I5), and feeds it what the mirror has and the queue has not.
+// I5), and feeds it what the spool has and the queue has not.
 func (w *world) resume(rec *Recovery) {
 	w.Helper()
 	s := w.q.Stats()
@@ -144,7 +144,7 @@ func (w *world) identity() identity {
 	return w.q.ident
 }
 
-// replay feeds what is in the mirror and not on disk.
+// replay feeds what is in the spool and not on disk.
 func (w *world) replay(rec *Recovery) {
 	w.Helper()
 	end, _, _ := rec.Intake(w.intake)

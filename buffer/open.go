@@ -32,7 +32,7 @@ func (r *Recovery) Intake(id uint64) (end int64, unfinished, ok bool) {
 }
 
 // LiveInput is an intake whose bytes from Mark on can still be read from its
-// pipe's mirror: what is doubtful from there on is better read again (R5).
+// pipe's spool: what is doubtful from there on is better read again (R5).
 type LiveInput struct {
 	Intake uint64
 	Mark   int64

@@ -366,7 +366,7 @@ func (r *recoverer) resolveTail() {
 }
 
 // readAgain: all that stands behind the hole came from the living intake, and
-// its pipe's mirror still has it (R5).
+// its pipe's spool still has it (R5).
 func (r *recoverer) readAgain(behind []tailEntry) bool {
 	l := r.q.o.LiveInput
 	last, ok := r.q.table.get(l.Intake)

@@ -195,18 +195,18 @@ func TestRecovery_KnowsThatTheLastLineGoesOn(t *testing.T) {
 }
 
 // A hole in what was never promised: what stands behind it is read again, if
-// the mirror has it, and kept otherwise (R5).
-func TestRecovery_ReadsAgainOnlyWhatTheMirrorHas(t *testing.T) {
+// the spool has it, and kept otherwise (R5).
+func TestRecovery_ReadsAgainOnlyWhatTheSpoolHas(t *testing.T) {
 	for name, c := range map[string]struct {
 		living LiveInput
 		head   uint64
 		gaps   []Range
 		last   uint64 // intake
 	}{
-		"the mirror has it":           {LiveInput{Intake: 7, Mark: 12}, 4, nil, 7},
-		"the mirror is freed":         {LiveInput{Intake: 7, Mark: 13}, 10, []Range{{4, 7}}, 7},
+		"the spool has it":           {LiveInput{Intake: 7, Mark: 12}, 4, nil, 7},
+		"the spool is freed":         {LiveInput{Intake: 7, Mark: 13}, 10, []Range{{4, 7}}, 7},
 		"the pipe is another":         {LiveInput{Intake: 8}, 10, []Range{{4, 7}}, 7},
-		"there is no mirror at all":   {LiveInput{}, 10, []Range{{4, 7}}, 7},
+		"there is no spool at all":   {LiveInput{}, 10, []Range{{4, 7}}, 7},
 		"another pipe's lines follow": {LiveInput{Intake: 7, Mark: 12}, 10, []Range{{4, 7}}, 9},
 	} {
 		inBubble(t, func() {

@@ -211,7 +211,7 @@ func (w *writer) dropSegment(why string, due func(next *segment) bool) (bool, er
 	return true, nil
 }
 
-// beginDrop picks the segment that giveUp takes, and makes the gaps for its records:
+// beginDrop picks the segment that dropSegment drops, and makes the gaps for its records:
 // from now on none of them is given out.
 func (q *Queue) beginDrop(why string, due func(next *segment) bool) (s *segment, r Range, gaps []*Block) {
 	q.mu.Lock()

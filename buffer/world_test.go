@@ -69,7 +69,7 @@ type world struct {
 	intake uint64       // the pipe; a power cut makes another
 	stream []streamLine // all that was ever taken from it
 	end    int64        // its offset
-	mark   int64        // up to here the mirror is freed
+	mark   int64        // up to here the spool is freed
 }
 
 // streamLine is a line's place in its pipe.
@@ -181,7 +181,7 @@ func (w *world) idle() {
 	synctest.Wait()
 }
 
-// release frees what the mirror holds and the disk has.
+// release frees what the spool holds and the disk has.
 func (w *world) release() { w.mark = max(w.mark, w.q.IntakeEnd(w.intake)) }
 
 // deliver takes up to n blocks out.

@@ -59,8 +59,8 @@ func rows(t *testing.T) map[string]bool {
 	return all
 }
 
-// messages gives what warnings, errors and complaints say, with the place of
-// each, and the text of every expression.
+// messages gives the text of warnings, log errors and errors of commands, with
+// the position of each, and the text of every expression.
 func messages(t *testing.T) (said map[string]token.Position, texts map[string]bool) {
 	t.Helper()
 	said, texts = map[string]token.Position{}, map[string]bool{}
@@ -97,17 +97,18 @@ func messages(t *testing.T) (said map[string]token.Position, texts map[string]bo
 	return said, texts
 }
 
-// message is the expression in n that says what has happened, if n is such a
-// thing: a log record, or what becomes one.
+// message is the expression in n that says what happened, if n is a log record
+// or a value that becomes one.
 func message(n ast.Node) ast.Expr {
 	switch n := n.(type) {
 	case *ast.CallExpr:
-		argument, ok := map[string]int{"Warn": 0, "Error": 0, "Log": 2, "wait": 0, "hold": 0, "Passing": 0, "Lasting": 0}[name(n.Fun)]
+		argument, ok := map[string]int{"Warn": 0, "Error": 0, "Log": 2, "transient": 0, "permanent": 0, "Transient": 0, "Permanent": 0}[name(n.Fun)]
 		if ok && argument < len(n.Args) {
 			return n.Args[argument]
 		}
 	case *ast.CompositeLit:
-		if !slices.Contains([]string{"Complaint", "Fault", "Problem"}, name(n.Type)) {
+		operator := isOperatorError(n.Type)
+		if !operator && !slices.Contains([]string{"Fault", "Problem"}, name(n.Type)) {
 			break
 		}
 		for _, e := range n.Elts {
@@ -115,12 +116,19 @@ func message(n ast.Node) ast.Expr {
 			if !ok {
 				return e
 			}
-			if key := name(field.Key); key == "Err" && name(n.Type) == "Complaint" || key == "What" {
+			if key := name(field.Key); key == "Err" && operator || key == "What" {
 				return field.Value
 			}
 		}
 	}
 	return nil
+}
+
+// isOperatorError reports whether the type e is cli.Error; the stores have errors
+// of their own, which are causes.
+func isOperatorError(e ast.Expr) bool {
+	s, ok := e.(*ast.SelectorExpr)
+	return ok && s.Sel.Name == "Error" && name(s.X) == "cli"
 }
 
 func name(e ast.Expr) string {

@@ -21,7 +21,7 @@ import (
 )
 
 // BenchmarkIntake tells what exactly once costs: lines of 250 bytes, one a write
-// of another process, through the mirror to the durable queue, against a plain
+// of another process, through the spool to the durable queue, against a plain
 // read and a fdatasync of what it gave. Each iteration does both, in turns first; rates and
 // their ratio are medians. Without compression both put the same bytes on disk.
 //
@@ -30,7 +30,7 @@ func BenchmarkIntake(b *testing.B) {
 	for name, compress := range map[string]buffer.Compress{"none": buffer.CompressNone, "auto": buffer.CompressAuto} {
 		b.Run("compress="+name, func(b *testing.B) {
 			intoQueue := func(b *testing.B, r *os.File) error { return intoQueue(b, r, compress) }
-			var mirror, plain, ratio []float64
+			var spool, plain, ratio []float64
 			for k := range b.N {
 				var m, p float64
 				if k%2 == 0 {
@@ -40,9 +40,9 @@ func BenchmarkIntake(b *testing.B) {
 				if k%2 == 1 {
 					m = rate(b, intoQueue)
 				}
-				mirror, plain, ratio = append(mirror, m), append(plain, p), append(ratio, m/p)
+				spool, plain, ratio = append(spool, m), append(plain, p), append(ratio, m/p)
 			}
-			b.ReportMetric(median(mirror), "mirror_lines/s")
+			b.ReportMetric(median(spool), "spool_lines/s")
 			b.ReportMetric(median(plain), "plain_lines/s")
 			b.ReportMetric(median(ratio), "ratio")
 			b.ReportMetric(slices.Min(ratio), "worst_ratio")
@@ -126,12 +126,12 @@ func rate(b *testing.B, ingest func(b *testing.B, r *os.File) error) float64 {
 }
 
 func intoQueue(b *testing.B, r *os.File, compress buffer.Compress) error {
-	k, err := newMirror()
+	k, err := newSpool()
 	if err != nil {
 		return err
 	}
 	defer k.close()
-	m, err := openMirror(k, int(r.Fd()))
+	m, err := openSpool(k, int(r.Fd()))
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probe does once what workers will do with a mirror all the time: a sandbox may
+// probe does once what workers will do with a spool all the time: a sandbox may
 // allow pipes and memory files and refuse a call on them, and a worker that meets
 // that has nowhere to go.
 func probe() error {
@@ -38,7 +38,7 @@ func probe() error {
 	if _, err := unix.Tee(pipes[0], pipes[1], 2, unix.SPLICE_F_NONBLOCK); err != nil {
 		return os.NewSyscallError("tee", err)
 	}
-	at := int64(mirrorPage)
+	at := int64(spoolPage)
 	for _, move := range []struct {
 		from, to int
 		at       *int64
@@ -47,10 +47,10 @@ func probe() error {
 			return fmt.Errorf("splice moved %d of 2 bytes: %w", n, err)
 		}
 	}
-	if err := unix.Fallocate(file, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, mirrorPage); err != nil {
+	if err := unix.Fallocate(file, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, 0, spoolPage); err != nil {
 		return os.NewSyscallError("fallocate", err)
 	}
-	return os.NewSyscallError("ftruncate", unix.Ftruncate(file, 2*mirrorPage))
+	return os.NewSyscallError("ftruncate", unix.Ftruncate(file, 2*spoolPage))
 }
 
 // makeThreads lets the runtime make now the threads that starting a worker may

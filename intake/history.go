@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// History is what keeper and mirror tell of a pipe.
+// History is what keeper and spool tell of a pipe.
 type History struct {
 	Intake  uint64 // the pipe's id; 0: there is no keeper, and the rest is 0 as well
 	Workers uint64 // that the keeper has started, this one included

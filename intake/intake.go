@@ -13,18 +13,18 @@
 // What has been read from a pipe is gone from it, so a reader that dies takes
 // lines along. Here two processes share the work:
 //
-//		syslog-ng ══pipe══▶ keeper         holds pipe and mirror, reads nothing
+//		syslog-ng ══pipe══▶ keeper         holds pipe and spool, reads nothing
 //		              ╲        │ starts, and starts again
-//		               ╲══▶ worker ──splice──▶ mirror ──lines──▶ queue
+//		               ╲══▶ worker ──splice──▶ spool ──lines──▶ queue
 //
 //	 1. The worker takes from the pipe with splice(2) only, to the end of the
-//	    mirror, which is pipes and a file in memory that the keeper holds open. As
-//	    seen from a kill that is all or nothing: what the mirror was ever given is
+//	    spool, which is pipes and a file in memory that the keeper holds open. As
+//	    seen from a kill that is all or nothing: what the spool was ever given is
 //	    what was ever taken. What it reads is a twin, made by tee(2).
 //	 2. The queue knows on disk up to which stream offset it has everything. What
 //	    is pending is exactly from there to what was taken, and a new worker begins
 //	    there.
-//	 3. What is on disk the mirror forgets, after a mark says so.
+//	 3. What is on disk the spool forgets, after a mark says so.
 //
 // Between pipes pages move and nothing is copied: a writer that may change what
 // it has written, as vmsplice(2) lets it, changes what is pending, too.
@@ -88,7 +88,7 @@ type Intake struct {
 	pieces        int // of lines that are too long, but for the last ones
 }
 
-// New opens the input: through the keeper's mirror where there is one.
+// New opens the input: through the keeper's spool where there is one.
 func New(stdin *os.File) (*Intake, error) {
 	in := &Intake{fd: int(stdin.Fd())}
 	env, ok := os.LookupEnv(workerEnv)
@@ -107,7 +107,7 @@ func New(stdin *os.File) (*Intake, error) {
 		unix.CloseOnExec(fd)
 	}
 	in.control = os.NewFile(uintptr(control), "control")
-	if in.spool, err = openMirror(kept, in.fd); err != nil {
+	if in.spool, err = openSpool(kept, in.fd); err != nil {
 		return nil, err
 	}
 	in.input, in.coalesceDelay, in.id = in.spool, coalesceDelay(in.fd), in.spool.id
@@ -192,7 +192,7 @@ func (in *Intake) Fill(ctx context.Context) {
 		return
 	}
 	defer wake.close()
-	for in.spool.taken()-in.spool.mark < mirrorAhead && ctx.Err() == nil {
+	for in.spool.taken()-in.spool.mark < spoolAhead && ctx.Err() == nil {
 		if got, err := wake.wait(in.fd, unix.POLLIN, -1); err != nil || got != readable {
 			return
 		}
@@ -373,7 +373,7 @@ func (in *Intake) origin(end int64) buffer.Origin {
 	return buffer.Origin{Intake: in.id, End: end}
 }
 
-// releaseDurable lets go of what the mirror holds and the disk has. Where that is far
+// releaseDurable lets go of what the spool holds and the disk has. Where that is far
 // behind, it waits: so many newlines and no line.
 func (in *Intake) releaseDurable(ctx context.Context, q Queue) error {
 	m := in.spool
@@ -395,7 +395,7 @@ func (in *Intake) releaseDurable(ctx context.Context, q Queue) error {
 	}
 }
 
-// pollTimeout, in milliseconds: while the mirror holds what will soon be on disk,
+// pollTimeout, in milliseconds: while the spool holds what will soon be on disk,
 // look again, more and more seldom; and now and then for what other pipes left.
 func (in *Intake) pollTimeout() int {
 	switch {

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Keeper is the process that syslog-ng knows: it holds the pipe and the mirror,
+// Keeper is the process that syslog-ng knows: it holds the pipe and the spool,
 // and starts a worker, which does everything else, again whenever that dies. It
 // reads no line, writes none and knows no configuration, so there is nothing in
 // it to fail.

@@ -89,10 +89,10 @@ func work(dir string) error {
 // noWorker is a keeper that cannot have a worker.
 func noWorker(t *testing.T) *Keeper {
 	t.Helper()
-	mirror, err := newMirror()
+	spool, err := newSpool()
 	must(t, err)
-	t.Cleanup(mirror.close)
-	k := &Keeper{spool: mirror}
+	t.Cleanup(spool.close)
+	k := &Keeper{spool: spool}
 	k.arrange()
 	k.plan.Dir = filepath.Join(t.TempDir(), "none")
 	return k
@@ -136,7 +136,7 @@ func TestKeeper_OfAServiceForgetsASignalThatEndedNothing(t *testing.T) {
 func TestKeeper_TellsAnUpgradeOfASignal(t *testing.T) {
 	k := noWorker(t)
 	k.Service = true
-	to, err := json.Marshal(handed{Mirror: k.spool, Told: []byte("T")})
+	to, err := json.Marshal(handed{Spool: k.spool, Told: []byte("T")})
 	must(t, err)
 	must(t, k.adopt(string(to)))
 	_ = k.start()

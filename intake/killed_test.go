@@ -98,7 +98,7 @@ func killedOften(t *testing.T, lines, kills int) {
 			}
 		})
 	}()
-	mirror := mirrorOf(t, cmd.Process.Pid)
+	spool := spoolOf(t, cmd.Process.Pid)
 	was, mark := int64(0), int64(0)
 	for k := range kills {
 		for !kill(cmd.Process.Pid, func() {
@@ -106,12 +106,12 @@ func killedOften(t *testing.T, lines, kills int) {
 			case 0: // in its start
 				time.Sleep(rand.N(4 * time.Millisecond))
 			case 3: // while it lets go of what is on disk
-				for mirror.marked() == mark {
+				for spool.marked() == mark {
 					time.Sleep(10 * time.Microsecond)
 				}
 				time.Sleep(rand.N(100 * time.Microsecond))
 			default: // in its work
-				for mirror.taken() == was {
+				for spool.taken() == was {
 					time.Sleep(50 * time.Microsecond)
 				}
 				time.Sleep(rand.N(4 * time.Millisecond))
@@ -119,7 +119,7 @@ func killedOften(t *testing.T, lines, kills int) {
 		}) {
 			time.Sleep(50 * time.Microsecond) // the last one's successor is not born yet
 		}
-		was, mark = mirror.taken(), mirror.marked()
+		was, mark = spool.taken(), spool.marked()
 		met.Add(1)
 	}
 	must(t, <-fed)
@@ -146,11 +146,11 @@ func feed(w *os.File, lines int, may func(n int)) error {
 	return out.Flush()
 }
 
-// mirrorOf opens the mirror of a keeper, as its worker was told of it.
-func mirrorOf(t *testing.T, keeper int) kept {
+// spoolOf opens the spool of a keeper, as its worker was told of it.
+func spoolOf(t *testing.T, keeper int) kept {
 	t.Helper()
 	var k kept
-	waitFor(t, "the keeper has a mirror", func() bool {
+	waitFor(t, "the keeper has a spool", func() bool {
 		k.close()
 		k = nil
 		worker := child(keeper)
@@ -210,7 +210,7 @@ func TestKeeper_LosesNothingOfLongLinesWhenWorkersAreKilled(t *testing.T) {
 }
 
 func TestIntake_TellsHowTheWorkerBeforeEnded(t *testing.T) {
-	in, w := mirrored(t)
+	in, w := spooled(t)
 	write(t, w, "a\nb\n")
 	_ = w.Close()
 	_, err := in.spool.spliceIn(2)
@@ -237,7 +237,7 @@ func TestHistory_SaysThatWorkersDieAtTheSameLine(t *testing.T) {
 		stuck int
 		want  string
 	}{{0, "the process before this one died"}, {stuckFrom, "one process after the other dies at the same line"}} {
-		k, err := newMirror()
+		k, err := newSpool()
 		must(t, err)
 		k.count(9, unix.WaitStatus(unix.SIGKILL), tt.stuck)
 		var log bytes.Buffer

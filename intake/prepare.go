@@ -15,20 +15,20 @@ import (
 
 // Internal to keeper and worker: which descriptors are what.
 const (
-	workerEnv = "WSRELAY_INTERNAL_WORKER" // FIRST CONTROL: the mirror's are FIRST to CONTROL-1
+	workerEnv = "WSRELAY_INTERNAL_WORKER" // FIRST CONTROL: the spool's are FIRST to CONTROL-1
 	adoptEnv  = "WSRELAY_INTERNAL_ADOPT"  // a handed, as JSON: the keeper was replaced by a new binary
 )
 
 // inherited is what a worker has from its keeper.
-func inherited(env string) (mirror kept, control int, err error) {
+func inherited(env string) (spool kept, control int, err error) {
 	var first int
 	if _, err := fmt.Sscanf(env, "%d %d", &first, &control); err != nil || first >= control {
 		return nil, 0, fmt.Errorf("%s=%q is not what a keeper says", workerEnv, env)
 	}
 	for fd := first; fd < control; fd++ {
-		mirror = append(mirror, fd)
+		spool = append(spool, fd)
 	}
-	return mirror, control, nil
+	return spool, control, nil
 }
 
 // Wanted tells whether these arguments ask for a keeper: the input is a pipe,
@@ -102,11 +102,11 @@ func (k *Keeper) prepare() (err error) {
 	if err := probe(); err != nil {
 		return err
 	}
-	if err := k.keepOptions(); err != nil { // first: its descriptor may be a free number, which the mirror would take
+	if err := k.keepOptions(); err != nil { // first: its descriptor may be a free number, which the spool would take
 		return err
 	}
 	_, _ = unix.FcntlInt(0, unix.F_SETPIPE_SZ, pipeSize) // not allowed: as it is
-	k.spool, err = newMirror()
+	k.spool, err = newSpool()
 	return err
 }
 
@@ -119,7 +119,7 @@ func programPath() (string, error) {
 	return os.Executable()
 }
 
-// liftFileSize: the mirror's size only grows, though what it holds is little.
+// liftFileSize: the spool's size only grows, though what it holds is little.
 func liftFileSize() error {
 	limit := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	if unix.Setrlimit(unix.RLIMIT_FSIZE, &limit) == nil {

@@ -43,27 +43,27 @@ type spool struct {
 	twins   int      // bytes in it
 }
 
-// kept is what of a mirror outlives a process: the descriptors of the memory
+// kept is what of a spool outlives a process: the descriptors of the memory
 // file and of the ring's pipes.
 type kept []int
 
 const (
-	mirrorPage  = 4096
-	mirrorMagic = "WSRMIRR\x03"
+	spoolPage  = 4096
+	spoolMagic = "WSRMIRR\x03"
 	markAt      = 16      // offset of the mark
 	heldAt      = 24      // offset of what the ring held when that was written
 	workersAt   = 32      // offset of the number of workers
-	mirrorAhead = 4 << 20 // bytes taken before anything can be put on disk
+	spoolAhead = 4 << 20 // bytes taken before anything can be put on disk
 )
 
-// newMirror makes an empty mirror, for a pipe of its own.
-func newMirror() (kept, error) {
-	fd, err := unix.MemfdCreate("wsrelay-mirror", unix.MFD_CLOEXEC)
+// newSpool makes an empty spool, for a pipe of its own.
+func newSpool() (kept, error) {
+	fd, err := unix.MemfdCreate("wsrelay-spool", unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("make the mirror: %w", err)
+		return nil, fmt.Errorf("make the spool: %w", err)
 	}
 	k := kept{fd}
-	page := append([]byte(mirrorMagic), make([]byte, mirrorPage-len(mirrorMagic))...)
+	page := append([]byte(spoolMagic), make([]byte, spoolPage-len(spoolMagic))...)
 	_, _ = rand.Read(page[8:16]) // cannot fail
 	_, err = unix.Pwrite(fd, page, 0)
 	for len(k) <= ringPipes && err == nil {
@@ -73,7 +73,7 @@ func newMirror() (kept, error) {
 	}
 	if err != nil {
 		k.close()
-		return nil, fmt.Errorf("make the mirror: %w", err)
+		return nil, fmt.Errorf("make the spool: %w", err)
 	}
 	return k, nil
 }
@@ -105,12 +105,12 @@ func (k kept) state() (s state, err error) {
 	if _, err := unix.Pread(k[0], page[:], 0); err != nil {
 		return state{}, os.NewSyscallError("pread", err)
 	}
-	if string(page[:8]) != mirrorMagic {
+	if string(page[:8]) != spoolMagic {
 		return state{}, errors.New("the descriptor is something else")
 	}
 	s = state{
 		id:   binary.LittleEndian.Uint64(page[8:]),
-		mark: int64(binary.LittleEndian.Uint64(page[markAt:])), base: st.Size - mirrorPage,
+		mark: int64(binary.LittleEndian.Uint64(page[markAt:])), base: st.Size - spoolPage,
 		workers: binary.LittleEndian.Uint64(page[workersAt:]), last: unix.WaitStatus(binary.LittleEndian.Uint32(page[workersAt+8:])),
 		stuck: int(binary.LittleEndian.Uint32(page[workersAt+12:])),
 	}
@@ -137,18 +137,18 @@ func (k kept) count(more int, last unix.WaitStatus, stuck int) {
 	_, _ = unix.Pwrite(k[0], b[:], workersAt) // a memory file
 }
 
-// openMirror is the mirror that an earlier process may have left off.
-func openMirror(k kept, pipe int) (*spool, error) {
+// openSpool is the spool that an earlier process may have left off.
+func openSpool(k kept, pipe int) (*spool, error) {
 	s, err := k.state()
 	if err != nil {
-		return nil, fmt.Errorf("open the mirror: %w", err)
+		return nil, fmt.Errorf("open the spool: %w", err)
 	}
 	m := &spool{kept: k, ring: openRing(k[1:]), pipe: pipe, id: s.id, mark: s.mark, base: s.base, data: s.base, read: s.mark}
 	if m.null, err = unix.Open(os.DevNull, unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
-		return nil, fmt.Errorf("open the mirror: %s: %w", os.DevNull, err)
+		return nil, fmt.Errorf("open the spool: %s: %w", os.DevNull, err)
 	}
 	if m.teePipe, err = newPipe(); err != nil {
-		return nil, fmt.Errorf("open the mirror: %w", err)
+		return nil, fmt.Errorf("open the spool: %w", err)
 	}
 	return m, errors.Join(m.forget(s.left), m.punch(0)) // what a kill has left to do
 }
@@ -156,7 +156,7 @@ func openMirror(k kept, pipe int) (*spool, error) {
 // taken is how many stream bytes were ever taken.
 func (m *spool) taken() int64 { return m.base + m.ring.total }
 
-// spliceIn moves what the pipe holds, at most n bytes, into the mirror. 0: the pipe
+// spliceIn moves what the pipe holds, at most n bytes, into the spool. 0: the pipe
 // has ended. unix.EAGAIN: it holds nothing now.
 func (m *spool) spliceIn(n int) (int, error) {
 	moved, err := m.ring.spliceIn(m.pipe, int64(n))
@@ -170,14 +170,14 @@ func (m *spool) spliceIn(n int) (int, error) {
 
 // spill moves what the ring holds to the file's end.
 func (m *spool) spill() error {
-	at := m.base + mirrorPage
+	at := m.base + spoolPage
 	err := m.ring.give(m.ring.total, m.kept[0], &at)
-	m.base = at - mirrorPage
+	m.base = at - spoolPage
 	m.data = m.base
 	return err
 }
 
-// Read gives what the mirror holds and was not read, or else takes from the
+// Read gives what the spool holds and was not read, or else takes from the
 // pipe first. It is io.Reader's, but for unix.EAGAIN; behind any other error
 // there is nothing more to be had.
 func (m *spool) Read(b []byte) (n int, err error) {
@@ -190,7 +190,7 @@ func (m *spool) Read(b []byte) (n int, err error) {
 			m.read += int64(n)
 			return n, err
 		case m.read < m.base:
-			n, err = unix.Pread(m.kept[0], b[:min(int64(len(b)), m.base-m.read)], m.read+mirrorPage)
+			n, err = unix.Pread(m.kept[0], b[:min(int64(len(b)), m.base-m.read)], m.read+spoolPage)
 			n = max(n, 0)
 			m.read += int64(n)
 			return n, err
@@ -240,11 +240,11 @@ func (m *spool) release(to int64) error {
 	binary.LittleEndian.PutUint64(m.note[:], uint64(to))
 	binary.LittleEndian.PutUint64(m.note[8:], uint64(m.ring.total))
 	if _, err := unix.Pwrite(m.kept[0], m.note[:], markAt); err != nil {
-		return fmt.Errorf("mark the mirror: %w", err)
+		return fmt.Errorf("mark the spool: %w", err)
 	}
 	from := m.mark
 	m.mark = to
-	if from < m.data+mirrorPage { // with the data's last page
+	if from < m.data+spoolPage { // with the data's last page
 		if err := m.punch(from); err != nil {
 			return err
 		}
@@ -263,14 +263,14 @@ func (m *spool) forget(n int64) error {
 		return err
 	}
 	m.base = m.mark
-	return os.NewSyscallError("ftruncate", unix.Ftruncate(m.kept[0], m.base+mirrorPage))
+	return os.NewSyscallError("ftruncate", unix.Ftruncate(m.kept[0], m.base+spoolPage))
 }
 
 // punch frees the file's whole pages between from, where the last hole ends, and
 // the mark.
 func (m *spool) punch(from int64) error {
-	from = (from + mirrorPage) &^ (mirrorPage - 1)
-	n := (m.mark+mirrorPage)&^(mirrorPage-1) - from
+	from = (from + spoolPage) &^ (spoolPage - 1)
+	n := (m.mark+spoolPage)&^(spoolPage-1) - from
 	if n == 0 {
 		return nil
 	}

@@ -22,10 +22,10 @@ import (
 	"wsrelay/buffer"
 )
 
-// mirrored is an intake with a mirror and its writer's end, in this process.
-func mirrored(t *testing.T) (*Intake, *os.File) {
+// spooled is an intake with a spool and its writer's end, in this process.
+func spooled(t *testing.T) (*Intake, *os.File) {
 	t.Helper()
-	k, err := newMirror()
+	k, err := newSpool()
 	must(t, err)
 	r, w, err := os.Pipe()
 	must(t, err)
@@ -36,7 +36,7 @@ func mirrored(t *testing.T) (*Intake, *os.File) {
 // reopened is the intake of a new worker, for the same pipe.
 func reopened(t *testing.T, k kept, pipe int) *Intake {
 	t.Helper()
-	m, err := openMirror(k, pipe)
+	m, err := openSpool(k, pipe)
 	must(t, err)
 	t.Cleanup(func() { kept{m.null, m.teePipe}.close() })
 	return &Intake{fd: m.pipe, id: m.id, spool: m, input: m}
@@ -54,7 +54,7 @@ func ingest(t *testing.T, in *Intake, dir string) (log string) {
 	return text.String()
 }
 
-// held is how much memory the mirror takes.
+// held is how much memory the spool takes.
 func held(m *spool) int64 {
 	var st unix.Stat_t
 	_ = unix.Fstat(m.kept[0], &st)
@@ -65,8 +65,8 @@ func held(m *spool) int64 {
 	return n
 }
 
-func TestMirror_HoldsLittleHoweverMuchPassesThrough(t *testing.T) {
-	in, w := mirrored(t)
+func TestSpool_HoldsLittleHoweverMuchPassesThrough(t *testing.T) {
+	in, w := spooled(t)
 	const total = 128 << 20
 	go func() {
 		defer w.Close() //nolint:errcheck // its end is the point
@@ -91,21 +91,21 @@ func TestMirror_HoldsLittleHoweverMuchPassesThrough(t *testing.T) {
 	close(done)
 	<-watched
 	if most > 16<<20 {
-		t.Errorf("the mirror held %d bytes", most)
+		t.Errorf("the spool held %d bytes", most)
 	}
-	if n := held(in.spool); n > 2*mirrorPage {
-		t.Errorf("the mirror still holds %d bytes", n)
+	if n := held(in.spool); n > 2*spoolPage {
+		t.Errorf("the spool still holds %d bytes", n)
 	}
 	t.Logf("%d MiB passed, at most %d KiB held", in.spool.taken()>>20, most>>10)
 }
 
-func TestMirror_MarkIsWhereTheNextWorkerBegins(t *testing.T) {
-	in, w := mirrored(t)
+func TestSpool_MarkIsWhereTheNextWorkerBegins(t *testing.T) {
+	in, w := spooled(t)
 	write(t, w, strings.Repeat("x", 20_000))
 	_, err := in.spool.spliceIn(20_000)
 	must(t, err)
 	must(t, in.spool.release(12_345))
-	again, err := openMirror(in.spool.kept, in.fd)
+	again, err := openSpool(in.spool.kept, in.fd)
 	must(t, err)
 	if again.mark != 12_345 || again.read != 12_345 || again.taken() != 20_000 || again.id != in.spool.id {
 		t.Errorf("got %+v, want mark and read at 12345 of 20000", again)
@@ -116,24 +116,24 @@ func TestMirror_MarkIsWhereTheNextWorkerBegins(t *testing.T) {
 	}
 }
 
-func TestMirror_FreesWhatAKillBetweenMarkAndHoleHasLeft(t *testing.T) {
-	in, w := mirrored(t)
+func TestSpool_FreesWhatAKillBetweenMarkAndHoleHasLeft(t *testing.T) {
+	in, w := spooled(t)
 	write(t, w, strings.Repeat("x", 60_000))
 	_, err := in.spool.spliceIn(60_000)
 	must(t, err)
 	must(t, in.spool.spill())
 	_, err = unix.Pwrite(in.spool.kept[0], []byte{0x60, 0xea}, markAt) // 60000, and then it died
 	must(t, err)
-	again, err := openMirror(in.spool.kept, in.fd)
+	again, err := openSpool(in.spool.kept, in.fd)
 	must(t, err)
-	if n := held(again); n > 2*mirrorPage {
-		t.Errorf("the mirror holds %d bytes", n)
+	if n := held(again); n > 2*spoolPage {
+		t.Errorf("the spool holds %d bytes", n)
 	}
 }
 
 // 10,000 bytes are in the file and 20,000 in the ring, and somebody dies while
-// the mirror lets go of some.
-func TestMirror_GoesOnWhereALettingGoWasCutShort(t *testing.T) {
+// the spool lets go of some.
+func TestSpool_GoesOnWhereALettingGoWasCutShort(t *testing.T) {
 	for _, to := range []int{1, 9_999, 10_000, 10_001, 20_000, 29_999, 30_000} {
 		for _, done := range []int{0, 1, 5_000, to - 10_000} { // bytes of the ring that are gone
 			if done < 0 || done > max(0, to-10_000) {
@@ -147,7 +147,7 @@ func TestMirror_GoesOnWhereALettingGoWasCutShort(t *testing.T) {
 
 func cutShort(t *testing.T, to int, done int64) {
 	stream := random(30_000)
-	in, w := mirrored(t)
+	in, w := spooled(t)
 	m := in.spool
 	write(t, w, string(stream[:10_000]))
 	_, err := m.spliceIn(10_000)
@@ -176,13 +176,13 @@ func cutShort(t *testing.T, to int, done int64) {
 }
 
 // To a full pipe splice(2) says EAGAIN even where the other one has ended.
-func TestMirror_FindsTheEndBehindAFullPipe(t *testing.T) {
+func TestSpool_FindsTheEndBehindAFullPipe(t *testing.T) {
 	for pages := range ringPipes + 2 {
-		in, w := mirrored(t)
+		in, w := spooled(t)
 		for _, fd := range in.spool.kept[1:] {
-			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, mirrorPage)
+			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, spoolPage)
 		}
-		stream := random(pages * mirrorPage)
+		stream := random(pages * spoolPage)
 		write(t, w, string(stream))
 		_ = w.Close()
 		in.Fill(t.Context())
@@ -196,7 +196,7 @@ func TestMirror_FindsTheEndBehindAFullPipe(t *testing.T) {
 }
 
 func TestFill_EndsWithItsContextThoughThereIsMore(t *testing.T) {
-	in, w := mirrored(t)
+	in, w := spooled(t)
 	write(t, w, "a\n")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -208,15 +208,15 @@ func TestFill_EndsWithItsContextThoughThereIsMore(t *testing.T) {
 
 // Whatever is done in whatever order, with pipes of a page or two, by however
 // many workers: the stream comes out as it went in.
-func TestMirror_GivesTheStreamWhateverHappens(t *testing.T) {
+func TestSpool_GivesTheStreamWhateverHappens(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		in, w := mirrored(t)
+		in, w := spooled(t)
 		m, stream := in.spool, random(1<<20)
 		to := int(w.Fd())
 		must(t, unix.SetNonblock(to, true))
 		for _, fd := range append(slices.Clone(m.kept[1:]), m.teePipe) {
-			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, mirrorPage<<rnd.IntN(2))
+			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, spoolPage<<rnd.IntN(2))
 		}
 		written, disk := 0, 0 // stream offsets; up to disk all was read once
 		seen := []byte{}
@@ -253,7 +253,7 @@ func TestMirror_GivesTheStreamWhateverHappens(t *testing.T) {
 				t.Fatalf("seed %d: behind %d something else is read", seed, disk)
 			}
 		}
-		if m.taken() != int64(len(stream)) || m.ring.total != 0 || held(m) > 2*mirrorPage {
+		if m.taken() != int64(len(stream)) || m.ring.total != 0 || held(m) > 2*spoolPage {
 			t.Errorf("seed %d: %d bytes taken, %d in the ring, %d held", seed, m.taken(), m.ring.total, held(m))
 		}
 	}
@@ -277,7 +277,7 @@ func random(n int) []byte {
 }
 
 func TestIntake_ReportsAQueueThatKnowsLessThanTheMark(t *testing.T) {
-	in, w := mirrored(t)
+	in, w := spooled(t)
 	dir := filepath.Join(t.TempDir(), "q")
 	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
 	must(t, err)
@@ -298,7 +298,7 @@ func TestIntake_ReportsAQueueThatKnowsLessThanTheMark(t *testing.T) {
 }
 
 func TestIntake_GoesOnAtTheMarkWhereTheQueueDoesNotKnowIt(t *testing.T) {
-	in, w := mirrored(t)
+	in, w := spooled(t)
 	write(t, w, "a\nb\n")
 	_ = w.Close()
 	_, err := in.spool.spliceIn(4)
@@ -314,7 +314,7 @@ func TestIntake_GoesOnAtTheMarkWhereTheQueueDoesNotKnowIt(t *testing.T) {
 }
 
 func TestIntake_SkippedNewlinesMoveTheEndAndStallNothing(t *testing.T) {
-	in, w := mirrored(t)
+	in, w := spooled(t)
 	const newlines = 32 << 20
 	go func() {
 		defer w.Close() //nolint:errcheck // its end is the point
@@ -329,14 +329,14 @@ func TestIntake_SkippedNewlinesMoveTheEndAndStallNothing(t *testing.T) {
 	if got, want := string(queued(t, dir)), "first\nlast\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if m := in.spool; m.mark != m.taken() || m.taken() != newlines+11 || held(m) > 2*mirrorPage {
+	if m := in.spool; m.mark != m.taken() || m.taken() != newlines+11 || held(m) > 2*spoolPage {
 		t.Errorf("mark %d of %d, want all; %d bytes held", m.mark, m.taken(), held(m))
 	}
 }
 
 // A worker may die at any place in a line, however long.
 func TestIntake_CutsALineAlikeWhereverAWorkerDies(t *testing.T) {
-	in, w := mirrored(t)
+	in, w := spooled(t)
 	r := os.NewFile(uintptr(in.fd), "pipe")
 	defer r.Close() //nolint:errcheck // only read
 	dir := filepath.Join(t.TempDir(), "q")

@@ -16,13 +16,13 @@ import (
 )
 
 // An upgrade makes the keeper go on as the binary that is now in its place. It
-// stays the same process, with the same pipe and mirror, so the worker stays
+// stays the same process, with the same pipe and spool, so the worker stays
 // its child. At every step somebody has the pipe:
 //
 //  1. A binary that cannot even tell its version is not run.
 //  2. execve(2); the old worker lives. Fails it, all goes on as it was.
 //  3. The new keeper has its handlers, and kills and reaps the old worker.
-//  4. It starts its own, which goes on where the mirror and the queue say.
+//  4. It starts its own, which goes on where the spool and the queue say.
 //
 // A worker that dies between 1 and 3 stays a zombie of this process until 3:
 // its pid is not another's.
@@ -55,7 +55,7 @@ var ErrTakeOver = errors.New("this version cannot take over from the previous on
 
 // handed is what one keeper hands on to the next.
 type handed struct {
-	Mirror  kept
+	Spool  kept
 	Options bool   // there are, and can be read again
 	Worker  int    // pid; 0: none lived
 	Told    []byte // the signals that count
@@ -64,17 +64,17 @@ type handed struct {
 // adopt is upgrade's other half.
 func (k *Keeper) adopt(from string) error {
 	var h handed
-	if err := json.Unmarshal([]byte(from), &h); err != nil || len(h.Mirror) == 0 {
+	if err := json.Unmarshal([]byte(from), &h); err != nil || len(h.Spool) == 0 {
 		return fmt.Errorf("%s=%q is not what a keeper hands on", adoptEnv, from)
 	}
-	k.spool, k.options, k.worker, k.signals = h.Mirror, h.Options, h.Worker, h.Told
+	k.spool, k.options, k.worker, k.signals = h.Spool, h.Options, h.Worker, h.Told
 	if len(k.signals) > 0 {
 		k.toldAt = time.Now() // or not long ago
 	}
 	k.inherit(unix.FD_CLOEXEC)
 	s, err := k.spool.state()
 	if err != nil {
-		return fmt.Errorf("adopt the mirror: %w", err)
+		return fmt.Errorf("adopt the spool: %w", err)
 	}
 	k.marked = s.mark
 	if k.worker == 0 {

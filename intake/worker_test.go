@@ -126,7 +126,7 @@ func TestKeeper_EndsWhereNoWorkerCanWorkAndNothingIsLeft(t *testing.T) {
 	}
 }
 
-// The worker that waits for the queue fills the mirror up to its bound; once it
+// The worker that waits for the queue fills the spool up to its bound; once it
 // has the queue, it goes on at the same byte.
 func TestKeeper_ReadsOnWhileAnotherInstanceHasTheQueue(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "q")
@@ -249,7 +249,7 @@ func TestWorker_MayDieAtEverySystemCall(t *testing.T) {
 	} {
 		for n, killed := 1, true; killed; n++ { // the counts are each thread's
 			dir := filepath.Join(t.TempDir(), "q")
-			in, w := mirrored(t)
+			in, w := spooled(t)
 			write(t, w, "0 a\n\n1 b\n2 c")
 			_ = w.Close()
 			killed = runWorker(t, in, dir, "strace", "-f", "-qq", "-o", os.DevNull, "-e", "trace="+call,

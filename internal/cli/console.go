@@ -6,7 +6,7 @@
 //	wsrelay: hint: check that the receiver runs
 //
 // The second and third line are the attributes "effect" and "hint" of a log
-// record, or the fields of a [Complaint].
+// record, or the fields of a [Error].
 package cli
 
 import (
@@ -26,16 +26,16 @@ const (
 	Hint   = "hint"
 )
 
-// Complaint is an error that ends a program, for an operator.
-type Complaint struct {
+// Error is an error that ends a program, for an operator.
+type Error struct {
 	Err    error
 	Effect string // what it means for the lines
 	Hint   string // what to do
 	Code   int    // exit status
 }
 
-func (c *Complaint) Error() string { return c.Err.Error() }
-func (c *Complaint) Unwrap() error { return c.Err }
+func (c *Error) Error() string { return c.Err.Error() }
+func (c *Error) Unwrap() error { return c.Err }
 
 // Exit is an exit status whose reason the user has seen already.
 type Exit int
@@ -48,7 +48,7 @@ func Report(log *slog.Logger, err error) int {
 	if e, ok := errors.AsType[Exit](err); ok {
 		return int(e)
 	}
-	var c *Complaint
+	var c *Error
 	if !errors.As(err, &c) {
 		log.Error(err.Error()) //nolint:sloglint // what an operator reads is the message
 		return 1

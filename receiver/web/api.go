@@ -82,7 +82,7 @@ func (p *page) search(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer loan.giveBack()
-	leave, ok := p.enter(r)
+	leave, ok := p.acquire(r)
 	if !ok {
 		return
 	}
@@ -121,7 +121,7 @@ func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loa
 	if l, ok = p.borrow(r, rawMemory); !ok {
 		return nil, nil, false
 	}
-	leave, ok := p.enter(r)
+	leave, ok := p.acquire(r)
 	if !ok {
 		l.giveBack()
 		return nil, nil, false

@@ -35,7 +35,7 @@ func (p *page) around(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer loan.giveBack()
-	leave, ok := p.enter(r)
+	leave, ok := p.acquire(r)
 	if !ok {
 		return
 	}
@@ -76,7 +76,7 @@ func (a *queryAPI) around(ctx context.Context, q *query, uid string, at time.Tim
 		within = logsql.Within("*", at, at.Add(time.Millisecond))
 	}
 	// One more on either side tells whether there are more.
-	found, err := near.Around(ctx, a.ask, uid, within, n+1)
+	found, err := near.Around(ctx, a.queryRows, uid, within, n+1)
 	if err != nil || found == nil {
 		return nil, err
 	}
@@ -102,8 +102,8 @@ func (a *queryAPI) around(ctx context.Context, q *query, uid string, at time.Tim
 	return f, nil
 }
 
-// ask gives the rows of a query by the names of their fields.
-func (a *queryAPI) ask(ctx context.Context, text string) (rows []map[string]string, err error) {
+// queryRows gives the rows of a query by the names of their fields.
+func (a *queryAPI) queryRows(ctx context.Context, text string) (rows []map[string]string, err error) {
 	err = a.get(ctx, "query", (&query{logsql: text}).args(), func(line []byte) error {
 		row := map[string]string{}
 		gjson.ParseBytes(line).ForEach(func(name, value gjson.Result) bool {

@@ -90,7 +90,7 @@ func (d *downloading) send(text []byte) error {
 
 // query runs f, which asks the store, with a place for queries.
 func (d *downloading) query(f func() error) error {
-	leave, ok := d.enter(d.r)
+	leave, ok := d.acquire(d.r)
 	if !ok {
 		return d.r.Context().Err()
 	}

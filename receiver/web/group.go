@@ -40,7 +40,7 @@ func (p *page) groups(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer loan.giveBack()
-	leave, ok := p.enter(r)
+	leave, ok := p.acquire(r)
 	if !ok {
 		return
 	}
@@ -91,7 +91,7 @@ func (p *page) fields(w http.ResponseWriter, r *http.Request) {
 	if q == nil {
 		return
 	}
-	leave, ok := p.enter(r)
+	leave, ok := p.acquire(r)
 	if !ok {
 		return
 	}

@@ -114,7 +114,7 @@ func (p *page) histogram(w http.ResponseWriter, r *http.Request) {
 	}
 	b := &bars{}
 	if !q.pipes { // what pipes make has no place in time
-		leave, ok := p.enter(r)
+		leave, ok := p.acquire(r)
 		if !ok {
 			return
 		}

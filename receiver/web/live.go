@@ -210,11 +210,11 @@ func (l *Live) match(q *query, k *keptLine) (found line, ok bool) {
 }
 
 // search implements source over the kept lines.
-func (l *Live) search(ctx context.Context, q *query, limit int) (*found, error) {
+func (l *Live) search(ctx context.Context, q *query, limit int) (*searchResult, error) {
 	if q.pipes {
 		return nil, errPipes
 	}
-	f := &found{complete: true}
+	f := &searchResult{complete: true}
 	lines, _, _ := l.since(0)
 	if !q.oldest {
 		slices.Reverse(lines)

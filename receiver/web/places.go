@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// enter waits until a query may run in the name of the user that asks; ok is false
+// acquire waits until a query may run in the name of the user that asks; ok is false
 // if the client has gone meanwhile.
-func (p *page) enter(r *http.Request) (leave func(), ok bool) {
+func (p *page) acquire(r *http.Request) (leave func(), ok bool) {
 	who := p.who(r)
 	if p.queries.Acquire(r.Context(), who, 1) != nil {
 		return nil, false
@@ -35,7 +35,7 @@ func (p *page) selects(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/select/logsql/tail":
 		leave, ok = p.enterTail(w, r)
 	case !strings.HasPrefix(r.URL.Path, "/select/vmui"): // which is files
-		leave, ok = p.enter(r)
+		leave, ok = p.acquire(r)
 	}
 	if !ok {
 		return

@@ -99,15 +99,15 @@ func (w *lineWriter) Write(p []byte) (n int, err error) {
 			w.left.Write(line)
 			line = w.left.Bytes()
 		}
-		w.take(line)
+		w.writeLine(line)
 		w.left.Reset()
 		p = p[i+1:]
 	}
 	return n, w.err
 }
 
-// take passes a line on. A line that is no object says why the answer is broken off.
-func (w *lineWriter) take(line []byte) {
+// writeLine passes a line on. A line that is no object says why the answer is broken off.
+func (w *lineWriter) writeLine(line []byte) {
 	switch {
 	case len(line) == 0:
 	case line[0] != '{':
@@ -125,7 +125,7 @@ func (w *lineWriter) finish() error {
 		return logsql.Explain(errors.New(strings.TrimSpace(w.left.String())))
 	}
 	if w.err == nil && w.left.Len() > 0 {
-		w.take(w.left.Bytes())
+		w.writeLine(w.left.Bytes())
 	}
 	return nil
 }
@@ -185,8 +185,8 @@ func (q *query) upTo(last []logsql.Field) string {
 // for which all fields are needed: so the rows are measured first, and no more are
 // asked for than there is memory for. Both look only at the time that the newest
 // rows are from, for a search over all time costs many passes.
-func (a *queryAPI) search(ctx context.Context, q *query, limit int) (f *found, err error) {
-	f = &found{complete: true}
+func (a *queryAPI) search(ctx context.Context, q *query, limit int) (f *searchResult, err error) {
+	f = &searchResult{complete: true}
 	want, upTo := limit+1, "" // one more than is shown tells whether there are more
 	if !q.pipes {
 		sorted := "" // the newest need no sorting, which takes longer

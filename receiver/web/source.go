@@ -17,7 +17,7 @@ import (
 type source interface {
 	// search finds the newest lines, or the oldest, one more than limit if there are
 	// more.
-	search(ctx context.Context, q *query, limit int) (*found, error)
+	search(ctx context.Context, q *query, limit int) (*searchResult, error)
 	// line gives the line of a UID, of which at may be the time, to the millisecond,
 	// which is faster than zero; nil: there is none.
 	line(ctx context.Context, uid string, at time.Time) (*whole, error)
@@ -26,8 +26,8 @@ type source interface {
 	around(ctx context.Context, q *query, uid string, at time.Time, n int) (*neighbours, error)
 }
 
-// found is what a search finds.
-type found struct {
+// searchResult is what a search finds.
+type searchResult struct {
 	lines    []line
 	about    []line // at least as many, without their text: who wrote them
 	table    table  // instead of lines, if pipes made something else of them

@@ -1,9 +1,9 @@
 // Package fleet takes a wsreceive away from thousands of senders at once, and
 // watches how they come back.
 //
-//	herder ┬ relay ┐
+//	worker ┬ relay ┐
 //	       ├ relay ┼──▶ wsreceive ─▶ file, in memory
-//	herder ┴ relay ┘
+//	worker ┴ relay ┘
 //
 // The relays are those of wsrelay, with a queue in memory and not on disk, in
 // as many processes as the limit of descriptors asks for. All of it lives in a
@@ -16,16 +16,16 @@ import (
 	"os"
 	"testing"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(herderEnv) != "" {
-		if err := herder(); err != nil {
-			fmt.Fprintln(os.Stderr, "herder:", err)
+	if os.Getenv(workerEnv) != "" {
+		if err := runWorker(); err != nil {
+			fmt.Fprintln(os.Stderr, "worker:", err)
 			os.Exit(1)
 		}
 		return
 	}
-	stand.Main(m)
+	harness.Main(m)
 }

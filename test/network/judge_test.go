@@ -7,14 +7,14 @@ import (
 	"io"
 	"testing"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // life is what one keeper's pipe carried: from the first line to the last of
 // which at least a byte was written.
 type life struct {
 	first, end uint64
-	promised   uint64 // every line below was on disk, or in the mirror of a keeper that lives
+	promised   uint64 // every line below was on disk, or in the spool of a keeper that lives
 }
 
 // verdict is what the file says about the lines of all lives.
@@ -46,7 +46,7 @@ func judge(stored io.Reader, lives []life) (verdict, error) {
 		case err != nil && err != io.EOF && err != bufio.ErrBufferFull: //nolint:errorlint // as bufio gives it
 			return v, err
 		}
-		n, ok := stand.NumberOf(bytes.TrimSuffix(line, []byte("\n")))
+		n, ok := harness.NumberOf(bytes.TrimSuffix(line, []byte("\n")))
 		switch {
 		case !ok || err != nil || n >= end:
 			v.Altered++
@@ -83,7 +83,7 @@ func TestJudge_SeesEachFault(t *testing.T) {
 		var b []byte
 		for k := 0; k < len(ranges); k += 2 {
 			for n := ranges[k]; n < ranges[k+1]; n++ {
-				b = stand.AppendLine(b, n)
+				b = harness.AppendLine(b, n)
 			}
 		}
 		return b

@@ -15,7 +15,7 @@ package network
 import (
 	"testing"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
-func TestMain(m *testing.M) { stand.Main(m) }
+func TestMain(m *testing.M) { harness.Main(m) }

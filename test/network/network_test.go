@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // plan is how long everything takes.
@@ -27,7 +27,7 @@ type plan struct {
 }
 
 func plans() plan {
-	if stand.Long() {
+	if harness.Long() {
 		return plan{
 			length: 30 * time.Minute, cycle: time.Minute, dark: [2]time.Duration{5 * time.Second, 40 * time.Second},
 			calm: 15 * time.Second, backlogs: 4, backlog: 300_000, killsWhileDrains: 5,
@@ -65,10 +65,10 @@ func TestNetwork_CostsNoLine(t *testing.T) {
 	beside.Wait()
 
 	f, err := os.Open(s.path("lines"))
-	stand.Must(t, err)
+	harness.Must(t, err)
 	defer f.Close() //nolint:errcheck // only read
 	v, err := judge(f, s.lives)
-	stand.Must(t, err)
+	harness.Must(t, err)
 	again := s.sentAgain()
 	t.Logf("%v: %s", time.Since(s.begun).Round(time.Second), v)
 	t.Logf("%d lines fed, %d sent again; killed: %d workers, %d keepers with their workers, %d receivers, %d of all while a long queue drained; %d blackholes",
@@ -167,7 +167,7 @@ func (m *meter) run(ctx context.Context, s *scene) {
 			up = now
 		}
 		m.standstill, m.idle = max(m.standstill, now.Sub(grown)), max(m.idle, now.Sub(up))
-		if stand.Long() && now.Sub(told) > 10*time.Second {
+		if harness.Long() && now.Sub(told) > 10*time.Second {
 			told = now
 			fmt.Printf("%v: %d stored, receiver %t, network %t, %d blackholes, longest recovery %v\n", time.Since(s.begun).Round(time.Second),
 				stored, s.served.Load(), s.clear.Load(), s.blackholes.Load(), m.idle.Round(100*time.Millisecond))

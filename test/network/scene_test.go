@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsrelay/test/certs"
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 const (
@@ -35,8 +35,8 @@ type scene struct {
 	here, there   *site // of wsrelay, of wsreceive
 	wire          *traffic
 	begun         time.Time
-	relay         *stand.Relay
-	feeder        *stand.Feeder
+	relay         *harness.Relay
+	feeder        *harness.Feeder
 	receiver      *exec.Cmd
 	lives         []life
 	served, clear atomic.Bool // wsreceive runs; packets get through
@@ -46,14 +46,14 @@ type scene struct {
 
 func newScene(t *testing.T) *scene {
 	t.Helper()
-	stand.Need(t, "nft")
+	harness.Need(t, "nft")
 	s := &scene{t: t, dir: t.TempDir(), here: newSite(t, relayAt), there: newSite(t, receiveAt)}
 	s.wire = connect(t, s.here, s.there)
 	if err := s.weather(lossy); err != nil {
 		t.Skipf("no right to set firewall rules: %v", err)
 	}
-	stand.Must(t, certs.Write(s.dir, receiveAt))
-	out, err := exec.Command(stand.Program(t, "wsrelay"), "keygen", "--name", "web-1", s.path("key")).CombinedOutput()
+	harness.Must(t, certs.Write(s.dir, receiveAt))
+	out, err := exec.Command(harness.Program(t, "wsrelay"), "keygen", "--name", "web-1", s.path("key")).CombinedOutput()
 	if err != nil {
 		t.Fatalf("keygen: %v\n%s", err, out)
 	}
@@ -78,7 +78,7 @@ func (s *scene) weather(rule string) error {
 // startReceiver starts wsreceive as the README has it.
 func (s *scene) startReceiver() {
 	s.t.Helper()
-	s.receiver = exec.Command(stand.Program(s.t, "wsreceive"), "--listen", receiveAt+":"+port, "--to", "file:"+s.path("lines"),
+	s.receiver = exec.Command(harness.Program(s.t, "wsreceive"), "--listen", receiveAt+":"+port, "--to", "file:"+s.path("lines"),
 		"--keys", s.path("key"), "--tls-cert", s.path("server.pem"), "--tls-key", s.path("server.key"))
 	s.log(s.receiver, "wsreceive.log", s.there.start)
 	s.served.Store(true)
@@ -94,13 +94,13 @@ func (s *scene) killReceiver() {
 // startRelay starts wsrelay, with lines to come from where they ended.
 func (s *scene) startRelay() {
 	s.t.Helper()
-	cmd := exec.Command(stand.Program(s.t, "wsrelay"), "wss://"+receiveAt+":"+port+"/relay", "--queue-dir", s.path("queue"),
+	cmd := exec.Command(harness.Program(s.t, "wsrelay"), "wss://"+receiveAt+":"+port+"/relay", "--queue-dir", s.path("queue"),
 		"--key-file", s.path("key"), "--tls-ca", s.path("ca.pem"), "--drain", "15m", "--log-level", "debug")
 	s.log(cmd, "wsrelay.log", func(cmd *exec.Cmd) (err error) {
-		s.here.Do(func() { s.relay, err = stand.StartRelay(cmd) })
+		s.here.Do(func() { s.relay, err = harness.StartRelay(cmd) })
 		return err
 	})
-	s.feeder = stand.Feed(s.relay.W, s.next(), s.pace)
+	s.feeder = harness.Feed(s.relay.W, s.next(), s.pace)
 }
 
 // next is the first line of the life that follows.
@@ -127,10 +127,10 @@ func sleep(ctx context.Context, d time.Duration) {
 func (s *scene) log(cmd *exec.Cmd, name string, start func(*exec.Cmd) error) {
 	s.t.Helper()
 	log, err := os.OpenFile(s.path(name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	stand.Must(s.t, err)
+	harness.Must(s.t, err)
 	defer log.Close() //nolint:errcheck // the child has its own
 	cmd.Stderr = log
-	stand.Must(s.t, start(cmd))
+	harness.Must(s.t, start(cmd))
 }
 
 // killWorker kills the worker; its keeper starts another.
@@ -145,7 +145,7 @@ func (s *scene) killWorker(ctx context.Context) {
 func (s *scene) killKeeper() {
 	s.relay.Slay()
 	s.feeder.Halt()
-	s.live(stand.LineAt(s.next(), s.relay.Mark()))
+	s.live(harness.LineAt(s.next(), s.relay.Mark()))
 	s.relay.Kill()
 	s.killed.keepers++
 	s.startRelay()
@@ -196,7 +196,7 @@ func (s *scene) stored() uint64 {
 	if err != nil {
 		return 0
 	}
-	return stand.LineAt(0, st.Size())
+	return harness.LineAt(0, st.Size())
 }
 
 var batchSent = regexp.MustCompile(`batch sent .*\bseq=(\d+) end=(\d+)`)
@@ -205,7 +205,7 @@ var batchSent = regexp.MustCompile(`batch sent .*\bseq=(\d+) end=(\d+)`)
 // once.
 func (s *scene) sentAgain() (again uint64) {
 	f, err := os.Open(s.path("wsrelay.log"))
-	stand.Must(s.t, err)
+	harness.Must(s.t, err)
 	defer f.Close() //nolint:errcheck // only read
 	high := uint64(1)
 	for lines := bufio.NewScanner(f); lines.Scan(); {

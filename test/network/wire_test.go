@@ -15,27 +15,27 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // site is a network namespace with one interface, net0. What it sends there
 // is for us to carry.
 type site struct {
-	*stand.Network
+	*harness.Network
 	net0 *os.File
 }
 
 // newSite makes a namespace whose net0 has the address.
 func newSite(t *testing.T, addr string) *site {
 	t.Helper()
-	s := &site{Network: stand.NewNetwork(t)}
+	s := &site{Network: harness.NewNetwork(t)}
 	var err error
 	s.Do(func() { s.net0, err = openTUN() })
 	if err != nil {
 		t.Skipf("no TUN device: %v", err)
 	}
 	t.Cleanup(func() { _ = s.net0.Close() })
-	stand.Must(t, s.Up("net0", netip.MustParseAddr(addr)))
+	harness.Must(t, s.Up("net0", netip.MustParseAddr(addr)))
 	return s
 }
 

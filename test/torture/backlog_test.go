@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"wsrelay/buffer"
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // TestBacklog_OpensAtOnce opens a queue of 100 GB, of which only the last
@@ -25,39 +25,39 @@ func TestBacklog_OpensAtOnce(t *testing.T) {
 	first := filepath.Join(dir, "0000000000000001.seg")
 	header := make([]byte, 2048)
 	f, err := os.Open(first)
-	stand.Must(t, err)
+	harness.Must(t, err)
 	_, err = f.ReadAt(header, 0)
-	stand.Must(t, err)
-	stand.Must(t, f.Close())
+	harness.Must(t, err)
+	harness.Must(t, f.Close())
 	sparse := []string{first}
 	for id := uint64(2); id < segments; id++ {
 		name := filepath.Join(dir, fmt.Sprintf("%016x.seg", id))
-		stand.Must(t, os.WriteFile(name, headerOf(header, id), 0o600))
+		harness.Must(t, os.WriteFile(name, headerOf(header, id), 0o600))
 		sparse = append(sparse, name)
 	}
 	fill(t, dir, 60<<20)
 	sparse = sparse[:len(sparse)-1] // the empty one
 	for _, name := range sparse {
-		stand.Must(t, os.Truncate(name, size))
+		harness.Must(t, os.Truncate(name, size))
 	}
 	var best time.Duration
 	for range 5 {
 		began := time.Now()
 		q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
 		took := time.Since(began)
-		stand.Must(t, err)
+		harness.Must(t, err)
 		if best == 0 || took < best {
 			best = took
 		}
 		b, err := q.Next(t.Context())
-		stand.Must(t, err)
+		harness.Must(t, err)
 		if got := b.Range(); got != (buffer.Range{First: 1, End: 2}) {
 			t.Errorf("the first block has %v, want the first line", got)
 		}
 		if held := q.Stats().DiskBytes; held < (segments-2)*size {
 			t.Errorf("the queue holds %d bytes, want %d", held, (segments-2)*size)
 		}
-		stand.Must(t, q.Close(t.Context()))
+		harness.Must(t, q.Close(t.Context()))
 	}
 	t.Logf("a backlog of %d segments, %d GB, opens in %v (best of 5, headers cached)", segments, segments*size/1_000_000_000, best.Round(100*time.Microsecond))
 }
@@ -76,21 +76,21 @@ func headerOf(header []byte, id uint64) []byte {
 func fill(t *testing.T, dir string, size int) {
 	t.Helper()
 	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{Compress: buffer.CompressNone})
-	stand.Must(t, err)
+	harness.Must(t, err)
 	for n, done := uint64(0), 0; done < size; n++ {
-		line := stand.AppendLine(nil, n)
+		line := harness.AppendLine(nil, n)
 		_, err := q.Append(t.Context(), line, 1, buffer.Origin{})
-		stand.Must(t, err)
+		harness.Must(t, err)
 		done += len(line)
 	}
-	stand.Must(t, q.Close(t.Context()))
+	harness.Must(t, q.Close(t.Context()))
 }
 
 // TestBacklog_DrainsInLittleMemory lets a real backlog gather and drain, and
 // tells the most memory that keeper and worker ever had.
 func TestBacklog_DrainsInLittleMemory(t *testing.T) {
 	size := int64(96 << 20)
-	if stand.Long() {
+	if harness.Long() {
 		size = 10_000_000_000
 	}
 	g := newRig(t, filepath.Join(t.TempDir(), "queue"))
@@ -99,7 +99,7 @@ func TestBacklog_DrainsInLittleMemory(t *testing.T) {
 	p := g.start(t, nil, options...)
 	p.away.Store(true)
 	peak := p.watchMemory()
-	f := stand.Feed(p.W, 0, nil)
+	f := harness.Feed(p.W, 0, nil)
 	for f.Sent.Load() < size {
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -130,7 +130,7 @@ func (p *relay) watchMemory() (peak func() string) {
 	var high [2]int
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for stand.Alive(p.Cmd.Process.Pid) {
+		for harness.Alive(p.Cmd.Process.Pid) {
 			for k, pid := range []int{p.Cmd.Process.Pid, p.Worker()} {
 				if kib, text := resident(pid); kib > high[k] {
 					high[k], most[k] = kib, text

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // calls are what the queue and the intake do to the world.
@@ -22,8 +22,8 @@ var calls = []string{"pwrite64", "fdatasync", "renameat", "unlinkat", "fsync", "
 // kind, for each n of a small piece of work with a segment that ends and one
 // that is used again.
 func TestKill_AtEachSystemCall(t *testing.T) {
-	stand.Need(t, "strace")
-	if !stand.Long() {
+	harness.Need(t, "strace")
+	if !harness.Long() {
 		t.Skip("make torture-kill does it; intake has a short form")
 	}
 	c := newCampaign(t, "kill-at-call", "runs", 0, 0)
@@ -57,7 +57,7 @@ func (g *rig) killAt(t *testing.T, call string, n int) (killed bool) {
 		g.ended(t, p)
 	} else { // the keeper is dead
 		p.kill()
-		l.promised = max(l.promised, stand.LineAt(0, p.Mark()))
+		l.promised = max(l.promised, harness.LineAt(0, p.Mark()))
 		g.drain(t)
 	}
 	g.lives = append(g.lives, l)
@@ -74,7 +74,7 @@ func (g *rig) work(ctx context.Context, w io.Writer) (written, delivered uint64)
 			size = 1500 << 10
 		}
 		for b = b[:0]; len(b) < size; written++ {
-			b = stand.AppendLine(b, written)
+			b = harness.AppendLine(b, written)
 		}
 		if _, err := w.Write(b); err != nil {
 			break
@@ -95,7 +95,7 @@ func (p *relay) letGo(ctx context.Context, dead func()) (killed bool) {
 	worker := p.AwaitWorker(ctx, 0)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for ctx.Err() == nil && stand.Alive(keeper) && stand.Alive(worker) {
+	for ctx.Err() == nil && harness.Alive(keeper) && harness.Alive(worker) {
 		<-tick.C
 	}
 	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", keeper))
@@ -105,7 +105,7 @@ func (p *relay) letGo(ctx context.Context, dead func()) (killed bool) {
 		_ = unix.Kill(pid, unix.SIGKILL) // asked to let go, it may hang
 	}
 	killed = worker == 0 || p.AwaitWorker(ctx, worker) != 0
-	for ctx.Err() == nil && stand.Alive(keeper) {
+	for ctx.Err() == nil && harness.Alive(keeper) {
 		<-tick.C
 	}
 	return killed

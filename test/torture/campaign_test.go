@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // campaign counts what a test does over and over: a few times as a part of the
@@ -34,17 +34,17 @@ type campaign struct {
 func newCampaign(t testing.TB, name, unit string, short, goal int) *campaign {
 	t.Helper()
 	c := &campaign{name: name, unit: unit, goal: short, Next: map[string]int{}, begun: time.Now(), told: time.Now()}
-	if stand.Long() {
+	if harness.Long() {
 		dir := os.Getenv("TORTURE_DIR")
 		if dir == "" {
 			cache, err := os.UserCacheDir()
-			stand.Must(t, err)
+			harness.Must(t, err)
 			dir = filepath.Join(cache, "wsrelay-torture")
 		}
-		stand.Must(t, os.MkdirAll(dir, 0o700))
+		harness.Must(t, os.MkdirAll(dir, 0o700))
 		c.goal, c.state = goal, filepath.Join(dir, name+".json")
 		if b, err := os.ReadFile(c.state); err == nil {
-			stand.Must(t, json.Unmarshal(b, c))
+			harness.Must(t, json.Unmarshal(b, c))
 		}
 	}
 	c.from = c.Done
@@ -62,11 +62,11 @@ func (c *campaign) add(t testing.TB, rounds, live int, v verdict) {
 	c.Sum = c.Sum.plus(v)
 	if c.state != "" {
 		b, err := json.Marshal(c)
-		stand.Must(t, err)
-		stand.Must(t, os.WriteFile(c.state+".tmp", b, 0o600))
-		stand.Must(t, os.Rename(c.state+".tmp", c.state))
+		harness.Must(t, err)
+		harness.Must(t, os.WriteFile(c.state+".tmp", b, 0o600))
+		harness.Must(t, os.Rename(c.state+".tmp", c.state))
 	}
-	if stand.Long() && time.Since(c.told) > 5*time.Second {
+	if harness.Long() && time.Since(c.told) > 5*time.Second {
 		c.told = time.Now()
 		rate := float64(c.Done-c.from) / time.Since(c.begun).Seconds()
 		goal := ""

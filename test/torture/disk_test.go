@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // disk is a file system of its own in a file.
@@ -23,16 +23,16 @@ type disk struct {
 // skips the test where the machine does not allow that.
 func newDisk(t testing.TB, size int64, mkfs ...string) *disk {
 	t.Helper()
-	stand.NeedMounts(t)
-	stand.Need(t, mkfs[0], "mount", "umount")
+	harness.NeedMounts(t)
+	harness.Need(t, mkfs[0], "mount", "umount")
 	d := &disk{t: t, image: filepath.Join(t.TempDir(), "image"), Dir: t.TempDir()}
-	stand.Must(t, os.WriteFile(d.image, nil, 0o600))
-	stand.Must(t, os.Truncate(d.image, size))
+	harness.Must(t, os.WriteFile(d.image, nil, 0o600))
+	harness.Must(t, os.Truncate(d.image, size))
 	if out, err := exec.Command(mkfs[0], append(mkfs[1:], d.image)...).CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", mkfs[0], err, out)
 	}
 	if out, err := d.try("mount", "-o", "loop", d.image, d.Dir); err != nil {
-		stand.Lack(t, fmt.Sprintf("no loop device: %v: %s", err, out))
+		harness.Lack(t, fmt.Sprintf("no loop device: %v: %s", err, out))
 	}
 	t.Cleanup(func() { _, _ = d.try("umount", d.Dir) }) // it may be unmounted
 	return d
@@ -56,9 +56,9 @@ func (d *disk) shutdown() {
 	d.t.Helper()
 	const goingDown, withoutLogFlush = 0x8004587d, 2
 	dir, err := os.Open(d.Dir)
-	stand.Must(d.t, err)
+	harness.Must(d.t, err)
 	defer dir.Close() //nolint:errcheck // only read
-	stand.Must(d.t, unix.IoctlSetPointerInt(int(dir.Fd()), goingDown, withoutLogFlush))
+	harness.Must(d.t, unix.IoctlSetPointerInt(int(dir.Fd()), goingDown, withoutLogFlush))
 }
 
 // remount is what the next start of the machine does.

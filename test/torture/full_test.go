@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // TestFull_DiskStopsNothingForGood takes the space, or the inodes, of the file
@@ -32,7 +32,7 @@ func TestFull_DiskStopsNothingForGood(t *testing.T) {
 			g := newRig(t, filepath.Join(d.Dir, "queue"))
 			p := g.start(t, nil, "--queue-limit", "64MiB", "--compress", "none")
 			p.away.Store(true) // what comes must go to the disk
-			f := stand.Feed(p.W, 0, nil)
+			f := harness.Feed(p.W, 0, nil)
 			p.Progress(t.Context(), 0)
 			release := c.fill(t, d)
 			g.waitLog(t, "cannot write to the queue")
@@ -62,35 +62,35 @@ func fillBlocks(t *testing.T, d *disk) (release func()) {
 	t.Helper()
 	name := filepath.Join(d.Dir, "ballast")
 	f, err := os.Create(name)
-	stand.Must(t, err)
+	harness.Must(t, err)
 	defer f.Close() //nolint:errcheck // it holds nothing
 	for b := make([]byte, 1<<20); len(b) > 0; {
 		if _, err := f.Write(b); errors.Is(err, unix.ENOSPC) {
 			b = b[:len(b)/2]
 		} else {
-			stand.Must(t, err)
+			harness.Must(t, err)
 		}
 	}
-	return func() { stand.Must(t, os.Remove(name)) }
+	return func() { harness.Must(t, os.Remove(name)) }
 }
 
 // fillInodes leaves no inode free, and all blocks.
 func fillInodes(t *testing.T, d *disk) (release func()) {
 	t.Helper()
 	dir := filepath.Join(d.Dir, "ballast")
-	stand.Must(t, os.Mkdir(dir, 0o700))
+	harness.Must(t, os.Mkdir(dir, 0o700))
 	for n := 0; ; n++ {
 		err := os.WriteFile(filepath.Join(dir, strconv.Itoa(n)), nil, 0o600)
 		if errors.Is(err, unix.ENOSPC) {
 			break
 		}
-		stand.Must(t, err)
+		harness.Must(t, err)
 	}
-	return func() { stand.Must(t, os.RemoveAll(dir)) }
+	return func() { harness.Must(t, os.RemoveAll(dir)) }
 }
 
 // waitStuck waits until the pipe has taken nothing for half a second.
-func waitStuck(f *stand.Feeder) {
+func waitStuck(f *harness.Feeder) {
 	for was := int64(-1); was != f.Sent.Load(); time.Sleep(500 * time.Millisecond) {
 		was = f.Sent.Load()
 	}

@@ -16,7 +16,7 @@ import (
 
 	"wsrelay/buffer"
 	"wsrelay/internal/status"
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // TestGround_LosesOnlyWhatWasDestroyed does to the queue directory of a relay
@@ -54,7 +54,7 @@ type admin struct {
 	t    *testing.T
 	disk *disk
 	p    *relay
-	f    *stand.Feeder
+	f    *harness.Feeder
 
 	moved     int      // directories that were moved away for good
 	destroyed uint64   // lines that actions so far may have cost
@@ -64,7 +64,7 @@ type admin struct {
 func newAdmin(t *testing.T) *admin {
 	d := newDisk(t, 768<<20, "mkfs.ext4", "-q")
 	a := &admin{rig: newRig(t, filepath.Join(d.Dir, "parent", "queue")), t: t, disk: d}
-	stand.Must(t, os.Mkdir(filepath.Dir(a.queue), 0o755))
+	harness.Must(t, os.Mkdir(filepath.Dir(a.queue), 0o755))
 	a.begin()
 	return a
 }
@@ -72,7 +72,7 @@ func newAdmin(t *testing.T) *admin {
 // begin starts a relay and feeds it.
 func (a *admin) begin() {
 	a.p = a.start(a.t, nil, "--queue-limit", "64MiB", "--compress", "none")
-	a.f = stand.Feed(a.p.W, a.next, a.keepUp)
+	a.f = harness.Feed(a.p.W, a.next, a.keepUp)
 }
 
 // finish ends the relay when all is delivered.
@@ -175,7 +175,7 @@ func (a *admin) act() {
 	a.destroyed += n
 	a.did = append(a.did, fmt.Sprintf("%s: at line %d, up to %d destroyed", x.name, a.f.End(), n))
 	a.heal()
-	if !stand.Alive(a.p.Cmd.Process.Pid) {
+	if !harness.Alive(a.p.Cmd.Process.Pid) {
 		a.t.Fatalf("the relay has ended\n%s\n%s", strings.Join(a.did, "\n"), a.logTail())
 	}
 }
@@ -258,16 +258,16 @@ func (a *admin) removeDir() uint64 {
 }
 
 func (a *admin) awayAndBack() uint64 {
-	stand.Must(a.t, os.Rename(a.queue, a.queue+".away"))
+	harness.Must(a.t, os.Rename(a.queue, a.queue+".away"))
 	time.Sleep(rand.N(time.Second))
-	stand.Must(a.t, os.Rename(a.queue+".away", a.queue))
+	harness.Must(a.t, os.Rename(a.queue+".away", a.queue))
 	return 0
 }
 
 // awayForGood leaves the directory to its relay, and gives the path to another.
 func (a *admin) awayForGood() uint64 {
 	a.moved++
-	stand.Must(a.t, os.Rename(a.queue, fmt.Sprintf("%s.%d", a.queue, a.moved)))
+	harness.Must(a.t, os.Rename(a.queue, fmt.Sprintf("%s.%d", a.queue, a.moved)))
 	p, f := a.p, a.f
 	f.Finish()
 	a.next = f.End()
@@ -279,9 +279,9 @@ func (a *admin) awayForGood() uint64 {
 
 func (a *admin) mountOver() uint64 {
 	parent := filepath.Dir(a.queue)
-	stand.Must(a.t, unix.Mount("tmpfs", parent, "tmpfs", 0, "size=1m"))
+	harness.Must(a.t, unix.Mount("tmpfs", parent, "tmpfs", 0, "size=1m"))
 	time.Sleep(rand.N(2 * time.Second))
-	stand.Must(a.t, unix.Unmount(parent, unix.MNT_DETACH))
+	harness.Must(a.t, unix.Unmount(parent, unix.MNT_DETACH))
 	return 0
 }
 
@@ -289,7 +289,7 @@ func (a *admin) lazyUnmount() uint64 {
 	a.disk.run("umount", "-l", a.disk.Dir)
 	time.Sleep(rand.N(time.Second))
 	loop, err := a.disk.try("losetup", "-n", "-O", "NAME", "-j", a.disk.image)
-	stand.Must(a.t, err)
+	harness.Must(a.t, err)
 	a.disk.run("mount", strings.Fields(string(loop))[0], a.disk.Dir)
 	return 0
 }
@@ -312,7 +312,7 @@ func (a *admin) readOnly() uint64 {
 	time.Sleep(200 * time.Millisecond)
 	a.f.Finish()
 	a.next = a.f.End()
-	stand.Must(a.t, a.p.Cmd.Process.Signal(unix.SIGTERM))
+	harness.Must(a.t, a.p.Cmd.Process.Signal(unix.SIGTERM))
 	if err := a.p.wait(time.Minute); err != nil {
 		a.did = append(a.did, fmt.Sprintf("ended with %v", err)) // 75: lines wait
 	}
@@ -342,28 +342,28 @@ func (a *admin) mustArrive(n uint64) {
 func (a *admin) fillDisk() uint64 {
 	name := filepath.Join(a.disk.Dir, "filler")
 	f, err := os.Create(name)
-	stand.Must(a.t, err)
+	harness.Must(a.t, err)
 	b := make([]byte, 1<<20)
 	for err == nil {
 		_, err = f.Write(b)
 	}
 	time.Sleep(rand.N(time.Second))
-	stand.Must(a.t, f.Close())
-	stand.Must(a.t, os.Remove(name))
+	harness.Must(a.t, f.Close())
+	harness.Must(a.t, os.Remove(name))
 	return 0
 }
 
 func (a *admin) chmod() uint64 {
-	stand.Must(a.t, os.Chmod(a.queue, 0))
+	harness.Must(a.t, os.Chmod(a.queue, 0))
 	time.Sleep(rand.N(time.Second))
-	stand.Must(a.t, os.Chmod(a.queue, 0o700))
+	harness.Must(a.t, os.Chmod(a.queue, 0o700))
 	return 0
 }
 
 func (a *admin) chown() uint64 {
-	stand.Must(a.t, os.Chown(a.queue, 12345, 12345))
+	harness.Must(a.t, os.Chown(a.queue, 12345, 12345))
 	time.Sleep(rand.N(time.Second))
-	stand.Must(a.t, os.Chown(a.queue, 0, 0))
+	harness.Must(a.t, os.Chown(a.queue, 0, 0))
 	return 0
 }
 
@@ -382,11 +382,11 @@ func (a *admin) immutable() uint64 {
 // link puts a link to a file elsewhere in the place of one of the queue's.
 func (a *admin) link(name string) uint64 {
 	victim := filepath.Join(a.disk.Dir, "victim")
-	stand.Must(a.t, os.WriteFile(victim, []byte("precious"), 0o600))
+	harness.Must(a.t, os.WriteFile(victim, []byte("precious"), 0o600))
 	at := filepath.Join(a.queue, name)
 	_ = os.Remove(at + ".link")
-	stand.Must(a.t, os.Symlink(victim, at+".link"))
-	stand.Must(a.t, os.Rename(at+".link", at))
+	harness.Must(a.t, os.Symlink(victim, at+".link"))
+	harness.Must(a.t, os.Rename(at+".link", at))
 	time.Sleep(rand.N(time.Second))
 	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
 		a.t.Fatalf("a file elsewhere holds %q, %v", b, err)
@@ -431,7 +431,7 @@ func (a *admin) second() uint64 {
 	p.away.Store(false)
 	f.Finish()
 	a.next = f.End()
-	a.f = stand.Feed(a.p.W, a.next, a.keepUp)
+	a.f = harness.Feed(a.p.W, a.next, a.keepUp)
 	a.ended(a.t, p)
 	return 0
 }

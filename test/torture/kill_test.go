@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // TestKill_WorkerLosesNothing kills the worker at any moment while lines come
@@ -23,7 +23,7 @@ func TestKill_WorkerLosesNothing(t *testing.T) {
 	g := newRig(t, filepath.Join(t.TempDir(), "queue"))
 	for seen := (verdict{}); c.more(); {
 		p := g.start(t, nil)
-		f := stand.Feed(p.W, g.next, g.keepUp)
+		f := harness.Feed(p.W, g.next, g.keepUp)
 		kills := min(100, c.goal-c.Done)
 		for range kills {
 			p.killWorker(t)
@@ -63,8 +63,8 @@ func (p *relay) killWorker(t *testing.T) {
 			p.Progress(ctx, was)
 		}
 		time.Sleep(rand.N(25 * time.Millisecond))
-		if stand.Alive(pid) && unix.Kill(pid, unix.SIGKILL) == nil {
-			for stand.Alive(pid) {
+		if harness.Alive(pid) && unix.Kill(pid, unix.SIGKILL) == nil {
+			for harness.Alive(pid) {
 				time.Sleep(100 * time.Microsecond)
 			}
 			return
@@ -74,7 +74,7 @@ func (p *relay) killWorker(t *testing.T) {
 
 // TestKill_KeeperTooLosesWhatWasInMemory kills both at once, which costs what
 // was in the pipe and not yet on disk, and no more: every byte is in the
-// queue, in the mirror, or in the pipe, once.
+// queue, in the spool, or in the pipe, once.
 func TestKill_KeeperTooLosesWhatWasInMemory(t *testing.T) {
 	c := newCampaign(t, "kill-both", "kills of keeper and worker", 10, 10_000)
 	g := newRig(t, filepath.Join(t.TempDir(), "queue"))
@@ -98,31 +98,31 @@ func (g *rig) killBoth(t *testing.T) (live bool) {
 	p := g.start(t, nil)
 	defer p.kill()
 	pipe, err := os.OpenFile("/proc/"+strconv.Itoa(p.Cmd.Process.Pid)+"/fd/0", os.O_RDONLY|unix.O_NONBLOCK, 0)
-	stand.Must(t, err)
+	harness.Must(t, err)
 	defer pipe.Close() //nolint:errcheck // only read
-	f := stand.Feed(p.W, g.next, g.keepUp)
+	f := harness.Feed(p.W, g.next, g.keepUp)
 	p.moment(t.Context())
 	live = p.Worker() != 0
-	mirror := p.Mirror()
+	spool := p.Spool()
 	p.Slay()
 	f.Halt()
-	stand.Must(t, p.W.Close())
+	harness.Must(t, p.W.Close())
 	left, err := io.ReadAll(pipe)
-	stand.Must(t, err)
+	harness.Must(t, err)
 	taken, durable := int64(0), int64(0)
-	if mirror != nil {
+	if spool != nil {
 		var rest []byte
-		durable, rest, err = mirror.Rest()
-		stand.Must(t, err)
+		durable, rest, err = spool.Rest()
+		harness.Must(t, err)
 		taken = durable + int64(len(rest))
-		if !bytes.Equal(rest, stand.Piece(g.next, durable, taken)) {
-			t.Errorf("the mirror, from %d to %d, differs from the stream", durable, taken)
+		if !bytes.Equal(rest, harness.Piece(g.next, durable, taken)) {
+			t.Errorf("the spool, from %d to %d, differs from the stream", durable, taken)
 		}
 	}
-	if got, want := int64(len(left))+taken, f.Sent.Load(); got != want || !bytes.Equal(left, stand.Piece(g.next, taken, want)) {
-		t.Errorf("mirror and pipe have %d + %d bytes of %d, or others", taken, len(left), want)
+	if got, want := int64(len(left))+taken, f.Sent.Load(); got != want || !bytes.Equal(left, harness.Piece(g.next, taken, want)) {
+		t.Errorf("spool and pipe have %d + %d bytes of %d, or others", taken, len(left), want)
 	}
-	g.lives = append(g.lives, life{first: g.next, end: f.End(), promised: stand.LineAt(g.next, durable)})
+	g.lives = append(g.lives, life{first: g.next, end: f.End(), promised: harness.LineAt(g.next, durable)})
 	g.next = f.End()
 	return live && durable > 0
 }

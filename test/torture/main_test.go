@@ -21,12 +21,12 @@ import (
 	"os"
 	"testing"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 func TestMain(m *testing.M) {
 	if work := storeWork[os.Getenv(storeWorkEnv)]; work != nil {
 		os.Exit(work())
 	}
-	stand.Main(m)
+	harness.Main(m)
 }

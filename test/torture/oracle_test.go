@@ -17,7 +17,7 @@ import (
 
 	"wsrelay/handshake"
 	"wsrelay/receiver"
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // oracle is what the receivers have stored: which line stands under which
@@ -47,8 +47,8 @@ func (r run) end() uint64 { return r.seq + r.count }
 
 func newOracle() *oracle { return &oracle{changed: make(chan struct{})} }
 
-// door is the receiver that one wsrelay ships to; behind it is the oracle.
-type door struct {
+// testReceiver is the receiver that one wsrelay ships to; behind it is the oracle.
+type testReceiver struct {
 	*oracle
 	URL  string
 	away atomic.Bool // the store does not answer
@@ -58,8 +58,8 @@ type door struct {
 	server   *httptest.Server
 }
 
-func (o *oracle) newDoor() *door {
-	d := &door{oracle: o}
+func (o *oracle) newDoor() *testReceiver {
+	d := &testReceiver{oracle: o}
 	d.receiver = receiver.New(d, receiver.Options{Log: slog.New(slog.DiscardHandler), DrainTimeout: time.Millisecond})
 	mux := http.NewServeMux()
 	mux.Handle("/relay", d.receiver)
@@ -69,32 +69,32 @@ func (o *oracle) newDoor() *door {
 }
 
 // close: from here on nothing is stored, not even what is on its way.
-func (d *door) close() {
+func (d *testReceiver) close() {
 	d.mu.Lock()
 	d.shut = true
 	d.mu.Unlock()
 }
 
 // remove ends the receiver; the sender must have ended before.
-func (d *door) remove() {
+func (d *testReceiver) remove() {
 	d.close()
 	d.receiver.Shutdown()
 	d.server.Close()
 }
 
 // Describe implements receiver.Store.
-func (d *door) Describe() (name, guarantee string) { return "oracle", handshake.ExactlyOnce }
+func (d *testReceiver) Describe() (name, guarantee string) { return "oracle", handshake.ExactlyOnce }
 
 // Begin implements receiver.Store.
-func (d *door) Begin(*handshake.Hello) {}
+func (d *testReceiver) Begin(*handshake.Hello) {}
 
 // Close implements receiver.Store.
-func (d *door) Close() error { return nil }
+func (d *testReceiver) Close() error { return nil }
 
 var errAway = errors.New("the store is away")
 
 // Commit implements receiver.Store.
-func (d *door) Commit(_ context.Context, batches []receiver.Batch) ([]receiver.Result, error) {
+func (d *testReceiver) Commit(_ context.Context, batches []receiver.Batch) ([]receiver.Result, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.shut || d.away.Load() {
@@ -114,7 +114,7 @@ func (o *oracle) commit(batches []receiver.Batch) ([]receiver.Result, error) {
 			continue
 		}
 		for i, line := range b.Lines {
-			n, ok := stand.NumberOf(line)
+			n, ok := harness.NumberOf(line)
 			if !ok {
 				o.altered++
 			}
@@ -325,14 +325,14 @@ func TestOracle_RefusesAnotherLineUnderANumber(t *testing.T) {
 	commit := func(seq uint64, numbers ...uint64) error {
 		b := receiver.Batch{SID: "s", Seq: seq}
 		for _, n := range numbers {
-			line := stand.AppendLine(nil, n)
+			line := harness.AppendLine(nil, n)
 			b.Lines = append(b.Lines, line[:len(line)-1])
 		}
 		_, err := o.commit([]receiver.Batch{b})
 		return err
 	}
-	stand.Must(t, commit(1, 10, 11, 12))
-	stand.Must(t, commit(2, 11, 12, 13))
+	harness.Must(t, commit(1, 10, 11, 12))
+	harness.Must(t, commit(2, 11, 12, 13))
 	var diverged *receiver.DivergedError
 	if err := commit(3, 13); !errors.As(err, &diverged) {
 		t.Errorf("commit of another line: %v", err)

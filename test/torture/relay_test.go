@@ -13,13 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // relay is a wsrelay with a receiver of its own.
 type relay struct {
-	*door
-	*stand.Relay
+	*testReceiver
+	*harness.Relay
 	gone sync.Once
 }
 
@@ -34,22 +34,22 @@ type rig struct {
 }
 
 func newRig(t testing.TB, queue string) *rig {
-	return &rig{oracle: newOracle(), program: stand.Program(t, "wsrelay"), queue: queue, log: filepath.Join(t.TempDir(), "log")}
+	return &rig{oracle: newOracle(), program: harness.Program(t, "wsrelay"), queue: queue, log: filepath.Join(t.TempDir(), "log")}
 }
 
 // start starts a wsrelay on the queue; around is what it is run under.
 func (g *rig) start(t testing.TB, around []string, options ...string) *relay {
 	t.Helper()
 	log, err := os.OpenFile(g.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	stand.Must(t, err)
+	harness.Must(t, err)
 	defer log.Close() //nolint:errcheck // the child has its own
 	d := g.newDoor()
 	args := append(slices.Clone(around), g.program, d.URL, "--queue-dir", g.queue, "--drain", "2m")
 	cmd := exec.Command(args[0], append(args[1:], options...)...)
 	cmd.Stderr = log
-	r, err := stand.StartRelay(cmd)
-	stand.Must(t, err)
-	p := &relay{door: d, Relay: r}
+	r, err := harness.StartRelay(cmd)
+	harness.Must(t, err)
+	p := &relay{testReceiver: d, Relay: r}
 	t.Cleanup(p.kill)
 	return p
 }

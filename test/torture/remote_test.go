@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"wsrelay/receiver/store/logs/row"
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // remoteRig is a store whose rows a VictoriaLogs server has.
@@ -48,7 +48,7 @@ func TestRemote_Killed(t *testing.T) {
 			what := rand.IntN(3)
 			g.met[[]string{"server", "wsreceive", "both"}[what]]++
 			if what != 1 {
-				stand.Must(t, g.server.Process.Kill())
+				harness.Must(t, g.server.Process.Kill())
 			}
 			if what != 0 {
 				p.kill()
@@ -66,7 +66,7 @@ func TestRemote_Killed(t *testing.T) {
 		c.add(t, rounds, rounds, g.mustHold(t))
 		_ = g.server.Process.Kill()
 		_ = g.server.Wait()
-		stand.Must(t, os.RemoveAll(dir))
+		harness.Must(t, os.RemoveAll(dir))
 	}
 	t.Logf("killed: %v", met)
 	c.end(t)
@@ -83,7 +83,7 @@ func (g *remoteRig) mustHold(t *testing.T) verdict {
 	if !p.is("closed")() {
 		t.Fatalf("what waits does not come to the server\n%s", lastLines(p.stderr.String(), 10))
 	}
-	stand.Must(t, g.server.Process.Kill())
+	harness.Must(t, g.server.Process.Kill())
 	_ = g.server.Wait()
 	g.serve()
 	v := g.compare(t)
@@ -98,7 +98,7 @@ func (g *remoteRig) compare(t *testing.T) (v verdict) {
 	res, err := http.PostForm("http://"+g.address+"/select/logsql/query", url.Values{
 		"query": {`"wsrelay.sid":* | fields _msg, "wsrelay.sid", "wsrelay.seq", "wsrelay.crc", "wsrelay.line", "wsrelay.long"`},
 	})
-	stand.Must(t, err)
+	harness.Must(t, err)
 	defer res.Body.Close() //nolint:errcheck // only read
 	there := map[string]int{}
 	for in := json.NewDecoder(res.Body); ; {
@@ -109,7 +109,7 @@ func (g *remoteRig) compare(t *testing.T) (v verdict) {
 			t.Fatal(err)
 		}
 		seq, err := row.Seq(r["wsrelay.seq"])
-		stand.Must(t, err)
+		harness.Must(t, err)
 		sid := r["wsrelay.sid"]
 		if v.Delivered++; there[fmt.Sprint(sid, seq)] > 0 {
 			v.Doubled++
@@ -145,7 +145,7 @@ func victoriaLogs(t *testing.T) string {
 	cmd := exec.Command("go", "build", "-modfile=tools/victorialogs.mod", "-o", to, "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs")
 	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		stand.Lack(t, fmt.Sprintf("the server cannot be built: %v\n%s", err, out))
+		harness.Lack(t, fmt.Sprintf("the server cannot be built: %v\n%s", err, out))
 	}
 	return to
 }
@@ -153,7 +153,7 @@ func victoriaLogs(t *testing.T) string {
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	stand.Must(t, err)
+	harness.Must(t, err)
 	defer l.Close() //nolint:errcheck // nothing was sent
 	return l.Addr().String()
 }
@@ -163,7 +163,7 @@ func (g *remoteRig) serve() {
 	g.t.Helper()
 	g.server = exec.Command(g.program, "-storageDataPath="+g.data, "-httpListenAddr="+g.address, "-inmemoryDataFlushInterval=1s", "-retentionPeriod=100y")
 	g.server.Stderr = &g.stderr
-	stand.Must(g.t, g.server.Start())
+	harness.Must(g.t, g.server.Start())
 	for range 600 {
 		if res, err := http.Get("http://" + g.address + "/health"); err == nil {
 			_ = res.Body.Close()

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // TestFS_HardShutdown takes the file system away under wsrelay at any moment,
@@ -46,7 +46,7 @@ func (g *rig) shutdown(t *testing.T, d *disk) (live bool) {
 	t.Helper()
 	p := g.start(t, nil)
 	p.away.Store(rand.IntN(2) == 0) // lines wait on disk, or the consumer keeps up
-	f := stand.Feed(p.W, g.next, nil)
+	f := harness.Feed(p.W, g.next, nil)
 	p.moment(t.Context())
 	live = p.Worker() != 0
 	p.close()
@@ -56,8 +56,8 @@ func (g *rig) shutdown(t *testing.T, d *disk) (live bool) {
 	p.kill()
 	f.Halt()
 	d.remount()
-	g.lives = append(g.lives, life{first: g.next, end: f.End(), promised: stand.LineAt(g.next, durable), powerCut: true})
+	g.lives = append(g.lives, life{first: g.next, end: f.End(), promised: harness.LineAt(g.next, durable), powerCut: true})
 	g.next = f.End()
-	stand.Must(t, os.Truncate(g.log, 0))
+	harness.Must(t, os.Truncate(g.log, 0))
 	return live && durable > 0
 }

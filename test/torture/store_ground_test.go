@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"wsrelay/receiver/store/logs"
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // TestStore_Directory does to the directory of a log database under load what
@@ -67,8 +67,8 @@ var storeChanges = map[string]struct {
 		g.backup(to)
 		p.more(20)
 		p.kill()
-		stand.Must(g.t, os.RemoveAll(g.dir))
-		stand.Must(g.t, os.Rename(to, g.dir))
+		harness.Must(g.t, os.RemoveAll(g.dir))
+		harness.Must(g.t, os.Rename(to, g.dir))
 		g.again()
 	}},
 	"the database is older than the journal": {loses: true, do: func(g *storeRig, p *storeProcess) {
@@ -79,7 +79,7 @@ var storeChanges = map[string]struct {
 	}},
 	"the database is emptied": {loses: true, do: func(g *storeRig, p *storeProcess) {
 		p.kill()
-		stand.Must(g.t, os.RemoveAll(filepath.Join(g.dir, "database")))
+		harness.Must(g.t, os.RemoveAll(filepath.Join(g.dir, "database")))
 		g.again()
 	}},
 	"a part is damaged": {loses: true, do: func(g *storeRig, p *storeProcess) {
@@ -145,21 +145,21 @@ func (p *storeProcess) refuses() {
 
 // moveStore moves the directory under a process at work.
 func moveStore(g *storeRig, p *storeProcess) {
-	stand.Must(g.t, os.Rename(g.dir, g.dir+".moved"))
+	harness.Must(g.t, os.Rename(g.dir, g.dir+".moved"))
 	p.refuses()
-	stand.Must(g.t, os.Rename(g.dir+".moved", g.dir))
+	harness.Must(g.t, os.Rename(g.dir+".moved", g.dir))
 	p.more(20)
 	p.kill()
 }
 
 // replaceStore puts another directory in its place, and takes it away again.
 func replaceStore(g *storeRig, p *storeProcess) {
-	stand.Must(g.t, os.Rename(g.dir, g.dir+".moved"))
-	stand.Must(g.t, os.Mkdir(g.dir, 0o700))
+	harness.Must(g.t, os.Rename(g.dir, g.dir+".moved"))
+	harness.Must(g.t, os.Mkdir(g.dir, 0o700))
 	p.refuses()
 	p.kill()
-	stand.Must(g.t, os.Remove(g.dir))
-	stand.Must(g.t, os.Rename(g.dir+".moved", g.dir))
+	harness.Must(g.t, os.Remove(g.dir))
+	harness.Must(g.t, os.Rename(g.dir+".moved", g.dir))
 	g.again()
 }
 
@@ -173,7 +173,7 @@ func (g *storeRig) older(p *storeProcess, names ...string) {
 	}
 	g.again()
 	for _, name := range names {
-		stand.Must(g.t, os.RemoveAll(filepath.Join(g.dir, name)))
+		harness.Must(g.t, os.RemoveAll(filepath.Join(g.dir, name)))
 		copyTree(g.t, filepath.Join(was, name), filepath.Join(g.dir, name))
 	}
 	g.again()
@@ -192,8 +192,8 @@ func (g *storeRig) backup(to string) {
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, g.dir) }}}
 	defer client.CloseIdleConnections()
 	res, err := client.PostForm("http://store/backup", url.Values{"to": {to}})
-	stand.Must(g.t, err)
-	stand.Must(g.t, res.Body.Close())
+	harness.Must(g.t, err)
+	harness.Must(g.t, res.Body.Close())
 	if res.StatusCode != http.StatusOK {
 		g.t.Fatalf("backup: %s", res.Status)
 	}
@@ -203,11 +203,11 @@ func (g *storeRig) backup(to string) {
 func (g *storeRig) damage() {
 	g.t.Helper()
 	files, err := filepath.Glob(filepath.Join(g.dir, "database/partitions/*/*/*/*.bin"))
-	stand.Must(g.t, err)
+	harness.Must(g.t, err)
 	rand.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 	for _, path := range files {
 		b, err := os.ReadFile(path)
-		stand.Must(g.t, err)
+		harness.Must(g.t, err)
 		if len(b) == 0 {
 			continue
 		}
@@ -216,8 +216,8 @@ func (g *storeRig) damage() {
 			b[i] ^= 0x5a
 		}
 		g.t.Logf("damaged: %s from %d on", path, at)
-		stand.Must(g.t, os.WriteFile(path, b, 0o600))
+		harness.Must(g.t, os.WriteFile(path, b, 0o600))
 		return
 	}
-	stand.Must(g.t, errors.New("no file to damage"))
+	harness.Must(g.t, errors.New("no file to damage"))
 }

@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 // storeRig is a store, and what its processes have said is final.
@@ -41,7 +41,7 @@ func newStoreRig(t *testing.T, dir string) *storeRig {
 // detector. CI runs it without.
 func notUnderRace(t *testing.T) {
 	t.Helper()
-	if stand.Race {
+	if harness.Race {
 		t.Skip("the race detector makes the log database ten times slower: make test RACE= PACKAGES=./test/torture")
 	}
 }
@@ -85,7 +85,7 @@ func (l *tail) String() string {
 
 func (g *storeRig) command(work string, prefix []string, env ...string) *exec.Cmd {
 	self, err := os.Executable()
-	stand.Must(g.t, err)
+	harness.Must(g.t, err)
 	args := append(slices.Clone(prefix), self)
 	cmd := exec.Command(args[0], args[1:]...)
 	next := strings.Trim(strings.ReplaceAll(fmt.Sprint(g.next), " ", ","), "[]")
@@ -100,8 +100,8 @@ func (g *storeRig) start(prefix []string, env ...string) *storeProcess {
 	p := &storeProcess{storeRig: g, cmd: g.command("commit", prefix, env...), done: make(chan struct{}), said: map[string]int{}}
 	p.cmd.Stderr = &p.stderr
 	out, err := p.cmd.StdoutPipe()
-	stand.Must(g.t, err)
-	stand.Must(g.t, p.cmd.Start())
+	harness.Must(g.t, err)
+	harness.Must(g.t, p.cmd.Start())
 	go func() {
 		defer close(p.done)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
@@ -211,7 +211,7 @@ func (g *storeRig) check(t *testing.T) (v verdict, found storeFound) {
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()
 		if err == nil {
-			stand.Must(t, json.Unmarshal(bytes.TrimSpace(out), &found))
+			harness.Must(t, json.Unmarshal(bytes.TrimSpace(out), &found))
 			break
 		}
 		if n == 4 {
@@ -267,7 +267,7 @@ func TestStore_HardShutdown(t *testing.T) {
 					}
 				}
 				c.add(t, rounds, live, g.mustHold(t))
-				stand.Must(t, os.RemoveAll(g.dir))
+				harness.Must(t, os.RemoveAll(g.dir))
 			}
 			t.Logf("ended in: %v", met)
 			c.end(t)
@@ -311,7 +311,7 @@ func TestStore_Killed(t *testing.T) {
 			}
 		}
 		c.add(t, rounds, live, g.mustHold(t))
-		stand.Must(t, os.RemoveAll(g.dir))
+		harness.Must(t, os.RemoveAll(g.dir))
 	}
 	t.Logf("ended in: %v", met)
 	c.end(t)
@@ -327,27 +327,27 @@ var storeCalls = []string{
 // the one before left, commits, has barriers, and closes the store.
 func TestStore_KilledAtEachSystemCall(t *testing.T) {
 	notUnderRace(t)
-	stand.Need(t, "strace")
+	harness.Need(t, "strace")
 	c := newCampaign(t, "store-call", "kills", 0, 0)
 	for _, call := range storeCalls {
 		for killed, n := true, max(1, c.Next[call]); killed; {
 			g := newStoreRig(t, filepath.Join(t.TempDir(), "store"))
 			rounds := 0
 			for killed && rounds < storeRounds {
-				if !stand.Long() { // one of each kind
+				if !harness.Long() { // one of each kind
 					n = 1 + rand.IntN(8)
 				}
 				if killed = g.killAt(call, n); killed {
 					n, rounds = n+1, rounds+1
 				}
-				if !stand.Long() {
+				if !harness.Long() {
 					break
 				}
 			}
 			c.Next[call] = n
 			c.add(t, rounds, rounds, g.mustHold(t))
-			stand.Must(t, os.RemoveAll(g.dir))
-			if !stand.Long() {
+			harness.Must(t, os.RemoveAll(g.dir))
+			if !harness.Long() {
 				break
 			}
 		}
@@ -384,7 +384,7 @@ func TestStore_FullDisk(t *testing.T) {
 			}
 		}
 		c.add(t, rounds, live, g.mustHold(t))
-		stand.Must(t, os.RemoveAll(g.dir))
+		harness.Must(t, os.RemoveAll(g.dir))
 	}
 	t.Logf("on the full disk: %v", met)
 	c.end(t)

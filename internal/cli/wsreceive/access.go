@@ -16,9 +16,9 @@ import (
 	"wsrelay/receiver/web/login"
 )
 
-// access is the options that say who may send. The files are read again on
+// authOptions is the options that say who may send. The files are read again on
 // SIGHUP.
-type access struct {
+type authOptions struct {
 	Keys           string `placeholder:"FILE" help:"Keys of senders, one 'name key' a line as wsrelay keygen makes them; host=NAME or sid=SID after it restricts a key. A name can have two keys on two lines, so that one can be replaced."`
 	Tokens         string `placeholder:"FILE" help:"Bearer tokens of senders, one 'name token' a line, with the same restrictions."`
 	ClientCA       string `name:"client-ca" placeholder:"FILE" help:"Authorities (PEM) for client certificates of senders. A sender needs one of key, token and certificate."`
@@ -32,14 +32,14 @@ type access struct {
 	RequireReceipt bool   `help:"Refuse a stream that is not new and has no signed receipt. Default: only log it."`
 }
 
-func (a *access) asks() bool { return a.Keys != "" || a.Tokens != "" || a.ClientCA != "" }
+func (a *authOptions) asks() bool { return a.Keys != "" || a.Tokens != "" || a.ClientCA != "" }
 
 // check is what the options must be together, and with the address. Who dials
 // may let nobody in without TLS, and have keys all the same.
-func (a *access) check(listen string, dials bool) error {
+func (a *authOptions) check(listen string, dials bool) error {
 	host, _, err := net.SplitHostPort(listen)
 	wrong := func(code int, hint, format string, args ...any) error {
-		return &cli.Complaint{Err: fmt.Errorf(format, args...), Effect: nothingReceived, Hint: hint, Code: code}
+		return &cli.Error{Err: fmt.Errorf(format, args...), Effect: nothingReceived, Hint: hint, Code: code}
 	}
 	switch far := !connlimit.Loopback(host); {
 	case err != nil:
@@ -78,7 +78,7 @@ type loaded struct {
 }
 
 // load reads the files. An error names the file and holds no secret.
-func (a *access) load(log *slog.Logger) (*loaded, error) {
+func (a *authOptions) load(log *slog.Logger) (*loaded, error) {
 	l := &loaded{}
 	l.Unbound, l.RequireReceipt = a.BehindProxy || a.TLSCert == "" && a.AllowInsecure, a.RequireReceipt
 	var err error
@@ -121,7 +121,7 @@ func readAuthorities(name string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-func (a *access) loadTLS(l *loaded, log *slog.Logger) error {
+func (a *authOptions) loadTLS(l *loaded, log *slog.Logger) error {
 	warnLoose(a.TLSKey, log)
 	cert, err := tls.LoadX509KeyPair(a.TLSCert, a.TLSKey)
 	if err != nil {

@@ -19,7 +19,7 @@ type backupCmd struct {
 func (c *backupCmd) Run(ctx context.Context, to *streams) error {
 	k, path, ok := kindOf(c.To)
 	if !ok || !k.logs {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: fmt.Errorf("cannot copy %s", withoutPassword(c.To)), Code: exitUsage,
 			Hint: "backup copies the log database, --to logs:DIR",
 		}
@@ -28,14 +28,14 @@ func (c *backupCmd) Run(ctx context.Context, to *streams) error {
 	if err != nil {
 		return err
 	}
-	store, err := reach(ctx, path, to)
+	store, err := connectSocket(ctx, path, to)
 	if err != nil {
 		return err
 	}
 	defer store.close()
 	done, err := store.get(ctx, "/store/backup", url.Values{"to": {dir}})
 	if err != nil {
-		return &cli.Complaint{Err: err, Code: 1, Hint: "the parent directory must be writable for wsreceive, have enough space, and contain nothing with this name"}
+		return &cli.Error{Err: err, Code: 1, Hint: "the parent directory must be writable for wsreceive, have enough space, and contain nothing with this name"}
 	}
 	return done.Close()
 }

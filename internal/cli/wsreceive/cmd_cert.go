@@ -32,7 +32,7 @@ func (c *certCmd) Run(to *streams) error {
 		err = c.write(certificate, key)
 	}
 	if err != nil {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: fmt.Errorf("no certificate was made: %w", err), Effect: "nothing has changed", Code: 1,
 			Hint: "name a directory that exists and holds no tls.pem and tls.key, with --dir",
 		}

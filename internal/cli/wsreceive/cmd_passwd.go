@@ -27,7 +27,7 @@ func (c *passwdCmd) Run(to *streams) error {
 		line, err = login.Line(c.Name, password)
 	}
 	if err != nil {
-		return &cli.Complaint{Err: err, Code: exitUsage, Hint: "wsreceive passwd NAME >>FILE, and then --page-users FILE"}
+		return &cli.Error{Err: err, Code: exitUsage, Hint: "wsreceive passwd NAME >>FILE, and then --page-users FILE"}
 	}
 	_, err = fmt.Fprintln(to.out, line)
 	return err

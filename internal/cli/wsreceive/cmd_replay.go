@@ -14,7 +14,7 @@ import (
 
 type replayCmd struct {
 	To string `placeholder:"URL" help:"URL of the engine: http(s)://HOST:PORT; several nodes of a cluster with commas."`
-	engine
+	engineOptions
 	DeadFile string `placeholder:"FILE" help:"Also replay the dead letters in this local file; no wsreceive may have it open."`
 	LogLevel string `default:"info" enum:"debug,info,warn,error" help:"Lowest level that is logged: debug, info, warn, error; debug logs why a dead letter was refused again. Default: ${default}."`
 }
@@ -30,7 +30,7 @@ func (c *replayCmd) Run(ctx context.Context, to *streams) (err error) {
 		return err
 	}
 	log := newLogger(to.err, c.LogLevel, "text")
-	access, err := c.reach(log)
+	access, err := c.elasticAccess(log)
 	if err != nil {
 		return engineFailed(c.To, err)
 	}

@@ -32,7 +32,7 @@ type searchCmd struct {
 	Follow  bool     `short:"f" help:"Continue to print lines as they are stored, until interrupted; also after wsreceive is restarted."`
 	Output  string   `short:"o" default:"short" enum:"short,json,raw,csv" help:"short: time, host, program and message; json: one object a line with uid, time, host, line, and line64, the bytes in base64, if they are not UTF-8; raw: the lines as they came; csv. Results of pipes are JSON, unless the output is a terminal. Default: ${default}."`
 	JSON    bool     `help:"Same as --output json."`
-	elsewhere
+	remoteOptions
 	configured
 }
 
@@ -75,9 +75,9 @@ func (c *searchCmd) Run(ctx context.Context, to *streams) error {
 		err = fmt.Errorf("--lines %d is not a number of lines", c.Lines)
 	}
 	if err != nil {
-		return &cli.Complaint{Err: err, Code: exitUsage, Hint: "wsreceive search --help shows how a query is written"}
+		return &cli.Error{Err: err, Code: exitUsage, Hint: "wsreceive search --help shows how a query is written"}
 	}
-	store, stop, err := c.reach(ctx, to)
+	store, stop, err := c.connect(ctx, to)
 	if err != nil {
 		return err
 	}
@@ -141,10 +141,10 @@ type asked struct {
 	close func()
 }
 
-// reach finds who answers for the log database that --url or --to names.
-func (c *searchCmd) reach(ctx context.Context, to *streams) (store finder, stop func(), err error) {
+// connect finds who answers for the log database that --url or --to names.
+func (c *searchCmd) connect(ctx context.Context, to *streams) (store finder, stop func(), err error) {
 	if c.URL != "" {
-		r, err := c.elsewhere.reach(newLogger(to.err, "warn", "text"))
+		r, err := c.remoteOptions.connect(newLogger(to.err, "warn", "text"))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -152,12 +152,12 @@ func (c *searchCmd) reach(ctx context.Context, to *streams) (store finder, stop 
 	}
 	k, path, ok := kindOf(c.To)
 	if !ok || !k.logs {
-		return nil, nil, &cli.Complaint{
+		return nil, nil, &cli.Error{
 			Err: fmt.Errorf("cannot search %s", withoutPassword(c.To)), Code: exitUsage,
 			Hint: "search reads the log database, --to logs:DIR; of another host, --url https://HOST:PORT",
 		}
 	}
-	a, err := reach(ctx, path, to)
+	a, err := connectSocket(ctx, path, to)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -168,7 +168,7 @@ func (c *searchCmd) reach(ctx context.Context, to *streams) (store finder, stop 
 // it begins to answer.
 const patienceOfSearch = 2 * time.Minute
 
-func reach(ctx context.Context, path string, to *streams) (*asked, error) {
+func connectSocket(ctx context.Context, path string, to *streams) (*asked, error) {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, path) }
 	a := &asked{http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: patienceOfSearch}}, func() {}}
 	conn, err := dial(ctx, "", "")
@@ -176,10 +176,10 @@ func reach(ctx context.Context, path string, to *streams) (*asked, error) {
 		return a, conn.Close()
 	}
 	if _, serr := os.Stat(path); serr != nil {
-		return nil, &cli.Complaint{Err: serr, Code: 1, Hint: "--to logs:DIR says where wsreceive stores"}
+		return nil, &cli.Error{Err: serr, Code: 1, Hint: "--to logs:DIR says where wsreceive stores"}
 	}
 	if err := becomeOwner(path); err != nil {
-		return nil, &cli.Complaint{Err: err, Code: 1, Hint: "run this as the user of wsreceive"}
+		return nil, &cli.Error{Err: err, Code: 1, Hint: "run this as the user of wsreceive"}
 	}
 	serve := serveCmd{To: "logs:" + path, LogLevel: "warn", LogFormat: "text"}
 	store, err := serve.openStore(ctx, to.out, serve.logger(to.err))
@@ -234,7 +234,7 @@ func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.Re
 	defer res.Body.Close() //nolint:errcheck // only read
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
 	said := strings.TrimSpace(string(text))
-	c := &cli.Complaint{Err: errors.New(harmless(said)), Code: 1}
+	c := &cli.Error{Err: errors.New(harmless(said)), Code: 1}
 	switch res.StatusCode {
 	case http.StatusBadRequest:
 		c.Err, c.Code, c.Hint = errors.New(harmless(logsql.Explain(errors.New(said)).Error())), exitUsage, "wsreceive search --help shows how a query is written"

@@ -37,13 +37,13 @@ func (s *span) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// trouble is the options that say from when on a sender is in trouble.
-type trouble struct {
+// stateOptions is the options that say from when on a sender is in stateOptions.
+type stateOptions struct {
 	SilentAfter span `default:"1h" placeholder:"TIME" help:"Show a sender as silent if no line of it has come for this long. Default: ${default}."`
 	LateAfter   span `default:"5m" placeholder:"TIME" help:"Show a sender as late when its lines are this old before they are stored. Default: ${default}."`
 }
 
-func (t *trouble) thresholds() receiver.Thresholds {
+func (t *stateOptions) thresholds() receiver.Thresholds {
 	return receiver.Thresholds{Silent: time.Duration(t.SilentAfter), Late: time.Duration(t.LateAfter)}
 }
 
@@ -60,10 +60,10 @@ func keepSenders(ctx context.Context, rcv *receiver.Receiver) (stop func()) {
 
 type sendersCmd struct {
 	owned
-	trouble
+	stateOptions
 	State []string `placeholder:"STATE" help:"Show only senders in this state: refused, diverged, silent, late, delivering."`
 	JSON  bool     `help:"Print one JSON object a line."`
-	elsewhere
+	remoteOptions
 }
 
 // Help is shown below the options.
@@ -83,7 +83,7 @@ It shows what wsreceive has stored, which is some seconds old, or older with tho
 func (c *sendersCmd) Run(ctx context.Context, to *streams) error {
 	for _, state := range c.State {
 		if !isStanding(state) {
-			return &cli.Complaint{Err: fmt.Errorf("--state %s is not a state", state), Code: exitUsage, Hint: "use refused, diverged, silent, late or delivering"}
+			return &cli.Error{Err: fmt.Errorf("--state %s is not a state", state), Code: exitUsage, Hint: "use refused, diverged, silent, late or delivering"}
 		}
 	}
 	all, err := c.reports(ctx, to)
@@ -115,12 +115,12 @@ func (c *sendersCmd) wants(r *receiver.Report) bool {
 // reports asks the wsreceive at --url, or reads what the one of this host has kept.
 func (c *sendersCmd) reports(ctx context.Context, to *streams) ([]receiver.Report, error) {
 	if c.URL != "" {
-		r, err := c.reach(newLogger(to.err, "warn", "text"))
+		r, err := c.connect(newLogger(to.err, "warn", "text"))
 		if err != nil {
 			return nil, err
 		}
 		defer r.CloseIdleConnections()
-		body, err := r.ask(ctx, "/api/senders", url.Values{"all": {"1"}})
+		body, err := r.request(ctx, "/api/senders", url.Values{"all": {"1"}})
 		if err != nil {
 			return nil, err
 		}
@@ -150,7 +150,7 @@ func (c *sendersCmd) kept(ctx context.Context, to *streams) (all []receiver.Send
 			all, err = file.Senders(path)
 		}
 	case ok && k.engine:
-		serve := serveCmd{To: c.To, engine: c.engine, LogLevel: "error", LogFormat: "text"}
+		serve := serveCmd{To: c.To, engineOptions: c.engineOptions, LogLevel: "error", LogFormat: "text"}
 		store, err := serve.openStore(ctx, to.out, serve.logger(to.err))
 		if err != nil {
 			return nil, storeFailed(c.To, err)
@@ -163,7 +163,7 @@ func (c *sendersCmd) kept(ctx context.Context, to *streams) (all []receiver.Send
 		all, err = keeper.Senders(ctx)
 		return all, err
 	default:
-		return nil, &cli.Complaint{Err: fmt.Errorf("--to %s keeps no list of senders", withoutPassword(c.To)), Code: exitUsage, Hint: "ask the wsreceive that runs: --url http://HOST:PORT"}
+		return nil, &cli.Error{Err: fmt.Errorf("--to %s keeps no list of senders", withoutPassword(c.To)), Code: exitUsage, Hint: "ask the wsreceive that runs: --url http://HOST:PORT"}
 	}
 	if err != nil {
 		return nil, storeFailed(c.To, err)

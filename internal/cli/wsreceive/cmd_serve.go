@@ -30,12 +30,12 @@ type serveCmd struct {
 	Journal string `default:"${journal}" placeholder:"DIR" help:"Directory of the journal, in which lines wait until a VictoriaLogs server has them on disk. Default: ${default}."`
 	Retain  retain `placeholder:"LIMIT" help:"Largest age of lines in the log database, its largest size, or both: 30d, 50GiB, or 30d,50GiB. The oldest days are deleted first. Default: no limit."`
 	Memory  size   `placeholder:"SIZE" help:"Soft limit of memory with the log database, such as 512MiB. Close to it wsreceive uses more CPU; thousands of senders need more memory. Default: no limit; about 512MiB is usual."`
-	engine
+	engineOptions
 	DeadFile string `placeholder:"FILE" help:"File for dead letters that the engine refuses as well, up to 64 MiB. Default: none, their lines wait with their senders."`
-	dialing
-	access
-	showing
-	trouble
+	dialOptions
+	authOptions
+	pageOptions
+	stateOptions
 	Metrics   string `placeholder:"ADDR" help:"Also serve metrics at http://ADDR/metrics, without the authentication that /metrics of --listen has (see --page-users). An address beyond loopback needs --allow-insecure."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"Lowest level that is logged: debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"Format of the log: text, json. Default: ${default}."`
@@ -45,7 +45,7 @@ type serveCmd struct {
 
 // load reads what the options name.
 func (c *serveCmd) load(log *slog.Logger) (*loaded, error) {
-	l, err := c.access.load(log)
+	l, err := c.authOptions.load(log)
 	if err == nil {
 		l.dial, err = c.way(l, log)
 	}
@@ -60,13 +60,13 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP) // one that comes while we start is no reason to end
 	defer signal.Stop(hangup)
-	if err := c.dialing.check(); err != nil {
+	if err := c.dialOptions.check(); err != nil {
 		return err
 	}
-	if err := c.access.check(c.Listen, len(c.Dial) > 0); err != nil {
+	if err := c.authOptions.check(c.Listen, len(c.Dial) > 0); err != nil {
 		return err
 	}
-	if err := errors.Join(c.checkMetrics(), c.showing.check(c.To)); err != nil {
+	if err := errors.Join(c.checkMetrics(), c.pageOptions.check(c.To)); err != nil {
 		return err
 	}
 	log := c.logger(to.err)
@@ -75,7 +75,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	}
 	who, err := c.load(log)
 	if err != nil {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: fmt.Errorf("cannot load keys, tokens or certificates: %w", err), Effect: nothingReceived, Hint: "wsrelay keygen makes lines for --keys", Code: exitConfig,
 		}
 	}
@@ -90,15 +90,15 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 
 	ln, err := net.Listen("tcp", c.Listen)
 	if err != nil {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: fmt.Errorf("cannot listen: %w", err), Code: 1,
 			Effect: nothingReceived, Hint: "another wsreceive may be running; --listen takes another address",
 		}
 	}
-	store, pageOf := watched(store)
+	store, pageOf := storeAndPage(store)
 	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access, Streams: c.MaxStreams, Trouble: c.thresholds()})
 	url := "ws://" + ln.Addr().String() + "/relay"
-	ln = connlimit.New(ln, strangers, patience)
+	ln = connlimit.New(ln, strangers, shutdownGrace)
 	var current atomic.Pointer[loaded]
 	if current.Store(who); who.tls != nil {
 		url = "wss" + strings.TrimPrefix(url, "ws")
@@ -111,7 +111,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	_, guarantee := store.Describe()
 	log.Info("listening", "url", url, "store", withoutPassword(c.To), "guarantee", guarantee, "senders", who.describe())
 	sees := login.New(c.policy(who, ln.Addr()))
-	c.sayWhoSees(log, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), who, ln.Addr())
+	c.logPageAccess(log, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), who, ln.Addr())
 	stopReload := onHangup(hangup, func() {
 		who, err := c.load(log)
 		if err != nil {
@@ -130,10 +130,10 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	defer stopDialling()
 	defer keepSenders(ctx, rcv)()
 	defer c.metrics(ctx, metricsOf(rcv, store), log)()
-	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.pageOptions(store, rcv)), store, rcv, relays), ready(sees, rcv), log); err != nil {
+	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.webOptions(store, rcv)), store, rcv, relays), ready(sees, rcv), log); err != nil {
 		return err
 	}
-	if c := (*cli.Complaint)(nil); errors.As(context.Cause(ctx), &c) {
+	if c := (*cli.Error)(nil); errors.As(context.Cause(ctx), &c) {
 		return c
 	}
 	log.Info("stopped")
@@ -151,7 +151,7 @@ func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown, 
 		mux.Handle("GET "+path, ready)
 	}
 	srv := &http.Server{
-		Handler:           apart(mux),
+		Handler:           crashOnPanic(mux),
 		ConnContext:       connlimit.Context,
 		WriteTimeout:      time.Minute, // of an answer; the page gives some longer
 		ReadHeaderTimeout: 5 * time.Second,
@@ -174,10 +174,10 @@ func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown, 
 	return errors.Join(err, srv.Close())
 }
 
-// apart has h answer in goroutines of its own. In its own ones net/http would hide
+// crashOnPanic has h answer in goroutines of its own. In its own ones net/http would hide
 // a panic and go on, with whatever is locked or counted by half. Here it ends the
 // process, as in a session, and another begins with nothing but what is stored.
-func apart(h http.Handler) http.Handler {
+func crashOnPanic(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var answer sync.WaitGroup
 		answer.Go(func() { h.ServeHTTP(w, r) })
@@ -191,8 +191,8 @@ const nothingReceived = "nothing is received; senders keep their lines and try a
 // How many connections may be open that have not proved anything, and how long
 // each may be when that is not enough.
 const (
-	strangers = 512
-	patience  = 2 * time.Second
+	strangers     = 512
+	shutdownGrace = 2 * time.Second
 )
 
 // onHangup calls reload at each hangup, until it is stopped.
@@ -241,7 +241,7 @@ func (s *stdoutWriter) Write(p []byte) (int, error) {
 }
 
 func stdoutGone(err error) error {
-	return &cli.Complaint{
+	return &cli.Error{
 		Err: fmt.Errorf("the reader of stdout is gone: %w", err), Code: 1,
 		Effect: "lines without a receipt stay with their senders", Hint: "start wsreceive again together with what reads it",
 	}

@@ -12,7 +12,7 @@ import (
 
 type setupCmd struct {
 	To string `placeholder:"URL" help:"URL of the engine: http(s)://HOST:PORT; several nodes of a cluster with commas."`
-	engine
+	engineOptions
 	Retain          days   `placeholder:"30d" help:"Delete older indices, by a lifecycle policy of the engine. Default: do not change the policy."`
 	Dashboards      string `placeholder:"URL" help:"Also import the dashboards into Kibana or OpenSearch Dashboards at this address, with the same credentials."`
 	PrintDashboards bool   `help:"Only print the dashboards (NDJSON), to be imported by hand, without a request to the engine."`
@@ -48,7 +48,7 @@ func (c *setupCmd) Run(ctx context.Context, to *streams) error {
 	if err := c.need(c.To); err != nil {
 		return err
 	}
-	access, err := c.reach(newLogger(to.err, c.LogLevel, "text"))
+	access, err := c.elasticAccess(newLogger(to.err, c.LogLevel, "text"))
 	if err != nil {
 		return engineFailed(c.To, err)
 	}

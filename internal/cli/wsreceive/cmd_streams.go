@@ -26,7 +26,7 @@ func (streamsCmd) Help() string {
 // owned is a store whose streams have owners.
 type owned struct {
 	To string `default:"${logs}" placeholder:"STORE" help:"The store, as in serve. Default: ${default}."`
-	engine
+	engineOptions
 	configured
 }
 
@@ -56,7 +56,7 @@ func (c *streamsListCmd) Run(ctx context.Context, to *streams) error {
 // Run moves a stream and says from whom.
 func (c *streamsMoveCmd) Run(ctx context.Context, to *streams) error {
 	if !handshake.ValidSID(c.SID) {
-		return &cli.Complaint{Err: fmt.Errorf("%q is not a stream id", c.SID), Code: exitUsage, Hint: "wsreceive streams lists them"}
+		return &cli.Error{Err: fmt.Errorf("%q is not a stream id", c.SID), Code: exitUsage, Hint: "wsreceive streams lists them"}
 	}
 	return c.with(ctx, to, func(s receiver.Owners) error {
 		from, err := s.Owner(ctx, c.SID)
@@ -77,7 +77,7 @@ func (c *streamsMoveCmd) Run(ctx context.Context, to *streams) error {
 // with calls f with the store.
 func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) error) (err error) {
 	if k, path, ok := kindOf(c.To); ok && k.logs { // wsreceive may have it open
-		store, err := reach(ctx, path, to)
+		store, err := connectSocket(ctx, path, to)
 		if err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) e
 		}
 		return nil
 	}
-	serve := serveCmd{To: c.To, engine: c.engine, LogLevel: "warn", LogFormat: "text"}
+	serve := serveCmd{To: c.To, engineOptions: c.engineOptions, LogLevel: "warn", LogFormat: "text"}
 	store, err := serve.openStore(ctx, to.out, serve.logger(to.err))
 	if err != nil {
 		return storeFailed(c.To, err)
@@ -95,7 +95,7 @@ func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) e
 	defer func() { err = errors.Join(err, store.Close()) }()
 	owners, ok := store.(receiver.Owners)
 	if !ok {
-		return &cli.Complaint{Err: fmt.Errorf("--to %s keeps no owners of streams", c.To), Code: exitUsage, Hint: "use logs:DIR, file:PATH, or the URL of an engine"}
+		return &cli.Error{Err: fmt.Errorf("--to %s keeps no owners of streams", c.To), Code: exitUsage, Hint: "use logs:DIR, file:PATH, or the URL of an engine"}
 	}
 	if err := f(owners); err != nil {
 		return storeFailed(c.To, err)
@@ -108,7 +108,7 @@ func storeFailed(to string, err error) error {
 	if errors.Is(err, file.ErrLocked) {
 		hint = "stop wsreceive, move the stream, and start wsreceive again: only one process can write a file"
 	}
-	return &cli.Complaint{Err: fmt.Errorf("%s: %w", withoutPassword(to), err), Code: 1, Hint: hint}
+	return &cli.Error{Err: fmt.Errorf("%s: %w", withoutPassword(to), err), Code: 1, Hint: hint}
 }
 
 var (

@@ -23,9 +23,9 @@ type verifyCmd struct {
 func (c *verifyCmd) Run(ctx context.Context, to *streams) error {
 	k, path, ok := kindOf(c.To)
 	if !ok || !k.logs {
-		return &cli.Complaint{Err: fmt.Errorf("cannot verify %s", withoutPassword(c.To)), Code: exitUsage, Hint: "verify looks at the log database, --to logs:DIR"}
+		return &cli.Error{Err: fmt.Errorf("cannot verify %s", withoutPassword(c.To)), Code: exitUsage, Hint: "verify looks at the log database, --to logs:DIR"}
 	}
-	store, err := reach(ctx, path, to)
+	store, err := connectSocket(ctx, path, to)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func report(to *streams, r *logs.Report) error {
 		missing = 0
 	}
 	if missing+excess+uint64(len(r.Damaged)) > 0 {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: errors.New("journal and database do not agree"), Code: 1,
 			Effect: "the lines that are missing cannot be found", Hint: "restore a backup beside this store to look for them; the log says when a day was moved aside",
 		}

@@ -17,21 +17,21 @@ import (
 	"wsrelay/receiver"
 )
 
-// dialing is the options for relays that listen.
-type dialing struct {
+// dialOptions is the options for relays that listen.
+type dialOptions struct {
 	Dial      []string `sep:"none" placeholder:"URL" help:"Dial a relay that listens (wsrelay --listen), ws://HOST:PORT or wss://HOST:PORT; give it once for each relay. The relay authenticates with a key of --keys or a certificate signed by --client-ca (default: the system's authorities); wsreceive with --tls-cert, if the relay asks."`
 	DialToken string   `placeholder:"FILE" help:"Send the token in FILE to the relays of --dial, only over TLS or within this host."`
 }
 
 // check is what the options must be together.
-func (d *dialing) check() error {
+func (d *dialOptions) check() error {
 	if d.DialToken != "" && len(d.Dial) == 0 {
-		return &cli.Complaint{Err: errors.New("--dial-token needs --dial"), Effect: nothingReceived, Hint: "put the tokens of senders into the file of --tokens", Code: exitUsage}
+		return &cli.Error{Err: errors.New("--dial-token needs --dial"), Effect: nothingReceived, Hint: "put the tokens of senders into the file of --tokens", Code: exitUsage}
 	}
 	for _, address := range d.Dial {
 		u, err := url.Parse(address)
 		if err == nil && d.DialToken != "" && u.Scheme != "wss" && !connlimit.Loopback(u.Hostname()) {
-			return &cli.Complaint{
+			return &cli.Error{
 				Err: fmt.Errorf("--dial %s: a token must not travel without TLS", u.Redacted()), Effect: nothingReceived,
 				Hint: "use wss://, or --keys, which reveal no secret", Code: exitUsage,
 			}
@@ -41,7 +41,7 @@ func (d *dialing) check() error {
 }
 
 // way is how to get to a relay: what to trust, and what to show.
-func (d *dialing) way(l *loaded, log *slog.Logger) (w receiver.DialConfig, err error) {
+func (d *dialOptions) way(l *loaded, log *slog.Logger) (w receiver.DialConfig, err error) {
 	w.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: l.senders}
 	if l.tls != nil {
 		w.TLS.Certificates = l.tls.Certificates
@@ -65,11 +65,11 @@ func (d *dialing) way(l *loaded, log *slog.Logger) (w receiver.DialConfig, err e
 // dialers are those of one process.
 type dialers []*receiver.Dialer
 
-func (d *dialing) dialers(rcv *receiver.Receiver, way func() receiver.DialConfig) (all dialers, err error) {
+func (d *dialOptions) dialers(rcv *receiver.Receiver, way func() receiver.DialConfig) (all dialers, err error) {
 	for _, address := range d.Dial {
 		one, err := receiver.NewDialer(rcv, address, way)
 		if err != nil {
-			return nil, &cli.Complaint{
+			return nil, &cli.Error{
 				Err: fmt.Errorf("--dial: %w", err), Effect: nothingReceived, Hint: "--dial wss://web-1.example.com:8514", Code: exitUsage,
 			}
 		}

@@ -10,8 +10,8 @@ import (
 	"wsrelay/receiver/store/elastic"
 )
 
-// engine is the options that say how Elasticsearch or OpenSearch is reached.
-type engine struct {
+// engineOptions is the options that say how Elasticsearch or OpenSearch is reached.
+type engineOptions struct {
 	Index             string `placeholder:"PREFIX" help:"Prefix of indices in the engine, wsrelay-PREFIX-YYYY.MM.DD. Default: logs."`
 	DataStream        string `placeholder:"NAME" help:"Write to this data stream, such as logs-wsrelay-default, instead of daily indices; run setup with it first. The credentials need manage on it."`
 	Pipeline          string `placeholder:"NAME" help:"Ingest pipeline of the engine for documents. It must keep the member wsrelay; lines that it drops are lost. Default: that of the index."`
@@ -24,10 +24,10 @@ type engine struct {
 	EngineGzip        string `placeholder:"WHEN" help:"Compress documents on their way to the engine: auto (unless it is on this host), on, off. Default: auto."`
 }
 
-func (e *engine) prefix() string { return cmp.Or(e.Index, "logs") }
+func (e *engineOptions) prefix() string { return cmp.Or(e.Index, "logs") }
 
-// reach says how the engine is reached.
-func (e *engine) reach(log *slog.Logger) (elastic.Access, error) {
+// elasticAccess says how the engine is reached.
+func (e *engineOptions) elasticAccess(log *slog.Logger) (elastic.Access, error) {
 	a := elastic.Access{AuthFile: e.EngineAuth, AWSRegion: e.EngineAWS, CAFile: e.EngineCA, CAFingerprint: e.EngineFingerprint, CertFile: e.EngineCert, KeyFile: e.EngineKey, Gzip: e.EngineGzip}
 	if e.Index != "" && e.DataStream != "" {
 		return a, errors.New("--index and --data-stream are two places for lines: use one of them")
@@ -41,11 +41,11 @@ func (e *engine) reach(log *slog.Logger) (elastic.Access, error) {
 }
 
 // need complains of a --to that is no engine.
-func (e *engine) need(to string) error {
+func (e *engineOptions) need(to string) error {
 	if isEngine(to) {
 		return nil
 	}
-	return &cli.Complaint{
+	return &cli.Error{
 		Err: fmt.Errorf("--to %q is not an engine", withoutPassword(to)), Code: exitUsage,
 		Hint: "use the address of Elasticsearch or OpenSearch: --to http(s)://HOST:PORT",
 	}
@@ -53,7 +53,7 @@ func (e *engine) need(to string) error {
 
 // engineFailed is what a command says whose engine did not do as it was asked.
 func engineFailed(to string, err error) error {
-	return &cli.Complaint{
+	return &cli.Error{
 		Err: fmt.Errorf("%s: %w", withoutPassword(to), err), Code: 1,
 		Hint: "what was printed is done; the command can be run again",
 	}

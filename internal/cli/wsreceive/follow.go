@@ -55,7 +55,7 @@ func (c *searchCmd) follow(ctx context.Context, store finder, filter string, p *
 			}
 			return p.print(l)
 		})
-		complaint := (*cli.Complaint)(nil)
+		complaint := (*cli.Error)(nil)
 		worked = worked || err == nil || errors.Is(err, errEndsEarly)
 		switch {
 		case ctx.Err() != nil:
@@ -131,7 +131,7 @@ func (c *searchCmd) around(ctx context.Context, store finder, filter string, p *
 // neighbours gives a line and those around it, in their order.
 func (c *searchCmd) neighbours(ctx context.Context, store finder, hit *logs.Found) ([]logs.Found, error) {
 	lines, err := near.Around(ctx, func(ctx context.Context, query string) ([]map[string]string, error) {
-		return ask(ctx, store, query)
+		return queryRows(ctx, store, query)
 	}, hit.UID, "", c.Context)
 	if err != nil || lines == nil {
 		return []logs.Found{*hit}, err
@@ -144,8 +144,8 @@ func (c *searchCmd) neighbours(ctx context.Context, store finder, hit *logs.Foun
 	return all, err
 }
 
-// ask gives the rows of a query.
-func ask(ctx context.Context, store finder, query string) (rows []map[string]string, err error) {
+// queryRows gives the rows of a query.
+func queryRows(ctx context.Context, store finder, query string) (rows []map[string]string, err error) {
 	body, err := store.get(ctx, "/select/logsql/query", url.Values{"query": {query}})
 	if err != nil {
 		return nil, err

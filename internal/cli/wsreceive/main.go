@@ -95,15 +95,15 @@ func parse(c *commandLine, args []string, stdout, stderr io.Writer) (*kong.Conte
 	}
 	selected, err := k.Parse(args)
 	if bare && answered {
-		return nil, &cli.Complaint{Err: errors.New("no command and no option"), Hint: "'wsreceive serve' serves with the defaults", Code: exitUsage}
+		return nil, &cli.Error{Err: errors.New("no command and no option"), Hint: "'wsreceive serve' serves with the defaults", Code: exitUsage}
 	}
 	switch {
 	case answered:
 		return nil, errHelp
 	case err != nil && options.Meant(k.Model, args) != "":
-		return nil, &cli.Complaint{Err: err, Hint: "did you mean wsreceive " + options.Meant(k.Model, args) + "?", Code: exitUsage}
+		return nil, &cli.Error{Err: err, Hint: "did you mean wsreceive " + options.Meant(k.Model, args) + "?", Code: exitUsage}
 	case err != nil:
-		return nil, &cli.Complaint{Err: err, Hint: "wsreceive --help lists every option", Code: exitUsage}
+		return nil, &cli.Error{Err: err, Hint: "wsreceive --help lists every option", Code: exitUsage}
 	}
 	return selected, nil
 }

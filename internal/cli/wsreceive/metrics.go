@@ -16,7 +16,7 @@ func (c *serveCmd) checkMetrics() error {
 		return nil
 	}
 	if err := metrics.CheckAddr(c.Metrics, c.AllowInsecure); err != nil {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: fmt.Errorf("--metrics: %w", err), Effect: nothingReceived, Code: exitConfig,
 			Hint: "use 127.0.0.1:9515, say; --allow-insecure if you trust the network",
 		}

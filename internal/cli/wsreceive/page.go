@@ -18,21 +18,21 @@ import (
 	"wsrelay/receiver/web/login"
 )
 
-// showing is the options for the page. The file is read again on SIGHUP.
-type showing struct {
+// pageOptions is the options for the page. The file is read again on SIGHUP.
+type pageOptions struct {
 	PageUsers string   `placeholder:"FILE" help:"Users of the page at / and of /metrics, one 'name:hash' a line, as wsreceive passwd and htpasswd -B make them. Default: no authentication on a loopback --listen address; beyond that, and with --behind-proxy, no access."`
 	PageHosts []string `placeholder:"NAME" help:"Names that browsers can use for the page besides localhost, addresses and those of --tls-cert, such as the name of a proxy."`
 	Kibana    string   `placeholder:"URL" help:"URL of Kibana or OpenSearch Dashboards, for a link on the page."`
 }
 
 // check is what the options must be together.
-func (s *showing) check(to string) error {
+func (s *pageOptions) check(to string) error {
 	if s.Kibana == "" {
 		return nil
 	}
 	u, err := url.Parse(s.Kibana)
 	if !isEngine(to) || err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: errors.New("--kibana wants an http(s) URL, and --to an engine"), Effect: nothingReceived, Code: exitUsage,
 			Hint: "it is where people open Kibana or OpenSearch Dashboards in a browser: --kibana https://kibana.example.com",
 		}
@@ -41,7 +41,7 @@ func (s *showing) check(to string) error {
 }
 
 // users reads who may see the page; nil: nobody is named.
-func (s *showing) users(log *slog.Logger) (login.Users, error) {
+func (s *pageOptions) users(log *slog.Logger) (login.Users, error) {
 	if s.PageUsers == "" {
 		return nil, nil
 	}
@@ -66,9 +66,9 @@ func (c *serveCmd) policy(l *loaded, addr net.Addr) login.Policy {
 	return p
 }
 
-// watched gives the store as the receiver is to use it, so that what makes its
+// storeAndPage gives the store as the receiver is to use it, so that what makes its
 // page can show what it stores.
-func watched(store receiver.Store) (receiver.Store, func(web.Options) http.Handler) {
+func storeAndPage(store receiver.Store) (receiver.Store, func(web.Options) http.Handler) {
 	live := web.NewLive(store)
 	if s, ok := store.(web.Store); ok {
 		return live, func(o web.Options) http.Handler { return web.New(s, live, o) }
@@ -84,8 +84,8 @@ func behind(store receiver.Store) receiver.Store {
 	return store
 }
 
-// pageOptions is what the page says of the store, and of rcv.
-func (c *serveCmd) pageOptions(store receiver.Store, rcv *receiver.Receiver) web.Options {
+// webOptions is what the page says of the store, and of rcv.
+func (c *serveCmd) webOptions(store receiver.Store, rcv *receiver.Receiver) web.Options {
 	o := web.Options{State: rcv.State, Senders: rcv.Senders, Trouble: c.thresholds(), Ready: rcv.Ready, Who: login.User, Link: c.Kibana}
 	switch k, at, _ := kindOf(c.To); {
 	case k.engine:
@@ -110,9 +110,9 @@ func show(g *login.Auth, shown http.Handler, store receiver.Store, rcv *receiver
 	return g.Before(mux)
 }
 
-// sayWhoSees logs who may see the page at url, and warns of passwords that travel
+// logPageAccess logs who may see the page at url, and warns of passwords that travel
 // in the clear.
-func (c *serveCmd) sayWhoSees(log *slog.Logger, url string, l *loaded, addr net.Addr) {
+func (c *serveCmd) logPageAccess(log *slog.Logger, url string, l *loaded, addr net.Addr) {
 	switch {
 	case l.users == nil && !c.policy(l, addr).Local:
 		log.Info("page is closed", "url", url, "hint", "--page-users says who may see it; wsreceive passwd makes users")

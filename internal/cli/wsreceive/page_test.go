@@ -19,7 +19,7 @@ import (
 // Who reaches an address that others reach, too, gets in with a password only,
 // and where there is none, nobody.
 func TestShow_IsClosedBeyondLoopback(t *testing.T) {
-	store, pageOf := watched(stdout.New(io.Discard))
+	store, pageOf := storeAndPage(stdout.New(io.Discard))
 	rcv := receiver.New(store, receiver.Options{})
 	// What htpasswd -nbBC 5 ann 'correct horse' has printed.
 	users, err := login.ParseUsers([]byte("ann:$2y$05$WU.R/1Cb0Olm2q9lw4lm7ONp5V.8RGK7H6DWZ7B0cyx0JtFgvw9d."))
@@ -41,7 +41,7 @@ func TestShow_IsClosedBeyondLoopback(t *testing.T) {
 		"far, with a password":        {far, false, users, "401 Unauthorized", "200 OK", "passwords of the page travel in the clear"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, c := &loaded{users: tt.users}, &serveCmd{access: access{BehindProxy: tt.proxy}}
+			l, c := &loaded{users: tt.users}, &serveCmd{authOptions: authOptions{BehindProxy: tt.proxy}}
 			h := show(login.New(c.policy(l, tt.addr)), pageOf(web.Options{State: rcv.State}), nil, rcv, nil)
 			for _, path := range []string{"/", "/page.js", "/metrics", "/api/search", "/api/health"} {
 				for who, want := range map[string]string{"": tt.stranger, "ann": tt.ann} {
@@ -57,7 +57,7 @@ func TestShow_IsClosedBeyondLoopback(t *testing.T) {
 				}
 			}
 			var log strings.Builder
-			if c.sayWhoSees(slog.New(slog.NewTextHandler(&log, nil)), "/", l, tt.addr); !strings.Contains(log.String(), tt.said) {
+			if c.logPageAccess(slog.New(slog.NewTextHandler(&log, nil)), "/", l, tt.addr); !strings.Contains(log.String(), tt.said) {
 				t.Errorf("it says %s", &log)
 			}
 		})

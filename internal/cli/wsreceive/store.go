@@ -85,13 +85,13 @@ func kindOf(to string) (k kind, at string, ok bool) {
 // openStore opens the store that --to names.
 func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
 	complain := func(hint, format string, a ...any) error {
-		return &cli.Complaint{Err: fmt.Errorf(format, a...), Code: exitConfig, Effect: nothingReceived, Hint: hint}
+		return &cli.Error{Err: fmt.Errorf(format, a...), Code: exitConfig, Effect: nothingReceived, Hint: hint}
 	}
 	k, at, ok := kindOf(c.To)
 	switch {
 	case !ok:
 		return nil, complain("use "+storeForms, "--to %q is not a store", c.To)
-	case !k.engine && (c.engine != (engine{}) || c.DeadFile != ""):
+	case !k.engine && (c.engineOptions != (engineOptions{}) || c.DeadFile != ""):
 		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT", "--index, --data-stream, --engine-... and --dead-file do not apply to --to %s", c.To)
 	case !k.remote && c.Journal != "" && c.Journal != journalDefault:
 		return nil, complain("only lines for a VictoriaLogs server wait in a journal apart: --to victorialogs+http://HOST:9428", "--journal does not apply to --to %s", withoutPassword(c.To))
@@ -100,7 +100,7 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 	}
 	store, err := k.open(ctx, c, at, stdout, log)
 	if err != nil {
-		return nil, &cli.Complaint{
+		return nil, &cli.Error{
 			Err: fmt.Errorf("cannot use the store %s: %w", withoutPassword(c.To), err), Code: 1,
 			Effect: nothingReceived, Hint: k.needs,
 		}
@@ -127,7 +127,7 @@ func openStdout(_ context.Context, _ *serveCmd, _ string, to io.Writer, _ *slog.
 }
 
 func openEngine(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
-	access, err := c.reach(log)
+	access, err := c.elasticAccess(log)
 	if err != nil {
 		return nil, err
 	}

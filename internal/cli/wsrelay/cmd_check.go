@@ -14,7 +14,7 @@ import (
 
 // checkCmd is wsrelay check.
 type checkCmd struct {
-	reach
+	connectOptions
 
 	Config    options.File `placeholder:"FILE" env:"WSRELAY_CONFIG" help:"Read options from FILE, as run does."`
 	OptionsFD options.FD   `name:"options-fd" placeholder:"N" help:"Read options from the open descriptor N."`
@@ -45,7 +45,7 @@ func (c *checkCmd) Run(s *streams) error {
 	if failed == 0 {
 		return nil
 	}
-	return &cli.Complaint{
+	return &cli.Error{
 		Err: fmt.Errorf("%d of %d receivers would accept no line", failed, len(c.URL)), Effect: "none was sent; a relay keeps them in its queue and tries again",
 		Hint: hint, Code: exitFailed,
 	}

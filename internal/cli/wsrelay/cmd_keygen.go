@@ -22,7 +22,7 @@ func (k *keygenCmd) Run(s *streams) error {
 	}
 	line := handshake.NewKeyLine(k.Name)
 	if _, err := handshake.ParseKeys([]byte(line)); err != nil {
-		return usage(fmt.Errorf("--name: %w", err))
+		return usageError(fmt.Errorf("--name: %w", err))
 	}
 	if k.File == "" {
 		fmt.Fprintln(s.out, line)
@@ -36,7 +36,7 @@ func (k *keygenCmd) Run(s *streams) error {
 		}
 	}
 	if err != nil {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: fmt.Errorf("no key was made: %w", err), Effect: "nothing has changed", Hint: "name a file that is not there yet", Code: exitFailed,
 		}
 	}

@@ -68,7 +68,7 @@ func (q *queueAt) conclude(s *streams, r buffer.Report, err error) error {
 		}
 	}
 	if r.Problems > 0 {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: errors.New(cli.Count(uint64(r.Problems), "problem", "problems")), Effect: "every line that can be read is delivered; gap documents have the numbers of the others",
 			Hint: "check the disk's health; wsrelay repairs the queue when it starts", Code: exitFailed,
 		}
@@ -114,14 +114,14 @@ func (c *exportCmd) Run(s *streams) error {
 		return c.write(out, b, lines)
 	})
 	if err := errors.Join(err, out.Flush()); err != nil {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: fmt.Errorf("the export is incomplete: %w", err), Effect: "nothing was changed: all lines are still in the queue",
 			Hint: "check where the output goes, and the disk", Code: exitFailed,
 		}
 	}
 	lack(at, v.Head, "(damaged, or delivered meanwhile)")
 	if missing > 0 {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: errors.New(cli.Count(missing, "number has", "numbers have") + " no line"), Effect: "all others were written; the queue is as it was",
 			Hint: "wsrelay queue verify says more", Code: exitFailed,
 		}
@@ -164,7 +164,7 @@ func (c *purgeCmd) Run(s *streams) error {
 	switch {
 	case c.Yes:
 	case !isTerminal(s.in):
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: fmt.Errorf("%s would be lost", cli.Count(waiting, "line", "lines")), Effect: "nothing was changed",
 			Hint: "confirm with --yes; wsrelay queue export makes a copy", Code: exitUsage,
 		}
@@ -179,14 +179,14 @@ func (c *purgeCmd) Run(s *streams) error {
 	lines, err := buffer.Purge(c.dir(), buffer.Options{})
 	switch {
 	case errors.Is(err, buffer.ErrLocked):
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: errors.New("a wsrelay uses this queue"), Effect: "nothing was changed",
 			Hint: "stop it first, usually by stopping syslog-ng", Code: exitFailed,
 		}
 	case errors.Is(err, os.ErrPermission), errors.Is(err, fs.ErrNotExist):
 		return cannotLook(err)
 	case err != nil:
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: fmt.Errorf("cannot drop the lines: %w", err), Effect: "each line is still there, or in a gap, and the receiver gets its number",
 			Hint: "free some space on the disk, then try again", Code: exitFailed,
 		}
@@ -196,7 +196,7 @@ func (c *purgeCmd) Run(s *streams) error {
 }
 
 func cannotLook(err error) error {
-	return &cli.Complaint{
+	return &cli.Error{
 		Err: fmt.Errorf("cannot inspect the queue: %w", err), Effect: "nothing was changed",
 		Hint: "name the directory that --queue-dir has, as a user who may read it", Code: exitFailed,
 	}

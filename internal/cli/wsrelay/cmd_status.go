@@ -30,7 +30,7 @@ func (c *statusCmd) Run(s *streams) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	for {
-		all := c.look()
+		all := c.inspect()
 		if err := c.show(s.out, all); err != nil {
 			return err
 		}
@@ -45,7 +45,7 @@ func (c *statusCmd) Run(s *streams) error {
 	}
 }
 
-func (c *statusCmd) look() []status.Snapshot {
+func (c *statusCmd) inspect() []status.Snapshot {
 	all := []status.Snapshot{}
 	for _, dir := range c.dirs() {
 		all = append(all, status.Read(dir))

@@ -38,9 +38,9 @@ type commandLine struct {
 // line, in the environment (WSRELAY_QUEUE_DIR), in a file and on --options-fd
 // alike.
 type config struct {
-	reach
-	listening
-	reporting
+	connectOptions
+	listenOptions
+	metricsOptions
 
 	Instance   string        `default:"default" help:"Name of this relay among those of the host: [A-Za-z0-9_.-], at most 64."`
 	QueueDir   string        `placeholder:"DIR" help:"Directory of the queue on disk. Default: ${queue_dir}."`
@@ -93,12 +93,12 @@ func parse(c *commandLine, args []string, stdout io.Writer) (*kong.Context, erro
 	case answered:
 		return nil, errHelp
 	case err != nil && len(args) > 0 && args[0] == "queue":
-		return nil, mistake(err, "wsrelay queue --help shows what can be done with a queue", exitUsage)
+		return nil, configError(err, "wsrelay queue --help shows what can be done with a queue", exitUsage)
 	case meant != "":
-		return nil, mistake(fmt.Errorf("there is no command %q", strings.Join(args[:len(strings.Fields(meant))], " ")), "did you mean wsrelay "+meant+"?", exitUsage)
+		return nil, configError(fmt.Errorf("there is no command %q", strings.Join(args[:len(strings.Fields(meant))], " ")), "did you mean wsrelay "+meant+"?", exitUsage)
 	case err != nil:
-		c.Run.salvage(args, src)
-		return nil, usage(err)
+		c.Run.recoverMinimalConfig(args, src)
+		return nil, usageError(err)
 	case command.Selected().Name == "run":
 		c.Run.exposed = exposed(args, src)
 		return command, c.Run.check()
@@ -106,11 +106,11 @@ func parse(c *commandLine, args []string, stdout io.Writer) (*kong.Context, erro
 	return command, nil
 }
 
-// salvage finds out, from options that could not be parsed, where the queue is
+// recoverMinimalConfig finds out, from options that could not be parsed, where the queue is
 // and where to log. There is no queue directory where that is not known: of an
 // instance that is no name, and where a source of options that may name it could
 // not be read.
-func (c *config) salvage(args []string, src *options.Sources) {
+func (c *config) recoverMinimalConfig(args []string, src *options.Sources) {
 	if fd := intake.FlagValue(args, "--options-fd", ""); fd != "" {
 		n, _ := strconv.Atoi(fd)
 		_ = src.ReadFD(n) // what is wrong is told already; a part is better than nothing
@@ -146,27 +146,27 @@ func isInstance(name string) bool {
 // check is what the options must be together.
 func (c *config) check() error {
 	if !isInstance(c.Instance) {
-		return usage(fmt.Errorf("--instance %q is not a name of letters, digits, '_', '.' and '-', at most 64", c.Instance))
+		return usageError(fmt.Errorf("--instance %q is not a name of letters, digits, '_', '.' and '-', at most 64", c.Instance))
 	}
 	if c.QueueDir == "" {
 		c.QueueDir = queueDir(c.Instance)
 	}
 	if c.QueueLimit < buffer.MinLimit {
-		return usage(fmt.Errorf("--queue-limit %s is less than 64MiB", humanize.IBytes(uint64(c.QueueLimit))))
+		return usageError(fmt.Errorf("--queue-limit %s is less than 64MiB", humanize.IBytes(uint64(c.QueueLimit))))
 	}
 	if c.Confirm && c.Keeper != "off" {
-		return usage(errors.New("--confirm goes with --keeper off"))
+		return usageError(errors.New("--confirm goes with --keeper off"))
 	}
 	if c.LogFile == toJournal && c.LogLevel == "debug" {
-		return usage(errors.New("--log-file journal and --log-level debug: a syslog-ng that reads the journal would hand each record to wsrelay, which would log that"))
+		return usageError(errors.New("--log-file journal and --log-level debug: a syslog-ng that reads the journal would hand each record to wsrelay, which would log that"))
 	}
-	if err := c.reporting.check(c.AllowInsecure); err != nil {
+	if err := c.metricsOptions.check(c.AllowInsecure); err != nil {
 		return err
 	}
 	if c.Listen != "" {
-		return c.listening.check(&c.reach)
+		return c.listenOptions.check(&c.connectOptions)
 	}
-	return c.reach.check()
+	return c.connectOptions.check()
 }
 
 // unread is where lines of earlier pipes are, if that was said.

@@ -126,7 +126,7 @@ func terminal(t *testing.T) (master, slave *os.File) {
 func TestRun_GoesOnWithoutAKeeperWhereThereCanBeNone(t *testing.T) {
 	needStrace(t)
 	for _, call := range []string{
-		"memfd_create:error=EPERM:when=1+", "memfd_create:error=EPERM:when=2+", // the copy of the options fails, or the mirror
+		"memfd_create:error=EPERM:when=1+", "memfd_create:error=EPERM:when=2+", // the copy of the options fails, or the spool
 		"splice:error=EPERM", "tee:error=EPERM", "fallocate:error=EPERM", "splice:error=ENOSYS",
 	} {
 		t.Run(call, func(t *testing.T) {

@@ -147,7 +147,7 @@ func foreign(t *testing.T, dir string) {
 }
 
 // The one that waits would have the queue before the new worker, and the lines in
-// the mirror would wait in their turn.
+// the spool would wait in their turn.
 func TestUpgrade_RefusesWhileAnotherWaitsForTheQueue(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "q")

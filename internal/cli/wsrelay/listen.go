@@ -8,17 +8,17 @@ import (
 	"wsrelay/internal/connlimit"
 )
 
-// listening is the options of a relay that receivers dial.
-type listening struct {
+// listenOptions is the options of a relay that receivers dial.
+type listenOptions struct {
 	Listen        string `placeholder:"ADDR" help:"Listen on ADDR, HOST:PORT, for a receiver (wsreceive --dial) instead of dialling one. An address beyond loopback needs --tls-cert and --tls-key, and one of --key-file, --token-file, --tls-ca or --tls-pin to authenticate the receiver. One receiver is served at a time."`
 	AllowInsecure bool   `help:"Allow an address beyond loopback without TLS or without authentication of the receiver."`
 }
 
 // check is what the options must be together, with those that are shared with
 // the other direction.
-func (l *listening) check(r *reach) error {
+func (l *listenOptions) check(r *connectOptions) error {
 	wrong := func(hint, format string, args ...any) error {
-		return mistake(fmt.Errorf(format, args...), hint, exitConfig)
+		return configError(fmt.Errorf(format, args...), hint, exitConfig)
 	}
 	if err := r.checkEach(); err != nil {
 		return err
@@ -29,11 +29,11 @@ func (l *listening) check(r *reach) error {
 	case err != nil:
 		return wrong("use HOST:PORT, such as 127.0.0.1:8514", "--listen: %w", err)
 	case len(r.URL) > 0:
-		return usage(errors.New("--listen and a URL: either receivers dial, or they are dialled"))
+		return usageError(errors.New("--listen and a URL: either receivers dial, or they are dialled"))
 	case len(r.Header) > 0 || r.Proxy != "env":
-		return usage(errors.New("--header and --proxy do not apply to --listen"))
+		return usageError(errors.New("--header and --proxy do not apply to --listen"))
 	case r.Mode != "native":
-		return usage(errors.New("--listen is for receivers that speak wsrelay.v1"))
+		return usageError(errors.New("--listen is for receivers that speak wsrelay.v1"))
 	case (r.TLSCA != "" || len(r.TLSPin) > 0) && r.TLSCert == "":
 		return wrong("give --tls-cert and --tls-key", "--tls-ca and --tls-pin are for a receiver's certificate, and without TLS it shows none")
 	case l.AllowInsecure || !far:

@@ -178,8 +178,8 @@ type systemLog struct {
 	name   string // of the file; "": it is /dev/null
 	socket string // of the system's log
 
-	since time.Time // the minute that is counted
-	said  int       // records in it
+	since   time.Time // the minute that is counted
+	records int       // records in it
 }
 
 const perMinute = 6
@@ -191,9 +191,9 @@ func (l *systemLog) Write(b []byte) (int, error) {
 		return n, nil
 	}
 	if now := time.Now(); now.Sub(l.since) >= time.Minute {
-		l.since, l.said = now, 0
+		l.since, l.records = now, 0
 	}
-	if l.said++; l.said > perMinute {
+	if l.records++; l.records > perMinute {
 		return n, err
 	}
 	conn, dialErr := net.DialTimeout("unixgram", l.socket, time.Second)

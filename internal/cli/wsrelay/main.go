@@ -68,7 +68,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	case errors.Is(err, errHelp):
 		return 0
 	case err == nil && errors.Is(alone, intake.ErrTakeOver):
-		err = &cli.Complaint{
+		err = &cli.Error{
 			Err: alone, Code: exitFailed,
 			Effect: "the previous version still has its pipe, and stores what is in it in the queue; if its worker had just died, what that had read is lost",
 			Hint:   "syslog-ng starts wsrelay again automatically; without syslog-ng, start it again",
@@ -80,7 +80,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 		}
 		err = command.Run(s)
 	case kept && isNull(stderr):
-		err = c.Run.hold(err, s)
+		err = c.Run.queueOnly(err, s)
 	}
 	if err == nil {
 		return 0
@@ -88,7 +88,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	status := cli.Report(s.log(), err)
 	if (status == exitUsage || status == exitConfig) && isNull(stderr) && !kept && ships(args) {
 		signal.Reset() // whoever wants it to end need not wait for that
-		time.Sleep(look)
+		time.Sleep(retryInterval)
 	}
 	return status
 }
@@ -113,22 +113,22 @@ func (c *config) Run(s *streams) error {
 	return ship(c, s, nil)
 }
 
-// look is how often a configuration that cannot work is looked at again, where
+// retryInterval is how often a configuration that cannot work is looked at again, where
 // nobody sees an exit status: by the keeper's next worker, or by what syslog-ng
 // starts in place of a wsrelay without a keeper, and would start at once.
-var look = 30 * time.Second
+var retryInterval = 30 * time.Second
 
-// hold keeps lines under a configuration that cannot work, where nobody sees an
+// queueOnly keeps lines under a configuration that cannot work, where nobody sees an
 // exit status and the pipe must not be left alone. As a worker it may end at any
 // time.
-func (c *config) hold(wrong error, s *streams) error {
+func (c *config) queueOnly(wrong error, s *streams) error {
 	if c.QueueDir == "" {
 		return wrong
 	}
 	status := cli.Report(s.log(), wrong)
 	s.log().Warn("not delivering until the configuration is fixed", "queue", c.QueueDir,
 		cli.Effect, "no line is lost: they wait in the queue", cli.Hint, "fix it, and reload syslog-ng if it is part of its configuration")
-	time.AfterFunc(look, func() { os.Exit(status) })
+	time.AfterFunc(retryInterval, func() { os.Exit(status) })
 	c.URL, c.Listen = nil, ""
 	if c.QueueLimit < buffer.MinLimit {
 		c.QueueLimit = 0
@@ -147,14 +147,14 @@ func ship(c *config, s *streams, wrong error) error {
 	if err != nil {
 		return err
 	}
-	stop := obey(in.Signals(), stopOptions{
+	stop := watchSignals(in.Signals(), stopOptions{
 		terminal: isTerminal(s.in), service: in.Kept() && isNull(s.err), log: log,
 	})
 	defer stop.release()
 	in.Unread = c.unread(log)
 	q, found, err := open(c, in, stop, log)
 	if err != nil {
-		return queueTrouble(c.QueueDir, in, err)
+		return queueError(c.QueueDir, in, err)
 	}
 	logRecovery(log, found)
 	confirmed := c.confirm(q, s.out)
@@ -178,7 +178,7 @@ func ship(c *config, s *streams, wrong error) error {
 	}()
 
 	err = in.Run(context.Background(), stop.now, q, found, log)
-	told := stop.told()
+	told := stop.stopRequested()
 	if err == nil && c.delivers() && told.Err() == nil {
 		drain(q, c.Drain, told, s.err)
 	}
@@ -193,7 +193,7 @@ func ship(c *config, s *streams, wrong error) error {
 	waiting := left.Head - left.Cursor
 	log.Info("stopped", "lines", in.Lines(), "acknowledged", st.ReceiptedLines, "sent_again", st.SentAgain, "waiting", waiting)
 	if err == nil && waiting > 0 && told.Err() == nil {
-		return undelivered(c, waiting, st)
+		return notDeliveredError(c, waiting, st)
 	}
 	return err
 }

@@ -27,7 +27,7 @@ const testLook = time.Second
 
 func TestMain(m *testing.M) {
 	if os.Getenv(programEnv) != "" {
-		look = testLook
+		retryInterval = testLook
 		os.Exit(Main())
 	}
 	testscript.Main(m, map[string]func(){"wsrelay": func() { os.Exit(Main()) }})

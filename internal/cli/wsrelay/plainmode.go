@@ -28,18 +28,18 @@ func (m *plainMode) options() generic.Options {
 }
 
 // check is what these options must be together, and with the others.
-func (m *plainMode) check(r *reach) error {
+func (m *plainMode) check(r *connectOptions) error {
 	given := m.PlainAck != string(generic.AckPing) || m.PlainUID+m.PlainReceipt+m.PlainReceiptIf+m.PlainHeartbeat+m.PlainProtocol != "" || len(m.PlainOpen) > 0
 	switch {
 	case m.Mode == "native" && given:
-		return usage(errors.New("--plain-… is for --mode plain"))
+		return usageError(errors.New("--plain-… is for --mode plain"))
 	case m.Mode == "native":
 		return nil
 	case r.KeyFile != "":
-		return usage(errors.New("--key-file is for receivers that speak wsrelay.v1: a server of --mode plain proves nothing; it can ask for --token-file or --tls-cert"))
+		return usageError(errors.New("--key-file is for receivers that speak wsrelay.v1: a server of --mode plain proves nothing; it can ask for --token-file or --tls-cert"))
 	}
 	if _, err := generic.New(nil, m.options()); err != nil {
-		return usage(fmt.Errorf("--mode plain: %w", err))
+		return usageError(fmt.Errorf("--mode plain: %w", err))
 	}
 	return nil
 }

@@ -20,10 +20,10 @@ const grace = 5 * time.Second
 type stopper struct {
 	now context.Context // ends when the input is not waited for any more
 
-	mu      sync.Mutex
-	asked   context.Context // ends with the first signal
-	ask     context.CancelFunc
-	release func() // forget about signals
+	mu          sync.Mutex
+	asked       context.Context // ends with the first signal
+	requestStop context.CancelFunc
+	release     func() // forget about signals
 }
 
 type stopOptions struct {
@@ -32,23 +32,23 @@ type stopOptions struct {
 	log      *slog.Logger
 }
 
-// obey makes the first signal a request to end when the input does. The input
+// watchSignals makes the first signal a request to end when the input does. The input
 // not ending within grace, or a further signal, is a request to end at once;
 // but under syslog-ng, where the pipe says when it is over, wsrelay goes on.
-func obey(sigs <-chan os.Signal, o stopOptions) *stopper {
+func watchSignals(sigs <-chan os.Signal, o stopOptions) *stopper {
 	signal.Ignore(syscall.SIGPIPE) // a stderr that nobody reads is no reason to die
 	now, end := context.WithCancel(context.Background())
 	s := &stopper{now: now}
 	s.renew()
 	done, released := make(chan struct{}), make(chan struct{})
-	s.release = func() { close(done); <-released; s.ask(); end() }
+	s.release = func() { close(done); <-released; s.requestStop(); end() }
 	go func() {
 		defer close(released)
 		var late <-chan time.Time
 		for {
 			select {
 			case <-sigs:
-				s.ask()
+				s.requestStop()
 				if o.terminal || late != nil && !o.service {
 					end()
 				}
@@ -73,12 +73,12 @@ func obey(sigs <-chan os.Signal, o stopOptions) *stopper {
 func (s *stopper) renew() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked, s.ask = context.WithCancel(context.Background())
+	s.asked, s.requestStop = context.WithCancel(context.Background())
 }
 
-// told is done once wsrelay was told to end: what is read from then on is kept,
+// stopRequested is done once wsrelay was stopRequested to end: what is read from then on is kept,
 // not delivered.
-func (s *stopper) told() context.Context {
+func (s *stopper) stopRequested() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked

@@ -34,17 +34,17 @@ func noneRead(h intake.History) string {
 	}
 }
 
-// mistake is an error before anything is read.
-func mistake(err error, hint string, code int) error {
-	return &cli.Complaint{Err: err, Effect: noneRead(intake.Before()), Hint: hint, Code: code}
+// configError is an error before anything is read.
+func configError(err error, hint string, code int) error {
+	return &cli.Error{Err: err, Effect: noneRead(intake.Before()), Hint: hint, Code: code}
 }
 
-func usage(err error) error {
-	return mistake(err, "wsrelay run --help lists every option", exitUsage)
+func usageError(err error) error {
+	return configError(err, "wsrelay run --help lists every option", exitUsage)
 }
 
-func queueTrouble(dir string, in *intake.Intake, err error) error {
-	c := &cli.Complaint{
+func queueError(dir string, in *intake.Intake, err error) error {
+	c := &cli.Error{
 		Err: fmt.Errorf("cannot use the queue directory: %w", err), Code: exitConfig,
 		Effect: noneRead(in.History()), Hint: buffer.Hint(err),
 	}
@@ -71,14 +71,14 @@ func sayAbandoned(k *intake.Keeper, stderr *os.File) {
 		cli.Effect, effect, cli.Hint, "the log says why the lines could not be written to disk")
 }
 
-// undelivered says what the end of the input has left in the queue.
-func undelivered(c *config, waiting uint64, st relay.Status) error {
+// notDeliveredError says what the end of the input has left in the queue.
+func notDeliveredError(c *config, waiting uint64, st relay.Status) error {
 	err := fmt.Errorf("%s not delivered within %s", cli.Count(waiting, "line was", "lines were"), c.Drain)
 	hint := "run wsrelay with this queue again when the receiver takes lines"
 	if st.LastError != "" {
 		err, hint = fmt.Errorf("%w: %s", err, st.LastError), st.Hint+"; then "+hint
 	}
-	return &cli.Complaint{
+	return &cli.Error{
 		Err: err, Effect: fmt.Sprintf("nothing is lost: %s in the queue %s", cli.Count(waiting, "line waits", "lines wait"), c.QueueDir),
 		Hint: hint, Code: exitWaiting,
 	}

@@ -39,7 +39,7 @@ func (u *upgradeCmd) Run(s *streams) error {
 		return err
 	}
 	if _, waiting := buffer.Locked(u.QueueDir); len(waiting) > 0 {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: fmt.Errorf("another wsrelay waits for the queue %q", u.QueueDir), Effect: "nothing has changed",
 			Hint: "stop that one, which would take the queue over, or give it an instance of its own; then upgrade again", Code: exitFailed,
 		}
@@ -50,7 +50,7 @@ func (u *upgradeCmd) Run(s *streams) error {
 	}
 	is, err := programVersion(old.program)
 	if err != nil {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err:    fmt.Errorf("%s does not run: %w", old.program, err),
 			Effect: stillOld, Hint: "install a wsrelay that runs, then upgrade again", Code: exitFailed,
 		}
@@ -64,7 +64,7 @@ func (u *upgradeCmd) Run(s *streams) error {
 			return nil
 		}
 	}
-	return &cli.Complaint{
+	return &cli.Error{
 		Err:    fmt.Errorf("the relay of %q did not continue as version %s within %v", u.QueueDir, is, upgradeWait),
 		Effect: "no line is lost: the pipe waits", Hint: "look into its log", Code: exitFailed,
 	}
@@ -105,7 +105,7 @@ func running(dir string) (*relayProcesses, error) {
 		}
 	}
 	if !sameFile(p.keeper.path("exe"), p.worker.path("exe")) {
-		return nil, &cli.Complaint{
+		return nil, &cli.Error{
 			Err: fmt.Errorf("the wsrelay with process id %d has no keeper", worker), Effect: "nothing has changed",
 			Hint: "restart it, or what started it; only a keeper (see --keeper) can hold the input meanwhile", Code: exitFailed,
 		}
@@ -120,7 +120,7 @@ func ours(path string) error {
 		return noRelay(fmt.Errorf("look at %s: %w", path, err))
 	}
 	if int(st.Uid) != os.Geteuid() {
-		return &cli.Complaint{
+		return &cli.Error{
 			Err: fmt.Errorf("%s belongs to the user with id %d", path, st.Uid), Effect: "nothing has changed",
 			Hint: "upgrade as the user that this wsrelay runs as: it decides which program that is", Code: exitFailed,
 		}
@@ -129,7 +129,7 @@ func ours(path string) error {
 }
 
 func noRelay(err error) error {
-	return &cli.Complaint{
+	return &cli.Error{
 		Err: err, Effect: "nothing has changed", Hint: "name a running relay with --instance or --queue-dir", Code: exitFailed,
 	}
 }

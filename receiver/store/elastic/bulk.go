@@ -44,7 +44,7 @@ func (c *Client) bulk(ctx context.Context, ops []*op) (throttled bool) {
 	}
 	e.whole = true
 	for _, o := range ops {
-		o.judge(e)
+		o.setOutcome(e)
 	}
 	return e.Status == http.StatusTooManyRequests
 }
@@ -108,7 +108,7 @@ func (o *op) judgeItem(status int, item gjson.Result) {
 	o.takenIn = ""
 	object := item.Get("error")
 	if index := item.Get("_index").Str; status/100 == 2 && (item.Get("failure_store").Str == "used" || o.inStream() && index != "" && index != o.index) {
-		o.judge(&Error{Status: http.StatusBadRequest, Type: "diverted", Reason: "the document went to " + index})
+		o.setOutcome(&Error{Status: http.StatusBadRequest, Type: "diverted", Reason: "the document went to " + index})
 		return
 	}
 	switch status {
@@ -117,11 +117,11 @@ func (o *op) judgeItem(status int, item gjson.Result) {
 	case http.StatusConflict:
 		o.outcome, o.err, o.takenIn = exists, nil, object.Get("index").Str
 	default:
-		o.judge(newError(status, object))
+		o.setOutcome(newError(status, object))
 	}
 }
 
-func (o *op) judge(e *Error) {
+func (o *op) setOutcome(e *Error) {
 	o.err = e
 	o.outcome = refused
 	if e.transient() {

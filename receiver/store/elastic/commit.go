@@ -26,20 +26,20 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 	if len(ops) == 0 {
 		return make([]receiver.Result, len(batches)), nil
 	}
-	if err := s.prove(ctx); err != nil {
+	if err := s.verifyEngine(ctx); err != nil {
 		return nil, err
 	}
 	for _, o := range ops {
 		o.pipeline = s.pipeline
 	}
 	if s.stream != nil {
-		if err := s.enter(ctx, ops); err != nil {
+		if err := s.pinGeneration(ctx, ops); err != nil {
 			return nil, err
 		}
 	}
 	sid := batches[0].SID
 	absent := ops
-	if documents, letters := s.streams.look(sid, ops[0].seq); letters {
+	if documents, letters := s.streams.lookupsFor(sid, ops[0].seq); letters {
 		var err error
 		if absent, err = s.absent(ctx, ops, !documents); err != nil {
 			return nil, err
@@ -73,7 +73,7 @@ func (s *Store) create(ctx context.Context, ops []*op) error {
 		if err := s.tryRefused(ctx, rest, &try); err != nil {
 			return err
 		}
-		next, err := s.settle(ctx, rest)
+		next, err := s.classify(ctx, rest)
 		if err != nil {
 			return err
 		}
@@ -147,9 +147,9 @@ func (s *Store) tryRefused(ctx context.Context, ops []*op, try *int) error {
 
 func (s *Store) isBlockOld(o *op) bool { return o.err.isIndexBlock() && s.blocks.isOld(o.index) }
 
-// settle looks at the outcome of each document and gives those that are to be
+// classify looks at the outcome of each document and gives those that are to be
 // sent again, as they are or as dead letters.
-func (s *Store) settle(ctx context.Context, ops []*op) (again []*op, err error) {
+func (s *Store) classify(ctx context.Context, ops []*op) (again []*op, err error) {
 	var taken, guilty, spilled []*op
 	for _, o := range ops {
 		switch {

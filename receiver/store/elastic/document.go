@@ -84,7 +84,7 @@ func newOps(prefix string, batches []receiver.Batch) []*op {
 
 // write makes the bodies of those that have none.
 func (n *names) write(ops []*op) {
-	var r room
+	var r scratch
 	var page []byte // that the bodies lie in, one behind the other
 	for _, o := range ops {
 		if o.body != nil {
@@ -147,7 +147,7 @@ func (o *op) appendAction(dst []byte) []byte {
 // known; as it is, with our members in front, if it is an object that leaves
 // them their names; else a document with the line as text. What of it must not
 // be a field is cut out, and the line is then there as text as well.
-func (o *op) appendDocument(dst []byte, r *room, k *known) []byte {
+func (o *op) appendDocument(dst []byte, r *scratch, k *known) []byte {
 	start := len(dst)
 	dst = append(dst, '{')
 	dst = o.appendOwn(dst)
@@ -180,7 +180,7 @@ func (o *op) appendDocument(dst []byte, r *room, k *known) []byte {
 }
 
 // appendObject appends the members of a line that is an object.
-func (o *op) appendObject(dst []byte, r *room, line []byte, members []member) []byte {
+func (o *op) appendObject(dst []byte, r *scratch, line []byte, members []member) []byte {
 	if s, ok := r.readSyslog(members); ok {
 		return append(s.appendTo(dst, o.line), "}\n"...)
 	}
@@ -218,7 +218,7 @@ func (o *op) appendCuts(dst []byte, cuts []omission) []byte {
 // appendAsIs appends what stands behind the opening brace of an object, with
 // nothing changed but bare values made fields of the objects that their names
 // are for.
-func (o *op) appendAsIs(dst []byte, r *room, line []byte, members []member) []byte {
+func (o *op) appendAsIs(dst []byte, r *scratch, line []byte, members []member) []byte {
 	if !has(members, "@timestamp") {
 		dst = o.appendTime(dst)
 	}
@@ -304,7 +304,7 @@ func appendGap(dst []byte, g *handshake.Gap) []byte {
 }
 
 // appendLineTime appends the time that a line tells, or else when it came.
-func (o *op) appendLineTime(dst []byte, r *room, value gjson.Result) []byte {
+func (o *op) appendLineTime(dst []byte, r *scratch, value gjson.Result) []byte {
 	if raw, ok := timeOf(value); ok {
 		return append(dst, raw...)
 	}
@@ -357,8 +357,8 @@ func appendString(dst, text []byte) []byte {
 	return append(append(dst, text[from:]...), '"')
 }
 
-// room is memory that is used again for each line that is read.
-type room struct {
+// scratch is memory that is used again for each line that is read.
+type scratch struct {
 	members, fields []member
 	syslog          syslogLine
 	request         request
@@ -369,7 +369,7 @@ type room struct {
 // readObject gives the members of a line that is a JSON object and can take
 // ours, or says why not, if it is one. They are good until the next line is
 // read, and lie in the line's memory.
-func (r *room) readObject(line []byte) (_ []member, why string) {
+func (r *scratch) readObject(line []byte) (_ []member, why string) {
 	switch {
 	case len(line) < 2 || line[0] != '{' || !utf8.Valid(line):
 		return nil, ""

@@ -126,7 +126,7 @@ func FuzzDocument(f *testing.F) {
 		if got := gjson.Get(doc, "wsrelay.crc").Str; got != handshake.CRC(line) {
 			t.Fatalf("crc %q", got)
 		}
-		members, _ := new(room).readObject(bytes.Trim(line, " \t\r\n"))
+		members, _ := new(scratch).readObject(bytes.Trim(line, " \t\r\n"))
 		switch raw := gjson.Get(doc, "wsrelay.raw"); {
 		case raw.Exists():
 			if raw.Str != base64.StdEncoding.EncodeToString(line) {

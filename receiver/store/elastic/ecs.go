@@ -56,10 +56,10 @@ func has(members []member, name string) bool {
 	return slices.ContainsFunc(members, func(m member) bool { return m.name == name })
 }
 
-// take moves the members that slot has a place for into their places, and
+// assignSlots moves the members that slot has a place for into their places, and
 // appends the others to rest. It fails if one is there twice or keeps a name that our
 // own members need.
-func take(members, rest []member, slot func(name string) *gjson.Result) (_ []member, ok bool) {
+func assignSlots(members, rest []member, slot func(name string) *gjson.Result) (_ []member, ok bool) {
 	for _, m := range members {
 		switch place := slot(m.name); {
 		case place == nil:
@@ -85,14 +85,14 @@ type syslogLine struct {
 	request *request // what fields holds, if it is one of nginx
 }
 
-func (r *room) readSyslog(members []member) (*syslogLine, bool) {
+func (r *scratch) readSyslog(members []member) (*syslogLine, bool) {
 	if !has(members, "facility") {
 		return nil, false
 	}
 	s := &r.syslog
 	*s = syslogLine{rest: s.rest[:0]}
 	var ok bool
-	s.rest, ok = take(members, s.rest, func(name string) *gjson.Result {
+	s.rest, ok = assignSlots(members, s.rest, func(name string) *gjson.Result {
 		switch name {
 		case "timestamp":
 			return &s.timestamp
@@ -178,14 +178,14 @@ type request struct {
 	rest []member
 }
 
-func (r *room) readRequest(members []member) (*request, bool) {
+func (r *scratch) readRequest(members []member) (*request, bool) {
 	if !has(members, "generation_time_milli") {
 		return nil, false
 	}
 	q := &r.request
 	*q = request{rest: q.rest[:0]}
 	var ok bool
-	q.rest, ok = take(members, q.rest, func(name string) *gjson.Result {
+	q.rest, ok = assignSlots(members, q.rest, func(name string) *gjson.Result {
 		switch name {
 		case "ip":
 			return &q.ip

@@ -127,7 +127,7 @@ func BenchmarkDocument(b *testing.B) {
 		o := &op{batch: &batch, seq: 1, line: batch.Lines[0], crc: "00000000"}
 		b.Run(strconv.Itoa(len(line)), func(b *testing.B) {
 			b.ReportAllocs()
-			buf, r := make([]byte, 0, 4096), new(room)
+			buf, r := make([]byte, 0, 4096), new(scratch)
 			k, _ := new(names).index("x")
 			for b.Loop() {
 				o.appendDocument(buf, r, k)

@@ -33,33 +33,33 @@ var _ receiver.Owners = (*Store)(nil)
 type owners struct {
 	slots chan struct{} // one for each request
 
-	mu   sync.Mutex // guards said
-	said map[string]string
+	mu    sync.Mutex // guards said
+	known map[string]string
 }
 
 func newOwners() owners {
-	return owners{slots: make(chan struct{}, ownersAtOnce), said: map[string]string{}}
+	return owners{slots: make(chan struct{}, ownersAtOnce), known: map[string]string{}}
 }
 
 func (o *owners) note(sid, owner string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.said) >= maxStreams {
-		clear(o.said)
+	if len(o.known) >= maxStreams {
+		clear(o.known)
 	}
 	if owner != "" {
-		o.said[sid] = owner
+		o.known[sid] = owner
 	}
 }
 
 func (o *owners) remembered(sid string) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.said[sid]
+	return o.known[sid]
 }
 
-// ask sends one request about owners.
-func (s *Store) ask(ctx context.Context, method, path, body string) (gjson.Result, error) {
+// ownerRequest sends one request about owners.
+func (s *Store) ownerRequest(ctx context.Context, method, path, body string) (gjson.Result, error) {
 	select {
 	case s.owners.slots <- struct{}{}:
 		defer func() { <-s.owners.slots }()
@@ -78,7 +78,7 @@ func (s *Store) ask(ctx context.Context, method, path, body string) (gjson.Resul
 func (s *Store) ownerDocument(ctx context.Context, sid string) (owner, version string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ownerTimeout)
 	defer cancel()
-	doc, err := s.ask(ctx, http.MethodGet, "/_doc/"+sid, "")
+	doc, err := s.ownerRequest(ctx, http.MethodGet, "/_doc/"+sid, "")
 	switch {
 	case err != nil && asError(err).Status == http.StatusNotFound: // the document, or the index
 		return "", "", nil
@@ -114,7 +114,7 @@ func (s *Store) SetOwner(ctx context.Context, sid, from, to string) (string, err
 		return "", err
 	}
 	body, _ := json.Marshal(map[string]string{"sid": sid, "owner": to}) // of strings
-	_, err := s.ask(ctx, http.MethodPut, path, string(body))
+	_, err := s.ownerRequest(ctx, http.MethodPut, path, string(body))
 	switch {
 	case err == nil:
 		s.owners.note(sid, to)
@@ -131,7 +131,7 @@ func (s *Store) makeOwners(ctx context.Context) error {
 	if s.indices.has(ownersIndex) {
 		return nil
 	}
-	if _, err := s.ask(ctx, http.MethodPut, "", ownersMapping); err != nil && asError(err).transient() {
+	if _, err := s.ownerRequest(ctx, http.MethodPut, "", ownersMapping); err != nil && asError(err).transient() {
 		return err
 	}
 	s.indices.add(ownersIndex)
@@ -140,7 +140,7 @@ func (s *Store) makeOwners(ctx context.Context) error {
 
 // EachOwner implements receiver.Owners.
 func (s *Store) EachOwner(ctx context.Context, f func(sid, owner string) bool) error {
-	if _, err := s.ask(ctx, http.MethodPost, "/_refresh", ""); err != nil {
+	if _, err := s.ownerRequest(ctx, http.MethodPost, "/_refresh", ""); err != nil {
 		if asError(err).Status == http.StatusNotFound {
 			return nil
 		}
@@ -152,7 +152,7 @@ func (s *Store) EachOwner(ctx context.Context, f func(sid, owner string) bool) e
 		if after != "" {
 			fmt.Fprintf(&b, `,"search_after":[%q]`, after)
 		}
-		page, err := s.ask(ctx, http.MethodPost, "/_search?allow_partial_search_results=false", b.String()+"}")
+		page, err := s.ownerRequest(ctx, http.MethodPost, "/_search?allow_partial_search_results=false", b.String()+"}")
 		if err != nil {
 			return err
 		}

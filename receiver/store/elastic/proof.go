@@ -23,11 +23,11 @@ type proof struct {
 	done bool
 }
 
-// prove writes a document, writes it again, reads and deletes it. All that is
+// verifyEngine writes a document, writes it again, reads and deletes it. All that is
 // promised stands on op create refusing an id that is taken, and on _mget
 // finding it: a store that only answers like an engine does not do that. An
 // engine that is down now proves it before its first document.
-func (s *Store) prove(ctx context.Context) error {
+func (s *Store) verifyEngine(ctx context.Context) error {
 	s.proof.mu.Lock()
 	defer s.proof.mu.Unlock()
 	if s.proof.done {

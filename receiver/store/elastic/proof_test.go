@@ -100,7 +100,7 @@ func TestCommit_ProvesAnEngineThatWasDown(t *testing.T) {
 		t.Errorf("%d documents of a proof, want 1", len(e.proof))
 	}
 	down.Store(true)
-	if err := s.prove(t.Context()); err != nil {
+	if err := s.verifyEngine(t.Context()); err != nil {
 		t.Errorf("asked again: %v", err)
 	}
 }

@@ -239,7 +239,7 @@ func (s *Store) missingInStream(ctx context.Context, ops []*op) (missing []*op, 
 	if len(own) == 0 {
 		return missing, nil
 	}
-	if err := s.enter(ctx, own); err != nil {
+	if err := s.pinGeneration(ctx, own); err != nil {
 		return nil, err
 	}
 	docs, err := s.lookUp(ctx, own)

@@ -175,7 +175,7 @@ func (s *Store) identify(ctx context.Context) error {
 		err = nil
 	}
 	if err == nil {
-		err = s.prove(ctx)
+		err = s.verifyEngine(ctx)
 	}
 	if err == nil {
 		err = s.checkStream(ctx)

@@ -200,8 +200,8 @@ func refresh(ctx context.Context, c *Client, indices []string) error {
 	return nil
 }
 
-// enter pins the documents to the generation that is known.
-func (s *Store) enter(ctx context.Context, ops []*op) error {
+// pinGeneration pins the documents to the generation that is known.
+func (s *Store) pinGeneration(ctx context.Context, ops []*op) error {
 	for try := 0; ; {
 		g, err := s.stream.current(ctx, s.client)
 		if err == nil {

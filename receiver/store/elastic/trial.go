@@ -75,7 +75,7 @@ func (s *Store) tryForms(ctx context.Context, suspects []*op, took map[string]bo
 		}
 		left = nil
 		for _, a := range attempts {
-			switch more, err := a.judge(); {
+			switch more, err := a.classify(); {
 			case err != nil:
 				return err
 			case more:
@@ -150,9 +150,9 @@ func mentioned(reason string) (names []string) {
 	return names
 }
 
-// judge says what the answers mean, on the document. More says that there is
+// classify says what the answers mean, on the document. More says that there is
 // less to be tried.
-func (a attempt) judge() (more bool, err error) {
+func (a attempt) classify() (more bool, err error) {
 	o := a[0]
 	i := slices.IndexFunc(a, func(o *op) bool { return o.outcome == stored || o.outcome == exists })
 	last := a[len(a)-1]
@@ -257,7 +257,7 @@ func (s *Store) sendSome(ctx context.Context, attempts []attempt) error {
 	}
 	for _, o := range ops {
 		if err := s.client.send(ctx, []*op{o}); err != nil {
-			o.judge(asError(err))
+			o.setOutcome(asError(err))
 		}
 		if o.outcome == stored || o.outcome == exists {
 			break

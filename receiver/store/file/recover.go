@@ -32,7 +32,7 @@ func (s *Store) recover() error {
 		}
 		s.copied = inode(info) != entries[0].Self
 	}
-	if entries, err = s.settle(entries); err != nil {
+	if entries, err = s.recoverTail(entries); err != nil {
 		return err
 	}
 	for i := range entries {
@@ -44,9 +44,9 @@ func (s *Store) recover() error {
 	return s.checkpoint(open)
 }
 
-// settle gives the entries up to the last one whose lines are in PATH, whatever
+// recoverTail gives the entries up to the last one whose lines are in PATH, whatever
 // its name is by now, and cuts PATH behind them.
-func (s *Store) settle(entries []entry) ([]entry, error) {
+func (s *Store) recoverTail(entries []entry) ([]entry, error) {
 	n := len(entries)
 	if n == 0 || entries[n-1].State == closed {
 		return entries, nil
@@ -122,7 +122,7 @@ func (s *Store) openPath() error {
 	if err != nil {
 		return err
 	}
-	p, err := look(f)
+	p, err := readProof(f)
 	if err == nil {
 		err = syncDir(s.path) // its name must be as durable as its lines
 	}
@@ -144,8 +144,8 @@ const (
 	identifyWritten = 64 << 20
 )
 
-// look gives the proof of a file, all of which is final.
-func look(f *os.File) (p proof, err error) {
+// readProof gives the proof of a file, all of which is final.
+func readProof(f *os.File) (p proof, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return p, err

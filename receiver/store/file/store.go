@@ -220,7 +220,7 @@ func (s *Store) do(r *request) error {
 // commit does what the group asks for. A request that is refused does not harm
 // the others.
 func (s *Store) commit(group []*request) {
-	var all addition
+	var all pendingWrite
 	err := s.repair()
 	for _, r := range group {
 		r.done, r.err = true, cmp.Or(r.ctx.Err(), err)
@@ -238,8 +238,8 @@ func (s *Store) commit(group []*request) {
 	}
 }
 
-// addition is what is to be written.
-type addition struct {
+// pendingWrite is what is to be written.
+type pendingWrite struct {
 	text   [][]byte // lines, with their newlines
 	runs   []run    // of these lines
 	gaps   []*receiver.Batch
@@ -247,7 +247,7 @@ type addition struct {
 }
 
 // add adds what r brings that is new. After an error there is nothing of it.
-func (a *addition) add(s *Store, r *request) error {
+func (a *pendingWrite) add(s *Store, r *request) error {
 	if r.sid != "" && s.owner(r.sid) == r.from && a.owners[r.sid] == "" {
 		if a.owners == nil {
 			a.owners = map[string]string{}
@@ -274,7 +274,7 @@ func (a *addition) add(s *Store, r *request) error {
 }
 
 // lines adds the lines of b from one index up to another.
-func (a *addition) lines(b *receiver.Batch, from, to int) {
+func (a *pendingWrite) lines(b *receiver.Batch, from, to int) {
 	r := run{SID: b.SID, Seq: b.Seq + uint64(from), N: uint64(to - from), Sums: make(sums, 0, 4*(to-from))}
 	for _, line := range b.Lines[from:to] {
 		r.Sums = r.Sums.append(crc32.Checksum(line, castagnoli))
@@ -286,7 +286,7 @@ func (a *addition) lines(b *receiver.Batch, from, to int) {
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // write makes a final.
-func (s *Store) write(a *addition) error {
+func (s *Store) write(a *pendingWrite) error {
 	err := s.writeGaps(a.gaps)
 	if err != nil {
 		return fmt.Errorf("write %s.gaps: %w", s.path, err)

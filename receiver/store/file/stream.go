@@ -112,20 +112,20 @@ func (st *stream) add(r run) {
 	i := st.find(r.Seq)
 	if i > 0 && st.runs[i-1].end() == r.Seq {
 		i--
-		st.join(&st.runs[i], &r)
+		st.merge(&st.runs[i], &r)
 	} else {
 		r.Sums = slices.Clone(r.Sums)
 		st.runs = slices.Insert(st.runs, i, r)
 	}
 	if i+1 < len(st.runs) && st.runs[i].end() == st.runs[i+1].Seq {
-		st.join(&st.runs[i], &st.runs[i+1])
+		st.merge(&st.runs[i], &st.runs[i+1])
 		st.runs = slices.Delete(st.runs, i+1, i+2)
 	}
 	st.forget()
 }
 
-// join appends b to a. Of checksums, those stay that reach the end without a hole.
-func (st *stream) join(a, b *run) {
+// merge appends b to a. Of checksums, those stay that reach the end without a hole.
+func (st *stream) merge(a, b *run) {
 	a.N += b.N
 	if b.Sums.len() < b.N {
 		st.lines -= a.Sums.len()

@@ -50,7 +50,7 @@ func TestStream_KnowsWhatWasCommitted(t *testing.T) {
 					want++
 				}
 			}
-			var a addition
+			var a pendingWrite
 			added, err := st.sort(&b, a.lines)
 			if (err != nil) != diverges || err == nil && added != want {
 				t.Fatalf("got new %d, %v; want %d, diverged %t", added, err, want, diverges)

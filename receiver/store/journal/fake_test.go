@@ -324,7 +324,7 @@ func (c *cutFS) holds(name string, f file) (bool, error) {
 	return c.fileSystem.holds(name, f.(*cutFile).file)
 }
 
-func (c *cutFS) free() (int64, error) {
+func (c *cutFS) freeBytes() (int64, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.call("free", "."); err != nil {

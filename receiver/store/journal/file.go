@@ -22,7 +22,7 @@ type fileSystem interface {
 	remove(name string) error
 	mkdir(name string) error // no error if it exists
 	syncDir(name string) error
-	free() (int64, error)                    // bytes on the file system that we may use
+	freeBytes() (int64, error)               // bytes on the file system that we may use
 	holds(name string, f file) (bool, error) // the name leads to this file
 	same() error                             // errMoved unless the path still leads to the directory
 }
@@ -97,7 +97,7 @@ func (d *osDir) syncDir(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-func (d *osDir) free() (int64, error) {
+func (d *osDir) freeBytes() (int64, error) {
 	var st unix.Statfs_t
 	if err := ignoringEINTR(func() error { return unix.Fstatfs(int(d.dir.Fd()), &st) }); err != nil {
 		return 0, os.NewSyscallError("statfs", err)

@@ -259,7 +259,7 @@ func (j *Journal) Ready() error {
 	if err := j.fs.same(); err != nil {
 		return err
 	}
-	free, err := j.fs.free()
+	free, err := j.fs.freeBytes()
 	if err != nil {
 		return err
 	}
@@ -332,7 +332,7 @@ type Stats struct {
 
 // Stats gives the figures of now.
 func (j *Journal) Stats() Stats {
-	free, err := j.fs.free()
+	free, err := j.fs.freeBytes()
 	if err != nil {
 		free = -1
 	}

@@ -182,7 +182,7 @@ func (j *Journal) replay() error {
 			return fmt.Errorf("read segment %s: %w", s.name, err)
 		}
 		if end < 0 {
-			if err := prove(s); err != nil {
+			if err := rewrite(s); err != nil {
 				return fmt.Errorf("write segment %s again: %w", s.name, err)
 			}
 		}
@@ -232,9 +232,9 @@ func (j *Journal) replayRecord(s *segment, r *record) error {
 	return nil
 }
 
-// prove writes what is in a segment once more, where it is. A crash meanwhile
+// rewrite writes what is in a segment once more, where it is. A crash meanwhile
 // leaves what is there. Pages that cannot be read are damage, which is known.
-func prove(s *segment) error {
+func rewrite(s *segment) error {
 	buf := make([]byte, pageSize)
 	for off := int64(0); off < s.end; off += pageSize {
 		page := buf[:min(pageSize, s.end-off)]

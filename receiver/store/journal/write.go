@@ -177,7 +177,7 @@ func (j *Journal) allocate(s *segment, end int64) error {
 	if end <= s.size {
 		return nil
 	}
-	free, err := j.fs.free()
+	free, err := j.fs.freeBytes()
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func (b *backup) freeze(ctx context.Context) (err error) {
 	if err := b.writable(); err != nil {
 		return err
 	}
-	if err := b.db.settle(ctx); err != nil {
+	if err := b.db.flush(ctx); err != nil {
 		return err
 	}
 	if b.snapshots, err = b.engine.snapshot(""); err != nil { // of all days

@@ -50,7 +50,7 @@ func (d *database) Add(ctx context.Context, segment string, records []receiver.B
 		d.wakeRetention()
 		return err
 	}
-	a := &addition{
+	a := &pendingWrite{
 		database: d, segment: segment, coder: d.coders.Get().(coder),
 		rows: logstorage.GetLogRows(nil, nil, nil, nil, ""), days: map[string]bool{}, now: time.Now(),
 	}
@@ -67,8 +67,8 @@ func (d *database) Add(ctx context.Context, segment string, records []receiver.B
 	return a.flush()
 }
 
-// addition is one call of Add.
-type addition struct {
+// pendingWrite is one call of Add.
+type pendingWrite struct {
 	*database
 	segment string
 	coder   coder
@@ -78,7 +78,7 @@ type addition struct {
 	now     time.Time
 }
 
-func (a *addition) add(b *receiver.Batch) error {
+func (a *pendingWrite) add(b *receiver.Batch) error {
 	if b.Gap != nil {
 		a.coder.Gap(&a.row, &row.Line{SID: b.SID, Host: b.Host, Segment: a.segment, Seq: b.Gap.Seq, At: b.At}, b.Gap)
 		return a.put(b, nil)
@@ -93,7 +93,7 @@ func (a *addition) add(b *receiver.Batch) error {
 }
 
 // put adds the row, and what it cannot hold to the day's blobs.
-func (a *addition) put(b *receiver.Batch, text []byte) error {
+func (a *pendingWrite) put(b *receiver.Batch, text []byte) error {
 	at := a.place(a.row.Time, b.At, a.now)
 	day := at.Format(dayFormat)
 	if !a.days[day] {
@@ -110,12 +110,12 @@ func (a *addition) put(b *receiver.Batch, text []byte) error {
 		}
 		fields = append(fields, logstorage.Field{Name: fieldBlob, Value: where})
 	}
-	if !a.take(at, fields, a.row.Stream) {
+	if !a.addRow(at, fields, a.row.Stream) {
 		var err error
 		if fields, err = a.bare(fields, day, text); err != nil {
 			return err
 		}
-		if !a.take(at, fields, 0) {
+		if !a.addRow(at, fields, 0) {
 			return fmt.Errorf("the log database refuses a row of stream %s near seq %d", b.SID, b.Seq)
 		}
 	}
@@ -125,8 +125,8 @@ func (a *addition) put(b *receiver.Batch, text []byte) error {
 	return nil
 }
 
-// take tells whether the engine took the row.
-func (a *addition) take(at time.Time, fields []logstorage.Field, stream int) bool {
+// addRow tells whether the engine took the row.
+func (a *pendingWrite) addRow(at time.Time, fields []logstorage.Field, stream int) bool {
 	n := a.rows.RowsCount()
 	a.rows.MustAdd(logstorage.TenantID{}, at.UnixNano(), fields, stream)
 	return a.rows.RowsCount() == n+1
@@ -135,7 +135,7 @@ func (a *addition) take(at time.Time, fields []logstorage.Field, stream int) boo
 // bare gives a row of nothing but our own fields, and a blob of the line. It is for
 // rows that are outside of the engine's limits against expectation: one such line
 // must not hold up the others.
-func (a *addition) bare(fields []logstorage.Field, day string, text []byte) ([]logstorage.Field, error) {
+func (a *pendingWrite) bare(fields []logstorage.Field, day string, text []byte) ([]logstorage.Field, error) {
 	a.refused.Add(1)
 	a.log.Warn("the log database refused a row", "effect", "the line is kept whole, but only its number can be searched for",
 		"hint", "please report this: rows are brought within the database's limits before they are added")
@@ -153,7 +153,7 @@ func (a *addition) bare(fields []logstorage.Field, day string, text []byte) ([]l
 }
 
 // flush gives the rows to the engine, once the blobs that they need are on disk.
-func (a *addition) flush() error {
+func (a *pendingWrite) flush() error {
 	if a.rows.RowsCount() == 0 {
 		return nil
 	}
@@ -238,7 +238,7 @@ func (d *database) Barrier(ctx context.Context) error {
 		d.wakeRetention()
 		return err
 	}
-	if err := d.settle(ctx); err != nil {
+	if err := d.flush(ctx); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -256,10 +256,10 @@ func (d *database) touchedDays() []string {
 	return slices.Sorted(maps.Keys(d.touched))
 }
 
-// settle takes snapshots until the engine holds nothing in memory only. One usually
+// flush takes snapshots until the engine holds nothing in memory only. One usually
 // suffices; it lacks the parts that the engine was merging in memory meanwhile. The
 // caller lets nobody add rows.
-func (d *database) settle(ctx context.Context) error {
+func (d *database) flush(ctx context.Context) error {
 	days := d.touchedDays()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		if err := d.engine.flush(); err != nil {

@@ -163,8 +163,8 @@ func (e *engine) strings(path string, args ...string) (list []string, err error)
 	return list, err
 }
 
-// figures are what the library counts, by the name of its metric.
-func (e *engine) figures() map[string]float64 {
+// counters are what the library counts, by the name of its metric.
+func (e *engine) counters() map[string]float64 {
 	var b bytes.Buffer
 	metrics.WritePrometheus(&b, false)
 	list := map[string]float64{}
@@ -182,7 +182,7 @@ func (e *engine) figures() map[string]float64 {
 // added meanwhile. Of the index the library counts only all parts: those on disk
 // are in the lists of the days, so a list that names as many leaves none in memory.
 func (e *engine) settled() (bool, error) {
-	f := e.figures()
+	f := e.counters()
 	indexParts, known := f["vl_indexdb_parts"]
 	for _, name := range []string{`vl_pending_rows{type="storage"}`, `vl_pending_rows{type="indexdb"}`, `vl_storage_parts{type="storage/inmemory"}`} {
 		v, ok := f[name]

@@ -96,7 +96,7 @@ func hostOf(r *row.Row) string {
 	return r.Fields[i].Value
 }
 
-func (f *followers) join() *follower {
+func (f *followers) subscribe() *follower {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.all == nil {
@@ -107,7 +107,7 @@ func (f *followers) join() *follower {
 	return one
 }
 
-func (f *followers) leave(one *follower) {
+func (f *followers) unsubscribe(one *follower) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.all, one)
@@ -120,8 +120,8 @@ func (f *followers) missed(one *follower) (n int) {
 	return n
 }
 
-// tell hands on what was stored; who is too slow misses it.
-func (f *followers) tell(batches []receiver.Batch, results []receiver.Result) {
+// publish hands on what was stored; who is too slow misses it.
+func (f *followers) publish(batches []receiver.Batch, results []receiver.Result) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.all) == 0 {

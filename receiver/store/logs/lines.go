@@ -161,8 +161,8 @@ func (s *Store) lines(w http.ResponseWriter, r *http.Request) {
 	ctx, filter := r.Context(), r.FormValue("query")
 	var come *follower
 	if r.FormValue("follow") == "true" {
-		come = s.followers.join()
-		defer s.followers.leave(come)
+		come = s.followers.subscribe()
+		defer s.followers.unsubscribe(come)
 	}
 	s.applied(ctx)
 	out, sent := json.NewEncoder(w), map[string]bool{}

@@ -143,7 +143,7 @@ func (s *Store) start() (err error) {
 func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receiver.Result, error) {
 	results, err := s.Journal.Commit(ctx, batches)
 	if err == nil {
-		s.followers.tell(batches, results)
+		s.followers.publish(batches, results)
 	}
 	return results, err
 }
@@ -207,7 +207,7 @@ func (s *Store) Text(fields []logstorage.Field) ([]byte, error) {
 
 // Metrics writes what there is to know for Prometheus.
 func (s *Store) Metrics(t *metrics.Text) {
-	f := s.engine.figures()
+	f := s.engine.counters()
 	damaged, _ := s.damage.list()
 	t.Counter("wsreceive_store_rows_added_total", "Rows that were given to the log database; those of a recovery included.", float64(s.added.Load()))
 	t.Counter("wsreceive_store_rows_refused_total", "Rows that the log database refused; it should be 0. Their lines are kept whole, and only their numbers can be searched for.", float64(s.refused.Load()))

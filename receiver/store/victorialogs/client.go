@@ -31,8 +31,8 @@ func newClient(address string) (*client, error) {
 	return &client{Client: http.Client{Timeout: 2 * time.Minute}, base: u}, nil
 }
 
-// ask sends a body, or a form if there is none.
-func (c *client) ask(ctx context.Context, path string, args url.Values, body io.Reader) (io.ReadCloser, error) {
+// request sends a body, or a form if there is none.
+func (c *client) request(ctx context.Context, path string, args url.Values, body io.Reader) (io.ReadCloser, error) {
 	u := c.base.JoinPath(path)
 	form := body == nil
 	if form {
@@ -68,7 +68,7 @@ func (c *client) ask(ctx context.Context, path string, args url.Values, body io.
 
 // insert adds rows; the first fields of each, which are named, are its stream's.
 func (c *client) insert(ctx context.Context, stream string, rows []byte) error {
-	body, err := c.ask(ctx, "/insert/jsonline", url.Values{"_stream_fields": {stream}, "_time_field": {"_time"}, "_msg_field": {"_msg"}}, bytes.NewReader(rows))
+	body, err := c.request(ctx, "/insert/jsonline", url.Values{"_stream_fields": {stream}, "_time_field": {"_time"}, "_msg_field": {"_msg"}}, bytes.NewReader(rows))
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (c *client) insert(ctx context.Context, stream string, rows []byte) error {
 
 // query calls f with each row of an answer. An answer that ends early is an error.
 func (c *client) query(ctx context.Context, q string, f func(map[string]string) error) error {
-	body, err := c.ask(ctx, "/select/logsql/query", url.Values{"query": {q}, "timeout": {"110s"}}, nil)
+	body, err := c.request(ctx, "/select/logsql/query", url.Values{"query": {q}, "timeout": {"110s"}}, nil)
 	if err != nil {
 		return err
 	}
@@ -106,9 +106,9 @@ type server struct {
 	maxLine int           // bytes of a row
 }
 
-// look asks the server.
-func (c *client) look(ctx context.Context) (s server, err error) {
-	body, err := c.ask(ctx, "/metrics", nil, nil)
+// inspect asks the server.
+func (c *client) inspect(ctx context.Context) (s server, err error) {
+	body, err := c.request(ctx, "/metrics", nil, nil)
 	if err != nil {
 		return s, err
 	}

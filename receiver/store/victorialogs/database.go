@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	insertBytes = 4 << 20         // of rows in a request, about
-	lookEvery   = 5 * time.Second // at what the server says of itself
-	cutOff      = 5 * time.Second // after which a request that failed has ended
-	intervals   = 10              // of the server's flushes, until rows are taken to be on disk
+	insertBytes     = 4 << 20         // of rows in a request, about
+	inspectInterval = 5 * time.Second // at what the server says of itself
+	cutOff          = 5 * time.Second // after which a request that failed has ended
+	intervals       = 10              // of the server's flushes, until rows are taken to be on disk
 )
 
 // database is the server's rows. Of its methods, Sums alone is called concurrently.
@@ -55,8 +55,8 @@ type seen struct {
 
 // segment gives what is known of one, and looks at the server before it is used.
 func (d *database) segment(ctx context.Context, name string) (*seen, error) {
-	if time.Since(d.looked) > lookEvery {
-		s, err := d.look(ctx)
+	if time.Since(d.looked) > inspectInterval {
+		s, err := d.inspect(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -76,7 +76,7 @@ func (d *database) Add(ctx context.Context, segment string, records []receiver.B
 	if err != nil {
 		return err
 	}
-	a := &addition{database: d, segment: segment, bare: s.again > 0, now: time.Now()}
+	a := &pendingWrite{database: d, segment: segment, bare: s.again > 0, now: time.Now()}
 	for i := range records {
 		if err = a.add(ctx, &records[i]); err != nil {
 			break
@@ -91,8 +91,8 @@ func (d *database) Add(ctx context.Context, segment string, records []receiver.B
 	return err
 }
 
-// addition is one call of Add.
-type addition struct {
+// pendingWrite is one call of Add.
+type pendingWrite struct {
 	*database
 	segment string
 	bare    bool // rows of nothing but our own fields: the server does not take the others
@@ -102,7 +102,7 @@ type addition struct {
 	n       int
 }
 
-func (a *addition) add(ctx context.Context, b *receiver.Batch) error {
+func (a *pendingWrite) add(ctx context.Context, b *receiver.Batch) error {
 	if g := b.Gap; g != nil {
 		a.coder.Gap(&a.row, &row.Line{SID: b.SID, Host: b.Host, Segment: a.segment, Seq: g.Seq, At: b.At}, g)
 		return a.put(ctx, b.At, nil)
@@ -117,7 +117,7 @@ func (a *addition) add(ctx context.Context, b *receiver.Batch) error {
 }
 
 // put adds the row, within the server's limits, for it drops others silently.
-func (a *addition) put(ctx context.Context, arrival time.Time, text []byte) error {
+func (a *pendingWrite) put(ctx context.Context, arrival time.Time, text []byte) error {
 	at := a.place(arrival)
 	a.fields = a.encode(a.fields[:0], at)
 	if a.row.Whole || a.bare || len(a.fields) >= a.server.maxLine {
@@ -135,7 +135,7 @@ func (a *addition) put(ctx context.Context, arrival time.Time, text []byte) erro
 
 // place gives the time that a row is stored under: the line's, else that of its
 // arrival, else now, such that the server keeps it.
-func (a *addition) place(arrival time.Time) time.Time {
+func (a *pendingWrite) place(arrival time.Time) time.Time {
 	for _, t := range []time.Time{a.row.Time, arrival} {
 		if !a.bare && t.After(a.now.Add(time.Hour-a.server.oldest)) && t.Before(a.now.Add(min(day, a.server.newest))) {
 			return t
@@ -146,7 +146,7 @@ func (a *addition) place(arrival time.Time) time.Time {
 
 // encode writes the row as JSON. A row without a message gets a blank: the server
 // would put a remark of its own there.
-func (a *addition) encode(to []byte, at time.Time) []byte {
+func (a *pendingWrite) encode(to []byte, at time.Time) []byte {
 	to = append(to, `{"_time":"`...)
 	to = append(at.UTC().AppendFormat(to, time.RFC3339Nano), '"')
 	message := false
@@ -163,7 +163,7 @@ func (a *addition) encode(to []byte, at time.Time) []byte {
 
 // shorten makes the row one of the beginning of its line, of which all is in the
 // folder long.
-func (a *addition) shorten(at time.Time, text []byte) error {
+func (a *pendingWrite) shorten(at time.Time, text []byte) error {
 	where := ""
 	if text != nil {
 		var err error
@@ -190,7 +190,7 @@ func (a *addition) shorten(at time.Time, text []byte) error {
 
 // flush sends the rows, once the lines that they have only the beginning of are
 // on disk.
-func (a *addition) flush(ctx context.Context) error {
+func (a *pendingWrite) flush(ctx context.Context) error {
 	if err := a.long.sync(); err != nil {
 		return fmt.Errorf("write a long line: %w", err)
 	}
@@ -221,7 +221,7 @@ func (d *database) Barrier(ctx context.Context) error {
 		case <-time.After(wait):
 		}
 	}
-	body, err := d.ask(ctx, "/internal/force_flush", nil, nil)
+	body, err := d.request(ctx, "/internal/force_flush", nil, nil)
 	if err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ func (d *database) Final(ctx context.Context, segment string, rows uint64) (wait
 	if wait := time.Until(s.last.Add(intervals * d.server.flush)); wait > 0 {
 		return min(wait, d.server.flush), nil
 	}
-	now, err := d.look(ctx)
+	now, err := d.inspect(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -266,7 +266,7 @@ func (d *database) Count(ctx context.Context, segment string) (n uint64, err err
 		return 0, err
 	}
 	// It was looked at up to lookEvery ago: has it started again since?
-	now, err := d.look(ctx)
+	now, err := d.inspect(ctx)
 	if err != nil {
 		return 0, err
 	}

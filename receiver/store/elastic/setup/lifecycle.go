@@ -34,7 +34,7 @@ func (r *runner) lifecycle(openSearch bool) error {
 		}
 	}
 	if r.Days == 0 {
-		r.tell("note", "lifecycle policy: not asked for (--retain), what is there stays")
+		r.report("note", "lifecycle policy: not asked for (--retain), what is there stays")
 		return r.put(retain)
 	}
 	managed, err := r.answers(probe, has)
@@ -42,7 +42,7 @@ func (r *runner) lifecycle(openSearch bool) error {
 	case err != nil:
 		return fmt.Errorf("look for lifecycle management: %w", err)
 	case !managed:
-		r.tell("warning", "lifecycle policy: this engine has neither ILM nor ISM, old indices are not deleted")
+		r.report("warning", "lifecycle policy: this engine has neither ILM nor ISM, old indices are not deleted")
 		return r.put(retain)
 	case !openSearch:
 		retain = component("wsrelay-retain-"+r.set(), `{"template":{"settings":{"index":{"lifecycle":{"name":"`+policy+`"}}}}}`)

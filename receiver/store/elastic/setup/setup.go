@@ -73,7 +73,7 @@ func Run(ctx context.Context, c *elastic.Client, o Options) error {
 	if err != nil {
 		return err
 	}
-	r.tell("note", "engine: "+r.product)
+	r.report("note", "engine: "+r.product)
 	for _, t := range r.templates() {
 		if err := r.put(t); err != nil {
 			return err
@@ -93,7 +93,7 @@ func Run(ctx context.Context, c *elastic.Client, o Options) error {
 	return r.check()
 }
 
-func (r *runner) tell(did, what string) { r.Tell(Step{did, what}) }
+func (r *runner) report(did, what string) { r.Tell(Step{did, what}) }
 
 // object is something the engine keeps under a path.
 type object struct {
@@ -181,18 +181,18 @@ func (r *runner) put(o object) error {
 	case err != nil && !hasStatus(err, http.StatusNotFound):
 		return fmt.Errorf("%s: %w", o.name, err)
 	case there && (o.keep || covers(gjson.GetBytes(answer, o.in).Value(), gjson.Parse(o.body).Value())):
-		r.tell("unchanged", o.name)
+		r.report("unchanged", o.name)
 		return nil
 	}
 	did := map[bool]string{false: "created", true: "changed"}[there]
 	if r.DryRun {
-		r.tell("would "+strings.TrimSuffix(did, "d"), o.name)
+		r.report("would "+strings.TrimSuffix(did, "d"), o.name)
 		return nil
 	}
 	if _, err := r.client.Do(r.ctx, http.MethodPut, o.path+o.version(answer), []byte(o.body)); err != nil {
 		return fmt.Errorf("%s: %w", o.name, err)
 	}
-	r.tell(did, o.name)
+	r.report(did, o.name)
 	return nil
 }
 
@@ -241,7 +241,7 @@ func (r *runner) check() error {
 			return fmt.Errorf("look at what an index would be: %w", err)
 		}
 		if got := gjson.GetBytes(answer, "template.mappings.properties.source.properties.ip.type").Str; got != "ip" {
-			r.tell("warning", "new indices will not have these fields: another template with a priority above 300 matches "+index)
+			r.report("warning", "new indices will not have these fields: another template with a priority above 300 matches "+index)
 		}
 	}
 	answer, err := r.client.Do(r.ctx, http.MethodGet, "/wsrelay-*/_settings/index.translog.durability?flat_settings=true", nil)
@@ -250,7 +250,7 @@ func (r *runner) check() error {
 	}
 	gjson.ParseBytes(answer).ForEach(func(index, settings gjson.Result) bool {
 		if settings.Get(`settings.index\.translog\.durability`).Str == "async" {
-			r.tell("warning", "index "+index.Str+" has index.translog.durability async: a power cut of the engine can cost lines that were acknowledged")
+			r.report("warning", "index "+index.Str+" has index.translog.durability async: a power cut of the engine can cost lines that were acknowledged")
 		}
 		return true
 	})
@@ -263,7 +263,7 @@ func (r *runner) check() error {
 	}
 	gjson.ParseBytes(answer).ForEach(func(index, found gjson.Result) bool {
 		if found.Get(`mappings.source\.ip.mapping.ip.type`).Str != "ip" {
-			r.tell("note", "index "+index.Str+" was there before the templates and keeps the types that it has")
+			r.report("note", "index "+index.Str+" was there before the templates and keeps the types that it has")
 		}
 		return true
 	})
@@ -286,7 +286,7 @@ func (r *runner) checkStream() error {
 		return fmt.Errorf("look at the data stream: %w", err)
 	}
 	if gjson.GetBytes(answer, "*.mappings.properties.wsrelay.properties.pin.dynamic").String() != "strict" {
-		r.tell("warning", fmt.Sprintf("%s was there before the templates: it has to be rolled over before wsreceive writes to it: POST /%s/_rollover", last, r.Stream))
+		r.report("warning", fmt.Sprintf("%s was there before the templates: it has to be rolled over before wsreceive writes to it: POST /%s/_rollover", last, r.Stream))
 	}
 	return nil
 }

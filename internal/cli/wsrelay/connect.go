@@ -15,9 +15,9 @@ import (
 	"wsrelay/relay"
 )
 
-// reach is how to get to a receiver, and how both prove who they are: the
+// connectOptions is how to get to a receiver, and how both prove who they are: the
 // options that run and check share.
-type reach struct {
+type connectOptions struct {
 	Args []string `arg:"" optional:"" name:"url" help:"URL of the receiver: ws://HOST:PORT/relay or wss://…; several that lead to one store are tried in turn."`
 	URL  []string `name:"url" sep:"none" hidden:"" help:"The same, as an option."`
 
@@ -37,38 +37,38 @@ type reach struct {
 }
 
 // check is what these options must be together, to reach somebody.
-func (r *reach) check() error {
+func (r *connectOptions) check() error {
 	if err := r.checkEach(); err != nil {
 		return err
 	}
 	if len(r.URL) == 0 {
-		return usage(errors.New("no URL to ship to"))
+		return usageError(errors.New("no URL to ship to"))
 	}
 	return nil
 }
 
 // checkEach is what those must be that are given.
-func (r *reach) checkEach() error {
+func (r *connectOptions) checkEach() error {
 	r.URL = slices.DeleteFunc(append(r.Args, r.URL...), func(u string) bool { return u == "" })
 	for _, u := range r.URL {
 		if _, err := relay.ParseURL(u); err != nil {
-			return mistake(err, "wsrelay ws://HOST:8514/relay", exitUsage)
+			return configError(err, "wsrelay ws://HOST:8514/relay", exitUsage)
 		}
 	}
 	for _, pin := range r.TLSPin {
 		if err := relay.ParsePin(pin); err != nil {
-			return usage(fmt.Errorf("--tls-pin: %w", err))
+			return usageError(fmt.Errorf("--tls-pin: %w", err))
 		}
 	}
 	if (r.TLSCert == "") != (r.TLSKey == "") {
-		return usage(errors.New("--tls-cert and --tls-key go together"))
+		return usageError(errors.New("--tls-cert and --tls-key go together"))
 	}
 	if err := r.readSecrets(); err != nil {
 		return err
 	}
 	if r.Proxy != "env" && r.Proxy != "none" {
 		if _, err := relay.ParseProxy(r.Proxy); err != nil {
-			return usage(fmt.Errorf("--proxy: %w", err))
+			return usageError(fmt.Errorf("--proxy: %w", err))
 		}
 	}
 	if err := r.plainMode.check(r); err != nil {
@@ -79,11 +79,11 @@ func (r *reach) checkEach() error {
 }
 
 // readSecrets reads the options that stand in a file of their own.
-func (r *reach) readSecrets() error {
+func (r *connectOptions) readSecrets() error {
 	if r.HeaderFile != "" {
 		text, err := os.ReadFile(r.HeaderFile)
 		if err != nil {
-			return mistake(fmt.Errorf("--header-file: %w", err), "let this user read the file", exitConfig)
+			return configError(fmt.Errorf("--header-file: %w", err), "let this user read the file", exitConfig)
 		}
 		for line := range strings.Lines(string(text)) {
 			if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
@@ -95,11 +95,11 @@ func (r *reach) readSecrets() error {
 		return nil
 	}
 	if r.Proxy != "env" {
-		return usage(errors.New("--proxy and --proxy-file: give one of them"))
+		return usageError(errors.New("--proxy and --proxy-file: give one of them"))
 	}
 	text, err := os.ReadFile(r.ProxyFile)
 	if err != nil {
-		return mistake(fmt.Errorf("--proxy-file: %w", err), "let this user read the file", exitConfig)
+		return configError(fmt.Errorf("--proxy-file: %w", err), "let this user read the file", exitConfig)
 	}
 	line, _, _ := strings.Cut(string(text), "\n")
 	r.Proxy = strings.TrimSpace(line)
@@ -134,18 +134,18 @@ var (
 
 // headers is --header as HTTP has it. No error holds a value, which may be
 // secret.
-func (r *reach) headers() (http.Header, error) {
+func (r *connectOptions) headers() (http.Header, error) {
 	all := http.Header{}
 	for _, h := range r.Header {
 		name, value, ok := strings.Cut(h, "=")
 		name = textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name))
 		switch {
 		case !ok || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00"):
-			return nil, usage(errors.New("--header: want NAME=VALUE, as HTTP has them"))
+			return nil, usageError(errors.New("--header: want NAME=VALUE, as HTTP has them"))
 		case ownHeader.MatchString(name):
-			return nil, usage(fmt.Errorf("--header: %s is the WebSocket's own", name))
+			return nil, usageError(fmt.Errorf("--header: %s is the WebSocket's own", name))
 		case name == "Authorization" && r.TokenFile != "":
-			return nil, usage(errors.New("--header: --token-file gives Authorization already"))
+			return nil, usageError(errors.New("--header: --token-file gives Authorization already"))
 		}
 		all.Add(name, value)
 	}
@@ -153,7 +153,7 @@ func (r *reach) headers() (http.Header, error) {
 }
 
 // way is what the relay makes of it, once it was checked.
-func (r *reach) way() relay.DialConfig {
+func (r *connectOptions) way() relay.DialConfig {
 	header, _ := r.headers()
 	return relay.DialConfig{
 		KeyFile: r.KeyFile, TokenFile: r.TokenFile, CAFile: r.TLSCA, Pins: r.TLSPin,

@@ -16,20 +16,20 @@ import (
 	"wsrelay/relay"
 )
 
-// reporting is the options that say who learns what a relay does; whoever asks
+// metricsOptions is the options that say who learns what a relay does; whoever asks
 // wsrelay status does in any case.
-type reporting struct {
+type metricsOptions struct {
 	Metrics     string `placeholder:"ADDR" help:"Serve metrics for Prometheus at http://ADDR/metrics, such as 127.0.0.1:9514. There is no authentication, so an address beyond loopback needs --allow-insecure."`
 	MetricsFile string `placeholder:"FILE" help:"Write the metrics to FILE every 15 s for the textfile collector of the node exporter, if wsrelay must not listen."`
 }
 
 // check is what the options must be.
-func (r *reporting) check(insecure bool) error {
+func (r *metricsOptions) check(insecure bool) error {
 	if r.Metrics == "" {
 		return nil
 	}
 	if err := metrics.CheckAddr(r.Metrics, insecure); err != nil {
-		return mistake(fmt.Errorf("--metrics: %w", err), "use 127.0.0.1:9514, say, or --metrics-file; --allow-insecure if you trust the network", exitConfig)
+		return configError(fmt.Errorf("--metrics: %w", err), "use 127.0.0.1:9514, say, or --metrics-file; --allow-insecure if you trust the network", exitConfig)
 	}
 	return nil
 }
@@ -45,7 +45,7 @@ func (c *config) report(in *intake.Intake, q *buffer.Queue, r *relay.Relay, wron
 		DrainRate: int64(c.DrainRate), Relay: r.Status,
 		Keeper: func() status.Keeper { h := in.History(); return status.Keeper{Workers: h.Workers, Last: h.Last} },
 	}
-	if complaint := (*cli.Complaint)(nil); errors.As(wrong, &complaint) {
+	if complaint := (*cli.Error)(nil); errors.As(wrong, &complaint) {
 		o.Problem = &status.Problem{What: complaint.Error(), Effect: "no line is lost: they wait in the queue", Hint: complaint.Hint}
 	}
 	reporter := status.NewReporter(q, o)

@@ -19,17 +19,17 @@ import (
 
 	"wsrelay/relay"
 	"wsrelay/test/certs"
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
 const address = "198.51.100.1"
 
-// TestHerd_ComesBackBitByBit has all senders connected and idle, then kills
+// TestFleet_ComesBackBitByBit has all senders connected and idle, then kills
 // wsreceive, later stops it in good order, and each time lets every sender have
 // a line to send.
-func TestHerd_ComesBackBitByBit(t *testing.T) {
+func TestFleet_ComesBackBitByBit(t *testing.T) {
 	size, calm := 200, time.Duration(0)
-	if stand.Long() {
+	if harness.Long() {
 		size, calm = 10_000, 50*time.Second // a few pings
 	}
 	for _, tt := range []struct {
@@ -37,92 +37,92 @@ func TestHerd_ComesBackBitByBit(t *testing.T) {
 		tls  bool
 	}{{"TLS and keys", true}, {"plain", false}} {
 		t.Run(tt.name, func(t *testing.T) {
-			if !stand.Long() {
+			if !harness.Long() {
 				t.Parallel() // it mostly waits
 			}
 			f := newField(t, tt.tls, size)
 			f.startReceiver()
 			empty := f.resident()
-			f.herd = newHerd(t, f.net, task{N: size, Lines: 3, Dir: f.dir, URL: f.url, Way: f.way}, f.most)
-			f.herd.release(time.Duration(size) * time.Millisecond * 2)
-			f.herd.wait(func() {})
+			f.fleet = newFleet(t, f.net, task{N: size, Lines: 3, Dir: f.dir, URL: f.url, Dial: f.way}, f.most)
+			f.fleet.release(time.Duration(size) * time.Millisecond * 2)
+			f.fleet.wait(func() {})
 			time.Sleep(calm)
 			t.Logf("%d relays in %d processes: wsreceive holds %d KiB, %.1f KiB for each that is connected and idle",
-				size, len(f.herd.members), f.resident(), float64(f.resident()-empty)/float64(size))
+				size, len(f.fleet.members), f.resident(), float64(f.resident()-empty)/float64(size))
 			t.Log("killed, and back after 3 s:", f.outage(unix.SIGKILL))
 			time.Sleep(calm / 5)
 			t.Log("stopped in good order, and back at once:", f.outage(unix.SIGTERM))
-			f.herd.end()
+			f.fleet.end()
 			f.stopReceiver(unix.SIGTERM)
 			f.check(size, 3)
 		})
 	}
 }
 
-// TestHerd_IsKeptUpWith lets every sender have ten lines a second, one by one,
+// TestFleet_IsKeptUpWith lets every sender have ten lines a second, one by one,
 // with one core for wsreceive.
-func TestHerd_IsKeptUpWith(t *testing.T) {
+func TestFleet_IsKeptUpWith(t *testing.T) {
 	size, lines := 200, 5
-	if stand.Long() {
+	if harness.Long() {
 		size, lines = 10_000, 50
 	}
 	f := newField(t, false, size)
 	f.startReceiver()
-	f.herd = newHerd(t, f.net, task{N: size, Lines: 1 + lines, Dir: f.dir, URL: f.url}, f.most)
-	f.herd.release(time.Duration(size) * time.Millisecond * 2) // to connect
-	f.herd.wait(func() {})
+	f.fleet = newFleet(t, f.net, task{N: size, Lines: 1 + lines, Dir: f.dir, URL: f.url}, f.most)
+	f.fleet.release(time.Duration(size) * time.Millisecond * 2) // to connect
+	f.fleet.wait(func() {})
 	var core unix.CPUSet
 	core.Set(0)
-	stand.Must(t, f.pin(&core))
+	harness.Must(t, f.pin(&core))
 	const pause = 100 * time.Millisecond
 	spent, begun := f.receiverCPU(), time.Now()
 	for range lines {
-		f.herd.release(pause)
+		f.fleet.release(pause)
 	}
-	f.herd.wait(func() {})
+	f.fleet.wait(func() {})
 	took := time.Since(begun)
 	t.Logf("%d relays, %d lines of each in %v: all had their receipts after %.2f s, %.0f lines/s; wsreceive used %.2f of its core",
 		size, lines, time.Duration(lines)*pause, took.Seconds(), float64(size*lines)/took.Seconds(), (f.receiverCPU()-spent).Seconds()/took.Seconds())
-	f.herd.end()
+	f.fleet.end()
 	f.stopReceiver(unix.SIGTERM)
 	f.check(size, 1+lines)
 }
 
-// field is where the herd is.
+// field is where the fleet is.
 type field struct {
 	t        *testing.T
-	net      *stand.Network
+	net      *harness.Network
 	dir      string // in memory
 	port     string
 	url      string
 	options  []string // of wsreceive
 	way      relay.DialConfig
 	most     int // relays in a process
-	herd     *herd
+	fleet    *fleet
 	receiver *exec.Cmd
 	spent    time.Duration // CPU of the last one, to its end
 }
 
 func newField(t *testing.T, tls bool, size int) *field {
 	t.Helper()
-	f := &field{t: t, net: stand.NewNetwork(t), dir: t.TempDir()}
+	f := &field{t: t, net: harness.NewNetwork(t), dir: t.TempDir()}
 	const spare = 200 // descriptors
 	var limit unix.Rlimit
-	stand.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	harness.Must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
 	if f.most = int(limit.Max) - spare; size > f.most {
-		stand.Lack(t, fmt.Sprintf("%d descriptors are too few for wsreceive to have %d senders", limit.Max, size))
+		harness.Lack(t, fmt.Sprintf("%d descriptors are too few for wsreceive to have %d senders", limit.Max, size))
 	}
-	stand.Must(t, unix.Mount("tmpfs", f.dir, "tmpfs", 0, ""))
+	harness.Must(t, unix.Mount("tmpfs", f.dir, "tmpfs", 0, ""))
 	t.Cleanup(func() { _ = unix.Unmount(f.dir, unix.MNT_DETACH) })
-	stand.Must(t, f.net.Up("lo", netip.MustParseAddr(address)))
+	harness.Must(t, f.net.Up("lo", netip.MustParseAddr(address)))
 	f.net.Do(func() {
-		stand.Must(t, os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("2048 65535"), 0o600))
+		harness.Must(t, os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("2048 65535"), 0o600))
 	})
 	f.port = "1024"
 	f.url, f.options = "ws://"+net.JoinHostPort(address, f.port)+"/relay", []string{"--allow-insecure"}
 	if tls {
-		stand.Must(t, certs.Write(f.dir, address))
-		if out, err := exec.Command(stand.Program(t, "wsrelay"), "keygen", "--name", "all", f.path("key")).CombinedOutput(); err != nil {
+		harness.Must(t, certs.Write(f.dir, address))
+		if out, err := exec.Command(harness.Program(t, "wsrelay"), "keygen", "--name", "all", f.path("key")).CombinedOutput(); err != nil {
 			t.Fatalf("keygen: %v\n%s", err, out)
 		}
 		f.url = strings.Replace(f.url, "ws:", "wss:", 1)
@@ -136,12 +136,12 @@ func (f *field) path(name string) string { return filepath.Join(f.dir, name) }
 
 func (f *field) startReceiver() {
 	f.t.Helper()
-	f.receiver = exec.Command(stand.Program(f.t, "wsreceive"), append(f.options, "--listen", net.JoinHostPort(address, f.port), "--to", "file:"+f.path("lines"), "--log-level", "error")...)
+	f.receiver = exec.Command(harness.Program(f.t, "wsreceive"), append(f.options, "--listen", net.JoinHostPort(address, f.port), "--to", "file:"+f.path("lines"), "--log-level", "error")...)
 	f.receiver.Stderr = os.Stderr
 	cmd := f.receiver
 	var err error
 	f.net.Do(func() { err = cmd.Start() })
-	stand.Must(f.t, err)
+	harness.Must(f.t, err)
 	f.t.Cleanup(func() { _ = cmd.Process.Kill() }) // after a failure
 	for late := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		f.net.Do(func() {
@@ -175,7 +175,7 @@ func (f *field) pin(cores *unix.CPUSet) error {
 	return err
 }
 
-// comeback is how the herd came back.
+// comeback is how the fleet came back.
 type comeback struct {
 	attempts int // connections that were begun, in all
 	peak     int // in one second
@@ -195,7 +195,7 @@ func (f *field) outage(sig unix.Signal) comeback {
 	f.t.Helper()
 	f.stopReceiver(sig)
 	first := f.attempts()
-	f.herd.release(0)
+	f.fleet.release(0)
 	if sig == unix.SIGKILL {
 		time.Sleep(3 * time.Second)
 	}
@@ -207,7 +207,7 @@ func (f *field) outage(sig unix.Signal) comeback {
 	}
 	var lately []sample // of a second
 	var c comeback
-	f.herd.wait(func() {
+	f.fleet.wait(func() {
 		now := sample{time.Now(), f.attempts() - first}
 		lately = append(lately, now)
 		for now.at.Sub(lately[0].at) > time.Second {
@@ -223,8 +223,8 @@ var activeOpens = regexp.MustCompile(`(?m)^Tcp: \S+ \S+ \S+ \S+ (\d+) `)
 
 // attempts is how many connections were begun in the namespace so far.
 func (f *field) attempts() (n int) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/snmp", f.herd.members[0].cmd.Process.Pid))
-	stand.Must(f.t, err)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/snmp", f.fleet.members[0].cmd.Process.Pid))
+	harness.Must(f.t, err)
 	if m := activeOpens.FindSubmatch(b); m != nil {
 		_, _ = fmt.Sscan(string(m[1]), &n)
 	}
@@ -234,7 +234,7 @@ func (f *field) attempts() (n int) {
 // resident is what wsreceive has of memory, in KiB.
 func (f *field) resident() (kib int) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", f.receiver.Process.Pid))
-	stand.Must(f.t, err)
+	harness.Must(f.t, err)
 	_, rss, _ := strings.Cut(string(b), "VmRSS:")
 	_, _ = fmt.Sscan(rss, &kib)
 	return kib
@@ -243,7 +243,7 @@ func (f *field) resident() (kib int) {
 // receiverCPU is what the wsreceive that runs has used so far.
 func (f *field) receiverCPU() time.Duration {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", f.receiver.Process.Pid))
-	stand.Must(f.t, err)
+	harness.Must(f.t, err)
 	fields := strings.Fields(string(b)[strings.LastIndex(string(b), ")"):])
 	var user, system int
 	_, _ = fmt.Sscan(fields[12]+" "+fields[13], &user, &system) // ticks, a hundred in a second
@@ -254,7 +254,7 @@ func (f *field) receiverCPU() time.Duration {
 func (f *field) check(relays, lines int) {
 	f.t.Helper()
 	file, err := os.Open(f.path("lines"))
-	stand.Must(f.t, err)
+	harness.Must(f.t, err)
 	defer file.Close() //nolint:errcheck // only read
 	seen := map[int]int{}
 	for s := bufio.NewScanner(file); s.Scan(); {

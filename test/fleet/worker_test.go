@@ -16,27 +16,27 @@ import (
 	"time"
 
 	"wsrelay/relay"
-	"wsrelay/test/stand"
+	"wsrelay/test/harness"
 )
 
-// herderEnv holds a task, as JSON, and makes this program a herder.
-const herderEnv = "HERD_TASK"
+// workerEnv holds a task, as JSON, and makes this program a worker.
+const workerEnv = "FLEET_TASK"
 
-// task is what a herder does.
+// task is what a worker does.
 type task struct {
 	First, N int    // its relays, by number
 	Lines    int    // that each of them has
 	Dir      string // for what passes
 	URL      string
-	Way      relay.DialConfig
+	Dial     relay.DialConfig
 }
 
-// herder runs relays until its input ends. Each line of the input lets one
+// runWorker runs relays until its input ends. Each line of the input lets one
 // line of each relay go, within the duration that it names. It prints how many
 // have their receipt, whenever that changes.
-func herder() error {
+func runWorker() error {
 	var work task
-	if err := json.Unmarshal([]byte(os.Getenv(herderEnv)), &work); err != nil {
+	if err := json.Unmarshal([]byte(os.Getenv(workerEnv)), &work); err != nil {
 		return err
 	}
 	var receipts atomic.Int64
@@ -52,10 +52,10 @@ func herder() error {
 	failed := make(chan error, work.N+1)
 	var running sync.WaitGroup
 	for _, q := range queues {
-		r := relay.New(q, relay.Options{URLs: []string{work.URL}, Host: "web-1", Dial: work.Way, IdleClose: time.Hour})
+		r := relay.New(q, relay.Options{URLs: []string{work.URL}, Host: "web-1", Dial: work.Dial, IdleClose: time.Hour})
 		running.Go(func() { failed <- r.Run(ctx) })
 	}
-	running.Go(func() { failed <- tell(ctx, &receipts) })
+	running.Go(func() { failed <- printReceipts(ctx, &receipts) })
 	orders := bufio.NewScanner(os.Stdin)
 	for orders.Scan() {
 		within, err := time.ParseDuration(orders.Text())
@@ -78,7 +78,7 @@ func herder() error {
 	return err
 }
 
-func tell(ctx context.Context, receipts *atomic.Int64) error {
+func printReceipts(ctx context.Context, receipts *atomic.Int64) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for told := int64(-1); ; {
@@ -96,8 +96,8 @@ func tell(ctx context.Context, receipts *atomic.Int64) error {
 	}
 }
 
-// herd is all herders.
-type herd struct {
+// fleet is all workers.
+type fleet struct {
 	t        *testing.T
 	members  []*member
 	lines    int // let go
@@ -112,24 +112,24 @@ type member struct {
 	said     strings.Builder // errors
 }
 
-// newHerd starts herders for n relays, at most each in one.
-func newHerd(t *testing.T, net *stand.Network, whole task, each int) *herd {
+// newFleet starts workers for n relays, at most each in one.
+func newFleet(t *testing.T, net *harness.Network, whole task, each int) *fleet {
 	t.Helper()
-	h := &herd{t: t, relays: whole.N}
+	h := &fleet{t: t, relays: whole.N}
 	for first := 0; first < whole.N; first += each {
 		part := whole
 		part.First, part.N = first, min(each, whole.N-first)
 		b, err := json.Marshal(part)
-		stand.Must(t, err)
+		harness.Must(t, err)
 		m := &member{cmd: exec.Command("/proc/self/exe")}
-		m.cmd.Env = append(os.Environ(), herderEnv+"="+string(b))
+		m.cmd.Env = append(os.Environ(), workerEnv+"="+string(b))
 		m.cmd.Stderr = &m.said
 		m.orders, err = m.cmd.StdinPipe()
-		stand.Must(t, err)
+		harness.Must(t, err)
 		out, err := m.cmd.StdoutPipe()
-		stand.Must(t, err)
+		harness.Must(t, err)
 		net.Do(func() { err = m.cmd.Start() })
-		stand.Must(t, err)
+		harness.Must(t, err)
 		h.members = append(h.members, m)
 		h.listened.Go(func() {
 			for words := bufio.NewScanner(out); words.Scan(); {
@@ -148,16 +148,16 @@ func newHerd(t *testing.T, net *stand.Network, whole task, each int) *herd {
 }
 
 // release lets one more line of every relay go.
-func (h *herd) release(within time.Duration) {
+func (h *fleet) release(within time.Duration) {
 	h.lines++
 	for _, m := range h.members {
 		_, err := fmt.Fprintln(m.orders, within)
-		stand.Must(h.t, err)
+		harness.Must(h.t, err)
 	}
 }
 
 // receipts is how many lines have one.
-func (h *herd) receipts() (n int) {
+func (h *fleet) receipts() (n int) {
 	for _, m := range h.members {
 		n += int(m.receipts.Load())
 	}
@@ -166,7 +166,7 @@ func (h *herd) receipts() (n int) {
 
 // wait waits until all that was let go has its receipt, and calls each
 // meanwhile.
-func (h *herd) wait(each func()) {
+func (h *fleet) wait(each func()) {
 	h.t.Helper()
 	late := time.Now().Add(5 * time.Minute)
 	for h.receipts() < h.relays*h.lines {
@@ -178,16 +178,16 @@ func (h *herd) wait(each func()) {
 	}
 }
 
-// end lets the herders end.
-func (h *herd) end() {
+// end lets the workers end.
+func (h *fleet) end() {
 	h.t.Helper()
 	for _, m := range h.members {
-		stand.Must(h.t, m.orders.Close())
+		harness.Must(h.t, m.orders.Close())
 	}
 	h.listened.Wait()
 	for _, m := range h.members {
 		if err := m.cmd.Wait(); err != nil {
-			h.t.Errorf("herder: %v\n%s", err, m.said.String())
+			h.t.Errorf("worker: %v\n%s", err, m.said.String())
 		}
 	}
 }

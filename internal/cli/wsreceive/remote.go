@@ -23,8 +23,8 @@ import (
 	"wsrelay/receiver/store/logs"
 )
 
-// elsewhere is the options for a wsreceive that is asked over the network.
-type elsewhere struct {
+// remoteOptions is the options for a wsreceive that is asked over the network.
+type remoteOptions struct {
 	URL          string `name:"url" placeholder:"URL" help:"Query the wsreceive of another host, https://HOST:PORT, instead of --to."`
 	User         string `placeholder:"NAME" help:"Name of a user of --page-users there."`
 	PasswordFile string `placeholder:"FILE" help:"File with that user's password in its first line."`
@@ -39,9 +39,9 @@ type remote struct {
 	user *url.Userinfo // nil: none
 }
 
-func (e *elsewhere) reach(log *slog.Logger) (*remote, error) {
+func (e *remoteOptions) connect(log *slog.Logger) (*remote, error) {
 	wrong := func(hint string, err error) error {
-		return &cli.Complaint{Err: fmt.Errorf("--url: %w", err), Code: exitUsage, Hint: hint}
+		return &cli.Error{Err: fmt.Errorf("--url: %w", err), Code: exitUsage, Hint: hint}
 	}
 	u, err := url.Parse(e.URL)
 	switch {
@@ -70,7 +70,7 @@ func (e *elsewhere) reach(log *slog.Logger) (*remote, error) {
 	return r, nil
 }
 
-func (e *elsewhere) password(log *slog.Logger) (string, error) {
+func (e *remoteOptions) password(log *slog.Logger) (string, error) {
 	if e.PasswordFile == "" {
 		return "", errors.New("--user needs --password-file")
 	}
@@ -91,13 +91,13 @@ func (r *remote) get(ctx context.Context, path string, args url.Values) (io.Read
 // explain adds what helps where the other end is not reached.
 func (r *remote) explain(err error) error {
 	if u := (*url.Error)(nil); errors.As(err, &u) {
-		return &cli.Complaint{Err: err, Code: 1, Hint: "check the URL, and whether wsreceive runs there; --tls-ca names the certificate of one that signs itself"}
+		return &cli.Error{Err: err, Code: 1, Hint: "check the URL, and whether wsreceive runs there; --tls-ca names the certificate of one that signs itself"}
 	}
 	return err
 }
 
-// ask asks the page there.
-func (r *remote) ask(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
+// request asks the page there.
+func (r *remote) request(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.base+path+"?"+args.Encode(), http.NoBody)
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (r *remote) lines(ctx context.Context, args url.Values, f func(*logs.Found)
 	var come io.ReadCloser
 	if args.Get("follow") == "true" { // first, so that none is missed in between
 		var err error
-		if come, err = r.ask(ctx, "/api/tail", url.Values{"q": args["query"]}); err != nil {
+		if come, err = r.request(ctx, "/api/tail", url.Values{"q": args["query"]}); err != nil {
 			return err
 		}
 		defer come.Close() //nolint:errcheck // only read
@@ -140,7 +140,7 @@ func (r *remote) fetch(ctx context.Context, l *logs.Found, f func(*logs.Found) e
 	if len(uid) > handshake.UIDLen { // of a gap: it is found by its first number
 		uid = uid[:handshake.UIDLen]
 	}
-	body, err := r.ask(ctx, "/api/raw", url.Values{"uid": {uid}, "time": {strconv.FormatInt(l.Time.UnixMilli(), 10)}})
+	body, err := r.request(ctx, "/api/raw", url.Values{"uid": {uid}, "time": {strconv.FormatInt(l.Time.UnixMilli(), 10)}})
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package stand
+package harness
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 type Relay struct {
 	Cmd    *exec.Cmd
 	W      *os.File // the pipe
-	mirror *Mirror  // once it was found
+	spool *Spool  // once it was found
 	gone   sync.Once
 }
 
@@ -54,8 +54,8 @@ func (p *Relay) Kill() {
 	p.gone.Do(func() {
 		p.Slay()
 		_ = p.W.Close()
-		if p.mirror != nil {
-			p.mirror.close()
+		if p.spool != nil {
+			p.spool.close()
 		}
 	})
 }
@@ -110,21 +110,21 @@ func (p *Relay) AwaitWorker(ctx context.Context, other int) (pid int) {
 	return 0
 }
 
-// Mark is how many bytes of the stream the mirror says are on disk.
+// Mark is how many bytes of the stream the spool says are on disk.
 func (p *Relay) Mark() int64 {
-	if m := p.Mirror(); m != nil {
+	if m := p.Spool(); m != nil {
 		return m.number(16)
 	}
 	return 0
 }
 
-// Mirror is the keeper's; nil: it has none yet. Once found, it outlives the
+// Spool is the keeper's; nil: it has none yet. Once found, it outlives the
 // keeper.
-func (p *Relay) Mirror() *Mirror {
-	if p.mirror == nil {
-		p.mirror = findMirror(p.Cmd.Process.Pid)
+func (p *Relay) Spool() *Spool {
+	if p.spool == nil {
+		p.spool = findSpool(p.Cmd.Process.Pid)
 	}
-	return p.mirror
+	return p.spool
 }
 
 // Progress waits until more is on disk than was, or for a few seconds.

@@ -1,4 +1,4 @@
-// Package stand is what the tests that take wsrelay and wsreceive to their
+// Package harness is what the tests that take wsrelay and wsreceive to their
 // limits, as processes and from the outside, have in common:
 //
 //	Feeder ══pipe══▶ Relay: keeper and worker
@@ -6,7 +6,7 @@
 //
 // all of it in namespaces of its own, so that nothing is left of a test,
 // whatever way it ends. The harness needs Linux.
-package stand
+package harness
 
 import (
 	"context"
@@ -42,7 +42,7 @@ func Main(m *testing.M) {
 		}
 		uncontained = err.Error()
 	} else if err := settle(); err != nil {
-		fmt.Fprintln(os.Stderr, "stand:", err)
+		fmt.Fprintln(os.Stderr, "harness:", err)
 		os.Exit(unsettled)
 	}
 	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // to wait for the workers of dead keepers
@@ -59,7 +59,7 @@ func Main(m *testing.M) {
 func contain() (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	dir, err := os.MkdirTemp("", "wsrelay-stand-")
+	dir, err := os.MkdirTemp("", "wsrelay-harness-")
 	if err != nil {
 		return 0, err
 	}

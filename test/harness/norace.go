@@ -1,6 +1,6 @@
 //go:build !race
 
-package stand
+package harness
 
 // Race tells whether the tests run under the race detector.
 const Race = false
