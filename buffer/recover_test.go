@@ -203,10 +203,10 @@ func TestRecovery_ReadsAgainOnlyWhatTheSpoolHas(t *testing.T) {
 		gaps   []Range
 		last   uint64 // intake
 	}{
-		"the spool has it":           {LiveInput{Intake: 7, Mark: 12}, 4, nil, 7},
-		"the spool is freed":         {LiveInput{Intake: 7, Mark: 13}, 10, []Range{{4, 7}}, 7},
+		"the spool has it":            {LiveInput{Intake: 7, Mark: 12}, 4, nil, 7},
+		"the spool is freed":          {LiveInput{Intake: 7, Mark: 13}, 10, []Range{{4, 7}}, 7},
 		"the pipe is another":         {LiveInput{Intake: 8}, 10, []Range{{4, 7}}, 7},
-		"there is no spool at all":   {LiveInput{}, 10, []Range{{4, 7}}, 7},
+		"there is no spool at all":    {LiveInput{}, 10, []Range{{4, 7}}, 7},
 		"another pipe's lines follow": {LiveInput{Intake: 7, Mark: 12}, 10, []Range{{4, 7}}, 9},
 	} {
 		inBubble(t, func() {

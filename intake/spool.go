@@ -50,9 +50,9 @@ type kept []int
 const (
 	spoolPage  = 4096
 	spoolMagic = "WSRMIRR\x03"
-	markAt      = 16      // offset of the mark
-	heldAt      = 24      // offset of what the ring held when that was written
-	workersAt   = 32      // offset of the number of workers
+	markAt     = 16      // offset of the mark
+	heldAt     = 24      // offset of what the ring held when that was written
+	workersAt  = 32      // offset of the number of workers
 	spoolAhead = 4 << 20 // bytes taken before anything can be put on disk
 )
 

@@ -55,7 +55,7 @@ var ErrTakeOver = errors.New("this version cannot take over from the previous on
 
 // handed is what one keeper hands on to the next.
 type handed struct {
-	Spool  kept
+	Spool   kept
 	Options bool   // there are, and can be read again
 	Worker  int    // pid; 0: none lived
 	Told    []byte // the signals that count

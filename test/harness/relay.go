@@ -18,10 +18,10 @@ import (
 
 // Relay is a wsrelay: keeper and worker, a process group of their own.
 type Relay struct {
-	Cmd    *exec.Cmd
-	W      *os.File // the pipe
-	spool *Spool  // once it was found
-	gone   sync.Once
+	Cmd   *exec.Cmd
+	W     *os.File // the pipe
+	spool *Spool   // once it was found
+	gone  sync.Once
 }
 
 // StartRelay starts cmd, which is a wsrelay or runs one, with a pipe to feed.

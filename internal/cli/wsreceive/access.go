@@ -41,7 +41,7 @@ func (a *authOptions) check(listen string, dials bool) error {
 	wrong := func(code int, hint, format string, args ...any) error {
 		return &cli.Error{Err: fmt.Errorf(format, args...), Effect: nothingReceived, Hint: hint, Code: code}
 	}
-	switch far := !connlimit.Loopback(host); {
+	switch notLoopback := !connlimit.Loopback(host); {
 	case err != nil:
 		return wrong(exitConfig, "use HOST:PORT, such as 127.0.0.1:8514", "--listen: %w", err)
 	case (a.TLSCert == "") != (a.TLSKey == ""):
@@ -55,10 +55,10 @@ func (a *authOptions) check(listen string, dials bool) error {
 	case a.RequireReceipt && a.ReceiptSecret == "":
 		return wrong(exitUsage, "wsrelay keygen makes a file for --receipt-secret", "--require-receipt needs --receipt-secret")
 	case a.AllowInsecure:
-	case far && !a.asks():
+	case notLoopback && !a.asks():
 		return wrong(exitConfig, "give --keys and --tls-cert, or listen on 127.0.0.1; --allow-insecure if you trust the network",
 			"--listen %s is not a loopback address, and anyone who can reach it could write lines", listen)
-	case far && a.TLSCert == "":
+	case notLoopback && a.TLSCert == "":
 		return wrong(exitConfig, "give --tls-cert and --tls-key, or listen on 127.0.0.1; --allow-insecure if you trust the network",
 			"--listen %s is not a loopback address, and without TLS anyone on the network path could read and change lines", listen)
 	case a.asks() && a.TLSCert == "" && !a.BehindProxy && !dials:

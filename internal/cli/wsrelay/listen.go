@@ -25,7 +25,7 @@ func (l *listenOptions) check(r *connectOptions) error {
 	}
 	host, _, err := net.SplitHostPort(l.Listen)
 	asks := r.KeyFile != "" || r.TokenFile != "" || r.TLSCA != "" || len(r.TLSPin) > 0
-	switch far := !connlimit.Loopback(host); {
+	switch notLoopback := !connlimit.Loopback(host); {
 	case err != nil:
 		return wrong("use HOST:PORT, such as 127.0.0.1:8514", "--listen: %w", err)
 	case len(r.URL) > 0:
@@ -36,7 +36,7 @@ func (l *listenOptions) check(r *connectOptions) error {
 		return usageError(errors.New("--listen is for receivers that speak wsrelay.v1"))
 	case (r.TLSCA != "" || len(r.TLSPin) > 0) && r.TLSCert == "":
 		return wrong("give --tls-cert and --tls-key", "--tls-ca and --tls-pin are for a receiver's certificate, and without TLS it shows none")
-	case l.AllowInsecure || !far:
+	case l.AllowInsecure || !notLoopback:
 	case !asks:
 		return wrong("give --key-file, and --tls-cert and --tls-key; or listen on 127.0.0.1; --allow-insecure if you trust the network",
 			"--listen %s is not a loopback address, and anyone who can reach it could receive the lines", l.Listen)
