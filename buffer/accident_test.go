@@ -134,7 +134,7 @@ func (w *world) lose(name string) {
 }
 
 // baseBelow is the base of the segment before the newest one, where numbering
-// goes on at the earliest if others in between are lost as well.
+// continues at the earliest if others in between are lost as well.
 func (w *world) baseBelow(newest string) uint64 {
 	names := w.fs.segments()
 	if len(names) < 2 || names[len(names)-1] != newest {

@@ -46,7 +46,7 @@ func TestQueue_ABadPageCostsWhatIsOnIt(t *testing.T) {
 	})
 }
 
-// comesThrough takes out all that there is, and goes on.
+// comesThrough takes out all that there is, and continues.
 func comesThrough(c *world, name string, page int64) {
 	rec := c.mustStart()
 	defer c.abandon()

@@ -86,7 +86,7 @@ func noSpace(err error) bool {
 // makeRoom makes sure that b does not pass the limit, as the policy says.
 func (w *writer) makeRoom(b *Block) error {
 	if b.kind != kindData {
-		return nil // small, and the consumer may wait for it before it frees any room
+		return nil // small, and the consumer may wait for it before it frees any space
 	}
 	for {
 		err := w.checkLimit(b)
@@ -106,7 +106,7 @@ func (w *writer) makeRoom(b *Block) error {
 }
 
 // spent tells whether all that the newest segment holds is acknowledged: then
-// another can take its place, where the file system has no room for both.
+// another can take its place, where the file system has no space for both.
 func (w *writer) spent() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -220,7 +220,7 @@ func nonce() uint64 {
 }
 
 // syncDue: a sync is always due, unless --sync lets lines wait; and then too
-// when somebody waits for them or they fill the memory.
+// when a caller waits for them or they fill the memory.
 func (w *writer) syncDue(now time.Time) bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -256,7 +256,7 @@ func (w *writer) sync(now time.Time) error {
 }
 
 // measure tells the choice of codec how long it took until lines became durable while
-// more waited: in memory, or in an Append that waits for room there, as all do whose
+// more waited: in memory, or in an Append that waits for space there, as all do whose
 // writer has just taken everything.
 func (w *writer) measure(now time.Time) {
 	w.q.mu.Lock()

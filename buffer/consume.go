@@ -56,7 +56,7 @@ func (q *Queue) TryNext() (*Block, error) {
 			case err != nil:
 				return nil, err
 			case moved != q.moved || !q.available():
-				continue // by Rewind, or a gap; or it is being given up
+				continue // by Rewind, or a gap; or it is being dropped
 			case got == nil:
 				q.requestGap(lost, "check the disk's health")
 				continue

@@ -96,7 +96,7 @@ func TestQueue_SetsAsideAFileThatIsNoSegment(t *testing.T) {
 		w.resume(rec)
 		w.drain()
 		if len(rec.SetAside) != 5 || len(rec.Gaps) > 0 {
-			t.Errorf("set aside %v, gaps %v", rec.SetAside, rec.Gaps)
+			t.Errorf("quarantined %v, gaps %v", rec.SetAside, rec.Gaps)
 		}
 	})
 }

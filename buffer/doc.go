@@ -5,7 +5,7 @@
 // # The idea
 //
 // A block is some consecutive lines, encoded and checksummed once. It is the
-// unit of disk, of compression, as a rule of the wire, and of the cursor. The
+// unit of disk, of compression, usually of the wire, and of the cursor. The
 // lines stand in it verbatim, each with its newline; nothing frames a line. The
 // bytes whose checksum is taken here are the bytes that the receiver verifies.
 //
@@ -34,7 +34,7 @@
 //	%016x.seg       segments: blocks, the truth
 //	spare           the next segment while it is made, or an acknowledged one to be written again
 //	LOST            losses of the last days, for reports; text
-//	damaged/        what was set aside: files that are no segments, damaged bytes
+//	damaged/        what was quarantined: files that are no segments, damaged bytes
 //
 // A segment begins with its header, of 2048 bytes, twice, and then once more as
 // the payload of its first block, which is on another page: neither damage nor
@@ -48,7 +48,7 @@
 //	                           464  id of the machine's start, 16 bytes; CLOCK_BOOTTIME, ms, u64
 //	                          2044  checksum of these 2044 bytes
 //
-// and goes on with blocks, each at a multiple of 64 bytes:
+// and continues with blocks, each at a multiple of 64 bytes:
 //
 //	 0  magic "WSRB"            40  intake id, u64
 //	 4  kind, codec: u8         48  end: stream offset of the intake behind the block, i64
@@ -100,9 +100,9 @@
 //	R3  Only the last segment is scanned: any other was synced to its end before
 //	    its successor got its name, and is checked when it is read.
 //	R4  A block counts if magic, header checksum, segment id, numbers that do not
-//	    go back, and payload checksum agree. Behind a bad one the search goes on
+//	    go back, and payload checksum agree. Behind a bad one the search continues
 //	    in steps of 64 bytes. What cannot be read, after a few tries, is as
-//	    bad; the search goes on behind its page of 4096 bytes. If nothing else
+//	    bad; the search continues behind its page of 4096 bytes. If nothing else
 //	    of the file can be read either, it is the disk's trouble, which Open
 //	    reports, and changes nothing.
 //	R5  Numbers that are missing and that no durable covers were never promised.
@@ -129,7 +129,7 @@
 //	    before anything is given out. That it reads well proves nothing: it may
 //	    be in the page cache only.
 //
-// Numbering goes on behind the highest number that a valid block, a base, a gap
+// Numbering continues behind the highest number that a valid block, a base, a gap
 // or the cursor has. Where numbers may have been used that nothing remembers (a
 // copied directory, a removed segment, an end that cannot be read), what comes
 // gets a new stream id.

@@ -34,7 +34,7 @@ type fileSystem interface {
 	remove(name string) error
 	mkdir(name string) error
 	syncDir(name string) error
-	remake() (bool, error)                    // makes the directory again if somebody has removed it
+	remake() (bool, error)                    // creates the directory again if it was removed
 	freeBytes() (int64, error)                // bytes on the file system that we may take
 	home() string                             // differs in another place: a copy, a clone, a restored backup
 	clock() (boot [16]byte, up time.Duration) // which start of the machine this is, and how long ago, whatever the wall clock says
@@ -96,7 +96,7 @@ func ownDir(path string) (*osDir, error) {
 }
 
 // lock takes the lock, or, with LOCK_NB, says that somebody has it. It is on the
-// directory itself: no file is there that somebody could remove.
+// directory itself: no file is there that could be removed.
 func (d *osDir) lock(how int) error {
 	f := d.dir.Load()
 	err := ignoringEINTR(func() error { return unix.Flock(int(f.Fd()), unix.LOCK_EX|how) })
@@ -119,7 +119,7 @@ func stat(f *os.File) (syscall.Stat_t, error) {
 	return *info.Sys().(*syscall.Stat_t), nil
 }
 
-// Close lets go of the directory, and of the lock.
+// Close releases the directory, and of the lock.
 func (d *osDir) Close() error {
 	err := d.dir.Load().Close()
 	for _, f := range d.keep {

@@ -17,7 +17,7 @@ func modifies(call string) bool {
 }
 
 // A disk that takes nothing for a while: what is on it is delivered, what comes
-// waits, and goes on by itself.
+// waits, and continues automatically.
 func TestQueue_OutlivesADiskThatTakesNothing(t *testing.T) {
 	for name, refuse := range map[string]error{
 		"full":                unix.ENOSPC,
@@ -49,7 +49,7 @@ func TestQueue_OutlivesADiskThatTakesNothing(t *testing.T) {
 			w.ack(1)
 			time.Sleep(time.Hour)
 			if s := w.q.Stats(); s.Trouble == nil {
-				t.Errorf("%s: no trouble is told", name)
+				t.Errorf("%s: no trouble is reported", name)
 			}
 			w.setFault(nil)
 			w.drain()
@@ -103,7 +103,7 @@ func TestQueue_ClosesWhileItIsFull(t *testing.T) {
 				t.Fatalf("%s: nothing is in memory", name)
 			}
 			if !w.stop() {
-				t.Fatalf("%s: what is in memory has no room", name)
+				t.Fatalf("%s: what is in memory has no space", name)
 			}
 			w.resume(w.mustStart())
 			w.drain()
@@ -125,7 +125,7 @@ func TestQueue_ReserveIsForTheRestOfTheInput(t *testing.T) {
 			w.q.Reserve()
 			w.append(10, 24<<10) // what is left in the pipe
 			if !w.wait() {
-				t.Errorf("%s: what comes at the end has no room: %s", name, w.q.Stats().Trouble)
+				t.Errorf("%s: what comes at the end has no space: %s", name, w.q.Stats().Trouble)
 			}
 			w.drain()
 		})
@@ -144,13 +144,13 @@ func TestQueue_LeavesHalfOfTheSpaceToOthers(t *testing.T) {
 			t.Errorf("%d bytes of %d", held, w.fs.space)
 		}
 		if got := watch.Limit(); got < held || got > 1<<20 {
-			t.Errorf("the limit is told as %d, want what stopped it at %d", got, held)
+			t.Errorf("the limit is reported as %d, want what stopped it at %d", got, held)
 		}
 		w.fs.mu.Lock()
 		w.fs.space = 1 << 40
 		w.fs.mu.Unlock()
 		if got := watch.Limit(); got != w.q.limit() {
-			t.Errorf("the limit is told as %d, want %d", got, w.q.limit())
+			t.Errorf("the limit is reported as %d, want %d", got, w.q.limit())
 		}
 	})
 }

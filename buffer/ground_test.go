@@ -853,7 +853,7 @@ func TestGround_WhatCannotBeRemovedIsToldAndKeepsNoLineWaiting(t *testing.T) {
 	})
 }
 
-// removing is a directory from which somebody removes files right before it is
+// removing is a directory from which another process removes files right before it is
 // listed.
 type removing struct {
 	*osDir

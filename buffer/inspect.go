@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Watch looks at a queue beside its consumer, for whoever reports on it. It is
+// Watch looks at a queue beside its consumer, for status reports. It is
 // for one goroutine.
 type Watch struct {
 	q      *Queue
@@ -19,10 +19,10 @@ type Watch struct {
 // NewWatch looks at q.
 func NewWatch(q *Queue) *Watch { return &Watch{q: q} }
 
-// Close lets go of the file it looked into.
+// Close releases the file it looked into.
 func (w *Watch) Close() error { return w.reader.close() }
 
-// Lost is what was given up or found damaged.
+// Lost is what was dropped or found damaged.
 func (w *Watch) Lost() []Lost {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -42,8 +42,8 @@ func (w *Watch) Limit() int64 {
 }
 
 // Oldest is when the line came that has waited longest for its receipt, or, of
-// lines that were given up, the first of them; the zero time if none waits. It
-// costs a look into one segment, which goes on where the last one ended.
+// lines that were dropped, the first of them; the zero time if none waits. It
+// costs a look into one segment, which continues where the last one ended.
 func (w *Watch) Oldest() (time.Time, error) {
 	q := w.q
 	q.mu.Lock()
@@ -153,7 +153,7 @@ func Inspect(dir string) (*View, error) {
 	return v, nil
 }
 
-// Close lets go of the directory.
+// Close releases the directory.
 func (v *View) Close() error { return v.dir.Close() }
 
 // readHeads tells, too, whether CURSOR names a newer segment than there is.
@@ -353,7 +353,7 @@ func (v *View) Oldest() (time.Time, error) {
 }
 
 // Blocks gives what waits, in order: lines, and the gaps in place of lines that
-// were given up. It reads each block once and keeps none. Numbers that neither
+// were dropped. It reads each block once and keeps none. Numbers that neither
 // has are damaged, or were delivered meanwhile. An error of each ends it.
 func (v *View) Blocks(each func(*Block) error) error {
 	t := &teller{each: each, gaps: v.gaps, id: v.id, at: v.Cursor}
@@ -393,7 +393,7 @@ func (t *teller) lines(b *Block, end uint64) error {
 	return err
 }
 
-// skip goes on to seq, and gives the gaps on the way.
+// skip continues to seq, and gives the gaps on the way.
 func (t *teller) skip(seq uint64) error {
 	for {
 		if err := t.here(); err != nil || t.at >= seq {

@@ -111,7 +111,7 @@ func TestWatch_TellsWhenTheLineAtTheCursorCame(t *testing.T) {
 		}
 	}
 	if at, err := watch.Oldest(); err != nil || !at.IsZero() {
-		t.Errorf("all is receipted, and the oldest came at %v, %v", at, err)
+		t.Errorf("all is acknowledged, and the oldest came at %v, %v", at, err)
 	}
 }
 

@@ -318,7 +318,7 @@ func TestInterleaving_DirectoryCopiedWhileLive(t *testing.T) {
 		w.append(5, 300)
 		w.drain() // ... and there
 		if there := sid(); there == here {
-			t.Errorf("the copy goes on in stream %s, as the original does", there)
+			t.Errorf("the copy continues in stream %s, as the original does", there)
 		}
 	})
 }

@@ -285,7 +285,7 @@ func TestLesson_ALengthPastTheEndOfTheFileIsNoBlock(t *testing.T) {
 	b.put(b.buf, seg.nonce)
 	file := append(seg.page(), b.buf...)
 	if h, _, err := newScanner(bytes.NewReader(file), seg, int64(len(file))).seek(); !errors.Is(err, io.EOF) {
-		t.Errorf("got %+v, %v, and would make room for it", h, err)
+		t.Errorf("got %+v, %v, and would make space for it", h, err)
 	}
 }
 

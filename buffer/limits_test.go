@@ -160,14 +160,14 @@ func TestWriter_ExpiresNothingBeforeItsNextTry(t *testing.T) {
 		now := time.Now().Add(2 * time.Hour)
 		wake := w.step(now, false)
 		tried := calls
-		w.step(now, false) // somebody wakes it
+		w.step(now, false) // a caller wakes it
 		if calls != tried || tried == 0 || !wake.After(now) {
 			t.Errorf("%d calls, then %d, before it wants to try again in %v", tried, calls-tried, wake.Sub(now))
 		}
 	})
 }
 
-// What cannot be removed, or given up, does not keep lines from the disk.
+// What cannot be removed, or dropped, does not keep lines from the disk.
 func TestWriter_WritesWhileOldFilesCannotGo(t *testing.T) {
 	for name, o := range map[string]Options{"acknowledged": {}, "expired": {MaxAge: time.Minute}} {
 		inBubble(t, func() {

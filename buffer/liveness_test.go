@@ -9,7 +9,7 @@ import (
 
 // A queue that is full must come free again by what its consumer does.
 
-// fillUp appends until the queue has no room, and drops what does not fit from
+// fillUp appends until the queue has no space, and drops what does not fit from
 // the test's books: nobody waits for it.
 func fillUp(w *world) {
 	for w.q.Stats().Trouble == nil {
@@ -34,7 +34,7 @@ func TestQueue_GivesGapsWhileItIsFull(t *testing.T) {
 		w.q.ring, w.q.ringSize = nil, 0 // the consumer lags: it reads the file
 		w.q.mu.Unlock()
 		w.fs.mu.Lock()
-		w.fs.space -= w.fs.freeLocked() - 64<<10 // not even a small block of lines has room
+		w.fs.space -= w.fs.freeLocked() - 64<<10 // not even a small block of lines has space
 		w.fs.mu.Unlock()
 		name := w.fs.segments()[0]
 		w.damage(name, headEnd+headerLen+100, 1, func(b []byte) { b[0] ^= 1 })

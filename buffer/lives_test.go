@@ -28,7 +28,7 @@ func (w *world) mustStart() *Recovery {
 	return rec
 }
 
-// abandon lets go of a queue whose process is dead.
+// abandon releases a queue whose process is dead.
 func (w *world) abandon() {
 	if w.q == nil {
 		return
@@ -157,10 +157,10 @@ func (w *world) replay(rec *Recovery) {
 		k++
 	}
 	if k > 0 && w.stream[k-1].end > end {
-		w.Fatalf("the intake goes on at %d, within a line", end)
+		w.Fatalf("the intake continues at %d, within a line", end)
 	}
 	if k > 0 && !w.scarred && w.lines[w.head-1] != w.stream[k-1].text {
-		w.Fatalf("the queue ends with %.40q, the intake goes on behind %.40q", w.lines[w.head-1], w.stream[k-1].text)
+		w.Fatalf("the queue ends with %.40q, the intake continues behind %.40q", w.lines[w.head-1], w.stream[k-1].text)
 	}
 	w.feed(k)
 }

@@ -15,7 +15,7 @@ const (
 	maxLost  = 1000 // entries
 )
 
-// KeepLosses is how long a loss is remembered after the receiver was told. A
+// KeepLosses is how long a loss is remembered after it was reported to the receiver. A
 // running queue remembers all since Open: a counter must not go back.
 const KeepLosses = 7 * 24 * time.Hour
 

@@ -142,8 +142,8 @@ func (m model) failedSync(t *rapid.T) {
 		}
 		return nil
 	})
-	switch rapid.SampledFrom([]string{"go on", "go on", "kill", "kill, then cut", "cut"}).Draw(t, "then") {
-	case "go on":
+	switch rapid.SampledFrom([]string{"continue", "continue", "kill", "kill, then cut", "cut"}).Draw(t, "then") {
+	case "continue":
 		m.appendSome(t)
 		m.wait()
 		m.setFault(nil)
@@ -243,7 +243,7 @@ func (m model) removeSome(t *rapid.T) {
 	m.resume(m.mustStart())
 }
 
-// restoreSome takes a backup, goes on, and puts the backup back: in its place,
+// restoreSome takes a backup, continues, and puts the backup back: in its place,
 // or in another.
 func (m model) restoreSome(t *rapid.T) {
 	m.setFault(nil)

@@ -20,12 +20,12 @@ type Recovery struct {
 	Gaps     []Range  // records that are lost, or were never promised and cannot be read
 	Copied   uint64   // records that were not yet proved durable and are now (R12)
 	SetAside []string // files in damaged/ that were not the queue's, or not readable
-	NewSID   bool     // the directory was copied, moved or restored: numbers go on under a new stream id
+	NewSID   bool     // the directory was copied, moved or restored: numbers continue under a new stream id
 	intakes  intakes
 }
 
 // Intake is how far the pipe with this id is on disk: the offset behind the
-// last stream byte, and whether the last line goes on behind it.
+// last stream byte, and whether the last line continues behind it.
 func (r *Recovery) Intake(id uint64) (end int64, unfinished, ok bool) {
 	o, ok := r.intakes.get(id)
 	return o.End, o.Unfinished, ok
@@ -47,7 +47,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 		return nil, nil, err
 	}
 	q, rec, err := open(d, o)
-	if err != nil && d.removed() { // by somebody, meanwhile: another one is made
+	if err != nil && d.removed() { // by another process, meanwhile: another one is made
 		_ = d.Close() // nothing is in it
 		return Open(ctx, dir, o)
 	}
@@ -69,7 +69,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 	return q, rec, nil
 }
 
-// takeDir makes the directory, if need be, and locks it. Somebody may remove it
+// takeDir makes the directory, if need be, and locks it. A user may remove it
 // at any moment, or move it while we wait for the lock.
 func takeDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) {
 	for try := 0; ; try++ {
@@ -147,7 +147,7 @@ func (q *Queue) Dir() string {
 	return at
 }
 
-// both lets go of two locks.
+// both releases two locks.
 type both [2]io.Closer
 
 func (b both) Close() error { return errors.Join(b[0].Close(), b[1].Close()) }

@@ -99,7 +99,7 @@ func TestOpen_BeginsANewStreamWhereOnlyIdentityIsLeft(t *testing.T) {
 		q, rec := openIn(t, fs, Options{Limit: modelLimit})
 		defer closeIn(t, q)
 		if got := q.Stats().SID; got == was || !rec.NewSID {
-			t.Errorf("stream %s, was %s; told of a new one: %v", got, was, rec.NewSID)
+			t.Errorf("stream %s, was %s; reported as new: %v", got, was, rec.NewSID)
 		}
 	})
 }

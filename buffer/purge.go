@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Purge gives up all lines that wait in the queue in dir, and makes room on the
+// Purge drops all lines that wait in the queue in dir, and frees space on the
 // disk: a gap with their exact numbers takes their place, durable before the
 // first file goes, and is delivered when the queue is next used. It says how
-// many lines went. While somebody has the queue it does nothing: ErrLocked.
+// many lines went. While another process has the queue it does nothing: ErrLocked.
 // After an error as well as after a crash, lines are either still there or in a
 // gap.
 func Purge(dir string, o Options) (lines uint64, err error) {

@@ -23,7 +23,7 @@ type Options struct {
 	MaxAge     time.Duration // lines older than this go, by whole segments; 0: none do
 	Sync       time.Duration // how long a line may wait for fdatasync; 0: never without
 	Compress   Compress      // default: by what is scarce
-	LiveInput  LiveInput     // the intake that goes on, for recovery
+	LiveInput  LiveInput     // the intake that continues, for recovery
 	Log        *slog.Logger  // state changes; default: none
 }
 
@@ -78,7 +78,7 @@ type Queue struct {
 	aside    int64  // bytes that SetAside has written
 
 	mu          sync.Mutex
-	changed     chan struct{} // closed and replaced at every change that somebody may wait for
+	changed     chan struct{} // closed and replaced at every change that a caller may wait for
 	segs        []*segment    // ascending; the last is being written
 	ident       identity
 	gaps        []*Block // undelivered and unacknowledged, ascending
@@ -105,7 +105,7 @@ type Queue struct {
 	ring        []*Block // durable, not given out, contiguous
 	ringSize    int64
 	wanted      bool     // the consumer waits for what is not durable
-	urgent      uint64   // somebody waits until every record below is durable
+	urgent      uint64   // a caller waits until every record below is durable
 	trouble     *Trouble // nil: none
 	losses      losses
 	lossesStale bool // LOST does not have them all
@@ -168,7 +168,7 @@ func (q *Queue) fill(lines []byte, n int, o Origin) {
 	q.unsynced += int64(len(lines))
 }
 
-// A block begins small and, if many lines come at once, goes on in a buffer for
+// A block begins small and, if many lines come at once, continues in a buffer for
 // a whole one. Those are used again as soon as nobody needs the block in them.
 const (
 	smallBlock = 4096
@@ -286,7 +286,7 @@ func (q *Queue) diskLocked() (n int64) {
 	return n
 }
 
-// Close makes everything durable, says so on disk, and lets go of the
+// Close makes everything durable, says so on disk, and releases the
 // directory. It tries until ctx ends; the error then says how many lines are
 // not on disk: none, if only the cursor could not be saved.
 func (q *Queue) Close(ctx context.Context) error {
@@ -346,7 +346,7 @@ func (q *Queue) broadcast() {
 	q.changed = make(chan struct{})
 }
 
-// wait gives up mu until something changes.
+// wait releases mu until something changes.
 func (q *Queue) wait(ctx context.Context) error {
 	ch := q.changed
 	q.mu.Unlock()

@@ -119,7 +119,7 @@ func TestQueue_AcksCostNoSync(t *testing.T) {
 	}
 }
 
-// Lines that somebody waits for while a sync of others is under way do not wait
+// Lines that a caller waits for while a sync of others is under way do not wait
 // for --sync.
 func TestQueue_SyncsForWhoeverWaitsForLaterLines(t *testing.T) {
 	inBubble(t, func() {

@@ -51,7 +51,7 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 	if r.seg != seg || r.scan.expect > seq || r.opening != opening {
 		r.opening = opening
 		switch err := r.open(q.fsys, seg); {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange): // somebody removed it
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange): // it was removed
 			return nil, Range{seq, end}, nil
 		case err != nil:
 			return nil, Range{}, err
@@ -109,7 +109,7 @@ const (
 	keepFiles = 16
 )
 
-// keepDamaged copies damaged bytes aside, once, for whoever wants to look at
+// keepDamaged copies damaged bytes to the quarantine, once, for an operator to look at
 // them. It does what it can: nothing depends on it.
 func keepDamaged(fsys fileSystem, f io.ReaderAt, seg *segment, from, to int64) {
 	if from >= to || fsys.mkdir(damagedName) != nil {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Somebody may remove, move or replace the files of a running queue, or its
+// A user may remove, move or replace the files of a running queue, or its
 // whole directory. What an open descriptor still has is written again under the
 // name that it had; of what is gone, gaps tell.
 

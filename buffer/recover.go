@@ -67,7 +67,7 @@ func (r *recoverer) run() error {
 	return nil
 }
 
-// findSegments lists the segments; what only looks like one is set aside, and
+// findSegments lists the segments; what only looks like one is quarantined, and
 // what a later segment has taken over is removed (R9), once all are known (R10).
 func (r *recoverer) findSegments() error {
 	// A name may be there and not durable: of a segment whose maker was killed
@@ -214,7 +214,7 @@ func (r *recoverer) scanLast() error {
 	if err != nil {
 		return err
 	}
-	r.w.f = f // should somebody remove the file, it can be read still
+	r.w.f = f // if the file is removed, it can still be read
 	scan := newScanner(withRetry(f), seg, seg.size)
 	good := scan.off // behind the last valid block
 	for {
@@ -283,7 +283,7 @@ func (r *recoverer) findHoles() {
 	}
 }
 
-// advanceDurable takes a header's word for what had been durable, and lets go of what
+// advanceDurable takes a header's word for what had been durable, and releases what
 // is below.
 func (r *recoverer) advanceDurable(h header) {
 	r.proved = max(r.proved, h.durable, h.acked)
@@ -389,7 +389,7 @@ func (r *recoverer) addGaps(x Range, why string) {
 
 // identify settles which stream the numbers to come belong to, before any is
 // given. Numbers may have been used that nothing here remembers: in a directory
-// that was copied, or whose newest segment somebody removed, or of which the end
+// that was copied, or whose newest segment was removed, or of which the end
 // cannot be read. Then what comes gets a new stream, and what is here keeps its
 // own.
 func (r *recoverer) identify() error {

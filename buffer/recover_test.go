@@ -122,7 +122,7 @@ func TestRecovery_NamesWhatIsMissingOfWhatCursorSaysIsDurable(t *testing.T) {
 		defer closeIn(t, q)
 		end, _, _ := rec.Intake(7)
 		if head := q.Stats().Head; end != 50 || len(rec.Gaps) != 1 || rec.Gaps[0] != (Range{1, 6}) || head != 6 {
-			t.Errorf("the intake goes on at %d, gaps %v, head %d; want 50, all five, 6", end, rec.Gaps, head)
+			t.Errorf("the intake continues at %d, gaps %v, head %d; want 50, all five, 6", end, rec.Gaps, head)
 		}
 	})
 }
@@ -240,7 +240,7 @@ func TestRecovery_SetsASegmentOfAForeignStreamAside(t *testing.T) {
 		w.resume(rec)
 		w.drain()
 		if len(rec.SetAside) != 1 || !strings.HasPrefix(rec.SetAside[0], "damaged/"+segmentName(50)) || len(w.gone) > 0 {
-			t.Errorf("set aside %v, lost %v", rec.SetAside, w.gone)
+			t.Errorf("quarantined %v, lost %v", rec.SetAside, w.gone)
 		}
 	})
 }

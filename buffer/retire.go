@@ -82,7 +82,7 @@ func (w *writer) trim() error {
 		}
 		q.forget(s)
 	}
-	w.retryAt = time.Time{} // there may be room again
+	w.retryAt = time.Time{} // there may be space again
 	q.mu.Lock()
 	q.broadcast()
 	q.mu.Unlock()
@@ -129,16 +129,16 @@ func (w *writer) retire(s *segment) error {
 	return w.q.fsys.remove(segmentName(s.id))
 }
 
-// Lines that are given up, by a limit that the user has set, go by whole
+// Lines that are dropped, by a limit that the user has set, go by whole
 // segments, and a gap with their exact numbers takes their place: durable before
 // the segment goes, and never changed after.
 
-// dropOldest gives up the oldest segment that can go; false: there is none.
+// dropOldest drops the oldest segment that can go; false: there is none.
 func (w *writer) dropOldest() (bool, error) {
 	return w.dropSegment("overflow", func(*segment) bool { return true })
 }
 
-// expire gives up the segments whose newest line is older than the limit. Of
+// expire drops the segments whose newest line is older than the limit. Of
 // the newest segment nothing is known until it has a successor.
 func (w *writer) expire(now time.Time) error {
 	limit := w.q.o.MaxAge
@@ -228,7 +228,7 @@ func (q *Queue) beginDrop(why string, due func(next *segment) bool) (s *segment,
 	return s, r, gaps
 }
 
-// abortDrop gives back what leave took, but for what the gaps cover that are written.
+// abortDrop returns what beginDrop took, except for what written gaps cover.
 func (q *Queue) abortDrop(written []*Block) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -84,7 +84,7 @@ func (s *scanner) seek() (h header, from int64, err error) {
 	}
 }
 
-// skip goes on behind the block that seek found.
+// skip continues behind the block that seek found.
 func (s *scanner) skip(h header) {
 	s.off += h.span()
 	if h.kind == kindData {

@@ -180,7 +180,7 @@ func createSegment(fsys fileSystem, s *segment, blocks func(write func(*Block) e
 		s.size, err = f.size()
 	}
 	if err != nil {
-		if !noSpace(err) { // else it has room, which is worth keeping
+		if !noSpace(err) { // else it has space, which is worth keeping
 			_ = fsys.remove(spareName)
 		}
 		return nil, 0, errors.Join(fmt.Errorf("create segment %s: %w", segmentName(s.id), err), f.Close())

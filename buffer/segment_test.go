@@ -73,7 +73,7 @@ func TestRecovery_AVersionCountsOnlyWithItsChecksum(t *testing.T) {
 		q, rec := openIn(t, fs, Options{Limit: modelLimit})
 		closeIn(t, q)
 		if len(rec.SetAside) != 1 {
-			t.Errorf("set aside %v", rec.SetAside)
+			t.Errorf("quarantined %v", rec.SetAside)
 		}
 	})
 }
@@ -99,7 +99,7 @@ func TestOpen_LeavesAQueueOfANewerVersionAlone(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, cursorName)); err != nil { // it is not made either
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, segmentName(1)), []byte("no segment"), 0o600); err != nil { // nor is this set aside
+	if err := os.WriteFile(filepath.Join(dir, segmentName(1)), []byte("no segment"), 0o600); err != nil { // nor is this quarantined
 		t.Fatal(err)
 	}
 	before := filesIn(t, dir)

@@ -16,7 +16,7 @@ type Report struct {
 	Head             uint64  // every record that was found is below
 	Gaps             []Range // records that will never come, as gap records say
 	Missing          []Range // records from the cursor on that can neither be read nor are in a gap
-	Problems         int     // lines that told of one
+	Problems         int     // lines that reported one
 }
 
 // Verify reads the whole queue in dir, without a lock and without changing

@@ -11,7 +11,7 @@ import (
 
 const (
 	syncGap       = 2 * time.Millisecond // between syncs when lines trickle
-	giveBackAfter = time.Minute          // without lines and receipts: what the files take is given back
+	giveBackAfter = time.Minute          // without lines and receipts: what the files take is returned
 	littleSpace   = 1 << 20              // not worth it
 	trickle       = 64 << 10             // raw bytes: more than this does not wait for syncGap
 	sealAfter     = time.Second          // without new lines
@@ -80,7 +80,7 @@ func (w *writer) run() {
 		case <-timer.C:
 		case <-ending:
 			ending = nil            // once
-			w.retryAt = time.Time{} // there is room now
+			w.retryAt = time.Time{} // there is space now
 		case <-stop:
 			stop = nil
 		case <-q.abort:
@@ -227,7 +227,7 @@ func (w *writer) encodeAppended(now time.Time) {
 	for _, b := range blocks {
 		q.recycle(b.encode(c, &w.used))
 		w.lastData, w.lastBusy = now, now
-		if b.kind == kindGap { // the consumer waits for it; lines may have to wait for room
+		if b.kind == kindGap { // the consumer waits for it; lines may have to wait for space
 			w.todo = slices.Insert(w.todo, 0, b)
 		} else {
 			w.todo = append(w.todo, b)

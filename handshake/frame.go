@@ -49,7 +49,7 @@ type Frame interface {
 	check() error
 }
 
-// Hello opens a session; the sender speaks first, whoever dialled.
+// Hello opens a session; the sender speaks first, whichever end dialled.
 type Hello struct {
 	V       int      `json:"v"`
 	SID     string   `json:"sid"`
@@ -123,7 +123,7 @@ const (
 )
 
 // Gap stands for N records from Seq on that will never come. It consumes their
-// numbers and is receipted like data. Times are Unix milliseconds.
+// numbers and is acknowledged like data. Times are Unix milliseconds.
 type Gap struct {
 	B     uint64 `json:"b"`
 	Seq   uint64 `json:"seq"`

@@ -19,7 +19,7 @@ import (
 
 const testRefuseEnv = "INTAKE_TEST_REFUSE" // the number of a system call that the kernel refuses
 
-// refuse makes this process go on without a system call, as in a sandbox: the
+// refuse makes this process continue without a system call, as in a sandbox: the
 // call fails with EPERM.
 func refuse(number string) {
 	n, err := strconv.ParseUint(number, 10, 32)

@@ -52,7 +52,7 @@ import (
 )
 
 const (
-	readSize = 256 << 10 // room for each read
+	readSize = 256 << 10 // space for each read
 	pipeSize = 1 << 20   // asked of the kernel: fewer, larger reads
 
 	// maxUnsynced is how many stream bytes may be with the queue and not yet on disk.
@@ -204,7 +204,7 @@ func (in *Intake) Fill(ctx context.Context) {
 
 // Run appends lines to q until the input ends, and then returns nil: all of it
 // is in the queue. When stop ends it takes what the input holds at that moment
-// and no more. When ctx ends it gives up.
+// and no more. It returns when ctx ends.
 func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, log *slog.Logger) error {
 	if in.spool != nil {
 		in.resume(r, log)
@@ -275,7 +275,7 @@ func (in *Intake) waiting() int64 {
 	return n
 }
 
-// resume goes on where the queue and the mark say that the one before stopped.
+// resume continues where the queue and the mark say that the one before stopped.
 func (in *Intake) resume(r *buffer.Recovery, log *slog.Logger) {
 	m := in.spool
 	in.History().log(log)
@@ -373,7 +373,7 @@ func (in *Intake) origin(end int64) buffer.Origin {
 	return buffer.Origin{Intake: in.id, End: end}
 }
 
-// releaseDurable lets go of what the spool holds and the disk has. Where that is far
+// releaseDurable releases what the spool holds and the disk has. Where that is far
 // behind, it waits: so many newlines and no line.
 func (in *Intake) releaseDurable(ctx context.Context, q Queue) error {
 	m := in.spool

@@ -93,7 +93,7 @@ const reapInterval = 5 * time.Second
 // stops sends it shortly before the input ends, and any other says nothing.
 const signalMemory = 10 * time.Second
 
-// notify is signal.Notify but for what whoever started us wants ignored, as
+// notify is signal.Notify except for signals that our parent set to be ignored, as
 // nohup(1) and a shell's background do.
 func notify(to chan<- os.Signal, sigs ...os.Signal) {
 	for _, s := range sigs {
@@ -167,7 +167,7 @@ func (k *Keeper) reap() (status int, ok bool) {
 
 // final: the worker meant to end, and not by dying. A configuration that cannot
 // work is no end as long as there is a pipe or a line: they wait, and the next
-// worker may find it mended. But where somebody sees the exit status, and the
+// worker may find it fixed. But where the exit status is seen, and the
 // first worker found the mistake, nothing was promised yet.
 func (k *Keeper) final(status int) bool {
 	switch status {
@@ -180,11 +180,11 @@ func (k *Keeper) final(status int) bool {
 	return false
 }
 
-// lastGrace is how long a worker may go on after a second signal, when the input
+// lastGrace is how long a worker may continue after a second signal, when the input
 // has ended: time for a disk that takes lines.
 const lastGrace = 5 * time.Second
 
-// overdue: nothing more comes, somebody has asked twice to end, and still lines
+// overdue: nothing more comes, a second signal to exit has come, and still lines
 // wait for a disk or a configuration.
 func (k *Keeper) overdue() bool {
 	return !k.lastCall.IsZero() && time.Now().After(k.lastCall) && k.spool.history().Pending+waiting(0) > 0

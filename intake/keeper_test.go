@@ -128,7 +128,7 @@ func TestKeeper_OfAServiceForgetsASignalThatEndedNothing(t *testing.T) {
 		k.toldAt = k.toldAt.Add(-tt.age)
 		_ = k.start()
 		if got := string(k.signals); got != tt.want {
-			t.Errorf("service %v, after %v: the next worker is told %q, want %q", tt.service, tt.age, got, tt.want)
+			t.Errorf("service %v, after %v: the next worker learns %q, want %q", tt.service, tt.age, got, tt.want)
 		}
 	}
 }

@@ -20,8 +20,8 @@ import (
 	"wsrelay/buffer"
 )
 
-// KILLS=20000 goes on for so long, in rounds with a queue of their own; it can
-// be interrupted at any time and goes on there: TORTURE_DIR has the count.
+// KILLS=20000 continues for so long, in rounds with a queue of their own; it can
+// be interrupted at any time and continues there: TORTURE_DIR has the count.
 func TestKeeper_LosesAndDoublesNothingWhenWorkersAreKilled(t *testing.T) {
 	goal, err := strconv.Atoi(os.Getenv("KILLS"))
 	if err != nil {
@@ -105,7 +105,7 @@ func killedOften(t *testing.T, lines, kills int) {
 			switch k % 4 {
 			case 0: // in its start
 				time.Sleep(rand.N(4 * time.Millisecond))
-			case 3: // while it lets go of what is on disk
+			case 3: // while it releases what is on disk
 				for spool.marked() == mark {
 					time.Sleep(10 * time.Microsecond)
 				}
@@ -146,7 +146,7 @@ func feed(w *os.File, lines int, may func(n int)) error {
 	return out.Flush()
 }
 
-// spoolOf opens the spool of a keeper, as its worker was told of it.
+// spoolOf opens the spool of a keeper, as its worker inherited it.
 func spoolOf(t *testing.T, keeper int) kept {
 	t.Helper()
 	var k kept

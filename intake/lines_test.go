@@ -70,7 +70,7 @@ func run(t *testing.T, r *os.File, stop context.Context) *sink {
 	return s
 }
 
-// What the queue has of a line that is too long is known as a piece, whoever
+// What the queue has of a line that is too long is known as a piece, whichever program
 // reads the queue.
 func TestIntake_SaysWhatIsAPieceOfALine(t *testing.T) {
 	longest := strings.Repeat("y", buffer.MaxLine)

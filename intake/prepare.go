@@ -147,7 +147,7 @@ func (k *Keeper) keepOptions() error {
 	if _, err = io.Copy(file, io.LimitReader(descriptor(k.OptionsFD), 1<<20)); err != nil {
 		return nil
 	}
-	_, _ = unix.Seek(fd, 0, 0) // for whoever has to go on without a keeper
+	_, _ = unix.Seek(fd, 0, 0) // for a process that has to continue without a keeper
 	k.options = true
 	return os.NewSyscallError("dup3", unix.Dup3(fd, k.OptionsFD, unix.O_CLOEXEC))
 }

@@ -16,7 +16,7 @@ import (
 // Bytes get into the ring, and from there to the file's end, by splice(2) alone,
 // and that is all or nothing as seen from a kill. So the file's size and what the
 // ring holds are together how many bytes were ever taken, and after any death of
-// the process that took them they tell exactly where to go on.
+// the process that took them they tell exactly where to continue.
 //
 //	page 0   magic "WSRMIRR\3" | intake id, u64 | mark, i64 | held, i64 | workers, u64 | wait status, u32 | stuck, u32
 //	then     the stream, byte for byte; below the mark there are holes
@@ -90,7 +90,7 @@ type state struct {
 	mark    int64
 	base    int64
 	taken   int64 // stream bytes ever taken; while a worker lives, about so
-	left    int64 // of the ring, to be forgotten by whoever comes next
+	left    int64 // of the ring, to be forgotten by the next process
 	workers uint64
 	last    unix.WaitStatus
 	stuck   int // workers in a row that died at the same mark
@@ -232,7 +232,7 @@ func (m *spool) spliceAndTee(n int) error {
 	return nil
 }
 
-// release lets go of the bytes below to, which are on disk.
+// release releases the bytes below to, which are on disk.
 func (m *spool) release(to int64) error {
 	if to <= m.mark {
 		return nil

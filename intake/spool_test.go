@@ -131,8 +131,8 @@ func TestSpool_FreesWhatAKillBetweenMarkAndHoleHasLeft(t *testing.T) {
 	}
 }
 
-// 10,000 bytes are in the file and 20,000 in the ring, and somebody dies while
-// the spool lets go of some.
+// 10,000 bytes are in the file and 20,000 in the ring, and a worker dies while
+// the spool releases some.
 func TestSpool_GoesOnWhereALettingGoWasCutShort(t *testing.T) {
 	for _, to := range []int{1, 9_999, 10_000, 10_001, 20_000, 29_999, 30_000} {
 		for _, done := range []int{0, 1, 5_000, to - 10_000} { // bytes of the ring that are gone

@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An upgrade makes the keeper go on as the binary that is now in its place. It
+// An upgrade makes the keeper continue as the binary that is now in its place. It
 // stays the same process, with the same pipe and spool, so the worker stays
-// its child. At every step somebody has the pipe:
+// its child. At every step a process has the pipe:
 //
 //  1. A binary that cannot even tell its version is not run.
-//  2. execve(2); the old worker lives. Fails it, all goes on as it was.
+//  2. execve(2); the old worker lives. If it fails, the old program continues.
 //  3. The new keeper has its handlers, and kills and reaps the old worker.
-//  4. It starts its own, which goes on where the spool and the queue say.
+//  4. It starts its own, which continues where the spool and the queue say.
 //
 // A worker that dies between 1 and 3 stays a zombie of this process until 3:
 // its pid is not another's.

@@ -127,7 +127,7 @@ func TestKeeper_EndsWhereNoWorkerCanWorkAndNothingIsLeft(t *testing.T) {
 }
 
 // The worker that waits for the queue fills the spool up to its bound; once it
-// has the queue, it goes on at the same byte.
+// has the queue, it continues at the same byte.
 func TestKeeper_ReadsOnWhileAnotherInstanceHasTheQueue(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "q")
 	other, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
@@ -195,7 +195,7 @@ func TestKeeper_LeavesAPipeAloneThatItCannotTakeOver(t *testing.T) {
 	}
 }
 
-// Whoever waits must not spin: neither the keeper nor a worker with a part of a
+// A process that waits must not spin: neither the keeper nor a worker with a part of a
 // line.
 func TestKeeper_WaitsForTheRestOfALineWithoutWork(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "q")

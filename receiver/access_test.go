@@ -202,7 +202,7 @@ func TestAccess_ARecordedHandshakeIsWorthNothing(t *testing.T) {
 	s.wantClose(handshake.CloseUnauthenticated)
 }
 
-// Whoever ends TLS in between sees another channel than the receiver.
+// A proxy that terminates TLS sees another channel binding than the receiver.
 func TestAccess_AManInTheMiddleCannotPassTheProofOn(t *testing.T) {
 	access := Access{Keys: keys(t, "web "+key1)}
 	srv := serveTLS(t, Options{Access: access}, 10)
@@ -393,7 +393,7 @@ func TestReceipts_CarryATokenThatTheNextHelloShows(t *testing.T) {
 	r.SetAccess(Access{ReceiptSecret: secret, RequireReceipt: true})
 	want[*handshake.Welcome](greet(nil, 1)) // its first receipt may have been lost
 	want[*handshake.Welcome](greet(proof, 3))
-	greet(nil, 1).wantClose(handshake.CloseForbidden) // it has a receipt: this is somebody else, or a queue that was reset
+	greet(nil, 1).wantClose(handshake.CloseForbidden) // it has a receipt: this is another sender, or a queue that was reset
 	greet(&forged, 3).wantClose(handshake.CloseForbidden)
 	greet(nil, 3).wantClose(handshake.CloseForbidden)
 }

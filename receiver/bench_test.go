@@ -62,7 +62,7 @@ func cpuTime(b *testing.B) time.Duration {
 }
 
 // BenchmarkSession sends batches of 256 KiB over loopback, as many at a time as
-// the window allows. One operation is one batch, receipted.
+// the window allows. One operation is one batch, acknowledged.
 func BenchmarkSession(b *testing.B) {
 	null := func(testing.TB) Store { return nullStore{} }
 	b.Run("enc=raw/store=null", func(b *testing.B) { benchmarkSession(b, null(b), handshake.EncRaw) })

@@ -245,5 +245,5 @@ func waitFree(t *testing.T, r *Receiver) {
 	waitFor(t, func() bool {
 		return r.memory.arriving.Free() == all.arriving.Free() && r.memory.growing.Free() == all.growing.Free() &&
 			r.memory.large.Free() == all.large.Free() && r.memory.small.Free() == all.small.Free()
-	}, "not all memory has been given back")
+	}, "not all memory has been returned")
 }

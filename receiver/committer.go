@@ -22,7 +22,7 @@ func (s *session) commitBatches(turn *stream) {
 	s.r.store.Begin(s.hello)
 	for {
 		group := s.waiting()
-		if s.ctx.Err() != nil { // what waits now is given back by dropQueued
+		if s.ctx.Err() != nil { // what waits now is returned by dropQueued
 			s.drop(group)
 			return
 		}
@@ -61,7 +61,7 @@ func (s *session) waiting() []*item {
 }
 
 // commit makes a group final and says so. When the store holds another line
-// somewhere in it, what stands before is made final first: the sender goes on
+// somewhere in it, what stands before is made final first: the sender continues
 // at the difference and will not come back to what is below.
 func (s *session) commit(group []*item) {
 	for len(group) > 0 && !s.order.isCurrent(group[0].epoch) { // drained after a rewind
@@ -191,14 +191,14 @@ func splitAt(group []*item, seq uint64) (below []*item, b uint64) {
 	return below, 0
 }
 
-// drop gives back what the group holds.
+// drop returns what the group holds.
 func (s *session) drop(group []*item) {
 	for _, it := range group {
 		s.release(it)
 	}
 }
 
-// release gives back the memory of a batch, and its part of the budget. Nobody may
+// release returns the memory of a batch, and its part of the budget. Nobody may
 // look at its lines any more.
 func (s *session) release(it *item) {
 	if it.body != nil {

@@ -128,7 +128,7 @@ func (d *Dialer) Run(ctx context.Context) {
 }
 
 // Retry ends the wait for the next attempt, for what has failed may have been
-// mended.
+// fixed.
 func (d *Dialer) Retry() {
 	select {
 	case d.again <- struct{}{}:
@@ -139,7 +139,7 @@ func (d *Dialer) Retry() {
 // absence is why there is no session, or no longer one.
 type absence struct {
 	reason, hint string
-	lasting      bool          // waiting alone mends nothing
+	lasting      bool          // waiting alone does not fix it
 	floor        time.Duration // the relay asks us to stay away so long
 	session      *session      // nil: none came about
 }

@@ -23,7 +23,7 @@ type health struct {
 	down           atomic.Bool // since the store last failed, it has answered nobody
 	failures       atomic.Int64
 	failingStreams atomic.Int64
-	worked         atomic.Int64 // Unix ns: when the store last answered somebody
+	worked         atomic.Int64 // Unix ns: when the store last answered
 
 	mu      sync.Mutex // guards the fields below, and changes of down and failingStreams
 	since   time.Time

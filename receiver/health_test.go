@@ -67,7 +67,7 @@ func TestHealth_ABlockedStreamDoesNotHide(t *testing.T) {
 		busy = want[*handshake.Busy](a)
 	}
 	if !strings.Contains(busy.Why, uid) {
-		t.Errorf("the sender is told %q, want the document", busy.Why)
+		t.Errorf("the sender gets %q, want the document", busy.Why)
 	}
 	blocked.Store(0)
 	for {

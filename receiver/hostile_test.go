@@ -183,7 +183,7 @@ func TestHostile_AnAnswerAtACrawlIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// What somebody tries who has a key, what comes of it, and what each of them
+// What a sender with a key can try, what comes of it, and what each of them
 // holds meanwhile. An honest sender gets its receipt beside them, and the store
 // gets what it would have got anyway.
 func TestHostile_WhoIsKnownHarmsNobodyElse(t *testing.T) {
@@ -295,7 +295,7 @@ func TestHostile_WhatIsReplayedOrForgedOpensNothing(t *testing.T) {
 	}{
 		"the receipt":                   {receipt(sid, secret), 0},
 		"none":                          {nil, handshake.CloseForbidden},
-		"one signed by somebody else":   {receipt(sid, []byte("another's")), handshake.CloseForbidden},
+		"one signed with another key":   {receipt(sid, []byte("another's")), handshake.CloseForbidden},
 		"one of its former stream":      {receipt("vvvvvvvvvvvvvvvv", secret), 0},
 		"one with a higher number":      {&handshake.Proof{Seq: 3, UID: handshake.UID(sid, 2), RT: receipt(sid, secret).RT}, handshake.CloseForbidden},
 		"one of an engine's own making": {&handshake.Proof{Seq: 2, UID: "AVxyz", RT: receipt(sid, secret).RT}, handshake.CloseForbidden},

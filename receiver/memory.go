@@ -8,7 +8,7 @@ import (
 
 // memory is what batches may take of it, of all sessions together. Each part is
 // shared fairly between senders. A message goes from part to part, and what it
-// holds of one it gives back when it has what it needs of the next: so nobody
+// holds of one it returns when it has what it needs of the next: so nobody
 // waits for memory that is held by those who wait for his.
 //
 //	arriving  the first 256 KiB of a payload as it comes; most are no longer
@@ -43,7 +43,7 @@ func (m *memory) decoded(cost int64) *fair.Budget {
 	return m.small
 }
 
-// share is what somebody holds of a part.
+// share is what one account holds of a part.
 type share struct {
 	of   *fair.Budget // nil: nothing
 	name string

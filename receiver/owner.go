@@ -104,7 +104,7 @@ func (s *session) showsReceipt(a *Access) receipt {
 
 // judgeReceipt says whether hello may show this of a receipt. It need not be one
 // of this stream if the stream is new, or the sender's by a name that it proves.
-// One that is not good proves nothing bad by itself: another store may have given
+// One that is not valid proves nothing alone: another store may have given
 // it.
 func (s *session) judgeReceipt(a *Access, shown receipt, own bool) *closeReason {
 	switch {

@@ -17,7 +17,7 @@ import (
 	"wsrelay/handshake"
 )
 
-// What every sender is told in welcome. MaxRaw leaves room for one line of
+// What every sender is told in welcome. MaxRaw leaves space for one line of
 // handshake.MaxLine.
 const (
 	winBatches = 16
@@ -195,8 +195,8 @@ func (r *Receiver) admit(req *http.Request) (who []identity, status int, words s
 	return who, http.StatusOK, ""
 }
 
-// Shutdown ends all sessions and waits for them. Senders are told with bye;
-// what they have sent is committed and receipted for up to
+// Shutdown ends all sessions and waits for them. Senders get a bye;
+// what they have sent is committed and acknowledged for up to
 // Options.DrainTimeout. New sessions are refused from now on.
 func (r *Receiver) Shutdown() {
 	r.mu.Lock()

@@ -49,7 +49,7 @@ type session struct {
 	quotaSince atomic.Int64 // the same for the reader and memory
 	daySince   atomic.Int64 // the same for the reader and admitDay
 	comesSince atomic.Int64 // Unix ns since when a message comes that has memory for what comes next; 0: none
-	lines      atomic.Int64 // receipted
+	lines      atomic.Int64 // acknowledged
 
 	proved     atomic.Pointer[[]identity] // who, once that is complete
 	drainOnce  sync.Once
@@ -65,9 +65,9 @@ type item struct {
 	held  share  // of the receiver's memory
 }
 
-// closeReason says why a session ends, and what the peer is told.
+// closeReason says why a session ends, and what the peer gets to know.
 type closeReason struct {
-	code  int           // close code; 0: the connection is lost, nobody is there to be told
+	code  int           // close code; 0: the connection is lost, and none can be sent
 	msg   string        // for the peer
 	after time.Duration // the peer is to stay away so long
 	log   string        // what only our log is to know
@@ -77,7 +77,7 @@ func (e *closeReason) Error() string { return e.msg }
 
 var shuttingDown = &closeReason{code: websocket.CloseServiceRestart, msg: "the receiver is shutting down"}
 
-// lingerFor is how long an ended session goes on reading, so that its last
+// lingerFor is how long an ended session continues reading, so that its last
 // words arrive: closing a socket with unread bytes resets it.
 const lingerFor = time.Second
 

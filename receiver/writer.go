@@ -51,7 +51,7 @@ func (s *session) writeFrames() {
 }
 
 // reportWaiting keeps the sender patient while the store, or the budget, keeps
-// the session waiting, and gives up on a store that has not answered for
+// the session waiting, and ends the wait for a store that has not answered for
 // Options.StoreTimeout, and on whoever keeps the budget for a message that does
 // not come. It is the writer's task because the committer may hang in the store.
 func (s *session) reportWaiting() error {

@@ -90,7 +90,7 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 	return fault
 }
 
-// files says what was read, and what is to be mended about it.
+// files says what was read, and what is to be fixed about it.
 func (c *check) files() string {
 	var all []string
 	if c.with.key != nil {

@@ -20,13 +20,13 @@ import (
 
 // DialConfig is how a relay gets to its receiver, and how both prove who they are.
 // Files are read at every attempt, so what they hold can be replaced at any
-// time; a session that is open goes on. The zero value goes straight there,
+// time; a session that is open continues. The zero value goes straight there,
 // over TLS with an authority of this system, and proves nothing.
 type DialConfig struct {
 	KeyFile     string      // one line of handshake.ParseKeys: both ends prove that they hold the key
 	TokenFile   string      // a bearer token; it leaves this host over TLS only
 	CAFile      string      // PEM of the authorities to trust, and no others
-	Pins        []string    // keys to trust, in the form ParsePin takes; without CAFile, whoever signed them and for whatever name
+	Pins        []string    // keys to trust, in the form ParsePin takes; without CAFile, regardless of signer and name
 	CertFile    string      // PEM of our certificate
 	CertKeyFile string      // PEM of its key
 	Header      http.Header // sent with the upgrade request

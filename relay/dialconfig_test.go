@@ -340,7 +340,7 @@ func TestWay_PinsAKey(t *testing.T) {
 	}
 }
 
-// connectProxy is an HTTP proxy that takes whoever asks for host to addr; it
+// connectProxy is an HTTP proxy that connects clients that ask for host to addr; it
 // keeps the requests.
 type connectProxy struct {
 	mu   sync.Mutex

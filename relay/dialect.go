@@ -124,7 +124,7 @@ func (l *Link) Ack(rec buffer.Receipt, n uint64) *Fault {
 	l.receipts++
 	l.r.status.receipt(rec, n)
 	st := l.r.q.Stats()
-	l.r.report.receipted(l.url, st.Head-st.Cursor)
+	l.r.report.acknowledged(l.url, st.Head-st.Cursor)
 	return nil
 }
 

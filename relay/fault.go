@@ -28,7 +28,7 @@ type Fault struct {
 	Hint   string // what to do
 	Err    error  // the cause; nil where What says it all
 
-	permanent bool           // waiting alone mends nothing: retry slowly, and loudly
+	permanent bool           // waiting alone does not fix it: retry slowly, and log an error
 	shrink    bool           // smaller batches may get through
 	floor     time.Duration  // the receiver asks us to stay away so long
 	spread    *time.Duration // the receiver asks us to come back within it
@@ -62,10 +62,10 @@ func permanent(what, hint string, err error) *Fault {
 	return &Fault{What: what, Effect: effectHold, Hint: hint, Err: err, permanent: true}
 }
 
-// Transient is a Dialect's fault that may mend itself: the relay backs off.
+// Transient is a Dialect's fault that may end without action: the relay backs off.
 func Transient(what, hint string, err error) *Fault { return withGoodbye(transient(what, hint, err)) }
 
-// Permanent is a Dialect's fault that waits for a human: the relay says so loudly
+// Permanent is a Dialect's fault that needs an operator: the relay logs an error
 // and tries about once a minute.
 func Permanent(what, hint string, err error) *Fault { return withGoodbye(permanent(what, hint, err)) }
 
@@ -76,7 +76,7 @@ func protocolError(code int, err error) *Fault {
 	return f
 }
 
-// withGoodbye is a fault that the receiver is told nothing of but a goodbye.
+// withGoodbye is a fault that is not reported to the receiver: it gets a normal close.
 func withGoodbye(f *Fault) *Fault {
 	f.code = websocket.CloseNormalClosure
 	return f

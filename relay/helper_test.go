@@ -105,7 +105,7 @@ func appendLine(t testing.TB, q *buffer.Queue, n int, text func(uint64) string) 
 // waitAcked waits until everything below end has its receipt.
 func waitAcked(t testing.TB, q *buffer.Queue, end uint64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // of the bubble's time, as a rule
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // of the bubble's time, usually
 	defer cancel()
 	if err := q.WaitAcked(ctx, end); err != nil {
 		t.Fatalf("waiting for receipts up to %d: %v; stats %+v", end, err, q.Stats())

@@ -101,7 +101,7 @@ func TestHostile_AnImpostorGetsNoReceiptAndLittleMemory(t *testing.T) {
 	}
 }
 
-// What somebody who dials a relay tries and knows no key, what comes of it, and
+// What a client without a key can try on a relay that listens, what comes of it, and
 // what memory both ends take for it.
 func TestHostile_WhoDialsGetsNoLineAndTakesLittleMemory(t *testing.T) {
 	const most = 8 << 20 // bytes

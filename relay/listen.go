@@ -18,7 +18,7 @@ import (
 
 // The other direction: receivers dial, and the relay listens. Only who opens
 // the connection changes. The sender speaks first as ever, and one receiver is
-// served at a time; who comes meanwhile is told to try again later.
+// served at a time; another one is asked to try again later.
 
 // listen lets receivers dial until ctx ends.
 func (r *Relay) listen(ctx context.Context) {
@@ -77,7 +77,7 @@ type acceptor struct {
 	url *url.URL        // ours
 	up  websocket.Upgrader
 
-	// place is held by the one session that is served, and by whoever else
+	// place is held by the one session that is served, and by any other caller that
 	// does what otherwise only Run's goroutine may.
 	place chan struct{}
 

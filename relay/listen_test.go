@@ -124,7 +124,7 @@ func TestListen_GivesLinesToAReceiverThatDials(t *testing.T) {
 		go func() { done <- p.receive(st) }()
 		end := appendLines(t, h.q, 3, 10)
 		waitAcked(t, h.q, end)
-		// --idle-close is over by now, and the session goes on.
+		// --idle-close is over by now, and the session continues.
 		end = appendLines(t, h.q, 1, 1)
 		waitAcked(t, h.q, end)
 		if s := h.Status(); s.State != StateConnected || s.LastError != "" {

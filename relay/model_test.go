@@ -25,7 +25,7 @@ type fate struct {
 	Refused  bool          // there is none
 	Delay    time.Duration // of every byte, either way
 	Up, Down int           // bytes that get through; then it ends
-	End      string        // cut: at both ends. half: at the relay's end only. silent: nobody is told
+	End      string        // cut: at both ends. half: at the relay's end only. silent: neither end learns it
 	Twice    bool          // what the relay says reaches the receiver on a second connection, too
 	Store    string        // what the store does to the next commit: "", fail, or lie: store it and fail
 	Restart  string        // after the connection has ended: "", relay or receiver

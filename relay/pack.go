@@ -18,7 +18,7 @@ const (
 	maxBatch   = 1 << 20   // bytes of a batch, unless it is one line
 	minBatch   = 16 << 10  // the least that maxBatch is lowered to on a slow link
 	headerRoom = 512       // bytes kept free for the header of a data message
-	fairLine   = 64 << 10  // no line up to so many bytes is given up as too long, whatever a receiver says
+	fairLine   = 64 << 10  // no line up to so many bytes is dropped as too long, whatever a receiver says
 )
 
 // batch is what one message carries. Its payload is valid until the packer is
@@ -97,7 +97,7 @@ func (p *packer) limit(w *handshake.Welcome, ceiling int) {
 // grow is called with each receipt.
 func (p *packer) grow() { p.ceiling = min(p.ceiling*2, maxBatch, p.max) }
 
-// reset makes the packer go on at seq, to which the queue has been rewound.
+// reset makes the packer continue at seq, to which the queue has been rewound.
 func (p *packer) reset(seq uint64) {
 	p.from, p.held, p.rest = seq, nil, batch{}
 }

@@ -75,7 +75,7 @@ func (s *session) acked(a *handshake.Ack, at time.Time) *Fault {
 	s.r.status.receipt(r, n)
 	s.r.status.rejected(len(a.Rej) + a.RejMore)
 	st := s.r.q.Stats()
-	s.r.report.receipted(s.url, st.Head-st.Cursor)
+	s.r.report.acknowledged(s.url, st.Head-st.Cursor)
 	s.log.Debug("receipt", "seq", a.Seq, "new", a.New, "dup", a.Dup, "took", millis(a.Took))
 	s.logRejected(a)
 	return nil
@@ -109,7 +109,7 @@ func (s *session) logRejected(a *handshake.Ack) {
 		"hint", "fix the index's mapping, or the lines, and index them again from there")
 }
 
-// stalled: the receiver lives, but its store keeps it waiting. One that goes on
+// stalled: the receiver lives, but its store keeps it waiting. One that continues
 // and on loses us to the next URL, if there is one.
 func (s *session) stalled(b *handshake.Busy) *Fault {
 	if s.win.empty() { // we are not waiting
@@ -172,7 +172,7 @@ func (s *session) diverged(seq uint64) *Fault {
 	})
 }
 
-// goBack makes the session go on at seq.
+// goBack makes the session continue at seq.
 func (s *session) goBack(seq uint64) *Fault {
 	s.feed.stop()
 	if err := s.r.q.Rewind(seq); err != nil {

@@ -389,7 +389,7 @@ func TestSession_GivesUpWithoutAReceiptAndSendsLess(t *testing.T) {
 		run(t, r)
 		waitAcked(t, q, 10)
 		if away := time.Since(start); away < 30*time.Second {
-			t.Errorf("gave up after %v, want 30 s or more", away)
+			t.Errorf("stopped after %v, want 30 s or more", away)
 		}
 		if first, second := <-sizes, <-sizes; second > first*2/3 {
 			t.Errorf("the first batch had %d bytes, after that %d", first, second)

@@ -44,7 +44,7 @@ func (s *session) yield(n *handshake.Nak) *Fault {
 
 // smaller lowers the size of batches to half of what the receiver refused, or
 // to what it names if that is less. So it comes to an end, at the latest with
-// a single line, which is given up.
+// a single line, which is dropped.
 func (s *session) smaller(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
@@ -64,7 +64,7 @@ func (s *session) smaller(n *handshake.Nak) *Fault {
 }
 
 // narrow halves the batch that is refused again and again; a single line is
-// given up. But where nothing was taken since the last line was, the trouble is
+// dropped. But where nothing was taken since the last line was, the trouble is
 // not in the lines, and the queue must not be emptied into gaps: then the
 // session ends.
 func (s *session) narrow(n *handshake.Nak) *Fault {
@@ -85,7 +85,7 @@ func (s *session) narrow(n *handshake.Nak) *Fault {
 // quarantine says, before the gap leaves, which line the receiver will never get, and
 // keeps its bytes. If they cannot be kept, the line stays.
 func (s *session) quarantine(b *batch) *Fault {
-	if b.seq == s.r.givenUp {
+	if b.seq == s.r.dropped {
 		return nil
 	}
 	where, err := "nowhere", error(nil)
@@ -95,7 +95,7 @@ func (s *session) quarantine(b *batch) *Fault {
 	if err != nil {
 		return withGoodbye(transient("cannot quarantine a line that the receiver refuses", "look at the disk and at the queue's directory", err))
 	}
-	s.r.givenUp = b.seq
+	s.r.dropped = b.seq
 	hint := "raise the receiver's limit for lines, or have shorter ones written"
 	if b.gap.Why == handshake.GapDamaged {
 		hint = hintServer + ": it finds this line damaged each time; report it with both logs"

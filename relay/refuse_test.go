@@ -240,7 +240,7 @@ func TestSession_BelievesNoReceiverThatTakesTooLittle(t *testing.T) {
 			p.closed()
 		}
 		r := connect(t, q, Options{Keep: func(string, uint64, []byte, string) (string, error) {
-			t.Error("the line is given up")
+			t.Error("the line is dropped")
 			return "", nil
 		}}, refuses, func(p *peer) {
 			p.greet()

@@ -120,7 +120,7 @@ type Relay struct {
 	held    int             // attempts in a row that ended with a fault that holds
 	squeeze *squeeze        // with Options.Squeeze, else nil
 	ceiling int             // where the next session's packer.ceiling begins
-	givenUp uint64          // the last line that was given up, and it was said; 0: none
+	dropped uint64          // the last line that was dropped, and it was said; 0: none
 	suspect uint64          // the same, if it was refused as damaged and nothing behind it was taken yet
 	loose   map[string]bool // secret files that others can read, and it was said
 }
@@ -148,7 +148,7 @@ func New(q Queue, o Options) *Relay {
 }
 
 // Run ships the queue until ctx ends, and then returns nil. It has an error
-// only for options that no waiting can mend.
+// only for options that no waiting can fix.
 func (r *Relay) Run(ctx context.Context) error {
 	r.report.every = r.pace.quiet
 	r.backoff = newBackoff(r.pace.backoff)
@@ -187,7 +187,7 @@ func (r *Relay) Run(ctx context.Context) error {
 }
 
 // newBackoff draws from 0 to a bound that doubles from start to 30 times that, and
-// never gives up. Its intervals are the means.
+// never stops trying. Its intervals are the means.
 func newBackoff(start time.Duration) *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(start/2), backoff.WithMaxInterval(30*start/2),
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(1), backoff.WithMaxElapsedTime(0))
@@ -195,9 +195,9 @@ func newBackoff(start time.Duration) *backoff.ExponentialBackOff {
 
 // outcome is how an attempt came out.
 type outcome struct {
-	fault     *Fault // nil: the session came to its end
-	receipted bool   // it had brought at least one receipt
-	near      bool   // the receiver is on this host
+	fault        *Fault // nil: the session came to its end
+	acknowledged bool   // it had brought at least one receipt
+	near         bool   // the receiver is on this host
 }
 
 // once waits for a record, connects, and runs one session to its end.
@@ -220,11 +220,11 @@ func (r *Relay) once(ctx context.Context, u *url.URL) outcome {
 	if r.o.Dialect != nil {
 		l := r.link(conn, wire, u)
 		fault := l.lend(ctx, func(ctx context.Context) *Fault { return r.o.Dialect.Ship(ctx, l, first) })
-		return outcome{fault: fault, receipted: l.receipts > 0, near: wire.loopback()}
+		return outcome{fault: fault, acknowledged: l.receipts > 0, near: wire.loopback()}
 	}
 	s := newSession(r, conn, wire, u, first.SID(), with.key)
 	s.pack.held = first
-	end := outcome{fault: s.run(ctx, s.serve), receipted: s.receipts > 0, near: wire.loopback()}
+	end := outcome{fault: s.run(ctx, s.serve), acknowledged: s.receipts > 0, near: wire.loopback()}
 	r.learn(s, end.fault)
 	return end
 }
@@ -261,7 +261,7 @@ func (r *Relay) delay(end outcome, urls int) time.Duration {
 	} else {
 		r.held = 0
 	}
-	if end.receipted {
+	if end.acknowledged {
 		r.backoff.Reset()
 	}
 	switch {
@@ -270,7 +270,7 @@ func (r *Relay) delay(end outcome, urls int) time.Duration {
 	case f.floor > 0:
 		floor := min(f.floor, maxAway)
 		return floor + upTo(floor/4)
-	case !end.receipted:
+	case !end.acknowledged:
 		return r.backoff.NextBackOff()
 	case f.spread != nil:
 		return upTo(min(*f.spread, maxAway))

@@ -282,7 +282,7 @@ func TestRun_ComesBackSpreadOutAfterALostSession(t *testing.T) {
 func TestRun_RefusesOptionsThatCannotWork(t *testing.T) {
 	for _, urls := range [][]string{nil, {"http://h"}} {
 		if err := New(openQueue(t), Options{URLs: urls}).Run(t.Context()); err == nil {
-			t.Errorf("%v: Run went on", urls)
+			t.Errorf("%v: Run did not return", urls)
 		}
 	}
 }

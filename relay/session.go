@@ -36,7 +36,7 @@ type session struct {
 
 	pack  packer
 	win   window
-	ready *batch // packed, and waiting for room
+	ready *batch // packed, and waiting for space
 	b     uint64 // number of the last batch
 	buf   []byte // header of a data message
 
@@ -44,7 +44,7 @@ type session struct {
 	ackTo    time.Duration
 
 	draining  bool           // send nothing more, take the last receipts, close
-	fault     *Fault         // why, if not for want of lines
+	fault     *Fault         // why; nil: there were no more lines
 	peerBye   *handshake.Bye // the receiver's bye
 	peerErr   *handshake.Err // the receiver's word on why it is about to close
 	receipts  int

@@ -171,7 +171,7 @@ func (p *reporter) welcomed(u *url.URL, w *handshake.Welcome) {
 		"store", clean(w.Store), "guarantee", clean(w.Guarantee))
 }
 
-func (p *reporter) receipted(u *url.URL, backlog uint64) {
+func (p *reporter) acknowledged(u *url.URL, backlog uint64) {
 	if !p.down() {
 		return
 	}

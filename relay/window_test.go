@@ -28,11 +28,11 @@ func TestWindow_GrowsByOneWithEachReceipt(t *testing.T) {
 func TestWindow_OneBatchMayAlwaysLeave(t *testing.T) {
 	w := newWindow(1, handshake.Win{})
 	if !w.canSend(1 << 30) {
-		t.Error("no room for the only batch")
+		t.Error("no space for the only batch")
 	}
 	w.add(flight{b: 1, seq: 1, end: 2, size: 1})
 	if w.canSend(1) {
-		t.Error("room for a second one in a window of nothing")
+		t.Error("space for a second one in a window of nothing")
 	}
 }
 

@@ -33,7 +33,7 @@ func TestWire_AnyByteIsASignOfLife(t *testing.T) {
 			t.Errorf("read %d bytes, then %v", n, err)
 		}
 		if got, want := time.Since(start), 55*time.Second; got != want {
-			t.Errorf("gave up after %v, want %v", got, want)
+			t.Errorf("stopped after %v, want %v", got, want)
 		}
 	})
 }
@@ -58,7 +58,7 @@ func TestWire_ALargeWriteMayTakeLongWhileItMoves(t *testing.T) {
 			t.Errorf("wrote %d bytes, %v", n, err)
 		}
 		if err := <-read; err != nil {
-			t.Errorf("the reader gave up meanwhile: %v", err)
+			t.Errorf("the reader stopped meanwhile: %v", err)
 		}
 	})
 }
@@ -72,7 +72,7 @@ func TestWire_AWriteThatDoesNotMoveEnds(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 		if got, want := time.Since(start), 10*time.Second; got != want {
-			t.Errorf("gave up after %v, want %v", got, want)
+			t.Errorf("stopped after %v, want %v", got, want)
 		}
 	})
 }

@@ -93,7 +93,7 @@ load() { # until the upgrade is over
 load & sender=$!
 sleep 0.5
 dpkg -i wsrelay_0.1.1*.deb >upgrade.log 2>&1 || { cat upgrade.log; fail upgrade "dpkg -i"; }
-grep -q '^upgraded' upgrade.log || { cat upgrade.log; fail upgrade "the running wsrelay did not go on as the new program"; }
+grep -q '^upgraded' upgrade.log || { cat upgrade.log; fail upgrade "the running wsrelay did not continue as the new program"; }
 touch over
 wait $sender
 sent=$(cat sent)

@@ -6,7 +6,7 @@
 # and runs each COMMAND in the clone, until one fails. RELEASE is a name such
 # as bookworm. Needs root, debootstrap, and the permission to make namespaces
 # and mounts. Exit status: that of the command which failed, or 69 if there can
-# be no such root for want of the network.
+# be no such root for lack of the network.
 #
 # FRESH_USER=NAME   runs the commands as an ordinary user, whose clone it is; a
 #                   command that begins with "@root " still runs as root

@@ -7,7 +7,7 @@
 # instead, "…" being anything, and is run again until it does, for two minutes.
 # The id of a request that a block prints stands for the one in the blocks after
 # it. Blocks marked "sh elsewhere" need what is not there: certificates of an
-# authority, a server of somebody else's, a clone with Go, the ids of a store that
+# authority, a server of another user, a clone with Go, the ids of a store that
 # is in use, a user on a third host, vlogscli, podman, a cluster.
 #
 # DEB-DIR has the packages in the versions 0.1.0 and 0.1.1; by default they are

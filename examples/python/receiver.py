@@ -135,7 +135,7 @@ class Stdout:
 
 class File:
     """A file, and beside it FILE.state: how long the file is, and the number
-    that each stream goes on with. The state is replaced after the file is on
+    that each stream continues with. The state is replaced after the file is on
     disk and before the receipt. So what is in the file beyond that length has
     no receipt: the start cuts it off, and the sender sends it again."""
 
@@ -245,7 +245,7 @@ class Receiver:
                 log.critical("the store has failed, lines that are not acknowledged are sent again: %s", error)
                 os._exit(1)
             finally:
-                await asyncio.wait({work})  # the lock must not be given up before
+                await asyncio.wait({work})  # the lock must not be released before
 
 
 async def say(ws, t, **members):

@@ -69,7 +69,7 @@ type Handler struct {
 }
 
 // New makes a handler of records from level up. Stamped lines begin with the
-// time, for a file; without, they are for a terminal or for whoever stamps what
+// time, for a file; without, they are for a terminal or for a parent that stamps what
 // the program prints.
 func New(w io.Writer, program string, level slog.Level, stamped bool) *Handler {
 	return &Handler{mu: new(sync.Mutex), w: w, program: program, level: level, stamped: stamped}
@@ -121,7 +121,7 @@ func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &other
 }
 
-// WithGroup is slog.Handler's; groups are not told apart.
+// WithGroup is slog.Handler's; groups are not distinguished.
 func (h *Handler) WithGroup(string) slog.Handler { return h }
 
 func quoted(s string) string {

@@ -97,5 +97,5 @@ func (j *Journal) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &other
 }
 
-// WithGroup is slog.Handler's; groups are not told apart.
+// WithGroup is slog.Handler's; groups are not distinguished.
 func (j *Journal) WithGroup(string) slog.Handler { return j }

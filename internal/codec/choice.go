@@ -7,7 +7,7 @@ import (
 
 // Choice takes the codec with which bytes get through fastest; of those that are
 // about as fast, the one that is preferred. What is scarce, be it processor, disk or
-// link, shows in the time that bytes take. Choice is told that time, and tries each of
+// link, shows in the time that bytes take. Choice gets that time, and tries each of
 // the other codecs now and then, so that trials take a few hundredths of the time.
 // What else the machine does makes some times longer, and none shorter: the longest
 // of the last times do not count.
@@ -18,7 +18,7 @@ type Choice struct {
 	best   *candidate
 	trial  *candidate    // what the next bytes are for; nil: best
 	left   int           // so many of them
-	clock  time.Duration // the sum of all that was told
+	clock  time.Duration // the sum of all that was reported
 	before float64       // the pace of best when it was taken; 0: not known
 }
 
@@ -170,7 +170,7 @@ func (c *Choice) try() {
 		}
 		x.size = c.sample(x)
 		c.trial, c.left = x, x.size
-		// Should it never be told how long these took, another follows.
+		// If it never learns how long these took, another follows.
 		x.due = c.clock + trialPart*time.Duration(float64(c.left)*max(x.pace(), c.best.pace()))
 	}
 }

@@ -54,7 +54,7 @@ type path struct {
 	tail  float64 // the part of the pieces that take five times as long
 	burst float64 // seconds that a disk lets pass before they are to be waited for, all at once
 	owed  float64 // of these
-	depth int     // pieces that are on their way before the first is told of
+	depth int     // pieces that are on their way before the first is reported
 	rnd   *rand.Rand
 	away  []Codec
 }

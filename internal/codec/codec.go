@@ -26,7 +26,7 @@ const Longest = 17 << 20
 var table = [...]struct {
 	name   string // on the wire, and on the command line
 	encode func(scratch, text []byte) []byte
-	decode func(text, payload []byte) ([]byte, error) // into text, an empty slice with enough room
+	decode func(text, payload []byte) ([]byte, error) // into text, an empty slice with enough space
 	size   func(payload []byte) (uint64, bool)        // what the payload says that it decodes to
 }{
 	Raw: {

@@ -29,7 +29,7 @@ func TestCodec_DecodesWhatItEncodes(t *testing.T) {
 	}
 }
 
-// What a payload says of its size is held against what its header says, and
+// The size in a payload is checked against the one in its header, and
 // nothing else of it is believed.
 func TestCodec_MakesNoMoreThanWasSaid(t *testing.T) {
 	text := []byte(strings.Repeat("a line\n", 1000))

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// street is a listener, and whoever comes along.
+// street is a listener and its clients.
 type street struct {
 	net.Listener
 	conns chan net.Conn
@@ -48,7 +48,7 @@ func TestDoor_NobodyIsShutOutBeforeHisTime(t *testing.T) {
 		"admitted over TLS":        {func(c net.Conn) { Admit(tls.Server(c, nil)) }, false, time.Second},
 		"closed":                   {func(c net.Conn) { c.Close() }, false, time.Second},
 		"admitted, and closed":     {func(c net.Conn) { Admit(c); c.Close() }, false, time.Second},
-		"somebody from elsewhere":  {func(net.Conn) { Admit(new(someone)) }, true, stay},
+		"a remote client":          {func(net.Conn) { Admit(new(someone)) }, true, stay},
 		"the wire of who was here": {func(c net.Conn) { c.(*caller).Conn.Close() }, true, stay},
 	} {
 		t.Run(name, func(t *testing.T) {

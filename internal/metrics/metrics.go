@@ -27,7 +27,7 @@ type Text struct {
 }
 
 // Counter adds a figure that only grows, until the program, or what it counts,
-// begins anew. Labels are names and values in turn.
+// starts again. Labels are names and values in turn.
 func (t *Text) Counter(name, help string, v float64, labels ...string) {
 	t.head(name, help, "counter")
 	t.sample(name, v, labels)

@@ -55,14 +55,14 @@ type sample struct {
 	in, out uint64
 }
 
-// NewReporter begins to count the time. Whoever made it closes it.
+// NewReporter starts to count the time. The caller closes it.
 func NewReporter(q *buffer.Queue, o Options) *Reporter {
 	r := &Reporter{o: o, q: q, started: time.Now(), watch: buffer.NewWatch(q)}
 	r.note(q.Stats())
 	return r
 }
 
-// Close lets go of the files that it looked into.
+// Close releases the files that it looked into.
 func (r *Reporter) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -68,7 +68,7 @@ func within(dir string) (path string, done func(), err error) {
 }
 
 // Serve gives each caller a snapshot in JSON, until ctx ends; then the socket is
-// gone. Should somebody remove it, it is made again. Path leads to the queue
+// gone. If it is removed, it is created again. Path leads to the queue
 // directory at any time.
 func Serve(ctx context.Context, path func() string, snapshot func() Snapshot, log *slog.Logger) {
 	for told := false; ctx.Err() == nil; {
@@ -121,7 +121,7 @@ func serve(ctx context.Context, ln net.Listener, path func() string, snapshot fu
 		case errors.Is(err, net.ErrClosed):
 			<-gone
 			return
-		case err != nil: // too few descriptors, as a rule
+		case err != nil: // too few descriptors, usually
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
@@ -131,7 +131,7 @@ func serve(ctx context.Context, ln net.Listener, path func() string, snapshot fu
 	}
 }
 
-// query gets the snapshot from whoever serves in dir.
+// query gets the snapshot from the relay that serves in dir.
 func query(dir string) (Snapshot, error) {
 	at, done, err := within(dir)
 	if err != nil {

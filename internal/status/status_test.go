@@ -49,7 +49,7 @@ func reported(t *testing.T, dir string, o Options) *buffer.Queue {
 	return q
 }
 
-// answers waits until somebody serves in dir.
+// answers waits until a relay serves in dir.
 func answers(t *testing.T, dir string) {
 	t.Helper()
 	for range 2000 {
@@ -225,7 +225,7 @@ func TestExitCode_IsOfTheWorst(t *testing.T) {
 	}
 }
 
-// No loss is in the counter twice, or not at all, whenever the receiver is told.
+// No loss is in the counter twice, or not at all, whenever it is reported to the receiver.
 func TestMetrics_CountALossOnceOverARestart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "web")
 	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})

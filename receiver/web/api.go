@@ -14,7 +14,7 @@ import (
 // Bounds of an answer.
 const (
 	maxLines   = 5000
-	facetLines = 1000     // the newest, of which it is told who wrote them
+	facetLines = 1000     // the newest, of which the writers are listed
 	cutList    = 2 << 10  // bytes of a line in a list
 	cutLine    = 64 << 10 // and of one that is shown in full
 	maxFields  = 500      // of a line that is shown in full
@@ -116,7 +116,7 @@ func (p *page) search(w http.ResponseWriter, r *http.Request) {
 }
 
 // one finds the line that is asked for, or says that there is none. The memory of
-// it is to be given back when the answer is written.
+// it is to be returned when the answer is written.
 func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loan, ok bool) {
 	if l, ok = p.borrow(r, rawMemory); !ok {
 		return nil, nil, false

@@ -239,7 +239,7 @@ func TestBrowser_KeepsWhatComesWhileItSearches(t *testing.T) {
 	}
 }
 
-// hostile is what somebody may write into a log who wishes the reader ill.
+// hostile is what an attacker may write into a log.
 var hostile = []string{
 	`<script>window.pwned = 1</script><img src=x onerror="window.pwned = 1"><svg onload="window.pwned = 1">`,
 	`{"program":"<script>window.pwned = 1</script>","host":"\"><img src=x onerror=window.pwned=1>","severity":"err","<b onclick=window.pwned=1>":"javascript:window.pwned=1","__proto__":{"x":"y"},"constructor":"z"}`,

@@ -274,7 +274,7 @@ func TestDownload_ThatNobodyReadsEnds(t *testing.T) {
 	}
 	for deadline := time.Now().Add(20 * time.Second); s.within(t, "/api/download?q=nowhere", "hog") != http.StatusOK; {
 		if time.Now().After(deadline) {
-			t.Fatal("its memory is not given back")
+			t.Fatal("its memory is not returned")
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // unread is a client that asks and reads nothing of the answer but its beginning.
-// Its connection holds little by itself.
+// Its connection alone holds little.
 func (s *site) unread(t *testing.T, path, user string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))

@@ -24,7 +24,7 @@ const (
 	keepAbout = 64       // that each is taken to cost besides
 )
 
-// liveEvery is how often who watches is told of what is new, at most.
+// liveEvery is the shortest interval between updates of a live view.
 const liveEvery = 100 * time.Millisecond
 
 // Live makes any store one that can be watched: a receiver.Store that hands

@@ -42,7 +42,7 @@ func search(t *testing.T, l *Live, text string) (found []string) {
 	return found
 }
 
-// refusing is a store that answers as it is told.
+// refusing is a store with scripted answers.
 type refusing struct {
 	receiver.Store
 	result receiver.Result
@@ -127,7 +127,7 @@ func newest(l *Live) []keptLine {
 	return lines
 }
 
-// Whoever asks from some line on gets just what came since, whatever batches it
+// A client that asks from some line on gets exactly what came since, whatever batches it
 // came in.
 func TestLive_GivesWhatCameSince(t *testing.T) {
 	l := NewLive(stdout.New(io.Discard))

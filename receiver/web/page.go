@@ -216,7 +216,7 @@ type loan struct {
 	n    int64
 }
 
-// shrink gives back what exceeds n bytes.
+// shrink returns what exceeds n bytes.
 func (l *loan) shrink(n int64) {
 	if n < l.n {
 		l.from.Release(l.who, l.n-n)

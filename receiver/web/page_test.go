@@ -337,7 +337,7 @@ func TestSearch_SaysWhyTheStoreCouldNot(t *testing.T) {
 	}
 }
 
-// faulty is a store whose query API does as it is told.
+// faulty is a store whose query API fails as scripted.
 type faulty struct{ answer http.HandlerFunc }
 
 func (f faulty) Handler() http.Handler { return f.answer }

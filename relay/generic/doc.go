@@ -10,7 +10,7 @@
 // choose, since RFC 6455 has no such thing:
 //
 //   - [AckPing]: the pong to a ping that we send behind the lines. A connection
-//     keeps its order, so whoever answers has read them: the next WebSocket hop.
+//     keeps its order, so the hop that answers has read them: the next WebSocket hop.
 //     What that one does then, it does not say.
 //   - [AckReceipt]: an answer that carries the line's UID, or one answer for each
 //     line, in their order.

@@ -87,7 +87,7 @@ func New(q Queue, o Options) (*Plain, error) {
 	case o.Ack != AckReceipt && (o.Receipt != "" || o.If != ""):
 		return nil, errors.New("answers are looked at only where receipts are the acknowledgement")
 	case o.Receipt == InOrder && o.If == "" && (len(o.Open) > 0 || o.Heartbeat != ""):
-		return nil, errors.New("answers that come in order cannot be told from those to opening messages and heartbeats: say what they contain")
+		return nil, errors.New("answers that come in order cannot be distinguished from those to opening messages and heartbeats: say what they contain")
 	case o.If != "" && (!ok || path == "" || value == ""):
 		return nil, errors.New("want PATH=VALUE for what an answer must say")
 	}
@@ -139,7 +139,7 @@ func (p *Plain) Probe(ctx context.Context, l *relay.Link) (found string, fault *
 	return "delivery is " + promise[p.o.Ack] + "; whether it answers lines shows when there is one", nil
 }
 
-// blocks are what the queue gives out, while somebody takes them.
+// blocks are what the queue gives out, while a session takes them.
 type blocks struct {
 	c   chan *buffer.Block // closed at the end
 	err error              // why, once c is closed

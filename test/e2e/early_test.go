@@ -31,7 +31,7 @@ func blockCommand(t *testing.T, s *Sandbox, options string) string {
 
 // TestStop_AtAnyMomentOfTheStart sends SIGTERM to the process group 0 to 30 ms
 // after its fork and then closes the pipe, as syslog-ng does. Either all lines
-// come to be in the queue, or whoever got the signal died by it before anybody
+// come to be in the queue, or the process that got the signal died by it before anybody
 // had touched the pipe. EARLY=1000 takes a minute or two.
 func TestStop_AtAnyMomentOfTheStart(t *testing.T) {
 	const lines = 40
@@ -62,13 +62,13 @@ func TestStop_AtAnyMomentOfTheStart(t *testing.T) {
 			t.Logf("%d times SIGTERM: %d times all lines are in the queue, %v later at most; %d times it came too early and the pipe was left as it was, at the latest after %v",
 				n, kept, longest.Round(time.Millisecond), n-kept, latest)
 			if kept < int(tt.spared*float64(n)) {
-				t.Errorf("%d of %d went on, want most", kept, n)
+				t.Errorf("%d of %d continued, want most", kept, n)
 			}
 		})
 	}
 }
 
-// termEarly tells whether the command ended by itself and not of the SIGTERM,
+// termEarly reports whether the command ended normally and not of the SIGTERM,
 // and how long it took.
 func termEarly(t *testing.T, command string, delay time.Duration, lines int) (took time.Duration, heard bool) {
 	t.Helper()
@@ -99,7 +99,7 @@ func termEarly(t *testing.T, command string, delay time.Duration, lines int) (to
 		}
 		return 0, false
 	}
-	// 75: it was told before it was there, and has seen the pipe end.
+	// 75: it got the signal before it was there, and has seen the pipe end.
 	if st := status.ExitStatus(); st != 0 && st != 75 || left != 0 {
 		rest, _ := io.ReadAll(r)
 		t.Errorf("SIGTERM after %v: status %d, %q left in the pipe", delay, st, rest)

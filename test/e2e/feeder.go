@@ -92,7 +92,7 @@ func (f *Feeder) run(ctx context.Context, rate int) error {
 // Sent is the number of lines of all kinds sent so far.
 func (f *Feeder) Sent() int { return int(f.sent.Load()) }
 
-// Err is why the feeder has ended by itself, nil if it has not.
+// Err is why the feeder has ended before it was stopped, nil if it has not.
 func (f *Feeder) Err() error {
 	select {
 	case <-f.done:

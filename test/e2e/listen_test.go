@@ -178,7 +178,7 @@ func TestListen_AReceiverWithAnotherKeyGetsNothing(t *testing.T) {
 	n := <-written
 	v.ends(t, n)
 	if !strings.Contains(v.log.String(), "receiver refused") {
-		t.Errorf("wsrelay does not say that it refused somebody:\n%s", v.log.String())
+		t.Errorf("wsrelay does not log that it refused a client:\n%s", v.log.String())
 	}
 }
 

@@ -55,7 +55,7 @@ const (
 )
 
 // reload gives syslog-ng another configuration. Where that starts another
-// wsrelay, it waits for that to have the queue: one that is told to end before
+// wsrelay, it waits for that to have the queue: one that gets a signal to exit before
 // its first instruction leaves its pipe to nobody.
 func (b *bench) reload(body string, want int) {
 	b.t.Helper()
@@ -210,7 +210,7 @@ func TestReload_LosesAndDoublesNothingThatReachedThePipe(t *testing.T) {
 			}
 			return took
 		}},
-		{"a mistake in the options, mended by a reload", "yes", 3, func(b *bench) float64 {
+		{"a mistake in the options, fixed by a reload", "yes", 3, func(b *bench) float64 {
 			b.reload(b.config("yes", "no-such-option=1"), another)
 			b.reload(b.config("yes", ""), another)
 			return 0

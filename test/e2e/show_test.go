@@ -226,7 +226,7 @@ func (c *show) waitDocuments(n int) (there int) {
 	c.Helper()
 	ctx, cancel := context.WithTimeout(c.Context(), 2*time.Minute)
 	defer cancel()
-	_ = poll(ctx, func() (bool, error) { // what is missing is told by the caller
+	_ = poll(ctx, func() (bool, error) { // what is missing is reported by the caller
 		there = c.store.count(c, "")
 		return there >= n, nil
 	})

@@ -133,7 +133,7 @@ func (s *Sandbox) supervisorLog() string {
 	return filepath.Join(s.Path(SupervisorDir), programs[Supervisor]+".log")
 }
 
-// served reports whether somebody listens on the Unix socket.
+// served reports whether a process listens on the Unix socket.
 func served(path string) bool {
 	for _, network := range []string{"unixgram", "unix"} {
 		if c, err := net.Dial(network, path); err == nil {

@@ -25,7 +25,7 @@ import (
 const address = "198.51.100.1"
 
 // TestFleet_ComesBackBitByBit has all senders connected and idle, then kills
-// wsreceive, later stops it in good order, and each time lets every sender have
+// wsreceive, later stops it cleanly, and each time lets every sender have
 // a line to send.
 func TestFleet_ComesBackBitByBit(t *testing.T) {
 	size, calm := 200, time.Duration(0)
@@ -51,7 +51,7 @@ func TestFleet_ComesBackBitByBit(t *testing.T) {
 				size, len(f.fleet.members), f.resident(), float64(f.resident()-empty)/float64(size))
 			t.Log("killed, and back after 3 s:", f.outage(unix.SIGKILL))
 			time.Sleep(calm / 5)
-			t.Log("stopped in good order, and back at once:", f.outage(unix.SIGTERM))
+			t.Log("stopped cleanly, and back at once:", f.outage(unix.SIGTERM))
 			f.fleet.end()
 			f.stopReceiver(unix.SIGTERM)
 			f.check(size, 3)

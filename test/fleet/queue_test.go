@@ -13,7 +13,7 @@ import (
 )
 
 // memory is a queue in memory: blocks of one line each, of which as many can
-// be had as were let go.
+// be had as were released.
 type memory struct {
 	sid    string
 	blocks []*buffer.Block // block k holds number k+1

@@ -164,7 +164,7 @@ func (h *fleet) receipts() (n int) {
 	return n
 }
 
-// wait waits until all that was let go has its receipt, and calls each
+// wait waits until all that was released has its receipt, and calls each
 // meanwhile.
 func (h *fleet) wait(each func()) {
 	h.t.Helper()

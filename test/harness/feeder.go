@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Feeder writes lines into a pipe, in pieces of any size, until it is told to
+// Feeder writes lines into a pipe, in pieces of any size, until it has to
 // stop or nobody reads any more. What the pipe took is known to the byte.
 type Feeder struct {
 	first uint64

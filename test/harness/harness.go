@@ -105,7 +105,7 @@ func NeedMounts(t testing.TB) {
 // Long reports whether tests take their long form.
 func Long() bool { return os.Getenv("TORTURE") == "long" }
 
-// Lack skips the test for want of something; in CI, where nothing may be
+// Lack skips the test because something is missing; in CI, where nothing may be
 // skipped, it fails.
 func Lack(t testing.TB, what string) {
 	t.Helper()

@@ -40,7 +40,7 @@ func StartRelay(cmd *exec.Cmd) (*Relay, error) {
 	return &Relay{Cmd: cmd, W: w}, nil
 }
 
-// Wait waits for the end by itself; status 0 is no error.
+// Wait waits for the process to exit; status 0 is no error.
 func (p *Relay) Wait(limit time.Duration) error {
 	over := time.AfterFunc(limit, func() { _ = unix.Kill(-p.Cmd.Process.Pid, unix.SIGQUIT) })
 	defer over.Stop()

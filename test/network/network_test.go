@@ -80,14 +80,14 @@ func TestNetwork_CostsNoLine(t *testing.T) {
 		t.Errorf("lives %+v\n%s\n%s", s.lives, s.tail("wsrelay.log"), s.tail("wsreceive.log"))
 	}
 	if gaps, err := os.ReadFile(s.path("lines.gaps")); err == nil && len(gaps) > 0 {
-		t.Errorf("lines were given up:\n%s", gaps)
+		t.Errorf("lines were dropped:\n%s", gaps)
 	}
 	if again == 0 || s.killed.workers == 0 || s.killed.receivers == 0 || s.blackholes.Load() == 0 {
 		t.Error("nothing was tested")
 	}
 }
 
-// storms makes a blackhole in each cycle: nothing arrives, and nobody is told.
+// storms makes a blackhole in each cycle: nothing arrives, and neither end learns it.
 func (s *scene) storms(ctx context.Context, p plan) {
 	for ctx.Err() == nil {
 		over := time.Now().Add(p.cycle)

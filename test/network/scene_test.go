@@ -141,7 +141,7 @@ func (s *scene) killWorker(ctx context.Context) {
 }
 
 // killKeeper kills keeper and worker at once, which costs what the keeper did
-// not have on disk, and goes on with others.
+// not have on disk, and continues with others.
 func (s *scene) killKeeper() {
 	s.relay.Slay()
 	s.feeder.Halt()

@@ -40,7 +40,7 @@ func TestKill_AtEachSystemCall(t *testing.T) {
 	c.end(t)
 }
 
-// killAt is one life under strace, which lets go once it has killed.
+// killAt is one life under strace, which lets continuece it has killed.
 func (g *rig) killAt(t *testing.T, call string, n int) (killed bool) {
 	t.Helper()
 	p := g.start(t, []string{

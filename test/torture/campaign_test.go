@@ -20,7 +20,7 @@ type campaign struct {
 	Done int // rounds that were judged
 	Live int // of these: met a living process that had work
 	Sum  verdict
-	Next map[string]int // where to go on, for a campaign with an order
+	Next map[string]int // where to continue, for a campaign with an order
 
 	name  string
 	unit  string

@@ -16,7 +16,7 @@ import (
 )
 
 // TestFull_DiskStopsNothingForGood takes the space, or the inodes, of the file
-// system away from a wsrelay at work, and gives them back. It goes on by itself,
+// system away from a wsrelay at work, and gives them back. It continues automatically,
 // says each of the two once, and every line arrives.
 func TestFull_DiskStopsNothingForGood(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -37,7 +37,7 @@ func TestFull_DiskStopsNothingForGood(t *testing.T) {
 			release := c.fill(t, d)
 			g.waitLog(t, "cannot write to the queue")
 			waitStuck(f)
-			time.Sleep(time.Second) // several tries, which nobody is told of
+			time.Sleep(time.Second) // several tries, which are not logged
 			if n := g.count("cannot write to the queue"); n != 1 {
 				t.Errorf("said %d times that it cannot write, want once\n%s", n, g.logTail())
 			}
@@ -57,7 +57,7 @@ func TestFull_DiskStopsNothingForGood(t *testing.T) {
 }
 
 // fillBlocks leaves not a block free. Others may still get a few back, so it
-// goes on until nothing more fits.
+// continues until nothing more fits.
 func fillBlocks(t *testing.T, d *disk) (release func()) {
 	t.Helper()
 	name := filepath.Join(d.Dir, "ballast")

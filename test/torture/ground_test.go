@@ -47,7 +47,7 @@ func TestGround_LosesOnlyWhatWasDestroyed(t *testing.T) {
 	c.end(t)
 }
 
-// admin is somebody with root's rights, a queue on a disk of its own, and the
+// admin is a user with root's permissions, a queue on a disk of its own, and the
 // relay that has it.
 type admin struct {
 	*rig
@@ -84,7 +84,7 @@ func (a *admin) finish() {
 	a.ended(a.t, a.p)
 }
 
-// settle lets everything arrive, judges, and begins anew.
+// settle lets everything arrive, judges, and starts again.
 func (a *admin) settle() verdict {
 	a.t.Helper()
 	a.finish()

@@ -14,7 +14,7 @@
 // commits lines to it and says which are final (store_test.go).
 //
 // Every test has a short form, for each run of the tests, and a long one that
-// make torture-… runs: it can be stopped at any time, and goes on from there.
+// make torture-… runs: it can be stopped at any time, and continues from there.
 package torture
 
 import (

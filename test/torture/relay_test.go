@@ -106,7 +106,7 @@ func (p *relay) kill() {
 	})
 }
 
-// wait waits for the end by itself; status 0 is no error.
+// wait waits for the process to exit; status 0 is no error.
 func (p *relay) wait(limit time.Duration) error {
 	defer p.kill()
 	return p.Wait(limit)

@@ -140,7 +140,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	return nil
 }
 
-// serve answers on ln until ctx ends, then lets the sessions end in good order.
+// serve answers on ln until ctx ends, then lets the sessions end cleanly.
 func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown, ready http.Handler, log *slog.Logger) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", shown)
@@ -175,7 +175,7 @@ func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown, 
 }
 
 // crashOnPanic has h answer in goroutines of its own. In its own ones net/http would hide
-// a panic and go on, with whatever is locked or counted by half. Here it ends the
+// a panic and continue, with whatever is locked or counted by half. Here it ends the
 // process, as in a session, and another begins with nothing but what is stored.
 func crashOnPanic(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -89,7 +89,7 @@ func parse(c *commandLine, args []string, stdout, stderr io.Writer) (*kong.Conte
 	if bare {
 		args, stdout = []string{"--help"}, stderr
 	}
-	k, err := parser(c, stdout, func(int) { answered = true }) // kong goes on, and finds what else is wrong
+	k, err := parser(c, stdout, func(int) { answered = true }) // kong continues, and finds what else is wrong
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,7 @@ func (faulty) Commit(context.Context, []receiver.Batch) ([]receiver.Result, erro
 }
 
 // panicsMain is the program "panics page|store": a wsreceive with a fault, and
-// somebody who meets with it.
+// a panic in a test.
 func panicsMain() {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

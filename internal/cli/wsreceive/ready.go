@@ -9,7 +9,7 @@ import (
 )
 
 // ready answers whether lines would be stored now: 200, or 503. The reason names
-// paths and hosts, so only those who may see the page are told it.
+// paths and hosts, so only users of the page see it.
 func ready(g *login.Auth, rcv *receiver.Receiver) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")

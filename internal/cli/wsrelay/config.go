@@ -113,7 +113,7 @@ func parse(c *commandLine, args []string, stdout io.Writer) (*kong.Context, erro
 func (c *config) recoverMinimalConfig(args []string, src *options.Sources) {
 	if fd := intake.FlagValue(args, "--options-fd", ""); fd != "" {
 		n, _ := strconv.Atoi(fd)
-		_ = src.ReadFD(n) // what is wrong is told already; a part is better than nothing
+		_ = src.ReadFD(n) // the error is reported already; a part is better than nothing
 	}
 	if name := intake.FlagValue(args, "--config", ""); name != "" {
 		_ = src.ReadFile(name)

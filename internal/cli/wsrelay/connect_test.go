@@ -18,7 +18,7 @@ func makeCerts(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // startProxy VAR PORT starts an HTTP proxy for user:pass and sets VAR to its
-// address. It takes whoever asks to PORT of this host, whatever host is asked
+// address. It connects every client to PORT of this host, whatever host is asked
 // for.
 func startProxy(ts *testscript.TestScript, _ bool, args []string) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {

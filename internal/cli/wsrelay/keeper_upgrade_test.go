@@ -74,7 +74,7 @@ func TestUpgrade_InterruptedAtEachStep(t *testing.T) {
 				eventually(t, "the keeper has run it", func() bool { _, err := os.Stat(program + ".ran"); return err == nil })
 			}
 			if same := lockedBy(dir) == worker; same == (tt.program == os.Args[0]) {
-				t.Errorf("the same worker goes on: %v", same)
+				t.Errorf("the same worker continues: %v", same)
 			}
 			write(t, w, "after\n")
 			waitQueued(t, dir, "after")
@@ -191,7 +191,7 @@ func TestUpgrade_MayLoseItsKeeperAtEachSystemCall(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("%d keepers killed during an upgrade left a worker that went on, %d had none at that moment; %d upgrades had no such call", killed, orphaned, upgraded)
+	t.Logf("%d keepers killed during an upgrade left a worker that continued, %d had none at that moment; %d upgrades had no such call", killed, orphaned, upgraded)
 	if killed == 0 {
 		t.Error("no keeper was killed")
 	}

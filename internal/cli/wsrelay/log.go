@@ -64,7 +64,7 @@ func isNull(f *os.File) bool {
 	return unix.Fstat(int(f.Fd()), &st) == nil && unix.Stat(os.DevNull, &null) == nil && st.Rdev == null.Rdev && st.Mode == null.Mode
 }
 
-// logFile is a file that is made again when somebody has removed it, or its
+// logFile is a file that is created again after it was removed, or its
 // directory. In the queue directory it is not written to where it is a link, or
 // another user's directory: what is there could be anything.
 type logFile struct {
@@ -169,7 +169,7 @@ func (l *logFile) create() error {
 
 // systemLog takes what the log file does not: where the queue directory cannot
 // be used, nor the log in it, nobody would learn why. It also takes the record
-// after somebody has removed the file. It never waits for the
+// after the file was removed. It never waits for the
 // system's log, which may be the syslog-ng that waits for us; and as that may
 // hand us what we tell it, which may be one more thing to tell, it says little:
 // a few records a minute.

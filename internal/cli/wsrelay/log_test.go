@@ -46,7 +46,7 @@ func TestSystemLog_IsNoLoopThroughTheSystemsLog(t *testing.T) {
 }
 
 // The record after that is for the system's log, too: nobody may look into a log
-// that somebody has removed.
+// that was removed.
 func TestLogFile_IsMadeAgainAndSaysSo(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "q")
 	l := &logFile{dir: dir, base: "wsrelay.log"}

@@ -87,7 +87,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	}
 	status := cli.Report(s.log(), err)
 	if (status == exitUsage || status == exitConfig) && isNull(stderr) && !kept && ships(args) {
-		signal.Reset() // whoever wants it to end need not wait for that
+		signal.Reset() // a signal to exit need not wait for that
 		time.Sleep(retryInterval)
 	}
 	return status
@@ -235,7 +235,7 @@ func keep(q *buffer.Queue, dir string) relay.Keep {
 }
 
 // drain waits until the queue is delivered, for the time that the user gives,
-// or until told to end.
+// or until a signal to exit.
 func drain(q *buffer.Queue, limit time.Duration, told context.Context, stderr *os.File) {
 	ctx, cancel := context.WithTimeout(told, limit)
 	defer cancel()

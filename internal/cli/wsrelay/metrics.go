@@ -16,7 +16,7 @@ import (
 	"wsrelay/relay"
 )
 
-// metricsOptions is the options that say who learns what a relay does; whoever asks
+// metricsOptions are the options that publish metrics of a relay; the state in
 // wsrelay status does in any case.
 type metricsOptions struct {
 	Metrics     string `placeholder:"ADDR" help:"Serve metrics for Prometheus at http://ADDR/metrics, such as 127.0.0.1:9514. There is no authentication, so an address beyond loopback needs --allow-insecure."`
@@ -34,7 +34,7 @@ func (r *metricsOptions) check(insecure bool) error {
 	return nil
 }
 
-// report tells what the relay does to whoever asks, until it is stopped.
+// report serves the state and the metrics of the relay until it is stopped.
 func (c *config) report(in *intake.Intake, q *buffer.Queue, r *relay.Relay, wrong error, log *slog.Logger) (stop func()) {
 	dir, err := filepath.Abs(c.QueueDir)
 	if err != nil {

@@ -81,7 +81,7 @@ func TestService_KeepsTheLimitOfAConfigurationThatIsWrongElsewhere(t *testing.T)
 	}
 }
 
-// Whoever sees no exit status starts wsrelay again at once.
+// A parent that ignores the exit status starts wsrelay again at once.
 func TestService_WithoutAKeeperDoesNotEndAtOnceForAMistake(t *testing.T) {
 	t.Parallel()
 	for want, options := range map[int][]string{exitUsage: nil, exitConfig: {"--queue-dir", "/dev/null/none", noReceiver}} {
@@ -96,8 +96,8 @@ func TestService_WithoutAKeeperDoesNotEndAtOnceForAMistake(t *testing.T) {
 	}
 }
 
-// What an earlier worker has read is with the keeper: whoever says what is wrong
-// knows, and knows whether the keeper goes on.
+// What an earlier worker has read is with the keeper: the process that reports an error
+// knows, and knows whether the keeper continues.
 func TestRun_SaysWhatBecomesOfLinesInMemory(t *testing.T) {
 	const want = "no line is lost: 5 B that were read wait in memory until this is fixed"
 	for name, shell := range map[string]string{"a service": "", "by hand": `exec "$0" "$@" 2>/dev/full`} {
@@ -140,7 +140,7 @@ func TestRun_SaysWhatBecomesOfLinesInMemory(t *testing.T) {
 }
 
 // Without its file of options wsrelay cannot know where the queue is: the pipe
-// waits. Once a file is mended, nobody has to reload anything.
+// waits. Once a file is fixed, nobody has to reload anything.
 func TestService_GoesOnOnceItsConfigFileIsMended(t *testing.T) {
 	for name, wrong := range map[string]string{"there is none": "", "it names no receiver": "queue-dir = DIR\n"} {
 		t.Run(name, func(t *testing.T) {

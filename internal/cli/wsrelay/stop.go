@@ -12,7 +12,7 @@ import (
 	"wsrelay/internal/cli"
 )
 
-// grace is how long the input may go on after the first signal: syslog-ng sends
+// grace is how long the input may continue after the first signal: syslog-ng sends
 // SIGTERM and then closes the pipe, which may still be full.
 const grace = 5 * time.Second
 
@@ -34,7 +34,7 @@ type stopOptions struct {
 
 // watchSignals makes the first signal a request to end when the input does. The input
 // not ending within grace, or a further signal, is a request to end at once;
-// but under syslog-ng, where the pipe says when it is over, wsrelay goes on.
+// but under syslog-ng, where the pipe says when it is over, wsrelay continues.
 func watchSignals(sigs <-chan os.Signal, o stopOptions) *stopper {
 	signal.Ignore(syscall.SIGPIPE) // a stderr that nobody reads is no reason to die
 	now, end := context.WithCancel(context.Background())

@@ -28,7 +28,7 @@ const (
 	stillOld    = "no line is lost: the old program continues"
 )
 
-// Run asks the keeper to go on as the program that now stands in its place, and
+// Run asks the keeper to continue as the program that now stands in its place, and
 // waits until that has the queue.
 func (u *upgradeCmd) Run(s *streams) error {
 	if u.QueueDir == "" {

@@ -115,7 +115,7 @@ func Dial(list string, a Access) (*Client, error) {
 	return c, nil
 }
 
-// Close lets go of idle connections.
+// Close releases idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Product asks what the engine is, every node until one answers: "opensearch

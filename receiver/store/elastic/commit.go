@@ -13,7 +13,7 @@ import (
 
 const (
 	firstPause = 100 * time.Millisecond
-	maxTries   = 6 // about three seconds in all; then the caller is told
+	maxTries   = 6 // about three seconds in all; then the caller gets the error
 )
 
 // Commit implements receiver.Store. Each record of a Result is counted once: as
@@ -198,7 +198,7 @@ func (s *Store) spill(ops []*op) error {
 	return nil
 }
 
-// wait sleeps longer after each try, and gives up with the cause after the
+// wait sleeps longer after each try, and returns the cause after the
 // last or when waiting does not help.
 func (s *Store) wait(ctx context.Context, try *int, cause *Error) error {
 	if *try++; *try >= maxTries || !cause.transient() && cause.Status != http.StatusNotFound {

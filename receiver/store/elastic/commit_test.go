@@ -199,7 +199,7 @@ func TestCommit_HoldsWhatIsNotTheLinesFault(t *testing.T) {
 	}
 }
 
-// An index that the engine made by itself would have guessed the types.
+// An index that the engine made automatically would have guessed the types.
 func TestCommit_SendsNothingBeforeTheIndexCanBeMade(t *testing.T) {
 	e := newScripted(t)
 	s := openAt(t, e.URL)
@@ -276,7 +276,7 @@ func TestCommit_PutsRefusedLinesAmongTheDeadLetters(t *testing.T) {
 			if rej := r.Rejected[0]; rej.Seq != 2 || rej.Status != 400 || !strings.HasPrefix(rej.Error, tt.kind) || strings.Contains(rej.Error, "SECRET") {
 				t.Errorf("rejected: %+v", rej)
 			}
-			e.item = nil // the mapping is mended: still one document for the line
+			e.item = nil // the mapping is fixed: still one document for the line
 			again := openAt(t, e.URL)
 			r2 := mustCommit(t, again, batchOf(sid, 1, `{"a":1}`, line, `{"a":2}`))
 			checkCounts(t, r2, 0, 2, 1)
@@ -357,7 +357,7 @@ func TestCommit_LooksUpNoMoreThanItNeeds(t *testing.T) {
 	s.streams.passed(sid, 3, 1+underWay, true)
 	looked = 0
 	if mustCommit(t, s, batchOf(sid, 1+underWay, "c")); looked != 0 {
-		t.Errorf("%d ids looked up while the stream goes on", looked)
+		t.Errorf("%d ids looked up while the stream continues", looked)
 	}
 }
 
@@ -500,17 +500,17 @@ func TestCommit_MakesAnIndexAgainThatIsGone(t *testing.T) {
 	s := openAt(t, e.URL)
 	sid := handshake.NewSID()
 	mustCommit(t, s, batchOf(sid, 1, "a"))
-	e.made = nil // somebody has deleted it
+	e.made = nil // it was deleted
 	b := batchOf(sid, 2, "b")
 	checkCounts(t, mustCommit(t, s, b), 1, 0, 0)
-	e.strict, e.made = false, nil // an engine that would make it by itself
+	e.strict, e.made = false, nil // an engine that would make it automatically
 	s.Begin(&handshake.Hello{SID: sid, Head: 3})
 	if mustCommit(t, s, batchOf(sid, 3, "c")); len(e.made) != 1 {
 		t.Errorf("a new session has made %v, want its index", e.made)
 	}
 }
 
-// Rights that come later are of use at once.
+// Permissions that are granted later are used at once.
 func TestCommit_MakesAnIndexWhenItMay(t *testing.T) {
 	for _, status := range []int{401, 403} {
 		e := newScripted(t)

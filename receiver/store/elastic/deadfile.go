@@ -18,7 +18,7 @@ const maxDeadFile = 64 << 20
 
 // deadFile is where dead letters go that the engine refuses among the dead
 // letters, too: one document a line, with its _id and _index. What is appended
-// is on disk. A last line that is cut was never receipted and is cut off at the
+// is on disk. A last line that is cut was never acknowledged and is cut off at the
 // next start.
 type deadFile struct {
 	limit int64

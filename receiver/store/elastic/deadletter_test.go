@@ -99,8 +99,8 @@ func TestCommit_AFullDiskHoldsLinesHoweverLong(t *testing.T) {
 }
 
 // What is a dead letter stays one: the next try of the same Commit must not
-// make a document of it when the fault is mended in between, whichever line it
-// was and whoever tries.
+// make a document of it when the fault is fixed in between, whichever line it
+// was and whichever sender tries.
 func TestCommit_LooksUpAgainAfterAnError(t *testing.T) {
 	for _, refused := range []uint64{2, 3} {
 		for _, again := range []string{"in the same session", "in another", "through another receiver", "in another, one by one"} {
@@ -183,7 +183,7 @@ func TestDeadFile_TakesWhatTheDeadLetterIndexRefuses(t *testing.T) {
 			r := mustCommit(t, s, batchOf(sid, 1, lines...))
 			checkCounts(t, r, 1, 0, 2)
 			stop()
-			e.item = nil // all is mended: what is in the file stays there until it is replayed
+			e.item = nil // all is fixed: what is in the file stays there until it is replayed
 			s, stop = withDeadFile(t, e.URL, path)
 			again := mustCommit(t, s, batchOf(sid, 1, lines...))
 			checkCounts(t, again, 0, 1, 2)
@@ -343,7 +343,7 @@ func TestReplay_BringsEachBackOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r, err := s.Replay(t.Context()); err != nil || r.Stored+r.There != 0 || r.Left["mapper_parsing_exception"] != 600 {
-		t.Fatalf("nothing is mended: %+v, %v", r, err)
+		t.Fatalf("nothing is fixed: %+v, %v", r, err)
 	}
 	e.item = func(_ int, at place, _ string) string {
 		if at.index == testIndex && at.id == handshake.UID(sid, 9) {
@@ -352,7 +352,7 @@ func TestReplay_BringsEachBackOnce(t *testing.T) {
 		return ""
 	}
 	dead := e.docs[place{testDead, handshake.UID(sid, 7)}]
-	e.docs[place{testDead, handshake.UID(sid, 7)}] = strings.Replace(dead, "line 7", "line 8", 1) // somebody changed it
+	e.docs[place{testDead, handshake.UID(sid, 7)}] = strings.Replace(dead, "line 7", "line 8", 1) // it was changed
 	ctx, cancel := context.WithCancel(t.Context())
 	e.after = func(w http.ResponseWriter, _ int, _ string) bool {
 		cancel() // a replay that is ended before it has deleted the letters

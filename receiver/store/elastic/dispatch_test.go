@@ -16,7 +16,7 @@ func opsOf(n, size int) []*op {
 	return ops
 }
 
-// held is a send that notes each bulk and waits to be let go.
+// held is a send that notes each bulk and waits to be released.
 type held struct {
 	mu    sync.Mutex
 	bulks [][]*op

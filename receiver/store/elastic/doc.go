@@ -19,7 +19,7 @@
 //     holds it is the same. As long as it is not certain that a stream is new
 //     to the engine, all ids of a Commit are looked up before any document is
 //     created, so that a stream that has diverged writes nothing. It is certain
-//     while the stream goes on, in one session (see [Store.Begin]), where a
+//     while the stream continues, in one session (see [Store.Begin]), where a
 //     Commit ended that met no taken id. A document that has no CRC, because
 //     something other than a Store has written or changed it, counts as the line
 //     whose id it has, and the log says so.
@@ -165,7 +165,7 @@
 // 7.10.2 the odd, fuzzed and dotted lines and compression; its fault table runs up
 // to some row only. Data streams: pins, write blocks
 // and rollovers answer as described on OpenSearch 3.8.0 and Elasticsearch 9.5.3; the
-// odd lines go once into a data stream of three shards, on OpenSearch 3.8.0;
+// odd lines continuece into a data stream of three shards, on OpenSearch 3.8.0;
 // Elasticsearch 7.10.2 without x-pack has none. A proxy stands in for what one
 // node without security does not do: 401, 413, answers cut short or about other
 // documents. By a scripted engine only: one shard of several that is down,

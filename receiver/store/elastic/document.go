@@ -57,7 +57,7 @@ type op struct {
 
 	outcome outcome
 	err     *Error // with unknown, refused and failed
-	call    *call  // whoever waits for it
+	call    *call  // the caller that waits for it
 }
 
 // newOps gives the documents of batches, without their bodies: which names a

@@ -40,7 +40,7 @@ type scripted struct {
 	lookup   func(at place) (answer string)
 	create   func() (refusal string)   // of an index
 	move     func(index string) string // what an ingest pipeline makes of it
-	strict   bool                      // no index is made by itself
+	strict   bool                      // no index is made automatically
 	halfDown bool                      // searches miss the shard that has the dead letters
 	made     []string                  // indices, in the order of their creation
 	told     int                       // bytes of the answers to look-ups

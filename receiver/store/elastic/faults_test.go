@@ -280,7 +280,7 @@ func TestEngine_Faults(t *testing.T) {
 			faults.Ask(s, http.MethodPut, "/"+deadIndex, elastic.DeadMapping)
 			s.feed(300, plain)()
 			faults.Ask(s, http.MethodPost, "/"+deadIndex+"/_close", "")
-			wait := s.feed(700, plain) // a new stream: whether it has dead letters cannot be told
+			wait := s.feed(700, plain) // a new stream: whether it has dead letters is not known
 			s.awaitError("400 index_closed_exception")
 			faults.Ask(s, http.MethodPost, "/"+deadIndex+"/_open?wait_for_active_shards=1", "")
 			wait()
@@ -424,7 +424,7 @@ func noNewIndex(s *scene) {
 }
 
 // restored sends a stream again from a copy of its queue: the same lines, then
-// others. The sender goes on with these under a new stream.
+// others. The sender continues with these under a new stream.
 func restored(s *scene) {
 	s.feed(500, plain)()
 	sid := s.sids[0]

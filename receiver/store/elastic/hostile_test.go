@@ -180,7 +180,7 @@ func (s *scene) commitSoon(name string, b receiver.Batch) (r receiver.Result, to
 }
 
 // Whatever a line is, it is stored with its text, and its stream and those of
-// others go on: in indices that learn their types from the lines, and in those
+// others continue: in indices that learn their types from the lines, and in those
 // that have the types of setup.
 func TestEngine_NoLineStopsItsStream(t *testing.T) {
 	faults.Engine(t)
@@ -280,7 +280,7 @@ func (s *scene) forms(lines, ids map[string]string) string {
 }
 
 // Two lines with a name of thousands of parts must not hold the engine's write
-// threads: other senders go on.
+// threads: other senders continue.
 func TestEngine_DottedNamesHoldNobody(t *testing.T) {
 	faults.Engine(t)
 	for _, parts := range []int{1000, 3000, 5000} {

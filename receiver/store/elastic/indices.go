@@ -44,7 +44,7 @@ type indices struct {
 
 // ensure creates the indices of the documents that are not known to exist. Of
 // refusals only a limit of the cluster is judged here: an engine that makes the
-// index by itself once that is raised would guess the types of our fields. What
+// index automatically once that is raised would guess the types of our fields. What
 // the others mean the documents' own answers tell. Who may not make an index
 // today may tomorrow, and tries it each time.
 func (x *indices) ensure(ctx context.Context, c *Client, ops []*op) *Error {

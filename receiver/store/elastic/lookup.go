@@ -124,7 +124,7 @@ func (s *Store) compare(ctx context.Context, ops []*op) (gone []*op, err error) 
 
 // buryRefused makes dead letters of the documents that their index does not
 // take. An earlier try whose answer was lost may have stored some of them: these
-// are there, and not given back.
+// are there, and not returned.
 func (s *Store) buryRefused(ctx context.Context, ops []*op) (buried []*op, err error) {
 	why := make([]*Error, len(ops))
 	for i, o := range ops {
@@ -274,7 +274,7 @@ func sourceOf(source gjson.Result) document {
 
 // streams remembers up to where each stream was found to be new: none of the
 // ids that were looked up, or created since, was there. As long as a stream
-// goes on from there its ids are not looked up before they are created; but
+// continues from there its ids are not looked up before they are created; but
 // those that an earlier session may have had under way, among the dead letters.
 type streams struct {
 	mu  sync.Mutex
@@ -329,7 +329,7 @@ func (s *streams) forget(sid string) {
 
 // Begin implements receiver.Store. The first ids of the session are looked up
 // before any is created, so that a stream that was restored from a copy, and has
-// diverged, writes nothing. Indices are made again that somebody
+// diverged, writes nothing. Indices are made again that a user
 // has deleted meanwhile.
 func (s *Store) Begin(hello *handshake.Hello) {
 	s.streams.forget(hello.SID)

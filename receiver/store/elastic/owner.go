@@ -125,7 +125,7 @@ func (s *Store) SetOwner(ctx context.Context, sid, from, to string) (string, err
 	return "", fmt.Errorf("note the owner of stream %s: %w", sid, err)
 }
 
-// makeOwners makes the index, which an engine that makes it by itself would make
+// makeOwners makes the index, which an engine that makes it automatically would make
 // otherwise. Where that is not allowed, the next request tells.
 func (s *Store) makeOwners(ctx context.Context) error {
 	if s.indices.has(ownersIndex) {

@@ -170,7 +170,7 @@ func TestStream_ARolloverInMidFlightDoublesNothing(t *testing.T) {
 	sid := handshake.NewSID()
 	mustCommit(t, s, batchOf(sid, 1, linesFrom(1, 10)...))
 	e.mu.Lock()
-	e.after = func(w http.ResponseWriter, _ int, _ string) bool { // it is stored, nobody is told, and the stream is rolled over
+	e.after = func(w http.ResponseWriter, _ int, _ string) bool { // it is stored, no caller learns it, and the stream is rolled over
 		e.after = nil
 		e.stream.generation++
 		return hangUp(w)

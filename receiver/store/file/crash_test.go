@@ -97,7 +97,7 @@ func crashAtEveryByte(t *testing.T, before ...receiver.Batch) {
 
 	for name, move := range moves {
 		if before == nil && name == "copied and truncated" {
-			continue // nothing tells that the lines of the copy are ours
+			continue // nothing shows that the lines of the copy are ours
 		}
 		crash := func(log, cursor []byte) {
 			t.Helper()

@@ -37,7 +37,7 @@ func lockFile(path string) (*os.File, error) {
 }
 
 // holdLock makes sure that the lock that we hold is the one that another process
-// would meet. Somebody may have deleted the file as "stale".
+// would meet. A user may have deleted the file as "stale".
 func (s *Store) holdLock() error {
 	if s.lock == nil {
 		return os.ErrClosed

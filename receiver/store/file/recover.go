@@ -137,7 +137,7 @@ func (s *Store) openPath() error {
 }
 
 // How much of a file serves to recognise it: from where on when it is opened, and
-// how much is written before that begins anew. The more it is, the surer that no
+// how much is written before that starts again. The more it is, the surer that no
 // other file is cut.
 const (
 	identifyOpened  = 64 << 10
@@ -159,7 +159,7 @@ func readProof(f *os.File) (p proof, err error) {
 	return p, err
 }
 
-// endLine gives the size of a file, after it has ended a last line that somebody
+// endLine gives the size of a file, after it has ended a last line that another program
 // else left without its newline.
 func endLine(f *os.File) (end int64, err error) {
 	info, err := f.Stat()
@@ -192,7 +192,7 @@ func (s *Store) reset(as state) error {
 }
 
 // repair prepares for a commit: it takes away the rest of one that failed,
-// shortens a long journal, and follows a PATH, or a lock, that somebody else has
+// shortens a long journal, and follows a PATH, or a lock, that another program has
 // renamed or removed.
 func (s *Store) repair() error {
 	if err := s.holdLock(); err != nil {

@@ -201,7 +201,7 @@ func TestStore_RefusesASecondWriter(t *testing.T) {
 }
 
 // TestStore_CommitsOfManySendersBecomeFinalTogether lets Commits gather. One
-// brings another line under a number, one has been given up.
+// brings another line under a number, one has been lost.
 func TestStore_CommitsOfManySendersBecomeFinalTogether(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
@@ -354,10 +354,10 @@ func TestStore_GoesOnAtTheEndOfAFileThatBecameShorter(t *testing.T) {
 
 func TestStore_KeepsWhatWasThereBefore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	writeFile(t, path, []byte("somebody else's\nlines"))
+	writeFile(t, path, []byte("another program's\nlines"))
 	s := openFile(t, path)
 	mustCommit(t, s, linesBatch(1, "one"))
-	wantFile(t, path, "somebody else's\nlines\none\n")
+	wantFile(t, path, "another program's\nlines\none\n")
 }
 
 func TestStore_DamagedCursorCostsNoLine(t *testing.T) {
@@ -517,7 +517,7 @@ func TestStore_NothingIsDoneAfterClose(t *testing.T) {
 	}
 }
 
-// What somebody adds to the file while nobody writes it is his.
+// What another program adds to the file while wsreceive does not write it stays.
 func TestStore_KeepsWhatWasAddedAfterAnOrderlyStop(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)

@@ -142,7 +142,7 @@ func TestJournal_SurvivesAFaultAtEachFileCall(t *testing.T) {
 	}
 }
 
-// fills tells whether a call can fail for want of space.
+// fills reports whether a call can fail because the disk is full.
 func fills(call string) bool {
 	return slices.Contains([]string{"write", "create", "sync", "syncDir", "rename", "mkdir", "allocate"}, call)
 }

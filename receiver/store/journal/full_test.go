@@ -110,7 +110,7 @@ func fillUp(t *testing.T, dir string) (free func()) {
 	}
 }
 
-// Somebody else fills the disk to the last byte. What is committed still gets into
+// Another program fills the disk to the last byte. What is committed still gets into
 // the database, and its space becomes free; new lines wait, and nothing is half
 // done. The process is killed meanwhile.
 func TestCommit_WaitsWhileTheDiskIsFull(t *testing.T) {

@@ -121,7 +121,7 @@ func (j *Journal) append(group []*request, size int) (err error) {
 	return j.reason(err)
 }
 
-// findable fails if somebody has removed the segment: what has no name is not on
+// findable fails if the segment was removed: what has no name is not on
 // disk, whatever fdatasync says.
 func (j *Journal) findable(s *segment) error {
 	ok, err := j.fs.holds(s.path(), s.f)

@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// blobs holds the bytes of lines that their rows cannot give back, one file a day.
+// blobs holds the bytes of lines that their rows cannot return, one file a day.
 // A row says where: DAY/OFFSET-LENGTH. What a kill leaves behind a row that never
 // came is not looked at. Its methods may be called concurrently.
 type blobs struct {

@@ -198,7 +198,7 @@ func (d *database) hasRoom(day string) bool {
 }
 
 // open makes sure that the engine takes rows of a day. It drops them silently if
-// the day's folder is there but was not attached, as when somebody copied it there.
+// the day's folder is there but was not attached, as when a user copied it there.
 func (d *database) open(day string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -6,7 +6,7 @@
 //	  database/          the engine's; partitions/YYYYMMDD/ holds the rows of a day
 //	  database/MARK      the journal's mark, beside the rows that it speaks of
 //	  database/CLOCK     the newest time that retention has believed
-//	  blobs/YYYYMMDD     bytes of lines that their rows cannot give back, appended
+//	  blobs/YYYYMMDD     bytes of lines that their rows cannot return, appended
 //	  skeletons          shapes of lines, one a row, appended
 //	  damaged/           what was moved aside, and notes of what will be
 //	  trash/             days on their way out

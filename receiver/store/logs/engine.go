@@ -98,7 +98,7 @@ func (e *engine) stop() {
 	vlstorage.Stop()
 }
 
-// call asks the library what its HTTP API offers for the upkeep of partitions.
+// call asks the library what its HTTP API offers for the maintenance of partitions.
 func (e *engine) call(path string, args ...string) ([]byte, error) {
 	q := url.Values{}
 	for i := 0; i < len(args); i += 2 {

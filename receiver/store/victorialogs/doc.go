@@ -26,7 +26,7 @@
 //     loses what was synced, loses lines that have a receipt.
 //   - A request that was cut off is taken for ended five seconds later. Whatever
 //     stands between both and delivers it after that doubles its lines.
-//   - Rows that somebody deletes on the server, or a server that is emptied or
+//   - Rows that a user deletes on the server, or a server that is emptied or
 //     restored, are noticed only in segments that are still in the journal.
 //   - Rows are one line each and are not changed, but a line whose row is larger
 //     than the server's -insert.maxLineSizeBytes has only its beginning there; all

@@ -8,7 +8,7 @@
 //     localhost, those of our certificate, and [Policy].Hosts; any IP address will
 //     do, for no name is needed to lead there.
 //  2. Without users, only who reaches an address of this machine alone gets in,
-//     with no proxy in between; anybody else is told what is to be done about it.
+//     with no proxy in between; any other client is shown how to open it.
 //  3. With users, nobody gets in without the password of one of them (HTTP Basic),
 //     compared in a time that tells nothing.
 //  4. Trying passwords is slow, and costs us little: an address has ten tries for a
@@ -96,7 +96,7 @@ func (g *Auth) Before(h http.Handler) http.Handler {
 }
 
 // Admits reports whether the gate would let a request in. It is for what anybody
-// may ask, where strangers are told less.
+// may ask, where unauthenticated clients learn less.
 func (g *Auth) Admits(r *http.Request) bool {
 	s := g.state.Load()
 	switch {

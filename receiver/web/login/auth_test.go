@@ -45,7 +45,7 @@ func cheap(t *testing.T, name, password string) string {
 	return name + ":" + string(hash) + "\n"
 }
 
-// ask gives what somebody gets to see behind the gate, from the address 192.0.2.1
+// ask gives the answer to a client behind the login, from the address 192.0.2.1
 // if set says no other.
 func ask(g *Auth, set ...func(*http.Request)) *http.Response {
 	r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
@@ -182,7 +182,7 @@ func TestTries_ComeBackWithTime(t *testing.T) {
 	}
 	tr.giveBack(a)
 	if got := used(); got != 1 {
-		t.Errorf("given back: got %d", got)
+		t.Errorf("returned: got %d", got)
 	}
 	now = now.Add(time.Hour)
 	if got := used(); got != mostTries {

@@ -1,4 +1,4 @@
-// The list of lines. What comes live goes to its top, unless somebody reads there.
+// The list of lines. What comes live goes to its top, unless the user reads there.
 
 import { $, make, plural } from './dom.js'
 import { state } from './address.js'

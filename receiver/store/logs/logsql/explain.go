@@ -51,7 +51,7 @@ var (
 )
 
 // understood gives the length of the part of the query that the parser had read
-// when it gave up. It names the last 50 bytes of it.
+// when it stopped. It names the last 50 bytes of it.
 func understood(query, text string) int {
 	m := readSoFar.FindStringSubmatch(text)
 	switch {

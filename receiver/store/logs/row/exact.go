@@ -12,7 +12,7 @@ import (
 // read in lib/logstorage/values_encoder.go; a test compares it with the engine.
 
 // decimals is the number of decimals that the skeleton keeps for a value, or 0: of
-// values that the engine does not give back as they are, and of those with as many
+// values that the engine does not return as they are, and of those with as many
 // as clocks have, so that the lines of one program share a skeleton.
 func decimals(b []byte) int {
 	s := text(b)

@@ -20,7 +20,7 @@ const (
 )
 
 // Skeletons is a durable table of byte strings. Number gives the number of one, a
-// new one if need be; ok is false if there is no room. It may be called concurrently.
+// new one if need be; ok is false if there is no space. It may be called concurrently.
 type Skeletons interface {
 	Number(skeleton []byte) (n uint32, ok bool)
 	Skeleton(n uint32) ([]byte, error) // an error: it is not there, or damaged
@@ -113,7 +113,7 @@ type grant struct {
 	left   []bool // values that get no field; nil: none
 }
 
-// grant gives the shape a number. If there is no room for it, the fields whose
+// grant gives the shape a number. If there is no space for it, the fields whose
 // names the program has already are granted.
 func (t *Table) grant(name string, s *shape) grant {
 	t.mu.Lock()

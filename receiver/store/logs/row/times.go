@@ -35,7 +35,7 @@ type clock struct {
 	rest                                       string
 	at                                         time.Time
 	zone                                       *time.Location
-	year, month, day, hour, minute, sec, nanos int // year MinInt: not told
+	year, month, day, hour, minute, sec, nanos int // year MinInt: unknown
 	epoch                                      time.Time
 	isEpoch                                    bool
 }
@@ -137,7 +137,7 @@ func (c *clock) fraction() bool {
 	return true
 }
 
-// offset reads the zone, if one is told.
+// offset reads the zone, if there is one.
 func (c *clock) offset() bool {
 	s := strings.TrimPrefix(c.rest, " ")
 	for _, utc := range []string{"Z", "z", "UTC", "GMT"} {
@@ -233,7 +233,7 @@ func (c *clock) monthName() bool {
 	return true
 }
 
-// time gives the time that was read. A year that was not told is the one that
+// time gives the time that was read. A year that is not in it is the one that
 // brings it closest to the arrival.
 func (c *clock) time() (t time.Time, ok bool) {
 	if c.year != math.MinInt {
