@@ -68,7 +68,7 @@ func messages(t *testing.T) (said map[string]token.Position, texts map[string]bo
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && slices.Contains([]string{"bench", "e2e", "tools", ".git"}, d.Name()):
+		case d.IsDir() && slices.Contains([]string{"bench", "test", "tools", ".git"}, d.Name()):
 			return fs.SkipDir
 		case filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go"):
 			return nil
