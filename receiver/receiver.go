@@ -158,7 +158,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	s := newSession(r, conn, who)
 	go func() {
 		defer r.running.Done()
-		r.run(s)
+		_ = r.run(s) // why it ended concerns those who dial
 	}()
 }
 

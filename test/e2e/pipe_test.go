@@ -34,7 +34,7 @@ func count(t *testing.T, dir string, first, n int) tally {
 	t.Helper()
 	q, rec, err := buffer.Open(t.Context(), dir, buffer.Options{})
 	must(t, err)
-	defer q.Close(context.Background()) //nolint:errcheck // only read
+	defer q.Close(context.Background())
 	if len(rec.Gaps) > 0 {
 		t.Errorf("gaps %v", rec.Gaps)
 	}

@@ -157,7 +157,7 @@ func (b *backup) copyTree(from, rel string) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer f.Close() //nolint:errcheck // only read
 		return b.write(rel, f)
 	})
 }

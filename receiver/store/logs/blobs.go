@@ -64,7 +64,7 @@ func (b *blobs) read(where string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	data := make([]byte, n)
 	_, err = f.ReadAt(data, at)
 	return data, err
