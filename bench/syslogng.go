@@ -82,7 +82,7 @@ func syslogNGCount(control, source, counter string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer c.Close() //nolint:errcheck // only read
+	defer c.Close()
 	if _, err := fmt.Fprintln(c, "STATS"); err != nil {
 		return 0, err
 	}

@@ -73,7 +73,7 @@ func (v *victoriaLogs) lines() (n int, err error) {
 	if err != nil {
 		return 0, nil
 	}
-	defer body.Close() //nolint:errcheck // only read
+	defer body.Close()
 	var row struct{ N string }
 	if err := json.NewDecoder(body).Decode(&row); err != nil {
 		return 0, nil
@@ -89,7 +89,7 @@ func (v *victoriaLogs) export() error {
 	if err != nil {
 		return err
 	}
-	defer body.Close() //nolint:errcheck // only read
+	defer body.Close()
 	var all []string
 	for in := json.NewDecoder(body); ; {
 		var row struct {

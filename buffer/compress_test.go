@@ -54,7 +54,7 @@ func stored(t *testing.T, fs fileSystem, o Options, n int) map[codec.Codec]int {
 		t.Fatal(err)
 	}
 	q.unlock = nopCloser{}
-	defer q.Close(ctx) //nolint:errcheck // only looked at
+	defer q.Close(ctx)
 	var last Range
 	for ; n > 0; n -= piece.Len() {
 		if last, err = q.Append(ctx, piece.Bytes(), lines, Origin{}); err != nil {

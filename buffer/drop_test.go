@@ -89,7 +89,7 @@ func TestQueue_MaxAgeGivesUpOldSegmentsOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		q.unlock = nopCloser{}
-		defer q.Close(context.Background()) //nolint:errcheck // the end of the test
+		defer q.Close(context.Background())
 		line := []byte(strings.Repeat("y", 50<<10) + "\n")
 		for range 12 { // segments of 128 KiB, a line each 20 minutes
 			if _, err := q.Append(context.Background(), line, 1, Origin{}); err != nil {

@@ -79,7 +79,7 @@ func readGolden(t *testing.T, golden string) {
 		t.Fatal(err)
 	}
 	q, rec := mustOpen(t, dir, Options{})
-	defer q.Close(context.Background()) //nolint:errcheck // the end of the test
+	defer q.Close(context.Background())
 	if end, _, ok := rec.Intake(9); !ok || end != 4000 || len(rec.Gaps) > 0 || len(rec.SetAside) > 0 {
 		t.Errorf("intake at %d (%v), gaps %v, quarantined %v", end, ok, rec.Gaps, rec.SetAside)
 	}

@@ -638,7 +638,7 @@ func TestGround_AFileSystemThatDoesNotSayHowMuchIsFreeIsNotFull(t *testing.T) {
 	if err := unix.Mount("ramfs", dir, "ramfs", 0, ""); err != nil {
 		t.Skip(err)
 	}
-	defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // it goes with the machine
+	defer unix.Unmount(dir, unix.MNT_DETACH)
 	g := &ground{T: t, dir: filepath.Join(dir, "q"), out: map[string]int{}}
 	g.open()
 	g.append(100)
@@ -654,7 +654,7 @@ func TestGround_LossesAreRememberedAfterARestart(t *testing.T) {
 	g.open()
 	lost := func(told bool) (n uint64) {
 		w := NewWatch(g.q)
-		defer w.Close() //nolint:errcheck // only read
+		defer w.Close()
 		for _, l := range w.Lost() {
 			if l.Told == told && l.Why == "damaged" {
 				n += l.Len()
@@ -697,7 +697,7 @@ func TestLocked_KnowsOneFileSystemFromAnother(t *testing.T) {
 		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=4m"); err != nil {
 			t.Skip(err)
 		}
-		defer unix.Unmount(dir, unix.MNT_DETACH) //nolint:errcheck // it goes with the machine
+		defer unix.Unmount(dir, unix.MNT_DETACH)
 		dirs = append(dirs, filepath.Join(dir, "q"))
 		mustBe(t, os.Mkdir(filepath.Join(dir, "q"), 0o700))
 	}

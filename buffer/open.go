@@ -132,7 +132,10 @@ func (d *osDir) wait(ctx context.Context, log *slog.Logger) error {
 		}
 		return err
 	case <-ctx.Done():
-		go func() { <-locked; _ = d.Close() }()
+		go func() {
+			<-locked //nolint:errcheck // it is closed in any case
+			_ = d.Close()
+		}()
 		return ctx.Err()
 	}
 }

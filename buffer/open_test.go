@@ -206,7 +206,7 @@ func TestOSDir_OpensNothingButFiles(t *testing.T) {
 func TestOSDir_HoldsWhatIsClosedMeanwhile(t *testing.T) {
 	d, err := ownDir(t.TempDir())
 	mustBe(t, err)
-	defer d.Close() //nolint:errcheck // only a test's
+	defer d.Close()
 	for range 100 {
 		f, err := d.create("a.seg")
 		mustBe(t, err)

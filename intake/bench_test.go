@@ -99,7 +99,7 @@ func rate(b *testing.B, ingest func(b *testing.B, r *os.File) error) float64 {
 		b.Fatal(err)
 	}
 	r, w := os.NewFile(uintptr(p[0]), "r"), os.NewFile(uintptr(p[1]), "w")
-	defer r.Close() //nolint:errcheck // only read
+	defer r.Close()
 	_, _ = unix.FcntlInt(r.Fd(), unix.F_SETPIPE_SZ, pipeSize)
 	writer := exec.CommandContext(b.Context(), os.Args[0])
 	writer.Env, writer.Stdout = append(os.Environ(), writerEnv+"=1"), w
@@ -150,7 +150,7 @@ func intoFile(b *testing.B, r *os.File) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only measured
+	defer f.Close()
 	for buf := make([]byte, readSize); ; {
 		n, err := r.Read(buf)
 		if errors.Is(err, io.EOF) {

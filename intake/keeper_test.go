@@ -237,7 +237,7 @@ func eachBlock(t *testing.T, dir string, do func(lines []byte)) {
 	t.Helper()
 	q, rec, err := buffer.Open(t.Context(), dir, buffer.Options{})
 	must(t, err)
-	defer q.Close(context.Background()) //nolint:errcheck // only read
+	defer q.Close(context.Background())
 	if len(rec.Gaps) > 0 {
 		t.Errorf("gaps %v", rec.Gaps)
 	}

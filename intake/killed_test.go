@@ -86,12 +86,12 @@ func (c *tally) save(t *testing.T) {
 func killedOften(t *testing.T, lines, kills int) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "q")
-	defer os.RemoveAll(dir) //nolint:errcheck // as far as it goes
+	defer os.RemoveAll(dir)
 	cmd, w := keeper(t, dir)
 	var met atomic.Int64
 	fed := make(chan error, 1)
 	go func() {
-		defer w.Close() //nolint:errcheck // its end is the point
+		defer w.Close()
 		fed <- feed(w, lines, func(n int) {
 			for int64(n)*int64(kills+1) > (met.Load()+1)*int64(lines) {
 				time.Sleep(100 * time.Microsecond) // a share for each worker, so that each kill meets one

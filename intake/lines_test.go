@@ -47,9 +47,9 @@ func intakeOf(t *testing.T, pieces ...string) [][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close() //nolint:errcheck // only read
+	defer r.Close()
 	go func() {
-		defer w.Close() //nolint:errcheck // its end is the point
+		defer w.Close()
 		for _, p := range pieces {
 			_, _ = w.WriteString(p)
 		}
@@ -147,8 +147,8 @@ func TestIntake_TakesWhatIsThereAndEndsWhenStopped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.Close() //nolint:errcheck // it stays open while the intake ends
-	defer r.Close() //nolint:errcheck // only read
+	defer w.Close()
+	defer r.Close()
 	if _, err := w.WriteString("a\nb\npart"); err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,7 @@ func TestSpool_HoldsLittleHoweverMuchPassesThrough(t *testing.T) {
 	in, w := spooled(t)
 	const total = 128 << 20
 	go func() {
-		defer w.Close() //nolint:errcheck // its end is the point
+		defer w.Close()
 		line := strings.Repeat("x", 99) + "\n"
 		for range total / len(line) / 100 {
 			_, _ = w.WriteString(strings.Repeat(line, 100))
@@ -317,7 +317,7 @@ func TestIntake_SkippedNewlinesMoveTheEndAndStallNothing(t *testing.T) {
 	in, w := spooled(t)
 	const newlines = 32 << 20
 	go func() {
-		defer w.Close() //nolint:errcheck // its end is the point
+		defer w.Close()
 		_, _ = w.WriteString("first\n")
 		for range newlines >> 16 {
 			_, _ = w.WriteString(strings.Repeat("\n", 1<<16))
@@ -338,11 +338,11 @@ func TestIntake_SkippedNewlinesMoveTheEndAndStallNothing(t *testing.T) {
 func TestIntake_CutsALineAlikeWhereverAWorkerDies(t *testing.T) {
 	in, w := spooled(t)
 	r := os.NewFile(uintptr(in.fd), "pipe")
-	defer r.Close() //nolint:errcheck // only read
+	defer r.Close()
 	dir := filepath.Join(t.TempDir(), "q")
 	long := strings.Repeat("0123456789abcdef", (40<<20)/16)
 	go func() {
-		defer w.Close() //nolint:errcheck // its end is the point
+		defer w.Close()
 		_, _ = w.WriteString("a\n" + long + "\nb\nend")
 	}()
 	var log bytes.Buffer

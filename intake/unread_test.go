@@ -111,7 +111,7 @@ func readAll(t *testing.T, dir string) string {
 	t.Helper()
 	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{})
 	must(t, err)
-	defer q.Close(context.Background()) //nolint:errcheck // only read
+	defer q.Close(context.Background())
 	var all []byte
 	for {
 		b, err := q.TryNext()

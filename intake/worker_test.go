@@ -184,7 +184,7 @@ func TestKeeper_LeavesAPipeAloneThatItCannotTakeOver(t *testing.T) {
 	cmd.Stderr = nil
 	r, w, err := os.Pipe()
 	must(t, err)
-	defer r.Close() //nolint:errcheck // only read
+	defer r.Close()
 	write(t, w, "a\n")
 	_ = w.Close()
 	cmd.Stdin = r
@@ -277,8 +277,8 @@ func runWorker(t *testing.T, in *Intake, dir string, args ...string) (killed boo
 	t.Helper()
 	r, w, err := os.Pipe()
 	must(t, err)
-	defer r.Close() //nolint:errcheck // only read
-	defer w.Close() //nolint:errcheck // nothing was written
+	defer r.Close()
+	defer w.Close()
 	cmd := program(dir, fmt.Sprintf("%s=3 %d", workerEnv, 3+len(in.spool.kept)), "GOMAXPROCS=1")
 	cmd.Args = args
 	cmd.Path, err = exec.LookPath(args[0])
@@ -289,11 +289,11 @@ func runWorker(t *testing.T, in *Intake, dir string, args ...string) (killed boo
 		return os.NewFile(uintptr(fd), "copy")
 	}
 	stdin := copyOf(in.fd)
-	defer stdin.Close() //nolint:errcheck // a copy
+	defer stdin.Close()
 	cmd.Stdin = stdin
 	for _, fd := range in.spool.kept {
 		file := copyOf(fd)
-		defer file.Close() //nolint:errcheck // a copy
+		defer file.Close()
 		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
 	}
 	cmd.ExtraFiles = append(cmd.ExtraFiles, r)

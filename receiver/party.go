@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // party is what the sessions of one sender share: those that have proved one
@@ -13,7 +15,7 @@ import (
 type party struct {
 	name     string // for receiver/fair
 	sessions int    // guarded by Receiver.mu
-	streams  *bucket
+	streams  *rate.Limiter
 	days     days
 }
 
@@ -50,7 +52,7 @@ func (r *Receiver) addSession(s *session) *closeReason {
 				}
 			}
 		}
-		p = &party{name: name, streams: newBucket(float64(limit)/3600, float64(limit)), days: newDays()}
+		p = &party{name: name, streams: limiter(float64(limit)/3600, float64(limit)), days: newDays()}
 		r.parties[name] = p
 	}
 	if proved && p.sessions >= limit {
@@ -69,7 +71,7 @@ func (r *Receiver) leaveLocked(s *session) {
 }
 
 // begins counts a new stream, if the sender may begin one more.
-func (p *party) begins() bool { return p.streams.takeToken(time.Now()) }
+func (p *party) begins() bool { return p.streams.Allow() }
 
 // days bounds for how many days a sender may bring lines. A store may keep the
 // lines of a day in an index or directory of its own, so a sender that dates each
@@ -79,7 +81,7 @@ func (p *party) begins() bool { return p.streams.takeToken(time.Now()) }
 type days struct {
 	mu    sync.Mutex // guards seen
 	seen  map[int64]struct{}
-	fresh *bucket
+	fresh *rate.Limiter
 }
 
 // A sender has a month and more of days at once, and then some each hour: a queue
@@ -90,7 +92,7 @@ const (
 )
 
 func newDays() days {
-	return days{seen: map[int64]struct{}{}, fresh: newBucket(daysPerHour/3600., daysAtOnce)}
+	return days{seen: map[int64]struct{}{}, fresh: limiter(daysPerHour/3600., daysAtOnce)}
 }
 
 // admitDay waits until lines of the day of at may come. False means that the
@@ -123,7 +125,7 @@ func (d *days) allow(day int64) bool {
 	if _, ok := d.seen[day]; ok {
 		return true
 	}
-	if !d.fresh.takeToken(time.Now()) {
+	if !d.fresh.Allow() {
 		return false
 	}
 	d.seen[day] = struct{}{}

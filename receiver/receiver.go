@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/gorilla/websocket"
 
 	"wsrelay/handshake"
@@ -77,7 +79,7 @@ type Receiver struct {
 	fleet           fleet
 	counters        *counters
 	access          atomic.Pointer[Access]
-	greets          *bucket
+	greets          *rate.Limiter
 	complaints      complaints
 
 	mu       sync.Mutex // guards the fields below
@@ -104,8 +106,8 @@ func New(store Store, o Options) *Receiver {
 		sessions:   make(map[*session]struct{}),
 		streams:    make(map[string]*stream),
 		parties:    make(map[string]*party),
-		greets:     newBucket(o.Greets, o.Greets),
-		complaints: complaints{bucket: newBucket(1, 20)},
+		greets:     limiter(o.Greets, o.Greets),
+		complaints: complaints{Limiter: limiter(1, 20)},
 	}
 	r.access.Store(&o.Access)
 	r.name, r.guarantee = store.Describe()
@@ -156,7 +158,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	s := newSession(r, conn, who)
 	go func() {
 		defer r.running.Done()
-		r.run(s)
+		_ = r.run(s) // why it ended concerns those who dial
 	}()
 }
 
@@ -189,7 +191,7 @@ func (r *Receiver) admit(req *http.Request) (who []identity, status int, words s
 		r.refused(r.log.With("remote", req.RemoteAddr), &closeReason{code: handshake.CloseForbidden, msg: words})
 		return nil, status, words
 	}
-	if len(who) == 0 && !r.greets.takeToken(time.Now()) { // who is known is not kept out by a crowd of strangers
+	if len(who) == 0 && !r.greets.Allow() { // who is known is not kept out by a crowd of strangers
 		return nil, http.StatusServiceUnavailable, "Too many senders at this moment."
 	}
 	return who, http.StatusOK, ""

@@ -71,7 +71,7 @@ func (j *Journal) Handle(ctx context.Context, r slog.Record) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // a datagram has gone by then, or not
+	defer conn.Close()
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 	_, err = conn.Write(entry)
 	return err

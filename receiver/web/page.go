@@ -63,7 +63,7 @@ import (
 	"wsrelay/receiver/store/logs/logsql"
 )
 
-//go:embed web
+//go:embed static
 var files embed.FS
 
 // policy lets the page load what stands beside it, and nothing else; no string
@@ -131,19 +131,19 @@ func NewWatch(live *Live, o Options) http.Handler {
 func (p *page) handler() http.Handler {
 	p.memory, p.queries, p.tails = fair.New(pageMemory), fair.New(maxQueries), fair.New(maxTails)
 	mux := http.NewServeMux()
-	web, _ := fs.Sub(files, "web")
-	all, err := fs.ReadDir(web, ".")
+	static, _ := fs.Sub(files, "static")
+	all, err := fs.ReadDir(static, ".")
 	if err != nil {
 		panic(err) // they are embedded
 	}
 	var modules bytes.Buffer
 	for _, f := range all {
-		mux.Handle("GET /"+f.Name(), file(web, f.Name()))
+		mux.Handle("GET /"+f.Name(), file(static, f.Name()))
 		if path.Ext(f.Name()) == ".js" { // the browser need not read one to find the next
 			modules.WriteString(`<link rel="modulepreload" href="/` + f.Name() + `">` + "\n")
 		}
 	}
-	index, _ := fs.ReadFile(web, "index.html")
+	index, _ := fs.ReadFile(static, "index.html")
 	index = bytes.Replace(index, []byte("<!-- modules -->\n"), modules.Bytes(), 1)
 	if p.api != nil {
 		mux.HandleFunc("GET /api/histogram", p.histogram)
@@ -226,8 +226,8 @@ func (l *loan) shrink(n int64) {
 
 func (l *loan) giveBack() { l.shrink(0) }
 
-func file(web fs.FS, name string) http.Handler {
-	body, err := fs.ReadFile(web, name)
+func file(static fs.FS, name string) http.Handler {
+	body, err := fs.ReadFile(static, name)
 	if err != nil {
 		panic(err) // it is embedded
 	}

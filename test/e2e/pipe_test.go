@@ -34,7 +34,7 @@ func count(t *testing.T, dir string, first, n int) tally {
 	t.Helper()
 	q, rec, err := buffer.Open(t.Context(), dir, buffer.Options{})
 	must(t, err)
-	defer q.Close(context.Background()) //nolint:errcheck // only read
+	defer q.Close(context.Background())
 	if len(rec.Gaps) > 0 {
 		t.Errorf("gaps %v", rec.Gaps)
 	}
@@ -68,16 +68,22 @@ func count(t *testing.T, dir string, first, n int) tally {
 			c.lines++
 		}
 	}
-	for _, there := range seen {
+	for k, there := range seen {
 		if !there {
 			c.lost++
+			if k == 0 || seen[k-1] {
+				t.Logf("lost from %d on", k)
+			}
 		}
 	}
 	return c
 }
 
 // waitCount waits until the queue has n lines, or gets no more.
-func waitCount(t *testing.T, dir string, n int) {
+func waitCount(t *testing.T, dir string, n int) { waitStill(t, dir, n, 10*time.Second) }
+
+// waitStill is waitCount, or waits until nothing has come for so long.
+func waitStill(t *testing.T, dir string, n int, still time.Duration) {
 	t.Helper()
 	last, since := uint64(0), time.Now()
 	for {
@@ -85,7 +91,7 @@ func waitCount(t *testing.T, dir string, n int) {
 		if r.Head != last {
 			last, since = r.Head, time.Now()
 		}
-		if r.Head > uint64(n) || time.Since(since) > 10*time.Second {
+		if r.Head > uint64(n) || time.Since(since) > still {
 			return
 		}
 		time.Sleep(50 * time.Millisecond)

@@ -155,7 +155,7 @@ func (s *Sandbox) Start(name, program string, args ...string) (*Process, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer out.Close()
+	defer out.Close() //nolint:errcheck // the process has its own
 	p.cmd = exec.Command(program, args...)
 	p.cmd.Dir, p.cmd.Env = s.Dir, s.env
 	p.cmd.Stdout, p.cmd.Stderr = out, out

@@ -187,7 +187,7 @@ func (h *honest) share(file string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	stored := map[string]bool{}
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 32<<20)

@@ -181,7 +181,7 @@ func (r Row) Tell(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // the line is there, or the next check shows it
 	if _, err := fmt.Fprintln(f, line); err != nil {
 		t.Error(err)
 	}

@@ -255,7 +255,7 @@ func (f *field) check(relays, lines int) {
 	f.t.Helper()
 	file, err := os.Open(f.path("lines"))
 	harness.Must(f.t, err)
-	defer file.Close() //nolint:errcheck // only read
+	defer file.Close()
 	seen := map[int]int{}
 	for s := bufio.NewScanner(file); s.Scan(); {
 		var relay, line int

@@ -40,7 +40,7 @@ func judge(stored io.Reader, lives []life) (verdict, error) {
 	for {
 		line, err := lines.ReadSlice('\n')
 		switch {
-		case err == io.EOF && len(line) == 0: //nolint:errorlint // as bufio gives it
+		case err == io.EOF && len(line) == 0:
 			v.missing(lives, next, end)
 			return v, nil
 		case err != nil && err != io.EOF && err != bufio.ErrBufferFull: //nolint:errorlint // as bufio gives it

@@ -66,7 +66,7 @@ func TestNetwork_CostsNoLine(t *testing.T) {
 
 	f, err := os.Open(s.path("lines"))
 	harness.Must(t, err)
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	v, err := judge(f, s.lives)
 	harness.Must(t, err)
 	again := s.sentAgain()

@@ -128,7 +128,7 @@ func (s *scene) log(cmd *exec.Cmd, name string, start func(*exec.Cmd) error) {
 	s.t.Helper()
 	log, err := os.OpenFile(s.path(name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	harness.Must(s.t, err)
-	defer log.Close() //nolint:errcheck // the child has its own
+	defer log.Close()
 	cmd.Stderr = log
 	harness.Must(s.t, start(cmd))
 }
@@ -206,7 +206,7 @@ var batchSent = regexp.MustCompile(`batch sent .*\bseq=(\d+) end=(\d+)`)
 func (s *scene) sentAgain() (again uint64) {
 	f, err := os.Open(s.path("wsrelay.log"))
 	harness.Must(s.t, err)
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	high := uint64(1)
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		if m := batchSent.FindSubmatch(lines.Bytes()); m != nil {

@@ -57,7 +57,7 @@ func (d *disk) shutdown() {
 	const goingDown, withoutLogFlush = 0x8004587d, 2
 	dir, err := os.Open(d.Dir)
 	harness.Must(d.t, err)
-	defer dir.Close() //nolint:errcheck // only read
+	defer dir.Close()
 	harness.Must(d.t, unix.IoctlSetPointerInt(int(dir.Fd()), goingDown, withoutLogFlush))
 }
 

@@ -63,7 +63,7 @@ func fillBlocks(t *testing.T, d *disk) (release func()) {
 	name := filepath.Join(d.Dir, "ballast")
 	f, err := os.Create(name)
 	harness.Must(t, err)
-	defer f.Close() //nolint:errcheck // it holds nothing
+	defer f.Close()
 	for b := make([]byte, 1<<20); len(b) > 0; {
 		if _, err := f.Write(b); errors.Is(err, unix.ENOSPC) {
 			b = b[:len(b)/2]

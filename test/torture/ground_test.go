@@ -217,7 +217,7 @@ func (a *admin) base(name string) uint64 {
 	if err != nil {
 		return 0
 	}
-	defer f.Close() //nolint:errcheck // only read
+	defer f.Close()
 	_, _ = f.ReadAt(b, 0)
 	return binary.LittleEndian.Uint64(b[40:])
 }

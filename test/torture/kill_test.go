@@ -99,7 +99,7 @@ func (g *rig) killBoth(t *testing.T) (live bool) {
 	defer p.kill()
 	pipe, err := os.OpenFile("/proc/"+strconv.Itoa(p.Cmd.Process.Pid)+"/fd/0", os.O_RDONLY|unix.O_NONBLOCK, 0)
 	harness.Must(t, err)
-	defer pipe.Close() //nolint:errcheck // only read
+	defer pipe.Close()
 	f := harness.Feed(p.W, g.next, g.keepUp)
 	p.moment(t.Context())
 	live = p.Worker() != 0

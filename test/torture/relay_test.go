@@ -42,7 +42,7 @@ func (g *rig) start(t testing.TB, around []string, options ...string) *relay {
 	t.Helper()
 	log, err := os.OpenFile(g.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	harness.Must(t, err)
-	defer log.Close() //nolint:errcheck // the child has its own
+	defer log.Close()
 	d := g.newDoor()
 	args := append(slices.Clone(around), g.program, d.URL, "--queue-dir", g.queue, "--drain", "2m")
 	cmd := exec.Command(args[0], append(args[1:], options...)...)

@@ -191,7 +191,7 @@ func (g *storeRig) backup(to string) {
 	g.t.Helper()
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, g.dir) }}}
 	defer client.CloseIdleConnections()
-	res, err := client.PostForm("http://store/backup", url.Values{"to": {to}})
+	res, err := client.PostForm("http://store/store/backup", url.Values{"to": {to}})
 	harness.Must(g.t, err)
 	harness.Must(g.t, res.Body.Close())
 	if res.StatusCode != http.StatusOK {

@@ -231,7 +231,7 @@ func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.Re
 	if res.StatusCode == http.StatusOK {
 		return res.Body, nil
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
 	said := strings.TrimSpace(string(text))
 	c := &cli.Error{Err: errors.New(harmless(said)), Code: 1}
@@ -252,7 +252,7 @@ func (a *asked) lines(ctx context.Context, args url.Values, f func(*logs.Found) 
 	if err != nil {
 		return err
 	}
-	defer body.Close() //nolint:errcheck // only read
+	defer body.Close()
 	return eachFound(body, f)
 }
 

@@ -124,7 +124,7 @@ func (c *sendersCmd) reports(ctx context.Context, to *streams) ([]receiver.Repor
 		if err != nil {
 			return nil, err
 		}
-		defer body.Close() //nolint:errcheck // only read
+		defer body.Close()
 		var answer struct{ Senders []receiver.Report }
 		if err := json.NewDecoder(body).Decode(&answer); err != nil {
 			return nil, fmt.Errorf("the answer is incomplete: %w", err)

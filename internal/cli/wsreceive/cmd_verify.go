@@ -34,7 +34,7 @@ func (c *verifyCmd) Run(ctx context.Context, to *streams) error {
 	if err != nil {
 		return err
 	}
-	defer body.Close() //nolint:errcheck // only read
+	defer body.Close()
 	var r logs.Report
 	if err := json.NewDecoder(body).Decode(&r); err != nil {
 		return fmt.Errorf("the answer is incomplete: %w", err)

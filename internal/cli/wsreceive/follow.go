@@ -41,7 +41,7 @@ func (c *searchCmd) follow(ctx context.Context, store finder, filter string, p *
 		err := store.lines(ctx, args, func(l *logs.Found) error {
 			if lost {
 				lost = false
-				log.Warn("connected again") //nolint:sloglint // what an operator reads
+				log.Warn("connected again")
 			}
 			if l.UID != "" && printed[l.UID] {
 				return nil
@@ -150,7 +150,7 @@ func queryRows(ctx context.Context, store finder, query string) (rows []map[stri
 	if err != nil {
 		return nil, err
 	}
-	defer body.Close() //nolint:errcheck // only read
+	defer body.Close()
 	for in := json.NewDecoder(body); ; {
 		var one map[string]string
 		switch err := in.Decode(&one); {

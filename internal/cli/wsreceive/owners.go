@@ -38,7 +38,7 @@ func (a *asked) owners(ctx context.Context, q url.Values, f func(logs.Owned) boo
 	if err != nil {
 		return err
 	}
-	defer body.Close() //nolint:errcheck // only read
+	defer body.Close()
 	for in := json.NewDecoder(body); ; {
 		var o logs.Owned
 		switch err := in.Decode(&o); {

@@ -115,7 +115,7 @@ func (r *remote) lines(ctx context.Context, args url.Values, f func(*logs.Found)
 		if come, err = r.request(ctx, "/api/tail", url.Values{"q": args["query"]}); err != nil {
 			return err
 		}
-		defer come.Close() //nolint:errcheck // only read
+		defer come.Close()
 	}
 	body, err := r.get(ctx, "/select/lines", url.Values{"query": args["query"], "limit": args["limit"]})
 	if err != nil {

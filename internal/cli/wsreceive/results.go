@@ -25,7 +25,7 @@ func (c *searchCmd) results(ctx context.Context, store finder, query string, to 
 	if err != nil {
 		return 0, err
 	}
-	defer body.Close() //nolint:errcheck // only read
+	defer body.Close()
 	each := func(line string) { fmt.Fprintln(out, harmless(line)) }
 	if f, ok := to.(*os.File); ok && c.Output == "short" && term.IsTerminal(int(f.Fd())) {
 		t := &table{out: out}

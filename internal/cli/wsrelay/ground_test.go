@@ -109,7 +109,7 @@ func TestGround_StatusOfADirectoryThatItMayNotReadIsUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer q.Close(context.Background()) //nolint:errcheck // nothing is in it
+	defer q.Close(context.Background())
 	for _, mode := range []os.FileMode{0o000, 0o711, 0o744} {
 		if err := os.Chmod(dir, mode); err != nil {
 			t.Fatal(err)

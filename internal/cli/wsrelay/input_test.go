@@ -45,7 +45,7 @@ func TestRun_TakesAnyInput(t *testing.T) {
 		"file": {open, "auto"}, "socket": {there, "auto"}, "pipe without keeper": {pipe, "off"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			defer tt.stdin.Close() //nolint:errcheck // only read
+			defer tt.stdin.Close()
 			dir := filepath.Join(t.TempDir(), "q")
 			cmd := onInput(tt.stdin, "--keeper", tt.keeper, "--queue-dir", dir, "--drain", "1ms", noReceiver)
 			_ = cmd.Run()
@@ -219,7 +219,7 @@ func TestRun_CanBeInterruptedWhileAnotherHasTheQueue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer q.Close(context.Background()) //nolint:errcheck // nothing is in it
+	defer q.Close(context.Background())
 	cmd, w := command(t, `exec "$0" "$@" 2>"$2.err"`, "--queue-dir", dir, noReceiver)
 	defer w.Close()
 	eventually(t, "it waits", func() bool { return awaited(dir) })

@@ -132,7 +132,7 @@ func foreign(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer locked.Close() //nolint:errcheck // nothing was written to it
+	defer locked.Close()
 	if err := locked.Chmod(0o755); err != nil {
 		t.Fatal(err)
 	}

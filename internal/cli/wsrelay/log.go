@@ -200,7 +200,7 @@ func (l *systemLog) Write(b []byte) (int, error) {
 	if dialErr != nil {
 		return n, err
 	}
-	defer conn.Close() //nolint:errcheck // a datagram has gone by then, or not
+	defer conn.Close()
 	_ = conn.SetWriteDeadline(time.Now().Add(time.Second))
 	const daemonErr = 3<<3 | 3
 	if err == nil {

@@ -139,7 +139,7 @@ func queued(t *testing.T, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer q.Close(context.Background()) //nolint:errcheck // only read
+	defer q.Close(context.Background())
 	var lines []byte
 	for {
 		b, err := q.TryNext()

@@ -263,7 +263,7 @@ func secondSignal(t *testing.T, stderr string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer q.Close(t.Context()) //nolint:errcheck // nothing is in it
+	defer q.Close(t.Context())
 	cmd, w := command(t, `exec "$0" "$@" 2>>`+stderr, "--queue-dir", dir, "--exit-ended", "93", noReceiver)
 	write(t, w, "lost\n")
 	eventually(t, "the line is taken", func() bool {

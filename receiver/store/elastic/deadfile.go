@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 
+	"wsrelay/internal/fsutil"
+
 	"github.com/tidwall/gjson"
 )
 
@@ -45,7 +47,7 @@ func openDeadFile(path string) (d *deadFile, err error) {
 	if err := d.read(); err != nil {
 		return nil, err
 	}
-	return d, errors.Join(f.Truncate(d.size), f.Sync(), syncDir(path))
+	return d, errors.Join(f.Truncate(d.size), f.Sync(), fsutil.SyncDir(filepath.Dir(path)))
 }
 
 // lockDeadFile opens the file, or makes it, and locks it. Between the two a
@@ -124,12 +126,3 @@ func (d *deadFile) find(id string) document {
 
 // close lets another process have the file.
 func (d *deadFile) close() error { return d.f.Close() }
-
-// syncDir makes the name of a new file durable.
-func syncDir(path string) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"wsrelay/internal/fsutil"
+
 	"wsrelay/handshake"
 	"wsrelay/receiver"
 )
@@ -220,7 +222,7 @@ func TestDeadFile_IsTheOneThatHasItsName(t *testing.T) {
 			return err
 		}
 		text, err := os.ReadFile(path)
-		return errors.Join(err, replaceFile(path, append(text, "{}\n"...)), d.close())
+		return errors.Join(err, fsutil.ReplaceFile(path, append(text, "{}\n"...)), d.close())
 	}
 	var wg sync.WaitGroup
 	for range hands {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"wsrelay/internal/fsutil"
+
 	"github.com/tidwall/gjson"
 
 	"wsrelay/handshake"
@@ -127,20 +129,7 @@ func (s *Store) ReplayFile(ctx context.Context, path string) (r Replayed, err er
 			}
 		}
 	}
-	return r, replaceFile(path, rest)
-}
-
-// replaceFile gives the file other contents, wholly or not at all.
-func replaceFile(path string, text []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return errors.Join(os.Rename(f.Name(), path), syncDir(path))
+	return r, fsutil.ReplaceFile(path, rest)
 }
 
 // tryAgain creates the documents, counts what becomes of them, and says which

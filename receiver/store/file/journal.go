@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"wsrelay/internal/fsutil"
+
 	"wsrelay/handshake"
 )
 
@@ -134,7 +136,7 @@ func (j *journal) replace(entries []entry) error {
 		err = os.Rename(f.Name(), j.path)
 	}
 	if err == nil {
-		err = syncDir(j.path)
+		err = fsutil.SyncDir(filepath.Dir(j.path))
 	}
 	if err != nil {
 		return errors.Join(err, f.Close())
@@ -144,15 +146,6 @@ func (j *journal) replace(entries []entry) error {
 	}
 	j.f, j.size, j.base = f, size, size
 	return nil
-}
-
-// syncDir makes the name of a file durable.
-func syncDir(path string) error {
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // sumOf gives the CRC-32C of a part of a file.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	"wsrelay/internal/fsutil"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -124,7 +126,7 @@ func (s *Store) openPath() error {
 	}
 	p, err := readProof(f)
 	if err == nil {
-		err = syncDir(s.path) // its name must be as durable as its lines
+		err = fsutil.SyncDir(filepath.Dir(s.path)) // its name must be as durable as its lines
 	}
 	if err != nil {
 		return errors.Join(err, f.Close())

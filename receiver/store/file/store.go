@@ -49,8 +49,11 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
+
+	"wsrelay/internal/fsutil"
 
 	"golang.org/x/sys/unix"
 
@@ -363,7 +366,7 @@ func (s *Store) writeGaps(gaps []*receiver.Batch) error {
 	if err == nil {
 		_, err = f.WriteAt(text.Bytes(), end)
 	}
-	return errors.Join(err, f.Sync(), f.Close(), syncDir(s.path))
+	return errors.Join(err, f.Sync(), f.Close(), fsutil.SyncDir(filepath.Dir(s.path)))
 }
 
 // remember notes what an entry says of streams.

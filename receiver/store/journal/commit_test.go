@@ -19,7 +19,7 @@ import (
 func with(t *testing.T, set func(*Options), f func(w *world)) {
 	t.Helper()
 	root := scratch(t)
-	defer os.RemoveAll(root) //nolint:errcheck // scratch
+	defer os.RemoveAll(root)
 	inBubble(t, func() {
 		w := newWorld(t, root, 1)
 		if set != nil {

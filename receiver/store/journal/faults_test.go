@@ -62,7 +62,7 @@ func newFaultWorld(t *testing.T, root string, n int) *world {
 // countCalls is how many file calls the work makes.
 func countCalls(t *testing.T) (n int) {
 	root := scratch(t)
-	defer os.RemoveAll(root) //nolint:errcheck // scratch
+	defer os.RemoveAll(root)
 	inBubble(t, func() {
 		w := newFaultWorld(t, root, 1)
 		defer w.abandon()
@@ -161,7 +161,7 @@ func TestRecovery_SurvivesABadPage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer dir.Close() //nolint:errcheck // only read
+		defer dir.Close()
 		j, err := Open(dir, w.fs.dir, w.db, Options{Reserve: 1, wrap: func(f fileSystem) fileSystem { return badPages{f} }})
 		if err != nil {
 			t.Fatal(err)

@@ -44,7 +44,7 @@ func FuzzOpen(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer d.Close() //nolint:errcheck // only read
+		defer d.Close()
 		j, err := Open(d, dir, db, Options{Limit: 1 << 20, retry: time.Millisecond, recent: 64})
 		if err != nil {
 			return

@@ -237,7 +237,7 @@ func TestKill_EachLineIsInTheDatabaseOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close() //nolint:errcheck // only read
+	defer d.Close()
 	for _, sid := range childSIDs {
 		if _, err = j.Commit(t.Context(), []receiver.Batch{{SID: sid, Seq: next[sid], Lines: [][]byte{numbered(sid, next[sid])}}}); err != nil {
 			t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 func TestJournal_KeepsEachLineOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		root := scratch(t)
-		defer os.RemoveAll(root) //nolint:errcheck // scratch
+		defer os.RemoveAll(root)
 		inBubble(t, func() {
 			m := model{newWorld(rt, root, rapid.Uint64().Draw(rt, "seed"))}
 			defer m.abandon()

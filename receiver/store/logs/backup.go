@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"wsrelay/internal/fsutil"
 )
 
 // Backup writes a copy of the store to a directory that must not exist yet. Lines
@@ -155,7 +157,7 @@ func (b *backup) copyTree(from, rel string) error {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer f.Close() //nolint:errcheck // only read
 		return b.write(rel, f)
 	})
 }
@@ -176,7 +178,7 @@ func (b *backup) write(rel string, from io.Reader) error {
 func syncTree(root string) error {
 	return filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
 		if err == nil && e.IsDir() {
-			err = syncDir(path)
+			err = fsutil.SyncDir(path)
 		}
 		return err
 	})

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"wsrelay/internal/fsutil"
 )
 
 // blobs holds the bytes of lines that their rows cannot return, one file a day.
@@ -48,7 +50,7 @@ func (b *blobs) sync() (err error) {
 		err = errors.Join(err, f.Sync(), f.Close())
 		delete(b.open, day)
 	}
-	return errors.Join(err, syncDir(b.dir))
+	return errors.Join(err, fsutil.SyncDir(b.dir))
 }
 
 func (b *blobs) read(where string) ([]byte, error) {
@@ -62,7 +64,7 @@ func (b *blobs) read(where string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read
 	data := make([]byte, n)
 	_, err = f.ReadAt(data, at)
 	return data, err

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wsrelay/internal/fsutil"
+
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 )
 
@@ -82,7 +84,7 @@ func (s *Store) probe() error {
 		"effect", "lines are taken when that is done", "hint", "wait: a day that cannot be read is moved aside by the next start")
 	slices.Sort(days)
 	for _, day := range days {
-		if err := writeFile(s.damage.dir, probeFile, []byte(day)); err != nil {
+		if err := fsutil.ReplaceFile(filepath.Join(s.damage.dir, probeFile), []byte(day)); err != nil {
 			return err
 		}
 		if err := s.readDay(day); err != nil {

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"wsrelay/internal/fsutil"
+
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/mergeset"
 )
 
@@ -36,7 +38,7 @@ const (
 // note says durably that a day, its index or one of its parts is damaged. It is
 // called when the process is about to end.
 func (d *damage) note(what string) error {
-	return writeFile(d.dir, notePrefix+strings.ReplaceAll(what, "/", "-"), []byte(what))
+	return fsutil.ReplaceFile(filepath.Join(d.dir, notePrefix+strings.ReplaceAll(what, "/", "-")), []byte(what))
 }
 
 // repair prepares the partitions for the library. It moves aside what a note names
@@ -83,7 +85,7 @@ func (d *damage) repair() error {
 			return fmt.Errorf("check %s: %w", e.Name(), err)
 		}
 	}
-	return errors.Join(syncDir(d.days), syncDir(d.dir))
+	return errors.Join(fsutil.SyncDir(d.days), fsutil.SyncDir(d.dir))
 }
 
 // check looks at one entry of the partitions, and at each part that its list names.
@@ -121,7 +123,7 @@ func (d *damage) check(e fs.DirEntry) error {
 	}
 	if len(good) < len(parts) {
 		list, _ := json.Marshal(good)
-		if err := writeFile(data, "parts.json", list); err != nil {
+		if err := fsutil.ReplaceFile(filepath.Join(data, "parts.json"), list); err != nil {
 			return err
 		}
 	}

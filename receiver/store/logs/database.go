@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"wsrelay/internal/fsutil"
+
 	"wsrelay/receiver"
 	"wsrelay/receiver/store/logs/row"
 
@@ -320,5 +322,5 @@ func (d *database) Mark() (string, error) {
 func (d *database) SetMark(mark string) error {
 	d.adding.RLock() // a backup must not see it change
 	defer d.adding.RUnlock()
-	return writeFile(d.engine.path, "MARK", []byte(mark))
+	return fsutil.ReplaceFile(filepath.Join(d.engine.path, "MARK"), []byte(mark))
 }

@@ -208,7 +208,7 @@ func TestSocket_AnswersTheCommandLineWhateverThePathsLength(t *testing.T) {
 		}
 		answer.Body.Close()
 		to := filepath.Join(t.TempDir(), "copy")
-		answer, err = client.PostForm("http://store/backup", url.Values{"to": {to}})
+		answer, err = client.PostForm("http://store/store/backup", url.Values{"to": {to}})
 		if err != nil || answer.StatusCode != http.StatusOK {
 			t.Fatal(answer, err)
 		}

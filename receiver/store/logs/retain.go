@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"wsrelay/internal/fsutil"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -129,7 +131,7 @@ func (r *retention) believed() (time.Time, error) {
 		r.doubt = time.Time{}
 	}
 	// A disk that is full must not keep retention from freeing it.
-	if err := writeFile(r.engine.path, "CLOCK", []byte(now.UTC().Format(time.RFC3339))); err != nil && !errors.Is(err, unix.ENOSPC) {
+	if err := fsutil.ReplaceFile(filepath.Join(r.engine.path, "CLOCK"), []byte(now.UTC().Format(time.RFC3339))); err != nil && !errors.Is(err, unix.ENOSPC) {
 		return now, err
 	}
 	return now, nil
@@ -169,7 +171,7 @@ func (r *retention) drop(day string) error {
 	trash := r.under("trash")
 	err := os.Rename(filepath.Join(r.engine.path, "partitions", day), filepath.Join(trash, day))
 	if err == nil {
-		err = errors.Join(syncDir(filepath.Join(r.engine.path, "partitions")), r.blobs.drop(day), os.RemoveAll(filepath.Join(trash, day)))
+		err = errors.Join(fsutil.SyncDir(filepath.Join(r.engine.path, "partitions")), r.blobs.drop(day), os.RemoveAll(filepath.Join(trash, day)))
 	}
 	if err != nil {
 		return err

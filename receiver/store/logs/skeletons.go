@@ -51,7 +51,7 @@ func openSkeletons(path string) (s *skeletons, err error) {
 	}
 	defer func() {
 		if err != nil {
-			s.file.Close()
+			_ = s.file.Close()
 		}
 	}()
 	r := bufio.NewReader(s.file)

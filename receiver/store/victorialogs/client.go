@@ -61,7 +61,7 @@ func (c *client) request(ctx context.Context, path string, args url.Values, body
 	if res.StatusCode/100 == 2 {
 		return res.Body, nil
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 300))
 	return nil, fmt.Errorf("%s: the server answers %s: %q", path, res.Status, strings.TrimSpace(string(text)))
 }
@@ -82,7 +82,7 @@ func (c *client) query(ctx context.Context, q string, f func(map[string]string) 
 	if err != nil {
 		return err
 	}
-	defer body.Close() //nolint:errcheck // only read
+	defer body.Close()
 	for in := json.NewDecoder(bufio.NewReader(body)); ; {
 		row := map[string]string{}
 		switch err := in.Decode(&row); {
@@ -112,7 +112,7 @@ func (c *client) inspect(ctx context.Context) (s server, err error) {
 	if err != nil {
 		return s, err
 	}
-	defer body.Close() //nolint:errcheck // only read
+	defer body.Close()
 	flags := map[string]string{}
 	lines := bufio.NewScanner(body)
 	for lines.Buffer(nil, 1<<20); lines.Scan(); {

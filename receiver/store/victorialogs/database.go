@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+
+	"wsrelay/internal/fsutil"
 
 	"github.com/tidwall/gjson"
 
@@ -335,17 +336,5 @@ func (d *database) Mark() (string, error) {
 
 // SetMark implements journal.Database.
 func (d *database) SetMark(mark string) error {
-	path := filepath.Join(d.dir, "MARK")
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(f, mark)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncDir(d.dir)
+	return fsutil.ReplaceFile(filepath.Join(d.dir, "MARK"), []byte(mark))
 }

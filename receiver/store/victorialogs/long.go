@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"wsrelay/internal/fsutil"
 )
 
 // long keeps lines that no row of the server can hold, one file a day. A row says
@@ -39,15 +41,7 @@ func (l *long) sync() error {
 	if l.f == nil {
 		return nil
 	}
-	err := errors.Join(l.f.Sync(), l.f.Close(), syncDir(l.dir))
+	err := errors.Join(l.f.Sync(), l.f.Close(), fsutil.SyncDir(l.dir))
 	l.f = nil
 	return err
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

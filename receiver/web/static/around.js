@@ -1,15 +1,12 @@
 // The lines around one: those of its host and program, before and after it.
 
 import { $, make, plural } from './dom.js'
-import { state, go, ask, address } from './address.js'
+import { state, go, ask } from './address.js'
 import { zone } from './time.js'
 import { write } from './text.js'
 import { makeEntry, move } from './list.js'
 
 const few = 20, most = 500 // lines before and after it
-
-// link gives the address of what stands around a line.
-export const link = ({ uid, time }) => address({ around: uid, at: time, n: '' })
 
 // showAround loads and shows it.
 export async function showAround(signal) {

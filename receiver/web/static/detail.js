@@ -5,8 +5,7 @@ import { write, writeLine } from './text.js'
 import { when, exact } from './time.js'
 import { filter } from './filters.js'
 import { named } from './field.js'
-import { link } from './around.js'
-import { go } from './address.js'
+import { go, linkAround } from './address.js'
 
 // showDetail fills box with a line in full.
 export async function showDetail(box, { uid, time }) {
@@ -23,7 +22,7 @@ export async function showDetail(box, { uid, time }) {
 function showLine(box, line) {
   const acts = make(box, 'div', 'acts')
   const around = make(acts, 'a', 'around', 'Around it')
-  around.href = link(line)
+  around.href = linkAround(line)
   around.title = 'The lines of this host and program before and after it'
   around.addEventListener('click', event => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return

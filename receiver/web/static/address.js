@@ -33,6 +33,9 @@ export function address(change) {
   return p.size ? '?' + p : location.pathname
 }
 
+// linkAround gives the address of what stands around a line.
+export const linkAround = ({ uid, time }) => address({ around: uid, at: time, n: '' })
+
 export function go(change, replace) {
   const to = address(change)
   if (replace) history.replaceState(history.state, '', to)
