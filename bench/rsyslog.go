@@ -29,9 +29,9 @@ const (
 )
 
 var rsyslogQueues = map[string]string{
-	"assisted": `queue.type="LinkedList" queue.size="100000" queue.maxFileSize="64m"`,
-	"disk":     `queue.type="Disk" queue.size="100000000" queue.maxFileSize="64m"`,
-	"synced":   `queue.type="Disk" queue.size="100000000" queue.maxFileSize="64m" queue.syncQueueFiles="on"`,
+	"assisted": `queue.type="LinkedList" queue.size="100000" queue.maxFileSize="64m" queue.checkpointInterval="1000"`,
+	"disk":     `queue.type="Disk" queue.size="100000000" queue.maxFileSize="64m" queue.checkpointInterval="1000"`,
+	"synced":   `queue.type="Disk" queue.size="100000000" queue.maxFileSize="64m" queue.syncQueueFiles="on" queue.checkpointInterval="1000"`,
 }
 
 // rsyslog is a chain of two rsyslogs over RELP, which has receipts; the window

@@ -45,7 +45,7 @@ var encodings = []string{"auto", "none", "s2", "zstd"}
 func scarceCases() (cases []bench) {
 	for _, s := range situations {
 		for _, compress := range encodings {
-			cases = append(cases, bench{s.with(compress), s.lines, func(b *box, n int) (values, verdict, error) {
+			cases = append(cases, bench{name: s.with(compress), lines: s.lines, run: func(b *box, n int) (values, verdict, error) {
 				var under []string
 				if s.under != nil {
 					var err error
@@ -189,7 +189,7 @@ func (b *box) spent(v values, n int, l *link) {
 const worstShare = 0.9
 
 // ofBest is how good one is against the best fixed one: 1 is as good.
-func (r *results) ofBest(s situation, compress string) (share float64, ok bool) {
+func (r *record) ofBest(s situation, compress string) (share float64, ok bool) {
 	value := func(compress string) (float64, bool) {
 		if speed, ok := r.median(s.with(compress) + "/rate"); ok {
 			return speed, true
@@ -208,9 +208,9 @@ func (r *results) ofBest(s situation, compress string) (share float64, ok bool) 
 }
 
 // scarce is the table of all situations.
-func (r *results) scarce(machine, command string) string {
+func (r *record) scarce() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Measured with `%s` on %s. Medians; CPU is of both ends, disk is what the queue wrote.\n\n", command, machine)
+	fmt.Fprintf(&b, "%s Medians; CPU is of both ends, disk is what the queue wrote.\n\n", r.origin())
 	b.WriteString("| | --compress | lines/s | p99, ms | CPU, s a million lines | disk, bytes a line | wire, bytes a line | of the best | |\n|---|---|--:|--:|--:|--:|--:|--:|---|\n")
 	for _, s := range situations {
 		for _, compress := range encodings {
@@ -220,7 +220,7 @@ func (r *results) scarce(machine, command string) string {
 	return b.String()
 }
 
-func (r *results) scarceRow(s situation, compress string) string {
+func (r *record) scarceRow(s situation, compress string) string {
 	name := s.with(compress)
 	cell := func(value string) string {
 		x, ok := r.median(name + "/" + value)
@@ -236,11 +236,8 @@ func (r *results) scarceRow(s situation, compress string) string {
 			found = map[bool]string{true: "met", false: "**missed**"}[x >= worstShare]
 		}
 	}
-	if v := r.wrong[name]; !v.ok() {
-		found = v.String()
-	}
-	if err := r.failed[name]; err != nil {
-		found, _, _ = strings.Cut("failed: "+err.Error(), "\n")
+	if wrong := r.Found[name]; wrong != "" {
+		found = wrong
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", s.name, compress,
 		cell("rate"), cell("p99"), cell("cpu"), cell("disk"), cell("wire"), share, found)
