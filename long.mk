@@ -132,11 +132,11 @@ bench-docs:
 	$(GO) run ./bench -docs
 
 bench-quick: deps
-	$(GO) run ./bench -quick -to bench/results/quick
+	$(GO) run ./bench -quick
 
 # What --compress auto is worth where processor, disk or link is scarce; six minutes, root for the slow disk.
 bench-scarce: deps
-	$(GO) run ./bench -scarce -to bench/results/scarce
+	$(GO) run ./bench -scarce
 
 # SCALE lines (10,000,000) in the engine's library alone, in the log database, and in VictoriaLogs' own server: CPU, disk, searches.
 bench-search:

@@ -1,43 +1,24 @@
 package main
 
 import (
-	"fmt"
 	"os"
+	"strconv"
+	"strings"
 )
 
-// peer is a chain of programs that no package brings.
-type peer struct {
-	name  string
-	chain chain
-}
+// byPath is a peer that no package brings: its program is where the environment says,
+// and reads a file, from which nothing is lost when it is killed. In its configurations
+// DIR and PORT stand for those of the run.
+type byPath struct{ name, variable, option, ending, sender, receiver string }
 
-// byPath is the peers whose programs the environment names. They read a file, as
-// they do best: it is what nothing is lost from when they are killed.
-func byPath() (all []peer) {
-	if path := os.Getenv("BENCH_FLUENT_BIT"); path != "" {
-		all = append(all, peer{"fluent-bit", fluentBit(path)})
-	}
-	if path := os.Getenv("BENCH_VECTOR"); path != "" {
-		all = append(all, peer{"vector", vector(path)})
-	}
-	return all
-}
-
-const (
-	fluentBitService = `[SERVICE]
-    Flush 0.2
-    Grace 2
-    Log_Level warn
-    scheduler.base 1
-    scheduler.cap 2
-    storage.path %s
-    storage.sync full
-    storage.backlog.mem_limit 64M
-`
-	fluentBitSender = fluentBitService + `[INPUT]
+// fluentBit is a chain of two Fluent Bits: each chunk is on disk, synced, and the
+// second acknowledges it. One worker keeps the order.
+var fluentBit = byPath{
+	"fluent-bit", "BENCH_FLUENT_BIT", "-c", ".conf",
+	fluentBitService + `[INPUT]
     Name tail
-    Path %s
-    DB %s
+    Path DIR/in
+    DB DIR/in.db
     DB.sync full
     Read_from_Head On
     Refresh_Interval 1
@@ -48,54 +29,47 @@ const (
     Name forward
     Match *
     Host 127.0.0.1
-    Port %d
+    Port PORT
     Require_ack_response True
     Retry_Limit no_limits
     Workers 1
-`
-	fluentBitReceiver = fluentBitService + `[INPUT]
+`,
+	fluentBitService + `[INPUT]
     Name forward
     Listen 127.0.0.1
-    Port %d
+    Port PORT
     storage.type filesystem
 [OUTPUT]
     Name file
     Match *
-    Path %s
+    Path DIR
     File out
     Format template
     Template {log}
     Retry_Limit no_limits
     Workers 1
-`
-)
-
-// fluentBit is a chain of two Fluent Bits: each chunk is on disk, synced, and is
-// acknowledged by the second.
-func fluentBit(program string) chain {
-	return chain{
-		queue: "sender.storage",
-		send: func(b *box, port int) (*sender, error) {
-			return b.fileSender(func() (*process, error) {
-				return b.startWith(program, "-c", "sender.conf", fmt.Sprintf(fluentBitSender, b.path("sender.storage"), b.path("in"), b.path("in.db"), port))
-			})
-		},
-		receive: func(b *box, port int) (*process, error) {
-			p, err := b.startWith(program, "-c", "receiver.conf", fmt.Sprintf(fluentBitReceiver, b.path("receiver.storage"), port, b.dir))
-			if err != nil {
-				return nil, err
-			}
-			return p, b.awaitPort(p, port)
-		},
-	}
+`,
 }
 
-const (
-	vectorSender = `data_dir: %s
+const fluentBitService = `[SERVICE]
+    Flush 0.2
+    Log_Level warn
+    scheduler.base 1
+    scheduler.cap 2
+    storage.path DIR/END
+    storage.sync full
+    storage.backlog.mem_limit 64M
+`
+
+// vector is a chain of two Vectors, the first with a disk buffer; the second
+// acknowledges what it has written to its file. One request at a time keeps the order.
+var vector = byPath{
+	"vector", "BENCH_VECTOR", "--config", ".yaml",
+	`data_dir: DIR/END
 sources:
   in:
     type: file
-    include: [%s]
+    include: [DIR/in]
     read_from: beginning
     glob_minimum_cooldown_ms: 100
     max_read_bytes: 262144
@@ -104,66 +78,59 @@ sinks:
   out:
     type: vector
     inputs: [in]
-    address: 127.0.0.1:%d
+    address: 127.0.0.1:PORT
     acknowledgements: {enabled: true}
     buffer: {type: disk, max_size: 4294967296, when_full: block}
     batch: {timeout_secs: 0.2}
     request: {concurrency: 1, retry_initial_backoff_secs: 1, retry_max_duration_secs: 2}
-`
-	vectorReceiver = `data_dir: %s
+`,
+	`data_dir: DIR/END
 sources:
   in:
     type: vector
-    address: 127.0.0.1:%d
+    address: 127.0.0.1:PORT
 sinks:
   out:
     type: file
     inputs: [in]
-    path: %s
+    path: DIR/out
     encoding: {codec: text}
     acknowledgements: {enabled: true}
-`
-)
+`,
+}
 
-// vector is a chain of two Vectors, the first with a disk buffer; what the second has
-// written to its file is acknowledged. One request at a time keeps the order.
-func vector(program string) chain {
+// here tells whether the environment has the program.
+func (p byPath) here() bool { return os.Getenv(p.variable) != "" }
+
+func (p byPath) chain() chain {
 	return chain{
-		queue: "sender.data",
 		send: func(b *box, port int) (*sender, error) {
-			return b.fileSender(func() (*process, error) {
-				return b.startVector(program, "sender", fmt.Sprintf(vectorSender, b.path("sender.data"), b.path("in"), port))
-			})
+			return b.fileSender(func() (*process, error) { return p.start(b, "sender", p.sender, port) })
 		},
 		receive: func(b *box, port int) (*process, error) {
-			p, err := b.startVector(program, "receiver", fmt.Sprintf(vectorReceiver, b.path("receiver.data"), port, b.path("out")))
+			r, err := p.start(b, "receiver", p.receiver, port)
 			if err != nil {
 				return nil, err
 			}
-			return p, b.awaitPort(p, port)
+			return r, b.awaitPort(r, port)
 		},
 	}
 }
 
-// startVector makes the directory that Vector wants to be there.
-func (b *box) startVector(program, name, conf string) (*process, error) {
-	if err := os.MkdirAll(b.path(name+".data"), 0o700); err != nil {
+// start runs one end, which keeps its buffer in a directory of that name.
+func (p byPath) start(b *box, end, conf string, port int) (*process, error) {
+	if err := os.MkdirAll(b.path(end), 0o700); err != nil {
 		return nil, err
 	}
-	return b.startWith(program, "--config", name+".yaml", conf)
-}
-
-// startWith runs a program with a configuration of this name.
-func (b *box) startWith(program, option, name, conf string) (*process, error) {
-	path, err := b.write(name, conf)
+	conf = strings.NewReplacer("DIR", b.dir, "END", end, "PORT", strconv.Itoa(port)).Replace(conf)
+	path, err := b.write(end+p.ending, conf)
 	if err != nil {
 		return nil, err
 	}
-	return b.start(nil, program, option, path)
+	return b.start(nil, os.Getenv(p.variable), p.option, path)
 }
 
-// fileSender is a sender that reads the file in, from where it was when it is
-// started again.
+// fileSender is a sender that reads the file in, also that of the one before it.
 func (b *box) fileSender(start func() (*process, error)) (*sender, error) {
 	w, err := os.OpenFile(b.path("in"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

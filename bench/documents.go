@@ -123,29 +123,27 @@ func compared(all []*record) string {
 
 // besideEachOther is a row for all machines, "" if none has it.
 func besideEachOther(all []*record, w row) string {
-	line, there := "| "+w.text, false
+	cells, there := []string{w.text}, false
 	for _, r := range all {
 		s, _ := r.score(w)
 		times, ok := s.times()
 		cell := ""
 		switch {
-		case w.goal == goal{} && w.beside && s.measured:
-			cell = fmt.Sprintf("%s %s", w.unit.format(s.median), w.unit)
 		case ok && w.against != "":
 			cell = fmt.Sprintf("%.2f ×", s.ratio)
-		case ok:
+		case ok || w.beside && s.measured:
 			cell = fmt.Sprintf("%s %s", w.unit.format(s.median), w.unit)
 		}
 		if ok && times < 1 {
 			cell = "**" + cell + "**"
 		}
 		there = there || cell != ""
-		line += " | " + cell
+		cells = append(cells, cell)
 	}
 	if !there {
 		return ""
 	}
-	return line + " | " + w.goalText() + " |\n"
+	return "| " + strings.Join(append(cells, w.goalText()), " | ") + " |\n"
 }
 
 // inShort is the sentence about all machines.
@@ -178,6 +176,6 @@ func inShort(all []*record) string {
 	if others > 0 {
 		machines += fmt.Sprintf(", %d of them measured by others,", others)
 	}
-	return fmt.Sprintf("`make bench` measures wsrelay, syslog-ng and rsyslog in one run on your machine. On %s wsrelay, with S2, took %s lines a second from a pipe to the receiver's file, synced at both ends: %s times what syslog-ng's reliable disk buffer does unsynced, and %s times what the best peer does, with %s of the CPU of the reliable disk buffer. [docs/benchmarks.md](docs/benchmarks.md) has all, also where it is behind, and what `kill -9` costs each of them.\n",
-		machines, among(row{value: own + "/rate"}, rate.format), ratio(own+"/rate", peer+"/rate"), ratio(own+"/rate", bestRate), ratio(own+"/cpu", peer+"/cpu"))
+	return fmt.Sprintf("`make bench` measures wsrelay, syslog-ng and rsyslog in one run on your machine. On %s wsrelay, with S2, took %s lines a second from a pipe to the receiver's file, synced at both ends: %s times as many as syslog-ng's reliable disk buffer, which does not sync, with %s times its CPU, and %s times as many as the best peer. [docs/benchmarks.md](docs/benchmarks.md) has all, also where it is behind, and what each loses when it is killed.\n",
+		machines, among(row{value: own + "/rate"}, rate.format), ratio(own+"/rate", peer+"/rate"), ratio(own+"/cpu", peer+"/cpu"), ratio(own+"/rate", bestRate))
 }

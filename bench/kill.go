@@ -12,43 +12,39 @@ import (
 	"time"
 )
 
-// killRows is what is killed once each, sender and receiver: by case, with its name
-// in the table.
-var killRows = []struct {
+// victim is a chain whose sender and receiver are killed once each.
+type victim struct {
 	name, text string
+	lines      int
+	chain      chain
+	kill       func(*box, *sender, chain, int) (*sender, error)
 	ours       bool // no line may be lost, doubled, altered or out of order
-}{
-	{"killed, wsrelay", "wsrelay: the worker", true},
-	{"killed, wsrelay, both", "wsrelay: keeper and worker at once", false},
-	{"killed, syslog-ng, reliable", "syslog-ng, disk-buffer(reliable)", false},
-	{"killed, syslog-ng, not reliable", "syslog-ng, disk-buffer, not reliable", false},
-	{"killed, rsyslog, disk-assisted", "rsyslog, RELP, disk-assisted queue", false},
-	{"killed, rsyslog, disk", "rsyslog, RELP, disk queue", false},
-	{"killed, rsyslog, disk, synced", "rsyslog, RELP, disk queue, syncQueueFiles", false},
-	{"killed, fluent-bit", "Fluent Bit, forward, acknowledged", false},
-	{"killed, vector", "Vector, disk buffer, acknowledged end to end", false},
-	{"killed, shell loop", "the loop around `socat`", false},
 }
 
-// killCases run once: the number of lines in a kernel's buffer at the kill is chance,
-// and a chain that has lost lines is waited for in vain.
-func killCases() []bench {
+func victims() []victim {
 	const lines = million / 5
-	all := []bench{
-		{name: "killed, wsrelay", lines: lines, run: killed(wsrelay("auto"), killWorker)},
-		{name: "killed, wsrelay, both", lines: lines, run: killed(wsrelay("auto"), killAll)},
-		{name: "killed, syslog-ng, reliable", lines: lines, run: killed(syslogNG(true), killAll)},
-		{name: "killed, syslog-ng, not reliable", lines: lines, run: killed(syslogNG(false), killAll)},
-		{name: "killed, rsyslog, disk-assisted", lines: lines, run: killed(rsyslog("assisted"), killAll)},
-		{name: "killed, rsyslog, disk", lines: lines, run: killed(rsyslog("disk"), killAll)},
-		{name: "killed, rsyslog, disk, synced", lines: lines / 10, run: killed(rsyslog("synced"), killAll)},
-		{name: "killed, shell loop", lines: lines / 400, run: killed(shell, killAll)},
+	return []victim{
+		{"wsrelay", "wsrelay: the worker", lines, wsrelay("auto"), killWorker, true},
+		{"wsrelay, both", "wsrelay: keeper and worker at once", lines, wsrelay("auto"), killAll, false},
+		{"syslog-ng, reliable", "syslog-ng, disk-buffer(reliable)", lines, syslogNG(true), killAll, false},
+		{"syslog-ng, not reliable", "syslog-ng, disk-buffer, not reliable", lines, syslogNG(false), killAll, false},
+		{"rsyslog, disk-assisted", "rsyslog, RELP, disk-assisted queue", lines, rsyslog("assisted"), killAll, false},
+		{"rsyslog, disk", "rsyslog, RELP, disk queue", lines, rsyslog("disk"), killAll, false},
+		{"rsyslog, disk, synced", "rsyslog, RELP, disk queue, syncQueueFiles", lines / 10, rsyslog("synced"), killAll, false},
+		{fluentBit.name, "Fluent Bit, forward, acknowledged", lines, fluentBit.chain(), killAll, false},
+		{vector.name, "Vector, disk buffer, acknowledged end to end", lines, vector.chain(), killAll, false},
+		{"shell loop", "the loop around `socat`", lines / 400, shell, killAll, false},
 	}
-	for _, p := range byPath() {
-		all = append(all, bench{name: "killed, " + p.name, lines: lines, run: killed(p.chain, killAll)})
-	}
-	for i := range all {
-		all[i].once = true
+}
+
+// killedCase is the name of the case.
+func (w victim) killedCase() string { return "killed, " + w.name }
+
+// killCases run once: how much a kernel's buffer holds at the kill is chance, and a
+// chain that has lost lines is waited for in vain.
+func killCases() (all []bench) {
+	for _, w := range victims() {
+		all = append(all, bench{name: w.killedCase(), lines: w.lines, run: killed(w.chain, w.kill), once: true})
 	}
 	return all
 }
@@ -180,18 +176,19 @@ func (b *box) awaitQuiet() error {
 // killed is the table of what was lost, "" if nothing was killed.
 func (r *record) killed() string {
 	var b strings.Builder
-	for _, w := range killRows {
-		if found := r.Found[w.name]; found != "" {
+	for _, w := range victims() {
+		name := w.killedCase()
+		if found := r.Found[name]; found != "" {
 			fmt.Fprintf(&b, "| %s | | | | | | %s |\n", w.text, found)
 		}
-		of, ok := r.median(w.name + "/lines")
+		of, ok := r.median(name + "/lines")
 		if !ok {
 			continue
 		}
 		wrong, word := 0.0, ""
 		fmt.Fprintf(&b, "| %s", w.text)
 		for _, value := range []string{"lost", "doubled", "unordered", "altered"} {
-			x, _ := r.median(w.name + "/" + value)
+			x, _ := r.median(name + "/" + value)
 			wrong += x
 			fmt.Fprintf(&b, " | %.0f", x)
 		}

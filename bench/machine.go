@@ -26,7 +26,7 @@ func (b *bed) machine() record {
 	}
 	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
 	words := []string{"Linux " + string(bytes.TrimSpace(release)), runtime.Version()}
-	for _, program := range []string{"/usr/sbin/syslog-ng", os.Getenv("BENCH_FLUENT_BIT"), os.Getenv("BENCH_VECTOR")} {
+	for _, program := range []string{"/usr/sbin/syslog-ng", os.Getenv(fluentBit.variable), os.Getenv(vector.variable)} {
 		if out := firstLine(program, "--version"); out != "" {
 			words = append(words, out)
 		}
@@ -37,8 +37,10 @@ func (b *bed) machine() record {
 		version, _, _ := strings.Cut(string(out), " (")
 		words = append(words, strings.Join(strings.Fields(version), " "))
 	}
-	return record{Machine: strings.Join(what, ", "), Software: strings.Join(words, ", "),
-		Commit: firstLine("git", "describe", "--always", "--dirty"), Date: time.Now().UTC().Format(time.DateOnly)}
+	return record{
+		Machine: strings.Join(what, ", "), Software: strings.Join(words, ", "),
+		Commit: firstLine("git", "describe", "--always", "--dirty"), Date: time.Now().UTC().Format(time.DateOnly),
+	}
 }
 
 // fileSystem names those on which a sync means something, and warns of that on

@@ -26,8 +26,7 @@ type options struct {
 	rounds int
 	idle   time.Duration
 	only   *regexp.Regexp
-	to     string // where table and plot go, without their endings; "": nowhere
-	keep   bool   // in the repository, as what is known of this machine
+	keep   bool // in the repository, as what is known of this machine
 }
 
 func main() {
@@ -37,7 +36,6 @@ func main() {
 	flag.BoolVar(&o.scarce, "scarce", false, "what --compress is worth where something is scarce, and nothing else")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each case runs")
 	flag.StringVar(&only, "only", "", "only cases whose names match this `expression`")
-	flag.StringVar(&o.to, "to", "", "write the table to `NAME`.md and the plot to NAME.svg")
 	flag.BoolVar(&o.keep, "keep", false, "keep the results in bench/results as those of this machine, and write the documents; only of a full run")
 	flag.BoolVar(&docs, "docs", false, "write the documents from bench/results, and measure nothing")
 	flag.Parse()
@@ -178,24 +176,17 @@ func (b *bed) once(ctx context.Context, c bench) (v values, found verdict, err e
 	return c.run(box, c.lines)
 }
 
-// report prints the table and writes it where it is wanted.
+// report prints the table, and keeps the results if they are to be kept.
 func (o *options) report(r *record) error {
 	table := r.markdown()
 	if o.scarce {
 		table = r.scarce()
 	}
 	fmt.Println("\n" + table)
-	var err error
-	if o.to != "" {
-		err = errors.Join(os.MkdirAll(filepath.Dir(o.to), 0o755), os.WriteFile(o.to+".md", []byte(table), 0o644))
-		if !o.scarce {
-			err = errors.Join(err, os.WriteFile(o.to+".svg", r.plot(), 0o644))
-		}
+	if !o.keep {
+		return nil
 	}
-	if o.keep {
-		err = errors.Join(err, r.save("."), writeDocuments("."))
-	}
-	return err
+	return errors.Join(r.save("."), writeDocuments("."))
 }
 
 // command is how this was started.
