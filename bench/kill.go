@@ -60,7 +60,11 @@ func killAll(b *box, s *sender, c chain, port int) (*sender, error) {
 
 // killWorker kills the process that has the lines in its memory; the keeper starts another.
 func killWorker(_ *box, s *sender, _ chain, _ int) (*sender, error) {
-	for _, pid := range s.family()[1:] {
+	workers := s.family()[1:]
+	if len(workers) == 0 {
+		return nil, s.complain("has no worker")
+	}
+	for _, pid := range workers {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			return nil, err
 		}
