@@ -1,4 +1,4 @@
-.PHONY: soak soak-live torture-keeper torture-queue torture-model torture-fuzz torture-mutate torture-journal torture-data-stream bench-queue test-packages dist test-dist images test-images test-engines bench-engine show-nginx show-stack show-stack-cost show-stack-openresty bench bench-quick bench-scarce bench-search bench-compare vulns
+.PHONY: soak soak-live torture-keeper torture-queue torture-model torture-fuzz torture-mutate torture-journal torture-data-stream bench-queue test-packages dist test-dist images test-images test-engines bench-engine show-nginx show-stack show-stack-cost show-stack-openresty bench bench-docs bench-quick bench-scarce bench-search bench-compare vulns
 
 # The outages of the end-to-end test last 10 s instead of 1 s.
 soak: deps
@@ -123,15 +123,20 @@ show-stack-%:
 	@$(NEED) java mvn nginx syslog-ng redis-server supervisord socat pg_ctlcluster gcc strace curl /usr/bin/python3-config
 	STACK_REQUESTS=$(or $(REQUESTS),20000) STACK_RATE=$(or $(RATE),150) scripts/engine.sh show-stack $*
 
+# Full runs are kept in bench/results, one of each machine; bench-docs writes what they say
+# into docs/benchmarks.md and README.md. BENCH_FLUENT_BIT, BENCH_VECTOR: paths of more peers.
 bench: deps
-	$(GO) run ./bench -to bench/results/bench -docs docs/benchmarks.md
+	$(GO) run ./bench -keep
+
+bench-docs:
+	$(GO) run ./bench -docs
 
 bench-quick: deps
-	$(GO) run ./bench -quick -to bench/results/quick
+	$(GO) run ./bench -quick
 
 # What --compress auto is worth where processor, disk or link is scarce; six minutes, root for the slow disk.
 bench-scarce: deps
-	$(GO) run ./bench -scarce -to bench/results/scarce
+	$(GO) run ./bench -scarce
 
 # SCALE lines (10,000,000) in the engine's library alone, in the log database, and in VictoriaLogs' own server: CPU, disk, searches.
 bench-search:

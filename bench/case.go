@@ -5,7 +5,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // values is what one run of a case has measured, by name.
@@ -15,7 +17,8 @@ type values map[string]float64
 type bench struct {
 	name  string
 	lines int // of the million; the number says how slow it is
-	run   func(b *sandbox, n int) (values, verdict, error)
+	run   func(b *box, n int) (values, verdict, error)
+	once  bool // it runs in the first round only
 }
 
 // million is how many lines a full run feeds to the fast cases.
@@ -26,55 +29,65 @@ func cases() []bench {
 	s2, zstd, auto := wsrelay("s2"), wsrelay("zstd"), wsrelay("auto")
 	reliable, unreliable := syslogNG(true), syslogNG(false)
 	assisted, disk, synced := rsyslog("assisted"), rsyslog("disk"), rsyslog("synced")
-	return []bench{
-		{"pipe > null", million, intoCat("/dev/null")},
-		{"pipe > file", million, intoCat("out")},
-		{"cat | cat > file", million, catToCat},
-		{"append + fdatasync", 0, appendAndSync},
+	all := []bench{
+		{name: "pipe > null", lines: million, run: intoCat("/dev/null")},
+		{name: "pipe > file", lines: million, run: intoCat("out")},
+		{name: "cat | cat > file", lines: million, run: catToCat},
+		{name: "append + fdatasync", lines: 0, run: appendAndSync},
+		{name: "S2 alone", lines: million / 5, run: s2Alone},
+		{name: "idle, Go", run: idleGo},
 
-		{"intake", million, intake},
-		{"syslog-ng > null", million / 2, underSyslogNG(null)},
-		{"syslog-ng > wsrelay, receiver away", million / 2, underSyslogNG(alone)},
-		{"syslog-ng > wsrelay > wsreceive", million / 2, underSyslogNG(connected)},
+		{name: "intake", lines: million, run: intake},
+		{name: "syslog-ng > null", lines: million / 2, run: underSyslogNG(null)},
+		{name: "syslog-ng > wsrelay, receiver away", lines: million / 2, run: underSyslogNG(alone)},
+		{name: "syslog-ng > wsrelay > wsreceive", lines: million / 2, run: underSyslogNG(connected)},
 
-		{"wsrelay, s2", million, endToEnd(s2)},
-		{"wsrelay, zstd", million, endToEnd(zstd)},
-		{"wsrelay, auto", million, endToEnd(auto)},
-		{"syslog-ng, reliable", million / 2, endToEnd(reliable)},
-		{"syslog-ng, not reliable", million / 2, endToEnd(unreliable)},
-		{"rsyslog, disk-assisted", million / 2, endToEnd(assisted)},
-		{"rsyslog, disk", million / 5, endToEnd(disk)},
-		{"rsyslog, disk, synced", million / 100, endToEnd(synced)},
-		{"shell loop", million / 4000, endToEnd(shell)},
+		{name: "wsrelay, s2", lines: million, run: endToEnd(s2)},
+		{name: "wsrelay, zstd", lines: million, run: endToEnd(zstd)},
+		{name: "wsrelay, auto", lines: million, run: endToEnd(auto)},
+		{name: "syslog-ng, reliable", lines: million / 2, run: endToEnd(reliable)},
+		{name: "syslog-ng, not reliable", lines: million / 2, run: endToEnd(unreliable)},
+		{name: "rsyslog, disk-assisted", lines: million / 2, run: endToEnd(assisted)},
+		{name: "rsyslog, disk", lines: million / 5, run: endToEnd(disk)},
+		{name: "rsyslog, disk, synced", lines: million / 100, run: endToEnd(synced)},
+		{name: "shell loop", lines: million / 4000, run: endToEnd(shell)},
 
-		{"outage, wsrelay, s2", million / 2, outage(s2)},
-		{"outage, wsrelay, none", million / 2, outage(wsrelay("none"))},
-		{"outage, wsrelay, zstd, 100 k/s", million / 5, pacedOutage(zstd, 100_000)},
-		{"outage, syslog-ng, reliable", million / 2, outage(reliable)},
-		{"outage, rsyslog, disk", million / 5, outage(disk)},
-		{"intake while draining", million, intakeWhileDraining(s2)},
+		{name: "outage, wsrelay, s2", lines: million / 2, run: outage(s2)},
+		{name: "outage, wsrelay, none", lines: million / 2, run: outage(wsrelay("none"))},
+		{name: "outage, wsrelay, zstd, 100 k/s", lines: million / 5, run: pacedOutage(zstd, 100_000)},
+		{name: "outage, syslog-ng, reliable", lines: million / 2, run: outage(reliable)},
+		{name: "outage, rsyslog, disk", lines: million / 5, run: outage(disk)},
+		{name: "intake while draining", lines: million, run: intakeWhileDraining(s2)},
 
-		{"latency, wsrelay", million / 2500, latency(auto)},
-		{"latency, syslog-ng, reliable", million / 2500, latency(reliable)},
-		{"latency, rsyslog, disk-assisted", million / 2500, latency(assisted)},
+		{name: "latency, wsrelay", lines: million / 2500, run: latency(auto)},
+		{name: "latency, syslog-ng, reliable", lines: million / 2500, run: latency(reliable)},
+		{name: "latency, rsyslog, disk-assisted", lines: million / 2500, run: latency(assisted)},
 
-		{"idle, wsrelay", 0, idle(auto)},
-		{"wsrelay > logs", million / 2, intoLogs(auto)},
-		{"latency, wsrelay > logs", million / 2500, latency(auto.into("logs:store", func(b *sandbox) error { return b.stored("store") }))},
-		{"syslog-ng, http() > VictoriaLogs", million / 4, intoVictoriaLogs(viaHTTP, false)},
-		{"syslog-ng, http() > VictoriaLogs, killed", million / 4, intoVictoriaLogs(viaHTTP, true)},
-		{"wsrelay > VictoriaLogs, killed", million / 4, intoVictoriaLogs(viaWsrelay, true)},
+		{name: "idle, wsrelay", lines: 0, run: idle(auto)},
+		{name: "wsrelay > logs", lines: million / 2, run: intoLogs(auto)},
+		{name: "latency, wsrelay > logs", lines: million / 2500, run: latency(auto.into("logs:store", func(b *box) error { return b.stored("store") }))},
+		{name: "syslog-ng, http() > VictoriaLogs", lines: million / 4, run: intoVictoriaLogs(viaHTTP, false)},
+		{name: "syslog-ng, http() > VictoriaLogs, killed", lines: million / 4, run: intoVictoriaLogs(viaHTTP, true)},
+		{name: "wsrelay > VictoriaLogs, killed", lines: million / 4, run: intoVictoriaLogs(viaWsrelay, true)},
 	}
+	for _, p := range []byPath{fluentBit, vector} {
+		all = append(all, bench{name: p.name, lines: million / 2, run: endToEnd(p.chain())})
+	}
+	all = append(all, killCases()...)
+	return slices.DeleteFunc(all, func(c bench) bool {
+		name := strings.TrimPrefix(c.name, "killed, ")
+		return name == fluentBit.name && !fluentBit.here() || name == vector.name && !vector.here()
+	})
 }
 
 // checkOut compares what arrived in the file out with the first n lines.
-func (b *sandbox) checkOut(n int) (verdict, error) {
+func (b *box) checkOut(n int) (verdict, error) {
 	got, err := os.ReadFile(b.path("out"))
 	return b.in.check(got, n), err
 }
 
 // program is the path of wsrelay or wsreceive.
-func (b *sandbox) program(name string) string { return filepath.Join(b.suite.dir, name) }
+func (b *box) program(name string) string { return filepath.Join(b.bed.dir, name) }
 
 // mean is lines a second.
 func mean(lines int, seconds float64) values { return values{"rate": float64(lines) / seconds} }

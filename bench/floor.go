@@ -1,17 +1,22 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/buffer"
+	"wsrelay/internal/codec"
 )
 
-// intoCat writes each line in a write of its own into cat, which writes to a file.
-func intoCat(to string) func(*sandbox, int) (values, verdict, error) {
-	return func(b *sandbox, n int) (values, verdict, error) {
+// intoCat writes each line by itself into cat, which writes to a file.
+func intoCat(to string) func(*box, int) (values, verdict, error) {
+	return func(b *box, n int) (values, verdict, error) {
 		p, w, err := b.startOnPipe("/bin/sh", "-c", "exec cat >"+to)
 		if err != nil {
 			return nil, verdict{}, err
@@ -25,9 +30,9 @@ func intoCat(to string) func(*sandbox, int) (values, verdict, error) {
 	}
 }
 
-// feedAndWait writes each line in a write of its own and ends the input; the time is that
+// feedAndWait writes each line by itself and ends the input; the time is that
 // until the process has ended.
-func (b *sandbox) feedAndWait(p *process, w *os.File, n int) (values, error) {
+func (b *box) feedAndWait(p *process, w *os.File, n int) (values, error) {
 	start := time.Now()
 	if err := b.in.feedEach(w, 0, n); err != nil {
 		return nil, err
@@ -43,7 +48,7 @@ func (b *sandbox) feedAndWait(p *process, w *os.File, n int) (values, error) {
 }
 
 // catToCat is what moving so many bytes through a pipe into a file costs.
-func catToCat(b *sandbox, n int) (values, verdict, error) {
+func catToCat(b *box, n int) (values, verdict, error) {
 	start := time.Now()
 	p, err := b.start(nil, "/bin/sh", "-c", fmt.Sprintf("head -c %d %q | cat >out", b.in.offset(n), b.in.path))
 	if err == nil {
@@ -53,30 +58,34 @@ func catToCat(b *sandbox, n int) (values, verdict, error) {
 }
 
 // appendAndSync appends pieces of three sizes to a file, each followed by a
-// fdatasync.
-func appendAndSync(b *sandbox, _ int) (values, verdict, error) {
+// fdatasync; the small ones also at the pace at which latency is measured: a disk
+// that has rested takes longer.
+func appendAndSync(b *box, _ int) (values, verdict, error) {
 	v := values{}
 	for _, s := range []struct {
 		name        string
 		size, count int
-	}{{"250 B", 250, 400}, {"64 KiB", 64 << 10, 200}, {"1 MiB", 1 << 20, 64}} {
-		took, err := syncTimes(b.path("sync"), make([]byte, s.size), s.count)
+		every       time.Duration
+	}{{"250 B", 250, 400, 0}, {"100 a second", 250, 300, 10 * time.Millisecond}, {"64 KiB", 64 << 10, 200, 0}, {"1 MiB", 1 << 20, 64, 0}} {
+		took, err := syncTimes(b.path("sync"), make([]byte, s.size), s.count, s.every)
 		if err != nil {
 			return nil, verdict{}, err
 		}
 		v[s.name] = median(took) * 1000 // ms
 		v[s.name+", rate"] = float64(s.size) / median(took) / 1e6
 	}
+	v["rate"] = v["1 MiB, rate"] * 1e6 / b.in.mean()
 	return v, verdict{}, nil
 }
 
-func syncTimes(path string, piece []byte, count int) (took []float64, err error) {
+func syncTimes(path string, piece []byte, count int, every time.Duration) (took []float64, err error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // only measured
-	for range count {
+	for begin := time.Now(); count > 0; count-- {
+		time.Sleep(time.Until(begin.Add(every * time.Duration(len(took)))))
 		start := time.Now()
 		if _, err := f.Write(piece); err != nil {
 			return nil, err
@@ -87,6 +96,57 @@ func syncTimes(path string, piece []byte, count int) (took []float64, err error)
 		took = append(took, time.Since(start).Seconds())
 	}
 	return took, nil
+}
+
+// s2Alone encodes the lines in blocks as large as those of a queue in a hurry, and
+// decodes them: what both ends cannot do without. It counts what one core works, not
+// what the other processes of the machine take of it.
+func s2Alone(b *box, n int) (values, verdict, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var encoding, decoding time.Duration
+	scratch, decoded := make([]byte, 2*buffer.MaxBlock), make([]byte, 0, buffer.MaxBlock)
+	for rest := b.in.lines(0, n); len(rest) > 0; {
+		piece := rest[:min(len(rest), buffer.MaxBlock)]
+		rest = rest[len(piece):]
+		start := threadClock()
+		encoded := codec.S2.Encode(scratch, piece)
+		between := threadClock()
+		got, err := codec.S2.Decode(decoded, encoded, len(piece))
+		encoding, decoding = encoding+between-start, decoding+threadClock()-between
+		if err != nil || !bytes.Equal(got, piece) {
+			return nil, verdict{altered: 1}, err
+		}
+	}
+	both := (encoding + decoding).Seconds()
+	v := mean(n, both)
+	v["encode"], v["cpu"] = float64(n)/encoding.Seconds(), both*million/float64(n)
+	return v, verdict{}, nil
+}
+
+// threadClock is how long this thread has had a processor.
+func threadClock() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts) // 0 where there is none
+	return time.Duration(ts.Nano())
+}
+
+// idleGo starts a program that does nothing twice.
+func idleGo(b *box, _ int) (values, verdict, error) {
+	var pss int64
+	var both []*process
+	for range 2 {
+		p, _, err := b.startOnPipe(b.program("nothing"))
+		if err != nil {
+			return nil, verdict{}, err
+		}
+		both = append(both, p)
+	}
+	settle()
+	for _, p := range both {
+		pss += p.pss()
+	}
+	return values{"pss": mib(pss)}, verdict{}, nil
 }
 
 // quantile is the value that a share q of them does not exceed.

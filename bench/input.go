@@ -54,6 +54,9 @@ func (in *input) offset(line int) int {
 	return in.ends[line-1]
 }
 
+// mean is how long a line is, in bytes.
+func (in *input) mean() float64 { return float64(len(in.data)) / float64(len(in.ends)) }
+
 // appendLine is line k of an nginx access log in JSON, as a shop may have it:
 // some 277 bytes; clients, pages and browsers of different popularity; numbers
 // that do not compress. One browser has quotes, doubled blanks and a star in

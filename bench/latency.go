@@ -6,12 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// latency writes 100 lines a second, one at a time, and looks when each has
+// latency writes 100 lines a second, each by itself, and looks when each has
 // arrived: of a chain with receipts when that comes back, of others when it is
 // in the file, synced or not.
-func latency(c chain) func(*sandbox, int) (values, verdict, error) {
+func latency(c chain) func(*box, int) (values, verdict, error) {
 	const every = 10 * time.Millisecond
-	return func(b *sandbox, n int) (values, verdict, error) {
+	return func(b *box, n int) (values, verdict, error) {
 		s, count, err := b.counted(c)
 		if err != nil {
 			return nil, verdict{}, err
@@ -60,7 +60,7 @@ func nap(d time.Duration) {
 }
 
 // counted starts a chain and counts the lines that have arrived.
-func (b *sandbox) counted(c chain) (*sender, func() (int, error), error) {
+func (b *box) counted(c chain) (*sender, func() (int, error), error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, nil, err
@@ -85,11 +85,11 @@ func (b *sandbox) counted(c chain) (*sender, func() (int, error), error) {
 	return s, count, err
 }
 
-// tap counts the lines that were acknowledged over a link.
-func tap(b *sandbox, port int) (via int, count func() (int, error), err error) {
+// tap counts the lines that were receipted over a link.
+func tap(b *box, port int) (via int, count func() (int, error), err error) {
 	l, err := b.newLink(port, 0)
 	if err != nil {
 		return 0, nil, err
 	}
-	return l.port, l.acknowledged, nil
+	return l.port, l.receipted, nil
 }

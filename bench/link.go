@@ -23,7 +23,7 @@ type link struct {
 }
 
 // newLink ends with the box.
-func (b *sandbox) newLink(to, rate int) (*link, error) {
+func (b *box) newLink(to, rate int) (*link, error) {
 	listener, err := net.Listen("tcp", loopback(0))
 	if err != nil {
 		return nil, err
@@ -100,8 +100,8 @@ func (l *link) answer(to, from net.Conn) {
 // A receipt is some hundred bytes: it comes in one piece.
 var receipt = regexp.MustCompile(`"ack"[^{]*?"seq":([0-9]+)`)
 
-// acknowledged counts the lines that the receiver has given receipts for.
-func (l *link) acknowledged() (int, error) { return int(l.seq.Load()) - 1, nil }
+// receipted counts the lines that the receiver has given receipts for.
+func (l *link) receipted() (int, error) { return int(l.seq.Load()) - 1, nil }
 
 // bytes is what went to the receiver, once the sender has closed its connection.
 func (l *link) bytes() int64 {

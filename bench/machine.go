@@ -7,29 +7,29 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// machine is where this runs, in words, with dir's file system and the
-// versions of what is compared.
-func (b *suite) machine() string {
-	words := []string{fmt.Sprintf("%d cores of %s", runtime.NumCPU(), fieldOf("/proc/cpuinfo", "model name"))}
+// machine is a record of where this runs, with dir's file system and the versions
+// of what is compared.
+func (b *bed) machine() record {
+	what := []string{fmt.Sprintf("%d cores of %s", runtime.NumCPU(), fieldOf("/proc/cpuinfo", "model name"))}
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
-		words = append(words, fmt.Sprintf("%.0f GiB of memory", float64(info.Totalram)*float64(info.Unit)/(1<<30)))
+		what = append(what, fmt.Sprintf("%.0f GiB of memory", float64(info.Totalram)*float64(info.Unit)/(1<<30)))
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(b.dir, &fs) == nil {
-		words = append(words, fileSystem(fs.Type))
+		what = append(what, fileSystem(fs.Type))
 	}
 	release, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	words = append(words, "Linux "+string(bytes.TrimSpace(release)), runtime.Version())
-	if out := firstLine("git", "describe", "--always", "--dirty"); out != "" {
-		words = append(words, "wsrelay "+out)
-	}
-	if out := firstLine("/usr/sbin/syslog-ng", "--version"); out != "" {
-		words = append(words, out)
+	words := []string{"Linux " + string(bytes.TrimSpace(release)), runtime.Version()}
+	for _, program := range []string{"/usr/sbin/syslog-ng", os.Getenv(fluentBit.variable), os.Getenv(vector.variable)} {
+		if out := firstLine(program, "--version"); out != "" {
+			words = append(words, out)
+		}
 	}
 	if b.rsyslog() != "" {
 		p := b.rsyslogCommand("-v")
@@ -37,7 +37,10 @@ func (b *suite) machine() string {
 		version, _, _ := strings.Cut(string(out), " (")
 		words = append(words, strings.Join(strings.Fields(version), " "))
 	}
-	return strings.Join(words, ", ")
+	return record{
+		Machine: strings.Join(what, ", "), Software: strings.Join(words, ", "),
+		Commit: firstLine("git", "describe", "--always", "--dirty"), Date: time.Now().UTC().Format(time.DateOnly),
+	}
 }
 
 // fileSystem names those on which a sync means something, and warns of that on

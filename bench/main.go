@@ -26,28 +26,37 @@ type options struct {
 	rounds int
 	idle   time.Duration
 	only   *regexp.Regexp
-	to     string // where table and plot go, without their endings; "": nowhere
-	docs   string // the document that has the table, too; "": none
+	keep   bool // in the repository, as what is known of this machine
 }
 
 func main() {
 	var o options
-	only := ""
+	only, docs := "", false
 	flag.BoolVar(&o.quick, "quick", false, "a tenth of the lines")
 	flag.BoolVar(&o.scarce, "scarce", false, "what --compress is worth where something is scarce, and nothing else")
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each case runs")
 	flag.StringVar(&only, "only", "", "only cases whose names match this `expression`")
-	flag.StringVar(&o.to, "to", "", "write the table to `NAME`.md and the plot to NAME.svg")
-	flag.StringVar(&o.docs, "docs", "", "put the table into this `file`, too")
+	flag.BoolVar(&o.keep, "keep", false, "keep the results in bench/results as those of this machine, and write the documents; only of a full run")
+	flag.BoolVar(&docs, "docs", false, "write the documents from bench/results, and measure nothing")
 	flag.Parse()
 	o.share, o.idle = 1, 20*time.Second
 	if o.quick {
 		o.share, o.idle = 0.1, 3*time.Second
 	}
 	var err error
-	if o.only, err = regexp.Compile(only); err != nil {
+	if o.only, err = regexp.Compile(only); err == nil && o.keep && o.command() != "make bench" {
+		err = errors.New("-keep is for a full run")
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(64)
+	}
+	if docs {
+		if err := writeDocuments("."); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err = run(ctx, &o)
@@ -64,26 +73,27 @@ func run(ctx context.Context, o *options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	machine := b.machine()
-	fmt.Println(machine)
+	of := b.machine()
+	of.Command = o.command()
+	fmt.Println(of.Machine + ", " + of.Software)
 	r, err := b.rounds(ctx, o)
 	if err != nil {
 		return err
 	}
-	return o.report(r, machine)
+	return o.report(r.record(of))
 }
 
 // makeBed builds the programs and the input.
-func makeBed(ctx context.Context, o *options) (*suite, error) {
+func makeBed(ctx context.Context, o *options) (*bed, error) {
 	dir, err := os.MkdirTemp("", "wsrelay-bench-")
 	if err != nil {
 		return nil, err
 	}
-	b := &suite{dir: dir, idle: o.idle}
+	b := &bed{dir: dir, idle: o.idle}
 	b.rsyslog = sync.OnceValue(func() string { return unpackRsyslog(ctx, filepath.Join(dir, "rsyslog")) })
 	b.victoriaLogs = sync.OnceValue(func() error { return buildVictoriaLogs(filepath.Join(dir, "victoria-logs")) })
 	fmt.Println("building wsrelay and wsreceive, writing the input")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir, "wsrelay", "wsrelay/cmd/wsreceive")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir, "wsrelay", "wsrelay/cmd/wsreceive", "wsrelay/bench/nothing")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("go build: %w\n%s", err, out), b.close())
@@ -98,7 +108,7 @@ func makeBed(ctx context.Context, o *options) (*suite, error) {
 	return b, nil
 }
 
-func (b *suite) close() error {
+func (b *bed) close() error {
 	_ = os.Remove(slowGroup) // if it was made
 	var err error
 	if b.in != nil {
@@ -123,25 +133,39 @@ func (o *options) cases() (todo []bench) {
 }
 
 // rounds runs all cases in turn, again and again, and says how it gets on.
-func (b *suite) rounds(ctx context.Context, o *options) (*results, error) {
+func (b *bed) rounds(ctx context.Context, o *options) (*results, error) {
 	todo := o.cases()
-	r, start, n := newResults(), time.Now(), 0
-	for range o.rounds {
+	r, start, n, all := newResults(), time.Now(), 0, 0
+	for _, c := range todo {
+		all += c.rounds(o)
+	}
+	for round := range o.rounds {
 		for _, c := range todo {
+			if round >= c.rounds(o) {
+				continue
+			}
 			n++
 			v, found, err := b.once(ctx, c)
 			if ctx.Err() != nil {
 				return nil, errors.New("interrupted")
 			}
 			r.add(c.name, v, found, err)
-			fmt.Printf("%5.0f s  %3d/%d  %-36s %s\n", time.Since(start).Seconds(), n, o.rounds*len(todo), c.name, summary(v, found, err))
+			fmt.Printf("%5.0f s  %3d/%d  %-36s %s\n", time.Since(start).Seconds(), n, all, c.name, summary(v, found, err))
 		}
 	}
 	return r, nil
 }
 
+// rounds is how often a case runs.
+func (c bench) rounds(o *options) int {
+	if c.once {
+		return min(o.rounds, 1)
+	}
+	return o.rounds
+}
+
 // once runs a case in a box of its own.
-func (b *suite) once(ctx context.Context, c bench) (v values, found verdict, err error) {
+func (b *bed) once(ctx context.Context, c bench) (v values, found verdict, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
 	box, err := b.newBox(ctx)
@@ -152,25 +176,17 @@ func (b *suite) once(ctx context.Context, c bench) (v values, found verdict, err
 	return c.run(box, c.lines)
 }
 
-// report prints the table and writes it where it is wanted.
-func (o *options) report(r *results, machine string) error {
-	table := r.markdown(machine, o.command())
+// report prints the table, and keeps the results if they are to be kept.
+func (o *options) report(r *record) error {
+	table := r.markdown()
 	if o.scarce {
-		table = r.scarce(machine, o.command())
+		table = r.scarce()
 	}
 	fmt.Println("\n" + table)
-	if o.to == "" {
+	if !o.keep {
 		return nil
 	}
-	err := os.MkdirAll(filepath.Dir(o.to), 0o755)
-	err = errors.Join(err, os.WriteFile(o.to+".md", []byte(table), 0o644))
-	if !o.scarce {
-		err = errors.Join(err, os.WriteFile(o.to+".svg", r.plot(machine), 0o644))
-	}
-	if o.docs != "" {
-		err = errors.Join(err, replaceTable(o.docs, table))
-	}
-	return err
+	return errors.Join(r.save("."), writeDocuments("."))
 }
 
 // command is how this was started.

@@ -18,7 +18,7 @@ const (
 
 // plot is a picture of the end to end rates, and of how far each goal is
 // reached: an SVG that needs nothing else.
-func (r *results) plot(machine string) []byte {
+func (r *record) plot() []byte {
 	p := &picture{y: 30}
 	p.heading("End to end, lines a second")
 	for _, w := range rowsOf("End to end") {
@@ -30,15 +30,12 @@ func (r *results) plot(machine string) []byte {
 	p.heading("Goals: right of the line they are met")
 	top := p.y
 	for _, g := range table {
-		owner, heading := "", g.heading
-		for _, w := range g.rows {
-			if !strings.HasPrefix(w.text, "—") {
-				owner = w.text
-			}
+		heading := g.heading
+		for _, w := range g.named() {
 			s, _ := r.score(w)
 			if times, ok := s.times(); ok {
 				p.subheading(&heading)
-				p.goal(s, times, owner)
+				p.goal(s, times)
 			}
 		}
 	}
@@ -46,7 +43,7 @@ func (r *results) plot(machine string) []byte {
 		p.line(labels+bars/2, top-step+6, p.y-step+10)
 	}
 	p.y += step / 2
-	p.text(10, p.y, "start", "#888", machine)
+	p.text(10, p.y, "start", "#888", r.Machine+", "+r.Software)
 	return fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+
 		"\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n%s</svg>\n", plotWidth, p.y+step, p.b.String())
 }
@@ -58,6 +55,20 @@ func rowsOf(heading string) []row {
 		}
 	}
 	return nil
+}
+
+// named is the rows with the names of those that they belong to.
+func (g group) named() (rows []row) {
+	owner := ""
+	for _, w := range g.rows {
+		if rest, ok := strings.CutPrefix(w.text, "—"); ok {
+			w.text = owner + "," + rest
+		} else {
+			owner = w.text
+		}
+		rows = append(rows, w)
+	}
+	return rows
 }
 
 // picture is what was drawn, and how far down.
@@ -95,7 +106,7 @@ func (p *picture) line(x, from, to int) {
 }
 
 // rate draws a bar as long as the fastest is times faster.
-func (p *picture) rate(s score, r *results) {
+func (p *picture) rate(s score, r *record) {
 	most := 0.0
 	for _, w := range rowsOf("End to end") {
 		x, _ := r.median(w.value)
@@ -118,7 +129,7 @@ func (p *picture) rate(s score, r *results) {
 	p.y += step
 }
 
-// outside writes beside a bar, or into its end where there is no space.
+// outside writes beside a bar, or into its end where there is no room.
 func (p *picture) outside(width int, words string) {
 	if labels+width+7*len(words) < plotWidth {
 		p.text(labels+width+6, p.y, "start", "#222", words)
@@ -128,17 +139,14 @@ func (p *picture) outside(width int, words string) {
 }
 
 // goal draws how many times a goal is reached, from a tenth to ten times.
-func (p *picture) goal(s score, times float64, owner string) {
+func (p *picture) goal(s score, times float64) {
 	const middle = labels + bars/2
-	text, colour := s.text, "#3c8d5a"
-	if rest, ok := strings.CutPrefix(text, "—"); ok {
-		text = owner + "," + rest
-	}
+	colour := "#3c8d5a"
 	if times < 1 || s.found != "" {
 		colour = "#c0504d"
 	}
 	width := int(math.Log10(min(max(times, 0.1), 10)) * bars / 2)
-	p.text(labels-8, p.y, "end", "#222", clip(text, 60))
+	p.text(labels-8, p.y, "end", "#222", clip(s.text, 60))
 	p.bar(middle+min(width, 0), max(width, -width), colour)
 	p.text(labels+bars+8, p.y, "start", "#222", fmt.Sprintf("%.2f × the goal", min(times, 99)))
 	p.y += step

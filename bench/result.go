@@ -2,7 +2,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -33,61 +35,88 @@ func (r *results) add(name string, v values, found verdict, err error) {
 	}
 }
 
-// median is that of a value; false if there is none.
-func (r *results) median(value string) (float64, bool) {
-	runs := r.runs[value]
-	switch value {
-	case bestRate:
-		runs = r.ofPeers("/rate")
-		if len(runs) > 0 {
-			return slices.Max(runs), true
-		}
-	case bestCPU:
-		runs = r.ofPeers("/cpu")
-		if len(runs) > 0 {
-			return slices.Min(runs), true
-		}
-	}
-	if len(runs) == 0 {
-		return 0, false
-	}
-	return median(runs), true
+// record is what the runs on one machine have found, as the repository keeps it.
+type record struct {
+	Machine  string            `json:"machine"`
+	Software string            `json:"software,omitempty"`
+	Command  string            `json:"command"`
+	Commit   string            `json:"commit,omitempty"`
+	Date     string            `json:"date"`
+	Source   string            `json:"source,omitempty"` // who has measured it, if it was not this program
+	Values   map[string]spread `json:"values"`           // by "case/value"
+	Found    map[string]string `json:"found,omitempty"`  // by case: what is wrong with it, or why it was not measured
 }
 
-// ofPeers is a value of each peer that was right.
-func (r *results) ofPeers(value string) (of []float64) {
-	for _, peer := range peers {
-		if x, ok := r.median(peer + value); ok && r.wrong[peer].ok() {
-			of = append(of, x)
+// spread is the median of a value, the least and the most; in a file, one string.
+type spread struct{ median, least, most float64 }
+
+func (s spread) MarshalText() ([]byte, error) {
+	return fmt.Append(nil, digits(s.median), " ", digits(s.least), " ", digits(s.most)), nil
+}
+
+// digits keeps the first five.
+func digits(x float64) string {
+	short, _ := strconv.ParseFloat(fmt.Sprintf("%.5g", x), 64)
+	return strconv.FormatFloat(short, 'f', -1, 64)
+}
+
+func (s *spread) UnmarshalText(text []byte) error {
+	_, err := fmt.Sscan(string(text), &s.median, &s.least, &s.most)
+	return err
+}
+
+// record sums up the runs, and adds the values that are made of others.
+func (r *results) record(of record) *record {
+	of.Values, of.Found = map[string]spread{}, map[string]string{}
+	for value, runs := range r.runs {
+		of.Values[value] = spread{median(runs), slices.Min(runs), slices.Max(runs)}
+	}
+	for name, v := range r.wrong {
+		of.Found[name] = v.String()
+	}
+	for name, err := range r.failed {
+		if of.Found[name], _, _ = strings.Cut("failed: "+err.Error(), "\n"); errors.Is(err, errMissing) {
+			of.Found[name] = err.Error()
 		}
 	}
-	return of
+	of.derive(bestRate, "/rate", func(x, best float64) bool { return x > best })
+	of.derive(bestCPU, "/cpu", func(x, best float64) bool { return x < best })
+	if sync, ok := of.median("append + fdatasync/100 a second"); ok {
+		bound := 1.2*2*sync + 0.3
+		of.Values[soonest] = spread{bound, bound, bound}
+	}
+	return &of
+}
+
+// derive keeps the best value of those peers that delivered all lines in order.
+func (r *record) derive(as, value string, better func(x, best float64) bool) {
+	for _, peer := range peers {
+		x, ok := r.Values[peer+value]
+		if best, has := r.Values[as]; ok && r.Found[peer] == "" && (!has || better(x.median, best.median)) {
+			r.Values[as] = x
+		}
+	}
+}
+
+// median is that of a value; false if there is none.
+func (r *record) median(value string) (float64, bool) {
+	s, ok := r.Values[value]
+	return s.median, ok
 }
 
 // score is a row as it came out.
 type score struct {
 	row
-	median, least, most float64
-	measured, compared  bool // whether there is a median, and a ratio
-	ratio               float64
-	found               string // "", or what is wrong with it
+	spread
+	measured, compared bool // whether there is a median, and a ratio
+	ratio              float64
+	found              string // "", or what is wrong with it
 }
 
 // score gives false for what was not tried.
-func (r *results) score(w row) (score, bool) {
-	s := score{row: w}
-	name := w.value[:strings.LastIndex(w.value, "/")]
-	switch err, v := r.failed[name], r.wrong[name]; {
-	case errors.Is(err, errMissing):
-		s.found = err.Error()
-	case err != nil:
-		s.found, _, _ = strings.Cut("failed: "+err.Error(), "\n")
-	case !v.ok():
-		s.found = v.String()
-	}
-	if s.median, s.measured = r.median(w.value); s.measured {
-		s.least, s.most = slices.Min(r.runs[w.value]), slices.Max(r.runs[w.value])
-	}
+func (r *record) score(w row) (score, bool) {
+	s := score{row: w, found: r.Found[w.value[:strings.LastIndex(w.value, "/")]]}
+	s.spread, s.measured = r.Values[w.value]
 	if base, ok := r.median(w.against); s.measured && ok {
 		s.ratio, s.compared = s.median/base, true
 	}

@@ -23,7 +23,7 @@ type situation struct {
 	lines int
 	under func() ([]string, error) // what starts wsrelay; nil: nothing
 	both  bool                     // and wsreceive
-	run   func(c chain, l int) func(*sandbox, int) (values, verdict, error)
+	run   func(c chain, l int) func(*box, int) (values, verdict, error)
 	link  int // bytes a second; 0: loopback
 }
 
@@ -45,7 +45,7 @@ var encodings = []string{"auto", "none", "s2", "zstd"}
 func scarceCases() (cases []bench) {
 	for _, s := range situations {
 		for _, compress := range encodings {
-			cases = append(cases, bench{s.with(compress), s.lines, func(b *sandbox, n int) (values, verdict, error) {
+			cases = append(cases, bench{name: s.with(compress), lines: s.lines, run: func(b *box, n int) (values, verdict, error) {
 				var under []string
 				if s.under != nil {
 					var err error
@@ -91,7 +91,7 @@ func slowDisk() ([]string, error) {
 }
 
 // ends starts both ends of a chain with a link between them.
-func (b *sandbox) ends(c chain, rate int) (*sender, *link, error) {
+func (b *box) ends(c chain, rate int) (*sender, *link, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, nil, err
@@ -109,8 +109,8 @@ func (b *sandbox) ends(c chain, rate int) (*sender, *link, error) {
 }
 
 // flood feeds n lines as fast as they are taken.
-func flood(c chain, rate int) func(*sandbox, int) (values, verdict, error) {
-	return func(b *sandbox, n int) (values, verdict, error) {
+func flood(c chain, rate int) func(*box, int) (values, verdict, error) {
+	return func(b *box, n int) (values, verdict, error) {
 		s, l, err := b.ends(c, rate)
 		if err != nil {
 			return nil, verdict{}, err
@@ -127,8 +127,8 @@ func flood(c chain, rate int) func(*sandbox, int) (values, verdict, error) {
 }
 
 // pile is an outage: the rate is that of taking lines in; then they are delivered.
-func pile(c chain, _ int) func(*sandbox, int) (values, verdict, error) {
-	return func(b *sandbox, n int) (values, verdict, error) {
+func pile(c chain, _ int) func(*box, int) (values, verdict, error) {
+	return func(b *box, n int) (values, verdict, error) {
 		port, err := freePort()
 		if err != nil {
 			return nil, verdict{}, err
@@ -150,15 +150,15 @@ func pile(c chain, _ int) func(*sandbox, int) (values, verdict, error) {
 }
 
 // trickle is lines one by one.
-func trickle(c chain, _ int) func(*sandbox, int) (values, verdict, error) {
-	return func(b *sandbox, n int) (values, verdict, error) {
+func trickle(c chain, _ int) func(*box, int) (values, verdict, error) {
+	return func(b *box, n int) (values, verdict, error) {
 		var l *link
-		c.receipts = func(b *sandbox, port int) (int, func() (int, error), error) {
+		c.receipts = func(b *box, port int) (int, func() (int, error), error) {
 			var err error
 			if l, err = b.newLink(port, 0); err != nil {
 				return 0, nil, err
 			}
-			return l.port, l.acknowledged, nil
+			return l.port, l.receipted, nil
 		}
 		v, found, err := latency(c)(b, n)
 		if err == nil {
@@ -170,7 +170,7 @@ func trickle(c chain, _ int) func(*sandbox, int) (values, verdict, error) {
 
 // spent notes what the processes of the box have used: those that have ended, as
 // wsrelay has by then, wrote to the queue's disk; those that run, to the store's.
-func (b *sandbox) spent(v values, n int, l *link) {
+func (b *box) spent(v values, n int, l *link) {
 	cpu, disk := time.Duration(0), int64(0)
 	for _, p := range b.processes {
 		cpu += p.usage().cpu
@@ -189,7 +189,7 @@ func (b *sandbox) spent(v values, n int, l *link) {
 const worstShare = 0.9
 
 // ofBest is how good one is against the best fixed one: 1 is as good.
-func (r *results) ofBest(s situation, compress string) (share float64, ok bool) {
+func (r *record) ofBest(s situation, compress string) (share float64, ok bool) {
 	value := func(compress string) (float64, bool) {
 		if speed, ok := r.median(s.with(compress) + "/rate"); ok {
 			return speed, true
@@ -208,9 +208,9 @@ func (r *results) ofBest(s situation, compress string) (share float64, ok bool) 
 }
 
 // scarce is the table of all situations.
-func (r *results) scarce(machine, command string) string {
+func (r *record) scarce() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Measured with `%s` on %s. Medians; CPU is of both ends, disk is what the queue wrote.\n\n", command, machine)
+	fmt.Fprintf(&b, "%s Medians; CPU is of both ends, disk is what the queue wrote.\n\n", r.origin())
 	b.WriteString("| | --compress | lines/s | p99, ms | CPU, s a million lines | disk, bytes a line | wire, bytes a line | of the best | |\n|---|---|--:|--:|--:|--:|--:|--:|---|\n")
 	for _, s := range situations {
 		for _, compress := range encodings {
@@ -220,7 +220,7 @@ func (r *results) scarce(machine, command string) string {
 	return b.String()
 }
 
-func (r *results) scarceRow(s situation, compress string) string {
+func (r *record) scarceRow(s situation, compress string) string {
 	name := s.with(compress)
 	cell := func(value string) string {
 		x, ok := r.median(name + "/" + value)
@@ -236,11 +236,8 @@ func (r *results) scarceRow(s situation, compress string) string {
 			found = map[bool]string{true: "met", false: "**missed**"}[x >= worstShare]
 		}
 	}
-	if v := r.wrong[name]; !v.ok() {
-		found = v.String()
-	}
-	if err := r.failed[name]; err != nil {
-		found, _, _ = strings.Cut("failed: "+err.Error(), "\n")
+	if wrong := r.Found[name]; wrong != "" {
+		found = wrong
 	}
 	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", s.name, compress,
 		cell("rate"), cell("p99"), cell("cpu"), cell("disk"), cell("wire"), share, found)

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"os"
 	"strings"
 )
 
@@ -34,11 +31,18 @@ func (u unit) format(x float64) string {
 	return fmt.Sprintf("%.2f", x)
 }
 
+// origin says how and where this was measured.
+func (r *record) origin() string {
+	if r.Source != "" {
+		return fmt.Sprintf("On %s: %s.", r.Machine, r.Source)
+	}
+	return fmt.Sprintf("Measured with `%s` on %s, %s, wsrelay %s, %s.", r.Command, r.Machine, r.Software, r.Commit, r.Date)
+}
+
 // markdown is the table, and above it what it was measured on and how.
-func (r *results) markdown(machine, command string) string {
+func (r *record) markdown() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Measured with `%s` on %s.\n\n", command, machine)
-	b.WriteString("| | median | least – most | ratio | goal | |\n|---|--:|--:|--:|--:|---|\n")
+	b.WriteString(r.origin() + "\n\n| | median | least – most | ratio | goal | |\n|---|--:|--:|--:|--:|---|\n")
 	for _, g := range table {
 		heading := fmt.Sprintf("| **%s** | | | | | |\n", g.heading)
 		for _, w := range g.rows {
@@ -48,28 +52,17 @@ func (r *results) markdown(machine, command string) string {
 			}
 		}
 	}
-	return b.String()
+	return b.String() + r.killed()
 }
 
 func (s score) markdown() string {
-	var ratio, goal, word, spread, middle string
+	var ratio, word, spread, middle string
 	if s.measured {
 		middle = fmt.Sprintf("%s %s", s.unit.format(s.median), s.unit)
 		spread = s.unit.format(s.least) + " – " + s.unit.format(s.most)
 	}
 	if s.compared {
 		ratio = fmt.Sprintf("%.2f ×", s.ratio)
-	}
-	sign, bound := "≥", s.goal.atLeast
-	if s.goal.atMost > 0 {
-		sign, bound = "≤", s.goal.atMost
-	}
-	switch {
-	case bound == 0:
-	case s.against != "":
-		goal = fmt.Sprintf("%s %g ×", sign, bound)
-	default:
-		goal = fmt.Sprintf("%s %s", sign, strings.Replace(s.unit.format(bound), ".00", "", 1))
 	}
 	switch times, ok := s.times(); {
 	case s.found != "":
@@ -79,25 +72,20 @@ func (s score) markdown() string {
 	case ok:
 		word = "**missed**"
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n", s.text, middle, spread, ratio, goal, word)
+	return fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n", s.text, middle, spread, ratio, s.goalText(), word)
 }
 
-// The table's place in a document.
-const (
-	tableBegin = "<!-- bench: begin -->\n"
-	tableEnd   = "<!-- bench: end -->\n"
-)
-
-// replaceTable puts the table into the document at path, between the marks.
-func replaceTable(path, table string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
+// goalText is the goal in the table, "" if there is none.
+func (w row) goalText() string {
+	sign, bound := "≥", w.goal.atLeast
+	if w.goal.atMost > 0 {
+		sign, bound = "≤", w.goal.atMost
 	}
-	before, rest, ok := bytes.Cut(text, []byte(tableBegin))
-	_, after, also := bytes.Cut(rest, []byte(tableEnd))
-	if !ok || !also {
-		return errors.New(path + " has no place for the table")
+	switch {
+	case bound == 0:
+		return ""
+	case w.against != "":
+		return fmt.Sprintf("%s %g ×", sign, bound)
 	}
-	return os.WriteFile(path, fmt.Appendf(nil, "%s%s\n%s\n%s%s", before, tableBegin, table, tableEnd, after), 0o644)
+	return fmt.Sprintf("%s %s", sign, strings.Replace(w.unit.format(bound), ".00", "", 1))
 }
