@@ -224,7 +224,7 @@ func TestCases_HaveThePeersThatTheEnvironmentNames(t *testing.T) {
 
 func TestRounds_EndWhenInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	b := &bed{dir: t.TempDir(), in: testInput(t, 10)}
+	b := &suite{dir: t.TempDir(), in: testInput(t, 10)}
 	cancel()
 	if _, err := b.rounds(ctx, &options{share: 0, rounds: 1, only: regexp.MustCompile("^cat")}); err == nil {
 		t.Error("got no error of an interrupted run")

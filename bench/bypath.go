@@ -104,10 +104,10 @@ func (p byPath) here() bool { return os.Getenv(p.variable) != "" }
 
 func (p byPath) chain() chain {
 	return chain{
-		send: func(b *box, port int) (*sender, error) {
+		send: func(b *sandbox, port int) (*sender, error) {
 			return b.fileSender(func() (*process, error) { return p.start(b, "sender", p.sender, port) })
 		},
-		receive: func(b *box, port int) (*process, error) {
+		receive: func(b *sandbox, port int) (*process, error) {
 			r, err := p.start(b, "receiver", p.receiver, port)
 			if err != nil {
 				return nil, err
@@ -118,7 +118,7 @@ func (p byPath) chain() chain {
 }
 
 // start runs one end, which keeps its buffer in a directory of that name.
-func (p byPath) start(b *box, end, conf string, port int) (*process, error) {
+func (p byPath) start(b *sandbox, end, conf string, port int) (*process, error) {
 	if err := os.MkdirAll(b.path(end), 0o700); err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (p byPath) start(b *box, end, conf string, port int) (*process, error) {
 }
 
 // fileSender is a sender that reads the file in, also that of the one before it.
-func (b *box) fileSender(start func() (*process, error)) (*sender, error) {
+func (b *sandbox) fileSender(start func() (*process, error)) (*sender, error) {
 	w, err := os.OpenFile(b.path("in"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err

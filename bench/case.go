@@ -17,7 +17,7 @@ type values map[string]float64
 type bench struct {
 	name  string
 	lines int // of the million; the number says how slow it is
-	run   func(b *box, n int) (values, verdict, error)
+	run   func(b *sandbox, n int) (values, verdict, error)
 	once  bool // it runs in the first round only
 }
 
@@ -65,7 +65,7 @@ func cases() []bench {
 
 		{name: "idle, wsrelay", lines: 0, run: idle(auto)},
 		{name: "wsrelay > logs", lines: million / 2, run: intoLogs(auto)},
-		{name: "latency, wsrelay > logs", lines: million / 2500, run: latency(auto.into("logs:store", func(b *box) error { return b.stored("store") }))},
+		{name: "latency, wsrelay > logs", lines: million / 2500, run: latency(auto.into("logs:store", func(b *sandbox) error { return b.stored("store") }))},
 		{name: "syslog-ng, http() > VictoriaLogs", lines: million / 4, run: intoVictoriaLogs(viaHTTP, false)},
 		{name: "syslog-ng, http() > VictoriaLogs, killed", lines: million / 4, run: intoVictoriaLogs(viaHTTP, true)},
 		{name: "wsrelay > VictoriaLogs, killed", lines: million / 4, run: intoVictoriaLogs(viaWsrelay, true)},
@@ -81,13 +81,13 @@ func cases() []bench {
 }
 
 // checkOut compares what arrived in the file out with the first n lines.
-func (b *box) checkOut(n int) (verdict, error) {
+func (b *sandbox) checkOut(n int) (verdict, error) {
 	got, err := os.ReadFile(b.path("out"))
 	return b.in.check(got, n), err
 }
 
 // program is the path of wsrelay or wsreceive.
-func (b *box) program(name string) string { return filepath.Join(b.bed.dir, name) }
+func (b *sandbox) program(name string) string { return filepath.Join(b.suite.dir, name) }
 
 // mean is lines a second.
 func mean(lines int, seconds float64) values { return values{"rate": float64(lines) / seconds} }

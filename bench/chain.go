@@ -7,18 +7,18 @@ import (
 
 // chain carries lines from a sender to the file "out" of a receiver.
 type chain struct {
-	send    func(b *box, port int) (*sender, error)
-	receive func(b *box, port int) (*process, error)
-	queue   string             // the directory of the sender's queue
-	export  func(b *box) error // writes what the receiver has to the file out; nil: it is there
+	send    func(b *sandbox, port int) (*sender, error)
+	receive func(b *sandbox, port int) (*process, error)
+	queue   string                 // the directory of the sender's queue
+	export  func(b *sandbox) error // writes what the receiver has to the file out; nil: it is there
 
 	// receipts, if the receiver gives any, makes a port to send to instead, and
 	// counts the lines that were receipted over it.
-	receipts func(b *box, port int) (via int, count func() (int, error), err error)
+	receipts func(b *sandbox, port int) (via int, count func() (int, error), err error)
 }
 
 // into gives the chain with another store.
-func (c chain) into(store string, export func(b *box) error) chain {
+func (c chain) into(store string, export func(b *sandbox) error) chain {
 	c.receive, c.export = receiveTo(store), export
 	return c
 }
@@ -35,12 +35,12 @@ type sender struct {
 }
 
 // awaitBytes waits until out is as long as n lines are.
-func (b *box) awaitBytes(n int) error {
+func (b *sandbox) awaitBytes(n int) error {
 	return b.awaitCount(b.in.offset(n), func() (int, error) { return size(b.path("out")) })
 }
 
 // conclude compares what arrived. That the chain had stalled shows there.
-func (b *box) conclude(v values, n int, err error) (values, verdict, error) {
+func (b *sandbox) conclude(v values, n int, err error) (values, verdict, error) {
 	if err != nil && !stalled(err) {
 		return nil, verdict{}, err
 	}
@@ -49,8 +49,8 @@ func (b *box) conclude(v values, n int, err error) (values, verdict, error) {
 }
 
 // endToEnd feeds n lines as fast as they are taken.
-func endToEnd(c chain) func(*box, int) (values, verdict, error) {
-	return func(b *box, n int) (values, verdict, error) {
+func endToEnd(c chain) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		s, r, err := b.both(c)
 		if err != nil {
 			return nil, verdict{}, err
@@ -71,7 +71,7 @@ func endToEnd(c chain) func(*box, int) (values, verdict, error) {
 }
 
 // both starts the two ends of a chain.
-func (b *box) both(c chain) (*sender, *process, error) {
+func (b *sandbox) both(c chain) (*sender, *process, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, nil, err
@@ -86,17 +86,17 @@ func (b *box) both(c chain) (*sender, *process, error) {
 }
 
 // outage feeds n lines while there is no receiver, and then starts it.
-func outage(c chain) func(*box, int) (values, verdict, error) {
+func outage(c chain) func(*sandbox, int) (values, verdict, error) {
 	return outageFed(c, (*input).feed)
 }
 
 // pacedOutage feeds rate lines a second.
-func pacedOutage(c chain, rate int) func(*box, int) (values, verdict, error) {
+func pacedOutage(c chain, rate int) func(*sandbox, int) (values, verdict, error) {
 	return outageFed(c, func(in *input, w *os.File, from, to int) error { return in.feedPaced(w, from, to, rate) })
 }
 
-func outageFed(c chain, feed func(*input, *os.File, int, int) error) func(*box, int) (values, verdict, error) {
-	return func(b *box, n int) (values, verdict, error) {
+func outageFed(c chain, feed func(*input, *os.File, int, int) error) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		port, err := freePort()
 		if err != nil {
 			return nil, verdict{}, err
@@ -130,7 +130,7 @@ func outageFed(c chain, feed func(*input, *os.File, int, int) error) func(*box, 
 }
 
 // pileUp makes a backlog of n lines for a receiver that is not there yet.
-func (b *box) pileUp(c chain, port, n int, feed func(*input, *os.File, int, int) error) (values, *sender, error) {
+func (b *sandbox) pileUp(c chain, port, n int, feed func(*input, *os.File, int, int) error) (values, *sender, error) {
 	s, err := c.send(b, port)
 	if err != nil {
 		return nil, nil, err
@@ -149,8 +149,8 @@ func (b *box) pileUp(c chain, port, n int, feed func(*input, *os.File, int, int)
 }
 
 // intakeWhileDraining writes n/2 lines, one a write, while as many drain.
-func intakeWhileDraining(c chain) func(*box, int) (values, verdict, error) {
-	return func(b *box, n int) (values, verdict, error) {
+func intakeWhileDraining(c chain) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		port, err := freePort()
 		if err != nil {
 			return nil, verdict{}, err

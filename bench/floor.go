@@ -15,8 +15,8 @@ import (
 )
 
 // intoCat writes each line by itself into cat, which writes to a file.
-func intoCat(to string) func(*box, int) (values, verdict, error) {
-	return func(b *box, n int) (values, verdict, error) {
+func intoCat(to string) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		p, w, err := b.startOnPipe("/bin/sh", "-c", "exec cat >"+to)
 		if err != nil {
 			return nil, verdict{}, err
@@ -32,7 +32,7 @@ func intoCat(to string) func(*box, int) (values, verdict, error) {
 
 // feedAndWait writes each line by itself and ends the input; the time is that
 // until the process has ended.
-func (b *box) feedAndWait(p *process, w *os.File, n int) (values, error) {
+func (b *sandbox) feedAndWait(p *process, w *os.File, n int) (values, error) {
 	start := time.Now()
 	if err := b.in.feedEach(w, 0, n); err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func (b *box) feedAndWait(p *process, w *os.File, n int) (values, error) {
 }
 
 // catToCat is what moving so many bytes through a pipe into a file costs.
-func catToCat(b *box, n int) (values, verdict, error) {
+func catToCat(b *sandbox, n int) (values, verdict, error) {
 	start := time.Now()
 	p, err := b.start(nil, "/bin/sh", "-c", fmt.Sprintf("head -c %d %q | cat >out", b.in.offset(n), b.in.path))
 	if err == nil {
@@ -60,7 +60,7 @@ func catToCat(b *box, n int) (values, verdict, error) {
 // appendAndSync appends pieces of three sizes to a file, each followed by a
 // fdatasync; the small ones also at the pace at which latency is measured: a disk
 // that has rested takes longer.
-func appendAndSync(b *box, _ int) (values, verdict, error) {
+func appendAndSync(b *sandbox, _ int) (values, verdict, error) {
 	v := values{}
 	for _, s := range []struct {
 		name        string
@@ -101,7 +101,7 @@ func syncTimes(path string, piece []byte, count int, every time.Duration) (took 
 // s2Alone encodes the lines in blocks as large as those of a queue in a hurry, and
 // decodes them: what both ends cannot do without. It counts what one core works, not
 // what the other processes of the machine take of it.
-func s2Alone(b *box, n int) (values, verdict, error) {
+func s2Alone(b *sandbox, n int) (values, verdict, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var encoding, decoding time.Duration
@@ -132,7 +132,7 @@ func threadClock() time.Duration {
 }
 
 // idleGo starts a program that does nothing twice.
-func idleGo(b *box, _ int) (values, verdict, error) {
+func idleGo(b *sandbox, _ int) (values, verdict, error) {
 	var pss int64
 	var both []*process
 	for range 2 {

@@ -12,8 +12,8 @@ import (
 )
 
 // idle looks at a sender that has an open connection and nothing to do.
-func idle(c chain) func(*box, int) (values, verdict, error) {
-	return func(b *box, _ int) (values, verdict, error) {
+func idle(c chain) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, _ int) (values, verdict, error) {
 		const lines = 100
 		s, count, err := b.counted(c)
 		if err != nil {
@@ -37,9 +37,9 @@ func idle(c chain) func(*box, int) (values, verdict, error) {
 }
 
 // intoLogs feeds the log database.
-func intoLogs(c chain) func(*box, int) (values, verdict, error) {
+func intoLogs(c chain) func(*sandbox, int) (values, verdict, error) {
 	c.receive = receiveTo("logs:store")
-	return func(b *box, n int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		s, _, err := b.both(c)
 		if err != nil {
 			return nil, verdict{}, err
@@ -59,7 +59,7 @@ func intoLogs(c chain) func(*box, int) (values, verdict, error) {
 
 // stored writes the documents of a log database to the file out, in the order of
 // their numbers.
-func (b *box) stored(name string) (err error) {
+func (b *sandbox) stored(name string) (err error) {
 	out, err := exec.CommandContext(b.ctx, b.program("wsreceive"), "search", "--json", "--limit", "1000000000", "--to", "logs:"+b.path(name)).Output()
 	if err != nil {
 		return fmt.Errorf("wsreceive search: %w", err)

@@ -8,7 +8,7 @@ import (
 
 // intake writes each line by itself into wsrelay, whose receiver is away. The
 // time is that until all is on disk, synced, and wsrelay has ended.
-func intake(b *box, n int) (values, verdict, error) {
+func intake(b *sandbox, n int) (values, verdict, error) {
 	p, w, err := b.startOnPipe(b.program("wsrelay"), nobody, "--queue-dir", b.path("queue"), "--drain", "0s")
 	if err != nil {
 		return nil, verdict{}, err
@@ -26,17 +26,17 @@ const nobody = "ws://127.0.0.1:1/relay"
 
 // reader is what syslog-ng writes to.
 type reader struct {
-	command func(b *box) (string, error)
+	command func(b *sandbox) (string, error)
 	// collect stops syslog-ng and puts what the reader got into the file out.
-	collect func(b *box, syslogNG *process, n int) error
+	collect func(b *sandbox, syslogNG *process, n int) error
 }
 
 var (
-	null = reader{command: func(*box) (string, error) { return "exec cat >/dev/null", nil }}
+	null = reader{command: func(*sandbox) (string, error) { return "exec cat >/dev/null", nil }}
 
 	alone = reader{
-		command: func(b *box) (string, error) { return b.wsrelayCommand(nobody), nil },
-		collect: func(b *box, syslogNG *process, _ int) error {
+		command: func(b *sandbox) (string, error) { return b.wsrelayCommand(nobody), nil },
+		collect: func(b *sandbox, syslogNG *process, _ int) error {
 			if err := syslogNG.stop(); err != nil {
 				return err
 			}
@@ -45,7 +45,7 @@ var (
 	}
 
 	connected = reader{
-		command: func(b *box) (string, error) {
+		command: func(b *sandbox) (string, error) {
 			port, err := freePort()
 			if err != nil {
 				return "", err
@@ -53,20 +53,20 @@ var (
 			_, err = receiveTo("file:out")(b, port)
 			return b.wsrelayCommand(wsURL(port)), err
 		},
-		collect: func(b *box, syslogNG *process, n int) error {
+		collect: func(b *sandbox, syslogNG *process, n int) error {
 			return errors.Join(b.awaitBytes(n), syslogNG.stop())
 		},
 	}
 )
 
-func (b *box) wsrelayCommand(url string) string {
+func (b *sandbox) wsrelayCommand(url string) string {
 	return fmt.Sprintf("exec %s %s --queue-dir %s", b.program("wsrelay"), url, b.path("queue"))
 }
 
 // underSyslogNG feeds syslog-ng, which writes to a program. The time is that
 // until it has written all, by its own count.
-func underSyslogNG(to reader) func(*box, int) (values, verdict, error) {
-	return func(b *box, n int) (values, verdict, error) {
+func underSyslogNG(to reader) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		command, err := to.command(b)
 		if err != nil {
 			return nil, verdict{}, err

@@ -17,7 +17,7 @@ type victim struct {
 	name, text string
 	lines      int
 	chain      chain
-	kill       func(*box, *sender, chain, int) (*sender, error)
+	kill       func(*sandbox, *sender, chain, int) (*sender, error)
 	ours       bool // no line may be lost, doubled, altered or out of order
 }
 
@@ -50,7 +50,7 @@ func killCases() (all []bench) {
 }
 
 // killAll kills a sender and starts it again. Its socket is in the way.
-func killAll(b *box, s *sender, c chain, port int) (*sender, error) {
+func killAll(b *sandbox, s *sender, c chain, port int) (*sender, error) {
 	s.kill()
 	if err := os.Remove(b.path("in.sock")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -59,7 +59,7 @@ func killAll(b *box, s *sender, c chain, port int) (*sender, error) {
 }
 
 // killWorker kills the process that has the lines in its memory; the keeper starts another.
-func killWorker(_ *box, s *sender, _ chain, _ int) (*sender, error) {
+func killWorker(_ *sandbox, s *sender, _ chain, _ int) (*sender, error) {
 	workers := s.family()[1:]
 	if len(workers) == 0 {
 		return nil, s.complain("has no worker")
@@ -75,8 +75,8 @@ func killWorker(_ *box, s *sender, _ chain, _ int) (*sender, error) {
 // killed feeds n lines. When a sixth has arrived, the sender is killed; when half has,
 // the receiver. Both are started again at once. A program whose write fails connects
 // again, and writes again the line that was not written whole.
-func killed(c chain, kill func(*box, *sender, chain, int) (*sender, error)) func(*box, int) (values, verdict, error) {
-	return func(b *box, n int) (values, verdict, error) {
+func killed(c chain, kill func(*sandbox, *sender, chain, int) (*sender, error)) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		port, err := freePort()
 		if err != nil {
 			return nil, verdict{}, err
@@ -123,7 +123,7 @@ func killed(c chain, kill func(*box, *sender, chain, int) (*sender, error)) func
 }
 
 // feedAgain writes n lines to a sender, and when that breaks, to the one after it.
-func (b *box) feedAgain(s *sender, n int, again <-chan *sender) error {
+func (b *sandbox) feedAgain(s *sender, n int, again <-chan *sender) error {
 	for all, at := b.in.lines(0, n), 0; at < len(all); {
 		written, err := s.input.Write(all[at:min(len(all), at+largeWrite)])
 		if at += written; err != nil {
@@ -138,7 +138,7 @@ func (b *box) feedAgain(s *sender, n int, again <-chan *sender) error {
 }
 
 // arrived counts the lines that are in the file out, each once.
-func (b *box) arrived(n int) func() (int, error) {
+func (b *sandbox) arrived(n int) func() (int, error) {
 	seen, count, at := make([]bool, n), 0, int64(0)
 	return func() (int, error) {
 		f, err := os.Open(b.path("out"))
@@ -164,7 +164,7 @@ func (b *box) arrived(n int) func() (int, error) {
 
 // awaitQuiet waits until nothing has come for two seconds: what is sent twice may
 // come after all else.
-func (b *box) awaitQuiet() error {
+func (b *sandbox) awaitQuiet() error {
 	for last := -1; ; time.Sleep(2 * time.Second) {
 		now, err := size(b.path("out"))
 		if err != nil || now == last {

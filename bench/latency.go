@@ -9,9 +9,9 @@ import (
 // latency writes 100 lines a second, each by itself, and looks when each has
 // arrived: of a chain with receipts when that comes back, of others when it is
 // in the file, synced or not.
-func latency(c chain) func(*box, int) (values, verdict, error) {
+func latency(c chain) func(*sandbox, int) (values, verdict, error) {
 	const every = 10 * time.Millisecond
-	return func(b *box, n int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		s, count, err := b.counted(c)
 		if err != nil {
 			return nil, verdict{}, err
@@ -60,7 +60,7 @@ func nap(d time.Duration) {
 }
 
 // counted starts a chain and counts the lines that have arrived.
-func (b *box) counted(c chain) (*sender, func() (int, error), error) {
+func (b *sandbox) counted(c chain) (*sender, func() (int, error), error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, nil, err
@@ -86,7 +86,7 @@ func (b *box) counted(c chain) (*sender, func() (int, error), error) {
 }
 
 // tap counts the lines that were receipted over a link.
-func tap(b *box, port int) (via int, count func() (int, error), err error) {
+func tap(b *sandbox, port int) (via int, count func() (int, error), err error) {
 	l, err := b.newLink(port, 0)
 	if err != nil {
 		return 0, nil, err

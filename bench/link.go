@@ -23,7 +23,7 @@ type link struct {
 }
 
 // newLink ends with the box.
-func (b *box) newLink(to, rate int) (*link, error) {
+func (b *sandbox) newLink(to, rate int) (*link, error) {
 	listener, err := net.Listen("tcp", loopback(0))
 	if err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 
 // machine is a record of where this runs, with dir's file system and the versions
 // of what is compared.
-func (b *bed) machine() record {
+func (b *suite) machine() record {
 	what := []string{fmt.Sprintf("%d cores of %s", runtime.NumCPU(), fieldOf("/proc/cpuinfo", "model name"))}
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {

@@ -84,12 +84,12 @@ func run(ctx context.Context, o *options) (err error) {
 }
 
 // makeBed builds the programs and the input.
-func makeBed(ctx context.Context, o *options) (*bed, error) {
+func makeBed(ctx context.Context, o *options) (*suite, error) {
 	dir, err := os.MkdirTemp("", "wsrelay-bench-")
 	if err != nil {
 		return nil, err
 	}
-	b := &bed{dir: dir, idle: o.idle}
+	b := &suite{dir: dir, idle: o.idle}
 	b.rsyslog = sync.OnceValue(func() string { return unpackRsyslog(ctx, filepath.Join(dir, "rsyslog")) })
 	b.victoriaLogs = sync.OnceValue(func() error { return buildVictoriaLogs(filepath.Join(dir, "victoria-logs")) })
 	fmt.Println("building wsrelay and wsreceive, writing the input")
@@ -108,7 +108,7 @@ func makeBed(ctx context.Context, o *options) (*bed, error) {
 	return b, nil
 }
 
-func (b *bed) close() error {
+func (b *suite) close() error {
 	_ = os.Remove(slowGroup) // if it was made
 	var err error
 	if b.in != nil {
@@ -133,7 +133,7 @@ func (o *options) cases() (todo []bench) {
 }
 
 // rounds runs all cases in turn, again and again, and says how it gets on.
-func (b *bed) rounds(ctx context.Context, o *options) (*results, error) {
+func (b *suite) rounds(ctx context.Context, o *options) (*results, error) {
 	todo := o.cases()
 	r, start, n, all := newResults(), time.Now(), 0, 0
 	for _, c := range todo {
@@ -165,7 +165,7 @@ func (c bench) rounds(o *options) int {
 }
 
 // once runs a case in a box of its own.
-func (b *bed) once(ctx context.Context, c bench) (v values, found verdict, err error) {
+func (b *suite) once(ctx context.Context, c bench) (v values, found verdict, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
 	box, err := b.newBox(ctx)

@@ -39,10 +39,10 @@ var rsyslogQueues = map[string]string{
 func rsyslog(queue string) chain {
 	return chain{
 		queue: "work",
-		send: func(b *box, port int) (*sender, error) {
+		send: func(b *sandbox, port int) (*sender, error) {
 			return b.socketSender(b.startRsyslog("work", fmt.Sprintf(rsyslogSender, b.path("work"), b.path("in.sock"), port, rsyslogQueues[queue])))
 		},
-		receive: func(b *box, port int) (*process, error) {
+		receive: func(b *sandbox, port int) (*process, error) {
 			p, err := b.startRsyslog("receiver", fmt.Sprintf(rsyslogReceiver, b.path("receiver"), port, b.path("out")))
 			if err != nil {
 				return nil, err
@@ -52,7 +52,7 @@ func rsyslog(queue string) chain {
 	}
 }
 
-func (b *box) startRsyslog(work, conf string) (*process, error) {
+func (b *sandbox) startRsyslog(work, conf string) (*process, error) {
 	if b.rsyslog() == "" {
 		return nil, fmt.Errorf("%w: rsyslog cannot be downloaded with apt-get", errMissing)
 	}
@@ -67,7 +67,7 @@ func (b *box) startRsyslog(work, conf string) (*process, error) {
 }
 
 // rsyslogCommand runs rsyslogd with the libraries and modules beside it.
-func (b *bed) rsyslogCommand(args ...string) *exec.Cmd {
+func (b *suite) rsyslogCommand(args ...string) *exec.Cmd {
 	library, _ := filepath.Glob(filepath.Join(b.rsyslog(), "usr/lib/*/rsyslog"))
 	modules := strings.Join(library, ":")
 	c := exec.Command(filepath.Join(b.rsyslog(), "usr/sbin/rsyslogd"), append([]string{"-M", modules}, args...)...)

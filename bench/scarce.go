@@ -23,7 +23,7 @@ type situation struct {
 	lines int
 	under func() ([]string, error) // what starts wsrelay; nil: nothing
 	both  bool                     // and wsreceive
-	run   func(c chain, l int) func(*box, int) (values, verdict, error)
+	run   func(c chain, l int) func(*sandbox, int) (values, verdict, error)
 	link  int // bytes a second; 0: loopback
 }
 
@@ -45,7 +45,7 @@ var encodings = []string{"auto", "none", "s2", "zstd"}
 func scarceCases() (cases []bench) {
 	for _, s := range situations {
 		for _, compress := range encodings {
-			cases = append(cases, bench{name: s.with(compress), lines: s.lines, run: func(b *box, n int) (values, verdict, error) {
+			cases = append(cases, bench{name: s.with(compress), lines: s.lines, run: func(b *sandbox, n int) (values, verdict, error) {
 				var under []string
 				if s.under != nil {
 					var err error
@@ -91,7 +91,7 @@ func slowDisk() ([]string, error) {
 }
 
 // ends starts both ends of a chain with a link between them.
-func (b *box) ends(c chain, rate int) (*sender, *link, error) {
+func (b *sandbox) ends(c chain, rate int) (*sender, *link, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, nil, err
@@ -109,8 +109,8 @@ func (b *box) ends(c chain, rate int) (*sender, *link, error) {
 }
 
 // flood feeds n lines as fast as they are taken.
-func flood(c chain, rate int) func(*box, int) (values, verdict, error) {
-	return func(b *box, n int) (values, verdict, error) {
+func flood(c chain, rate int) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		s, l, err := b.ends(c, rate)
 		if err != nil {
 			return nil, verdict{}, err
@@ -127,8 +127,8 @@ func flood(c chain, rate int) func(*box, int) (values, verdict, error) {
 }
 
 // pile is an outage: the rate is that of taking lines in; then they are delivered.
-func pile(c chain, _ int) func(*box, int) (values, verdict, error) {
-	return func(b *box, n int) (values, verdict, error) {
+func pile(c chain, _ int) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		port, err := freePort()
 		if err != nil {
 			return nil, verdict{}, err
@@ -150,10 +150,10 @@ func pile(c chain, _ int) func(*box, int) (values, verdict, error) {
 }
 
 // trickle is lines one by one.
-func trickle(c chain, _ int) func(*box, int) (values, verdict, error) {
-	return func(b *box, n int) (values, verdict, error) {
+func trickle(c chain, _ int) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		var l *link
-		c.receipts = func(b *box, port int) (int, func() (int, error), error) {
+		c.receipts = func(b *sandbox, port int) (int, func() (int, error), error) {
 			var err error
 			if l, err = b.newLink(port, 0); err != nil {
 				return 0, nil, err
@@ -170,7 +170,7 @@ func trickle(c chain, _ int) func(*box, int) (values, verdict, error) {
 
 // spent notes what the processes of the box have used: those that have ended, as
 // wsrelay has by then, wrote to the queue's disk; those that run, to the store's.
-func (b *box) spent(v values, n int, l *link) {
+func (b *sandbox) spent(v values, n int, l *link) {
 	cpu, disk := time.Duration(0), int64(0)
 	for _, p := range b.processes {
 		cpu += p.usage().cpu

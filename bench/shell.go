@@ -9,7 +9,7 @@ import (
 
 // shell is the loop that many a host has: one process for each line.
 var shell = chain{
-	send: func(b *box, _ int) (*sender, error) {
+	send: func(b *sandbox, _ int) (*sender, error) {
 		s, err := b.fileSender(func() (*process, error) {
 			return b.start(nil, "/bin/sh", "-c", `tail -n +1 -f in | while read line; do echo $line | socat - unix:out.sock; done`)
 		})
@@ -24,7 +24,7 @@ var shell = chain{
 		}
 		return s, nil
 	},
-	receive: func(b *box, _ int) (*process, error) {
+	receive: func(b *sandbox, _ int) (*process, error) {
 		socat, err := exec.LookPath("socat")
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errMissing, err)

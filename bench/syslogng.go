@@ -31,14 +31,14 @@ const (
 func syslogNG(reliable bool) chain {
 	return chain{
 		queue: "disk-buffer",
-		send: func(b *box, port int) (*sender, error) {
+		send: func(b *sandbox, port int) (*sender, error) {
 			if err := os.MkdirAll(b.path("disk-buffer"), 0o700); err != nil {
 				return nil, err
 			}
 			yes := map[bool]string{true: "yes", false: "no"}[reliable]
 			return b.socketSender(b.startSyslogNG("sender", fmt.Sprintf(syslogNGSender, port, yes, b.path("disk-buffer"))))
 		},
-		receive: func(b *box, port int) (*process, error) {
+		receive: func(b *sandbox, port int) (*process, error) {
 			p, err := b.startSyslogNG("receiver", fmt.Sprintf(syslogNGReceiver, port, b.path("out")))
 			if err != nil {
 				return nil, err
@@ -49,7 +49,7 @@ func syslogNG(reliable bool) chain {
 }
 
 // startSyslogNG runs a syslog-ng that has nothing to do with the system's.
-func (b *box) startSyslogNG(name, conf string) (*process, error) {
+func (b *sandbox) startSyslogNG(name, conf string) (*process, error) {
 	program, err := e2e.SyslogNGPath()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errMissing, err)
@@ -63,7 +63,7 @@ func (b *box) startSyslogNG(name, conf string) (*process, error) {
 }
 
 // socketSender is a sender that reads the socket in.sock.
-func (b *box) socketSender(p *process, err error) (*sender, error) {
+func (b *sandbox) socketSender(p *process, err error) (*sender, error) {
 	if err != nil {
 		return nil, err
 	}

@@ -20,11 +20,11 @@ import (
 // victoriaLogs is VictoriaLogs' own server, built from its module.
 type victoriaLogs struct {
 	*process
-	box  *box
-	port int
+	sandbox *sandbox
+	port    int
 }
 
-func (b *box) startVictoriaLogs() (*victoriaLogs, error) {
+func (b *sandbox) startVictoriaLogs() (*victoriaLogs, error) {
 	if err := b.victoriaLogs(); err != nil {
 		return nil, fmt.Errorf("%w: VictoriaLogs cannot be built: %w", errMissing, err)
 	}
@@ -32,7 +32,7 @@ func (b *box) startVictoriaLogs() (*victoriaLogs, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &victoriaLogs{box: b, port: port}
+	v := &victoriaLogs{sandbox: b, port: port}
 	return v, v.serve()
 }
 
@@ -48,11 +48,11 @@ func buildVictoriaLogs(to string) error {
 
 // serve starts the server, after a kill with what it has on disk.
 func (v *victoriaLogs) serve() (err error) {
-	v.process, err = v.box.start(nil, v.box.program("victoria-logs"), "-storageDataPath="+v.box.path("server"), "-httpListenAddr="+loopback(v.port), "-retentionPeriod=10y")
+	v.process, err = v.sandbox.start(nil, v.sandbox.program("victoria-logs"), "-storageDataPath="+v.sandbox.path("server"), "-httpListenAddr="+loopback(v.port), "-retentionPeriod=10y")
 	if err != nil {
 		return err
 	}
-	return v.box.awaitPort(v.process, v.port)
+	return v.sandbox.awaitPort(v.process, v.port)
 }
 
 // ask sends a query.
@@ -107,7 +107,7 @@ func (v *victoriaLogs) export() error {
 		all = append(all, row.Line+"\n")
 	}
 	slices.Sort(all) // their numbers have leading zeros
-	return os.WriteFile(v.box.path("out"), []byte(strings.Join(all, "")), 0o600)
+	return os.WriteFile(v.sandbox.path("out"), []byte(strings.Join(all, "")), 0o600)
 }
 
 const syslogNGHTTP = syslogNGSource + `destination d { http(url("http://%s/insert/jsonline") method("POST") batch-lines(2000) batch-timeout(200) workers(1) time-reopen(1)
@@ -116,7 +116,7 @@ const syslogNGHTTP = syslogNGSource + `destination d { http(url("http://%s/inser
 		log { source(s); destination(d); flags(flow-control); };`
 
 // viaHTTP is syslog-ng's own way to a VictoriaLogs server.
-func viaHTTP(b *box, v *victoriaLogs) (*sender, error) {
+func viaHTTP(b *sandbox, v *victoriaLogs) (*sender, error) {
 	program, err := e2e.SyslogNGPath()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errMissing, err)
@@ -135,7 +135,7 @@ func viaHTTP(b *box, v *victoriaLogs) (*sender, error) {
 }
 
 // viaWsrelay is wsrelay and wsreceive before the server.
-func viaWsrelay(b *box, v *victoriaLogs) (*sender, error) {
+func viaWsrelay(b *sandbox, v *victoriaLogs) (*sender, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -165,8 +165,8 @@ func viaWsrelay(b *box, v *victoriaLogs) (*sender, error) {
 
 // intoVictoriaLogs feeds a server; kill: which is killed once in the middle, and
 // started again.
-func intoVictoriaLogs(via func(*box, *victoriaLogs) (*sender, error), kill bool) func(*box, int) (values, verdict, error) {
-	return func(b *box, n int) (values, verdict, error) {
+func intoVictoriaLogs(via func(*sandbox, *victoriaLogs) (*sender, error), kill bool) func(*sandbox, int) (values, verdict, error) {
+	return func(b *sandbox, n int) (values, verdict, error) {
 		v, err := b.startVictoriaLogs()
 		if err != nil {
 			return nil, verdict{}, err

@@ -15,7 +15,7 @@ import (
 func wsrelay(compress string, under ...string) chain {
 	return chain{
 		queue: "queue",
-		send: func(b *box, port int) (*sender, error) {
+		send: func(b *sandbox, port int) (*sender, error) {
 			c := append(slices.Clone(under), b.program("wsrelay"), wsURL(port), "--queue-dir", b.path("queue"),
 				"--compress", compress, "--idle-close", "1h", "--drain", "1m")
 			p, w, err := b.startOnPipe(c[0], c[1:]...)
@@ -42,8 +42,8 @@ func endInput(p *process, w *os.File, statuses ...int) error {
 }
 
 // receiveTo starts wsreceive with a store.
-func receiveTo(store string, under ...string) func(*box, int) (*process, error) {
-	return func(b *box, port int) (*process, error) {
+func receiveTo(store string, under ...string) func(*sandbox, int) (*process, error) {
+	return func(b *sandbox, port int) (*process, error) {
 		c := append(slices.Clone(under), b.program("wsreceive"), "--listen", loopback(port), "--to", store)
 		p, err := b.start(nil, c[0], c[1:]...)
 		if err != nil {
@@ -55,7 +55,7 @@ func receiveTo(store string, under ...string) func(*box, int) (*process, error) 
 
 // queued writes the lines that wait in a queue to the file out, as soon as
 // wsrelay has let go of it.
-func (b *box) queued(dir string) error {
+func (b *sandbox) queued(dir string) error {
 	q, _, err := buffer.Open(b.ctx, b.path(dir), buffer.Options{})
 	if err != nil {
 		return err

@@ -18,9 +18,9 @@ import (
 // patience is how long nothing may arrive until a run is given up.
 const patience = 15 * time.Second
 
-// box is where one case runs once: a directory, and the processes in it.
-type box struct {
-	*bed
+// sandbox is where one case runs once: a directory, and the processes in it.
+type sandbox struct {
+	*suite
 	ctx       context.Context
 	dir       string
 	processes []*process
@@ -28,8 +28,8 @@ type box struct {
 	links     []net.Listener
 }
 
-// bed is what all runs have in common.
-type bed struct {
+// suite is what all runs have in common.
+type suite struct {
 	dir     string        // of the boxes, and of wsrelay and wsreceive
 	rsyslog func() string // where rsyslog is unpacked; "": nowhere
 	in      *input
@@ -40,14 +40,14 @@ type bed struct {
 
 // newBox makes an empty box on a disk that has nothing left to write from the
 // run before.
-func (b *bed) newBox(ctx context.Context) (*box, error) {
+func (b *suite) newBox(ctx context.Context) (*sandbox, error) {
 	dir, err := os.MkdirTemp(b.dir, "run-")
 	unix.Sync()
-	return &box{bed: b, ctx: ctx, dir: dir}, err
+	return &sandbox{suite: b, ctx: ctx, dir: dir}, err
 }
 
 // close ends all processes and removes the directory.
-func (b *box) close() error {
+func (b *sandbox) close() error {
 	for _, p := range b.processes {
 		p.kill()
 	}
@@ -62,15 +62,15 @@ func (b *box) close() error {
 
 // path is where name is in the box. It is short: the path of a socket ends at
 // 107 bytes.
-func (b *box) path(name string) string { return filepath.Join(b.dir, name) }
+func (b *sandbox) path(name string) string { return filepath.Join(b.dir, name) }
 
 // write makes a file of the box and gives its path.
-func (b *box) write(name, text string) (string, error) {
+func (b *sandbox) write(name, text string) (string, error) {
 	return b.path(name), os.WriteFile(b.path(name), []byte(text), 0o600)
 }
 
 // start runs a program in the box, its input stdin or nothing.
-func (b *box) start(stdin *os.File, program string, args ...string) (*process, error) {
+func (b *sandbox) start(stdin *os.File, program string, args ...string) (*process, error) {
 	c := exec.Command(program, args...)
 	if stdin != nil {
 		c.Stdin = stdin
@@ -80,7 +80,7 @@ func (b *box) start(stdin *os.File, program string, args ...string) (*process, e
 
 // startCommand puts the command's output into a file. Interrupting the
 // benchmark kills it.
-func (b *box) startCommand(c *exec.Cmd) (*process, error) {
+func (b *sandbox) startCommand(c *exec.Cmd) (*process, error) {
 	name := filepath.Base(c.Path)
 	p := &process{name: name, log: b.path(fmt.Sprintf("%s.%d.log", name, len(b.processes))), cmd: c, done: make(chan struct{})}
 	out, err := os.Create(p.log)
@@ -104,7 +104,7 @@ func (b *box) startCommand(c *exec.Cmd) (*process, error) {
 }
 
 // startOnPipe runs a program that reads a pipe, and gives the end to write to.
-func (b *box) startOnPipe(program string, args ...string) (*process, *os.File, error) {
+func (b *sandbox) startOnPipe(program string, args ...string) (*process, *os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
@@ -128,7 +128,7 @@ func freePort() (int, error) {
 }
 
 // awaitPort waits until the process listens.
-func (b *box) awaitPort(p *process, port int) error {
+func (b *sandbox) awaitPort(p *process, port int) error {
 	return b.await(p, func() bool {
 		c, err := net.Dial("tcp", loopback(port))
 		if err == nil {
@@ -139,7 +139,7 @@ func (b *box) awaitPort(p *process, port int) error {
 }
 
 // dial connects to a stream socket of the box as soon as the process listens.
-func (b *box) dial(p *process, name string) (*os.File, error) {
+func (b *sandbox) dial(p *process, name string) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func (b *box) dial(p *process, name string) (*os.File, error) {
 }
 
 // await waits until ready says so, while the process runs.
-func (b *box) await(p *process, ready func() bool) error {
+func (b *sandbox) await(p *process, ready func() bool) error {
 	for deadline := time.Now().Add(patience); !ready(); time.Sleep(5 * time.Millisecond) {
 		switch {
 		case p.ended():
@@ -170,7 +170,7 @@ var errStalled = errors.New("stalled")
 func stalled(err error) bool { return errors.Is(err, errStalled) }
 
 // awaitCount waits until count gives n, or errStalled.
-func (b *box) awaitCount(n int, count func() (int, error)) error {
+func (b *sandbox) awaitCount(n int, count func() (int, error)) error {
 	last, moved := -1, time.Now()
 	for {
 		now, err := count()
