@@ -12,7 +12,7 @@
 // in a table of its own.
 //
 //	input.go                  the lines, and the comparison
-//	box.go process.go         a directory and the processes of one run
+//	sandbox.go process.go     a directory and the processes of one run
 //	feed.go                   ways to write lines
 //	case.go                   the list of what is measured
 //	floor.go intake.go chain.go latency.go idle.go kill.go   how it is measured

@@ -22,7 +22,7 @@ type link struct {
 	sending sync.WaitGroup
 }
 
-// newLink ends with the box.
+// newLink ends with the sandbox.
 func (b *sandbox) newLink(to, rate int) (*link, error) {
 	listener, err := net.Listen("tcp", loopback(0))
 	if err != nil {

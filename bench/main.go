@@ -164,11 +164,11 @@ func (c bench) rounds(o *options) int {
 	return o.rounds
 }
 
-// once runs a case in a box of its own.
+// once runs a case in a sandbox of its own.
 func (b *suite) once(ctx context.Context, c bench) (v values, found verdict, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
 	defer cancel()
-	box, err := b.newBox(ctx)
+	box, err := b.newSandbox(ctx)
 	if err != nil {
 		return nil, found, err
 	}

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is a program that runs in a box, and those that it has started.
+// process is a program that runs in a sandbox, and those that it has started.
 type process struct {
 	name string
 	log  string // path of what it wrote to stderr, and to stdout

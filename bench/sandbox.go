@@ -30,7 +30,7 @@ type sandbox struct {
 
 // suite is what all runs have in common.
 type suite struct {
-	dir     string        // of the boxes, and of wsrelay and wsreceive
+	dir     string        // of the sandboxes, and of wsrelay and wsreceive
 	rsyslog func() string // where rsyslog is unpacked; "": nowhere
 	in      *input
 
@@ -38,9 +38,9 @@ type suite struct {
 	idle         time.Duration // for which an idle wsrelay is watched
 }
 
-// newBox makes an empty box on a disk that has nothing left to write from the
+// newSandbox makes an empty sandbox on a disk that has nothing left to write from the
 // run before.
-func (b *suite) newBox(ctx context.Context) (*sandbox, error) {
+func (b *suite) newSandbox(ctx context.Context) (*sandbox, error) {
 	dir, err := os.MkdirTemp(b.dir, "run-")
 	unix.Sync()
 	return &sandbox{suite: b, ctx: ctx, dir: dir}, err
@@ -60,16 +60,16 @@ func (b *sandbox) close() error {
 	return os.RemoveAll(b.dir)
 }
 
-// path is where name is in the box. It is short: the path of a socket ends at
+// path is where name is in the sandbox. It is short: the path of a socket ends at
 // 107 bytes.
 func (b *sandbox) path(name string) string { return filepath.Join(b.dir, name) }
 
-// write makes a file of the box and gives its path.
+// write makes a file of the sandbox and gives its path.
 func (b *sandbox) write(name, text string) (string, error) {
 	return b.path(name), os.WriteFile(b.path(name), []byte(text), 0o600)
 }
 
-// start runs a program in the box, its input stdin or nothing.
+// start runs a program in the sandbox, its input stdin or nothing.
 func (b *sandbox) start(stdin *os.File, program string, args ...string) (*process, error) {
 	c := exec.Command(program, args...)
 	if stdin != nil {
@@ -138,7 +138,7 @@ func (b *sandbox) awaitPort(p *process, port int) error {
 	})
 }
 
-// dial connects to a stream socket of the box as soon as the process listens.
+// dial connects to a stream socket of the sandbox as soon as the process listens.
 func (b *sandbox) dial(p *process, name string) (*os.File, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

@@ -168,7 +168,7 @@ func trickle(c chain, _ int) func(*sandbox, int) (values, verdict, error) {
 	}
 }
 
-// spent notes what the processes of the box have used: those that have ended, as
+// spent notes what the processes of the sandbox have used: those that have ended, as
 // wsrelay has by then, wrote to the queue's disk; those that run, to the store's.
 func (b *sandbox) spent(v values, n int, l *link) {
 	cpu, disk := time.Duration(0), int64(0)

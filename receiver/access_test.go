@@ -61,7 +61,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// tlsServer is a receiver behind a door, with TLS. Client certificates are
+// tlsServer is a receiver behind a connlimit.Limiter, with TLS. Client certificates are
 // looked at if given.
 type tlsServer struct {
 	*Receiver

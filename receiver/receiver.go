@@ -65,7 +65,7 @@ func (o Options) withDefaults() Options {
 }
 
 // Receiver is the WebSocket endpoint, an http.Handler; with a Dialer it goes to
-// senders that listen. Who may send is Options.Access; see also package door.
+// senders that listen. Who may send is Options.Access; see also package connlimit.
 type Receiver struct {
 	store           Store
 	name, guarantee string // what the store says of itself

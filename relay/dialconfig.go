@@ -18,10 +18,10 @@ import (
 	"wsrelay/internal/connlimit"
 )
 
-// DialConfig is how a relay gets to its receiver, and how both prove who they are.
-// Files are read at every attempt, so what they hold can be replaced at any
-// time; a session that is open continues. The zero value goes straight there,
-// over TLS with an authority of this system, and proves nothing.
+// DialConfig is how a relay connects to its receiver, and how both authenticate.
+// Files are read at every attempt, so they can be replaced at any time; an open
+// session continues. The zero value dials directly, trusts the authorities of this
+// system, and authenticates with nothing.
 type DialConfig struct {
 	KeyFile     string      // one line of handshake.ParseKeys: both ends prove that they hold the key
 	TokenFile   string      // a bearer token; it leaves this host over TLS only

@@ -157,7 +157,7 @@ func (h *acceptor) close() {
 	h.running.Wait()
 }
 
-// begin runs a session in a goroutine of its own, unless the hall is closed: one
+// begin runs a session in a goroutine of its own, unless the acceptor is closed: one
 // of http.Server would hide a panic.
 func (h *acceptor) begin(session func()) bool {
 	h.mu.Lock()

@@ -10,7 +10,7 @@ import (
 	"wsrelay/handshake"
 )
 
-// Who may dial a relay that listens. The files of Way are read for each caller,
+// Who may dial a relay that listens. The files of DialConfig are read for each caller,
 // so what they hold can be replaced at any time. Its own certificate is that of
 // the TLS server; its authorities and pins are for the receiver's certificate;
 // its token is what the receiver has to show.

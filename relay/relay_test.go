@@ -243,7 +243,7 @@ func TestRun_StaysAwayAsLongAsTheCloseMeans(t *testing.T) {
 }
 
 func TestRun_ComesBackSpreadOutAfterALostSession(t *testing.T) {
-	// Of a herd of relays that lose one receiver, few may come at once.
+	// Of many relays that lose one receiver, few may come at once.
 	var aways []time.Duration
 	for range 20 {
 		synctest.Test(t, func(t *testing.T) {

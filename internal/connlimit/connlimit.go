@@ -1,5 +1,5 @@
-// Package connlimit keeps strangers from filling a server that cannot know who comes
-// before it has listened to him.
+// Package connlimit limits the connections of a server that have not been
+// authenticated yet.
 package connlimit
 
 import (
@@ -11,14 +11,15 @@ import (
 	"time"
 )
 
-// Limiter is a listener with places for the connections that have not been admitted
-// yet. When all are taken, the one that has been here longest goes, but not
-// before it has stayed a while: who knows what to say is through in a moment,
-// unless so many come at once that everybody's handshake is slow, and then the
-// next wait in the kernel's queue. So strangers who connect and then say nothing,
-// or say it slowly, cost a bounded number of descriptors and buffers. They keep
-// nobody out as long as fewer come than there are places in the time of a stay;
-// when more do, the kernel's queue fills, and who comes in is a matter of luck.
+// Limiter is a listener with a limited number of connections that have not been
+// admitted yet. When the limit is reached, the oldest of them is closed, but not
+// before it has had the authentication timeout: a legitimate client is admitted
+// much faster. If so many connect at once that every handshake is slow, further
+// connections wait in the kernel's queue. So clients that connect and send
+// nothing, or send slowly, use a bounded number of descriptors and buffers. They
+// keep no legitimate client out while fewer of them connect within the timeout
+// than the limit allows; with more, the kernel's queue fills, and it is a matter
+// of chance which connection is accepted.
 type Limiter struct {
 	net.Listener
 	places      int
@@ -29,10 +30,10 @@ type Limiter struct {
 	callers *list.List // of *caller, who came first in front
 }
 
-// New makes a door of ln with so many places; nobody is shut out before he has
-// had one for the duration stay. One goroutine may call its Accept.
-func New(ln net.Listener, places int, stay time.Duration) *Limiter {
-	return &Limiter{Listener: ln, places: places, authTimeout: stay, left: make(chan struct{}, 1), callers: list.New()}
+// New limits ln to so many connections that are not admitted; none is closed
+// before authTimeout. One goroutine may call its Accept.
+func New(ln net.Listener, places int, authTimeout time.Duration) *Limiter {
+	return &Limiter{Listener: ln, places: places, authTimeout: authTimeout, left: make(chan struct{}, 1), callers: list.New()}
 }
 
 // Accept is net.Listener's.
@@ -41,7 +42,7 @@ func (d *Limiter) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	for wait := d.makeRoom(); wait > 0; wait = d.makeRoom() {
+	for wait := d.makePlace(); wait > 0; wait = d.makePlace() {
 		select {
 		case <-d.left:
 		case <-time.After(wait):
@@ -54,9 +55,9 @@ func (d *Limiter) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// makeRoom makes sure that a place is free, or says how long nobody may be shut
-// out.
-func (d *Limiter) makeRoom() (wait time.Duration) {
+// makePlace makes sure that a place is free, or returns how long no connection may
+// be closed.
+func (d *Limiter) makePlace() (wait time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.callers.Len() < d.places {
@@ -78,7 +79,7 @@ type caller struct {
 	since   time.Time
 }
 
-// release gives c's place away; a second time it does nothing.
+// release makes c's place available; a second time it does nothing.
 func (c *caller) release() {
 	c.limiter.mu.Lock()
 	defer c.limiter.mu.Unlock()
@@ -95,8 +96,8 @@ func (c *caller) Close() error {
 	return c.Conn.Close()
 }
 
-// Admit lets a connection through the door, if it came to one, and so gives its
-// place away. It may be the TLS connection over what Accept gave.
+// Admit marks a connection as authenticated: if a Limiter accepted it, it counts
+// no longer. It may be the TLS connection over what Accept returned.
 func Admit(conn net.Conn) {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()

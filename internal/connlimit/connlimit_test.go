@@ -24,7 +24,7 @@ type someone struct {
 
 func (s *someone) Close() error { s.closed = true; return nil }
 
-// comes lets one more come to d. When it is through the door it is in inside.
+// comes makes one more connection to d. When it is accepted it is in inside.
 func comes(d *Limiter) (s *someone, inside <-chan net.Conn) {
 	s, in := new(someone), make(chan net.Conn, 1)
 	go func() {

@@ -2,8 +2,8 @@ package connlimit
 
 import "net/netip"
 
-// Loopback tells whether the host, a name or an address, is this very machine for
-// whoever uses it: nobody else reaches it, and nobody stands in between.
+// Loopback reports whether the host, a name or an address, can be reached from this
+// machine only, so that no other machine can read or change what is sent.
 func Loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()

@@ -29,7 +29,7 @@ func (s *site) unread(t *testing.T, path, user string) net.Conn {
 	return conn
 }
 
-// byHeader takes the name of a user from a header, as the gate does from a login.
+// byHeader takes the name of a user from a header, as package login does.
 func byHeader(r *http.Request) string { return r.Header.Get("X-User") }
 
 // within gives the status of an answer, which must come.

@@ -45,7 +45,7 @@
 //     are shared fairly between users; a query of the page gives its place back
 //     before it is answered; and an answer that is not read ends.
 //
-// The page does not authenticate: package gate does.
+// The page does not authenticate: package login does.
 package web
 
 import (

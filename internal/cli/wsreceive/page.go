@@ -100,7 +100,7 @@ func (c *serveCmd) webOptions(store receiver.Store, rcv *receiver.Receiver) web.
 	return o
 }
 
-// show gives what people and Prometheus may see, behind the gate.
+// show returns the handler of page and metrics, behind the login.
 func show(g *login.Auth, shown http.Handler, store receiver.Store, rcv *receiver.Receiver, relays dialers) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", shown)

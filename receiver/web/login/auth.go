@@ -1,24 +1,24 @@
-// Package login stands before what wsreceive shows to people and to Prometheus:
-// the page, what it asks, and metrics.
+// Package login authenticates requests for what wsreceive shows to users and to
+// Prometheus: the page, its API, and metrics.
 //
-// # What holds
+// # Guarantees
 //
-//  1. Only who names this host as expected is answered: a foreign page cannot get
-//     in by a name of its own that leads to our address (DNS rebinding). Names are
-//     localhost, those of our certificate, and [Policy].Hosts; any IP address will
-//     do, for no name is needed to lead there.
-//  2. Without users, only who reaches an address of this machine alone gets in,
-//     with no proxy in between; any other client is shown how to open it.
-//  3. With users, nobody gets in without the password of one of them (HTTP Basic),
-//     compared in a time that tells nothing.
-//  4. Trying passwords is slow, and costs us little: an address has ten tries for a
-//     user, and then one each ten seconds; of all together two passwords are hashed
-//     at a time. Who has got in once is not held up by those who try, nor is anybody
-//     at another address. Behind a proxy the address is the one that the proxy names.
-//  5. Who has got in with a password is no stranger any more: his connection gives
-//     its place at the door to the next (package door).
-//  6. When the policy changes, what is being answered ends, live views too, so who
-//     is no user any more sees nothing more.
+//  1. A request is answered only if its Host is a name of this host: a foreign page
+//     cannot use a name of its own that resolves to our address (DNS rebinding).
+//     The names are localhost, those of our certificate, and [Policy].Hosts; an IP
+//     address is always accepted, because no name has to resolve to it.
+//  2. Without users, only clients on this machine are admitted, and only without a
+//     proxy in between; other clients see how to configure users.
+//  3. With users, every request needs the password of one of them (HTTP Basic); the
+//     time of the comparison reveals nothing.
+//  4. Guessing passwords is slow, and costs little CPU: an address has ten tries for
+//     a user, and then one each ten seconds; at most two passwords are hashed at a
+//     time. Guesses delay neither a user who has logged in nor one at another
+//     address. Behind a proxy the address is the one that the proxy names.
+//  5. A connection with a valid password counts no longer as unauthenticated
+//     (package connlimit).
+//  6. When the policy changes, running requests end, live views too, so a user who
+//     was removed sees nothing more.
 package login
 
 import (
@@ -34,16 +34,16 @@ import (
 	"wsrelay/internal/connlimit"
 )
 
-// Policy says who gets in.
+// Policy says which requests are admitted.
 type Policy struct {
-	Users   Users             // nil: nobody is asked
-	Proxied bool              // requests come through a proxy, which names in X-Forwarded-For whom it has them from
-	Local   bool              // only this machine can reach us: without users everybody gets in
-	Hosts   []string          // names, without port, under which we may be asked
+	Users   Users             // nil: no authentication
+	Proxied bool              // requests come through a proxy, which names their client in X-Forwarded-For
+	Local   bool              // only this machine can reach us: without users every request is admitted
+	Hosts   []string          // names of this host, without port
 	Cert    *x509.Certificate // its names are ours, too; nil: none
 }
 
-// Auth is the gate. Its methods may be called concurrently.
+// Auth admits requests by a policy. Its methods may be called concurrently.
 type Auth struct {
 	state atomic.Pointer[state]
 	tries tries
@@ -57,7 +57,7 @@ type state struct {
 	end   context.CancelFunc
 }
 
-// New makes a gate.
+// New makes an Auth.
 func New(p Policy) *Auth {
 	g := &Auth{tries: newTries()}
 	g.Set(p)
@@ -73,7 +73,8 @@ func (g *Auth) Set(p Policy) {
 	}
 }
 
-// Before gives a handler that answers for h whom the gate does not let in.
+// Before returns a handler that answers requests that are not admitted, and passes
+// the others to h.
 func (g *Auth) Before(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := g.state.Load()
@@ -95,8 +96,8 @@ func (g *Auth) Before(h http.Handler) http.Handler {
 	})
 }
 
-// Admits reports whether the gate would let a request in. It is for what anybody
-// may ask, where unauthenticated clients learn less.
+// Admits reports whether a request would be admitted. It is for answers that every
+// client gets, but with less in them for an unauthenticated one.
 func (g *Auth) Admits(r *http.Request) bool {
 	s := g.state.Load()
 	switch {
