@@ -13,7 +13,7 @@ type chain struct {
 	export  func(b *sandbox) error // writes what the receiver has to the file out; nil: it is there
 
 	// receipts, if the receiver gives any, makes a port to send to instead, and
-	// counts the lines that were receipted over it.
+	// counts the lines that were acknowledged over it.
 	receipts func(b *sandbox, port int) (via int, count func() (int, error), err error)
 }
 

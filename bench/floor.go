@@ -14,7 +14,7 @@ import (
 	"wsrelay/internal/codec"
 )
 
-// intoCat writes each line by itself into cat, which writes to a file.
+// intoCat writes each line in a write of its own into cat, which writes to a file.
 func intoCat(to string) func(*sandbox, int) (values, verdict, error) {
 	return func(b *sandbox, n int) (values, verdict, error) {
 		p, w, err := b.startOnPipe("/bin/sh", "-c", "exec cat >"+to)
@@ -30,7 +30,7 @@ func intoCat(to string) func(*sandbox, int) (values, verdict, error) {
 	}
 }
 
-// feedAndWait writes each line by itself and ends the input; the time is that
+// feedAndWait writes each line in a write of its own and ends the input; the time is that
 // until the process has ended.
 func (b *sandbox) feedAndWait(p *process, w *os.File, n int) (values, error) {
 	start := time.Now()

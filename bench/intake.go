@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// intake writes each line by itself into wsrelay, whose receiver is away. The
+// intake writes each line in a write of its own into wsrelay, whose receiver is unavailable. The
 // time is that until all is on disk, synced, and wsrelay has ended.
 func intake(b *sandbox, n int) (values, verdict, error) {
 	p, w, err := b.startOnPipe(b.program("wsrelay"), nobody, "--queue-dir", b.path("queue"), "--drain", "0s")

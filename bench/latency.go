@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// latency writes 100 lines a second, each by itself, and looks when each has
+// latency writes 100 lines a second, one at a time, and looks when each has
 // arrived: of a chain with receipts when that comes back, of others when it is
 // in the file, synced or not.
 func latency(c chain) func(*sandbox, int) (values, verdict, error) {
@@ -85,11 +85,11 @@ func (b *sandbox) counted(c chain) (*sender, func() (int, error), error) {
 	return s, count, err
 }
 
-// tap counts the lines that were receipted over a link.
+// tap counts the lines that were acknowledged over a link.
 func tap(b *sandbox, port int) (via int, count func() (int, error), err error) {
 	l, err := b.newLink(port, 0)
 	if err != nil {
 		return 0, nil, err
 	}
-	return l.port, l.receipted, nil
+	return l.port, l.acknowledged, nil
 }

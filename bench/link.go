@@ -100,8 +100,8 @@ func (l *link) answer(to, from net.Conn) {
 // A receipt is some hundred bytes: it comes in one piece.
 var receipt = regexp.MustCompile(`"ack"[^{]*?"seq":([0-9]+)`)
 
-// receipted counts the lines that the receiver has given receipts for.
-func (l *link) receipted() (int, error) { return int(l.seq.Load()) - 1, nil }
+// acknowledged counts the lines that the receiver has given receipts for.
+func (l *link) acknowledged() (int, error) { return int(l.seq.Load()) - 1, nil }
 
 // bytes is what went to the receiver, once the sender has closed its connection.
 func (l *link) bytes() int64 {

@@ -129,7 +129,7 @@ func (p *picture) rate(s score, r *record) {
 	p.y += step
 }
 
-// outside writes beside a bar, or into its end where there is no room.
+// outside writes beside a bar, or into its end where there is no space.
 func (p *picture) outside(width int, words string) {
 	if labels+width+7*len(words) < plotWidth {
 		p.text(labels+width+6, p.y, "start", "#222", words)

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long nothing may arrive until a run is given up.
+// patience is how long nothing may arrive until a run is stopped.
 const patience = 15 * time.Second
 
 // sandbox is where one case runs once: a directory, and the processes in it.

@@ -158,7 +158,7 @@ func trickle(c chain, _ int) func(*sandbox, int) (values, verdict, error) {
 			if l, err = b.newLink(port, 0); err != nil {
 				return 0, nil, err
 			}
-			return l.port, l.receipted, nil
+			return l.port, l.acknowledged, nil
 		}
 		v, found, err := latency(c)(b, n)
 		if err == nil {

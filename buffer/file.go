@@ -95,7 +95,7 @@ func ownDir(path string) (*osDir, error) {
 	return d, err // also where it is locked: to wait for it
 }
 
-// lock takes the lock, or, with LOCK_NB, says that somebody has it. It is on the
+// lock takes the lock, or, with LOCK_NB, reports that another process has it. It is on the
 // directory itself: no file is there that could be removed.
 func (d *osDir) lock(how int) error {
 	f := d.dir.Load()

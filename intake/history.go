@@ -65,7 +65,7 @@ const stuckFrom = 3
 
 const crashed = "crashed"
 
-// log says that a worker has died, if one has; one that has ended by itself has
+// log says that a worker has died, if one has; one that has exited normally has
 // said why.
 func (h History) log(log *slog.Logger) {
 	died := strings.HasPrefix(h.Last, "killed") || h.Last == crashed

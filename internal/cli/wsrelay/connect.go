@@ -36,7 +36,7 @@ type connectOptions struct {
 	plainMode
 }
 
-// check is what these options must be together, to reach somebody.
+// check is what these options must be together.
 func (r *connectOptions) check() error {
 	if err := r.checkEach(); err != nil {
 		return err

@@ -220,7 +220,7 @@ func (d *deadline) Close(ctx context.Context) error {
 	return nil
 }
 
-// A worker that gave up would leave the queue to another wsrelay, and the lines
+// A worker that exited would leave the queue to another wsrelay, and the lines
 // behind that one's.
 func TestPersist_WaitsForADiskAsLongAsAKeeperHasTheLines(t *testing.T) {
 	for _, kept := range []bool{true, false} {
