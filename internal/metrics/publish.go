@@ -28,8 +28,8 @@ func Handler(write func(*Text)) http.Handler {
 }
 
 // CheckAddr refuses an address that cannot be listened on, and, but for
-// insecure, one that others than this machine's users can reach: metrics are
-// for whoever asks.
+// insecure, one that other machines can reach: metrics are
+// served without authentication.
 func CheckAddr(addr string, insecure bool) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
