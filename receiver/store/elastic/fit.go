@@ -240,7 +240,7 @@ func checkNumber(raw []byte) string {
 	}
 	text := string(raw)
 	if bytes.ContainsAny(raw, ".eE") {
-		if n, err := strconv.ParseFloat(text, 64); err != nil || math.IsInf(n, 0) || n == 0 && bytes.ContainsAny(bytes.ToLower(raw), "e") {
+		if n, err := strconv.ParseFloat(text, 64); err != nil || math.IsInf(n, 0) || n == 0 && !isZero(raw) {
 			return whyNumber
 		}
 		return ""
@@ -249,6 +249,17 @@ func checkNumber(raw []byte) string {
 		return whyNumber
 	}
 	return ""
+}
+
+// isZero reports whether a number that reads as zero is written as zero, such as
+// the 0.000000e+00 of C's printf, and is not one too small for a double. A long
+// exponent does not count as zero's, because some parsers compute with it.
+func isZero(raw []byte) bool {
+	i := bytes.IndexAny(raw, "eE")
+	if i < 0 {
+		i = len(raw)
+	}
+	return !bytes.ContainsAny(raw[:i], "123456789") && len(raw)-i <= len("e+000")
 }
 
 // space gives the offset of the first byte from i on that is no white space.
