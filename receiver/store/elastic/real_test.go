@@ -89,8 +89,34 @@ func TestEngine_StoresOnceAndTellsTheSameFromAnother(t *testing.T) {
 	}
 }
 
-// Where an ingest pipeline has put a document elsewhere, a 409 has to say where
-// that is. (The engine of these tests has no ingest node to try one.)
+// Where an ingest pipeline has put a document elsewhere, a 409 says where that
+// is, and the line is compared with what is there.
+func TestEngine_ComparesWithADocumentThatAPipelineHasMoved(t *testing.T) {
+	prefix := newPrefix(t)
+	faults.NeedProcessors(t, "set")
+	moved := "wsrelay-" + prefix + "-moved"
+	faults.Ask(t, http.MethodPut, "/_ingest/pipeline/"+prefix, `{"processors":[{"set":{"field":"_index","value":"`+moved+`"}}]}`)
+	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, "/_ingest/pipeline/"+prefix, "") })
+	open := func() *Store {
+		s, err := Open(t.Context(), faults.Engine(t), Options{Prefix: prefix, Pipeline: prefix})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	sid := handshake.NewSID()
+	checkCounts(t, mustCommit(t, open(), batchOf(sid, 1, "a", "b")), 2, 0, 0)
+	checkCounts(t, mustCommit(t, open(), batchOf(sid, 1, "a", "b")), 0, 2, 0)
+	if got := count(t, moved, "*"); got != 2 {
+		t.Errorf("%d documents in %s, want 2", got, moved)
+	}
+	_, err := open().Commit(t.Context(), []receiver.Batch{batchOf(sid, 1, "a", "another")})
+	if d := (*receiver.DivergedError)(nil); !errors.As(err, &d) || d.Seq != 2 {
+		t.Errorf("error %v, want diverged at 2", err)
+	}
+}
+
 func TestEngine_SaysInWhichIndexAnIDIsTaken(t *testing.T) {
 	prefix := newPrefix(t)
 	s, b := realStore(t, prefix, ""), batchOf(handshake.NewSID(), 1, "a")
