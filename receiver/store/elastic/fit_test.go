@@ -126,9 +126,10 @@ func TestDocument_TimesAreInOneForm(t *testing.T) {
 	}
 }
 
-// FuzzFit: what is cut leaves valid JSON, in which all else stands as before.
+// FuzzFit: what is cut, or written as fractions, leaves valid JSON, in which all
+// else stands as before.
 func FuzzFit(f *testing.F) {
-	for _, seed := range []string{`{"a":1,"":2,"b":[{"c.":3},{"d":4}]}`, `{"z":1,"z":2,"z":3}`, `{ "a" : { } , ".":1 }`, `{"a":[1e999,2],"b":1e5}`, `{"":{}}`, `{"a.b.c":{"d..e":[]},"a":{"b":{"c":1}}}`} {
+	for _, seed := range []string{`{"a":1,"":2,"b":[{"c.":3},{"d":4}]}`, `{"z":1,"z":2,"z":3}`, `{ "a" : { } , ".":1 }`, `{"a":[1e999,2],"b":1e5}`, `{"":{}}`, `{"a":[1,-2,1.5,{"a":[3]}]}`, `{"a.b.c":{"d..e":[]},"a":{"b":{"c":1}}}`} {
 		f.Add([]byte(seed), "a")
 	}
 	f.Fuzz(func(t *testing.T, line []byte, omit string) {
@@ -136,15 +137,18 @@ func FuzzFit(f *testing.F) {
 			return
 		}
 		b := batchOf("0123456789abcdef", 7, string(line))
-		o := newOps("logs", []receiver.Batch{b})[0]
-		o.omit, o.why = []string{omit}, "refused"
-		new(names).write([]*op{o})
-		_, doc, _ := strings.Cut(string(o.body), "\n")
-		if !json.Valid([]byte(doc)) {
-			t.Fatalf("%q became %q", line, doc)
-		}
-		if gjson.Get(doc, "wsrelay.crc").Str == "" || !gjson.Get(doc, `\@timestamp`).Exists() {
-			t.Fatalf("%q lost what is ours: %q", line, doc)
+		without, widened := newOps("logs", []receiver.Batch{b})[0], newOps("logs", []receiver.Batch{b})[0]
+		without.omit, without.why = []string{omit}, "refused"
+		widened.widen = []string{omit}
+		for _, o := range []*op{without, widened} {
+			new(names).write([]*op{o})
+			_, doc, _ := strings.Cut(string(o.body), "\n")
+			if !json.Valid([]byte(doc)) {
+				t.Fatalf("%q became %q", line, doc)
+			}
+			if gjson.Get(doc, "wsrelay.crc").Str == "" || !gjson.Get(doc, `\@timestamp`).Exists() {
+				t.Fatalf("%q lost what is ours: %q", line, doc)
+			}
 		}
 	})
 }

@@ -23,8 +23,9 @@ const (
 // the engine takes in the same request does.
 //
 // A document is sent again, and right behind it, under the same id and so to the
-// same shard, the same with less: without the members that the refusal mentions,
-// then with the line as text only. If the engine takes the second one, the first
+// same shard, the same with less: without the members that the refusal mentions
+// (before that, with their integers as fractions where they have both), then with
+// the line as text only. If the engine takes the second one, the first
 // was at fault, and its line is stored. If it refuses all of them, it is asked
 // for an empty document behind them: where that is taken, the line cannot be
 // stored there in any form, and its outcome stays refused. Where it is not, the
@@ -109,8 +110,16 @@ func (s *Store) attempt(o *op) attempt {
 func (s *Store) lessOf(o *op) *op {
 	l := *o
 	l.body, l.less, l.refusals = nil, nil, o.refusals+1
+	names := mentioned(o.err.Reason)
+	if o.refusals == 0 && len(names) > 0 {
+		l.widen = names
+		if s.names.write([]*op{&l}); l.hit {
+			return &l
+		}
+		l.body, l.widen = nil, nil
+	}
 	l.why = cut(o.err.Type+": "+o.err.Reason, maxWhy)
-	l.omit = append(slices.Clone(o.omit), mentioned(o.err.Reason)...)
+	l.omit = append(slices.Clone(o.omit), names...)
 	if l.refusals < maxRefusals && len(l.omit) > len(o.omit) {
 		if s.names.write([]*op{&l}); l.hit {
 			return &l
