@@ -181,7 +181,7 @@ test | bench | show | show-stack)
 	case $verb in
 	test)
 		status=0
-		go test ./receiver/store/elastic/... ./test/e2e -run '^TestEngine' -p 1 -count=1 "$@" || status=$?
+		go test ./receiver/store/elastic/... ./test/e2e -run '^TestEngine' -p 1 -count=1 -timeout 30m "$@" || status=$?
 		echo "$engine: after each fault all lines are there, once:"
 		echo "| rule | fault | lines | documents | of these, some as text only | dead letters | in the local file | lost | doubled | sent again |"
 		echo "|---|---|---|---|---|---|---|---|---|---|"
