@@ -135,7 +135,8 @@ launch() {
 	fetch
 	[ "$main" != Main ] || assemble "$dir"
 	port=$(cat "$dir/port" 2>/dev/null || echo $((9201 + $$ % 90)))
-	run "$dir" "$port" >"$dir/log" 2>&1 </dev/null &
+	: >"$dir/log" # it has to be there when it is first read
+	run "$dir" "$port" >>"$dir/log" 2>&1 </dev/null &
 	echo $! >"$dir/pid"
 	for _ in $(seq 120); do
 		kill -0 "$(cat "$dir/pid")" 2>/dev/null || die "the engine ended at once: $(tail -n 3 "$dir/log")"
