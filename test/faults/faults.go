@@ -55,6 +55,18 @@ func NeedDataStreams(t testing.TB) {
 	}
 }
 
+// NeedProcessors skips the test on an engine that has no node for ingest
+// pipelines with these processors. The server of Elasticsearch 9 alone has none.
+func NeedProcessors(t testing.TB, types ...string) {
+	t.Helper()
+	node := Ask(t, http.MethodGet, "/_nodes/ingest", "").Get(`nodes.@values.#(roles.#(=="ingest"))`)
+	for _, kind := range types {
+		if !node.Get(fmt.Sprintf("ingest.processors.#(type==%q)", kind)).Exists() {
+			t.Skipf("needs a node with the role ingest and the processor %s", kind)
+		}
+	}
+}
+
 // MakeDataStream makes the data stream, for which there is a template. The server
 // of Elasticsearch alone makes one for a document only. What there is of it goes
 // with the test.
@@ -71,11 +83,13 @@ func MakeDataStream(t testing.TB, name string) {
 	Ask(t, http.MethodDelete, "/"+index+"/_doc/first", "")
 }
 
-// deleteStream deletes the stream, and its template. What has no such request
-// keeps the stream.
+// deleteStream deletes the stream and its templates. The server of Elasticsearch
+// alone has no request to delete a stream, and keeps the templates of one that is
+// there.
 func deleteStream(t testing.TB, name string) {
-	do(t, http.MethodDelete, "/_data_stream/"+name, "")
-	do(t, http.MethodDelete, "/_index_template/wsrelay-"+name, "")
+	for _, path := range []string{"/_data_stream/", "/_index_template/wsrelay-", "/_component_template/wsrelay-retain-"} {
+		do(t, http.MethodDelete, path+name, "")
+	}
 }
 
 // do sends a request whose answer may be anything.

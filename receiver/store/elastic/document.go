@@ -44,7 +44,8 @@ type op struct {
 	asText    bool     // the line is only text, or is to be: none of its members are fields
 	omit      []string // names of members that are to stay out
 	why       string   // why that is so: what the engine has said
-	hit       bool     // something in omit is a member
+	widen     []string // names of members whose integers become fractions if they stand beside some
+	hit       bool     // something in omit is a member, or something in widen was done
 	less      *op      // the form of it with less of the line that was refused last
 	refusals  int      // of forms of the document
 	routing   string   // what its shard is chosen by; "": the id
@@ -169,8 +170,14 @@ func (o *op) appendDocument(dst []byte, r *scratch, k *known) []byte {
 	}
 	r.cuts = r.cuts[:0]
 	dst = o.appendObject(dst, r, line, members)
-	r.cuts = append(r.cuts, r.fitter.fit(o.batch.SID, dst[start:], own-start, k, o.omit, o.why)...)
+	cuts := r.fitter.fit(dst[start:], own-start, k, o)
 	o.hit = r.fitter.hit
+	if doc := r.fitter.widened(); doc != nil {
+		dst = append(dst[:start], doc...)
+		cuts = r.fitter.fit(dst[start:], own-start, k, o)
+		o.hit = true
+	}
+	r.cuts = append(r.cuts, cuts...)
 	if len(r.cuts) == 0 {
 		return dst
 	}

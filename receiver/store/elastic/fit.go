@@ -48,8 +48,9 @@ type omission struct {
 type fitter struct {
 	doc   []byte
 	known *known
-	omit  []string // names that a refusal of the engine has mentioned
+	omit  []string // names of members that are to stay out, for what a refusal of the engine has mentioned
 	why   string   // that refusal
+	widen []string // names of members whose integers may become fractions
 
 	path  []byte
 	keys  [][]byte        // of the objects that are open
@@ -57,18 +58,23 @@ type fitter struct {
 	fresh []omission      // members whose name the index does not have yet
 	new   map[string]bool // their names
 	hit   bool            // a name in omit was found
+
+	mayWiden bool  // the member that is read has a name in widen
+	integers []int // offsets behind the integers in such members
+	fraction bool  // there is a fraction in them, too
 }
 
 // fit gives what must be cut out of doc, of which the members from the offset
-// at on are a line's of the stream.
-func (f *fitter) fit(sid string, doc []byte, at int, k *known, omit []string, refusal string) []omission {
-	f.doc, f.known, f.omit, f.why, f.hit = doc, k, omit, refusal, false
+// at on are those of o's line.
+func (f *fitter) fit(doc []byte, at int, k *known, o *op) []omission {
+	f.doc, f.known, f.omit, f.why, f.widen, f.hit = doc, k, o.omit, o.why, o.widen, false
 	f.path, f.keys, f.cuts, f.fresh = f.path[:0], f.keys[:0], f.cuts[:0], f.fresh[:0]
+	f.mayWiden, f.integers, f.fraction = false, f.integers[:0], false
 	clear(f.new)
 	k.mu.RLock()
 	f.members(at, 1)
 	k.mu.RUnlock()
-	if refused := k.add(sid, f.fresh, len(f.new)); len(refused) > 0 {
+	if refused := k.add(o.batch.SID, f.fresh, len(f.new)); len(refused) > 0 {
 		f.cuts = outermost(append(f.cuts, refused...))
 	}
 	return f.cuts
@@ -120,12 +126,16 @@ func (f *fitter) member(i, level, first int) int {
 	f.path = append(f.path, name...)
 	cuts, fresh := len(f.cuts), len(f.fresh)
 	level += bytes.Count(name, []byte{'.'})
-	if c.why = f.checkName(name, level, first); c.why == "" && f.isOmitted(f.doc[i] == '{' || f.doc[i] == '[') {
+	compound := f.doc[i] == '{' || f.doc[i] == '['
+	if c.why = f.checkName(name, level, first); c.why == "" && f.isIn(f.omit, compound) {
 		c.why, f.hit = f.why, true
 	}
 	if c.why == "" {
 		f.keys = append(f.keys, name)
+		outer := f.mayWiden
+		f.mayWiden = f.isIn(f.widen, compound)
 		i, c.why = f.value(i, level)
+		f.mayWiden = outer
 	} else {
 		i = f.skip(i)
 	}
@@ -183,10 +193,10 @@ func hasEmptyPart(name []byte) bool {
 	return false
 }
 
-// isOmitted reports whether a refusal has mentioned the member, or something
-// within a member that has no names in it, such as a subfield of the mapping.
-func (f *fitter) isOmitted(compound bool) bool {
-	return slices.ContainsFunc(f.omit, func(name string) bool {
+// isIn reports whether a refusal has mentioned the member, or something within a
+// member that has no names in it, such as a subfield of the mapping.
+func (f *fitter) isIn(mentioned []string, compound bool) bool {
+	return slices.ContainsFunc(mentioned, func(name string) bool {
 		rest, ok := bytes.CutPrefix([]byte(name), f.path)
 		return ok && (len(rest) == 0 || rest[0] == '.' && !compound)
 	})
@@ -220,9 +230,35 @@ func (f *fitter) value(i, level int) (end int, why string) {
 		return stringEnd(f.doc, i), ""
 	case c == '-' || c >= '0' && c <= '9':
 		end := f.skip(i)
+		if f.mayWiden {
+			f.noteNumber(i, end)
+		}
 		return end, checkNumber(f.doc[i:end])
 	}
 	return f.skip(i), ""
+}
+
+func (f *fitter) noteNumber(i, end int) {
+	if bytes.ContainsAny(f.doc[i:end], ".eE") {
+		f.fraction = true
+	} else {
+		f.integers = append(f.integers, end)
+	}
+}
+
+// widened gives the document with the integers as fractions that stand beside
+// fractions under one of the names in widen, or nil if there are none. Engines
+// that guess a type for each value refuse the two under a new name.
+func (f *fitter) widened() (doc []byte) {
+	if len(f.integers) == 0 || !f.fraction {
+		return nil
+	}
+	at := 0
+	for _, end := range f.integers {
+		doc = append(append(doc, f.doc[at:end]...), ".0"...)
+		at = end
+	}
+	return append(doc, f.doc[at:]...)
 }
 
 // emptyOr skips an object; one that is not empty does not fit.
@@ -240,7 +276,7 @@ func checkNumber(raw []byte) string {
 	}
 	text := string(raw)
 	if bytes.ContainsAny(raw, ".eE") {
-		if n, err := strconv.ParseFloat(text, 64); err != nil || math.IsInf(n, 0) || n == 0 && bytes.ContainsAny(bytes.ToLower(raw), "e") {
+		if n, err := strconv.ParseFloat(text, 64); err != nil || math.IsInf(n, 0) || n == 0 && !isZero(raw) {
 			return whyNumber
 		}
 		return ""
@@ -249,6 +285,17 @@ func checkNumber(raw []byte) string {
 		return whyNumber
 	}
 	return ""
+}
+
+// isZero reports whether a number that reads as zero is written as zero, such as
+// the 0.000000e+00 of C's printf, and is not one too small for a double. A long
+// exponent does not count as zero's, because some parsers compute with it.
+func isZero(raw []byte) bool {
+	i := bytes.IndexAny(raw, "eE")
+	if i < 0 {
+		i = len(raw)
+	}
+	return !bytes.ContainsAny(raw[:i], "123456789") && len(raw)-i <= len("e+000")
 }
 
 // space gives the offset of the first byte from i on that is no white space.

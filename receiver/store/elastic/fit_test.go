@@ -42,6 +42,9 @@ func TestDocument_WhatIsBeyondTheBoundsIsText(t *testing.T) {
 		{`"a":1e308`, "", ""},
 		{`"a":1e309`, "a", whyNumber},
 		{`"a":1e-400`, "a", whyNumber},
+		{`"a":[0e0,0.000000e+00,-0.0E-05]`, "", ""},
+		{`"a":0e1000000000`, "a", whyNumber},
+		{`"a":-0.00e-1000000000`, "a", whyNumber},
 		{`"a":[1,2,1e1000000000]`, "a", whyNumber},
 		{`"a":0.` + strings.Repeat("3", 100), "a", whyNumber},
 		{`"@timestamp":"yesterday"`, "@timestamp", whyTime},
@@ -123,9 +126,10 @@ func TestDocument_TimesAreInOneForm(t *testing.T) {
 	}
 }
 
-// FuzzFit: what is cut leaves valid JSON, in which all else stands as before.
+// FuzzFit: what is cut, or written as fractions, leaves valid JSON, in which all
+// else stands as before.
 func FuzzFit(f *testing.F) {
-	for _, seed := range []string{`{"a":1,"":2,"b":[{"c.":3},{"d":4}]}`, `{"z":1,"z":2,"z":3}`, `{ "a" : { } , ".":1 }`, `{"a":[1e999,2],"b":1e5}`, `{"":{}}`, `{"a.b.c":{"d..e":[]},"a":{"b":{"c":1}}}`} {
+	for _, seed := range []string{`{"a":1,"":2,"b":[{"c.":3},{"d":4}]}`, `{"z":1,"z":2,"z":3}`, `{ "a" : { } , ".":1 }`, `{"a":[1e999,2],"b":1e5}`, `{"":{}}`, `{"a":[1,-2,1.5,{"a":[3]}]}`, `{"a.b.c":{"d..e":[]},"a":{"b":{"c":1}}}`} {
 		f.Add([]byte(seed), "a")
 	}
 	f.Fuzz(func(t *testing.T, line []byte, omit string) {
@@ -133,15 +137,18 @@ func FuzzFit(f *testing.F) {
 			return
 		}
 		b := batchOf("0123456789abcdef", 7, string(line))
-		o := newOps("logs", []receiver.Batch{b})[0]
-		o.omit, o.why = []string{omit}, "refused"
-		new(names).write([]*op{o})
-		_, doc, _ := strings.Cut(string(o.body), "\n")
-		if !json.Valid([]byte(doc)) {
-			t.Fatalf("%q became %q", line, doc)
-		}
-		if gjson.Get(doc, "wsrelay.crc").Str == "" || !gjson.Get(doc, `\@timestamp`).Exists() {
-			t.Fatalf("%q lost what is ours: %q", line, doc)
+		without, widened := newOps("logs", []receiver.Batch{b})[0], newOps("logs", []receiver.Batch{b})[0]
+		without.omit, without.why = []string{omit}, "refused"
+		widened.widen = []string{omit}
+		for _, o := range []*op{without, widened} {
+			new(names).write([]*op{o})
+			_, doc, _ := strings.Cut(string(o.body), "\n")
+			if !json.Valid([]byte(doc)) {
+				t.Fatalf("%q became %q", line, doc)
+			}
+			if gjson.Get(doc, "wsrelay.crc").Str == "" || !gjson.Get(doc, `\@timestamp`).Exists() {
+				t.Fatalf("%q lost what is ours: %q", line, doc)
+			}
 		}
 	})
 }

@@ -102,10 +102,7 @@ func (s *speed) fields() map[string]any {
 // the code that does: the CPU time of the engine for the same documents.
 func TestSpeed_NamesByPipelineAndByCode(t *testing.T) {
 	s := needSpeed(t)
-	nodes := faults.Ask(t, http.MethodGet, "/_nodes/ingest,settings", "").Get("nodes").Raw
-	if !strings.Contains(nodes, `"script"`) || len(gjson.Get(nodes, `@values.#(roles.#(=="ingest"))#`).Array()) == 0 {
-		t.Skip("needs an engine with the processors json and script and the role ingest, which the nodes of scripts/engine.sh do not have")
-	}
+	faults.NeedProcessors(t, "json", "rename", "script")
 	s.docs = min(s.docs, 40_000)
 	faults.Ask(t, http.MethodPut, "/_ingest/pipeline/"+namesPipeline, names())
 	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, "/_ingest/pipeline/"+namesPipeline, "") })

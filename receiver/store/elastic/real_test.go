@@ -89,8 +89,34 @@ func TestEngine_StoresOnceAndTellsTheSameFromAnother(t *testing.T) {
 	}
 }
 
-// Where an ingest pipeline has put a document elsewhere, a 409 has to say where
-// that is. (The engine of these tests has no ingest node to try one.)
+// Where an ingest pipeline has put a document elsewhere, a 409 says where that
+// is, and the line is compared with what is there.
+func TestEngine_ComparesWithADocumentThatAPipelineHasMoved(t *testing.T) {
+	prefix := newPrefix(t)
+	faults.NeedProcessors(t, "set")
+	moved := "wsrelay-" + prefix + "-moved"
+	faults.Ask(t, http.MethodPut, "/_ingest/pipeline/"+prefix, `{"processors":[{"set":{"field":"_index","value":"`+moved+`"}}]}`)
+	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, "/_ingest/pipeline/"+prefix, "") })
+	open := func() *Store {
+		s, err := Open(t.Context(), faults.Engine(t), Options{Prefix: prefix, Pipeline: prefix})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	sid := handshake.NewSID()
+	checkCounts(t, mustCommit(t, open(), batchOf(sid, 1, "a", "b")), 2, 0, 0)
+	checkCounts(t, mustCommit(t, open(), batchOf(sid, 1, "a", "b")), 0, 2, 0)
+	if got := count(t, moved, "*"); got != 2 {
+		t.Errorf("%d documents in %s, want 2", got, moved)
+	}
+	_, err := open().Commit(t.Context(), []receiver.Batch{batchOf(sid, 1, "a", "another")})
+	if d := (*receiver.DivergedError)(nil); !errors.As(err, &d) || d.Seq != 2 {
+		t.Errorf("error %v, want diverged at 2", err)
+	}
+}
+
 func TestEngine_SaysInWhichIndexAnIDIsTaken(t *testing.T) {
 	prefix := newPrefix(t)
 	s, b := realStore(t, prefix, ""), batchOf(handshake.NewSID(), 1, "a")
@@ -113,6 +139,22 @@ func TestEngine_MakesAnIndexAgainThatIsGone(t *testing.T) {
 	checkCounts(t, mustCommit(t, s, batchOf(sid, 2, "b")), 1, 0, 0)
 	if got := faults.Ask(t, http.MethodGet, index+"/_mapping", "").Get("*.mappings.properties.wsrelay.properties.sid.type").Str; got != "keyword" {
 		t.Errorf("wsrelay.sid is of type %q", got)
+	}
+}
+
+// Arrays as encoders write them that give 1.0 as 1.
+func TestEngine_FindsIntegersBesideFractionsAsNumbers(t *testing.T) {
+	prefix := newPrefix(t)
+	s := realStore(t, prefix, "")
+	checkCounts(t, mustCommit(t, s, batchOf(handshake.NewSID(), 1, `{"first":[1.5,1]}`, `{"second":[1,1.5]}`, `{"calls":[{"ms":1},{"ms":0.25}]}`, `{"zero":[0.000000e+00,0e0]}`)), 4, 0, 0)
+	index := "wsrelay-" + prefix + "-2026.11.22"
+	for _, query := range []string{"first:1.5 AND first:1", "second:1.5 AND second:1", "calls.ms:0.25 AND calls.ms:1", "zero:0"} {
+		if got := count(t, index, query); got != 1 {
+			t.Errorf("%s finds %d documents, want 1", query, got)
+		}
+	}
+	if got := count(t, index, "_exists_:wsrelay.why"); got != 0 {
+		t.Errorf("%d documents have lost fields", got)
 	}
 }
 

@@ -27,9 +27,7 @@ func useStream(t *testing.T, shards int) (name string) {
 	if err := setup.Run(t.Context(), c, setup.Options{Stream: name, Tell: func(s setup.Step) { t.Log(s.Did, s.What) }}); err != nil {
 		t.Fatal(err)
 	}
-	retain := "/_component_template/wsrelay-retain-" + name
-	faults.Ask(t, http.MethodPut, retain, fmt.Sprintf(`{"template":{"settings":{"number_of_shards":%d}}}`, shards))
-	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, retain, "") }) // after the template that has it
+	faults.Ask(t, http.MethodPut, "/_component_template/wsrelay-retain-"+name, fmt.Sprintf(`{"template":{"settings":{"number_of_shards":%d}}}`, shards))
 	faults.MakeDataStream(t, name)
 	return name
 }
@@ -87,12 +85,15 @@ func TestEngine_DataStreamTakesEveryLineOnce(t *testing.T) {
 	}
 	stored := make(map[string]int)
 	indices := make(map[string]bool)
-	documents := 0
+	documents, asText := 0, 0
 	faults.Each(t, name, `{"match_all":{}}`, func(index, id string, source gjson.Result) {
 		documents++
 		indices[index] = true
 		if n := source.Get("wsrelay.seq").Int(); n > 0 && source.Get("wsrelay.crc").Str != crcs[n-1] {
 			t.Errorf("line %d is another", n)
+		}
+		if source.Get("wsrelay.why").Exists() {
+			asText++
 		}
 		stored[id]++
 	})
@@ -100,7 +101,7 @@ func TestEngine_DataStreamTakesEveryLineOnce(t *testing.T) {
 		t.Errorf("all is in %v: nothing is tested", indices)
 	}
 	faults.Row{
-		Rule: "stream", Fault: fmt.Sprintf("odd lines in a data stream of 3 shards, in %d backing indices, sent again", len(indices)), Lines: len(lines), Documents: documents, Dead: letters,
+		Rule: "stream", Fault: fmt.Sprintf("odd lines in a data stream of 3 shards, in %d backing indices, sent again", len(indices)), Lines: len(lines), Documents: documents, AsText: asText, Dead: letters,
 		Lost: len(lines) - len(stored) - letters, Doubled: documents - len(stored),
 	}.Tell(t)
 }

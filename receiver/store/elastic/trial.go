@@ -23,14 +23,14 @@ const (
 // the engine takes in the same request does.
 //
 // A document is sent again, and right behind it, under the same id and so to the
-// same shard, the same with less: without the members that the refusal mentions,
-// then with the line as text only. If the engine takes the second one, the first
-// was at fault, and its line is stored. If it refuses all of them, it is asked
-// for an empty document behind them: where that is taken, the line cannot be
-// stored there in any form, and its outcome stays refused. Where it is not, the
-// engine is in trouble: that is an error, and the lines stay with their senders.
-// The document as it is comes first each time, so that a trouble that passes
-// costs it nothing.
+// same shard, the same with less: without the members that the refusal mentions
+// (or first with their integers as fractions, where they have both), then with the
+// line as text only. If the engine takes the second one, the first was at fault,
+// and its line is stored. If it refuses all of them, it is asked for an empty
+// document behind them: where that is taken, the line cannot be stored there in any
+// form, and its outcome stays refused. Where it is not, the engine is in trouble:
+// that is an error, and the lines stay with their senders. The document as it is
+// comes first each time, so that a trouble that passes costs it nothing.
 //
 // It does not matter which of the forms is stored: each has the id and the
 // checksum of the line. Took has the indices that have taken documents meanwhile.
@@ -105,12 +105,21 @@ func (s *Store) attempt(o *op) attempt {
 	return a
 }
 
-// lessOf is the document with less of its line.
+// lessOf is the document with less of its line, or with numbers that the engine may
+// take beside each other.
 func (s *Store) lessOf(o *op) *op {
 	l := *o
 	l.body, l.less, l.refusals = nil, nil, o.refusals+1
+	names := mentioned(o.err.Reason)
+	if o.refusals == 0 && len(names) > 0 {
+		l.widen = names
+		if s.names.write([]*op{&l}); l.hit {
+			return &l
+		}
+		l.body, l.widen = nil, nil
+	}
 	l.why = cut(o.err.Type+": "+o.err.Reason, maxWhy)
-	l.omit = append(slices.Clone(o.omit), mentioned(o.err.Reason)...)
+	l.omit = append(slices.Clone(o.omit), names...)
 	if l.refusals < maxRefusals && len(l.omit) > len(o.omit) {
 		if s.names.write([]*op{&l}); l.hit {
 			return &l

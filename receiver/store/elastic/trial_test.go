@@ -67,6 +67,37 @@ func TestCommit_StoresALineWithoutTheMemberThatIsRefused(t *testing.T) {
 	}
 }
 
+// Engines that guess a type for each value refuse integers beside fractions under
+// a new name, in either order. As fractions all of them are stored as fields.
+func TestCommit_StoresIntegersBesideFractionsAsFractions(t *testing.T) {
+	for _, tt := range []struct{ line, name, want string }{
+		{`{"ms":[1.5,1,-20,3e2],"n":1}`, "ms", `[1.5,1.0,-20.0,3e2]`},
+		{`{"ms":[ 1 , 1.5 ],"n":1}`, "ms", `[ 1.0 , 1.5 ]`},
+		{`{"calls":[{"ms":1,"n":2},{"ms":[[1.5]],"n":3}],"n":1}`, "calls.ms", `[{"ms":1.0,"n":2},{"ms":[[1.5]],"n":3}]`},
+		{`{"":0,"ms":[1,{"x":2},"3",0.5],"n":1}`, "ms", `[1.0,{"x":2},"3",0.5]`},
+	} {
+		e := newScripted(t)
+		e.item = func(_ int, _ place, source string) string {
+			top, _, _ := strings.Cut(tt.name, ".")
+			if value := gjson.Get(source, top).Raw; value != "" && value != tt.want {
+				return refuse(400, "illegal_argument_exception", "mapper ["+tt.name+"] cannot be changed from type [double] to [long]")
+			}
+			return ""
+		}
+		sid := handshake.NewSID()
+		checkCounts(t, mustCommit(t, openAt(t, e.URL), batchOf(sid, 1, tt.line)), 1, 0, 0)
+		doc := e.sourceOf(testIndex, sid, 1)
+		top, _, _ := strings.Cut(tt.name, ".")
+		if gjson.Get(doc, top).Raw != tt.want || gjson.Get(doc, "n").Raw != "1" {
+			t.Errorf("%s became %s, want %s in it", tt.line, doc, tt.want)
+		}
+		if isCut := strings.HasPrefix(tt.line, `{"":`); gjson.Get(doc, "wsrelay.why").Exists() != isCut || gjson.Get(doc, "wsrelay.line").Exists() != isCut {
+			t.Errorf("%s became %s: nothing of it was refused in the end", tt.line, doc)
+		}
+		checkCounts(t, mustCommit(t, openAt(t, e.URL), batchOf(sid, 1, tt.line)), 0, 1, 0)
+	}
+}
+
 // Several members that do not fit are left out one after the other.
 func TestCommit_LeavesOutSeveralMembers(t *testing.T) {
 	e := newScripted(t)
