@@ -85,7 +85,7 @@ func unpackRsyslog(ctx context.Context, dir string) string {
 		return ""
 	}
 	c := exec.CommandContext(ctx, "/bin/sh", "-ec", `
-		apt-get -qq download rsyslog rsyslog-relp librelp0 libestr0 libfastjson4 2>&1
+		apt-get -qq download rsyslog rsyslog-relp librelp0 libestr0 libfastjson4 libyaml-0-2 2>&1
 		for deb in *.deb; do dpkg -x "$deb" .; rm "$deb"; done`)
 	c.Dir = dir
 	if c.Run() != nil {

@@ -404,7 +404,7 @@ func unpackRsyslog(t *testing.T) string {
 	}
 	must(t, os.MkdirAll(dir, 0o755))
 	c := exec.CommandContext(t.Context(), "/bin/sh", "-ec", `
-		apt-get -qq download rsyslog libestr0 libfastjson4
+		apt-get -qq download rsyslog libestr0 libfastjson4 libyaml-0-2
 		for deb in *.deb; do dpkg -x "$deb" .; rm "$deb"; done`)
 	c.Dir = dir
 	if out, err := c.CombinedOutput(); err != nil {
