@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -26,7 +27,7 @@ type candidate struct {
 	Codec
 	paces []float64     // of the last samples: nanoseconds a byte
 	size  int           // bytes of the next sample
-	bytes int           // told, and not a sample yet
+	bytes int           // reported, and not a sample yet
 	took  time.Duration // by these
 	due   time.Duration // on Choice.clock: when it is to be tried again
 }
@@ -36,7 +37,7 @@ const (
 	sampleBytes = 256 << 10              // at least these,
 	samples     = 8                      // are remembered
 	fewest      = 2                      // make something known,
-	clear       = 3                      // or one, of what is so many times slower than the best
+	decisive    = 3                      // or one, of what is so many times slower than the best
 	again       = 10 * sampleTime        // until what was the best is tried again
 	changed     = 4                      // tell that something has changed
 	trialPart   = 64                     // a trial is due again after so many times its length
@@ -89,7 +90,7 @@ func (c *Choice) Took(with Codec, n int, d time.Duration) {
 		x.paces, x.due = nil, 0
 	}
 	x.paces = append(x.paces[max(0, len(x.paces)-samples+1):], pace)
-	if x.due = max(x.due, c.clock+trialPart*x.took); len(x.paces) < fewest && pace < clear*c.best.pace() {
+	if x.due = max(x.due, c.clock+trialPart*x.took); len(x.paces) < fewest && pace < decisive*c.best.pace() {
 		x.due = 0 // one sample may be bad luck
 	}
 	x.size, x.bytes, x.took = c.sample(x), 0, 0
@@ -100,13 +101,11 @@ func (c *Choice) Took(with Codec, n int, d time.Duration) {
 
 // sample is how many bytes of x tell something.
 func (c *Choice) sample(x *candidate) int {
-	if p := x.pace(); p > 0 {
-		return max(sampleBytes, int(float64(sampleTime)/p))
+	p := cmp.Or(x.pace(), c.best.pace())
+	if p == 0 {
+		return sampleBytes
 	}
-	if p := c.best.pace(); p > 0 {
-		return max(sampleBytes, int(float64(sampleTime)/p))
-	}
-	return sampleBytes
+	return max(sampleBytes, int(float64(sampleTime)/p))
 }
 
 // pace is the mean of the last ones, but for the quarter that is longest; 0: not known.
