@@ -3,6 +3,7 @@ package receiver
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -32,6 +33,9 @@ type Store interface {
 
 	Close() error
 }
+
+// ErrInUse is returned when a store is opened that another process has open.
+var ErrInUse = errors.New("another process has this store open")
 
 // Owners is a Store that remembers durably, for each stream, the name of the
 // sender that began it. Several receivers may share the memory. Its methods may

@@ -18,6 +18,7 @@ import (
 	"unicode/utf8"
 
 	"wsrelay/internal/cli"
+	"wsrelay/receiver"
 	"wsrelay/receiver/store/logs"
 	"wsrelay/receiver/store/logs/logsql"
 )
@@ -157,7 +158,11 @@ func (c *searchCmd) connect(ctx context.Context, to *streams) (store finder, sto
 			Hint: "search reads the log database, --to logs:DIR; of another host, --url https://HOST:PORT",
 		}
 	}
-	a, err := connectSocket(ctx, path, to)
+	connect := connectSocket
+	if c.Follow {
+		connect = awaitSocket
+	}
+	a, err := connect(ctx, path, to)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -168,26 +173,81 @@ func (c *searchCmd) connect(ctx context.Context, to *streams) (store finder, sto
 // it begins to answer.
 const patienceOfSearch = 2 * time.Minute
 
-func connectSocket(ctx context.Context, path string, to *streams) (*asked, error) {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, path) }
-	a := &asked{http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: patienceOfSearch}}, func() {}}
-	conn, err := dial(ctx, "", "")
-	if err == nil {
-		return a, conn.Close()
+// connectSocket connects to the process that has the store open. If there is none,
+// it opens the store itself.
+func connectSocket(ctx context.Context, path string, to *streams) (a *asked, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patienceOfSearch)
+	defer cancel()
+	serve := serveCmd{To: "logs:" + path, LogLevel: "warn", LogFormat: "text"}
+	log := serve.logger(to.err)
+	for start, said := time.Now(), false; ; {
+		if a, err = dialSocket(ctx, path); a != nil || err != nil {
+			return a, err
+		}
+		store, err := serve.openStore(ctx, to.out, log)
+		if err == nil {
+			a := askedAt(path)
+			a.close = func() { _ = store.Close() } // what it has not written is still in the journal
+			return a, nil
+		}
+		if !errors.Is(err, receiver.ErrInUse) || ctx.Err() != nil {
+			return nil, err
+		}
+		if !said && time.Since(start) > time.Second { // it starts, or ends
+			said = true
+			log.Warn("the process that has the log database open does not answer yet",
+				cli.Effect, "none: it is asked again for up to 2 minutes", cli.Hint, "a wsreceive that starts first recovers its database")
+		}
+		wait(ctx)
 	}
-	if _, serr := os.Stat(path); serr != nil {
-		return nil, &cli.Error{Err: serr, Code: 1, Hint: "--to logs:DIR says where wsreceive stores"}
+}
+
+// awaitSocket waits for a wsreceive that has the store open: no lines come without
+// one, and none could start while this process had the store open.
+func awaitSocket(ctx context.Context, path string, to *streams) (*asked, error) {
+	for said := false; ; said = true {
+		if a, err := dialSocket(ctx, path); a != nil || err != nil {
+			return a, err
+		}
+		if ctx.Err() != nil {
+			return nil, cli.Exit(0)
+		}
+		if !said {
+			newLogger(to.err, "warn", "text").Warn("no wsreceive has the log database open", "path", path,
+				cli.Effect, "lines are printed after one has started", cli.Hint, "search without --follow to see what is stored")
+		}
+		wait(ctx)
+	}
+}
+
+// lockRetry is the time between two attempts to open a store that is in use.
+const lockRetry = 100 * time.Millisecond
+
+func wait(ctx context.Context) {
+	select {
+	case <-time.After(lockRetry):
+	case <-ctx.Done():
+	}
+}
+
+// dialSocket connects to the process that has the store open; nil if none answers.
+func dialSocket(ctx context.Context, path string) (*asked, error) {
+	conn, err := logs.Dial(ctx, path)
+	if err == nil {
+		return askedAt(path), conn.Close()
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil, &cli.Error{Err: err, Code: 1, Hint: "--to logs:DIR says where wsreceive stores"}
 	}
 	if err := becomeOwner(path); err != nil {
 		return nil, &cli.Error{Err: err, Code: 1, Hint: "run this as the user of wsreceive"}
 	}
-	serve := serveCmd{To: "logs:" + path, LogLevel: "warn", LogFormat: "text"}
-	store, err := serve.openStore(ctx, to.out, serve.logger(to.err))
-	if err != nil {
-		return nil, err
-	}
-	a.close = func() { _ = store.Close() } // what it has not written is still in the journal
-	return a, nil
+	return nil, nil
+}
+
+func askedAt(path string) *asked {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, path) }
+	return &asked{http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: patienceOfSearch}}, func() {}}
 }
 
 // becomeOwner makes root the user that the store belongs to, so that no file in it

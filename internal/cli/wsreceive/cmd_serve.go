@@ -82,7 +82,10 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stdout := &stdoutWriter{w: to.out, gone: func(err error) { cancel(stdoutGone(err)) }}
-	store, err := c.openStore(ctx, stdout, log)
+	store, err := c.openWhenFree(ctx, stdout, log)
+	if ctx.Err() != nil && err != nil {
+		return nil // while it waited
+	}
 	if err != nil {
 		return err
 	}

@@ -24,6 +24,9 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"wsreceive": func() {
 			usualConfig = "/no/such/file" // not that of the machine
+			if s := os.Getenv("PATIENCE"); s != "" {
+				patienceOfServe, _ = time.ParseDuration(s)
+			}
 			os.Exit(Main())
 		},
 		"send":   sendMain,

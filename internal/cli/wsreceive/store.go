@@ -3,6 +3,7 @@ package wsreceive
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -80,6 +81,28 @@ func kindOf(to string) (k kind, at string, ok bool) {
 		at = to
 	}
 	return k, at, ok && (at != "") == colon && colon == (word != "stdout")
+}
+
+// patienceOfServe is how long another process may have the store open when
+// wsreceive starts: a search, or a wsreceive that ends. A variable for tests.
+var patienceOfServe = 30 * time.Second
+
+// openWhenFree opens the store, and waits for another process that has it open. Its
+// error is receiver.ErrInUse if that takes too long, or ctx ends meanwhile.
+func (c *serveCmd) openWhenFree(ctx context.Context, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
+	patience, cancel := context.WithTimeout(ctx, patienceOfServe)
+	defer cancel()
+	for waits := false; ; waits = true {
+		store, err := c.openStore(ctx, stdout, log)
+		if !errors.Is(err, receiver.ErrInUse) || patience.Err() != nil {
+			return store, err
+		}
+		if !waits {
+			log.Warn("the store is in use", "err", err, "patience", patienceOfServe,
+				cli.Effect, "nothing is received yet; senders keep their lines", cli.Hint, "wait for a search or backup to end, or stop the other wsreceive")
+		}
+		wait(patience)
+	}
 }
 
 // openStore opens the store that --to names.

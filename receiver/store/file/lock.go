@@ -7,12 +7,12 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"wsrelay/receiver"
 )
 
-// ErrLocked is returned by Open when another process writes the same file.
-var ErrLocked = errors.New("locked")
-
-// lockFile takes the lock at path and writes our pid into it.
+// lockFile takes the lock at path and writes our pid into it. It returns
+// receiver.ErrInUse if another process has it.
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o640)
 	if err != nil {
@@ -24,7 +24,7 @@ func lockFile(path string) (*os.File, error) {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		pid, _ := io.ReadAll(io.LimitReader(f, 20))
-		return nil, fmt.Errorf("%w by pid %s", ErrLocked, strings.TrimSpace(string(pid)))
+		return nil, fmt.Errorf("%w: pid %s", receiver.ErrInUse, strings.TrimSpace(string(pid)))
 	}
 	err = f.Truncate(0)
 	if err == nil {

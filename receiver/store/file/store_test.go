@@ -191,7 +191,7 @@ func TestStore_RefusesASecondWriter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	_, err := Open(path, Options{})
-	if want := fmt.Sprintf("locked by pid %d", os.Getpid()); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), want) {
+	if want := fmt.Sprintf("open: pid %d", os.Getpid()); !errors.Is(err, receiver.ErrInUse) || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 	if err := s.Close(); err != nil {
@@ -580,14 +580,14 @@ func TestStore_ALockThatIsDeletedIsTakenAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustCommit(t, s, linesBatch(1, "one"))
-	if _, err := Open(path, Options{}); !errors.Is(err, ErrLocked) {
+	if _, err := Open(path, Options{}); !errors.Is(err, receiver.ErrInUse) {
 		t.Errorf("a second writer: got %v", err)
 	}
 	if err := os.Remove(path + ".lock"); err != nil {
 		t.Fatal(err)
 	}
 	other := openFile(t, path) // it is faster than our next commit
-	if _, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(2, "two")}); !errors.Is(err, ErrLocked) {
+	if _, err := s.Commit(t.Context(), []receiver.Batch{linesBatch(2, "two")}); !errors.Is(err, receiver.ErrInUse) {
 		t.Errorf("got %v, want that the other has the file", err)
 	}
 	mustCommit(t, other, linesBatch(2, "two"))

@@ -5,13 +5,12 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/receiver"
 )
 
-// ErrLocked is returned by LockDir when another process has the directory locked.
-var ErrLocked = errors.New("another process has this store open")
-
 // LockDir opens a store's directory, which is made if it is missing, and locks it
-// until it is closed.
+// until it is closed. It returns receiver.ErrInUse if another process has locked it.
 func LockDir(path string) (*os.File, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, err
@@ -22,7 +21,7 @@ func LockDir(path string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrLocked
+			err = receiver.ErrInUse
 		}
 		return nil, errors.Join(err, dir.Close())
 	}

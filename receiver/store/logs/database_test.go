@@ -206,8 +206,8 @@ func TestDatabase_ARowOutsideOfTheEnginesLimitsHoldsUpNoOther(t *testing.T) {
 func TestOpen_RefusesASecondProcessAndASecondStore(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, testOptions())
-	if _, err := Open(dir, testOptions()); !errors.Is(err, ErrLocked) {
-		t.Errorf("Open = %v; want ErrLocked", err)
+	if _, err := Open(dir, testOptions()); !errors.Is(err, receiver.ErrInUse) {
+		t.Errorf("Open = %v; want ErrInUse", err)
 	}
 	if _, err := Open(t.TempDir(), testOptions()); err == nil {
 		t.Error("a second store in one process")

@@ -69,10 +69,8 @@ type Store struct {
 	barriers                          *metrics.Histogram
 }
 
-// ErrLocked is returned by Open when another process has the directory open.
-var ErrLocked = journal.ErrLocked
-
-// Open opens the store in a directory, which is made if it is missing. If the
+// Open opens the store in a directory, which is made if it is missing; it returns
+// receiver.ErrInUse if another process has it open. If the
 // engine cannot open what is there, it ends the process; the next Open moves what
 // was wrong aside.
 func Open(path string, o Options) (_ *Store, err error) {
