@@ -19,7 +19,7 @@ export GIT_CONFIG_COUNT := 1
 export GIT_CONFIG_KEY_0 := safe.directory
 export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
-.PHONY: all build help deps test test-fresh lint fuzz demo packages install clean
+.PHONY: all build help deps test test-fresh lint docs fuzz demo packages install clean
 
 all: build
 
@@ -42,6 +42,9 @@ test-fresh: ## run what CI runs: the README's commands in clean Debian roots, an
 lint: ## run the linters
 	$(LINT) run ./...
 	shellcheck scripts/*.sh .ci/run
+
+docs: ## write the generated parts of the man pages, and the completions
+	$(GO) test ./internal/cli/wsrelay ./internal/cli/wsreceive -run Manual -update
 
 fuzz: ## fuzz each target for FUZZTIME (10s)
 	@for p in $$($(GO) list ./...); do \

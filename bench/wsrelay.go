@@ -17,7 +17,7 @@ func wsrelay(compress string, under ...string) chain {
 		queue: "queue",
 		send: func(b *sandbox, port int) (*sender, error) {
 			c := append(slices.Clone(under), b.program("wsrelay"), wsURL(port), "--queue-dir", b.path("queue"),
-				"--compress", compress, "--idle-close", "1h", "--drain", "1m")
+				"--compress", compress, "--idle-close", "1h", "--drain", "3m")
 			p, w, err := b.startOnPipe(c[0], c[1:]...)
 			return &sender{
 				process: p, input: w,

@@ -114,7 +114,7 @@ func New(stdin *os.File) (*Intake, error) {
 	return in, nil
 }
 
-// coalesceDelay is how long the intake lets lines coalesceDelay in a pipe that it has just
+// coalesceDelay is how long the intake lets lines gather in a pipe that it has just
 // emptied: as long as a writer of 2 GB/s would take to fill it. A reader that is
 // back at once costs a writer of one line at a time a wake-up for each; a line
 // that comes alone is read at once either way.

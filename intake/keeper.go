@@ -228,6 +228,6 @@ func (k *Keeper) signalWorker(sig os.Signal) {
 	}
 	k.signals = append(k.signals, what)
 	if k.worker != 0 {
-		_, _ = unix.Write(k.control, []byte{what}) // one that is dying: the next one hears it from told
+		_, _ = unix.Write(k.control, []byte{what}) // one that is dying: the next one gets it from signals
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wsrelay/handshake"
+	"wsrelay/internal/retry"
 )
 
 // commitBatches makes batches final until the queue is closed, which means
@@ -120,9 +121,7 @@ func (s *session) commitAndAck(group []*item) error {
 		}
 		return err
 	}
-	pause := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond),
-		backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
-	err := backoff.RetryNotify(try, backoff.WithContext(pause, s.ctx), func(err error, _ time.Duration) {
+	err := backoff.RetryNotify(try, backoff.WithContext(retry.Store(5*time.Second), s.ctx), func(err error, _ time.Duration) {
 		if s.commitCtx.Err() == nil {
 			s.r.health.failed(s.hello.SID, s.hello.Host, err)
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wsrelay/handshake"
+	"wsrelay/internal/retry"
 )
 
 // Dialer keeps a session with a relay that listens. Only who opens the
@@ -89,8 +90,7 @@ func NewDialer(r *Receiver, address string, way func() DialConfig) (*Dialer, err
 		u.Path = "/relay"
 	}
 	d := &Dialer{r: r, url: u, way: way, again: make(chan struct{}, 1), log: r.log.With("url", u.String())}
-	d.pause = backoff.NewExponentialBackOff(backoff.WithInitialInterval(dialLeast/2), backoff.WithMaxInterval(30*dialLeast/2), // the means
-		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(1), backoff.WithMaxElapsedTime(0))
+	d.pause = retry.Connect(dialLeast)
 	d.state = DialState{URL: u.String(), Since: time.Now(), Err: "not tried yet"}
 	return d, nil
 }

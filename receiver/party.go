@@ -63,7 +63,7 @@ func (r *Receiver) addSession(s *session) *closeReason {
 	return nil
 }
 
-// leave is the opposite of join. Receiver.mu must be held.
+// leaveLocked is the opposite of addSession. Receiver.mu must be held.
 func (r *Receiver) leaveLocked(s *session) {
 	if s.party != nil {
 		s.party.sessions--

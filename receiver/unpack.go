@@ -93,7 +93,7 @@ func readWire(d handshake.Data, r io.Reader, grow func(size int) bool) (wire *bo
 var errEnded = errors.New("session ended")
 
 // check reports whether a payload says of itself that it is of d.Raw bytes: no
-// memory is quarantined for one that does not.
+// memory is reserved for one that does not.
 func check(d handshake.Data, wire []byte) bool {
 	c, known := codec.Named(d.Enc)
 	return known && c.States(wire, d.Raw)

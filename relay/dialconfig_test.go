@@ -22,6 +22,7 @@ import (
 	"wsrelay/receiver/store/stdout"
 
 	"wsrelay/handshake"
+	"wsrelay/internal/retry"
 	"wsrelay/receiver"
 )
 
@@ -89,7 +90,7 @@ func tries(t *testing.T, u string, w DialConfig) *Fault {
 		t.Fatal(err)
 	}
 	r := New(q, Options{Dial: w, Host: "web-1", Ping: time.Second})
-	r.backoff = newBackoff(time.Second)
+	r.backoff = retry.Connect(time.Second)
 	end := r.once(t.Context(), parsed)
 	if q.Stats().Cursor != 1 {
 		t.Error("a line has left the queue")

@@ -9,6 +9,7 @@ import (
 
 	"wsrelay/buffer"
 	"wsrelay/handshake"
+	"wsrelay/internal/retry"
 )
 
 // FuzzSession plays what a receiver may say after three batches were sent:
@@ -33,7 +34,7 @@ func FuzzSession(f *testing.F) {
 		cursor := uint64(1)
 		r := New(watched{q, &cursor}, Options{})
 		r.report = reporter{log: r.log}
-		r.backoff = newBackoff(usualPace.backoff)
+		r.backoff = retry.Connect(usualPace.backoff)
 		first, err := q.Next(t.Context())
 		if err != nil {
 			t.Fatal(err)

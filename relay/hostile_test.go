@@ -17,6 +17,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wsrelay/handshake"
+	"wsrelay/internal/retry"
 	"wsrelay/receiver"
 )
 
@@ -218,7 +219,7 @@ func TestHostile_AByteAtATimeBuysNoTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := New(q, Options{})
-			r.backoff, r.pace.dial = newBackoff(time.Second), 300*time.Millisecond
+			r.backoff, r.pace.dial = retry.Connect(time.Second), 300*time.Millisecond
 			end := r.once(t.Context(), u)
 			if end.fault == nil || !strings.Contains(end.fault.What, tt.want) {
 				t.Errorf("got %v, want %q", end.fault, tt.want)

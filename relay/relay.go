@@ -33,6 +33,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"wsrelay/buffer"
+	"wsrelay/internal/retry"
 )
 
 // Queue is what the relay needs of a queue. The relay is its only consumer;
@@ -151,7 +152,7 @@ func New(q Queue, o Options) *Relay {
 // only for options that no waiting can fix.
 func (r *Relay) Run(ctx context.Context) error {
 	r.report.every = r.pace.quiet
-	r.backoff = newBackoff(r.pace.backoff)
+	r.backoff = retry.Connect(r.pace.backoff)
 	defer r.status.set(StateIdle, "")
 	if r.o.Listen != "" {
 		r.listen(ctx)
@@ -184,13 +185,6 @@ func (r *Relay) Run(ctx context.Context) error {
 		sleep(ctx, delay)
 	}
 	return nil
-}
-
-// newBackoff draws from 0 to a bound that doubles from start to 30 times that, and
-// never stops trying. Its intervals are the means.
-func newBackoff(start time.Duration) *backoff.ExponentialBackOff {
-	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(start/2), backoff.WithMaxInterval(30*start/2),
-		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(1), backoff.WithMaxElapsedTime(0))
 }
 
 // outcome is how an attempt came out.

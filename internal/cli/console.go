@@ -42,7 +42,7 @@ type Exit int
 
 func (e Exit) Error() string { return "exit status " + strconv.Itoa(int(e)) }
 
-// Report logs err and gives the exit status for it: a Complaint's own, else 1.
+// Report logs err and gives the exit status for it: an Error's own, else 1.
 // Of an Exit it logs nothing.
 func Report(log *slog.Logger, err error) int {
 	if e, ok := errors.AsType[Exit](err); ok {

@@ -4,6 +4,7 @@ _wsreceive() {
 	[ "$cur" = = ] && cur=
 	[ "$prev" = = ] && prev=${COMP_WORDS[COMP_CWORD-2]}
 	case $prev in
+	--engine-gzip) values=" auto on off" ;;
 	--log-level) values="debug info warn error" ;;
 	--log-format) values="text json" ;;
 	--output) values="short json raw csv" ;;

@@ -46,7 +46,7 @@ complete -c wsrelay -n '__fish_use_subcommand' -l log-file -r -d 'Log to FILE, o
 complete -c wsrelay -n '__fish_use_subcommand' -l log-level -x -a 'debug info warn error' -d 'Lowest level that is logged: debug, info, warn, error'
 complete -c wsrelay -n '__fish_use_subcommand' -l log-format -x -a 'text json' -d 'Format of the log: text, json'
 complete -c wsrelay -n '__fish_use_subcommand' -l config -r -d 'Read options from FILE, one \'name = value\' a line, then from FILE.d/*.conf'
-complete -c wsrelay -n '__fish_use_subcommand' -l options-fd -r -d 'Read such lines from the open descriptor N, so that a shell does not interpret the values'
+complete -c wsrelay -n '__fish_use_subcommand' -l options-fd -r -d 'Read options, one \'name = value\' a line, from the open descriptor N, so that a shell does not interpret the values'
 complete -c wsrelay -n '__fish_seen_subcommand_from status' -l instance -r -d 'Show only the relay of this name'
 complete -c wsrelay -n '__fish_seen_subcommand_from status' -l queue-dir -r -d 'Show only the relay with this queue directory'
 complete -c wsrelay -n '__fish_seen_subcommand_from status' -l json -d 'Print a JSON object, with --watch one a line; docs/status.md describes the keys'

@@ -18,7 +18,7 @@ import (
 var update = flag.Bool("update", false, "write the manuals and completions anew")
 
 // The generated part of a man page stands between these.
-const begin, end = `.\" what follows is made from the program's options: go test -run Manual -update` + "\n", `.\" end of what is made` + "\n"
+const begin, end = `.\" what follows is made from the program's options by make docs` + "\n", `.\" end of what is made` + "\n"
 
 // Test holds the man page and the completions of a program, in the directory
 // packaging, against its model. With -update it writes them.
@@ -58,7 +58,7 @@ func same(t *testing.T, path, want string) {
 		}
 	}
 	if got, err := os.ReadFile(path); err != nil || string(got) != want {
-		t.Errorf("%s is not what the program's options are (%v): go test -run Manual -update", path, err)
+		t.Errorf("%s is not what the program's options are (%v): make docs", path, err)
 	}
 }
 

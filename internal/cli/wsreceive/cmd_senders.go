@@ -19,7 +19,6 @@ import (
 
 	"wsrelay/internal/cli"
 	"wsrelay/receiver"
-	"wsrelay/receiver/store/file"
 	"wsrelay/receiver/store/logs"
 	"wsrelay/receiver/store/logs/logsql"
 )
@@ -37,7 +36,7 @@ func (s *span) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// stateOptions is the options that say from when on a sender is in stateOptions.
+// stateOptions say from when on a sender is silent or late.
 type stateOptions struct {
 	SilentAfter span `default:"1h" placeholder:"TIME" help:"Show a sender as silent if no line of it has come for this long. Default: ${default}."`
 	LateAfter   span `default:"5m" placeholder:"TIME" help:"Show a sender as late when its lines are this old before they are stored. Default: ${default}."`
@@ -138,16 +137,12 @@ func (c *sendersCmd) reports(ctx context.Context, to *streams) ([]receiver.Repor
 func (c *sendersCmd) kept(ctx context.Context, to *streams) (all []receiver.Sender, err error) {
 	k, path, ok := kindOf(c.To)
 	switch {
-	case ok && k.logs:
+	case ok && k.senders != nil:
 		if _, err = os.Stat(path); err == nil {
-			all, err = logs.Senders(path)
+			all, err = k.senders(path)
 		}
-		if err == nil {
+		if err == nil && k.logs {
 			sayIfAway(ctx, path, to.err)
-		}
-	case ok && strings.HasPrefix(c.To, "file:"):
-		if _, err = os.Stat(path); err == nil {
-			all, err = file.Senders(path)
 		}
 	case ok && k.engine:
 		serve := serveCmd{To: c.To, engineOptions: c.engineOptions, LogLevel: "error", LogFormat: "text"}

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"wsrelay/handshake"
 	"wsrelay/internal/cli"
 	"wsrelay/receiver"
 	"wsrelay/receiver/store/elastic"
-	"wsrelay/receiver/store/file"
 )
 
 type streamsCmd struct {
@@ -44,8 +42,8 @@ func (c *streamsListCmd) Run(ctx context.Context, to *streams) error {
 		_, err := fmt.Fprintln(to.out, sid, owner)
 		return err == nil
 	}
-	if path, ok := strings.CutPrefix(c.To, "file:"); ok { // without its lock: another process may have it
-		if err := file.EachOwner(path, list); err != nil {
+	if k, at, ok := kindOf(c.To); ok && k.owners != nil {
+		if err := k.owners(at, list); err != nil {
 			return storeFailed(c.To, err)
 		}
 		return nil

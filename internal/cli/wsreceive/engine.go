@@ -21,7 +21,7 @@ type engineOptions struct {
 	EngineFingerprint string `placeholder:"SHA256" help:"Fingerprint of the engine's authority, or certificate, as Elasticsearch prints it at its first start; instead of --engine-ca."`
 	EngineCert        string `placeholder:"FILE" help:"Our certificate for the engine (PEM)."`
 	EngineKey         string `placeholder:"FILE" help:"Its key (PEM)."`
-	EngineGzip        string `placeholder:"WHEN" help:"Compress documents on their way to the engine: auto (unless it is on this host), on, off. Default: auto."`
+	EngineGzip        string `default:"" enum:",auto,on,off" placeholder:"WHEN" help:"Compress documents on their way to the engine: auto (unless it is on this host), on, off. Default: auto."`
 }
 
 func (e *engineOptions) prefix() string { return cmp.Or(e.Index, "logs") }

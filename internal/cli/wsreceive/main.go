@@ -121,6 +121,6 @@ func parser(c *commandLine, stdout io.Writer, exit func(int)) (*kong.Kong, error
 	return kong.New(c,
 		kong.Name("wsreceive"), kong.Description(description), kong.Writers(stdout, io.Discard),
 		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": cli.Build("wsreceive"), "logs": logsDefault, "journal": journalDefault, "stores": storeForms, "config": usualConfig, "sorted": strconv.Itoa(logs.MostSorted)},
+		kong.Vars{"version": cli.Build("wsreceive"), "logs": logsDefault, "journal": journalDefault, "stores": storeForms(), "config": usualConfig, "sorted": strconv.Itoa(logs.MostSorted)},
 	)
 }

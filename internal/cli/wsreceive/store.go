@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,9 +30,10 @@ import (
 // logsDefault is where the log database is unless --to says otherwise.
 const logsDefault = "logs:./wsreceive-data"
 
-// kind is a kind of store. A new one is a package, and a line in kinds.
+// kind is a kind of store. A new one is a package, and an entry in kinds.
 type kind struct {
-	open func(ctx context.Context, c *serveCmd, at string, stdout io.Writer, log *slog.Logger) (receiver.Store, error)
+	words []string // before the colon of --to
+	open  func(ctx context.Context, c *serveCmd, at string, stdout io.Writer, log *slog.Logger) (receiver.Store, error)
 
 	form   string // of --to, for people
 	needs  string // what to look at when it cannot be opened
@@ -40,35 +42,50 @@ type kind struct {
 	remote bool   // its rows are on another host, behind a journal: --journal
 	logs   bool   // the log database: --retain, search, backup, verify
 	shown  string // what the page, which shows the newest lines only, says of where all are; %s is at
+
+	// What can be read while another process has the store open; nil: nothing.
+	senders func(at string) ([]receiver.Sender, error)
+	owners  func(at string, f func(sid, owner string) bool) error
 }
 
-// kinds are the kinds of store by the word before the colon of --to.
-var kinds = map[string]kind{
-	"logs": {
-		open: openLogs, form: "logs:DIR", logs: true,
+// kinds are the kinds of store.
+var kinds = []kind{
+	{
+		words: []string{"logs"}, open: openLogs, form: "logs:DIR", logs: true, senders: logs.Senders,
 		needs: "the directory must be writable; one wsreceive at a time has a log database open",
 	},
-	"file": {
-		open: openFile, form: "file:PATH", shown: "The newest lines, as they come. All are in the file %s.",
-		needs: "the directory must exist and be writable; one wsreceive writes a file at a time",
+	{
+		words: []string{"http", "https"}, open: openEngine, form: "http(s)://HOST:PORT of Elasticsearch or OpenSearch", url: true, engine: true,
+		needs: "curl shows whether an engine answers at this address",
 	},
-	"stdout": {open: openStdout, form: "stdout", shown: "The newest lines, as they come. All go to the standard output of wsreceive."},
-	"http":   {open: openEngine, form: "http(s)://HOST:PORT of Elasticsearch or OpenSearch", url: true, engine: true, needs: "curl shows whether an engine answers at this address"},
-	"cloud":  {open: openEngine, form: "cloud:NAME:BASE64 of Elastic Cloud", url: true, engine: true, needs: "the deployment's page shows its Cloud ID"},
-	"https":  {open: openEngine, url: true, engine: true, needs: "curl shows whether an engine answers at this address"},
-
-	"victorialogs+http":  victoriaLogs,
-	"victorialogs+https": victoriaLogs,
-}
-
-var victoriaLogs = kind{
-	open: openVictoriaLogs, form: "victorialogs+http(s)://HOST:PORT", url: true, remote: true,
-	needs: "the directory of --journal must be writable for one wsreceive; curl http://HOST:PORT/metrics shows whether the server answers",
-	shown: "The newest lines, as they come. All are in VictoriaLogs, which has a page of its own at /select/vmui/.",
+	{
+		words: []string{"cloud"}, open: openEngine, form: "cloud:NAME:BASE64 of Elastic Cloud", url: true, engine: true,
+		needs: "the deployment's page shows its Cloud ID",
+	},
+	{
+		words: []string{"victorialogs+http", "victorialogs+https"}, open: openVictoriaLogs, form: "victorialogs+http(s)://HOST:PORT", url: true, remote: true,
+		needs: "the directory of --journal must be writable for one wsreceive; curl http://HOST:PORT/metrics shows whether the server answers",
+		shown: "The newest lines, as they come. All are in VictoriaLogs, which has a page of its own at /select/vmui/.",
+	},
+	{
+		words: []string{"file"}, open: openFile, form: "file:PATH", senders: file.Senders, owners: file.EachOwner,
+		needs: "the directory must exist and be writable; one wsreceive writes a file at a time",
+		shown: "The newest lines, as they come. All are in the file %s.",
+	},
+	{
+		words: []string{"stdout"}, open: openStdout, form: "stdout",
+		shown: "The newest lines, as they come. All go to the standard output of wsreceive.",
+	},
 }
 
 // storeForms lists what --to can be.
-const storeForms = "logs:DIR, http(s)://HOST:PORT of Elasticsearch or OpenSearch, cloud:NAME:BASE64 of Elastic Cloud, victorialogs+http(s)://HOST:PORT, file:PATH, stdout"
+func storeForms() string {
+	forms := make([]string, len(kinds))
+	for i, k := range kinds {
+		forms[i] = k.form
+	}
+	return strings.Join(forms, ", ")
+}
 
 // journalDefault is where lines wait for a server unless --journal says otherwise.
 const journalDefault = "./wsreceive-journal"
@@ -76,11 +93,14 @@ const journalDefault = "./wsreceive-journal"
 // kindOf gives the kind of store that to names, and where it is.
 func kindOf(to string) (k kind, at string, ok bool) {
 	word, at, colon := strings.Cut(to, ":")
-	k, ok = kinds[word]
-	if k.url {
+	i := slices.IndexFunc(kinds, func(k kind) bool { return slices.Contains(k.words, word) })
+	if i < 0 {
+		return kind{}, at, false
+	}
+	if k = kinds[i]; k.url {
 		at = to
 	}
-	return k, at, ok && (at != "") == colon && colon == (word != "stdout")
+	return k, at, (at != "") == colon && colon == (word != k.form) // stdout is all of its form
 }
 
 // patienceOfServe is how long another process may have the store open when
@@ -113,11 +133,13 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 	k, at, ok := kindOf(c.To)
 	switch {
 	case !ok:
-		return nil, complain("use "+storeForms, "--to %q is not a store", c.To)
+		return nil, complain("use "+storeForms(), "--to %q is not a store", c.To)
 	case !k.engine && (c.engineOptions != (engineOptions{}) || c.DeadFile != ""):
 		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT", "--index, --data-stream, --engine-... and --dead-file do not apply to --to %s", c.To)
 	case !k.remote && c.Journal != "" && c.Journal != journalDefault:
 		return nil, complain("only lines for a VictoriaLogs server wait in a journal apart: --to victorialogs+http://HOST:9428", "--journal does not apply to --to %s", withoutPassword(c.To))
+	case !k.logs && c.Memory != 0:
+		return nil, complain("only the log database has a limit of memory; GOMEMLIMIT is one for the whole process", "--memory does not apply to --to %s", withoutPassword(c.To))
 	case !k.logs && c.Retain != (retain{}):
 		return nil, complain("only the log database deletes automatically; an engine does it by its lifecycle policy", "--retain does not apply to --to %s", withoutPassword(c.To))
 	}

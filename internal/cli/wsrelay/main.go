@@ -42,7 +42,7 @@ func Main() int {
 // exitEnded is the status that --exit-ended asks for when the input has ended. A
 // program that is not wsrelay, or half of it, does not give it.
 func exitEnded(args []string, otherwise int) int {
-	n, err := strconv.Atoi(intake.FlagValue(args, "--exit-ended", ""))
+	n, err := strconv.Atoi(intake.FlagValue(args, "--exit-ended", os.Getenv("WSRELAY_EXIT_ENDED")))
 	if err != nil {
 		return otherwise
 	}
@@ -119,8 +119,8 @@ func (c *config) Run(s *streams) error {
 var retryInterval = 30 * time.Second
 
 // queueOnly keeps lines under a configuration that cannot work, where nobody sees an
-// exit status and the pipe must not be left alone. As a worker it may end at any
-// time.
+// exit status and the pipe must not be left alone. After a while it ends, and the
+// keeper's next worker looks at the configuration again.
 func (c *config) queueOnly(wrong error, s *streams) error {
 	if c.QueueDir == "" {
 		return wrong
@@ -128,13 +128,18 @@ func (c *config) queueOnly(wrong error, s *streams) error {
 	status := cli.Report(s.log(), wrong)
 	s.log().Warn("not delivering until the configuration is fixed", "queue", c.QueueDir,
 		cli.Effect, "no line is lost: they wait in the queue", cli.Hint, "fix it, and reload syslog-ng if it is part of its configuration")
-	time.AfterFunc(retryInterval, func() { os.Exit(status) })
 	c.URL, c.Listen = nil, ""
 	if c.QueueLimit < buffer.MinLimit {
 		c.QueueLimit = 0
 	}
-	return ship(c, s, wrong)
+	if err := ship(c, s, wrong); !errors.Is(err, errAgain) {
+		return err
+	}
+	return cli.Exit(status)
 }
+
+// errAgain says that ship ended for another process to take its place.
+var errAgain = errors.New("another worker is to look at the configuration")
 
 // ship moves lines from stdin to the receiver, unless something is wrong with
 // the way there, until the input ends and all is delivered, or until a signal
@@ -147,9 +152,11 @@ func ship(c *config, s *streams, wrong error) error {
 	if err != nil {
 		return err
 	}
-	stop := watchSignals(in.Signals(), stopOptions{
-		terminal: isTerminal(s.in), service: in.Kept() && isNull(s.err), log: log,
-	})
+	o := stopOptions{terminal: isTerminal(s.in), service: in.Kept() && isNull(s.err), log: log}
+	if wrong != nil {
+		o.again = retryInterval
+	}
+	stop := watchSignals(in.Signals(), o)
 	defer stop.release()
 	in.Unread = c.unread(log)
 	q, found, err := open(c, in, stop, log)
@@ -192,6 +199,9 @@ func ship(c *config, s *streams, wrong error) error {
 	left, st := q.Stats(), r.Status()
 	waiting := left.Head - left.Cursor
 	log.Info("stopped", "lines", in.Lines(), "acknowledged", st.ReceiptedLines, "sent_again", st.SentAgain, "waiting", waiting)
+	if err == nil && stop.again.Load() {
+		return errAgain
+	}
 	if err == nil && waiting > 0 && told.Err() == nil {
 		return notDeliveredError(c, waiting, st)
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -20,6 +21,8 @@ const grace = 5 * time.Second
 type stopper struct {
 	now context.Context // ends when the input is not waited for any more
 
+	again atomic.Bool // now has ended because of stopOptions.again
+
 	mu          sync.Mutex
 	asked       context.Context // ends with the first signal
 	requestStop context.CancelFunc
@@ -27,8 +30,9 @@ type stopper struct {
 }
 
 type stopOptions struct {
-	terminal bool // the input is one: ^C means at once
-	service  bool // nobody means us to end but by ending the input
+	terminal bool          // the input is one: ^C means at once
+	service  bool          // nobody means us to end but by ending the input
+	again    time.Duration // after this the process ends, for another to take its place; 0: never
 	log      *slog.Logger
 }
 
@@ -44,7 +48,10 @@ func watchSignals(sigs <-chan os.Signal, o stopOptions) *stopper {
 	s.release = func() { close(done); <-released; s.requestStop(); end() }
 	go func() {
 		defer close(released)
-		var late <-chan time.Time
+		var late, again <-chan time.Time
+		if o.again > 0 {
+			again = time.After(o.again)
+		}
 		for {
 			select {
 			case <-sigs:
@@ -61,6 +68,9 @@ func watchSignals(sigs <-chan os.Signal, o stopOptions) *stopper {
 				}
 				s.renew()
 				o.log.Warn("received a signal to exit, but the input is still open: continuing", cli.Effect, "nothing is lost", cli.Hint, "stop syslog-ng, or remove its destination, to stop wsrelay")
+			case <-again:
+				s.again.Store(true)
+				end()
 			case <-done:
 				return
 			}
@@ -76,8 +86,8 @@ func (s *stopper) renew() {
 	s.asked, s.requestStop = context.WithCancel(context.Background())
 }
 
-// stopRequested is done once wsrelay was stopRequested to end: what is read from then on is kept,
-// not delivered.
+// stopRequested is done once wsrelay was asked to end: what is read from then on is
+// kept, not delivered.
 func (s *stopper) stopRequested() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()

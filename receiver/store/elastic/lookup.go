@@ -291,7 +291,7 @@ const (
 	underWay   = 80_000  // lines that a session can have under way: 16 batches of 5000
 )
 
-// lookupsFor says what to lookupsFor for before the ids from seq on are created.
+// lookupsFor says what to look for before the ids from seq on are created.
 func (s *streams) lookupsFor(sid string, seq uint64) (documents, letters bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

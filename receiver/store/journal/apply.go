@@ -9,8 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
+	"wsrelay/internal/retry"
 	"wsrelay/receiver"
 )
 
@@ -22,8 +21,7 @@ const applyBytes = 4 << 20
 // barrier.
 func (j *Journal) run(ctx context.Context) {
 	defer close(j.done)
-	pause := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond),
-		backoff.WithMaxInterval(j.o.retry), backoff.WithMaxElapsedTime(0))
+	pause := retry.Store(j.o.retry)
 	var lines [][]byte
 	for ctx.Err() == nil {
 		worked, wait, err := j.step(ctx, &lines)

@@ -46,7 +46,7 @@ func (o *Options) settings(path string) map[string]string {
 		"loggerFormat":                     "json",
 		"loggerLevel":                      "INFO",
 		"loggerDisableTimestamps":          "true",
-		"search.maxConcurrentRequests":     strconv.Itoa(o.Queries),
+		"search.maxConcurrentRequests":     "4",
 		"search.maxQueryDuration":          o.QueryTime.String(),
 		"search.maxQueueDuration":          "10s",
 		"search.logSlowQueryDuration":      "0s",

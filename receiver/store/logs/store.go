@@ -28,7 +28,6 @@ type Options struct {
 	RetainBytes int64         // size beyond which the oldest days go; 0: none
 	Memory      int64         // bytes for the caches and the queries of the engine; 0: 96 MiB
 	Reserve     int64         // bytes of the disk that stay free; 0: 64 MiB
-	Queries     int           // that run at the same time; 0: 4
 	QueryTime   time.Duration // 0: 30 s
 	Log         *slog.Logger
 
@@ -271,9 +270,6 @@ func (o *Options) defaults() {
 	}
 	if o.Reserve == 0 {
 		o.Reserve = 64 << 20
-	}
-	if o.Queries == 0 {
-		o.Queries = 4
 	}
 	if o.QueryTime == 0 {
 		o.QueryTime = 30 * time.Second
