@@ -21,8 +21,16 @@ type squeeze struct {
 // It begins with zstd: of the first batches raw ones would keep a slow link busy for
 // seconds, and the others cost a fast one milliseconds.
 func newSqueeze() *squeeze {
-	return &squeeze{choice: codec.NewChoice(codec.Zstd, codec.Raw, codec.Zstd)}
+	s := &squeeze{choice: codec.NewChoice(codec.Zstd, codec.Raw, codec.Zstd)}
+	s.choice.AsFast = worthSqueezing
+	return s
 }
+
+// worthSqueezing is which part of the speed with zstd batches must reach as the queue
+// has them to be left so. On a link that limits they reach at most 0.65: zstd needs
+// that part of S2's bytes. Elsewhere the times of both differ by less, and what
+// encoding takes from the other programs of a busy machine does not show in them.
+const worthSqueezing = 0.75
 
 // How many bytes of lines are worth it, and how many need memory for rare use.
 const (

@@ -15,6 +15,10 @@ import (
 //
 // It is not safe for concurrent use.
 type Choice struct {
+	// AsFast is how fast a preferred codec must be to be taken, as a part of the
+	// fastest one's speed.
+	AsFast float64
+
 	codecs []*candidate // in order of preference
 	best   *candidate
 	trial  *candidate    // what the next bytes are for; nil: best
@@ -41,13 +45,12 @@ const (
 	again       = 10 * sampleTime        // until what was the best is tried again
 	changed     = 4                      // tell that something has changed
 	trialPart   = 64                     // a trial is due again after so many times its length
-	asFast      = 0.95                   // a preferred codec is taken if its speed is this part of the fastest one's
-	keepRatio   = 0.9                    // the one in use stays while its speed is this part of it
+	keepRatio   = 0.95                   // the one in use stays while it has this part of the speed for which it was taken
 )
 
 // NewChoice chooses from codecs, preferred ones first. It begins with begin.
 func NewChoice(begin Codec, codecs ...Codec) *Choice {
-	c := &Choice{}
+	c := &Choice{AsFast: 0.95}
 	for _, codec := range codecs {
 		x := &candidate{Codec: codec, size: sampleBytes}
 		if c.codecs = append(c.codecs, x); codec == begin {
@@ -125,13 +128,13 @@ func (c *Choice) decide() {
 			fastest = p
 		}
 	}
-	enough := c.best.pace() * keepRatio // no more than this of the others', for it to stay
+	enough := c.best.pace() * c.AsFast * keepRatio // no more than this of the others', for it to stay
 	for _, x := range c.codecs {
 		p := x.pace()
 		if x == c.best && enough <= fastest {
 			return
 		}
-		if p > 0 && p*asFast <= fastest {
+		if p > 0 && p*c.AsFast <= fastest {
 			c.best.paces, c.best.due = nil, c.clock+again // it may have been bad luck
 			c.best, c.before = x, 0
 			return

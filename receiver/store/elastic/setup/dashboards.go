@@ -23,6 +23,6 @@ func Dashboards(stream string) []byte {
 	if stream == "" {
 		return dashboards
 	}
-	title := []byte(`"title":"` + lineIndices)
-	return bytes.Replace(dashboards, title, append(title[:len(title):len(title)], ","+stream...), 1)
+	title := `"title":"` + lineIndices
+	return bytes.Replace(dashboards, []byte(title), []byte(title+","+stream), 1)
 }
