@@ -37,14 +37,14 @@ type candidate struct {
 }
 
 const (
-	sampleTime  = 100 * time.Millisecond // a sample has as many bytes as take so long,
-	sampleBytes = 256 << 10              // at least these,
-	samples     = 8                      // are remembered
-	fewest      = 2                      // make something known,
-	decisive    = 3                      // or one, of what is so many times slower than the best
-	again       = 10 * sampleTime        // until what was the best is tried again
-	changed     = 4                      // tell that something has changed
-	trialPart   = 64                     // a trial is due again after so many times its length
+	sampleTime  = 100 * time.Millisecond // what the bytes of a sample take, about
+	sampleBytes = 256 << 10              // bytes of a sample, at least
+	samples     = 8                      // of each codec that are remembered
+	fewest      = 2                      // samples that a codec is judged by, at least,
+	decisive    = 3                      // unless its first one is so many times slower than the best
+	again       = 10 * sampleTime        // the pause before what was the best is tried again
+	changed     = 4                      // samples in a row that show that something has changed
+	trialPart   = 64                     // the pause between trials, in lengths of a trial
 	keepRatio   = 0.95                   // the one in use stays while it has this part of the speed for which it was taken
 )
 
