@@ -143,6 +143,20 @@ func (c *Client) Product(ctx context.Context) (string, error) {
 	return product + " " + number, nil
 }
 
+// writeThreads is how many threads for bulks the engine's nodes have in all, or 0 if
+// it does not say.
+func (c *Client) writeThreads(ctx context.Context) (n int) {
+	answer, err := c.Do(ctx, http.MethodGet, "/_nodes/thread_pool?filter_path=nodes.*.thread_pool.write.size", nil)
+	if err != nil {
+		return 0 // who may not ask may still write
+	}
+	gjson.GetBytes(answer, "nodes").ForEach(func(_, node gjson.Result) bool {
+		n += int(node.Get("thread_pool.write.size").Int())
+		return true
+	})
+	return n
+}
+
 // Perform sends a request whose URL has a path only, and gives the answer
 // whatever it is.
 func (c *Client) Perform(req *http.Request) (*http.Response, error) { return c.transport.Perform(req) }

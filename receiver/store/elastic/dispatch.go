@@ -28,7 +28,8 @@ type call struct {
 // dispatcher merges the documents of concurrent callers into bulks. While fewer
 // bulks are under way than the limit, a document leaves at once; beyond it
 // documents gather. The limit grows by one for each round of bulks that the
-// engine took while more were waiting, and is halved when it asks for less.
+// engine took while more were waiting, up to one more than it has threads for them,
+// and is halved when it asks for less.
 type dispatcher struct {
 	send func(context.Context, []*op) (throttled bool)
 	ctx  context.Context
@@ -39,12 +40,22 @@ type dispatcher struct {
 	queue   []*op
 	running int
 	limit   float64
+	most    float64 // that limit may be
 }
 
 func newDispatcher(send func(context.Context, []*op) bool) *dispatcher {
-	d := &dispatcher{send: send, limit: fewestBulks}
+	d := &dispatcher{send: send, limit: fewestBulks, most: mostBulks}
 	d.ctx, d.stop = context.WithCancel(context.Background())
 	return d
+}
+
+// engineThreads says how many bulks the engine works on at once: more only wait there,
+// and cost it time. One more is on its way meanwhile.
+func (d *dispatcher) engineThreads(n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.most = float64(min(mostBulks, max(fewestBulks, n+1)))
+	d.limit = min(d.limit, d.most)
 }
 
 // do sends the documents, if need be apart from those of others, and waits until
@@ -120,7 +131,7 @@ func (d *dispatcher) run(bulk []*op) {
 	case throttled:
 		d.limit = max(fewestBulks, d.limit/2)
 	case len(d.queue) > 0:
-		d.limit = min(mostBulks, d.limit+1/d.limit)
+		d.limit = min(d.most, d.limit+1/d.limit)
 	}
 	for _, o := range bulk {
 		if o.call.left--; o.call.left == 0 {

@@ -112,7 +112,15 @@ func TestDispatcher_SendsMoreAtOnceUntilTheEngineAsksForLess(t *testing.T) {
 		if got := running(); got != mostBulks {
 			t.Errorf("%d bulks at once after many that went well, want %d", got, mostBulks)
 		}
-		for range mostBulks - fewestBulks {
+		d.engineThreads(3)
+		for range 10 {
+			h.gate <- false
+			synctest.Wait()
+		}
+		if got := running(); got != 4 {
+			t.Errorf("%d bulks at once for an engine that has 3 threads, want 4", got)
+		}
+		for range 4 - fewestBulks {
 			h.gate <- true
 			synctest.Wait()
 		}

@@ -61,6 +61,9 @@ func (s *Store) verifyEngine(ctx context.Context) error {
 		return errNotOnce
 	}
 	s.proof.done = true
+	if n := s.client.writeThreads(ctx); n > 0 {
+		s.bulks.engineThreads(n)
+	}
 	if _, err := s.client.Do(ctx, http.MethodDelete, "/"+proofIndex+"/_doc/"+id, nil); err != nil {
 		s.log.Debug("document of the proof not deleted", "err", err) // who may not delete leaves one at each start
 	}

@@ -89,6 +89,17 @@ func TestEngine_StoresOnceAndTellsTheSameFromAnother(t *testing.T) {
 	}
 }
 
+func TestEngine_GetsOneBulkMoreThanItHasThreads(t *testing.T) {
+	s := realStore(t, newPrefix(t), "")
+	threads := 0
+	for _, node := range faults.Ask(t, http.MethodGet, "/_cat/thread_pool/write?format=json&h=size", "").Array() {
+		threads += int(node.Get("size").Int())
+	}
+	if want := float64(min(threads+1, mostBulks)); threads == 0 || s.bulks.most != want {
+		t.Errorf("at most %v bulks at once with %d threads, want %v", s.bulks.most, threads, want)
+	}
+}
+
 // Where an ingest pipeline has put a document elsewhere, a 409 says where that
 // is, and the line is compared with what is there.
 func TestEngine_ComparesWithADocumentThatAPipelineHasMoved(t *testing.T) {
