@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 
-	"github.com/klauspost/compress/s2"
 
 	"wsrelay/handshake"
 	"wsrelay/internal/codec"
@@ -34,22 +33,15 @@ func nakFor(err error) string {
 	return ""
 }
 
-// wireLimit is more bytes than an encoder makes of d.Raw at worst.
-func wireLimit(d handshake.Data) int {
-	if d.Enc == handshake.EncRaw {
-		return d.Raw
-	}
-	return s2.MaxEncodedLen(d.Raw) + 1<<10
-}
-
 // readWire reads the payload of d from r into memory that grows as it comes. Each
 // time, grow is asked for more; it gives false when the session has ended. Errors
 // for which nakFor has a code may come before r was read to its end.
 func readWire(d handshake.Data, r io.Reader, grow func(size int) bool) (wire *body, err error) {
-	if _, known := codec.Named(d.Enc); !known {
+	c, known := codec.Named(d.Enc)
+	if !known {
 		return nil, errDecode
 	}
-	n, limit := 0, wireLimit(d)
+	n, limit := 0, c.MaxEncoded(d.Raw)
 	for _, size := range []int{arriveSize, growSize, limit} {
 		size = min(size, limit)
 		if wire != nil && size <= n {

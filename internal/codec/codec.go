@@ -27,13 +27,15 @@ var table = [...]struct {
 	name   string // on the wire, and on the command line
 	encode func(scratch, text []byte) []byte
 	decode func(text, payload []byte) ([]byte, error) // into text, an empty slice with enough space
-	size   func(payload []byte) (uint64, bool)        // what the payload says that it decodes to
+	size   func(payload []byte) (uint64, bool)        // what the payload says that it decodes to, which it must
+	most   func(n int) int                            // bytes that an encoder makes of n at worst, also another one
 }{
 	Raw: {
 		"raw",
 		func(_, text []byte) []byte { return text },
 		func(text, payload []byte) ([]byte, error) { return append(text, payload...), nil },
 		func(payload []byte) (uint64, bool) { return uint64(len(payload)), true },
+		func(n int) int { return n },
 	},
 	Zstd: {
 		"zstd",
@@ -44,6 +46,7 @@ var table = [...]struct {
 			err := h.Decode(payload)
 			return h.FrameContentSize, err == nil && !h.Skippable && h.HasFCS
 		},
+		func(n int) int { return n + n>>8 + 1<<10 },
 	},
 	S2: {
 		"s2",
@@ -53,6 +56,7 @@ var table = [...]struct {
 			n, err := s2.DecodedLen(payload)
 			return uint64(n), err == nil
 		},
+		func(n int) int { return s2.MaxEncodedLen(n) + 1<<10 },
 	},
 }
 
@@ -88,6 +92,9 @@ func (c Codec) String() string {
 // Encode gives text, of Least bytes or more, in this encoding: in scratch if it has room, or in new memory,
 // or text itself.
 func (c Codec) Encode(scratch, text []byte) []byte { return table[c].encode(scratch, text) }
+
+// MaxEncoded is how many bytes an encoder makes of n bytes of text at worst.
+func (c Codec) MaxEncoded(n int) int { return table[c].most(n) }
 
 // States tells whether a payload says of itself that it decodes to n bytes.
 func (c Codec) States(payload []byte, n int) bool {

@@ -2,6 +2,7 @@ package codec
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -24,8 +25,21 @@ func TestCodec_DecodesWhatItEncodes(t *testing.T) {
 			t.Errorf("%s: %d bytes became %d, %v", name, len(text), len(got), err)
 		}
 	})
-	if _, ok := Named("lz4"); ok {
-		t.Error("lz4 is known")
+	if _, ok := Named("no such codec"); ok {
+		t.Error("one that is in no table is known")
+	}
+}
+
+func TestCodec_KnowsItsWorstCase(t *testing.T) {
+	for _, n := range []int{Least, 4095, 1 << 20, Longest} {
+		text := make([]byte, n)
+		_, _ = rand.NewChaCha8([32]byte{}).Read(text)
+		for _, name := range Names() {
+			c, _ := Named(name)
+			if got := len(c.Encode(nil, text)); got > c.MaxEncoded(n) {
+				t.Errorf("%s: %d bytes became %d, want at most %d", name, n, got, c.MaxEncoded(n))
+			}
+		}
 	}
 }
 
