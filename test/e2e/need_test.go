@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"wsrelay/test/harness"
 )
 
 // need skips the test where a program is missing, and fails it in CI, where
@@ -128,6 +130,9 @@ var build = sync.OnceValues(func() (string, error) {
 var binaries string
 
 func TestMain(m *testing.M) {
+	if os.Getenv("STACK_REQUESTS") != "" { // minutes of a dozen programs, which ^C must end as well
+		harness.Main(m)
+	}
 	code := m.Run()
 	if binaries != "" {
 		_ = os.RemoveAll(binaries)

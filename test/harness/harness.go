@@ -59,12 +59,15 @@ func Main(m *testing.M) {
 func contain() (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
-	dir, err := os.MkdirTemp("", "wsrelay-harness-")
+	dir, err := os.MkdirTemp("", "ws-") // short: sockets below it have paths of at most 107 bytes
 	if err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // as far as it goes
-	runtime.LockOSThread()  // Pdeathsig is about this thread
+	defer os.RemoveAll(dir)                      //nolint:errcheck // as far as it goes
+	if err := os.Chmod(dir, 0o711); err != nil { // programs of other users have files in it
+		return 0, err
+	}
+	runtime.LockOSThread() // Pdeathsig is about this thread
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
 	cmd.Env = append(os.Environ(), insideEnv+"=1", "TMPDIR="+dir)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
