@@ -16,18 +16,13 @@ import (
 	"wsrelay/internal/metrics"
 	"wsrelay/internal/status"
 	"wsrelay/receiver"
+	"wsrelay/test/harness"
 )
 
-// promtool runs it, or skips the test where there is none; in CI nothing is
-// skipped.
+// promtool runs it, or skips the test where there is none.
 func promtool(t *testing.T, stdin []byte, args ...string) {
 	t.Helper()
-	if _, err := exec.LookPath("promtool"); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("promtool is not installed, and CI skips nothing")
-		}
-		t.Skip("promtool is not installed")
-	}
+	harness.Need(t, "promtool")
 	cmd := exec.CommandContext(t.Context(), "promtool", args...)
 	cmd.Stdin = bytes.NewReader(stdin)
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"wsrelay/test/harness"
 )
 
 // Servers that know nothing of wsrelay.v1. Each appends what it takes to the
@@ -85,7 +87,7 @@ var plainServers = map[string]plainServer{
 		path: "/", args: []string{"--plain-ack", "receipt", "--plain-open", `{"last":"{uid}"}`},
 		make: func(t *testing.T, s *Sandbox, addr string) (string, []string) {
 			if exec.Command(debianPython, "-c", "import websockets").Run() != nil {
-				missing(t, "python3-websockets")
+				harness.Lack(t, "python3-websockets is not installed")
 			}
 			must(t, os.WriteFile(s.Path("server.py"), []byte(pythonServer), 0o600))
 			return debianPython, []string{"server.py", addr}
@@ -105,7 +107,7 @@ var plainServers = map[string]plainServer{
 		make: func(t *testing.T, s *Sandbox, addr string) (string, []string) {
 			need(t, "nginx")
 			if _, err := os.Stat("/usr/share/lua/5.1/nginx/websocket/server.lua"); err != nil {
-				missing(t, "lua-nginx-websocket")
+				harness.Lack(t, "lua-nginx-websocket is not installed")
 			}
 			user := map[bool]string{true: "user root;"}[os.Getuid() == 0]
 			conf := fmt.Sprintf(luaServer, user, addr, s.Path("lines"))

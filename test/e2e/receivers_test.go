@@ -21,6 +21,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"wsrelay/handshake"
+	"wsrelay/test/harness"
 )
 
 // other is a receiver: one in examples/, or wsreceive, so that all are held to
@@ -90,7 +91,7 @@ const debianPython = "/usr/bin/python3"
 
 func newPython(t *testing.T, s *Sandbox) *other {
 	if exec.Command(debianPython, "-c", "import websockets").Run() != nil {
-		missing(t, "python3-websockets")
+		harness.Lack(t, "python3-websockets is not installed")
 	}
 	o := &other{addr: someAddr(t)}
 	o.start = func(t *testing.T) *Process {
@@ -102,15 +103,6 @@ func newPython(t *testing.T, s *Sandbox) *other {
 	return o
 }
 
-// missing skips the test, or fails it in CI.
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is not installed, and CI skips nothing", what)
-	}
-	t.Skipf("%s is not installed", what)
-}
-
 // newOpenResty is nginx with the shipped configuration, in front of an engine.
 func newOpenResty(t *testing.T, s *Sandbox) *other {
 	need(t, "nginx")
@@ -120,7 +112,7 @@ func newOpenResty(t *testing.T, s *Sandbox) *other {
 		"/usr/share/lua/5.1/cjson/util.lua":             "lua-cjson",
 	} {
 		if _, err := os.Stat(file); err != nil {
-			missing(t, debian)
+			harness.Lack(t, debian+" is not installed")
 		}
 	}
 	e := &engine{docs: map[string]string{}}
