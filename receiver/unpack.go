@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 
-
 	"wsrelay/handshake"
 	"wsrelay/internal/codec"
 )
