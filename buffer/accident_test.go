@@ -23,22 +23,19 @@ func blocksIn(w failer, name string, b []byte) (*segment, []placed) {
 	}
 	var blocks []placed
 	scan := newScanner(strings.NewReader(string(b)), seg, int64(len(b)))
-	for {
-		h, _, err := scan.seek()
+	for h, err := range scan.blocks() {
 		if err != nil {
 			return seg, blocks
 		}
-		found, err := scan.block(h)
+		found, err := scan.sound(h)
 		if err != nil {
 			w.Fatalf("read %s: %v", name, err)
 		}
-		if found == nil {
-			scan.off += h.span()
-			continue
+		if found != nil {
+			blocks = append(blocks, placed{h, scan.off, scan.off + headerLen + int64(h.stored)})
 		}
-		blocks = append(blocks, placed{h, scan.off, scan.off + headerLen + int64(h.stored)})
-		scan.skip(h)
 	}
+	return seg, blocks
 }
 
 // damage changes size bytes of a file and notes what that may cost: the blocks

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"time"
 
 	"wsrelay/internal/codec"
@@ -220,35 +219,6 @@ func (b *Block) encode(c codec.Codec, u *used) (freed []byte) {
 	}
 	b.sum = crc32.Checksum(b.Encoded(), castagnoli)
 	return freed
-}
-
-// used is memory that encoding needs again and again.
-type used struct {
-	scratch []byte
-	buffers [][]byte // of blocks that nobody will read
-}
-
-// buffer is an empty one for n bytes, and not many more.
-func (u *used) buffer(n int64) []byte {
-	for k, b := range u.buffers {
-		if c := int64(cap(b)); n <= c && c <= n+n/4 {
-			u.buffers = slices.Delete(u.buffers, k, k+1)
-			return b[:0]
-		}
-	}
-	if len(u.buffers) > 0 { // of a size that is out of use
-		u.buffers = slices.Delete(u.buffers, 0, 1)
-	}
-	return make([]byte, 0, n)
-}
-
-const maxUsed = 2 // a sync makes one block, seldom two, of many lines
-
-// put gives a buffer back, which is kept if it is no larger than usual.
-func (u *used) put(b []byte) {
-	if cap(b) <= wholeBlock && len(u.buffers) < maxUsed {
-		u.buffers = append(u.buffers, b)
-	}
 }
 
 // seal is the block that carries no records.

@@ -91,13 +91,8 @@ func countCalls(t *testing.T) (n int) {
 	return n
 }
 
-// every tells which calls of n to try: all, or, in the short form, one in some.
-func every(n int) int {
-	if long() {
-		return 1
-	}
-	return max(1, n/20)
-}
+// every tells which calls of n to try: all, or one in some.
+func every(n int) int { return max(1, n/amount(n, 20, 4)) }
 
 func TestQueue_SurvivesACrashAtEachFileCall(t *testing.T) {
 	total := countCalls(t)
@@ -199,7 +194,7 @@ func TestRecovery_SurvivesACrashAtEachStepOfWritingAgain(t *testing.T) {
 // the a-th call, and the recovery of that at its b-th.
 func crashInTakeOver(t *testing.T, prepare func(*world)) {
 	for _, end := range []func(*strictFS) *strictFS{(*strictFS).kill, (*strictFS).powerCut} {
-		for a := 1; a < 40; a++ {
+		for a := 1; a < 40; a += amount(1, 1, 7) {
 			for b := 0; b < 40; b += every(200) {
 				inBubble(t, func() {
 					w := newWorld(t, uint64(a*40+b), Options{Compress: CompressNone})

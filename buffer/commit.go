@@ -2,10 +2,9 @@ package buffer
 
 import (
 	"cmp"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -128,7 +127,7 @@ func (w *writer) checkLimit(b *Block) error {
 		held += w.off - w.seg.size // the rest of a recycled file is ours already
 	}
 	var extra int64
-	if w.q.isEnding() {
+	if closed(w.q.ending) || w.q.isClosed() {
 		extra = reserve
 	}
 	switch limit := w.q.limit(); {
@@ -160,22 +159,15 @@ func (w *writer) rotate(blocks []*Block) error {
 		w.renew = false
 	}
 	q.mu.Lock()
-	s := &segment{id: 1, base: q.durable, nonce: nonce(), created: time.Now().UnixMilli(), intakes: q.table, acked: q.acked}
+	s := &segment{id: 1, base: q.durable, nonce: rand.Uint64(), created: time.Now().UnixMilli(), intakes: q.table, acked: q.acked}
 	if n := len(q.segs); n > 0 {
 		s.id = q.segs[n-1].id + 1
 	}
 	s.boot, s.up = q.fsys.clock()
 	s.sid = q.ident.sid(s.base)
-	listed := append(slices.Clone(q.gaps), blocks...)
+	listed := append(slices.Clone(q.gaps.durable), blocks...)
 	q.mu.Unlock()
-	f, off, err := createSegment(q.fsys, s, func(write func(*Block) error) error {
-		for _, b := range listed {
-			if err := write(b); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	f, off, err := createSegment(q.fsys, s, listed)
 	if err != nil {
 		w.poisoned = true // it may have its name: nothing more may go to the segment before it
 		return err
@@ -211,12 +203,6 @@ func (q *Queue) forget(s *segment) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.segs = slices.DeleteFunc(q.segs, func(other *segment) bool { return other == s })
-}
-
-func nonce() uint64 {
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // cannot fail
-	return binary.LittleEndian.Uint64(b[:])
 }
 
 // syncDue: a sync is always due, unless --sync lets lines wait; and then too
@@ -286,23 +272,17 @@ func (w *writer) markDurable() {
 		case kindData:
 			q.durable = b.next()
 			q.unsynced -= int64(b.raw)
-			q.ring = append(q.ring, b)
-			q.ringSize += int64(cap(b.buf))
+			q.ring.push(b)
 		case kindGap:
 			q.moved++ // what is being read there is void
-			if l := q.dropping; b.first < l.End && l.First < b.next() {
-				q.dropping.First = min(b.next(), l.End)
-			}
-			q.pendingGaps = slices.DeleteFunc(q.pendingGaps, func(c *Block) bool { return c == b })
-			q.gaps = append(q.gaps, b)
-			q.addGap(b)
-			slices.SortFunc(q.gaps, func(a, b *Block) int { return int(int64(a.first - b.first)) })
+			q.gaps.written(b)
+			q.losses.addGap(b)
 		case kindSeal:
 			q.durable = max(q.durable, b.first) // numbers that no block holds, after a recovery
 		}
 	}
-	for q.ringSize > ringLimit {
-		if b := q.popRing().buf; !q.spare(b) {
+	for q.ring.size > ringLimit {
+		if b := q.ring.pop().buf; !q.spares.put(b) {
 			w.used.put(b)
 		}
 	}
@@ -333,7 +313,7 @@ func (w *writer) writeSeal(now time.Time) error {
 	if o.Unfinished {
 		b.flags = flagUnfinished
 	}
-	idle := w.q.filling == nil && len(w.q.queued) == 0
+	idle := len(w.q.queued) == 0
 	w.q.mu.Unlock()
 	if !idle {
 		return nil

@@ -53,7 +53,6 @@ func stored(t *testing.T, fs fileSystem, o Options, n int) map[codec.Codec]int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.unlock = nopCloser{}
 	defer q.Close(ctx)
 	var last Range
 	for ; n > 0; n -= piece.Len() {
@@ -78,6 +77,9 @@ func stored(t *testing.T, fs fileSystem, o Options, n int) map[codec.Codec]int {
 }
 
 func TestWriter_AutoEncodesMoreWhereTheDiskLimits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("encodes 160 MiB")
+	}
 	inBubble(t, func() {
 		by := stored(t, slowFS{newStrictFS(1), 20e6}, Options{}, 160<<20)
 		if by[codec.Zstd] < 100<<20 {

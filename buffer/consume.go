@@ -39,9 +39,9 @@ func (q *Queue) TryNext() (*Block, error) {
 		if !q.available() {
 			return nil, nil //nolint:nilnil // nothing waits: neither a block nor a failure
 		}
-		b := q.nextGap()
+		b := q.gaps.durable.at(q.next)
 		if b == nil {
-			b = q.nextRing()
+			b = q.ring.take(q.next)
 		}
 		if b == nil {
 			seq, moved := q.next, q.moved
@@ -80,35 +80,37 @@ func (q *Queue) TryNext() (*Block, error) {
 // available tells whether there is a block to give out: not, where a gap is on
 // its way.
 func (q *Queue) available() bool {
-	return q.next < q.durable && !q.dropping.has(q.next) &&
-		!slices.ContainsFunc(q.pendingGaps, func(g *Block) bool { return g.Range().has(q.next) })
+	return q.next < q.durable && q.gaps.pending.at(q.next) == nil
 }
 
-func (q *Queue) nextGap() *Block {
-	for _, g := range q.gaps {
-		if g.Range().has(q.next) {
-			return g
-		}
-	}
-	return nil
+// ring is the newest durable blocks, in memory: contiguous, and not given out.
+type ring struct {
+	blocks []*Block
+	size   int64
 }
 
-func (q *Queue) nextRing() *Block {
-	for len(q.ring) > 0 && q.ring[0].first <= q.next {
-		b := q.popRing()
-		if b.first == q.next {
+func (r *ring) push(b *Block) {
+	r.blocks = append(r.blocks, b)
+	r.size += int64(cap(b.buf))
+}
+
+func (r *ring) pop() *Block {
+	b := r.blocks[0]
+	r.blocks[0] = nil
+	r.blocks = r.blocks[1:]
+	r.size -= int64(cap(b.buf))
+	return b
+}
+
+// take gives the block that begins at seq, and releases those before it; nil: it
+// is not here.
+func (r *ring) take(seq uint64) *Block {
+	for len(r.blocks) > 0 && r.blocks[0].first <= seq {
+		if b := r.pop(); b.first == seq {
 			return b
 		}
 	}
 	return nil
-}
-
-func (q *Queue) popRing() *Block {
-	b := q.ring[0]
-	q.ring[0] = nil
-	q.ring = q.ring[1:]
-	q.ringSize -= int64(cap(b.buf))
-	return b
 }
 
 // Ack says that every record below to is final: the receipt r, kept with the
@@ -124,7 +126,7 @@ func (q *Queue) Ack(to uint64, r Receipt) error {
 		q.acked = q.flight[0].End
 		q.flight = q.flight[1:]
 	}
-	q.gaps = slices.DeleteFunc(q.gaps, func(g *Block) bool { return g.next() <= q.acked })
+	q.gaps.durable.acknowledge(q.acked)
 	q.receipt = r
 	q.broadcast()
 	q.poke()
@@ -173,7 +175,7 @@ func (q *Queue) Diverge(seq uint64) error {
 		}
 		q.flight = q.flight[:len(q.flight)-1]
 	}
-	q.next, q.ring, q.ringSize = min(q.next, seq), nil, 0
+	q.next, q.ring = min(q.next, seq), ring{}
 	q.moved++
 	q.broadcast()
 	return nil
@@ -184,18 +186,7 @@ func (q *Queue) Diverge(seq uint64) error {
 // not say so is only slower.
 func (q *Queue) Release(b *Block) {
 	if b.gap == nil { // a gap may be given out again
-		q.recycle(b.buf)
+		q.spares.put(b.buf)
 		b.buf = nil
 	}
-}
-
-// blockBuffer is memory for a block of n bytes, from what was released if it is
-// worth it.
-func (q *Queue) blockBuffer(n int64) []byte {
-	if n <= wholeBlock/2 || n > wholeBlock {
-		return make([]byte, n)
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.wholeBuffer()[:n]
 }

@@ -79,11 +79,7 @@ func appendForEver(dir string) {
 
 func TestQueue_LosesNothingDurableWhenKilled(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "q")
-	kills := 8 // test/torture kills the whole
-	if long() {
-		kills = 300
-	}
-	for range kills {
+	for range amount(300, 8, 2) { // test/torture kills the whole
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), "BUFFER_TEST_APPEND="+dir)
 		out, err := cmd.StdoutPipe()

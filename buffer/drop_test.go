@@ -88,7 +88,6 @@ func TestQueue_MaxAgeGivesUpOldSegmentsOnly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		q.unlock = nopCloser{}
 		defer q.Close(context.Background())
 		line := []byte(strings.Repeat("y", 50<<10) + "\n")
 		for range 12 { // segments of 128 KiB, a line each 20 minutes
@@ -112,7 +111,7 @@ func TestQueue_MaxAgeGivesUpOldSegmentsOnly(t *testing.T) {
 }
 
 func TestInterleaving_SegmentDroppedThenPowerCut(t *testing.T) {
-	for seed := range uint64(20) {
+	for seed := range uint64(amount(20, 20, 3)) {
 		inBubble(t, func() {
 			w := newWorld(t, seed, Options{Compress: CompressNone, DropOldest: true})
 			w.mustStart()
@@ -155,7 +154,7 @@ func TestInterleaving_DropOldestWhileTheDiskFailsAndTheConsumerGoesOn(t *testing
 		w.setFault(func(_ int, call, _ string) error { // the gap is written, and not yet durable
 			w.q.mu.Lock()
 			defer w.q.mu.Unlock()
-			if call == "sync" && w.q.dropping.Len() > 0 {
+			if call == "sync" && len(w.q.gaps.pending) > 0 {
 				return errInjected
 			}
 			return nil
@@ -187,7 +186,7 @@ func TestInterleaving_DropOldestWhileTheDiskFailsAndThenIsFull(t *testing.T) {
 			w.q.mu.Lock()
 			defer w.q.mu.Unlock()
 			switch {
-			case call == "sync" && w.q.dropping.Len() > 0: // the gap is written, and not durable
+			case call == "sync" && len(w.q.gaps.pending) > 0: // the gap is written, and not durable
 				begun = true
 				return errInjected
 			case call == "write" && begun: // and cannot be written again

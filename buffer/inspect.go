@@ -1,11 +1,9 @@
 package buffer
 
 import (
-	"cmp"
 	"errors"
 	"io"
 	"io/fs"
-	"slices"
 	"time"
 )
 
@@ -26,7 +24,7 @@ func (w *Watch) Close() error { return w.reader.close() }
 func (w *Watch) Lost() []Lost {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return allLost(w.q.gaps, w.q.losses)
+	return w.q.losses.beside(w.q.gaps.durable)
 }
 
 // Limit is what the queue's files may take, about: what Options say, or half of
@@ -48,10 +46,8 @@ func (w *Watch) Oldest() (time.Time, error) {
 	q := w.q
 	q.mu.Lock()
 	seq, onDisk, at := q.acked, q.acked < q.durable, q.youngest()
-	for _, g := range q.gaps {
-		if g.Range().has(seq) {
-			onDisk, at = false, g.since()
-		}
+	if g := q.gaps.durable.at(seq); g != nil {
+		onDisk, at = false, g.since()
 	}
 	q.mu.Unlock()
 	if !onDisk {
@@ -73,12 +69,12 @@ func (w *Watch) Oldest() (time.Time, error) {
 
 // youngest is when the first line came that no file holds yet; mu is held.
 func (q *Queue) youngest() time.Time {
-	switch {
-	case len(q.queued) > 0 && q.queued[0].kind == kindData:
-		return q.queued[0].At()
-	case q.filling != nil:
-		return q.filling.At()
-	case q.acked < q.head:
+	for _, b := range q.queued {
+		if b.kind == kindData {
+			return b.At()
+		}
+	}
+	if q.acked < q.head {
 		return time.Now()
 	}
 	return time.Time{}
@@ -101,18 +97,14 @@ func ignore(err, what error) error {
 // when moves to the block that holds record seq, and says when its first line
 // came; where there is none, when the segment began.
 func (s *scanner) when(seq uint64) (time.Time, error) {
-	for {
-		h, _, err := s.seek()
-		switch {
-		case errors.Is(err, io.EOF):
-			return time.UnixMilli(s.seg.created).UTC(), nil
-		case err != nil:
-			return time.Time{}, err
-		case h.kind == kindData && h.next() > seq:
-			return time.UnixMilli(h.at).UTC(), nil
-		}
-		s.skip(h)
+	h, err := s.find(seq)
+	switch {
+	case errors.Is(err, io.EOF):
+		return time.UnixMilli(s.seg.created).UTC(), nil
+	case err != nil:
+		return time.Time{}, err
 	}
+	return time.UnixMilli(h.at).UTC(), nil
 }
 
 // View is a queue as its files show it.
@@ -123,7 +115,7 @@ type View struct {
 	PID     int      // who has the queue; 0: nobody, or nobody that we can see
 
 	dir   *osDir
-	gaps  []*Block
+	gaps  gaps
 	segs  []*segment
 	id    identity
 	holes []Range // numbers that no file has
@@ -189,31 +181,17 @@ func (v *View) readHeads() (ahead bool, err error) {
 		return false, err
 	}
 	v.Durable, v.SID = v.Head, v.id.sid(v.Cursor)
-	v.gaps = slices.DeleteFunc(v.gaps, func(g *Block) bool { return g.next() <= v.Cursor })
-	slices.SortFunc(v.gaps, func(a, b *Block) int { return cmp.Compare(a.first, b.first) })
-	v.Lost = allLost(v.gaps, readLosses(v.dir, time.Now()))
+	v.gaps.acknowledge(v.Cursor)
+	known := readLosses(v.dir, time.Now())
+	v.Lost = known.beside(v.gaps)
 	for _, h := range v.holes {
-		for _, r := range without(h, v.Cursor, v.gaps) {
+		h.First = max(h.First, v.Cursor)
+		for _, r := range v.gaps.without(h) {
 			v.Lost = append(v.Lost, Lost{Range: r, Why: "damaged", At: time.Now()})
 		}
 	}
 	v.PendingBytes = pending(v.segs, v.Cursor, v.Durable)
 	return len(v.segs) > 0 && v.segs[len(v.segs)-1].id < c.segment, nil
-}
-
-// without takes from a hole what is acknowledged or in a gap.
-func without(hole Range, cursor uint64, gaps []*Block) (left []Range) {
-	at := max(hole.First, cursor)
-	for _, g := range gaps {
-		if end := min(g.first, hole.End); at < end {
-			left = append(left, Range{at, end})
-		}
-		at = max(at, g.next())
-	}
-	if at < hole.End {
-		left = append(left, Range{at, hole.End})
-	}
-	return left
 }
 
 // Waiting is how many lines wait: of those without a receipt, all that are not
@@ -296,50 +274,44 @@ func (v *View) newest(scan *scanner, h header) error {
 	}
 	b, err := scan.sound(h)
 	if b != nil {
-		v.gaps = append(v.gaps, b)
+		v.gaps.add(b)
 	}
 	return err
 }
 
-// scan goes through the headers of s, and says what number would come next.
+// scan walks over the blocks of s, and says what number would come next. A segment
+// that is gone by now has none.
 func (v *View) scan(s *segment, each func(*scanner, header) error) (expect uint64, err error) {
 	f, err := v.dir.open(segmentName(s.id))
 	if err != nil {
 		return s.base, ignore(err, fs.ErrNotExist)
 	}
 	defer f.Close() //nolint:errcheck // only read
-	scan := newScanner(f, s, s.size)
-	for {
-		h, _, err := scan.seek()
-		if errors.Is(err, io.EOF) {
-			return scan.expect, nil
-		}
+	scan := newScanner(f, s, s.written)
+	for h, err := range scan.blocks() {
 		if err == nil {
 			err = each(scan, h)
 		}
 		if err != nil {
 			return 0, err
 		}
-		scan.skip(h)
 	}
+	return scan.expect, nil
 }
 
 // Oldest is as Watch's.
 func (v *View) Oldest() (time.Time, error) {
-	for _, g := range v.gaps {
-		if g.Range().has(v.Cursor) {
-			return g.since(), nil
-		}
+	if g := v.gaps.at(v.Cursor); g != nil {
+		return g.since(), nil
 	}
-	if v.Cursor >= v.Head || len(v.segs) == 0 {
+	if v.Cursor >= v.Head {
 		return time.Time{}, nil
 	}
-	k := len(v.segs) - 1
-	for k > 0 && v.segs[k].base > v.Cursor {
-		k--
-	}
-	for ; k < len(v.segs); k++ {
-		f, err := v.dir.open(segmentName(v.segs[k].id))
+	for _, s := range v.segs {
+		if s.next > 0 && s.next <= v.Cursor {
+			continue
+		}
+		f, err := v.dir.open(segmentName(s.id))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // acknowledged by now, or lost
 		}
@@ -347,7 +319,7 @@ func (v *View) Oldest() (time.Time, error) {
 			return time.Time{}, err
 		}
 		defer f.Close() //nolint:errcheck // only read
-		return newScanner(f, v.segs[k], v.segs[k].written).when(v.Cursor)
+		return newScanner(f, s, s.written).when(v.Cursor)
 	}
 	return time.Time{}, nil
 }
@@ -368,7 +340,7 @@ func (v *View) Blocks(each func(*Block) error) error {
 // teller puts lines and gaps in order.
 type teller struct {
 	each func(*Block) error
-	gaps []*Block
+	gaps gaps
 	id   identity
 	at   uint64 // next number
 }
@@ -422,35 +394,19 @@ func (v *View) blocks(s *segment, give func(*Block, uint64) error) error {
 	if s.next > 0 && s.next <= v.Cursor {
 		return nil
 	}
-	f, err := v.dir.open(segmentName(s.id))
-	if err != nil {
-		return ignore(err, fs.ErrNotExist)
-	}
-	defer f.Close() //nolint:errcheck // only read
-	scan := newScanner(f, s, s.written)
-	for {
-		h, _, err := scan.seek()
-		if errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
+	_, err := v.scan(s, func(scan *scanner, h header) error {
 		end := h.next()
 		if s.next > 0 {
 			end = min(end, s.next)
 		}
-		if h.kind == kindData && end > v.Cursor {
-			b, err := scan.sound(h)
-			if err != nil {
-				return err
-			}
-			if b != nil {
-				err = give(b, end)
-			}
-			if err != nil {
-				return err
-			}
+		if h.kind != kindData || end <= v.Cursor {
+			return nil
 		}
-		scan.skip(h)
-	}
+		b, err := scan.sound(h)
+		if b == nil {
+			return err
+		}
+		return give(b, end)
+	})
+	return err
 }

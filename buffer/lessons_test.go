@@ -284,7 +284,7 @@ func TestLesson_ALengthPastTheEndOfTheFileIsNoBlock(t *testing.T) {
 	b := &Block{header: header{kind: kindData, first: 1, count: 1, stored: maxStored, raw: maxRaw, segment: 1}, buf: make([]byte, headerLen)}
 	b.put(b.buf, seg.nonce)
 	file := append(seg.page(), b.buf...)
-	if h, _, err := newScanner(bytes.NewReader(file), seg, int64(len(file))).seek(); !errors.Is(err, io.EOF) {
+	if h, err := newScanner(bytes.NewReader(file), seg, int64(len(file))).seek(); !errors.Is(err, io.EOF) {
 		t.Errorf("got %+v, %v, and would make space for it", h, err)
 	}
 }

@@ -124,8 +124,8 @@ func TestQueue_GivesUpNothingBeforeRecoveryIsFinished(t *testing.T) {
 			return nil
 		})
 		q, w, _, err := load(fs, Options{Limit: modelLimit, DropOldest: true, MaxAge: time.Hour})
-		if err != nil || len(q.pendingGaps) == 0 {
-			t.Fatal(err, q.pendingGaps)
+		if err != nil || len(q.gaps.pending) == 0 {
+			t.Fatal(err, q.gaps.pending)
 		}
 		fs.setFault(nil)
 		time.Sleep(2 * time.Hour)

@@ -31,7 +31,7 @@ func TestQueue_GivesGapsWhileItIsFull(t *testing.T) {
 		w.wait()
 		fillUp(w)
 		w.q.mu.Lock()
-		w.q.ring, w.q.ringSize = nil, 0 // the consumer lags: it reads the file
+		w.q.ring = ring{} // the consumer lags: it reads the file
 		w.q.mu.Unlock()
 		w.fs.mu.Lock()
 		w.fs.space -= w.fs.freeLocked() - 64<<10 // not even a small block of lines has space
@@ -56,7 +56,7 @@ func TestQueue_GoesOnWhereItsNewestSegmentFillsTheFileSystem(t *testing.T) {
 		w.fs.space = 6 << 20
 		w.mustStart()
 		defer w.abandon()
-		for range 10 {
+		for range amount(10, 10, 2) {
 			fillUp(w)
 			w.drain()
 			w.ack(len(w.ranges))

@@ -14,7 +14,6 @@ func (w *world) start() (*Recovery, error) {
 	if err != nil {
 		return nil, err
 	}
-	q.unlock = nopCloser{}
 	w.q, w.took = q, w.fs.held()
 	return rec, nil
 }

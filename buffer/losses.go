@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 )
@@ -30,29 +29,38 @@ type Lost struct {
 // losses are all that the queue remembers, the oldest first. They are kept in
 // the file LOST, a line each: when, why, first number, number behind the last.
 // Nothing but reports depends on it.
-type losses []Lost
+type losses struct {
+	all   []Lost
+	stale bool // LOST does not have them all
+}
 
 // add notes a loss, unless it is known; next to one for the same reason it
 // becomes a part of that.
-func (l *losses) add(x Lost) (news bool) {
-	for k := range *l {
-		old := &(*l)[k]
+func (l *losses) add(x Lost) {
+	for k := range l.all {
+		old := &l.all[k]
 		switch {
 		case old.First <= x.First && x.End <= old.End:
-			return false
+			return
 		case old.Why == x.Why && old.End == x.First:
 			old.End, old.At = x.End, x.At
-			return true
+			l.stale = true
+			return
 		}
 	}
-	*l = append(*l, x)
-	*l = (*l)[max(0, len(*l)-maxLost):]
-	return true
+	l.all = append(l.all, x)
+	l.all = l.all[max(0, len(l.all)-maxLost):]
+	l.stale = true
 }
 
-func (l losses) text() []byte {
+// addGap notes what a gap stands for.
+func (l *losses) addGap(g *Block) {
+	l.add(Lost{Range: g.Range(), Why: g.gap.Why, At: time.Now()})
+}
+
+func (l *losses) text() []byte {
 	var b strings.Builder
-	for _, x := range l {
+	for _, x := range l.all {
 		fmt.Fprintf(&b, "%d %s %d %d\n", x.At.Unix(), x.Why, x.First, x.End)
 	}
 	return []byte(b.String())
@@ -63,7 +71,7 @@ func (l losses) text() []byte {
 func readLosses(fsys fileSystem, now time.Time) (l losses) {
 	f, err := fsys.open(lostName)
 	if err != nil {
-		return nil
+		return losses{}
 	}
 	defer f.Close()                                                 //nolint:errcheck // only read
 	b, _ := io.ReadAll(io.NewSectionReader(withRetry(f), 0, 1<<20)) // a part is better than nothing
@@ -80,18 +88,8 @@ func readLosses(fsys fileSystem, now time.Time) (l losses) {
 			l.add(x)
 		}
 	}
+	l.stale = false
 	return l
-}
-
-// addGap notes what a gap stands for; mu is held.
-func (q *Queue) addGap(g *Block) {
-	q.noteLoss(Lost{Range: g.Range(), Why: g.gap.Why, At: time.Now()})
-}
-
-func (q *Queue) noteLoss(x Lost) {
-	if q.losses.add(x) {
-		q.lossesStale = true
-	}
 }
 
 // saveLosses writes LOST. It is not synced: should the machine stop now, the
@@ -99,8 +97,8 @@ func (q *Queue) noteLoss(x Lost) {
 func (w *writer) saveLosses() error {
 	q := w.q
 	q.mu.Lock()
-	stale, text := q.lossesStale, q.losses.text()
-	q.lossesStale = false
+	stale, text := q.losses.stale, q.losses.text()
+	q.losses.stale = false
 	q.mu.Unlock()
 	if !stale {
 		return nil
@@ -114,22 +112,21 @@ func (w *writer) saveLosses() error {
 	}
 	if err != nil {
 		q.mu.Lock()
-		q.lossesStale = true
+		q.losses.stale = true
 		q.mu.Unlock()
 		return fmt.Errorf("write %s: %w", lostName, err)
 	}
 	return nil
 }
 
-// allLost is the losses of which the receiver has not acknowledged the gap, and
+// beside is the losses of which the receiver has not acknowledged the gap, and
 // then those of which it has.
-func allLost(gaps []*Block, known losses) (all []Lost) {
-	for _, g := range gaps {
-		all = append(all, Lost{Range: g.Range(), Why: g.gap.Why, At: g.At()})
+func (l *losses) beside(g gaps) (all []Lost) {
+	for _, b := range g {
+		all = append(all, Lost{Range: b.Range(), Why: b.gap.Why, At: b.At()})
 	}
-	gaps = slices.SortedFunc(slices.Values(gaps), func(a, b *Block) int { return int(int64(a.first - b.first)) })
-	for _, x := range known {
-		for _, r := range without(x.Range, x.First, gaps) {
+	for _, x := range l.all {
+		for _, r := range g.without(x.Range) {
 			all = append(all, Lost{Range: r, Why: x.Why, Told: true, At: x.At})
 		}
 	}

@@ -59,13 +59,13 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 		if err != nil {
 			return nil, nil, errors.Join(err, d.Close())
 		}
-		q.unlock, q.dir = both{q.unlock, d}, d
+		q.locks, q.dir = append(q.locks, d), d
 		return q, rec, nil
 	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("queue %q: %w", dir, err), d.Close())
 	}
-	q.unlock, q.dir = d, d
+	q.locks, q.dir = []io.Closer{d}, d
 	return q, rec, nil
 }
 
@@ -149,11 +149,6 @@ func (q *Queue) Dir() string {
 	}
 	return at
 }
-
-// both releases two locks.
-type both [2]io.Closer
-
-func (b both) Close() error { return errors.Join(b[0].Close(), b[1].Close()) }
 
 // open recovers the queue in fsys and starts its writer.
 func open(fsys fileSystem, o Options) (*Queue, *Recovery, error) {

@@ -52,7 +52,7 @@ func (w *writer) purge(q *Queue) (lines uint64, err error) {
 	}
 	for _, b := range blocks {
 		lines += b.count
-		q.addGap(b)
+		q.losses.addGap(b)
 	}
 	for _, s := range q.segs[:len(q.segs)-1] {
 		if err := ignore(q.fsys.remove(segmentName(s.id)), fs.ErrNotExist); err != nil {

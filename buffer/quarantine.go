@@ -35,7 +35,7 @@ func (q *Queue) SetAside(sid string, seq uint64, line []byte, why string) (name 
 	q.aside += int64(len(line))
 	if err == nil {
 		q.mu.Lock()
-		q.noteLoss(Lost{Range: Range{seq, seq + 1}, Why: why, Told: true, At: time.Now()})
+		q.losses.add(Lost{Range: Range{seq, seq + 1}, Why: why, Told: true, At: time.Now()})
 		q.mu.Unlock()
 		q.poke()
 	}

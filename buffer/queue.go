@@ -64,7 +64,7 @@ type Origin struct {
 type Queue struct {
 	fsys     fileSystem
 	o        Options
-	unlock   io.Closer
+	locks    []io.Closer
 	dir      *osDir        // nil in tests without one
 	kick     chan struct{} // to the writer: there is something to do
 	ending   chan struct{} // closed by Reserve
@@ -75,40 +75,35 @@ type Queue struct {
 	closing  sync.Once
 	closeErr error
 	reader   reader // the consumer's, while reading; else below mu
-	aside    int64  // bytes that SetAside has written
+	spares   spares
+	aside    int64 // bytes that SetAside has written
 
-	mu          sync.Mutex
-	changed     chan struct{} // closed and replaced at every change that a caller may wait for
-	segs        []*segment    // ascending; the last is being written
-	ident       identity
-	gaps        []*Block // undelivered and unacknowledged, ascending
-	head        uint64   // next number to give
-	durable     uint64   // every record below is on disk
-	acked       uint64   // the cursor: every record below has its receipt
-	next        uint64   // next record to give out
-	flight      []Range  // given out and not acknowledged, ascending, contiguous
-	moved       int      // counts the times that next, or what stands there, was changed
-	opening     int      // counts the times that files must be opened again
-	given       uint64   // every record from here on was never given out
-	reading     bool     // the consumer reads a file
-	pendingGaps []*Block // gaps of what is damaged that are not durable yet
-	dropping    Range    // records that are being dropped: not given out until their gap is
-	dropped     uint64   // records dropped since Open
-	receipt     Receipt
-	origin      Origin // of the newest bytes, skipped ones too
-	table       intakes
-	filling     *Block   // takes lines
-	spares      [][]byte // buffers for whole blocks
-	queued      []*Block // closed, not yet taken by the writer
-	unsynced    int64    // raw bytes appended and not durable
-	held        int      // Appends that wait until there are fewer
-	ring        []*Block // durable, not given out, contiguous
-	ringSize    int64
-	wanted      bool     // the consumer waits for what is not durable
-	urgent      uint64   // a caller waits until every record below is durable
-	trouble     *Trouble // nil: none
-	losses      losses
-	lossesStale bool // LOST does not have them all
+	mu       sync.Mutex
+	changed  chan struct{} // closed and replaced at every change that a caller may wait for
+	segs     []*segment    // ascending; the last is being written
+	ident    identity
+	gaps     queueGaps
+	head     uint64  // next number to give
+	durable  uint64  // every record below is on disk
+	acked    uint64  // the cursor: every record below has its receipt
+	next     uint64  // next record to give out
+	flight   []Range // given out and not acknowledged, ascending, contiguous
+	moved    int     // counts the times that next, or what stands there, was changed
+	opening  int     // counts the times that files must be opened again
+	given    uint64  // every record from here on was never given out
+	reading  bool    // the consumer reads a file
+	dropped  uint64  // records dropped since Open
+	receipt  Receipt
+	origin   Origin // of the newest bytes, skipped ones too
+	table    intakes
+	queued   []*Block // not yet taken by the writer; the last takes lines
+	unsynced int64    // raw bytes appended and not durable
+	held     int      // Appends that wait until there are fewer
+	ring     ring
+	wanted   bool     // the consumer waits for what is not durable
+	urgent   uint64   // a caller waits until every record below is durable
+	trouble  *Trouble // nil: none
+	losses   losses
 }
 
 // Append adds n whole lines, each with its newline, from o. They are not yet
@@ -139,24 +134,23 @@ func (q *Queue) Append(ctx context.Context, lines []byte, n int, o Origin) (Rang
 	return r, nil
 }
 
-// fill puts the lines into the filling block, or into a new one where they do
-// not fit.
+// fill puts the lines into the last block, or into a new one where they do not
+// fit.
 func (q *Queue) fill(lines []byte, n int, o Origin) {
-	b := q.filling
-	if b != nil && (b.intake != o.Intake || b.flags != 0 ||
-		len(b.buf)-headerLen+len(lines) > MaxBlock || int(b.count)+n > MaxBlockLines) {
-		q.queued = append(q.queued, b)
-		b = nil
+	var b *Block
+	if k := len(q.queued) - 1; k >= 0 {
+		b = q.queued[k]
 	}
-	if b == nil {
+	if b == nil || b.kind != kindData || b.intake != o.Intake || b.flags != 0 ||
+		len(b.buf)-headerLen+len(lines) > MaxBlock || int(b.count)+n > MaxBlockLines {
 		b = &Block{
 			header: header{kind: kindData, first: q.head, intake: o.Intake, at: time.Now().UnixMilli()},
 			sid:    q.ident.sid(q.head), buf: make([]byte, headerLen, smallBlock),
 		}
-		q.filling = b
+		q.queued = append(q.queued, b)
 	}
 	if n := len(b.buf) + len(lines); n > cap(b.buf) && n <= wholeBlock {
-		b.buf = append(q.wholeBuffer(), b.buf...)
+		b.buf = append(q.spares.get(wholeBlock)[:0], b.buf...)
 	}
 	b.buf = append(b.buf, lines...)
 	b.count += uint64(n)
@@ -166,42 +160,6 @@ func (q *Queue) fill(lines []byte, n int, o Origin) {
 	}
 	q.head += uint64(n)
 	q.unsynced += int64(len(lines))
-}
-
-// A block begins small and, if many lines come at once, continues in a buffer for
-// a whole one. Those are used again as soon as nobody needs the block in them.
-const (
-	smallBlock = 4096
-	wholeBlock = headerLen + MaxBlock + alignment
-	maxSpares  = 4
-)
-
-// wholeBuffer is an empty buffer for a whole block; mu is held.
-func (q *Queue) wholeBuffer() []byte {
-	n := len(q.spares) - 1
-	if n < 0 {
-		return make([]byte, 0, wholeBlock)
-	}
-	b := q.spares[n]
-	q.spares = q.spares[:n]
-	return b[:0]
-}
-
-// recycle takes back the buffer of a block that has another one now.
-func (q *Queue) recycle(b []byte) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.spare(b)
-}
-
-// spare keeps a buffer for a whole block, if b is one and they are few; mu is
-// held.
-func (q *Queue) spare(b []byte) bool {
-	if cap(b) != wholeBlock || len(q.spares) == maxSpares {
-		return false
-	}
-	q.spares = append(q.spares, b)
-	return true
 }
 
 // WaitDurable waits until every record below seq is on disk.
@@ -309,7 +267,9 @@ func (q *Queue) Close(ctx context.Context) error {
 		if !q.reading { // else the consumer closes it
 			q.closeErr = errors.Join(q.closeErr, q.reader.close())
 		}
-		q.closeErr = errors.Join(q.closeErr, q.unlock.Close())
+		for _, lock := range q.locks {
+			q.closeErr = errors.Join(q.closeErr, lock.Close())
+		}
 	})
 	return q.closeErr
 }
@@ -318,8 +278,6 @@ func (q *Queue) Close(ctx context.Context) error {
 // with what is in memory: the input has ended, and its rest must get to the disk
 // though nobody takes lines.
 func (q *Queue) Reserve() { q.reserved.Do(func() { close(q.ending) }) }
-
-func (q *Queue) isEnding() bool { return closed(q.ending) || q.isClosed() }
 
 func (q *Queue) isClosed() bool { return closed(q.stop) }
 

@@ -24,7 +24,7 @@ func TestQueue_GivesLinesInOrderAcrossReopen(t *testing.T) {
 	var want, got bytes.Buffer
 	n := 0
 	var acked uint64 = 1
-	for round := range 6 {
+	for round := range amount(6, 6, 2) {
 		q, rec := mustOpen(t, dir, Options{Limit: 512 << 20})
 		if len(rec.Gaps) > 0 {
 			t.Fatalf("gaps %v", rec.Gaps)

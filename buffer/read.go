@@ -57,45 +57,40 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 			return nil, Range{}, err
 		}
 	}
-	r.scan.limit, r.scan.buffer = limit, q.blockBuffer
-	for {
-		h, from, err := r.scan.seek()
-		missing := err != nil || h.kind == kindData && h.first > seq
-		if bad := r.scan.bad; missing && bad != nil && r.failed(seq) < giveUpAfter {
-			err = bad
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			keepDamaged(q.fsys, r.f, seg, from, limit)
-			_ = r.close()
-			return nil, Range{seq, end}, nil
-		case err != nil:
-			_ = r.close()
-			return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
-		case missing:
-			keepDamaged(q.fsys, r.f, seg, from, r.scan.off)
-			return nil, Range{seq, min(h.first, end)}, nil
-		case h.kind != kindData || h.next() <= seq:
-			r.scan.skip(h)
-			continue
-		}
-		at := r.scan.off
-		b, err := r.scan.block(h)
-		r.scan.skip(h)
-		if err != nil && (r.failed(seq) < giveUpAfter || !readable(r.f, r.scan.off, limit)) {
-			_ = r.close()
-			return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
-		}
-		if b == nil {
-			keepDamaged(q.fsys, r.f, seg, at, r.scan.off)
-			return nil, Range{seq, min(h.next(), end)}, nil
-		}
-		if h.next() > end { // the rest is the next segment's (R9)
-			b, err = b.part(Range{seq, end})
-			return b, Range{}, err
-		}
-		return b, Range{}, nil
+	r.scan.limit, r.scan.buffer = limit, q.spares.get
+	h, err := r.scan.find(seq)
+	missing := err != nil || h.first > seq
+	if bad := r.scan.bad; missing && bad != nil && r.failed(seq) < giveUpAfter {
+		err = bad
 	}
+	switch {
+	case errors.Is(err, io.EOF):
+		keepDamaged(q.fsys, r.f, seg, r.scan.good, limit)
+		_ = r.close()
+		return nil, Range{seq, end}, nil
+	case err != nil:
+		_ = r.close()
+		return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
+	case missing:
+		keepDamaged(q.fsys, r.f, seg, r.scan.good, r.scan.off)
+		return nil, Range{seq, min(h.first, end)}, nil
+	}
+	at := r.scan.off
+	b, err = r.scan.block(h)
+	r.scan.skip(h)
+	if err != nil && (r.failed(seq) < giveUpAfter || !readable(r.f, r.scan.off, limit)) {
+		_ = r.close()
+		return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
+	}
+	if b == nil {
+		keepDamaged(q.fsys, r.f, seg, at, r.scan.off)
+		return nil, Range{seq, min(h.next(), end)}, nil
+	}
+	if h.next() > end { // the rest is the next segment's (R9)
+		b, err = b.part(Range{seq, end})
+		return b, Range{}, err
+	}
+	return b, Range{}, nil
 }
 
 // giveUpAfter is how often a block, or where it should be, must fail to be read,
@@ -167,7 +162,8 @@ func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, open
 // durable; from then on it wins over whatever the files hold. mu is held.
 func (q *Queue) requestGap(r Range, hint string) {
 	for _, b := range q.gapBlocks(r, Gap{Why: "damaged"}) {
-		q.queued, q.pendingGaps = append(q.queued, b), append(q.pendingGaps, b)
+		q.queued = append(q.queued, b)
+		q.gaps.pending.add(b)
 		q.o.Log.Error("records are damaged on disk", "first", b.first, "lines", b.count,
 			"effect", "these lines are lost; a gap document with their numbers is delivered in their place",
 			"hint", hint)
@@ -176,31 +172,14 @@ func (q *Queue) requestGap(r Range, hint string) {
 }
 
 // gapBlocks are the gap blocks for r: one for each stream, and none for what a
-// live gap covers already, or one that is on its way (R8).
+// live gap covers already, or one that is on its way (R8); mu is held.
 func (q *Queue) gapBlocks(r Range, g Gap) (blocks []*Block) {
-	for seq := r.First; seq < r.End; {
-		end := min(r.End, q.ident.until(seq))
-		covered := false
-		for _, old := range q.gapRanges() {
-			if old.has(seq) {
-				seq, covered = old.End, true
-			} else if old.First > seq {
-				end = min(end, old.First)
-			}
+	for _, x := range q.gaps.without(r) {
+		for x.First < x.End {
+			end := min(x.End, q.ident.until(x.First))
+			blocks = append(blocks, newGap(Range{x.First, end}, g, q.ident.sid(x.First), time.Now()))
+			x.First = end
 		}
-		if covered {
-			continue
-		}
-		blocks = append(blocks, newGap(Range{seq, end}, g, q.ident.sid(seq), time.Now()))
-		seq = end
 	}
 	return blocks
-}
-
-// gapRanges are the records that are in a gap, or will be; mu is held.
-func (q *Queue) gapRanges() (all []Range) {
-	for _, b := range append(slices.Clip(q.gaps), q.pendingGaps...) {
-		all = append(all, b.Range())
-	}
-	return append(all, q.dropping)
 }

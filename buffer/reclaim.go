@@ -146,8 +146,8 @@ func (w *writer) reclaimSegments() (gone []string, err error) {
 // missing declares what of r is in no memory and not under way.
 func (q *Queue) missing(r Range) {
 	r.First = max(r.First, q.next)
-	if len(q.ring) > 0 {
-		r.End = min(r.End, q.ring[0].first)
+	if ring := q.ring.blocks; len(ring) > 0 {
+		r.End = min(r.End, ring[0].first)
 	}
 	if r.First < r.End {
 		q.requestGap(r, removedHint)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"time"
@@ -57,8 +56,8 @@ func (r *recoverer) run() error {
 	r.findHoles()
 	r.resolveTail()
 	q.losses = readLosses(q.fsys, time.Now())
-	for _, g := range q.gaps {
-		q.addGap(g)
+	for _, g := range q.gaps.durable {
+		q.losses.addGap(g)
 	}
 	if err := r.identify(); err != nil {
 		return err
@@ -216,12 +215,7 @@ func (r *recoverer) scanLast() error {
 	}
 	r.w.f = f // if the file is removed, it can still be read
 	scan := newScanner(withRetry(f), seg, seg.size)
-	good := scan.off // behind the last valid block
-	for {
-		h, _, err := scan.seek()
-		if errors.Is(err, io.EOF) {
-			break
-		}
+	for h, err := range scan.blocks() {
 		if err != nil {
 			return err
 		}
@@ -229,33 +223,35 @@ func (r *recoverer) scanLast() error {
 		if err != nil {
 			return err
 		}
-		if b == nil {
-			scan.off += h.span() // the header is sound: it says where the next block is
-			r.advanceDurable(h)
-			continue
-		}
-		if h.kind == kindData && h.first > scan.expect {
-			keepDamaged(q.fsys, f, seg, good, scan.off)
+		if b != nil && h.kind == kindData && h.first > scan.expect {
+			keepDamaged(q.fsys, f, seg, scan.good, scan.off)
 			r.tail = append(r.tail, tailEntry{lost: Range{scan.expect, h.first}})
 		}
-		switch h.kind {
-		case kindData:
-			r.tail = append(r.tail, tailEntry{Block: b})
-		case kindGap:
-			b.sid = q.ident.sid(h.first)
-			q.gaps = append(q.gaps, b)
-		}
-		scan.skip(h)
-		good = scan.off
-		r.advanceDurable(h)
-		r.sealed = h.kind == kindSeal && h.durable >= h.first
-		r.alone = h.kind == kindSeal && r.noteInput(h.origin())
+		r.noteBlock(h, b)
 	}
 	r.expect, r.unread = scan.expect, scan.bad != nil
 	if r.expect < r.proved {
-		keepDamaged(q.fsys, f, seg, good, seg.size)
+		keepDamaged(q.fsys, f, seg, scan.good, seg.size)
 	}
 	return nil
+}
+
+// noteBlock takes what a block of the last segment has, or, of one that is
+// damaged, what its header says.
+func (r *recoverer) noteBlock(h header, b *Block) {
+	switch {
+	case b == nil:
+		r.advanceDurable(h)
+		return
+	case h.kind == kindData:
+		r.tail = append(r.tail, tailEntry{Block: b})
+	case h.kind == kindGap:
+		b.sid = r.q.ident.sid(h.first)
+		r.q.gaps.durable.add(b)
+	}
+	r.advanceDurable(h)
+	r.sealed = h.kind == kindSeal && h.durable >= h.first
+	r.alone = h.kind == kindSeal && r.noteInput(h.origin())
 }
 
 // findHoles looks for segments that are missing in the middle (R8). What cannot
@@ -272,12 +268,8 @@ func (r *recoverer) findHoles() {
 			continue
 		}
 		scan := newScanner(withRetry(f), s, s.size)
-		h, _, err := scan.seek()
-		for ; err == nil; h, _, err = scan.seek() {
-			scan.skip(h)
-		}
-		if errors.Is(err, io.EOF) && scan.bad == nil && scan.expect < s.next {
-			r.Gaps = append(r.Gaps, Range{scan.expect, s.next})
+		if expect, err := scan.end(); err == nil && scan.bad == nil && expect < s.next {
+			r.Gaps = append(r.Gaps, Range{expect, s.next})
 		}
 		_ = f.Close() // only read
 	}
@@ -350,16 +342,15 @@ func (r *recoverer) resolveTail() {
 	for _, p := range q.ident.pairs {
 		q.head = max(q.head, p.from)
 	}
-	for _, g := range q.gaps {
+	for _, g := range q.gaps.durable {
 		q.head = max(q.head, g.next())
 	}
 	if len(q.segs) > 0 {
 		r.addGaps(Range{q.acked, max(q.acked, q.segs[0].base)}, "damaged") // R8
 	}
-	q.gaps = slices.DeleteFunc(q.gaps, func(g *Block) bool { return g.next() <= q.acked })
-	slices.SortFunc(q.gaps, func(a, b *Block) int { return cmp.Compare(a.first, b.first) })
-	if len(q.gaps) > 0 {
-		q.acked = min(q.acked, q.gaps[0].first) // a gap is delivered whole, as it was made
+	q.gaps.durable.acknowledge(q.acked)
+	if live := q.gaps.durable; len(live) > 0 {
+		q.acked = min(q.acked, live[0].first) // a gap is delivered whole, as it was made
 	}
 	q.durable, q.next, q.given = q.head, q.acked, q.head
 	r.intakes = q.table
@@ -382,7 +373,7 @@ func (r *recoverer) readAgain(behind []tailEntry) bool {
 func (r *recoverer) addGaps(x Range, why string) {
 	x.First = max(x.First, r.q.acked)
 	for _, b := range r.q.gapBlocks(x, Gap{Why: why, Maybe: true}) {
-		r.q.gaps = append(r.q.gaps, b)
+		r.q.gaps.durable.add(b)
 		r.Gaps = append(r.Gaps, b.Range())
 	}
 }
@@ -432,7 +423,8 @@ func (r *recoverer) rewriteUnproven() {
 			copies = append(copies, t.Block)
 		}
 	}
-	if len(copies) == 0 && len(r.Gaps) == 0 && (len(q.gaps) == 0 || r.sealed) && !r.alone {
+	live := q.gaps.durable
+	if len(copies) == 0 && len(r.Gaps) == 0 && (len(live) == 0 || r.sealed) && !r.alone {
 		w.recorded = r.recorded // where only CURSOR knows more, a seal will follow
 		return
 	}
@@ -441,8 +433,8 @@ func (r *recoverer) rewriteUnproven() {
 	}
 	seal := newSeal(q.head)
 	seal.durable, seal.acked = q.head, q.acked
-	w.unsynced = append(append(q.gaps, copies...), seal)
-	q.gaps, q.pendingGaps, w.poisoned = nil, slices.Clone(q.gaps), true
+	w.unsynced = slices.Concat(live, copies, []*Block{seal})
+	q.gaps, w.poisoned = queueGaps{pending: live}, true
 	for _, b := range copies {
 		q.unsynced += int64(b.raw)
 		r.Copied += b.count

@@ -17,7 +17,6 @@ func openIn(t *testing.T, fs *strictFS, o Options) (*Queue, *Recovery) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q.unlock = nopCloser{}
 	return q, rec
 }
 

@@ -177,13 +177,11 @@ func (s *segment) age(now time.Time, boot [16]byte, up time.Duration) time.Durat
 // due gets. False: there is none.
 func (w *writer) dropSegment(why string, due func(next *segment) bool) (bool, error) {
 	q := w.q
-	q.mu.Lock()
-	begun := q.dropping.Len() > 0
-	q.mu.Unlock()
-	if begun { // a gap is written, and not durable: it must not be written twice
+	if w.dropping { // it must not be written twice
 		if err := w.sync(time.Now()); err != nil {
 			return true, err
 		}
+		w.dropping = false
 	}
 	s, r, gaps := q.beginDrop(why, due)
 	if s == nil {
@@ -191,9 +189,10 @@ func (w *writer) dropSegment(why string, due func(next *segment) bool) (bool, er
 	}
 	for k, b := range gaps {
 		if err := w.write(b); err != nil { // the gaps before it will be durable one day
-			q.abortDrop(gaps[:k])
+			q.abortDrop(gaps[k:])
 			return true, err
 		}
+		w.dropping = true
 		q.mu.Lock()
 		q.dropped += b.count
 		q.mu.Unlock()
@@ -201,6 +200,7 @@ func (w *writer) dropSegment(why string, due func(next *segment) bool) (bool, er
 	if err := w.sync(time.Now()); err != nil {
 		return true, err
 	}
+	w.dropping = false
 	if err := ignore(w.retire(s), fs.ErrNotExist); err != nil {
 		return true, err
 	}
@@ -222,19 +222,19 @@ func (q *Queue) beginDrop(why string, due func(next *segment) bool) (s *segment,
 	}
 	r = Range{max(s.base, q.acked), s.next}
 	gaps = q.gapBlocks(r, Gap{Why: why, Maybe: r.First < q.given, From: s.created, To: time.Now().UnixMilli()})
-	if n := len(gaps); n > 0 {
-		q.dropping = Range{gaps[0].first, gaps[n-1].next()}
+	for _, b := range gaps {
+		q.gaps.pending.add(b)
 	}
 	return s, r, gaps
 }
 
-// abortDrop returns what beginDrop took, except for what written gaps cover.
-func (q *Queue) abortDrop(written []*Block) {
+// abortDrop returns what beginDrop took: what the gaps that were not written
+// cover.
+func (q *Queue) abortDrop(unwritten []*Block) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.dropping.End = q.dropping.First
-	if n := len(written); n > 0 {
-		q.dropping.End = max(q.dropping.First, written[n-1].next()) // else they are durable already
+	for _, b := range unwritten {
+		q.gaps.pending.remove(b)
 	}
 	q.moved++
 	q.broadcast()
@@ -247,7 +247,7 @@ func (q *Queue) droppable() (s, next *segment) {
 	for k := range len(q.segs) - 1 {
 		s := q.segs[k]
 		first := max(s.base, q.acked)
-		coming := slices.ContainsFunc(q.pendingGaps, func(g *Block) bool { return g.first < s.next && first < g.next() })
+		coming := slices.ContainsFunc(q.gaps.pending, func(g *Block) bool { return g.first < s.next && first < g.next() })
 		if first < s.next && !coming && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
 			return s, q.segs[k+1]
 		}

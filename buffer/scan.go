@@ -3,6 +3,8 @@ package buffer
 import (
 	"errors"
 	"io"
+	"iter"
+	"math"
 )
 
 // scanner walks a segment's blocks in the order of the file.
@@ -10,7 +12,9 @@ type scanner struct {
 	f      io.ReaderAt
 	seg    *segment
 	limit  int64 // the file's size, or how far it is written
-	off    int64 // where the next block is looked for
+	off    int64 // where the next block is looked for, or the one that was found begins
+	good   int64 // behind the last block that counted: from here to off is damage, or what bad says
+	void   bool  // the block at off does not count: its numbers are missing
 	expect uint64
 	bad    error  // why some bytes behind the last data block could not be read; nil: all could
 	window []byte // n bytes of the file, from offset at
@@ -21,7 +25,7 @@ type scanner struct {
 
 func newScanner(f io.ReaderAt, s *segment, limit int64) *scanner {
 	return &scanner{
-		f: f, seg: s, limit: limit, off: pageLen, expect: s.base,
+		f: f, seg: s, limit: limit, off: pageLen, good: pageLen, expect: s.base,
 		buffer: func(n int64) []byte { return make([]byte, n) },
 	}
 }
@@ -64,29 +68,62 @@ func (s *scanner) header() (header, bool, error) {
 	return h, ok, nil
 }
 
-// seek moves to the next header, however far it is, and gives the offset where
-// the search began: before it lie damaged bytes, or, if bad says so, some that
-// cannot be read. io.EOF: no more blocks.
-func (s *scanner) seek() (h header, from int64, err error) {
-	from = s.off
+// blocks walks on to the last block. A loop that is left stays at its block.
+func (s *scanner) blocks() iter.Seq2[header, error] {
+	return func(yield func(header, error) bool) {
+		for {
+			h, err := s.seek()
+			if errors.Is(err, io.EOF) || !yield(h, err) || err != nil {
+				return
+			}
+			s.skip(h)
+		}
+	}
+}
+
+// find walks on to the data block that holds record seq, or, if that is missing,
+// a later one. io.EOF: there is none.
+func (s *scanner) find(seq uint64) (header, error) {
+	for h, err := range s.blocks() {
+		if err != nil || h.kind == kindData && h.next() > seq {
+			return h, err
+		}
+	}
+	return header{}, io.EOF
+}
+
+// end walks on to the end, and gives the number that would come next.
+func (s *scanner) end() (uint64, error) {
+	_, err := s.find(math.MaxUint64)
+	return s.expect, ignore(err, io.EOF)
+}
+
+// seek moves to the next header, however far it is. io.EOF: no more blocks.
+func (s *scanner) seek() (header, error) {
 	for {
 		h, ok, err := s.header()
 		switch {
 		case ok:
-			return h, from, nil
+			return h, nil
 		case err == nil:
 			s.off += alignment
 		case errors.Is(err, io.EOF) || !readable(s.f, s.off, s.limit):
-			return header{}, from, err
+			return header{}, err
 		default:
 			s.bad, s.off = err, nextPage(s.off)
 		}
 	}
 }
 
-// skip continues behind the block that seek found.
+// skip continues behind the block that seek found. The header of one that is
+// void is sound: it says where the next block is.
 func (s *scanner) skip(h header) {
 	s.off += h.span()
+	if s.void {
+		s.void = false
+		return
+	}
+	s.good = s.off
 	if h.kind == kindData {
 		s.expect, s.bad = h.next(), nil
 	}
@@ -106,13 +143,14 @@ func (s *scanner) block(h header) (*Block, error) {
 	return b, nil
 }
 
-// sound is block, where one that alone cannot be read is damaged.
+// sound is block, where one that alone cannot be read is damaged, too. One that
+// is damaged does not count.
 func (s *scanner) sound(h header) (*Block, error) {
 	b, err := s.block(h)
 	if err != nil && readable(s.f, s.off+h.span(), s.limit) {
-		s.bad = err
-		return nil, nil //nolint:nilnil // as block
+		s.bad, err = err, nil
 	}
+	s.void = b == nil
 	return b, err
 }
 

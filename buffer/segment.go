@@ -161,7 +161,7 @@ func parseSegment(b []byte, id uint64) (*segment, error) {
 // createSegment gives the directory a further segment, complete and durable
 // with its blocks before it has its name. It is built in the file spare: a
 // recycled one if there is one. The offset is where the next block goes.
-func createSegment(fsys fileSystem, s *segment, blocks func(write func(*Block) error) error) (file, int64, error) {
+func createSegment(fsys fileSystem, s *segment, blocks []*Block) (file, int64, error) {
 	f, err := fsys.change(spareName)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) {
 		f, err = createAnew(fsys, spareName)
@@ -188,13 +188,15 @@ func createSegment(fsys fileSystem, s *segment, blocks func(write func(*Block) e
 	return f, off, nil
 }
 
-func fillSegment(f file, s *segment, blocks func(write func(*Block) error) error) (off int64, err error) {
+func fillSegment(f file, s *segment, blocks []*Block) (off int64, err error) {
 	if err := f.writeAt(s.head(), 0); err != nil {
 		return 0, err
 	}
 	off = headEnd
-	if err := blocks(func(b *Block) error { return s.write(f, &off, b) }); err != nil {
-		return 0, err
+	for _, b := range blocks {
+		if err := s.write(f, &off, b); err != nil {
+			return 0, err
+		}
 	}
 	return off, f.sync()
 }

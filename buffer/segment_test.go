@@ -26,17 +26,8 @@ func lineBlock(first, end uint64) *Block {
 // segmentOfBlocks puts a segment with these blocks there, as a queue would.
 func segmentOfBlocks(t *testing.T, fs *strictFS, id, base uint64, blocks ...*Block) {
 	t.Helper()
-	_, _, err := createSegment(fs, &segment{id: id, base: base, sid: "aaaaaaaaaaaaaaaa", nonce: id}, func(write func(*Block) error) error {
-		for _, b := range blocks {
-			if err := write(b); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, _, err := createSegment(fs, &segment{id: id, base: base, sid: "aaaaaaaaaaaaaaaa", nonce: id}, blocks)
+	mustBe(t, err)
 }
 
 func TestQueue_ReadsASegmentNoFurtherThanTheBaseOfTheNext(t *testing.T) {

@@ -3,6 +3,7 @@ package buffer
 import (
 	"errors"
 	"io/fs"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,12 +26,7 @@ func (t *Trouble) String() string {
 // Hint says what to do about an error of a queue. It is tried again in any case.
 func Hint(err error) string {
 	is := func(errs ...error) bool {
-		for _, e := range errs {
-			if errors.Is(err, e) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(errs, func(e error) bool { return errors.Is(err, e) })
 	}
 	switch {
 	case is(errFull):

@@ -1,11 +1,9 @@
 package buffer
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 )
 
@@ -45,6 +43,7 @@ type walker struct {
 	w     io.Writer
 	each  func(h header, off int64)
 	segs  []*segment
+	gaps  gaps // each segment lists all that were live
 	holes []Range
 }
 
@@ -81,10 +80,15 @@ func walk(dir string, w io.Writer, each func(header, int64)) (Report, error) {
 		v.holes = append(v.holes, Range{v.Head, c.durable})
 		v.Head = c.durable
 	}
-	slices.SortFunc(v.Gaps, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
-	v.Gaps = slices.Compact(v.Gaps) // each segment lists them
+	for _, g := range v.gaps {
+		v.Gaps = append(v.Gaps, g.Range())
+	}
 	for _, h := range v.holes {
-		v.missing(h)
+		h.First = max(h.First, v.Cursor)
+		v.Missing = append(v.Missing, v.gaps.without(h)...)
+	}
+	for _, r := range v.Missing {
+		v.problem("records %d-%d are missing: they will be delivered as a gap", r.First, r.End-1)
 	}
 	return v.Report, nil
 }
@@ -161,15 +165,12 @@ func (v *walker) blocks(f io.ReaderAt, s *segment) (n int, err error) {
 	}
 	var damaged []int64 // offsets
 	torn := 0           // of these, the ones at the end
-	for {
-		h, _, err := scan.seek()
-		if errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
+	for h, err := range scan.blocks() {
+		if err != nil {
 			return n, err
 		}
 		if h.kind == kindData && h.first >= end { // the successor has these numbers
-			scan.off += h.span()
+			scan.void = true
 			continue
 		}
 		proved = max(proved, h.durable)
@@ -183,7 +184,6 @@ func (v *walker) blocks(f io.ReaderAt, s *segment) (n int, err error) {
 			if torn++; h.first < proved {
 				torn = 0
 			}
-			scan.off += h.span()
 			continue
 		}
 		torn = 0
@@ -191,10 +191,9 @@ func (v *walker) blocks(f io.ReaderAt, s *segment) (n int, err error) {
 			v.holes = append(v.holes, Range{scan.expect, h.first})
 		}
 		if h.kind == kindGap {
-			v.Gaps = append(v.Gaps, b.Range())
+			v.gaps.add(b)
 		}
 		v.each(h, scan.off)
-		scan.skip(h)
 		if h.kind != kindHead {
 			n++
 		}
@@ -207,17 +206,4 @@ func (v *walker) blocks(f io.ReaderAt, s *segment) (n int, err error) {
 	}
 	v.Head = max(v.Head, min(scan.expect, end), proved)
 	return n, nil
-}
-
-// missing takes from a hole what is acknowledged or in a gap; the rest is a
-// problem.
-func (v *walker) missing(hole Range) {
-	at := max(hole.First, v.Cursor)
-	for _, g := range append(slices.Clip(v.Gaps), Range{hole.End, hole.End}) {
-		if end := min(g.First, hole.End); at < end {
-			v.Missing = append(v.Missing, Range{at, end})
-			v.problem("records %d-%d are missing: they will be delivered as a gap", at, end-1)
-		}
-		at = max(at, g.End)
-	}
 }

@@ -94,10 +94,6 @@ func newWorld(f failer, seed uint64, o Options) *world {
 	return w
 }
 
-type nopCloser struct{}
-
-func (nopCloser) Close() error { return nil }
-
 // append takes n lines of about size bytes from the pipe, unless the queue
 // would make it wait.
 func (w *world) append(n, size int) {
@@ -240,7 +236,7 @@ func (w *world) tryNext() (*Block, error) {
 func gapIsNear(q *Queue) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.pendingGaps) > 0 || q.available()
+	return len(q.gaps.pending) > 0 || q.available()
 }
 
 func (w *world) gap(b *Block) {

@@ -49,8 +49,9 @@ type writer struct {
 	recorded uint64   // the highest durable that a synced header carries
 	noted    Origin   // the newest origin that a synced header carries
 
-	spare bool // a file spare may be there
-	renew bool // IDENTITY is not what it must be before a segment is made
+	spare    bool // a file spare may be there
+	renew    bool // IDENTITY is not what it must be before a segment is made
+	dropping bool // gaps of a segment that goes are written, and perhaps not durable
 
 	lastData   time.Time
 	lastLook   time.Time
@@ -165,7 +166,9 @@ func (w *writer) shed(now time.Time) error {
 func (w *writer) trickling() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.q.urgent <= w.q.durable && len(w.q.queued) == 0 && (w.q.filling == nil || len(w.q.filling.buf) < trickle)
+	queued := w.q.queued
+	return w.q.urgent <= w.q.durable && (len(queued) == 0 ||
+		len(queued) == 1 && queued[0].kind == kindData && len(queued[0].buf) < trickle)
 }
 
 func (w *writer) nextWake(now time.Time) time.Time {
@@ -209,10 +212,7 @@ func (w *writer) encodeAppended(now time.Time) {
 	q := w.q
 	q.mu.Lock()
 	blocks := q.queued
-	if q.filling != nil {
-		blocks = append(blocks, q.filling)
-	}
-	q.queued, q.filling = nil, nil
+	q.queued = nil
 	n := 0
 	for _, b := range blocks {
 		n += len(b.buf) - headerLen
@@ -225,7 +225,7 @@ func (w *writer) encodeAppended(now time.Time) {
 	w.with = c
 	w.fresh += n
 	for _, b := range blocks {
-		q.recycle(b.encode(c, &w.used))
+		q.spares.put(b.encode(c, &w.used))
 		w.lastData, w.lastBusy = now, now
 		if b.kind == kindGap { // the consumer waits for it; lines may have to wait for space
 			w.todo = slices.Insert(w.todo, 0, b)

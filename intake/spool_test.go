@@ -209,7 +209,11 @@ func TestFill_EndsWithItsContextThoughThereIsMore(t *testing.T) {
 // Whatever is done in whatever order, with pipes of a page or two, by however
 // many workers: the stream comes out as it went in.
 func TestSpool_GivesTheStreamWhateverHappens(t *testing.T) {
-	for seed := range uint64(200) {
+	seeds := 200
+	if testing.Short() {
+		seeds = 20
+	}
+	for seed := range uint64(seeds) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		in, w := spooled(t)
 		m, stream := in.spool, random(1<<20)

@@ -78,8 +78,11 @@ func countCalls(t *testing.T) (n int) {
 
 // every gives which calls of n to try: all, or, in the short form, one in some.
 func every(n int) int {
-	if os.Getenv("TORTURE") == "long" {
+	switch {
+	case os.Getenv("TORTURE") == "long":
 		return 1
+	case testing.Short():
+		return max(1, n/4)
 	}
 	return max(1, n/25)
 }

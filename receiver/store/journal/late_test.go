@@ -132,7 +132,11 @@ func (d *lateDB) SetMark(m string) error {
 // A database that syncs when it likes is killed at any time, and the journal is
 // opened again at any time: each line is there once, and the segments go.
 func TestLate_EachLineIsThereOnceWhateverTheDatabaseForgets(t *testing.T) {
-	for seed := range uint64(8) {
+	seeds := 8
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range uint64(seeds) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			inBubble(t, func() { lateHistory(t, seed) })
 		})
