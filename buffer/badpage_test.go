@@ -12,7 +12,7 @@ import (
 // paged is as recorded, of blocks that have a page of their own, share one, or
 // take several.
 func paged(t *testing.T) *world {
-	w := newWorld(t, 1, Options{Compress: CompressNone})
+	w := newWorld(t, 1, Options{Codec: raw})
 	w.mustStart()
 	for k := range 12 {
 		if k == 6 {
@@ -193,7 +193,7 @@ func TestWriter_GoesOnWithoutASpareThatCannotBeWritten(t *testing.T) {
 // there were, so their numbers must not be used again in this stream.
 func TestRecovery_BeginsANewStreamBehindAnEndThatCannotBeRead(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w := newWorld(t, 1, Options{Codec: raw})
 		w.mustStart()
 		w.append(1, 7000)
 		w.wait()

@@ -26,12 +26,12 @@ func benchLines(n int) (lines []byte) {
 var benchCodecs = []struct {
 	name     string
 	codec    codec.Codec
-	compress Compress
-}{{"raw", codec.Raw, CompressNone}, {"s2", codec.S2, CompressS2}, {"zstd", codec.Zstd, CompressZstd}}
+	compress *codec.Codec
+}{{"raw", codec.Raw, raw}, {"s2", codec.S2, new(codec.S2)}, {"zstd", codec.Zstd, new(codec.Zstd)}}
 
-func benchQueue(b *testing.B, dir string, c Compress) *Queue {
+func benchQueue(b *testing.B, dir string, c *codec.Codec) *Queue {
 	b.Helper()
-	q, _, err := Open(b.Context(), dir, Options{Compress: c})
+	q, _, err := Open(b.Context(), dir, Options{Codec: c})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkAppendOne makes one line durable at a time.
 func BenchmarkAppendOne(b *testing.B) {
 	line := benchLines(1)
-	q := benchQueue(b, b.TempDir(), CompressAuto)
+	q := benchQueue(b, b.TempDir(), nil)
 	b.ReportAllocs()
 	for b.Loop() {
 		r, err := q.Append(b.Context(), line, 1, Origin{})

@@ -72,7 +72,7 @@ func (w *world) drain1() {
 
 // smallWorld has segments of 256 KiB.
 func smallWorld(t *testing.T, seed uint64) *world {
-	w := newWorld(t, seed, Options{Compress: CompressNone})
+	w := newWorld(t, seed, Options{Codec: raw})
 	w.o.Limit = 2 << 20
 	return w
 }
@@ -197,7 +197,7 @@ func crashInTakeOver(t *testing.T, prepare func(*world)) {
 		for a := 1; a < 40; a += amount(1, 1, 7) {
 			for b := 0; b < 40; b += every(200) {
 				inBubble(t, func() {
-					w := newWorld(t, uint64(a*40+b), Options{Compress: CompressNone})
+					w := newWorld(t, uint64(a*40+b), Options{Codec: raw})
 					w.mustStart()
 					defer w.abandon()
 					w.append(5, 3000)

@@ -47,7 +47,7 @@ func drained(t *testing.T, q *Queue) (lines, lost uint64) {
 
 func TestQueue_DropOldestNamesExactlyWhatItDropped(t *testing.T) {
 	dir := t.TempDir()
-	o := Options{Limit: MinLimit, DropOldest: true, Compress: CompressNone}
+	o := Options{Limit: MinLimit, DropOldest: true, Codec: raw}
 	q, _ := mustOpen(t, dir, o)
 	var written uint64
 	pad := strings.Repeat("x", 980)
@@ -84,7 +84,7 @@ func TestQueue_DropOldestNamesExactlyWhatItDropped(t *testing.T) {
 func TestQueue_MaxAgeGivesUpOldSegmentsOnly(t *testing.T) {
 	inBubble(t, func() {
 		fs := newStrictFS(1)
-		q, _, err := open(fs, Options{Limit: 1 << 20, MaxAge: time.Hour, Compress: CompressNone})
+		q, _, err := open(fs, Options{Limit: 1 << 20, MaxAge: time.Hour, Codec: raw})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -113,7 +113,7 @@ func TestQueue_MaxAgeGivesUpOldSegmentsOnly(t *testing.T) {
 func TestInterleaving_SegmentDroppedThenPowerCut(t *testing.T) {
 	for seed := range uint64(amount(20, 20, 3)) {
 		inBubble(t, func() {
-			w := newWorld(t, seed, Options{Compress: CompressNone, DropOldest: true})
+			w := newWorld(t, seed, Options{Codec: raw, DropOldest: true})
 			w.mustStart()
 			defer w.abandon()
 			for w.q.Stats().DiskBytes < modelLimit*9/10 {
@@ -144,7 +144,7 @@ func TestInterleaving_SegmentDroppedThenPowerCut(t *testing.T) {
 
 func TestInterleaving_DropOldestWhileTheDiskFailsAndTheConsumerGoesOn(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone, DropOldest: true})
+		w := newWorld(t, 1, Options{Codec: raw, DropOldest: true})
 		w.mustStart()
 		defer w.abandon()
 		for w.q.Stats().DiskBytes < modelLimit*9/10 {
@@ -174,7 +174,7 @@ func TestInterleaving_DropOldestWhileTheDiskFailsAndTheConsumerGoesOn(t *testing
 
 func TestInterleaving_DropOldestWhileTheDiskFailsAndThenIsFull(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone, DropOldest: true})
+		w := newWorld(t, 1, Options{Codec: raw, DropOldest: true})
 		w.mustStart()
 		defer w.abandon()
 		for w.q.Stats().DiskBytes < modelLimit*9/10 {

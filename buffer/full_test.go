@@ -28,7 +28,7 @@ func TestQueue_OutlivesADiskThatTakesNothing(t *testing.T) {
 		"too many open files": unix.EMFILE,
 	} {
 		inBubble(t, func() {
-			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w := newWorld(t, 1, Options{Codec: raw})
 			w.mustStart()
 			defer w.abandon()
 			w.append(5, 300)
@@ -65,7 +65,7 @@ func TestQueue_OutlivesADiskThatTakesNothing(t *testing.T) {
 func TestQueue_BelievesNoFileThatAWriteFailedIn(t *testing.T) {
 	for refuse, want := range map[error]int{unix.ENOSPC: 1, unix.EDQUOT: 1, unix.EIO: 2, unix.EROFS: 2} {
 		inBubble(t, func() {
-			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w := newWorld(t, 1, Options{Codec: raw})
 			w.mustStart()
 			defer w.abandon()
 			w.append(5, 300)
@@ -94,7 +94,7 @@ var spaces = map[string]int64{"limit": 1 << 40, "half of the space": 6 << 20}
 func TestQueue_ClosesWhileItIsFull(t *testing.T) {
 	for name, space := range spaces {
 		inBubble(t, func() {
-			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w := newWorld(t, 1, Options{Codec: raw})
 			w.fs.space = space
 			w.mustStart()
 			defer w.abandon()
@@ -114,7 +114,7 @@ func TestQueue_ClosesWhileItIsFull(t *testing.T) {
 func TestQueue_ReserveIsForTheRestOfTheInput(t *testing.T) {
 	for name, space := range spaces {
 		inBubble(t, func() {
-			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w := newWorld(t, 1, Options{Codec: raw})
 			w.fs.space = space
 			w.mustStart()
 			defer w.abandon()
@@ -134,7 +134,7 @@ func TestQueue_ReserveIsForTheRestOfTheInput(t *testing.T) {
 
 func TestQueue_LeavesHalfOfTheSpaceToOthers(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w := newWorld(t, 1, Options{Codec: raw})
 		w.fs.space = 2 << 20
 		w.mustStart()
 		defer w.abandon()
@@ -157,7 +157,7 @@ func TestQueue_LeavesHalfOfTheSpaceToOthers(t *testing.T) {
 
 func TestQueue_KeepsNoFileThatIsWrittenAgainAsAWhole(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w := newWorld(t, 1, Options{Codec: raw})
 		w.mustStart()
 		defer w.abandon()
 		w.append(5, 300) // waits for its receipt

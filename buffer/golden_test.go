@@ -37,8 +37,8 @@ func writeGolden(t *testing.T) {
 	if err := os.RemoveAll(newest); err != nil {
 		t.Fatal(err)
 	}
-	for k, c := range []Compress{CompressNone, CompressNone, CompressZstd, CompressS2} {
-		q, _ := mustOpen(t, newest, Options{Compress: c})
+	for k, c := range []codec.Codec{codec.Raw, codec.Raw, codec.Zstd, codec.S2} {
+		q, _ := mustOpen(t, newest, Options{Codec: &c})
 		r, err := q.Append(t.Context(), goldenLines(k), 5, Origin{Intake: 9, End: int64(k+1) * 1000})
 		if err != nil {
 			t.Fatal(err)

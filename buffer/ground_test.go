@@ -135,7 +135,7 @@ func (g *ground) check(most int) {
 }
 
 // manySegments keeps what waits in several segments, of 128 KiB.
-var manySegments = Options{Limit: 1 << 20, Compress: CompressNone}
+var manySegments = Options{Limit: 1 << 20, Codec: raw}
 
 func mustBe(t testing.TB, err error) {
 	t.Helper()
@@ -230,7 +230,7 @@ func TestGround_ANewDirectoryOnTheOldPathIsAnotherQueue(t *testing.T) {
 }
 
 func TestGround_RemovedFilesCostNoLineThatWasInTheNewestSegment(t *testing.T) {
-	g := newGround(t, Options{Compress: CompressNone})
+	g := newGround(t, Options{Codec: raw})
 	g.append(500)
 	g.removeAll("*")
 	g.append(500)
@@ -241,7 +241,7 @@ func TestGround_RemovedFilesCostNoLineThatWasInTheNewestSegment(t *testing.T) {
 }
 
 func TestGround_RemovedFilesAreMadeAgainWhileNoLineComes(t *testing.T) {
-	g := newGround(t, Options{Compress: CompressNone})
+	g := newGround(t, Options{Codec: raw})
 	g.append(500)
 	g.removeAll("*")
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
@@ -273,7 +273,7 @@ func TestGround_RemovedFilesCostWhatOnlyTheyHad(t *testing.T) {
 }
 
 func TestGround_MovedFilesAreMadeAgain(t *testing.T) {
-	g := newGround(t, Options{Compress: CompressNone})
+	g := newGround(t, Options{Codec: raw})
 	g.append(500)
 	away := t.TempDir()
 	names, _ := filepath.Glob(filepath.Join(g.dir, "*"))
@@ -287,7 +287,7 @@ func TestGround_MovedFilesAreMadeAgain(t *testing.T) {
 }
 
 func TestGround_ARemovedDirectoryIsMadeAgainWithEverythingInIt(t *testing.T) {
-	g := newGround(t, Options{Compress: CompressNone})
+	g := newGround(t, Options{Codec: raw})
 	g.append(500)
 	g.take(1)
 	mustBe(t, os.RemoveAll(g.dir))
@@ -313,7 +313,7 @@ func TestGround_ARemovedDirectoryIsMadeAgainWithEverythingInIt(t *testing.T) {
 
 func TestGround_ATruncatedNewestSegmentCostsNoLineThatComesThen(t *testing.T) {
 	for _, size := range []int64{0, 100, 5000} {
-		g := newGround(t, Options{Compress: CompressNone})
+		g := newGround(t, Options{Codec: raw})
 		g.append(100)
 		mustBe(t, os.Truncate(filepath.Join(g.dir, segmentName(1)), size))
 		g.append(100)
@@ -443,7 +443,7 @@ func TestGround_AReadOnlyFileSystemDeliversItsBacklog(t *testing.T) {
 		"after a kill":  func(w *world) { w.end1((*strictFS).kill) }, // the last block is not proved durable: it waits
 	} {
 		inBubble(t, func() {
-			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w := newWorld(t, 1, Options{Codec: raw})
 			w.o.Limit = 1 << 20
 			w.mustStart()
 			defer w.abandon()
@@ -541,7 +541,7 @@ func TestGround_VerifyStatusAndExportSayTheSame(t *testing.T) {
 func TestGround_AnIdleQueueGivesItsSpaceBack(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		inBubble(t, func() {
-			w := newWorld(t, 1, Options{Compress: CompressNone})
+			w := newWorld(t, 1, Options{Codec: raw})
 			w.o.Limit = 64 << 20
 			w.mustStart()
 			defer w.abandon()
@@ -614,7 +614,7 @@ func TestGround_AgeDoesNotBelieveTheWallClock(t *testing.T) {
 
 func TestGround_ExpiresNothingWhenTheClockIsSet(t *testing.T) {
 	inBubble(t, func() { // the clock of a bubble says 2000, which is no time for a wsrelay
-		w := newWorld(t, 1, Options{Compress: CompressNone, MaxAge: time.Hour})
+		w := newWorld(t, 1, Options{Codec: raw, MaxAge: time.Hour})
 		w.o.Limit = 2 << 20
 		w.mustStart()
 		defer w.abandon()
@@ -763,7 +763,7 @@ func TestHint_SaysWhatIsToBeDone(t *testing.T) {
 
 // A restore, or an editor, puts another file under a name.
 func TestGround_AnotherFileInTheNewestSegmentsPlaceIsReplaced(t *testing.T) {
-	g := newGround(t, Options{Compress: CompressNone})
+	g := newGround(t, Options{Codec: raw})
 	g.append(100)
 	for _, name := range []string{segmentName(1), cursorName} {
 		other := filepath.Join(t.TempDir(), name)
@@ -799,7 +799,7 @@ func TestGround_WhatTheConsumerReadsSurvivesItsRemoval(t *testing.T) {
 
 // A consumer that lags reads the very file that is written.
 func TestGround_AConsumerThatLagsGoesOnInTheFileThatWasWrittenAgain(t *testing.T) {
-	g := newGround(t, Options{Compress: CompressNone})
+	g := newGround(t, Options{Codec: raw})
 	g.append(5000) // more than stays in memory
 	g.take(1)
 	g.q.mu.Lock()
@@ -814,7 +814,7 @@ func TestGround_AConsumerThatLagsGoesOnInTheFileThatWasWrittenAgain(t *testing.T
 }
 
 func TestGround_IdentityIsMadeAgain(t *testing.T) {
-	g := newGround(t, Options{Compress: CompressNone})
+	g := newGround(t, Options{Codec: raw})
 	g.append(20)
 	g.removeAll("*")
 	g.append(20)
@@ -826,7 +826,7 @@ func TestGround_IdentityIsMadeAgain(t *testing.T) {
 
 func TestGround_WhatCannotBeRemovedIsToldAndKeepsNoLineWaiting(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w := newWorld(t, 1, Options{Codec: raw})
 		w.mustStart()
 		defer w.abandon()
 		w.append(5, 300)

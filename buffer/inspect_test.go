@@ -29,7 +29,7 @@ func stock(t *testing.T, q *Queue, from, n int) (lines []string) {
 }
 
 // small makes several segments of a few MiB.
-var small = Options{Limit: 8 << 20, Compress: CompressNone}
+var small = Options{Limit: 8 << 20, Codec: raw}
 
 // ackTo acknowledges the blocks below seq.
 func ackTo(t *testing.T, q *Queue, seq uint64) {

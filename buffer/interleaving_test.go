@@ -11,7 +11,7 @@ import (
 func TestInterleaving_UndurableBlockReadBackAfterKillThenPowerCut(t *testing.T) {
 	for seed := range uint64(20) {
 		inBubble(t, func() {
-			w := newWorld(t, seed, Options{Compress: CompressNone})
+			w := newWorld(t, seed, Options{Codec: raw})
 			w.mustStart()
 			defer w.abandon()
 			w.append(5, 300)
@@ -42,7 +42,7 @@ func TestInterleaving_FailedSyncThenKill(t *testing.T) {
 	for _, then := range []string{"rename", "create", "write", "sync", "syncDir", "never"} {
 		for seed := range uint64(5) {
 			inBubble(t, func() {
-				w := newWorld(t, seed, Options{Compress: CompressNone})
+				w := newWorld(t, seed, Options{Codec: raw})
 				w.mustStart()
 				defer w.abandon()
 				w.append(5, 3000)
@@ -79,7 +79,7 @@ func TestInterleaving_FailedSyncThenKill(t *testing.T) {
 func TestInterleaving_KillBeforeTheDirectorySyncThenPowerCut(t *testing.T) {
 	for seed := range uint64(20) {
 		inBubble(t, func() {
-			w := newWorld(t, seed, Options{Compress: CompressNone})
+			w := newWorld(t, seed, Options{Codec: raw})
 			w.mustStart()
 			defer w.abandon()
 			w.append(5, 300)
@@ -110,7 +110,7 @@ func TestInterleaving_KillBeforeTheDirectorySyncThenPowerCut(t *testing.T) {
 
 func TestInterleaving_NewSegmentThatFailedAfterItHadItsName(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w := newWorld(t, 1, Options{Codec: raw})
 		w.o.Limit = 64 << 20
 		w.fs.space = 6 << 20
 		w.mustStart()
@@ -196,7 +196,7 @@ func TestInterleaving_SegmentDeletedByAnAdministrator(t *testing.T) {
 func TestInterleaving_RemovedWhileItRunsThenPowerCut(t *testing.T) {
 	for seed := range uint64(20) {
 		inBubble(t, func() {
-			w := newWorld(t, seed, Options{Compress: CompressNone})
+			w := newWorld(t, seed, Options{Codec: raw})
 			w.mustStart()
 			defer w.abandon()
 			w.append(20, 3000)
@@ -215,7 +215,7 @@ func TestInterleaving_RemovedWhileItRunsThenPowerCut(t *testing.T) {
 
 // threeSegments is a queue that has delivered all and acknowledged nothing.
 func threeSegments(t *testing.T) *world {
-	w := newWorld(t, 1, Options{Compress: CompressNone})
+	w := newWorld(t, 1, Options{Codec: raw})
 	w.mustStart()
 	for range 3 {
 		w.append(5, 300)

@@ -66,7 +66,7 @@ func passThrough(dir string) error {
 	defer cancel()
 	sid, log := "", slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	for life := range 3 {
-		q, rec, err := Open(ctx, dir, Options{Limit: 1 << 20, Compress: CompressNone, Log: log})
+		q, rec, err := Open(ctx, dir, Options{Limit: 1 << 20, Codec: raw, Log: log})
 		if err != nil {
 			return err
 		}

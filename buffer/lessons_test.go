@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/internal/codec"
 )
 
 // One test for each lesson that other queues' bug trackers teach; the issue is
@@ -19,7 +21,7 @@ import (
 func lesson(t *testing.T, f func(*world)) {
 	t.Helper()
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w := newWorld(t, 1, Options{Codec: raw})
 		w.mustStart()
 		defer w.abandon()
 		for k := range 5 {
@@ -164,9 +166,9 @@ func TestLesson_AFullDiskIsOrdinary(t *testing.T) {
 
 // beats #39861.
 func TestLesson_RawAndStoredLengthsAreTwoThings(t *testing.T) {
-	for _, c := range []Compress{CompressZstd, CompressS2} {
+	for _, c := range []codec.Codec{codec.Zstd, codec.S2} {
 		dir := t.TempDir()
-		q, _ := mustOpen(t, dir, Options{Compress: c})
+		q, _ := mustOpen(t, dir, Options{Codec: &c})
 		want := goldenLines(1)
 		if _, err := q.Append(t.Context(), want, 5, Origin{}); err != nil {
 			t.Fatal(err)
@@ -292,7 +294,7 @@ func TestLesson_ALengthPastTheEndOfTheFileIsNoBlock(t *testing.T) {
 // pebble #580, #3865.
 func TestLesson_ARecycledSegmentDoesNotShowItsFormerLife(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w := newWorld(t, 1, Options{Codec: raw})
 		w.mustStart()
 		defer w.abandon()
 		lives := map[*inode]bool{}

@@ -24,7 +24,7 @@ func fillUp(w *world) {
 
 func TestQueue_GivesGapsWhileItIsFull(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w := newWorld(t, 1, Options{Codec: raw})
 		w.mustStart()
 		defer w.abandon()
 		w.append(10, 1000)
@@ -51,7 +51,7 @@ func TestQueue_GivesGapsWhileItIsFull(t *testing.T) {
 
 func TestQueue_GoesOnWhereItsNewestSegmentFillsTheFileSystem(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w := newWorld(t, 1, Options{Codec: raw})
 		w.o.Limit = 64 << 20 // segments of 8 MiB
 		w.fs.space = 6 << 20
 		w.mustStart()
@@ -73,7 +73,7 @@ func TestQueue_GoesOnWhereItsNewestSegmentFillsTheFileSystem(t *testing.T) {
 
 func TestQueue_GivesNothingWhileItsRecoveryIsNotFinished(t *testing.T) {
 	inBubble(t, func() {
-		w := newWorld(t, 1, Options{Compress: CompressNone})
+		w := newWorld(t, 1, Options{Codec: raw})
 		w.mustStart()
 		for range 3 {
 			w.append(5, 300)

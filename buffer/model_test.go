@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"pgregory.net/rapid"
+
+	"wsrelay/internal/codec"
 )
 
 // TestQueue_KeepsItsInvariants drives a queue on the strict file system through
@@ -46,7 +48,7 @@ type model struct{ *world }
 func newModel(t *rapid.T) model {
 	o := Options{
 		Sync:       rapid.SampledFrom([]time.Duration{0, 0, 500 * time.Millisecond}).Draw(t, "sync"),
-		Compress:   rapid.SampledFrom([]Compress{CompressAuto, CompressNone}).Draw(t, "compress"),
+		Codec:      rapid.SampledFrom([]*codec.Codec{nil, raw}).Draw(t, "compress"),
 		DropOldest: rapid.IntRange(0, 3).Draw(t, "drop") == 0,
 	}
 	m := model{newWorld(t, rapid.Uint64().Draw(t, "seed"), o)}

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"wsrelay/internal/codec"
 )
 
 // Errors that callers meet.
@@ -22,22 +24,10 @@ type Options struct {
 	DropOldest bool          // at the limit the oldest lines go; default: Append waits
 	MaxAge     time.Duration // lines older than this go, by whole segments; 0: none do
 	Sync       time.Duration // how long a line may wait for fdatasync; 0: never without
-	Compress   Compress      // default: by what is scarce
+	Codec      *codec.Codec  // that blocks get; nil: by what is scarce
 	LiveInput  LiveInput     // the intake that continues, for recovery
 	Log        *slog.Logger  // state changes; default: none
 }
-
-// Compress says which codec blocks get.
-type Compress uint8
-
-// The choices: Auto takes zstd when there is time, S2 under load, and stores
-// raw at the limit.
-const (
-	CompressAuto Compress = iota
-	CompressZstd
-	CompressS2
-	CompressNone
-)
 
 // MinLimit is the least that a queue can do with, in bytes.
 const MinLimit = 64 << 20

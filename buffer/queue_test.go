@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"wsrelay/internal/codec"
 )
 
 func mustOpen(t *testing.T, dir string, o Options) (*Queue, *Recovery) {
@@ -153,9 +155,9 @@ func TestQueue_SyncsForWhoeverWaitsForLaterLines(t *testing.T) {
 }
 
 func TestQueue_KeepsBlocksInBuffersOfTheirSize(t *testing.T) {
-	for _, codec := range []Compress{CompressNone, CompressS2} {
+	for _, c := range []codec.Codec{codec.Raw, codec.S2} {
 		inBubble(t, func() {
-			q, _ := openIn(t, newStrictFS(1), Options{Limit: modelLimit, Compress: codec})
+			q, _ := openIn(t, newStrictFS(1), Options{Limit: modelLimit, Codec: &c})
 			defer closeIn(t, q)
 			lines := bytes.Repeat([]byte("a line\n"), 1000)
 			if _, err := q.Append(context.Background(), lines, 1000, Origin{}); err != nil {
@@ -166,7 +168,7 @@ func TestQueue_KeepsBlocksInBuffersOfTheirSize(t *testing.T) {
 			}
 			b, err := q.TryNext()
 			if err != nil || cap(b.buf) > 3*len(lines) {
-				t.Errorf("codec %d: %d bytes for %d, %v", codec, cap(b.buf), len(lines), err)
+				t.Errorf("%v: %d bytes for %d, %v", c, cap(b.buf), len(lines), err)
 			}
 		})
 	}

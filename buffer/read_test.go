@@ -126,7 +126,7 @@ func TestQueue_RewoundWhileItReadsGivesWhatItWasRewoundTo(t *testing.T) {
 
 func TestQueue_ReadsIntoWhatWasReleased(t *testing.T) {
 	dir := t.TempDir()
-	o := Options{Compress: CompressNone}
+	o := Options{Codec: raw}
 	q, _ := mustOpen(t, dir, o)
 	var want []byte
 	for k := range uint64(8) {

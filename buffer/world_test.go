@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/internal/codec"
 )
 
 // inBubble runs f with synthetic time. Rapid stops a failed case by a panic,
@@ -82,6 +84,9 @@ const (
 	modelLimit = 4 << 20 // segments of 512 KiB: blocks are not larger than a quarter
 	slack      = 5 << 18 // a block, and gaps, beyond the limit
 )
+
+// raw keeps blocks as long as their lines.
+var raw = new(codec.Raw)
 
 func newWorld(f failer, seed uint64, o Options) *world {
 	w := &world{

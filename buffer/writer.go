@@ -64,7 +64,7 @@ type writer struct {
 	retryAt    time.Time
 	retries    int
 
-	choice *codec.Choice // with CompressAuto
+	choice *codec.Choice // without Options.Codec
 	fresh  int           // bytes taken and not synced, before encoding
 	with   codec.Codec   // what encoded them
 	since  time.Time     // when the bytes before became durable, if these waited then; else zero
@@ -240,15 +240,13 @@ func (w *writer) encodeAppended(now time.Time) {
 func (w *writer) codec(n int) codec.Codec {
 	q := w.q
 	switch {
-	case q.o.Compress != CompressAuto:
-		return fixed[q.o.Compress]
+	case q.o.Codec != nil:
+		return *q.o.Codec
 	case q.unsynced < trickle || q.diskLocked() > q.limit()/2:
 		return codec.Zstd
 	}
 	return w.choice.Codec(n)
 }
-
-var fixed = map[Compress]codec.Codec{CompressZstd: codec.Zstd, CompressS2: codec.S2, CompressNone: codec.Raw}
 
 // failed notes what keeps the writer from writing, once, and when to try again.
 func (w *writer) failed(err error, now time.Time) time.Time {

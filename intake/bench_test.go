@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsrelay/buffer"
+	"wsrelay/internal/codec"
 )
 
 // BenchmarkIntake tells what exactly once costs: lines of 250 bytes, one a write
@@ -27,7 +28,7 @@ import (
 //
 //	go test -run '^$' -bench Intake -benchtime 11x ./intake
 func BenchmarkIntake(b *testing.B) {
-	for name, compress := range map[string]buffer.Compress{"none": buffer.CompressNone, "auto": buffer.CompressAuto} {
+	for name, compress := range map[string]*codec.Codec{"none": new(codec.Raw), "auto": nil} {
 		b.Run("compress="+name, func(b *testing.B) {
 			intoQueue := func(b *testing.B, r *os.File) error { return intoQueue(b, r, compress) }
 			var spool, plain, ratio []float64
@@ -125,7 +126,7 @@ func rate(b *testing.B, ingest func(b *testing.B, r *os.File) error) float64 {
 	return benchLines / took.Seconds()
 }
 
-func intoQueue(b *testing.B, r *os.File, compress buffer.Compress) error {
+func intoQueue(b *testing.B, r *os.File, compress *codec.Codec) error {
 	k, err := newSpool()
 	if err != nil {
 		return err
@@ -137,7 +138,7 @@ func intoQueue(b *testing.B, r *os.File, compress buffer.Compress) error {
 	}
 	defer kept{m.null, m.teePipe}.close()
 	in := &Intake{fd: m.pipe, id: m.id, spool: m, input: m, coalesceDelay: coalesceDelay(m.pipe)}
-	q, rec, err := buffer.Open(b.Context(), filepath.Join(b.TempDir(), "q"), buffer.Options{LiveInput: in.LiveInput(), Compress: compress})
+	q, rec, err := buffer.Open(b.Context(), filepath.Join(b.TempDir(), "q"), buffer.Options{LiveInput: in.LiveInput(), Codec: compress})
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"wsrelay/buffer"
+	"wsrelay/internal/codec"
 )
 
 // unreadFile is what a shell leaves, with the name that tells whose it is.
@@ -71,7 +72,7 @@ func TestUnread_GoesOnWhereAKilledWorkerStopped(t *testing.T) {
 		dir, queue := t.TempDir(), filepath.Join(t.TempDir(), "q")
 		path := unreadFile(t, dir, "unread.a.lines", "ours", lines.String())
 		for _, left := range []int{appends, 1 << 30, 1 << 30} {
-			q, _, err := buffer.Open(t.Context(), queue, buffer.Options{Compress: buffer.CompressNone})
+			q, _, err := buffer.Open(t.Context(), queue, buffer.Options{Codec: new(codec.Raw)})
 			must(t, err)
 			in := &Intake{Unread: unreadOf(dir, "ours", new(bytes.Buffer))}
 			in.takeUnread(t.Context(), &stubborn{q, left})

@@ -10,17 +10,18 @@ import (
 
 	"wsrelay/buffer"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 // BenchmarkRelay ships blocks of 4000 lines of 250 bytes from a queue on disk
 // to a server on loopback that only gives receipts.
 func BenchmarkRelay(b *testing.B) {
-	for name, codec := range map[string]buffer.Compress{"raw": buffer.CompressNone, "s2": buffer.CompressAuto, "zstd": buffer.CompressZstd} {
+	for name, c := range map[string]codec.Codec{"raw": codec.Raw, "s2": codec.S2, "zstd": codec.Zstd} {
 		b.Run(name, func(b *testing.B) {
 			const lines, size = 4000, 250
 			srv := httptest.NewServer(handler(b, null))
 			defer srv.Close()
-			q := openQueueIn(b, b.TempDir(), codec)
+			q := openQueueIn(b, b.TempDir(), c)
 			block := bytes.Repeat(append(bytes.Repeat([]byte("lorem ipsum "), 30)[:size-1], '\n'), lines)
 			for range b.N {
 				if _, err := q.Append(b.Context(), block, lines, buffer.Origin{}); err != nil {

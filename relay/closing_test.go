@@ -7,8 +7,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"wsrelay/buffer"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 func TestSession_EndsWithTheCodeForABadMessage(t *testing.T) {
@@ -43,7 +43,7 @@ func TestSession_EndsWithTheCodeForABadMessage(t *testing.T) {
 
 func TestSession_ByeDrainsReceiptsAndComesBackInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, st := openQueueIn(t, t.TempDir(), buffer.CompressNone), &store{}
+		q, st := openQueueIn(t, t.TempDir(), codec.Raw), &store{}
 		for range 4 {
 			appendLine(t, q, 3, long)
 		}
@@ -84,7 +84,7 @@ func TestSession_ByeDrainsReceiptsAndComesBackInTime(t *testing.T) {
 
 func TestSession_ComesBackInTimeAfterAByeThatDidNotDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, st := openQueueIn(t, t.TempDir(), buffer.CompressNone), &store{}
+		q, st := openQueueIn(t, t.TempDir(), codec.Raw), &store{}
 		appendLine(t, q, 3, long)
 		appendLine(t, q, 3, long)
 		var left, back time.Time

@@ -22,6 +22,7 @@ import (
 
 	"wsrelay/buffer"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 func TestMain(m *testing.M) {
@@ -43,7 +44,7 @@ func warm() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	q, _, err := buffer.Open(context.Background(), dir, buffer.Options{Compress: buffer.CompressZstd})
+	q, _, err := buffer.Open(context.Background(), dir, buffer.Options{Codec: new(codec.Zstd)})
 	if err != nil {
 		return err
 	}
@@ -56,12 +57,12 @@ func warm() error {
 // openQueue opens a real queue in a directory of its own.
 func openQueue(t testing.TB) *buffer.Queue {
 	t.Helper()
-	return openQueueIn(t, t.TempDir(), buffer.CompressZstd)
+	return openQueueIn(t, t.TempDir(), codec.Zstd)
 }
 
-func openQueueIn(t testing.TB, dir string, c buffer.Compress) *buffer.Queue {
+func openQueueIn(t testing.TB, dir string, c codec.Codec) *buffer.Queue {
 	t.Helper()
-	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{Compress: c})
+	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{Codec: &c})
 	if err != nil {
 		t.Fatal(err)
 	}

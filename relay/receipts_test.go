@@ -10,8 +10,8 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"wsrelay/buffer"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 func TestSession_TakesNoReceiptForWhatItHasNotSent(t *testing.T) {
@@ -221,7 +221,7 @@ func TestSession_TakesTheReceiptsForWhatCameBeforeALongLine(t *testing.T) {
 
 func TestSession_HonoursAWindowThatChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := openQueueIn(t, t.TempDir(), buffer.CompressNone)
+		q := openQueueIn(t, t.TempDir(), codec.Raw)
 		for range 9 {
 			appendLine(t, q, 4, long) // too long to be joined
 		}
@@ -243,7 +243,7 @@ func TestSession_HonoursAWindowThatChanges(t *testing.T) {
 
 func TestSession_SendsLargerBatchesAgainWithEachReceipt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := openQueueIn(t, t.TempDir(), buffer.CompressNone)
+		q := openQueueIn(t, t.TempDir(), codec.Raw)
 		for range 8 {
 			appendLines(t, q, 1, 5000)
 		}
@@ -269,7 +269,7 @@ func TestSession_SendsLargerBatchesAgainWithEachReceipt(t *testing.T) {
 
 func TestSession_SendsNothingFromBeforeANak(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q, st := openQueueIn(t, t.TempDir(), buffer.CompressNone), &store{}
+		q, st := openQueueIn(t, t.TempDir(), codec.Raw), &store{}
 		for range 6 { // more than the window takes: one batch is packed and waits
 			appendLine(t, q, 4, long)
 		}

@@ -12,8 +12,8 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/klauspost/compress/zstd"
 
-	"wsrelay/buffer"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 // keeper keeps what the relay puts aside.
@@ -158,7 +158,7 @@ func TestSession_MakesALineThatIsTooLongAGap(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				q, st := openQueueIn(t, t.TempDir(), buffer.CompressNone), &store{}
+				q, st := openQueueIn(t, t.TempDir(), codec.Raw), &store{}
 				text := func(seq uint64) string {
 					if seq == 4 || seq == 5 || seq == 12 {
 						return long(seq)

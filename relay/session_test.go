@@ -14,6 +14,7 @@ import (
 
 	"wsrelay/buffer"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 func TestRelay_DeliversEachLineOnceInOrder(t *testing.T) {
@@ -110,7 +111,7 @@ func TestSession_HonoursTheReceiversLimits(t *testing.T) {
 
 func TestSession_SendsABatchInOneFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		q := openQueueIn(t, t.TempDir(), buffer.CompressNone)
+		q := openQueueIn(t, t.TempDir(), codec.Raw)
 		appendLine(t, q, 10, long)
 		head := make(chan []byte, 1)
 		r := connect(t, q, Options{}, func(p *peer) {
@@ -170,7 +171,7 @@ func TestSession_SendsAGapForWhatIsDamaged(t *testing.T) {
 func damagedQueue(t *testing.T) *buffer.Queue {
 	t.Helper()
 	dir := t.TempDir()
-	q := openQueueIn(t, dir, buffer.CompressNone)
+	q := openQueueIn(t, dir, codec.Raw)
 	appendLines(t, q, 3, 10)
 	if err := q.Close(t.Context()); err != nil {
 		t.Fatal(err)
@@ -191,13 +192,13 @@ func damagedQueue(t *testing.T) *buffer.Queue {
 			}
 		}
 	}
-	return openQueueIn(t, dir, buffer.CompressNone)
+	return openQueueIn(t, dir, codec.Raw)
 }
 
 func TestSession_ServesOneStreamAndThenTheNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		here, there := t.TempDir(), filepath.Join(t.TempDir(), "copy")
-		q := openQueueIn(t, here, buffer.CompressZstd)
+		q := openQueueIn(t, here, codec.Zstd)
 		appendLines(t, q, 3, 10)
 		if err := q.Close(t.Context()); err != nil {
 			t.Fatal(err)
@@ -206,7 +207,7 @@ func TestSession_ServesOneStreamAndThenTheNext(t *testing.T) {
 			t.Fatal(err)
 		}
 		// A queue that finds itself copied gives a new sid to what comes.
-		q, st := openQueueIn(t, there, buffer.CompressZstd), &store{}
+		q, st := openQueueIn(t, there, codec.Zstd), &store{}
 		appendLines(t, q, 3, 10)
 		sids := make(chan string, 2)
 		codes := make(chan int, 2)

@@ -91,7 +91,7 @@ func (l *path) deliver(t *testing.T, blocks ...int) (raw int) {
 				t.Fatal(err)
 			}
 		}
-		q = openQueueIn(t, dir, []buffer.Compress{buffer.CompressS2, buffer.CompressZstd}[i%2])
+		q = openQueueIn(t, dir, []codec.Codec{codec.S2, codec.Zstd}[i%2])
 		for range n {
 			appendLine(t, q, 3000, dense)
 		}

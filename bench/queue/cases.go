@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsrelay/buffer"
+	"wsrelay/internal/codec"
 )
 
 const recordLen = 250
@@ -48,8 +49,8 @@ type measured struct {
 	run  func(dir string, d time.Duration) (float64, error)
 }
 
-var codecs = map[string]buffer.Compress{
-	"raw": buffer.CompressNone, "s2": buffer.CompressS2, "zstd": buffer.CompressZstd, "auto": buffer.CompressAuto,
+var codecs = map[string]*codec.Codec{
+	"raw": new(codec.Raw), "s2": new(codec.S2), "zstd": new(codec.Zstd), "auto": nil,
 }
 
 func cases() (all []measured) {
@@ -59,8 +60,8 @@ func cases() (all []measured) {
 	for _, n := range batches {
 		what := fmt.Sprintf("write, %d at a time", n)
 		add("disk, "+what, func(dir string, d time.Duration) (float64, error) { return writeDisk(dir, d, n) })
-		for _, codec := range []string{"raw", "auto"} {
-			add("wsrelay, "+codec+", "+what, func(dir string, d time.Duration) (float64, error) { return writeQueue(dir, d, n, codecs[codec]) })
+		for _, name := range []string{"raw", "auto"} {
+			add("wsrelay, "+name+", "+what, func(dir string, d time.Duration) (float64, error) { return writeQueue(dir, d, n, codecs[name]) })
 		}
 		add("tidwall/wal, "+what, func(dir string, d time.Duration) (float64, error) { return writeTidwall(dir, d, n) })
 		add("raft-wal, "+what, func(dir string, d time.Duration) (float64, error) { return writeRaft(dir, d, n) })
@@ -69,26 +70,26 @@ func cases() (all []measured) {
 		rate, err := writeDisk(dir, d, buffer.MaxBlock/recordLen)
 		return rate * recordLen, err
 	})
-	for _, codec := range []string{"raw", "auto"} {
-		add("wsrelay, "+codec+", stream", func(dir string, d time.Duration) (float64, error) { return stream(dir, d, codecs[codec], false) })
+	for _, name := range []string{"raw", "auto"} {
+		add("wsrelay, "+name+", stream", func(dir string, d time.Duration) (float64, error) { return stream(dir, d, codecs[name], false) })
 	}
-	add("wsrelay, raw, recycled stream", func(dir string, d time.Duration) (float64, error) { return stream(dir, d, buffer.CompressNone, true) })
+	add("wsrelay, raw, recycled stream", func(dir string, d time.Duration) (float64, error) { return stream(dir, d, new(codec.Raw), true) })
 	add("disk, one line", oneLineDisk)
 	add("wsrelay, one line", oneLineQueue)
-	for _, codec := range []string{"raw", "s2", "zstd"} {
-		add("wsrelay, "+codec+", read", func(dir string, d time.Duration) (float64, error) {
-			return readQueue(dir, d, codecs[codec], eachRecord)
+	for _, name := range []string{"raw", "s2", "zstd"} {
+		add("wsrelay, "+name+", read", func(dir string, d time.Duration) (float64, error) {
+			return readQueue(dir, d, codecs[name], eachRecord)
 		})
 	}
 	add("tidwall/wal, read", readTidwall)
 	add("raft-wal, read", readRaft)
 	add("disk, read", readDisk)
 	add("wsrelay, drain", func(dir string, d time.Duration) (float64, error) {
-		rate, err := readQueue(dir, d, buffer.CompressNone, func(b *buffer.Block) (int, error) { return int(b.Range().Len()), nil })
+		rate, err := readQueue(dir, d, new(codec.Raw), func(b *buffer.Block) (int, error) { return int(b.Range().Len()), nil })
 		return rate * recordLen, err
 	})
-	for _, codec := range []string{"raw", "zstd"} {
-		add("wsrelay, "+codec+", size", func(dir string, _ time.Duration) (float64, error) { return size(dir, codecs[codec]) })
+	for _, name := range []string{"raw", "zstd"} {
+		add("wsrelay, "+name+", size", func(dir string, _ time.Duration) (float64, error) { return size(dir, codecs[name]) })
 	}
 	return all
 }
@@ -119,10 +120,10 @@ func writeDisk(dir string, d time.Duration, n int) (float64, error) {
 }
 
 // withQueue opens a queue and closes it when f is done.
-func withQueue(dir string, codec buffer.Compress, f func(*buffer.Queue) (float64, error)) (float64, error) {
+func withQueue(dir string, with *codec.Codec, f func(*buffer.Queue) (float64, error)) (float64, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	q, _, err := buffer.Open(ctx, dir, buffer.Options{Compress: codec})
+	q, _, err := buffer.Open(ctx, dir, buffer.Options{Codec: with})
 	if err != nil {
 		return 0, err
 	}
@@ -139,9 +140,9 @@ func put(q *buffer.Queue, lines []byte, n int) error {
 	return q.WaitDurable(context.Background(), r.End)
 }
 
-func writeQueue(dir string, d time.Duration, n int, codec buffer.Compress) (float64, error) {
+func writeQueue(dir string, d time.Duration, n int, with *codec.Codec) (float64, error) {
 	lines := joined(n)
-	rate, err := withQueue(dir, codec, func(q *buffer.Queue) (float64, error) {
+	rate, err := withQueue(dir, with, func(q *buffer.Queue) (float64, error) {
 		return repeat(d, func(k int) error { return put(q, lines[k%variants], n) })
 	})
 	return rate * float64(n), err
@@ -150,10 +151,10 @@ func writeQueue(dir string, d time.Duration, n int, codec buffer.Compress) (floa
 // stream appends pieces of 64 KiB without a wait for each, as the intake does,
 // until all are durable: bytes a second. With drain, they are acknowledged as
 // they come, and their segments written again.
-func stream(dir string, d time.Duration, codec buffer.Compress, drain bool) (float64, error) {
+func stream(dir string, d time.Duration, with *codec.Codec, drain bool) (float64, error) {
 	const n = 64 << 10 / recordLen
 	lines := joined(n)
-	return withQueue(dir, codec, func(q *buffer.Queue) (float64, error) {
+	return withQueue(dir, with, func(q *buffer.Queue) (float64, error) {
 		ctx, cancel := context.WithCancel(context.Background())
 		drained := make(chan struct{})
 		go func() {
@@ -216,7 +217,7 @@ func oneLineDisk(dir string, d time.Duration) (float64, error) {
 }
 
 func oneLineQueue(dir string, d time.Duration) (float64, error) {
-	return withQueue(dir, buffer.CompressAuto, func(q *buffer.Queue) (float64, error) {
+	return withQueue(dir, nil, func(q *buffer.Queue) (float64, error) {
 		return p50(d, func(k int) error { return put(q, record(k), 1) })
 	})
 }
@@ -224,10 +225,10 @@ func oneLineQueue(dir string, d time.Duration) (float64, error) {
 const total = 400_000 // records that are read
 
 // filled opens a queue that another life has filled: nothing is in memory.
-func filled(dir string, codec buffer.Compress, f func(*buffer.Queue) (float64, error)) (float64, error) {
+func filled(dir string, with *codec.Codec, f func(*buffer.Queue) (float64, error)) (float64, error) {
 	const n = 4000
 	lines := joined(n)
-	_, err := withQueue(dir, codec, func(q *buffer.Queue) (float64, error) {
+	_, err := withQueue(dir, with, func(q *buffer.Queue) (float64, error) {
 		for k := range total / n {
 			if _, err := q.Append(context.Background(), lines[k%variants], n, buffer.Origin{}); err != nil {
 				return 0, err
@@ -238,12 +239,12 @@ func filled(dir string, codec buffer.Compress, f func(*buffer.Queue) (float64, e
 	if err != nil {
 		return 0, err
 	}
-	return withQueue(dir, codec, f)
+	return withQueue(dir, with, f)
 }
 
 // readQueue reads a backlog again and again.
-func readQueue(dir string, d time.Duration, codec buffer.Compress, take func(*buffer.Block) (int, error)) (float64, error) {
-	return filled(dir, codec, func(q *buffer.Queue) (float64, error) {
+func readQueue(dir string, d time.Duration, with *codec.Codec, take func(*buffer.Block) (int, error)) (float64, error) {
+	return filled(dir, with, func(q *buffer.Queue) (float64, error) {
 		rate, err := repeat(d, func(int) error {
 			got := 0
 			for got < total {
@@ -309,8 +310,8 @@ func readDisk(dir string, d time.Duration) (float64, error) {
 }
 
 // size is the bytes on disk for a record.
-func size(dir string, codec buffer.Compress) (float64, error) {
-	if _, err := filled(dir, codec, func(*buffer.Queue) (float64, error) { return 0, nil }); err != nil {
+func size(dir string, with *codec.Codec) (float64, error) {
+	if _, err := filled(dir, with, func(*buffer.Queue) (float64, error) { return 0, nil }); err != nil {
 		return 0, err
 	}
 	names, err := filepath.Glob(filepath.Join(dir, "*.seg"))

@@ -7,7 +7,7 @@ _wsrelay() {
 	--mode) values="native plain" ;;
 	--plain-ack) values="ping receipt none" ;;
 	--queue-full) values="wait drop-oldest" ;;
-	--compress) values="auto zstd s2 none" ;;
+	--compress) values="auto none zstd s2" ;;
 	--keeper) values="auto off" ;;
 	--log-level) values="debug info warn error" ;;
 	--log-format) values="text json" ;;

@@ -33,7 +33,7 @@ complete -c wsrelay -n '__fish_use_subcommand' -l queue-limit -r -d 'Largest siz
 complete -c wsrelay -n '__fish_use_subcommand' -l queue-full -x -a 'wait drop-oldest' -d 'What happens at the limit'
 complete -c wsrelay -n '__fish_use_subcommand' -l queue-max-age -r -d 'Drop lines that have waited longer than this, and deliver a document with their numbers'
 complete -c wsrelay -n '__fish_use_subcommand' -l sync -r -d 'always: sync every line to disk before it is sent'
-complete -c wsrelay -n '__fish_use_subcommand' -l compress -x -a 'auto zstd s2 none' -d 'Compression of lines on disk and on the wire: auto (chosen by what is scarce: processor, disk or link), zstd, s2, none'
+complete -c wsrelay -n '__fish_use_subcommand' -l compress -x -a 'auto none zstd s2' -d 'Compression of lines on disk and on the wire: auto (chosen by what is scarce: processor, disk or link), or one of: none, zstd, s2'
 complete -c wsrelay -n '__fish_use_subcommand' -l idle-close -r -d 'Close the connection when it has made no progress for this long'
 complete -c wsrelay -n '__fish_use_subcommand' -l ping -r -d 'Time between pings'
 complete -c wsrelay -n '__fish_use_subcommand' -l drain -r -d 'How long to wait for delivery after the input has ended'

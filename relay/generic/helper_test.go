@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"wsrelay/buffer"
+	"wsrelay/internal/codec"
 	"wsrelay/relay"
 )
 
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func openQueue(t testing.TB, dir string) *buffer.Queue {
 	t.Helper()
-	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{Compress: buffer.CompressNone})
+	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{Codec: new(codec.Raw)})
 	must(t, err)
 	t.Cleanup(func() { must(t, q.Close(context.Background())) })
 	return q

@@ -10,6 +10,7 @@ import (
 
 	"wsrelay/buffer"
 	"wsrelay/handshake"
+	"wsrelay/internal/codec"
 )
 
 // memory is a queue in memory: blocks of one line each, of which as many can
@@ -31,7 +32,7 @@ type memory struct {
 func newMemory(dir, name string, n int, each func()) (m *memory, err error) {
 	dir = filepath.Join(dir, name)
 	ctx := context.Background()
-	q, _, err := buffer.Open(ctx, dir, buffer.Options{Compress: buffer.CompressNone})
+	q, _, err := buffer.Open(ctx, dir, buffer.Options{Codec: new(codec.Raw)})
 	if err != nil {
 		return nil, err
 	}

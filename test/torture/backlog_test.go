@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"wsrelay/buffer"
+	"wsrelay/internal/codec"
 	"wsrelay/test/harness"
 )
 
@@ -75,7 +76,7 @@ func headerOf(header []byte, id uint64) []byte {
 // fill appends at least size bytes to the queue.
 func fill(t *testing.T, dir string, size int) {
 	t.Helper()
-	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{Compress: buffer.CompressNone})
+	q, _, err := buffer.Open(t.Context(), dir, buffer.Options{Codec: new(codec.Raw)})
 	harness.Must(t, err)
 	for n, done := uint64(0), 0; done < size; n++ {
 		line := harness.AppendLine(nil, n)

@@ -20,6 +20,7 @@ import (
 	"wsrelay/intake"
 	"wsrelay/internal/cli"
 	"wsrelay/internal/cli/options"
+	"wsrelay/internal/codec"
 )
 
 // commandLine is the commands. The first is meant where none is named.
@@ -48,7 +49,7 @@ type config struct {
 	QueueFull  string        `default:"wait" enum:"wait,drop-oldest" placeholder:"wait|drop-oldest" help:"What happens at the limit. wait: stop reading until the receiver accepts lines. drop-oldest: drop the oldest lines, and deliver a document with their numbers. Default: ${default}."`
 	QueueAge   time.Duration `name:"queue-max-age" placeholder:"DUR" help:"Drop lines that have waited longer than this, and deliver a document with their numbers. Default: none."`
 	Sync       syncEvery     `default:"always" placeholder:"always|DUR" help:"always: sync every line to disk before it is sent. DUR, such as 1s: sync this often; a crash of the machine can lose the lines of that time. Default: ${default}."`
-	Compress   string        `default:"auto" enum:"auto,zstd,s2,none" help:"Compression of lines on disk and on the wire: auto (chosen by what is scarce: processor, disk or link), zstd, s2, none. Default: ${default}."`
+	Compress   string        `default:"auto" enum:"auto,${compressions}" help:"Compression of lines on disk and on the wire: auto (chosen by what is scarce: processor, disk or link), or one of: ${encodings}. Default: ${default}."`
 	IdleClose  time.Duration `default:"60s" placeholder:"DUR" help:"Close the connection when it has made no progress for this long. Default: ${default}."`
 	Ping       time.Duration `default:"20s" placeholder:"DUR" help:"Time between pings. A connection that receives no byte for 2.5 times as long is closed. Default: ${default}."`
 	Drain      time.Duration `default:"5s" placeholder:"DUR" help:"How long to wait for delivery after the input has ended. Default: ${default}."`
@@ -134,7 +135,7 @@ func parser(c *commandLine, src *options.Sources, stdout io.Writer, exit func(in
 	return kong.New(c,
 		kong.Name("wsrelay"), kong.Description(description), kong.Writers(stdout, io.Discard),
 		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": cli.Build("wsrelay"), "queue_dir": "/var/lib/syslog-ng/wsrelay/INSTANCE for root and where there is no HOME, else $XDG_STATE_HOME/wsrelay/INSTANCE"},
+		kong.Vars{"version": cli.Build("wsrelay"), "compressions": compressions(), "encodings": strings.ReplaceAll(compressions(), ",", ", "), "queue_dir": "/var/lib/syslog-ng/wsrelay/INSTANCE for root and where there is no HOME, else $XDG_STATE_HOME/wsrelay/INSTANCE"},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 	)
 }
@@ -202,10 +203,24 @@ func userQueue(instance string) string {
 	return rootQueue(instance)
 }
 
-func (c *config) compress() buffer.Compress {
-	return map[string]buffer.Compress{
-		"auto": buffer.CompressAuto, "zstd": buffer.CompressZstd, "s2": buffer.CompressS2, "none": buffer.CompressNone,
-	}[c.Compress]
+// codec is what --compress names; nil: auto, or, where the options could not be read,
+// nothing.
+func (c *config) codec() *codec.Codec {
+	if c.Compress == noCompression {
+		return new(codec.Raw)
+	}
+	if named, ok := codec.Named(c.Compress); ok {
+		return &named
+	}
+	return nil
+}
+
+// noCompression is what --compress calls codec.Raw.
+const noCompression = "none"
+
+// compressions are the values of --compress but auto, for kong.
+func compressions() string {
+	return strings.ReplaceAll(strings.Join(codec.Names(), ","), codec.Raw.String(), noCompression)
 }
 
 // size is a number of bytes, written as 8GiB or 500MB.

@@ -171,7 +171,7 @@ func ship(c *config, s *streams, wrong error) error {
 	}
 	r := relay.New(out, relay.Options{
 		URLs: c.URL, Listen: c.Listen, Host: hostname(), Agent: "wsrelay/" + cli.Version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
-		IdleClose: c.IdleClose, Ping: c.Ping, Dial: c.way(), Dialect: c.dialect(q), Squeeze: c.compress() == buffer.CompressAuto, Keep: keep(q, c.QueueDir), Log: log,
+		IdleClose: c.IdleClose, Ping: c.Ping, Dial: c.way(), Dialect: c.dialect(q), Squeeze: c.codec() == nil, Keep: keep(q, c.QueueDir), Log: log,
 	})
 	stopReport := c.report(in, q, r, wrong, log)
 	session, endSession := context.WithCancel(context.Background())
@@ -229,7 +229,7 @@ func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffe
 		}
 	}()
 	q, found, err := buffer.Open(wait, c.QueueDir, buffer.Options{
-		Limit: int64(c.QueueLimit), DropOldest: c.QueueFull == "drop-oldest", MaxAge: c.QueueAge, Sync: time.Duration(c.Sync), Compress: c.compress(), LiveInput: in.LiveInput(), Log: log,
+		Limit: int64(c.QueueLimit), DropOldest: c.QueueFull == "drop-oldest", MaxAge: c.QueueAge, Sync: time.Duration(c.Sync), Codec: c.codec(), LiveInput: in.LiveInput(), Log: log,
 	})
 	stopFilling()
 	<-filled
