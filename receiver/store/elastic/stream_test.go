@@ -273,7 +273,11 @@ func TestStream_WhatIsDivertedIsNotStored(t *testing.T) {
 // two requests: each line is stored once.
 func TestStream_LateRequestsAcrossRolloversDoubleNothing(t *testing.T) {
 	const batches, perBatch = 12, 3
-	for seed := range uint64(60) {
+	seeds := 60
+	if testing.Short() {
+		seeds = 10
+	}
+	for seed := range uint64(seeds) {
 		e := newScriptedStream(t)
 		r := rand.New(rand.NewPCG(seed, 14))
 		var late []func()
