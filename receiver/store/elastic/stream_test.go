@@ -195,6 +195,9 @@ func TestStream_ARolloverInMidFlightDoublesNothing(t *testing.T) {
 
 // While nothing is uncertain no index is sealed, and nothing is searched.
 func TestStream_RolloversAloneCostNoSearch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	e := newScriptedStream(t)
 	s := openStream(t, e.URL)
 	sid := handshake.NewSID()
