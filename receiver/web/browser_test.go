@@ -22,6 +22,9 @@ import (
 // chromium starts a browser for one test; each tab of it is a fresh profile's.
 func chromium(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("drives a browser")
+	}
 	path, err := exec.LookPath("chromium")
 	if err != nil {
 		harness.Lack(t, "chromium is not installed")

@@ -74,6 +74,9 @@ func TestAround_HasTheLinesOfTheSameHostAndProgram(t *testing.T) {
 
 // Lines that are too long to be shown together are fewer, and the answer says so.
 func TestAround_SaysThatVeryLongLinesAreLeftOut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	s := newSite(t)
 	at := time.Now().Add(-time.Hour)
 	for i := range 30 {
@@ -172,6 +175,9 @@ func TestSearch_TakesTimesAsPeopleWriteThem(t *testing.T) {
 // A download has every line byte for byte, in the order of time, also where a
 // millisecond has more than fits in memory together.
 func TestDownload_HasEveryLine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	s := newSite(t, Options{Who: byHeader})
 	at := time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 	var want []string
@@ -259,6 +265,9 @@ func TestDownload_CSVHasColumnsAndNoFormulas(t *testing.T) {
 // A client that does not read a download is cut off, and keeps nobody from searching,
 // not even its own user.
 func TestDownload_ThatNobodyReadsEnds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	answerTime, rawPace = 3*time.Second, 16<<20 // on a loaded machine, the others take a while
 	t.Cleanup(func() { answerTime, rawPace = usualAnswerTime, usualPace })
 	s := newSite(t, Options{Who: byHeader})
@@ -285,6 +294,9 @@ func TestDownload_ThatNobodyReadsEnds(t *testing.T) {
 
 // Very long lines of one moment are listed as far as they fit, and downloaded whole.
 func TestSearch_VeryLongLinesOfOneMoment(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	s := newSite(t)
 	at := time.Now().Add(-time.Hour)
 	const n = 40

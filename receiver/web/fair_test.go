@@ -52,6 +52,9 @@ func (s *site) within(t *testing.T, path, user string) int {
 }
 
 func TestSearch_ClientsThatDoNotReadKeepNobodyWaiting(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	s := newSite(t, Options{Who: byHeader})
 	addMany(t, s)
 	for range 4 * maxQueries {
@@ -97,6 +100,9 @@ func addMany(t *testing.T, s *site) {
 
 // Many downloads of the longest line, whose clients read nothing.
 func TestRaw_UnreadDownloadsTakeBoundedMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	s := newSite(t, Options{Who: byHeader})
 	s.add(t, sidA, "web1", time.Now(), strings.Repeat("x", 15<<20))
 	s.searchable(t)

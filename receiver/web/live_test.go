@@ -98,6 +98,9 @@ func TestLive_ShowsWhatIsStoredAndNothingElse(t *testing.T) {
 }
 
 func TestLive_KeepsABoundedNumberOfBytes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	for name, line := range map[string]string{"empty": "", "long": strings.Repeat("x", 2*keepLine), "usual": strings.Repeat("x", 200)} {
 		l := NewLive(stdout.New(io.Discard))
 		for seq := uint64(1); seq < 600; seq += 300 {

@@ -300,6 +300,9 @@ func TestSearch_ShowsWhatPipesMakeAsATable(t *testing.T) {
 // Very long lines are left out of a list rather than held in memory, and the answer
 // says that it lacks some.
 func TestSearch_SaysThatVeryLongLinesAreLeftOut(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	s := newSite(t)
 	long := fmt.Sprintf(`{"program":"x","body":%q}`, strings.Repeat("x", 1<<20))
 	now := time.Now()

@@ -18,6 +18,7 @@ import (
 // need skips the test where a program is missing, as harness.Lack does.
 func need(t *testing.T, programs ...string) {
 	t.Helper()
+	notShort(t)
 	for _, program := range programs {
 		var err error
 		if program == "syslog-ng" {
@@ -28,6 +29,15 @@ func need(t *testing.T, programs ...string) {
 		if err != nil {
 			harness.Lack(t, program+" is not installed")
 		}
+	}
+}
+
+// notShort skips the test with -short, which is for what does not drive real
+// programs, unless an engine was started for it.
+func notShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() && os.Getenv("ELASTICSEARCH_URL") == "" {
+		t.Skip("drives the real programs")
 	}
 }
 
@@ -138,6 +148,7 @@ func TestMain(m *testing.M) {
 // built is the directory with wsrelay and wsreceive.
 func built(t *testing.T) string {
 	t.Helper()
+	notShort(t)
 	bin, err := build()
 	must(t, err)
 	return bin

@@ -100,6 +100,7 @@ func settle() error {
 // away with it.
 func NeedMounts(t testing.TB) {
 	t.Helper()
+	NotShort(t)
 	if os.Getenv(insideEnv) == "" {
 		Lack(t, "no namespace with mounts of its own: "+uncontained)
 	}
@@ -107,6 +108,15 @@ func NeedMounts(t testing.TB) {
 
 // Long reports whether tests take their long form.
 func Long() bool { return os.Getenv("TORTURE") == "long" }
+
+// NotShort skips the test with -short, which is for what does not drive real
+// programs.
+func NotShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("drives the real programs")
+	}
+}
 
 // Lack skips the test because something is missing; in CI, where nothing may be
 // skipped, it fails.
@@ -121,6 +131,7 @@ func Lack(t testing.TB, what string) {
 // Need skips the test where a program is missing, as [Lack] does.
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
+	NotShort(t)
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
 			Lack(t, p+" is not installed")
@@ -156,6 +167,7 @@ var (
 // Program is the path of wsrelay or wsreceive, built from this checkout.
 func Program(t testing.TB, name string) string {
 	t.Helper()
+	NotShort(t)
 	dir, err := build()
 	Must(t, err)
 	return filepath.Join(dir, name)

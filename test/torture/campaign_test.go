@@ -33,6 +33,7 @@ type campaign struct {
 
 func newCampaign(t testing.TB, name, unit string, short, goal int) *campaign {
 	t.Helper()
+	harness.NotShort(t)
 	c := &campaign{name: name, unit: unit, goal: short, Next: map[string]int{}, begun: time.Now(), told: time.Now()}
 	if harness.Long() {
 		dir := os.Getenv("TORTURE_DIR")

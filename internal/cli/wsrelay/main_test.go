@@ -37,13 +37,18 @@ func TestMain(m *testing.M) {
 // beside them.
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-trimpath", "-o", bin, "wsrelay/cmd/wsreceive")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make builds it: little is compiled twice
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	dir, files := "testdata", []string(nil)
+	if testing.Short() { // those without a receiver, which takes seconds to link
+		dir, files = "", []string{"testdata/options.txtar", "testdata/queue.txtar", "testdata/usage.txtar"}
+	} else {
+		build := exec.Command("go", "build", "-trimpath", "-o", bin, "wsrelay/cmd/wsreceive")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make builds it: little is compiled twice
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 	}
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Dir: dir, Files: files,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", bin+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("XDG_STATE_HOME", env.WorkDir)

@@ -211,7 +211,10 @@ func TestDeadFile_TakesWhatTheDeadLetterIndexRefuses(t *testing.T) {
 // A replay puts another file in the place of the one that it has locked. Who
 // opens it meanwhile must not get the lock of the file that is gone.
 func TestDeadFile_IsTheOneThatHasItsName(t *testing.T) {
-	const hands, rounds = 4, 25
+	hands, rounds := 4, 25
+	if testing.Short() {
+		rounds = 5
+	}
 	path := filepath.Join(t.TempDir(), "dead")
 	addOne := func() error {
 		d, err := openDeadFile(path)

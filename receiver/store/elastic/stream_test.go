@@ -195,6 +195,9 @@ func TestStream_ARolloverInMidFlightDoublesNothing(t *testing.T) {
 
 // While nothing is uncertain no index is sealed, and nothing is searched.
 func TestStream_RolloversAloneCostNoSearch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	e := newScriptedStream(t)
 	s := openStream(t, e.URL)
 	sid := handshake.NewSID()
@@ -273,7 +276,11 @@ func TestStream_WhatIsDivertedIsNotStored(t *testing.T) {
 // two requests: each line is stored once.
 func TestStream_LateRequestsAcrossRolloversDoubleNothing(t *testing.T) {
 	const batches, perBatch = 12, 3
-	for seed := range uint64(60) {
+	seeds := 60
+	if testing.Short() {
+		seeds = 10
+	}
+	for seed := range uint64(seeds) {
 		e := newScriptedStream(t)
 		r := rand.New(rand.NewPCG(seed, 14))
 		var late []func()

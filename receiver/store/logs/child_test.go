@@ -84,6 +84,9 @@ func floodChild(dir string) int {
 }
 
 func TestBarrier_WhatIsBehindItSurvivesAKillInMidFlood(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	dir := t.TempDir()
 	var segments []string
 	repeated := 0
@@ -126,6 +129,9 @@ func TestBarrier_WhatIsBehindItSurvivesAKillInMidFlood(t *testing.T) {
 // The engine's snapshot leaves out what a background merge holds in memory: of the
 // barriers of this test about one in four meets that.
 func TestBarrier_WritesWhatAMergeHoldsInMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	s := open(t, t.TempDir(), testOptions())
 	now := time.Now()
 	for round := 1; round <= 80 && s.repeated.Load() < 3; round++ {
@@ -254,6 +260,9 @@ func TestStore_DamageThatAQueryMeetsEndsTheProcessOnce(t *testing.T) {
 
 // damageOnce alters one file of the newest part of a day, or its list.
 func TestOpen_MovesDamagedDataAsideAndServesTheRest(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	flip := func(path string) error {
 		b, err := os.ReadFile(path)
 		for i := range b {
@@ -374,6 +383,9 @@ func trickleChild(dir string) int {
 }
 
 func TestStore_AFullDiskIsAnErrorAndNoDamage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	disk := smallDisk(t)
 	dir := filepath.Join(disk, "store")
 	cmd, said, log := child(t, "trickle", dir)
@@ -423,6 +435,9 @@ func TestStore_AFullDiskIsAnErrorAndNoDamage(t *testing.T) {
 }
 
 func TestRetention_FreesADiskThatHasNoByteLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	disk := smallDisk(t)
 	s := open(t, filepath.Join(disk, "store"), testOptions())
 	for i := range 4 {

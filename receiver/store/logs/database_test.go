@@ -106,6 +106,9 @@ func TestDatabase_RowsOutsideOfRetentionOrInTheFarFutureAreStoredUnderNow(t *tes
 }
 
 func TestDatabase_ALineForEachOf10000DaysMakesFewDays(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	s := open(t, t.TempDir(), testOptions())
 	s.db.newDays = 20
 	now := time.Now()

@@ -115,6 +115,9 @@ func TestHandler_RefusesWhatHasNoBound(t *testing.T) {
 }
 
 func TestHandler_AQueryEndsInTimeAndSaysSo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	o := testOptions()
 	o.QueryTime = time.Millisecond
 	s, address := served(t, o)
@@ -181,6 +184,9 @@ func TestHandler_TailShowsNewLinesAndIsBounded(t *testing.T) {
 }
 
 func TestHandler_ManyQueriesAtTheSameTime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	_, address := served(t, testOptions())
 	var wg sync.WaitGroup
 	for range 30 {

@@ -77,6 +77,9 @@ func init() { children["commit"] = commitChild }
 // TestStore_KilledKeepsEachAcknowledgedLineOnce kills the process that stores, KILLS
 // times, also while it opens the store, recovers, makes a barrier or a checkpoint.
 func TestStore_KilledKeepsEachAcknowledgedLineOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	kills, _ := strconv.Atoi(os.Getenv("KILLS"))
 	kills = max(kills, 8)
 	dir, acked := t.TempDir(), uint64(1)

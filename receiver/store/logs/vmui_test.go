@@ -17,6 +17,9 @@ import (
 )
 
 func TestVmui_ShowsHostileLinesUnderAPolicyThatLetsNothingElseRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	path, err := exec.LookPath("chromium")
 	if err != nil {
 		if os.Getenv("CI") == "true" {

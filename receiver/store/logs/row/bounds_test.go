@@ -183,6 +183,9 @@ func TestSkeleton_IsOneForTheLinesOfAProgram(t *testing.T) {
 // TestNames_OfAStreamStayBelowTheEnginesLimit: the engine drops rows of a block with too
 // many names, when it makes the block and when it merges blocks.
 func TestNames_OfAStreamStayBelowTheEnginesLimit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	store := &skeletons{}
 	e := openEngine(t)
 	var lines []string
@@ -221,6 +224,9 @@ func TestNames_OfAStreamStayBelowTheEnginesLimit(t *testing.T) {
 // TestNames_AreKeptWhenTheEngineMerges: it drops what it merges into a block of too
 // many names, long after the rows were on disk.
 func TestNames_AreKeptWhenTheEngineMerges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	e, c := openEngine(t), newTable(t, Options{}).Coder()
 	const parts, lines = 3, 900
 	for n := range parts * lines {

@@ -160,6 +160,9 @@ func kinds() []kind {
 
 // TestKinds_EachComesBackAndIsFound puts each kind of line into the real engine.
 func TestKinds_EachComesBackAndIsFound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	all := kinds()
 	if len(all) < 71 {
 		t.Fatalf("%d kinds", len(all))
