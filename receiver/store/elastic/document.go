@@ -169,8 +169,11 @@ func (o *op) appendDocument(dst []byte, r *scratch, k *known) []byte {
 		return append(o.appendText(dst, ""), "}\n"...)
 	}
 	r.cuts = r.cuts[:0]
-	dst = o.appendObject(dst, r, line, members)
-	cuts := r.fitter.fit(dst[start:], own-start, k, o)
+	dst, theirs := o.appendObject(dst, r, line, members)
+	if len(o.omit)+len(o.widen) > 0 { // which may name members that are ours
+		theirs = own
+	}
+	cuts := r.fitter.fit(dst[start:], theirs-start, k, o)
 	o.hit = r.fitter.hit
 	if doc := r.fitter.widened(); doc != nil {
 		dst = append(dst[:start], doc...)
@@ -186,17 +189,21 @@ func (o *op) appendDocument(dst []byte, r *scratch, k *known) []byte {
 	return without(dst, doc, own-start-1, r.cuts)
 }
 
-// appendObject appends the members of a line that is an object.
-func (o *op) appendObject(dst []byte, r *scratch, line []byte, members []member) []byte {
+// appendObject appends the members of a line that is an object. From the offset
+// theirs on, their names and values are the sender's. What is before that fits: its
+// names are among ours and none of the line's, its values are texts, times, and
+// numbers of few digits.
+func (o *op) appendObject(dst []byte, r *scratch, line []byte, members []member) (_ []byte, theirs int) {
 	if s, ok := r.readSyslog(members); ok {
-		return append(s.appendTo(dst, o.line), "}\n"...)
+		dst, theirs = s.appendTo(dst, o.line)
+		return append(dst, "}\n"...), theirs
 	}
 	if q, ok := r.readRequest(members); ok {
 		dst = q.appendTo(o.appendText(dst, q.time()))
 		dst = appendObject(dst, "event", field{"duration", q.duration()})
-		return append(appendMembers(dst, q.rest), "}\n"...)
+		return append(appendMembers(dst, q.rest), "}\n"...), len(dst)
 	}
-	return append(o.appendAsIs(dst, r, line, members), '\n')
+	return append(o.appendAsIs(dst, r, line, members), '\n'), len(dst)
 }
 
 // appendCuts appends to our own members which members of the line are no fields

@@ -132,8 +132,9 @@ func (r *scratch) readSyslog(members []member) (*syslogLine, bool) {
 }
 
 // appendTo appends the message under the schema's names. What it has no name
-// for stays as it is; line becomes event.original.
-func (s *syslogLine) appendTo(dst, line []byte) []byte {
+// for stays as it is, from the offset theirs on; line becomes event.original.
+func (s *syslogLine) appendTo(dst, line []byte) (_ []byte, theirs int) {
+	theirs = len(dst)
 	at, _ := timeOf(s.timestamp)
 	dst = append(append(dst, `,"@timestamp":`...), at...)
 	dst = appendRaw(dst, `,"message":`, s.message)
@@ -157,18 +158,23 @@ func (s *syslogLine) appendTo(dst, line []byte) []byte {
 	}
 	dst = append(dst, `}},"event":{"original":`...)
 	dst = appendString(dst, line)
-	if s.request == nil {
-		dst = append(dst, '}')
-		dst = appendRaw(dst, `,"fields":`, s.fields)
-		return appendMembers(dst, s.rest)
+	if s.request != nil {
+		dst = append(dst, `,"duration":`...)
+		dst = append(dst, s.request.duration()...)
 	}
-	dst = append(dst, `,"duration":`...)
-	dst = append(append(dst, s.request.duration()...), '}')
-	dst = s.request.appendTo(dst)
-	if rest := appendMembers(nil, s.request.rest); len(rest) > 0 {
+	dst = append(dst, '}')
+	if s.request != nil {
+		dst = s.request.appendTo(dst)
+	}
+	if !s.sdata.Exists() {
+		theirs = len(dst)
+	}
+	if s.request == nil {
+		dst = appendRaw(dst, `,"fields":`, s.fields)
+	} else if rest := appendMembers(nil, s.request.rest); len(rest) > 0 {
 		dst = append(append(append(dst, `,"fields":{`...), rest[1:]...), '}')
 	}
-	return appendMembers(dst, s.rest)
+	return appendMembers(dst, s.rest), theirs
 }
 
 // request is one as the sample log_format of nginx writes it.
