@@ -242,18 +242,18 @@ func (o *op) appendAsIs(dst []byte, r *scratch, line []byte, members []member) [
 	at := len(line) - len(bytes.TrimLeft(line[1:], " \t\r\n"))
 	for _, m := range members {
 		if m.name == "@timestamp" {
-			dst = append(dst, line[at:m.value.Index]...)
+			dst = append(dst, line[at:m.at]...)
 			dst = o.appendLineTime(dst, r, m.value)
-			at = m.value.Index + len(m.value.Raw)
+			at = m.end()
 			continue
 		}
 		if !m.bare() {
 			continue
 		}
-		dst = append(dst, line[at:m.value.Index]...)
+		dst = append(dst, line[at:m.at]...)
 		dst = append(append(append(dst, `{"`...), leaves[m.name]...), `":`...)
-		dst = append(append(dst, m.value.Raw...), '}')
-		at = m.value.Index + len(m.value.Raw)
+		dst = append(append(dst, m.value...), '}')
+		at = m.end()
 	}
 	return append(dst, line[at:]...)
 }
@@ -318,8 +318,8 @@ func appendGap(dst []byte, g *handshake.Gap) []byte {
 }
 
 // appendLineTime appends the time that a line tells, or else when it came.
-func (o *op) appendLineTime(dst []byte, r *scratch, value gjson.Result) []byte {
-	if raw, ok := timeOf(value); ok {
+func (o *op) appendLineTime(dst []byte, r *scratch, told value) []byte {
+	if raw, ok := timeOf(told); ok {
 		return append(dst, raw...)
 	}
 	r.cuts = append(r.cuts, omission{name: "@timestamp", why: whyTime})
@@ -336,7 +336,7 @@ func (o *op) appendTime(dst []byte) []byte {
 
 // appendText appends time, ours if the line tells none, and message. What is
 // not UTF-8 in a line becomes U+FFFD; its bytes are then in wsrelay.raw.
-func (o *op) appendText(dst []byte, at string) []byte {
+func (o *op) appendText(dst []byte, at value) []byte {
 	text := o.line
 	if g := o.batch.Gap; g != nil {
 		text = fmt.Appendf(nil, "%d lines will not come: %s", g.N, g.Why)
@@ -395,7 +395,7 @@ func (r *scratch) readObject(line []byte) (_ []member, why string) {
 		return nil, ""
 	}
 	text := unsafe.String(unsafe.SliceData(line), len(line))
-	r.members = membersOf(gjson.Parse(text), r.members[:0])
+	r.members = membersOf(text, r.members[:0])
 	if slices.ContainsFunc(r.members, func(m member) bool {
 		return m.name == "wsrelay" || strings.HasPrefix(m.name, "wsrelay.")
 	}) {
