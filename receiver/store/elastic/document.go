@@ -91,7 +91,7 @@ func (n *names) write(ops []*op) {
 		if o.body != nil {
 			continue
 		}
-		if likely := 2*len(o.line) + 640; cap(page)-len(page) < likely {
+		if likely := 4*len(o.line) + 1<<10; cap(page)-len(page) < likely {
 			page = make([]byte, 0, max(likely, pageBytes))
 		}
 		start := len(page)
@@ -349,26 +349,43 @@ func (o *op) appendText(dst []byte, at value) []byte {
 	return appendString(append(dst, `,"message":`...), text)
 }
 
-// appendString appends text as a string of JSON.
+// escaped has the bytes that cannot stand in a string of JSON as they are.
+var escaped = func() (table [256]bool) {
+	for c := range byte(' ') {
+		table[c] = true
+	}
+	table['"'], table['\\'] = true, true
+	return table
+}()
+
+// appendString appends text as a string of JSON. A line that is JSON itself has
+// something to escape every few bytes, so it goes byte by byte.
 func appendString(dst, text []byte) []byte {
 	if !utf8.Valid(text) {
 		return gjson.AppendJSONString(dst, string(text))
 	}
-	dst = append(dst, '"')
-	from := 0
+	n := len(dst)
+	dst = slices.Grow(dst, 2*len(text)+2)
+	dst = dst[:cap(dst)]
+	dst[n] = '"'
+	n++
 	for i, c := range text {
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
-		dst = append(dst, text[from:i]...)
-		from = i + 1
-		if c < ' ' {
-			dst = append(dst, '\\', 'u', '0', '0', '0'+c>>4, "0123456789abcdef"[c&15])
-		} else {
-			dst = append(dst, '\\', c)
+		switch {
+		case !escaped[c]:
+			dst[n] = c
+			n++
+		case c >= ' ':
+			dst[n], dst[n+1] = '\\', c
+			n += 2
+		default: // longer, and rare
+			dst = append(dst[:n], '\\', 'u', '0', '0', '0'+c>>4, "0123456789abcdef"[c&15])
+			n = len(dst)
+			dst = slices.Grow(dst, 2*len(text[i:]))
+			dst = dst[:cap(dst)]
 		}
 	}
-	return append(append(dst, text[from:]...), '"')
+	dst[n] = '"'
+	return dst[:n+1]
 }
 
 // scratch is memory that is used again for each line that is read.
