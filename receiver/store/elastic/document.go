@@ -32,7 +32,8 @@ const (
 // op is one document on its way: of a line, or of a gap.
 type op struct {
 	batch *receiver.Batch
-	of    int // index of batch in the Commit
+	of    int    // index of batch in the Commit
+	at    string // when the batch entered its sender's queue
 	seq   uint64
 	line  []byte // nil for a gap
 	crc   string // of line; "" for a gap
@@ -67,16 +68,16 @@ func newOps(prefix string, batches []receiver.Batch) []*op {
 	var ops []*op
 	for i := range batches {
 		b := &batches[i]
-		index := "wsrelay-" + prefix + placed(b.At).Format("-2006.01.02")
+		index, at := "wsrelay-"+prefix+placed(b.At).Format("-2006.01.02"), b.At.UTC().Format(timeFormat)
 		if g := b.Gap; g != nil {
-			ops = append(ops, &op{batch: b, of: i, seq: g.Seq, index: index, id: handshake.GapID(b.SID, g.Seq, g.N)})
+			ops = append(ops, &op{batch: b, of: i, at: at, seq: g.Seq, index: index, id: handshake.GapID(b.SID, g.Seq, g.N)})
 			continue
 		}
 		own := make([]op, len(b.Lines))
 		ops = slices.Grow(ops, len(own))
 		for n, line := range b.Lines {
 			seq, o := b.Seq+uint64(n), &own[n]
-			*o = op{batch: b, of: i, seq: seq, line: line, crc: handshake.CRC(line), index: index, id: handshake.UID(b.SID, seq)}
+			*o = op{batch: b, of: i, at: at, seq: seq, line: line, crc: handshake.CRC(line), index: index, id: handshake.UID(b.SID, seq)}
 			ops = append(ops, o)
 		}
 	}
@@ -270,7 +271,7 @@ func (o *op) appendOwn(dst []byte) []byte {
 		dst = append(dst, '"')
 	}
 	dst = append(dst, `,"at":"`...)
-	dst = o.batch.At.UTC().AppendFormat(dst, timeFormat)
+	dst = append(dst, o.at...)
 	dst = append(dst, `","host":`...)
 	dst = gjson.AppendJSONString(dst, o.batch.Host)
 	if o.inStream() {
@@ -324,13 +325,13 @@ func (o *op) appendLineTime(dst []byte, r *scratch, told value) []byte {
 	}
 	r.cuts = append(r.cuts, omission{name: "@timestamp", why: whyTime})
 	dst = append(dst, '"')
-	dst = o.batch.At.UTC().AppendFormat(dst, timeFormat)
+	dst = append(dst, o.at...)
 	return append(dst, '"')
 }
 
 func (o *op) appendTime(dst []byte) []byte {
 	dst = append(dst, `,"@timestamp":"`...)
-	dst = o.batch.At.UTC().AppendFormat(dst, timeFormat)
+	dst = append(dst, o.at...)
 	return append(dst, '"')
 }
 

@@ -119,6 +119,7 @@ func assignSlots(members, rest []member, slot func(name string) *value) (_ []mem
 type syslogLine struct {
 	timestamp, host, program, pid, msgid, facility, severity, priority, message, sdata, fields value
 
+	at      value // what timestamp tells
 	rest    []member
 	request *request // what fields holds, if it is one of nginx
 }
@@ -157,7 +158,9 @@ func (r *scratch) readSyslog(members []member) (*syslogLine, bool) {
 		}
 		return nil
 	})
-	if !ok || !isTime(s.timestamp) || !isNumber(s.priority) || !s.facility.isText() || !s.severity.isText() ||
+	var timed bool
+	s.at, timed = lineTime(s.timestamp)
+	if !ok || !timed || !isNumber(s.priority) || !s.facility.isText() || !s.severity.isText() ||
 		!areText(s.host, s.program, s.pid, s.msgid, s.message) ||
 		s.sdata.exists() && !s.sdata.isObject() || s.fields.exists() && !s.fields.isObject() {
 		return nil, false
@@ -175,8 +178,7 @@ func (r *scratch) readSyslog(members []member) (*syslogLine, bool) {
 // for stays as it is, from the offset theirs on; line becomes event.original.
 func (s *syslogLine) appendTo(dst, line []byte) (_ []byte, theirs int) {
 	theirs = len(dst)
-	at, _ := timeOf(s.timestamp)
-	dst = append(append(dst, `,"@timestamp":`...), at...)
+	dst = append(append(dst, `,"@timestamp":`...), s.at...)
 	dst = appendRaw(dst, `,"message":`, s.message)
 	dst = appendObject(dst, "host", field{"name", s.host})
 	var pid value
@@ -285,8 +287,8 @@ func (r *request) appendTo(dst []byte) []byte {
 
 // time is when nginx says that the request was, if it does.
 func (r *request) time() (at value) {
-	if i := slices.IndexFunc(r.rest, func(m member) bool { return m.name == "date" }); i >= 0 && isTime(r.rest[i].value) {
-		at, _ = timeOf(r.rest[i].value)
+	if i := slices.IndexFunc(r.rest, func(m member) bool { return m.name == "date" }); i >= 0 {
+		at, _ = lineTime(r.rest[i].value)
 	}
 	return at
 }
@@ -333,12 +335,13 @@ func appendMembers(dst []byte, members []member) []byte {
 	return dst
 }
 
-func isTime(v value) bool {
+// lineTime gives the time that v tells in the form of RFC 3339, or nearly so, as
+// timeOf does.
+func lineTime(v value) (raw value, ok bool) {
 	if _, err := time.Parse(time.RFC3339, v.text()); err != nil {
-		return false
+		return "", false
 	}
-	_, ok := timeOf(v)
-	return ok
+	return timeOf(v)
 }
 
 // isNumber reports whether v is a whole number that fits into a long, also
