@@ -53,15 +53,11 @@ func (c *Client) bulk(ctx context.Context, ops []*op) (throttled bool) {
 // send asks the engine to create the documents in one request. Without an error
 // it has answered about each of them.
 func (c *Client) send(ctx context.Context, ops []*op) error {
-	size := 0
-	for _, o := range ops {
-		size += len(o.body)
+	bodies := make([][]byte, len(ops))
+	for i, o := range ops {
+		bodies[i] = o.body
 	}
-	body := make([]byte, 0, size)
-	for _, o := range ops {
-		body = append(body, o.body...)
-	}
-	answer, err := c.call(ctx, http.MethodPost, c.bulkPath, ndjson, body)
+	answer, err := c.call(ctx, http.MethodPost, c.bulkPath, ndjson, bodies...)
 	if err != nil {
 		return err
 	}
