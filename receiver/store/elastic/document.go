@@ -92,7 +92,7 @@ func (n *names) write(ops []*op) {
 		if o.body != nil {
 			continue
 		}
-		if likely := 4*len(o.line) + 1<<10; cap(page)-len(page) < likely {
+		if likely := 2*len(o.line) + 2<<10; cap(page)-len(page) < likely {
 			page = make([]byte, 0, max(likely, pageBytes))
 		}
 		start := len(page)
