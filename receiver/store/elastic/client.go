@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,15 +44,24 @@ var gzips = sync.Pool{New: func() any {
 	return w
 }}
 
-func compressed(body []byte) []byte {
+func compressed(body [][]byte) []byte {
 	var b bytes.Buffer
-	b.Grow(len(body)/4 + 512)
+	b.Grow(sizeOf(body)/4 + 512)
 	w := gzips.Get().(*gzip.Writer)
 	defer gzips.Put(w)
 	w.Reset(&b)
-	_, _ = w.Write(body) // a Buffer takes everything
+	for _, part := range body {
+		_, _ = w.Write(part) // a Buffer takes everything
+	}
 	_ = w.Close()
 	return b.Bytes()
+}
+
+func sizeOf(body [][]byte) (n int) {
+	for _, part := range body {
+		n += len(part)
+	}
+	return n
 }
 
 // errTooLong says that an answer has more bytes than are taken.
@@ -171,18 +182,25 @@ func (c *Client) Do(ctx context.Context, method, path string, body []byte) ([]by
 	return c.call(ctx, method, path, contentType, body)
 }
 
-// call sends one request and gives the body of a 2xx answer, which is valid
-// JSON. Every other outcome is an *Error.
-func (c *Client) call(ctx context.Context, method, path, contentType string, body []byte) ([]byte, error) {
+// call sends one request, with a body of so many parts, and gives the body of a 2xx
+// answer, which is valid JSON. Every other outcome is an *Error.
+func (c *Client) call(ctx context.Context, method, path, contentType string, body ...[]byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	squeeze := c.gzip && contentType == ndjson
 	if squeeze {
-		body = compressed(body)
+		body = [][]byte{compressed(body)}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, path, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, path, nil)
 	if err != nil {
 		return nil, &Error{Err: err}
+	}
+	if req.ContentLength = int64(sizeOf(body)); req.ContentLength > 0 {
+		req.GetBody = func() (io.ReadCloser, error) {
+			parts := net.Buffers(slices.Clone(body)) // reading consumes them
+			return io.NopCloser(&parts), nil
+		}
+		req.Body, _ = req.GetBody()
 	}
 	if squeeze {
 		req.Header.Set("Content-Encoding", "gzip")

@@ -1,9 +1,11 @@
 package elastic
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -213,6 +215,33 @@ func TestCommit_SendsNothingBeforeTheIndexCanBeMade(t *testing.T) {
 	checkCounts(t, mustCommit(t, s, b), 1, 0, 0)
 	if made != 1 {
 		t.Errorf("the index was made %d times, want once", made)
+	}
+}
+
+// Go's client sends a body again when the engine has closed the connection meanwhile.
+func TestSend_TheBodyOfABulkCanBeReadAgain(t *testing.T) {
+	batch := batchOf(handshake.NewSID(), 1, linesFrom(1, 3)...)
+	for _, gzip := range []string{"off", "on"} {
+		c := clientOf(t, gzip, func(r *http.Request) string {
+			first, err := io.ReadAll(r.Body)
+			if err != nil || len(first) == 0 || r.ContentLength != int64(len(first)) {
+				t.Errorf("gzip %s: %d bytes, %v, want %d", gzip, len(first), err, r.ContentLength)
+			}
+			for range 2 {
+				again, err := r.GetBody()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(again); err != nil || !bytes.Equal(got, first) {
+					t.Errorf("gzip %s: read again it is %q, %v, want %q", gzip, got, err, first)
+				}
+			}
+			return storedAnswer(batch)
+		})
+		ops := written("logs", batch)
+		if err := c.send(t.Context(), ops); err != nil || ops[2].outcome != stored {
+			t.Errorf("gzip %s: %v, %d", gzip, err, ops[2].outcome)
+		}
 	}
 }
 

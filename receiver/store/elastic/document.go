@@ -32,7 +32,8 @@ const (
 // op is one document on its way: of a line, or of a gap.
 type op struct {
 	batch *receiver.Batch
-	of    int // index of batch in the Commit
+	of    int    // index of batch in the Commit
+	at    string // when the batch entered its sender's queue
 	seq   uint64
 	line  []byte // nil for a gap
 	crc   string // of line; "" for a gap
@@ -67,16 +68,16 @@ func newOps(prefix string, batches []receiver.Batch) []*op {
 	var ops []*op
 	for i := range batches {
 		b := &batches[i]
-		index := "wsrelay-" + prefix + placed(b.At).Format("-2006.01.02")
+		index, at := "wsrelay-"+prefix+placed(b.At).Format("-2006.01.02"), b.At.UTC().Format(timeFormat)
 		if g := b.Gap; g != nil {
-			ops = append(ops, &op{batch: b, of: i, seq: g.Seq, index: index, id: handshake.GapID(b.SID, g.Seq, g.N)})
+			ops = append(ops, &op{batch: b, of: i, at: at, seq: g.Seq, index: index, id: handshake.GapID(b.SID, g.Seq, g.N)})
 			continue
 		}
 		own := make([]op, len(b.Lines))
 		ops = slices.Grow(ops, len(own))
 		for n, line := range b.Lines {
 			seq, o := b.Seq+uint64(n), &own[n]
-			*o = op{batch: b, of: i, seq: seq, line: line, crc: handshake.CRC(line), index: index, id: handshake.UID(b.SID, seq)}
+			*o = op{batch: b, of: i, at: at, seq: seq, line: line, crc: handshake.CRC(line), index: index, id: handshake.UID(b.SID, seq)}
 			ops = append(ops, o)
 		}
 	}
@@ -91,7 +92,7 @@ func (n *names) write(ops []*op) {
 		if o.body != nil {
 			continue
 		}
-		if likely := 2*len(o.line) + 640; cap(page)-len(page) < likely {
+		if likely := 2*len(o.line) + 2<<10; cap(page)-len(page) < likely {
 			page = make([]byte, 0, max(likely, pageBytes))
 		}
 		start := len(page)
@@ -169,8 +170,11 @@ func (o *op) appendDocument(dst []byte, r *scratch, k *known) []byte {
 		return append(o.appendText(dst, ""), "}\n"...)
 	}
 	r.cuts = r.cuts[:0]
-	dst = o.appendObject(dst, r, line, members)
-	cuts := r.fitter.fit(dst[start:], own-start, k, o)
+	dst, theirs := o.appendObject(dst, r, line, members)
+	if len(o.omit)+len(o.widen) > 0 { // which may name members that are ours
+		theirs = own
+	}
+	cuts := r.fitter.fit(dst[start:], theirs-start, k, o)
 	o.hit = r.fitter.hit
 	if doc := r.fitter.widened(); doc != nil {
 		dst = append(dst[:start], doc...)
@@ -186,17 +190,21 @@ func (o *op) appendDocument(dst []byte, r *scratch, k *known) []byte {
 	return without(dst, doc, own-start-1, r.cuts)
 }
 
-// appendObject appends the members of a line that is an object.
-func (o *op) appendObject(dst []byte, r *scratch, line []byte, members []member) []byte {
+// appendObject appends the members of a line that is an object. From the offset
+// theirs on, their names and values are the sender's. What is before that fits: its
+// names are among ours and none of the line's, its values are texts, times, and
+// numbers of few digits.
+func (o *op) appendObject(dst []byte, r *scratch, line []byte, members []member) (_ []byte, theirs int) {
 	if s, ok := r.readSyslog(members); ok {
-		return append(s.appendTo(dst, o.line), "}\n"...)
+		dst, theirs = s.appendTo(dst, o.line)
+		return append(dst, "}\n"...), theirs
 	}
 	if q, ok := r.readRequest(members); ok {
 		dst = q.appendTo(o.appendText(dst, q.time()))
 		dst = appendObject(dst, "event", field{"duration", q.duration()})
-		return append(appendMembers(dst, q.rest), "}\n"...)
+		return append(appendMembers(dst, q.rest), "}\n"...), len(dst)
 	}
-	return append(o.appendAsIs(dst, r, line, members), '\n')
+	return append(o.appendAsIs(dst, r, line, members), '\n'), len(dst)
 }
 
 // appendCuts appends to our own members which members of the line are no fields
@@ -235,18 +243,18 @@ func (o *op) appendAsIs(dst []byte, r *scratch, line []byte, members []member) [
 	at := len(line) - len(bytes.TrimLeft(line[1:], " \t\r\n"))
 	for _, m := range members {
 		if m.name == "@timestamp" {
-			dst = append(dst, line[at:m.value.Index]...)
+			dst = append(dst, line[at:m.at]...)
 			dst = o.appendLineTime(dst, r, m.value)
-			at = m.value.Index + len(m.value.Raw)
+			at = m.end()
 			continue
 		}
 		if !m.bare() {
 			continue
 		}
-		dst = append(dst, line[at:m.value.Index]...)
+		dst = append(dst, line[at:m.at]...)
 		dst = append(append(append(dst, `{"`...), leaves[m.name]...), `":`...)
-		dst = append(append(dst, m.value.Raw...), '}')
-		at = m.value.Index + len(m.value.Raw)
+		dst = append(append(dst, m.value...), '}')
+		at = m.end()
 	}
 	return append(dst, line[at:]...)
 }
@@ -263,7 +271,7 @@ func (o *op) appendOwn(dst []byte) []byte {
 		dst = append(dst, '"')
 	}
 	dst = append(dst, `,"at":"`...)
-	dst = o.batch.At.UTC().AppendFormat(dst, timeFormat)
+	dst = append(dst, o.at...)
 	dst = append(dst, `","host":`...)
 	dst = gjson.AppendJSONString(dst, o.batch.Host)
 	if o.inStream() {
@@ -311,25 +319,25 @@ func appendGap(dst []byte, g *handshake.Gap) []byte {
 }
 
 // appendLineTime appends the time that a line tells, or else when it came.
-func (o *op) appendLineTime(dst []byte, r *scratch, value gjson.Result) []byte {
-	if raw, ok := timeOf(value); ok {
+func (o *op) appendLineTime(dst []byte, r *scratch, told value) []byte {
+	if raw, ok := timeOf(told); ok {
 		return append(dst, raw...)
 	}
 	r.cuts = append(r.cuts, omission{name: "@timestamp", why: whyTime})
 	dst = append(dst, '"')
-	dst = o.batch.At.UTC().AppendFormat(dst, timeFormat)
+	dst = append(dst, o.at...)
 	return append(dst, '"')
 }
 
 func (o *op) appendTime(dst []byte) []byte {
 	dst = append(dst, `,"@timestamp":"`...)
-	dst = o.batch.At.UTC().AppendFormat(dst, timeFormat)
+	dst = append(dst, o.at...)
 	return append(dst, '"')
 }
 
 // appendText appends time, ours if the line tells none, and message. What is
 // not UTF-8 in a line becomes U+FFFD; its bytes are then in wsrelay.raw.
-func (o *op) appendText(dst []byte, at string) []byte {
+func (o *op) appendText(dst []byte, at value) []byte {
 	text := o.line
 	if g := o.batch.Gap; g != nil {
 		text = fmt.Appendf(nil, "%d lines will not come: %s", g.N, g.Why)
@@ -342,26 +350,43 @@ func (o *op) appendText(dst []byte, at string) []byte {
 	return appendString(append(dst, `,"message":`...), text)
 }
 
-// appendString appends text as a string of JSON.
+// escaped has the bytes that cannot stand in a string of JSON as they are.
+var escaped = func() (table [256]bool) {
+	for c := range byte(' ') {
+		table[c] = true
+	}
+	table['"'], table['\\'] = true, true
+	return table
+}()
+
+// appendString appends text as a string of JSON. A line that is JSON itself has
+// something to escape every few bytes, so it goes byte by byte.
 func appendString(dst, text []byte) []byte {
 	if !utf8.Valid(text) {
 		return gjson.AppendJSONString(dst, string(text))
 	}
-	dst = append(dst, '"')
-	from := 0
+	n := len(dst)
+	dst = slices.Grow(dst, 2*len(text)+2)
+	dst = dst[:cap(dst)]
+	dst[n] = '"'
+	n++
 	for i, c := range text {
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
-		dst = append(dst, text[from:i]...)
-		from = i + 1
-		if c < ' ' {
-			dst = append(dst, '\\', 'u', '0', '0', '0'+c>>4, "0123456789abcdef"[c&15])
-		} else {
-			dst = append(dst, '\\', c)
+		switch {
+		case !escaped[c]:
+			dst[n] = c
+			n++
+		case c >= ' ':
+			dst[n], dst[n+1] = '\\', c
+			n += 2
+		default: // longer, and rare
+			dst = append(dst[:n], '\\', 'u', '0', '0', '0'+c>>4, "0123456789abcdef"[c&15])
+			n = len(dst)
+			dst = slices.Grow(dst, 2*len(text[i:]))
+			dst = dst[:cap(dst)]
 		}
 	}
-	return append(append(dst, text[from:]...), '"')
+	dst[n] = '"'
+	return dst[:n+1]
 }
 
 // scratch is memory that is used again for each line that is read.
@@ -388,7 +413,7 @@ func (r *scratch) readObject(line []byte) (_ []member, why string) {
 		return nil, ""
 	}
 	text := unsafe.String(unsafe.SliceData(line), len(line))
-	r.members = membersOf(gjson.Parse(text), r.members[:0])
+	r.members = membersOf(text, r.members[:0])
 	if slices.ContainsFunc(r.members, func(m member) bool {
 		return m.name == "wsrelay" || strings.HasPrefix(m.name, "wsrelay.")
 	}) {

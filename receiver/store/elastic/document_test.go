@@ -111,7 +111,7 @@ func TestDocument_BytesThatAreNotUTF8AreKept(t *testing.T) {
 }
 
 // FuzzDocument: every line becomes one line of JSON that says which line it
-// was and holds all of it.
+// was, holds all of it, and fits its index.
 func FuzzDocument(f *testing.F) {
 	for _, seed := range []string{
 		"", "x", `{"a":1}`, `{"@timestamp":1,"a":[{}]}`, "\xff", `{"wsrelay":{}}`, `{}`, `{"host":["x"],"url" : 1 }`, requestLine, syslogLineOf(`"fields":` + requestLine),
@@ -126,6 +126,11 @@ func FuzzDocument(f *testing.F) {
 		if got := gjson.Get(doc, "wsrelay.crc").Str; got != handshake.CRC(line) {
 			t.Fatalf("crc %q", got)
 		}
+		names, _ := new(names).index("x")
+		own := len(`{"wsrelay":`) + len(gjson.Get(doc, "wsrelay").Raw)
+		if cuts := new(fitter).fit([]byte(doc), own, names, &op{batch: new(receiver.Batch)}); len(cuts) > 0 {
+			t.Fatalf("%q became %q, of which %v does not fit", line, doc, cuts)
+		}
 		members, _ := new(scratch).readObject(bytes.Trim(line, " \t\r\n"))
 		switch raw := gjson.Get(doc, "wsrelay.raw"); {
 		case raw.Exists():
@@ -137,10 +142,10 @@ func FuzzDocument(f *testing.F) {
 		case members == nil:
 			t.Fatalf("%q is not in %q", line, doc)
 		default:
-			got := membersOf(gjson.Parse(doc), nil)
+			got := membersOf(doc, nil)
 			got = got[len(got)-len(members):]
 			for i, m := range members {
-				if v := got[i].value.Raw; got[i].name != m.name || v != m.value.Raw && (!m.bare() || v != `{"`+leaves[m.name]+`":`+m.value.Raw+`}`) {
+				if v := got[i].value; got[i].name != m.name || v != m.value && (!m.bare() || v != value(`{"`+leaves[m.name]+`":`)+m.value+`}`) {
 					t.Fatalf("%q became %q: %q", line, doc, v)
 				}
 			}

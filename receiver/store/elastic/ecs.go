@@ -25,31 +25,69 @@ var leaves = map[string]string{
 	"user_agent": "original",
 }
 
+// value is one of JSON as it is written, without white space around; "": there is
+// none.
+type value string
+
+func (v value) exists() bool { return v != "" }
+
+func (v value) begins(with byte) bool { return v != "" && v[0] == with }
+
+func (v value) isText() bool { return v.begins('"') }
+
+func (v value) isObject() bool { return v.begins('{') }
+
+// text is what a value that is a text says.
+func (v value) text() string {
+	if !v.isText() {
+		return ""
+	}
+	if strings.IndexByte(string(v), '\\') < 0 {
+		return string(v[1 : len(v)-1])
+	}
+	return gjson.Parse(string(v)).Str
+}
+
 // member is one of a JSON object.
 type member struct {
 	name  string // unescaped
 	key   string // as it is written, with its quotes
-	value gjson.Result
+	value value
+	at    int // offset of the value in the object
 }
+
+// end is the offset behind the member in its object.
+func (m *member) end() int { return m.at + len(m.value) }
 
 // bare reports whether the member's value stands where the schema wants an
 // object.
 func (m *member) bare() bool {
 	switch {
-	case leaves[m.name] == "", m.value.Type == gjson.Null, m.value.IsObject():
+	case leaves[m.name] == "", m.value == "null", m.value.isObject():
 		return false
-	case m.value.IsArray():
-		return !m.value.Get("0").IsObject()
+	case m.value.begins('['):
+		return !value(strings.TrimLeft(string(m.value[1:]), " \t\r\n")).isObject()
 	}
 	return true
 }
 
-func membersOf(object gjson.Result, into []member) []member {
-	object.ForEach(func(key, value gjson.Result) bool {
-		into = append(into, member{key.Str, key.Raw, value})
-		return true
-	})
-	return into
+// membersOf appends the members of an object, which is valid JSON.
+func membersOf(object string, into []member) []member {
+	for i := 1; ; {
+		switch object[i] {
+		case '}':
+			return into
+		case '"':
+			end := stringEnd(object, i)
+			m := member{key: object[i:end], at: valueAt(object, end)}
+			m.name = value(m.key).text()
+			i = skip(object, m.at)
+			m.value = value(object[m.at:i])
+			into = append(into, m)
+		default: // a comma, white space
+			i++
+		}
+	}
 }
 
 func has(members []member, name string) bool {
@@ -59,7 +97,7 @@ func has(members []member, name string) bool {
 // assignSlots moves the members that slot has a place for into their places, and
 // appends the others to rest. It fails if one is there twice or keeps a name that our
 // own members need.
-func assignSlots(members, rest []member, slot func(name string) *gjson.Result) (_ []member, ok bool) {
+func assignSlots(members, rest []member, slot func(name string) *value) (_ []member, ok bool) {
 	for _, m := range members {
 		switch place := slot(m.name); {
 		case place == nil:
@@ -68,7 +106,7 @@ func assignSlots(members, rest []member, slot func(name string) *gjson.Result) (
 				return nil, false
 			}
 			rest = append(rest, m)
-		case place.Exists():
+		case place.exists():
 			return nil, false
 		default:
 			*place = m.value
@@ -79,8 +117,9 @@ func assignSlots(members, rest []member, slot func(name string) *gjson.Result) (
 
 // syslogLine is a message as the websocket() block of syslog-ng writes it.
 type syslogLine struct {
-	timestamp, host, program, pid, msgid, facility, severity, priority, message, sdata, fields gjson.Result
+	timestamp, host, program, pid, msgid, facility, severity, priority, message, sdata, fields value
 
+	at      value // what timestamp tells
 	rest    []member
 	request *request // what fields holds, if it is one of nginx
 }
@@ -92,7 +131,7 @@ func (r *scratch) readSyslog(members []member) (*syslogLine, bool) {
 	s := &r.syslog
 	*s = syslogLine{rest: s.rest[:0]}
 	var ok bool
-	s.rest, ok = assignSlots(members, s.rest, func(name string) *gjson.Result {
+	s.rest, ok = assignSlots(members, s.rest, func(name string) *value {
 		switch name {
 		case "timestamp":
 			return &s.timestamp
@@ -119,61 +158,70 @@ func (r *scratch) readSyslog(members []member) (*syslogLine, bool) {
 		}
 		return nil
 	})
-	if !ok || !isTime(s.timestamp) || !isNumber(s.priority) || s.facility.Type != gjson.String || s.severity.Type != gjson.String ||
+	var timed bool
+	s.at, timed = lineTime(s.timestamp)
+	if !ok || !timed || !isNumber(s.priority) || !s.facility.isText() || !s.severity.isText() ||
 		!areText(s.host, s.program, s.pid, s.msgid, s.message) ||
-		s.sdata.Exists() && !s.sdata.IsObject() || s.fields.Exists() && !s.fields.IsObject() {
+		s.sdata.exists() && !s.sdata.isObject() || s.fields.exists() && !s.fields.isObject() {
 		return nil, false
 	}
-	r.fields = membersOf(s.fields, r.fields[:0])
-	if q, ok := r.readRequest(r.fields); ok {
-		s.request = q
+	if s.fields.exists() {
+		r.fields = membersOf(string(s.fields), r.fields[:0])
+		if q, ok := r.readRequest(r.fields); ok {
+			s.request = q
+		}
 	}
 	return s, true
 }
 
 // appendTo appends the message under the schema's names. What it has no name
-// for stays as it is; line becomes event.original.
-func (s *syslogLine) appendTo(dst, line []byte) []byte {
-	at, _ := timeOf(s.timestamp)
-	dst = append(append(dst, `,"@timestamp":`...), at...)
+// for stays as it is, from the offset theirs on; line becomes event.original.
+func (s *syslogLine) appendTo(dst, line []byte) (_ []byte, theirs int) {
+	theirs = len(dst)
+	dst = append(append(dst, `,"@timestamp":`...), s.at...)
 	dst = appendRaw(dst, `,"message":`, s.message)
-	dst = appendObject(dst, "host", field{"name", s.host.Raw})
-	pid := ""
-	if isDigits(s.pid.Str) {
-		if n, err := strconv.ParseUint(s.pid.Str, 10, 32); err == nil {
-			pid = strconv.FormatUint(n, 10)
+	dst = appendObject(dst, "host", field{"name", s.host})
+	var pid value
+	if digits := s.pid.text(); isDigits(digits) {
+		if n, err := strconv.ParseUint(digits, 10, 32); err == nil {
+			pid = value(strconv.FormatUint(n, 10))
 		}
 	}
-	dst = appendObject(dst, "process", field{"name", s.program.Raw}, field{"pid", pid})
-	priority := s.priority.Int()
+	dst = appendObject(dst, "process", field{"name", s.program}, field{"pid", pid})
+	priority := intOf(s.priority)
 	dst = appendRaw(dst, `,"log":{"level":`, s.severity)
 	dst = appendRaw(dst, `,"syslog":{"priority":`, s.priority)
-	dst = appendObject(dst, "facility", field{"code", strconv.FormatInt(priority>>3, 10)}, field{"name", s.facility.Raw})
-	dst = appendObject(dst, "severity", field{"code", strconv.FormatInt(priority&7, 10)}, field{"name", s.severity.Raw})
-	for _, f := range []field{{`,"hostname":`, s.host.Raw}, {`,"appname":`, s.program.Raw}, {`,"procid":`, s.pid.Raw}, {`,"msgid":`, s.msgid.Raw}, {`,"structured_data":`, s.sdata.Raw}} {
+	dst = appendObject(dst, "facility", field{"code", value(strconv.FormatInt(priority>>3, 10))}, field{"name", s.facility})
+	dst = appendObject(dst, "severity", field{"code", value(strconv.FormatInt(priority&7, 10))}, field{"name", s.severity})
+	for _, f := range []field{{`,"hostname":`, s.host}, {`,"appname":`, s.program}, {`,"procid":`, s.pid}, {`,"msgid":`, s.msgid}, {`,"structured_data":`, s.sdata}} {
 		if f.raw != "" {
 			dst = append(append(dst, f.name...), f.raw...)
 		}
 	}
 	dst = append(dst, `}},"event":{"original":`...)
 	dst = appendString(dst, line)
-	if s.request == nil {
-		dst = append(dst, '}')
-		dst = appendRaw(dst, `,"fields":`, s.fields)
-		return appendMembers(dst, s.rest)
+	if s.request != nil {
+		dst = append(dst, `,"duration":`...)
+		dst = append(dst, s.request.duration()...)
 	}
-	dst = append(dst, `,"duration":`...)
-	dst = append(append(dst, s.request.duration()...), '}')
-	dst = s.request.appendTo(dst)
-	if rest := appendMembers(nil, s.request.rest); len(rest) > 0 {
+	dst = append(dst, '}')
+	if s.request != nil {
+		dst = s.request.appendTo(dst)
+	}
+	if !s.sdata.exists() {
+		theirs = len(dst)
+	}
+	if s.request == nil {
+		dst = appendRaw(dst, `,"fields":`, s.fields)
+	} else if rest := appendMembers(nil, s.request.rest); len(rest) > 0 {
 		dst = append(append(append(dst, `,"fields":{`...), rest[1:]...), '}')
 	}
-	return appendMembers(dst, s.rest)
+	return appendMembers(dst, s.rest), theirs
 }
 
 // request is one as the sample log_format of nginx writes it.
 type request struct {
-	ip, host, path, status, referrer, agent, length, milli gjson.Result
+	ip, host, path, status, referrer, agent, length, milli value
 
 	rest []member
 }
@@ -185,7 +233,7 @@ func (r *scratch) readRequest(members []member) (*request, bool) {
 	q := &r.request
 	*q = request{rest: q.rest[:0]}
 	var ok bool
-	q.rest, ok = assignSlots(members, q.rest, func(name string) *gjson.Result {
+	q.rest, ok = assignSlots(members, q.rest, func(name string) *value {
 		switch name {
 		case "ip":
 			return &q.ip
@@ -206,47 +254,50 @@ func (r *scratch) readRequest(members []member) (*request, bool) {
 		}
 		return nil
 	})
-	ok = ok && q.ip.Type == gjson.String && q.path.Type == gjson.String && isNumber(q.status) && isNumber(q.milli) &&
-		areText(q.host, q.referrer, q.agent) && (isNumber(q.length) || !q.length.Exists())
+	ok = ok && q.ip.isText() && q.path.isText() && isNumber(q.status) && isNumber(q.milli) &&
+		areText(q.host, q.referrer, q.agent) && (isNumber(q.length) || !q.length.exists())
 	return q, ok
 }
 
 // duration is in nanoseconds, as event.duration is.
-func (r *request) duration() string { return strconv.FormatInt(r.milli.Int()*1e6, 10) }
+func (r *request) duration() value { return value(strconv.FormatInt(intOf(r.milli)*1e6, 10)) }
 
 func (r *request) appendTo(dst []byte) []byte {
 	address := "address"
-	if ip, err := netip.ParseAddr(r.ip.Str); err == nil && ip.Zone() == "" {
+	if ip, err := netip.ParseAddr(r.ip.text()); err == nil && ip.Zone() == "" {
 		address = "ip"
 	}
-	dst = appendObject(dst, "source", field{address, r.ip.Raw})
-	path, query, found := strings.Cut(r.path.Raw, "?")
+	dst = appendObject(dst, "source", field{address, r.ip})
+	path, query, found := strings.Cut(string(r.path), "?")
 	if found {
 		path, query = path+`"`, `"`+query
 	}
-	dst = appendObject(dst, "url", field{"original", r.path.Raw}, field{"path", path}, field{"query", query}, field{"domain", r.host.Raw})
+	dst = appendObject(dst, "url", field{"original", r.path}, field{"path", value(path)}, field{"query", value(query)}, field{"domain", r.host})
 	dst = append(dst, `,"http":{"response":{"status_code":`...)
-	dst = append(dst, r.status.Raw...)
+	dst = append(dst, r.status...)
 	dst = appendRaw(dst, `,"body":{"bytes":`, r.length)
-	if r.length.Exists() {
+	if r.length.exists() {
 		dst = append(dst, '}')
 	}
 	dst = append(dst, '}')
-	dst = appendObject(dst, "request", field{"referrer", r.referrer.Raw})
+	dst = appendObject(dst, "request", field{"referrer", r.referrer})
 	dst = append(dst, '}')
-	return appendObject(dst, "user_agent", field{"original", r.agent.Raw})
+	return appendObject(dst, "user_agent", field{"original", r.agent})
 }
 
 // time is when nginx says that the request was, if it does.
-func (r *request) time() (at string) {
-	if i := slices.IndexFunc(r.rest, func(m member) bool { return m.name == "date" }); i >= 0 && isTime(r.rest[i].value) {
-		at, _ = timeOf(r.rest[i].value)
+func (r *request) time() (at value) {
+	if i := slices.IndexFunc(r.rest, func(m member) bool { return m.name == "date" }); i >= 0 {
+		at, _ = lineTime(r.rest[i].value)
 	}
 	return at
 }
 
 // field is a member to write; raw is JSON, or empty for none.
-type field struct{ name, raw string }
+type field struct {
+	name string
+	raw  value
+}
 
 // appendObject appends a further member that is an object, if it has any
 // member that is not empty.
@@ -270,31 +321,38 @@ func appendObject(dst []byte, name string, fields ...field) []byte {
 }
 
 // appendRaw appends a value behind its key, if it is there.
-func appendRaw(dst []byte, key string, value gjson.Result) []byte {
-	if !value.Exists() {
+func appendRaw(dst []byte, key string, v value) []byte {
+	if !v.exists() {
 		return dst
 	}
-	return append(append(dst, key...), value.Raw...)
+	return append(append(dst, key...), v...)
 }
 
 func appendMembers(dst []byte, members []member) []byte {
 	for _, m := range members {
-		dst = append(append(append(append(dst, ','), m.key...), ':'), m.value.Raw...)
+		dst = append(append(append(append(dst, ','), m.key...), ':'), m.value...)
 	}
 	return dst
 }
 
-func isTime(v gjson.Result) bool {
-	if _, err := time.Parse(time.RFC3339, v.Str); err != nil {
-		return false
+// lineTime gives the time that v tells in the form of RFC 3339, or nearly so, as
+// timeOf does.
+func lineTime(v value) (raw value, ok bool) {
+	if _, err := time.Parse(time.RFC3339, v.text()); err != nil {
+		return "", false
 	}
-	_, ok := timeOf(v)
-	return ok
+	return timeOf(v)
 }
 
 // isNumber reports whether v is a whole number that fits into a long, also
 // after it became nanoseconds.
-func isNumber(v gjson.Result) bool { return v.Type == gjson.Number && isDigits(v.Raw) }
+func isNumber(v value) bool { return isDigits(string(v)) }
+
+// intOf is the number that v is, if it is one by isNumber.
+func intOf(v value) int64 {
+	n, _ := strconv.ParseInt(string(v), 10, 64)
+	return n
+}
 
 func isDigits(s string) bool {
 	for _, c := range []byte(s) {
@@ -306,6 +364,6 @@ func isDigits(s string) bool {
 }
 
 // areText reports whether all that are there are strings.
-func areText(values ...gjson.Result) bool {
-	return !slices.ContainsFunc(values, func(v gjson.Result) bool { return v.Exists() && v.Type != gjson.String })
+func areText(values ...value) bool {
+	return !slices.ContainsFunc(values, func(v value) bool { return v.exists() && !v.isText() })
 }

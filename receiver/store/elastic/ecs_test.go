@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/tidwall/gjson"
+
+	"wsrelay/receiver"
 )
 
 // requestLine is a request as examples/nginx writes it.
@@ -124,7 +126,7 @@ func TestDocument_AMessageOfSyslogHasTheSchemasNames(t *testing.T) {
 func BenchmarkDocument(b *testing.B) {
 	for _, line := range []string{"plain text of a line", `{"a":1,"message":"as it is"}`, requestLine, syslogLineOf(`"fields":` + requestLine)} {
 		batch := batchOf("0123456789abcdef", 1, line)
-		o := &op{batch: &batch, seq: 1, line: batch.Lines[0], crc: "00000000"}
+		o := newOps("logs", []receiver.Batch{batch})[0]
 		b.Run(strconv.Itoa(len(line)), func(b *testing.B) {
 			b.ReportAllocs()
 			buf, r := make([]byte, 0, 4096), new(scratch)

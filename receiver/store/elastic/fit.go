@@ -116,9 +116,7 @@ func (f *fitter) member(i, level, first int) int {
 	if bytes.IndexByte(name, '\\') >= 0 {
 		name = []byte(gjson.ParseBytes(f.doc[i:end]).Str)
 	}
-	for i = end; f.doc[i] != ':'; i++ {
-	}
-	i = f.space(i + 1)
+	i = valueAt(f.doc, end)
 	before := len(f.path)
 	if before > 0 {
 		f.path = append(f.path, '.')
@@ -137,7 +135,7 @@ func (f *fitter) member(i, level, first int) int {
 		i, c.why = f.value(i, level)
 		f.mayWiden = outer
 	} else {
-		i = f.skip(i)
+		i = skip(f.doc, i)
 	}
 	c.to = i
 	switch {
@@ -213,29 +211,29 @@ func (f *fitter) value(i, level int) (end int, why string) {
 		return f.members(i+1, level+1), ""
 	case c == '[':
 		if level >= maxLevels {
-			return f.skip(i), whyDeep
+			return skip(f.doc, i), whyDeep
 		}
 		start := i
-		for i = f.space(i + 1); f.doc[i] != ']'; i = f.space(i) {
+		for i = space(f.doc, i+1); f.doc[i] != ']'; i = space(f.doc, i) {
 			if f.doc[i] == ',' {
 				i++
 				continue
 			}
 			if i, why = f.value(i, level+1); why != "" {
-				return f.skip(start), why
+				return skip(f.doc, start), why
 			}
 		}
 		return i + 1, ""
 	case c == '"':
 		return stringEnd(f.doc, i), ""
 	case c == '-' || c >= '0' && c <= '9':
-		end := f.skip(i)
+		end := skip(f.doc, i)
 		if f.mayWiden {
 			f.noteNumber(i, end)
 		}
 		return end, checkNumber(f.doc[i:end])
 	}
-	return f.skip(i), ""
+	return skip(f.doc, i), ""
 }
 
 func (f *fitter) noteNumber(i, end int) {
@@ -263,10 +261,10 @@ func (f *fitter) widened() (doc []byte) {
 
 // emptyOr skips an object; one that is not empty does not fit.
 func (f *fitter) emptyOr(i int, why string) (end int, _ string) {
-	if f.doc[f.space(i+1)] == '}' {
+	if f.doc[space(f.doc, i+1)] == '}' {
 		why = ""
 	}
-	return f.skip(i), why
+	return skip(f.doc, i), why
 }
 
 // checkNumber wants what engines take for a long or a double.
@@ -298,20 +296,33 @@ func isZero(raw []byte) bool {
 	return !bytes.ContainsAny(raw[:i], "123456789") && len(raw)-i <= len("e+000")
 }
 
+// jsonText is valid JSON that is read byte by byte.
+type jsonText interface{ ~string | ~[]byte }
+
+// valueAt gives the offset of a member's value; i is the one behind its name.
+func valueAt[T jsonText](doc T, i int) int {
+	for doc[i] != ':' {
+		i++
+	}
+	return space(doc, i+1)
+}
+
 // space gives the offset of the first byte from i on that is no white space.
-func (f *fitter) space(i int) int {
-	for f.doc[i] == ' ' || f.doc[i] == '\t' || f.doc[i] == '\n' || f.doc[i] == '\r' {
+func space[T jsonText](doc T, i int) int {
+	for isSpace(doc[i]) {
 		i++
 	}
 	return i
 }
 
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
+
 // skip gives the offset behind the value at i, however deep it is.
-func (f *fitter) skip(i int) int {
+func skip[T jsonText](doc T, i int) int {
 	for depth := 0; ; {
-		switch f.doc[i] {
+		switch doc[i] {
 		case '"':
-			i = stringEnd(f.doc, i)
+			i = stringEnd(doc, i)
 		case '{', '[':
 			depth++
 			i++
@@ -322,7 +333,7 @@ func (f *fitter) skip(i int) int {
 			i++
 			continue
 		default:
-			for i++; !bytes.ContainsRune([]byte(",:]} \t\r\n"), rune(f.doc[i])); i++ {
+			for i++; doc[i] != ',' && doc[i] != ']' && doc[i] != '}' && !isSpace(doc[i]); i++ {
 			}
 		}
 		if depth == 0 {
@@ -332,7 +343,7 @@ func (f *fitter) skip(i int) int {
 }
 
 // stringEnd gives the offset behind the string that begins at i.
-func stringEnd(doc []byte, i int) int {
+func stringEnd[T jsonText](doc T, i int) int {
 	for i++; ; i++ {
 		switch doc[i] {
 		case '"':

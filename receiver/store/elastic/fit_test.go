@@ -75,6 +75,40 @@ func TestDocument_WhatIsBeyondTheBoundsIsText(t *testing.T) {
 	}
 }
 
+// In a line of a known form a sender chooses names, too: those are bounded wherever
+// they stand.
+func TestDocument_TheBoundsHoldInEveryForm(t *testing.T) {
+	request := strings.TrimSuffix(requestLine, "}")
+	for _, form := range []struct{ line, within string }{
+		{syslogLineOf(`"fields":{%s}`), "fields."},
+		{syslogLineOf(`"fields":` + request + `,%s}`), "fields."},
+		{syslogLineOf(`"fields":` + requestLine + `,%s`), ""},
+		{syslogLineOf(`"sdata":{%s}`), "log.syslog.structured_data."},
+		{syslogLineOf(`"sdata":{"x@1":{%s}},"fields":` + requestLine), "log.syslog.structured_data.x@1."},
+		{syslogLineOf(`%s`), ""},
+		{request + `,%s}`, ""},
+	} {
+		for _, tt := range []struct{ member, name, why string }{
+			{`"a..b":1`, "a..b", whyEmpty},
+			{`"a":{"":1}`, "a.", whyEmpty},
+			{`"z":1,"\u007a":2`, "z", whyTwice},
+			{`"a":[1e999]`, "a", whyNumber},
+			{`"` + strings.Repeat("n", 513) + `":1`, strings.Repeat("n", 513), whyName},
+			{`"` + strings.Repeat("p.", 20) + `p":1`, strings.Repeat("p.", 20) + "p", whyDeep},
+		} {
+			line := strings.Replace(form.line, "%s", tt.member, 1)
+			doc := documentOf(t, line)
+			name := cut(form.within+tt.name, maxName)
+			if why, omitted := gjson.Get(doc, "wsrelay.why").Str, gjson.Get(doc, "wsrelay.omitted").Raw; why != tt.why || omitted != fmt.Sprintf("[%q]", name) {
+				t.Errorf("%.300s: omitted is %.200s, because of %q, want %.80q, %q", line, omitted, why, name, tt.why)
+			}
+			if gjson.Get(doc, "wsrelay.line").Str != line || !gjson.Get(doc, "log.syslog").Exists() && !gjson.Get(doc, "url.path").Exists() {
+				t.Errorf("%.300s: not the names of its form, or no line: %.600s", line, doc)
+			}
+		}
+	}
+}
+
 func TestDocument_TooLargeOrTooDeepALineIsText(t *testing.T) {
 	for line, why := range map[string]string{
 		`{"a":"` + strings.Repeat("x", maxObject) + `"}`:                    whyLarge,

@@ -15,12 +15,12 @@ func FuzzAnswer(f *testing.F) {
 	ids := []string{"a:1", "a:2", "a:3"}
 	item := func(id, rest string) string { return `{"create":{"_id":"` + id + `",` + rest + `}}` }
 	for _, rest := range []string{`"status":201`, `"status":409,"error":{"type":"version_conflict_engine_exception","index":"i"}`, `"status":500,"error":{"reason":"x","caused_by":{"reason":"y"}}`} {
-		f.Add(200, `{"items":[`+item(ids[0], rest)+","+item(ids[1], rest)+","+item(ids[2], rest)+`]}`)
-		f.Add(200, `{"items":[`+item(ids[0], rest)+","+item(ids[1], rest))
-		f.Add(200, `{"items":[`+item(ids[1], rest)+","+item(ids[0], rest)+","+item(ids[2], rest)+`]}`)
+		f.Add(0, `{"items":[`+item(ids[0], rest)+","+item(ids[1], rest)+","+item(ids[2], rest)+`]}`)
+		f.Add(0, `{"items":[`+item(ids[0], rest)+","+item(ids[1], rest))
+		f.Add(0, `{"items":[`+item(ids[1], rest)+","+item(ids[0], rest)+","+item(ids[2], rest)+`]}`)
 	}
-	f.Add(400, `{"error":{"type":"illegal_argument_exception","reason":"no"}}`)
-	f.Add(502, "<html>Bad Gateway</html>")
+	f.Add(200, `{"error":{"type":"illegal_argument_exception","reason":"no"}}`)
+	f.Add(302, "<html>Bad Gateway</html>")
 	var status int
 	var body string
 	engine := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

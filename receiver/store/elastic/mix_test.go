@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"wsrelay/handshake"
+	"wsrelay/receiver/store/elastic"
 	"wsrelay/test/faults"
 )
 
@@ -16,7 +17,7 @@ func mixed(r *rand.Rand, i int) string {
 	pick := func(values ...string) string { return values[r.IntN(len(values))] }
 	switch n := r.IntN(100); {
 	case n < 35:
-		return speedLine(uint64(i))
+		return elastic.SpeedLine(uint64(i))
 	case n < 45:
 		return fmt.Sprintf(`{"ip":"203.0.113.%d","host":"shop.example","path":"/x?%d","status":%d,"referrer":"","user_agent":"x","length":%d,"generation_time_milli":%d,"date":"%s"}`,
 			i%250, i, 200+i%3*100, i, i%1000, pick("2026-11-22T23:00:00+00:00", "2026-11-22T5:00:00+00:00"))

@@ -32,16 +32,6 @@ const (
 	speedSenders = 4
 )
 
-// speedLine is a request of nginx as the websocket() block of syslog-ng sends
-// it.
-func speedLine(n uint64) string {
-	request := fmt.Sprintf(`{"ip":"203.0.113.%d","host":"shop.example","path":"/orders/%d?q=%d","status":%d,"referrer":"https://shop.example/cart",`+
-		`"user_agent":"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Firefox/128.0","length":%d,"generation_time_milli":%d,"date":"2026-11-22T23:00:00+00:00"}`,
-		n%250+1, n%5000, n%31, 200+n%3*100, 100+n*7919%50000, n*31%1000)
-	return fmt.Sprintf(`{"timestamp":"2026-11-22T23:00:00.%06d+00:00","host":"web1","program":"nginx","facility":"local7","severity":"info","priority":190,"message":%q,"fields":%s}`,
-		n%1e6, request, request)
-}
-
 // speed is one comparison: all ways bring the same lines to one engine.
 type speed struct {
 	*testing.T
@@ -72,7 +62,7 @@ func (s *speed) batches() []receiver.Batch {
 		for seq := uint64(1); seq < uint64(s.docs/speedSenders); seq += speedBatch {
 			b := receiver.Batch{SID: sid, Host: "web1", Seq: seq, At: day}
 			for i := range uint64(speedBatch) {
-				b.Lines = append(b.Lines, []byte(speedLine(seq+i)))
+				b.Lines = append(b.Lines, []byte(elastic.SpeedLine(seq+i)))
 			}
 			all = append(all, b)
 		}

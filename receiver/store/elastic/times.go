@@ -1,10 +1,6 @@
 package elastic
 
-import (
-	"time"
-
-	"github.com/tidwall/gjson"
-)
+import "time"
 
 // timeLayouts are forms of @timestamp that engines take as well, or that
 // programs write and engines do not take.
@@ -16,18 +12,17 @@ var timeLayouts = []string{
 // timeOf gives the time that a value tells as JSON that every engine takes: as
 // it is where that is sure, else in one form, UTC. What Go reads engines do not
 // always: hours of one digit, a comma, an offset of a day.
-func timeOf(v gjson.Result) (raw string, ok bool) {
-	switch v.Type {
-	case gjson.Number: // milliseconds
-		return v.Raw, len(v.Raw) <= 14 && allDigits(v.Raw)
-	case gjson.String:
-		if isPlainTime(v.Str) && len(v.Raw) == len(v.Str)+2 {
-			return v.Raw, true
-		}
-		for _, layout := range timeLayouts {
-			if t, err := time.Parse(layout, v.Str); err == nil && t.UTC().Year() >= 0 && t.UTC().Year() <= 9999 {
-				return `"` + t.UTC().Format(time.RFC3339Nano) + `"`, true
-			}
+func timeOf(v value) (raw value, ok bool) {
+	if !v.isText() { // milliseconds
+		return v, len(v) <= 14 && allDigits(string(v))
+	}
+	text := v.text()
+	if isPlainTime(text) && len(v) == len(text)+2 {
+		return v, true
+	}
+	for _, layout := range timeLayouts {
+		if t, err := time.Parse(layout, text); err == nil && t.UTC().Year() >= 0 && t.UTC().Year() <= 9999 {
+			return value(`"` + t.UTC().Format(time.RFC3339Nano) + `"`), true
 		}
 	}
 	return "", false

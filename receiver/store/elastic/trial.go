@@ -132,7 +132,7 @@ func (s *Store) lessOf(o *op) *op {
 // probeOf is an empty document for o's shard.
 func probeOf(o *op) *op {
 	o.probed = true
-	p := &op{batch: o.batch, index: o.index, id: probeID, pipeline: o.pipeline, probes: true}
+	p := &op{batch: o.batch, at: o.at, index: o.index, id: probeID, pipeline: o.pipeline, probes: true}
 	if o.inStream() {
 		p.stream, p.id = o.stream, o.probeID
 		p.body = append(p.appendTime(append(o.appendPin(append(p.appendAction(nil), `{"wsrelay":{`...)), '}')), "}\n"...)

@@ -225,7 +225,7 @@ func TestCommit_BringsAnIndexFewNames(t *testing.T) {
 		if !gjson.Get(source, "same").Exists() && !whole {
 			t.Fatalf("lost: %s", source)
 		}
-		for _, m := range membersOf(gjson.Parse(source), nil) {
+		for _, m := range membersOf(source, nil) {
 			names[m.name] = true
 		}
 	}
