@@ -237,6 +237,9 @@ func TestRun_CanBeInterruptedWhileAnotherHasTheQueue(t *testing.T) {
 // The network is down, the queue is at its limit, the pipe is full: a SIGTERM
 // and the end of the pipe, and all of it is on disk.
 func TestService_StopsWithAFullQueueAndNoNetwork(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds of CPU time")
+	}
 	dir := filepath.Join(t.TempDir(), "q")
 	cmd, w := command(t, "", "--queue-dir", dir, "--queue-limit", "64MiB", "--compress", "none", "--drain", "1h", noReceiver)
 	line := strings.Repeat("x", 999) + "\n"
