@@ -2,9 +2,10 @@ package buffer
 
 import (
 	"cmp"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -159,7 +160,7 @@ func (w *writer) rotate(blocks []*Block) error {
 		w.renew = false
 	}
 	q.mu.Lock()
-	s := &segment{id: 1, base: q.durable, nonce: rand.Uint64(), created: time.Now().UnixMilli(), intakes: q.table, acked: q.acked}
+	s := &segment{id: 1, base: q.durable, nonce: newNonce(), created: time.Now().UnixMilli(), intakes: q.table, acked: q.acked}
 	if n := len(q.segs); n > 0 {
 		s.id = q.segs[n-1].id + 1
 	}
@@ -203,6 +204,13 @@ func (q *Queue) forget(s *segment) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.segs = slices.DeleteFunc(q.segs, func(other *segment) bool { return other == s })
+}
+
+// newNonce draws what no sender of lines can guess: a line must not look like a block.
+func newNonce() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // cannot fail
+	return binary.LittleEndian.Uint64(b[:])
 }
 
 // syncDue: a sync is always due, unless --sync lets lines wait; and then too
