@@ -104,7 +104,7 @@ func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) e
 func storeFailed(to string, err error) error {
 	hint := "--to says where wsreceive stores"
 	if errors.Is(err, receiver.ErrInUse) {
-		hint = "stop wsreceive, move the stream, and start wsreceive again: only one process can write a file"
+		hint = "stop wsreceive, move the stream, and start wsreceive again: only one process can have this store open"
 	}
 	return &cli.Error{Err: fmt.Errorf("%s: %w", withoutPassword(to), err), Code: 1, Hint: hint}
 }

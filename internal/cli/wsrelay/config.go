@@ -61,7 +61,7 @@ type config struct {
 	Keeper string `default:"auto" enum:"auto,off" help:"auto: a second, tiny process holds the input pipe, so that nothing in it is lost when wsrelay is killed. On the command line or in the environment only. Default: ${default}."`
 
 	UnreadDir string `placeholder:"DIR" help:"Directory in which syslog-ng's websocket() block leaves lines when wsrelay could not be started; wsrelay reads those of this instance."`
-	ExitEnded int    `placeholder:"N" help:"Exit with status N, and no other, when the input has ended and wsrelay is done with it. syslog-ng's websocket() block uses this to recognize a program that cannot be started. On the command line or in the environment only."`
+	ExitEnded int    `placeholder:"N" help:"Exit with status N, and no other, when the input has ended and wsrelay is done with it. syslog-ng's websocket() block uses this to recognize a program that cannot be started. On the command line only."`
 
 	LogFile   string `placeholder:"FILE|journal" help:"Log to FILE, or to systemd's journal, instead of stderr. Default if stderr is /dev/null, as under syslog-ng: wsrelay.log in the queue directory."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"Lowest level that is logged: debug, info, warn, error. Default: ${default}."`
@@ -74,7 +74,7 @@ type config struct {
 
 const description = `Sends the lines on standard input to a WebSocket receiver through a queue on disk. No line is lost or doubled when the network, the receiver or wsrelay itself fails.
 
-Every option of run and check can also be given as WSRELAY_NAME in the environment, on --options-fd, and in the --config file; --config, --keeper and --exit-ended only in the environment, --options-fd in none of them. The command line has priority, then --options-fd, the environment, the file.
+Every option of run and check can also be given as WSRELAY_NAME in the environment, on --options-fd, and in the --config file; --config and --keeper only in the environment, --options-fd and --exit-ended in none of them. The command line has priority, then --options-fd, the environment, the file.
 
 Exit status: 0 all delivered, or, after a signal, all on disk; 75 lines wait in the queue; 64 usage; 78 configuration; 1 anything else.`
 

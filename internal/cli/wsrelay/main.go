@@ -42,7 +42,7 @@ func Main() int {
 // exitEnded is the status that --exit-ended asks for when the input has ended. A
 // program that is not wsrelay, or half of it, does not give it.
 func exitEnded(args []string, otherwise int) int {
-	n, err := strconv.Atoi(intake.FlagValue(args, "--exit-ended", os.Getenv("WSRELAY_EXIT_ENDED")))
+	n, err := strconv.Atoi(intake.FlagValue(args, "--exit-ended", ""))
 	if err != nil {
 		return otherwise
 	}
