@@ -107,9 +107,13 @@ func measured() *record {
 	r.add("append + fdatasync", values{"100 a second": 0.5}, verdict{}, nil)
 	r.add("latency, wsrelay", values{"p50": 1.8}, verdict{}, nil)
 	r.add("killed, wsrelay", values{"lines": 100, "lost": 0, "doubled": 0, "unordered": 0, "altered": 0}, verdict{}, nil)
-	r.add("killed, rsyslog, disk", values{"lines": 100, "lost": 7, "doubled": 1, "unordered": 2, "altered": 0}, verdict{}, nil)
+	r.add("killed, rsyslog, disk", values{"lines": 100, "lost": 7, "doubled": 1, "unordered": 2, "altered": 0},
+		verdict{}, nil)
 	r.add("killed, vector", nil, verdict{}, errors.New("no such file"))
-	return r.record(record{Machine: `a <machine> & "more"`, Software: "Linux", Command: "make bench", Commit: "abc", Date: "2026-01-02"})
+	return r.record(record{
+		Machine: `a <machine> & "more"`, Software: "Linux", Command: "make bench", Commit: "abc",
+		Date: "2026-01-02",
+	})
 }
 
 func TestMarkdown_ComparesWithTheBestPeerThatWasRight(t *testing.T) {

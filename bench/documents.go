@@ -167,7 +167,8 @@ func inShort(all []*record) string {
 		return among(row{value: value, against: against}, func(x float64) string { return fmt.Sprintf("%.2g", x) })
 	}
 	const own, peer = "wsrelay, s2", "syslog-ng, reliable"
-	machines, others := map[bool]string{true: "one machine", false: fmt.Sprintf("%d machines", len(all))}[len(all) == 1], 0
+	machines, others := map[bool]string{true: "one machine", false: fmt.Sprintf("%d machines",
+		len(all))}[len(all) == 1], 0
 	for _, r := range all {
 		if r.Source != "" {
 			others++
@@ -177,5 +178,6 @@ func inShort(all []*record) string {
 		machines += fmt.Sprintf(", %d of them measured by others,", others)
 	}
 	return fmt.Sprintf("`make bench` measures wsrelay, syslog-ng and rsyslog in one run on your machine. On %s wsrelay, with S2, took %s lines a second from a pipe to the receiver's file, synced at both ends: %s times as many as syslog-ng's reliable disk buffer, which does not sync, with %s times its CPU, and %s times as many as the best peer. [docs/benchmarks.md](docs/benchmarks.md) has all, also where it is behind, and what each loses when it is killed.\n",
-		machines, among(row{value: own + "/rate"}, rate.format), ratio(own+"/rate", peer+"/rate"), ratio(own+"/cpu", peer+"/cpu"), ratio(own+"/rate", bestRate))
+		machines, among(row{value: own + "/rate"}, rate.format), ratio(own+"/rate", peer+"/rate"),
+		ratio(own+"/cpu", peer+"/cpu"), ratio(own+"/rate", bestRate))
 }

@@ -66,7 +66,12 @@ func appendAndSync(b *sandbox, _ int) (values, verdict, error) {
 		name        string
 		size, count int
 		every       time.Duration
-	}{{"250 B", 250, 400, 0}, {"100 a second", 250, 300, 10 * time.Millisecond}, {"64 KiB", 64 << 10, 200, 0}, {"1 MiB", 1 << 20, 64, 0}} {
+	}{
+		{"250 B", 250, 400, 0},
+		{"100 a second", 250, 300, 10 * time.Millisecond},
+		{"64 KiB", 64 << 10, 200, 0},
+		{"1 MiB", 1 << 20, 64, 0},
+	} {
 		took, err := syncTimes(b.path("sync"), make([]byte, s.size), s.count, s.every)
 		if err != nil {
 			return nil, verdict{}, err

@@ -29,7 +29,10 @@ const (
 )
 
 // peers are those that bestRate and bestCPU are found among.
-var peers = []string{"syslog-ng, reliable", "syslog-ng, not reliable", "rsyslog, disk-assisted", "rsyslog, disk", "rsyslog, disk, synced", "fluent-bit", "vector"}
+var peers = []string{
+	"syslog-ng, reliable", "syslog-ng, not reliable", "rsyslog, disk-assisted", "rsyslog, disk",
+	"rsyslog, disk, synced", "fluent-bit", "vector",
+}
 
 var table = []group{
 	{"Floor: what the machine can do", []row{

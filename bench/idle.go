@@ -60,7 +60,8 @@ func intoLogs(c chain) func(*sandbox, int) (values, verdict, error) {
 // stored writes the documents of a log database to the file out, in the order of
 // their numbers.
 func (b *sandbox) stored(name string) (err error) {
-	out, err := exec.CommandContext(b.ctx, b.program("wsreceive"), "search", "--json", "--limit", "1000000000", "--to", "logs:"+b.path(name)).Output()
+	out, err := exec.CommandContext(b.ctx, b.program("wsreceive"), "search", "--json", "--limit", "1000000000", "--to",
+		"logs:"+b.path(name)).Output()
 	if err != nil {
 		return fmt.Errorf("wsreceive search: %w", err)
 	}

@@ -64,10 +64,12 @@ func (in *input) mean() float64 { return float64(len(in.data)) / float64(len(in.
 func appendLine(b []byte, r *rand.Rand, k int) []byte {
 	client, ms := uint32(popular(r, 50_000))*2654435761, k*3
 	b = fmt.Appendf(b, `{"n":%08d,"time":"2026-03-14T%02d:%02d:%02d.%03dZ","id":"%016x","ip":"%d.%d.%d.%d","path":"`, k,
-		ms/3_600_000%24, ms/60_000%60, ms/1000%60, ms%1000, r.Uint64(), 11+client>>24%180, client>>16&255, client>>8&255, client&255)
+		ms/3_600_000%24, ms/60_000%60, ms/1000%60, ms%1000, r.Uint64(), 11+client>>24%180, client>>16&255,
+		client>>8&255, client&255)
 	b = append(b, pages[popular(r, len(pages))]...)
 	b = strconv.AppendInt(b, r.Int64N(1_000_000), 10)
-	b = fmt.Appendf(b, `","status":%d,"referrer":"%s","agent":"`, statuses[popular(r, len(statuses))], referrers[popular(r, len(referrers))])
+	b = fmt.Appendf(b, `","status":%d,"referrer":"%s","agent":"`, statuses[popular(r, len(statuses))],
+		referrers[popular(r, len(referrers))])
 	b = fmt.Appendf(b, browsers[popular(r, len(browsers))], 90+popular(r, 40))
 	b = fmt.Appendf(b, `","bytes":%d,"rt":0.%03d}`, 400+r.IntN(60_000), 1+popular(r, 900))
 	return append(b, '\n')

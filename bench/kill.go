@@ -75,7 +75,8 @@ func killWorker(_ *sandbox, s *sender, _ chain, _ int) (*sender, error) {
 // killed feeds n lines. When a sixth has arrived, the sender is killed; when half has,
 // the receiver. Both are started again at once. A program whose write fails connects
 // again, and writes again the line that was not written whole.
-func killed(c chain, kill func(*sandbox, *sender, chain, int) (*sender, error)) func(*sandbox, int) (values, verdict, error) {
+func killed(c chain, kill func(*sandbox, *sender, chain, int) (*sender, error)) func(*sandbox,
+	int) (values, verdict, error) {
 	return func(b *sandbox, n int) (values, verdict, error) {
 		port, err := freePort()
 		if err != nil {
@@ -118,7 +119,10 @@ func killed(c chain, kill func(*sandbox, *sender, chain, int) (*sender, error)) 
 			return nil, verdict{}, err
 		}
 		v, err := b.checkOut(n)
-		return values{"lost": float64(v.lost), "doubled": float64(v.doubled), "unordered": float64(v.unordered), "altered": float64(v.altered), "lines": float64(n)}, verdict{}, err
+		return values{
+			"lost": float64(v.lost), "doubled": float64(v.doubled), "unordered": float64(v.unordered),
+			"altered": float64(v.altered), "lines": float64(n),
+		}, verdict{}, err
 	}
 }
 

@@ -95,7 +95,8 @@ func makeBed(ctx context.Context, o *options) (*suite, error) {
 	b.rsyslog = sync.OnceValue(func() string { return unpackRsyslog(ctx, filepath.Join(dir, "rsyslog")) })
 	b.victoriaLogs = sync.OnceValue(func() error { return buildVictoriaLogs(filepath.Join(dir, "victoria-logs")) })
 	fmt.Println("building wsrelay and wsreceive, writing the input")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir, "wsrelay", "wsrelay/cmd/wsreceive", "wsrelay/bench/nothing")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", dir, "wsrelay", "wsrelay/cmd/wsreceive",
+		"wsrelay/bench/nothing")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("go build: %w\n%s", err, out), b.close())
@@ -153,7 +154,8 @@ func (b *suite) rounds(ctx context.Context, o *options) (*results, error) {
 				return nil, errors.New("interrupted")
 			}
 			r.add(c.name, v, found, err)
-			fmt.Printf("%5.0f s  %3d/%d  %-36s %s\n", time.Since(start).Seconds(), n, all, c.name, summary(v, found, err))
+			fmt.Printf("%5.0f s  %3d/%d  %-36s %s\n", time.Since(start).Seconds(), n, all, c.name,
+				summary(v, found, err))
 		}
 	}
 	return r, nil

@@ -36,7 +36,8 @@ func (p *process) wait(statuses ...int) error {
 // complain is an error with the process's own words.
 func (p *process) complain(format string, args ...any) error {
 	words, _ := os.ReadFile(p.log) // what is there
-	return fmt.Errorf("%s %s: %s", p.name, fmt.Sprintf(format, args...), bytes.TrimSpace(words[max(0, len(words)-1000):]))
+	return fmt.Errorf("%s %s: %s", p.name, fmt.Sprintf(format, args...),
+		bytes.TrimSpace(words[max(0, len(words)-1000):]))
 }
 
 // ended reports whether the process has ended.

@@ -40,7 +40,8 @@ func rsyslog(queue string) chain {
 	return chain{
 		queue: "work",
 		send: func(b *sandbox, port int) (*sender, error) {
-			return b.socketSender(b.startRsyslog("work", fmt.Sprintf(rsyslogSender, b.path("work"), b.path("in.sock"), port, rsyslogQueues[queue])))
+			return b.socketSender(b.startRsyslog("work", fmt.Sprintf(rsyslogSender, b.path("work"), b.path("in.sock"),
+				port, rsyslogQueues[queue])))
 		},
 		receive: func(b *sandbox, port int) (*process, error) {
 			p, err := b.startRsyslog("receiver", fmt.Sprintf(rsyslogReceiver, b.path("receiver"), port, b.path("out")))

@@ -82,7 +82,10 @@ func (b *sandbox) start(stdin *os.File, program string, args ...string) (*proces
 // benchmark kills it.
 func (b *sandbox) startCommand(c *exec.Cmd) (*process, error) {
 	name := filepath.Base(c.Path)
-	p := &process{name: name, log: b.path(fmt.Sprintf("%s.%d.log", name, len(b.processes))), cmd: c, done: make(chan struct{})}
+	p := &process{
+		name: name, log: b.path(fmt.Sprintf("%s.%d.log", name, len(b.processes))), cmd: c,
+		done: make(chan struct{}),
+	}
 	out, err := os.Create(p.log)
 	if err != nil {
 		return nil, err

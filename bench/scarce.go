@@ -45,20 +45,23 @@ var encodings = []string{"auto", "none", "s2", "zstd"}
 func scarceCases() (cases []bench) {
 	for _, s := range situations {
 		for _, compress := range encodings {
-			cases = append(cases, bench{name: s.with(compress), lines: s.lines, run: func(b *sandbox, n int) (values, verdict, error) {
-				var under []string
-				if s.under != nil {
-					var err error
-					if under, err = s.under(); err != nil {
-						return nil, verdict{}, err
+			cases = append(cases, bench{
+				name: s.with(compress), lines: s.lines,
+				run: func(b *sandbox, n int) (values, verdict, error) {
+					var under []string
+					if s.under != nil {
+						var err error
+						if under, err = s.under(); err != nil {
+							return nil, verdict{}, err
+						}
 					}
-				}
-				c := wsrelay(compress, under...)
-				if s.both {
-					c.receive = receiveTo("file:out", under...)
-				}
-				return s.run(c, s.link)(b, n)
-			}})
+					c := wsrelay(compress, under...)
+					if s.both {
+						c.receive = receiveTo("file:out", under...)
+					}
+					return s.run(c, s.link)(b, n)
+				},
+			})
 		}
 	}
 	return cases

@@ -36,7 +36,8 @@ func syslogNG(reliable bool) chain {
 				return nil, err
 			}
 			yes := map[bool]string{true: "yes", false: "no"}[reliable]
-			return b.socketSender(b.startSyslogNG("sender", fmt.Sprintf(syslogNGSender, port, yes, b.path("disk-buffer"))))
+			return b.socketSender(b.startSyslogNG("sender", fmt.Sprintf(syslogNGSender, port, yes,
+				b.path("disk-buffer"))))
 		},
 		receive: func(b *sandbox, port int) (*process, error) {
 			p, err := b.startSyslogNG("receiver", fmt.Sprintf(syslogNGReceiver, port, b.path("out")))
@@ -58,7 +59,8 @@ func (b *sandbox) startSyslogNG(name, conf string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return b.start(nil, program, "--foreground", "--no-caps", "--cfgfile", path, "--persist-file", b.path(name+".persist"),
+	return b.start(nil, program, "--foreground", "--no-caps", "--cfgfile", path, "--persist-file",
+		b.path(name+".persist"),
 		"--control", b.path(name+".ctl"), "--pidfile", b.path(name+".pid"))
 }
 

@@ -37,7 +37,8 @@ func (b *sandbox) startVictoriaLogs() (*victoriaLogs, error) {
 }
 
 func buildVictoriaLogs(to string) error {
-	build := exec.Command("go", "build", "-modfile=tools/victorialogs.mod", "-o", to, "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs")
+	build := exec.Command("go", "build", "-modfile=tools/victorialogs.mod", "-o", to,
+		"github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	out, err := build.CombinedOutput()
 	if err != nil {
@@ -48,7 +49,8 @@ func buildVictoriaLogs(to string) error {
 
 // serve starts the server, after a kill with what it has on disk.
 func (v *victoriaLogs) serve() (err error) {
-	v.process, err = v.sandbox.start(nil, v.sandbox.program("victoria-logs"), "-storageDataPath="+v.sandbox.path("server"), "-httpListenAddr="+loopback(v.port), "-retentionPeriod=10y")
+	v.process, err = v.sandbox.start(nil, v.sandbox.program("victoria-logs"),
+		"-storageDataPath="+v.sandbox.path("server"), "-httpListenAddr="+loopback(v.port), "-retentionPeriod=10y")
 	if err != nil {
 		return err
 	}
@@ -127,7 +129,8 @@ func viaHTTP(b *sandbox, v *victoriaLogs) (*sender, error) {
 	if err := os.MkdirAll(b.path("disk-buffer"), 0o700); err != nil {
 		return nil, err
 	}
-	s, err := b.socketSender(b.startSyslogNG("sender", fmt.Sprintf(syslogNGHTTP, loopback(v.port), b.path("disk-buffer"))))
+	s, err := b.socketSender(b.startSyslogNG("sender", fmt.Sprintf(syslogNGHTTP, loopback(v.port),
+		b.path("disk-buffer"))))
 	if err == nil {
 		s.arrive = func(n int) error { return b.awaitCount(n, v.lines) }
 	}
@@ -153,7 +156,8 @@ func viaWsrelay(b *sandbox, v *victoriaLogs) (*sender, error) {
 			return err
 		}
 		// What a server has lost is noticed a minute later.
-		for deadline := time.Now().Add(100 * time.Second); time.Now().Before(deadline) && b.ctx.Err() == nil; time.Sleep(time.Second) {
+		for deadline := time.Now().Add(100 * time.Second); time.Now().Before(deadline) &&
+			b.ctx.Err() == nil; time.Sleep(time.Second) {
 			if have, err := v.lines(); err != nil || have >= n {
 				return err
 			}
@@ -165,7 +169,8 @@ func viaWsrelay(b *sandbox, v *victoriaLogs) (*sender, error) {
 
 // intoVictoriaLogs feeds a server; kill: which is killed once in the middle, and
 // started again.
-func intoVictoriaLogs(via func(*sandbox, *victoriaLogs) (*sender, error), kill bool) func(*sandbox, int) (values, verdict, error) {
+func intoVictoriaLogs(via func(*sandbox, *victoriaLogs) (*sender, error), kill bool) func(*sandbox,
+	int) (values, verdict, error) {
 	return func(b *sandbox, n int) (values, verdict, error) {
 		v, err := b.startVictoriaLogs()
 		if err != nil {

@@ -56,7 +56,8 @@ func comesThrough(c *world, name string, page int64) {
 		}
 	}
 	if c.out != c.head || len(c.gone) != len(c.hurt) {
-		c.Fatalf("%s page %d: came to %d of %d, %d lines in gaps, %d on the page", name, page, c.out, c.head, len(c.gone), len(c.hurt))
+		c.Fatalf("%s page %d: came to %d of %d, %d lines in gaps, %d on the page", name, page, c.out, c.head,
+			len(c.gone), len(c.hurt))
 	}
 	for range 2 { // both slots of CURSOR are written
 		c.ack(len(c.ranges))

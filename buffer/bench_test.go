@@ -18,7 +18,8 @@ func benchLines(n int) (lines []byte) {
 	}
 	for k := range n {
 		lines = fmt.Appendf(lines, `{"n":%08d,"id":"%016x","ip":"203.0.%d.%d","path":"/items/%d","status":%d,"referrer":"https://shop.example/cart","agent":"%s","bytes":%d,"rt":0.%03d}`+"\n",
-			k, r.Uint64(), r.IntN(256), r.IntN(256), r.IntN(1_000_000), 200+r.IntN(3)*102, agents[r.IntN(len(agents))], r.IntN(60_000), r.IntN(1000))
+			k, r.Uint64(), r.IntN(256), r.IntN(256), r.IntN(1_000_000), 200+r.IntN(3)*102, agents[r.IntN(len(agents))],
+			r.IntN(60_000), r.IntN(1000))
 	}
 	return lines
 }

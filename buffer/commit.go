@@ -160,7 +160,10 @@ func (w *writer) rotate(blocks []*Block) error {
 		w.renew = false
 	}
 	q.mu.Lock()
-	s := &segment{id: 1, base: q.durable, nonce: newNonce(), created: time.Now().UnixMilli(), intakes: q.table, acked: q.acked}
+	s := &segment{
+		id: 1, base: q.durable, nonce: newNonce(), created: time.Now().UnixMilli(), intakes: q.table,
+		acked: q.acked,
+	}
 	if n := len(q.segs); n > 0 {
 		s.id = q.segs[n-1].id + 1
 	}
@@ -218,7 +221,8 @@ func newNonce() uint64 {
 func (w *writer) syncDue(now time.Time) bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.q.o.Sync == 0 || w.q.wanted || w.q.urgent > w.q.durable || w.q.unsynced >= aheadLimit/2 || now.Sub(w.lastSync) >= w.q.o.Sync
+	return w.q.o.Sync == 0 || w.q.wanted || w.q.urgent > w.q.durable || w.q.unsynced >= aheadLimit/2 ||
+		now.Sub(w.lastSync) >= w.q.o.Sync
 }
 
 // sync makes what was written durable: by fdatasync, or, where that ever
@@ -231,8 +235,10 @@ func (w *writer) sync(now time.Time) error {
 	if !w.poisoned {
 		if err := w.f.sync(); err != nil {
 			w.poisoned = true
-			w.q.o.Log.Error("sync failed: writing the lines to a new file", "segment", segmentName(w.seg.id), "err", err,
-				"effect", "no line is lost: what the file should hold is still in memory", "hint", "check the disk's health")
+			w.q.o.Log.Error("sync failed: writing the lines to a new file", "segment", segmentName(w.seg.id),
+				"err", err,
+				"effect", "no line is lost: what the file should hold is still in memory",
+				"hint", "check the disk's health")
 		}
 	}
 	if err := w.still(); err != nil {

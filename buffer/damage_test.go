@@ -70,7 +70,10 @@ func TestQueue_SetsAsideAFileThatIsNoSegment(t *testing.T) {
 	inBubble(t, func() {
 		w := newWorld(t, 1, Options{})
 		recorded(w)
-		for k, content := range [][]byte{nil, make([]byte, 8192), []byte("WSRSEGM\x00"), bytes.Repeat([]byte("garbage "), 1000)} {
+		for k, content := range [][]byte{
+			nil, make([]byte, 8192), []byte("WSRSEGM\x00"),
+			bytes.Repeat([]byte("garbage "), 1000),
+		} {
 			f, err := w.fs.create(segmentName(uint64(k) + 100))
 			if err != nil {
 				t.Fatal(err)
@@ -175,7 +178,8 @@ func forged(in []byte) []byte {
 		payload := make([]byte, min(int(f[5])*4, r.Len()))
 		_, _ = io.ReadFull(r, payload)
 		h := header{
-			kind: kind(f[0] % 5), codec: codec.Codec(f[1] % 4), flags: uint16(f[2]), first: uint64(f[3]), count: uint64(f[4]),
+			kind: kind(f[0] % 5), codec: codec.Codec(f[1] % 4), flags: uint16(f[2]), first: uint64(f[3]),
+			count:  uint64(f[4]),
 			stored: uint32(len(payload)), raw: uint32(f[6])<<16 | uint32(f[7]), intake: uint64(f[8]),
 			end: int64(f[9]), durable: uint64(f[10]), acked: uint64(f[11]), segment: 1,
 		}
@@ -201,7 +205,10 @@ func forgedSlot(in []byte) []byte {
 
 func TestBlock_RefusesALengthThatItsHeaderDoesNotState(t *testing.T) {
 	payload := s2.Encode(nil, bytes.Repeat([]byte("x"), 1000))
-	b := &Block{header: header{kind: kindData, codec: codec.S2, stored: uint32(len(payload)), raw: 999}, buf: append(make([]byte, headerLen), payload...)}
+	b := &Block{
+		header: header{kind: kindData, codec: codec.S2, stored: uint32(len(payload)), raw: 999},
+		buf:    append(make([]byte, headerLen), payload...),
+	}
 	if lines, err := b.Lines(nil); err == nil || len(lines) > 0 {
 		t.Errorf("got %d bytes, %v", len(lines), err)
 	}

@@ -46,7 +46,8 @@ func TestQueue_DivergeGivesANewStreamFromThatNumberOn(t *testing.T) {
 				sid = fresh
 			}
 			got, err := b.Lines(nil)
-			if err != nil || b.Range().First != want || b.SID() != sid || !bytes.HasPrefix(got, fmt.Appendf(nil, "line %d\n", want)) {
+			if err != nil || b.Range().First != want || b.SID() != sid ||
+				!bytes.HasPrefix(got, fmt.Appendf(nil, "line %d\n", want)) {
 				t.Fatalf("got %v of %s %q, %v; want what begins at %d of %s", b.Range(), b.SID(), got, err, want, sid)
 			}
 			want = b.Range().End

@@ -226,7 +226,8 @@ func TestQueue_DropsNothingThatIsAboutToBecomeAGap(t *testing.T) {
 			t.Fatal(dropped, err)
 		}
 		w.step(time.Now(), false)
-		if first, err := q.TryNext(); err != nil || first.Range() != (Range{1, 4}) || first.Gap() == nil || first.Gap().Why != "damaged" {
+		if first, err := q.TryNext(); err != nil || first.Range() != (Range{1, 4}) || first.Gap() == nil ||
+			first.Gap().Why != "damaged" {
 			t.Fatalf("got %v, %v, want the gap of what is damaged", first, err)
 		}
 		for _, want := range []Range{{4, 7}, {7, 10}} {

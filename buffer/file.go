@@ -84,7 +84,8 @@ func ownDir(path string) (*osDir, error) {
 	}
 	st, err := stat(d.dir.Load())
 	if err == nil && int(st.Uid) != os.Geteuid() && st.Uid != 0 {
-		err = fmt.Errorf("%w: %s belongs to the user with id %d, and wsrelay runs as the user with id %d", ErrForeign, path, st.Uid, os.Geteuid())
+		err = fmt.Errorf("%w: %s belongs to the user with id %d, and wsrelay runs as the user with id %d", ErrForeign,
+			path, st.Uid, os.Geteuid())
 	}
 	if err == nil {
 		err = d.lock(unix.LOCK_NB)
@@ -171,7 +172,8 @@ func (d *osDir) openOnce(name string, flags int) (file, error) {
 		}
 		return err
 	})
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV) {
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENXIO) ||
+		errors.Is(err, unix.ENODEV) {
 		return nil, fmt.Errorf("%w: %w", errStrange, err)
 	}
 	if err != nil {

@@ -56,7 +56,8 @@ func TestGaps_AnswerAsASetOfNumbersWould(t *testing.T) {
 				left = append(left, seq)
 			}
 		}
-		if got := g.without(r); !slices.Equal(numbers(got), left) || slices.ContainsFunc(got, func(r Range) bool { return r.Len() == 0 }) {
+		if got := g.without(r); !slices.Equal(numbers(got), left) ||
+			slices.ContainsFunc(got, func(r Range) bool { return r.Len() == 0 }) {
 			t.Errorf("%v without %v is %v, want the numbers %v", r, g, got, left)
 		}
 		cursor := rapid.Uint64Range(0, 45).Draw(t, "cursor")

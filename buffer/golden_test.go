@@ -144,7 +144,8 @@ func encodeGolden(t *testing.T, golden string) {
 			}
 		}
 	}
-	if (kinds[kindHead] > 0) != (golden == newest) || kinds[kindData] < 3 || kinds[kindGap] == 0 || kinds[kindSeal] == 0 {
+	if (kinds[kindHead] > 0) != (golden == newest) || kinds[kindData] < 3 || kinds[kindGap] == 0 ||
+		kinds[kindSeal] == 0 {
 		t.Errorf("kinds %v: one is missing", kinds)
 	}
 	cur := read(cursorName)

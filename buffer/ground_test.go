@@ -327,7 +327,8 @@ func TestGround_ATruncatedNewestSegmentCostsNoLineThatComesThen(t *testing.T) {
 var odd = map[string]func(name string) error{
 	"a directory": func(name string) error { return errors.Join(os.RemoveAll(name), os.Mkdir(name, 0o700)) },
 	"a directory with files": func(name string) error {
-		return errors.Join(os.RemoveAll(name), os.Mkdir(name, 0o700), os.WriteFile(filepath.Join(name, "x"), nil, 0o600))
+		return errors.Join(os.RemoveAll(name), os.Mkdir(name, 0o700),
+			os.WriteFile(filepath.Join(name, "x"), nil, 0o600))
 	},
 	"a link to nothing": func(name string) error { return errors.Join(os.RemoveAll(name), os.Symlink("/none", name)) },
 	"a link to a file":  func(name string) error { return errors.Join(os.RemoveAll(name), os.Symlink("/etc/hostname", name)) },
@@ -381,7 +382,10 @@ func TestGround_LinksInTheDirectoryAreNotFollowed(t *testing.T) {
 	victims := t.TempDir()
 	dir := filepath.Join(t.TempDir(), "q")
 	mustBe(t, os.Mkdir(dir, 0o700))
-	for _, name := range []string{"LOCK", cursorName, identityName, identityTmp, spareName, segmentName(1), segmentName(2), "LOST", "LOST.tmp"} {
+	for _, name := range []string{
+		"LOCK", cursorName, identityName, identityTmp, spareName, segmentName(1),
+		segmentName(2), "LOST", "LOST.tmp",
+	} {
 		mustBe(t, os.WriteFile(filepath.Join(victims, name), []byte("precious"), 0o600))
 		mustBe(t, os.Symlink(filepath.Join(victims, name), filepath.Join(dir, name)))
 	}
@@ -504,7 +508,8 @@ func TestGround_VerifyStatusAndExportSayTheSame(t *testing.T) {
 		}, true, true},
 		"no second segment": {func(dir string) error { return os.Remove(filepath.Join(dir, segmentName(2))) }, true, true},
 		"a link as second segment": {func(dir string) error {
-			return errors.Join(os.Remove(filepath.Join(dir, segmentName(2))), os.Symlink("/etc/hostname", filepath.Join(dir, segmentName(2))))
+			return errors.Join(os.Remove(filepath.Join(dir, segmentName(2))),
+				os.Symlink("/etc/hostname", filepath.Join(dir, segmentName(2))))
 		}, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -530,8 +535,10 @@ func TestGround_VerifyStatusAndExportSayTheSame(t *testing.T) {
 				}
 				return nil
 			}))
-			t.Logf("verify: %d of %d missing, %d problems; status: %d wait, %d lost; export: %d lines", missing, r.Head-r.Cursor, r.Problems, v.Waiting(), lost, lines)
-			if r.Head != 401 || v.Head != 401 || missing != lost || lines+lost != 400 || v.Waiting() != lines || (lost > 0) != c.lost || (r.Problems > 0) != c.problems {
+			t.Logf("verify: %d of %d missing, %d problems; status: %d wait, %d lost; export: %d lines", missing,
+				r.Head-r.Cursor, r.Problems, v.Waiting(), lost, lines)
+			if r.Head != 401 || v.Head != 401 || missing != lost || lines+lost != 400 || v.Waiting() != lines ||
+				(lost > 0) != c.lost || (r.Problems > 0) != c.problems {
 				t.Errorf("verify: %+v; status: head %d, lost %v; export %d lines", r, v.Head, v.Lost, lines)
 			}
 		})
@@ -595,10 +602,23 @@ func TestGround_AgeDoesNotBelieveTheWallClock(t *testing.T) {
 		want time.Duration
 	}{
 		"queued under 1970, clock set 25 s later": {segment{boot: this, up: time.Minute, created: 0}, time.Minute + 25*time.Second, 25 * time.Second},
-		"clock set back by a day":                 {segment{boot: this, up: time.Minute, created: now.Add(24 * time.Hour).UnixMilli()}, time.Hour, 59 * time.Minute},
-		"before this start, under 1970":           {segment{boot: other, up: time.Hour, created: 1000}, time.Minute, time.Minute},
-		"before this start, in the future":        {segment{boot: other, up: time.Hour, created: now.Add(time.Hour).UnixMilli()}, time.Minute, time.Minute},
-		"before this start, yesterday":            {segment{boot: other, up: time.Hour, created: now.Add(-24 * time.Hour).UnixMilli()}, time.Minute, 24 * time.Hour},
+		"clock set back by a day": {segment{
+			boot: this, up: time.Minute,
+			created: now.Add(24 * time.Hour).UnixMilli(),
+		}, time.Hour, 59 * time.Minute},
+		"before this start, under 1970": {
+			segment{boot: other, up: time.Hour, created: 1000},
+			time.Minute,
+			time.Minute,
+		},
+		"before this start, in the future": {segment{
+			boot: other, up: time.Hour,
+			created: now.Add(time.Hour).UnixMilli(),
+		}, time.Minute, time.Minute},
+		"before this start, yesterday": {segment{
+			boot: other, up: time.Hour,
+			created: now.Add(-24 * time.Hour).UnixMilli(),
+		}, time.Minute, 24 * time.Hour},
 	} {
 		if got := c.s.age(now, this, c.up); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
@@ -752,8 +772,9 @@ func TestOpen_MakesADirectoryAgainThatIsRemovedMeanwhile(t *testing.T) {
 
 func TestHint_SaysWhatIsToBeDone(t *testing.T) {
 	for want, err := range map[string]error{
-		"LimitNOFILE": unix.EMFILE, "fs.file-max": unix.ENFILE, "df -i": unix.ENOSPC, "for writing": unix.EROFS, "chattr -i": unix.EPERM,
-		"chown -R": ErrForeign, "flock(2)": errNoLock, "--queue-limit": errFull, "check the disk": unix.EIO,
+		"LimitNOFILE": unix.EMFILE, "fs.file-max": unix.ENFILE, "df -i": unix.ENOSPC, "for writing": unix.EROFS,
+		"chattr -i": unix.EPERM,
+		"chown -R":  ErrForeign, "flock(2)": errNoLock, "--queue-limit": errFull, "check the disk": unix.EIO,
 	} {
 		if got := Hint(fmt.Errorf("open CURSOR: %w", err)); !strings.Contains(got, want) {
 			t.Errorf("%v: %q does not say %q", err, got, want)
@@ -818,7 +839,8 @@ func TestGround_IdentityIsMadeAgain(t *testing.T) {
 	g.append(20)
 	g.removeAll("*")
 	g.append(20)
-	if id, err := readIdentity(mustOpenDir(t, g.dir)); err != nil || len(id.pairs) != 1 || id.pairs[0].sid != g.q.Stats().SID {
+	if id, err := readIdentity(mustOpenDir(t, g.dir)); err != nil || len(id.pairs) != 1 ||
+		id.pairs[0].sid != g.q.Stats().SID {
 		t.Errorf("got %+v, %v", id, err)
 	}
 	g.check(0)

@@ -62,7 +62,8 @@ func TestLook_AgreesWithTheQueueBesideItAndAfterIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := q.Stats()
-		if v.Cursor != s.Cursor && when != "beside it" || v.Head != s.Head || v.SID != s.SID || (v.PID == os.Getpid()) != (when == "beside it") {
+		if v.Cursor != s.Cursor && when != "beside it" || v.Head != s.Head || v.SID != s.SID ||
+			(v.PID == os.Getpid()) != (when == "beside it") {
 			t.Errorf("%s: cursor %d, head %d, sid %s, pid %d; the queue has %+v", when, v.Cursor, v.Head, v.SID, v.PID, s)
 		}
 		want, err := watch.Oldest()
@@ -82,7 +83,8 @@ func TestLook_AgreesWithTheQueueBesideItAndAfterIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	compare("after it")
-	if v, err := Inspect(dir); err != nil || v.Receipt.UID != "uid" || v.PendingBytes < int64(v.Head-v.Cursor)*1000 || v.PendingBytes > int64(v.Head-v.Cursor)*1100 {
+	if v, err := Inspect(dir); err != nil || v.Receipt.UID != "uid" || v.PendingBytes < int64(v.Head-v.Cursor)*1000 ||
+		v.PendingBytes > int64(v.Head-v.Cursor)*1100 {
 		t.Errorf("%+v, %v", v.Stats, err)
 	}
 	if _, err := Inspect(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {

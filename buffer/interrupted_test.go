@@ -30,7 +30,10 @@ func TestQueue_MindsNoInterruptedCall(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "q")
 	trace := filepath.Join(t.TempDir(), "trace")
 	calls := strings.Join(interruptible, ",")
-	args := []string{"-f", "-qq", "-o", trace, "-e", "trace=" + calls, "-e", "inject=" + calls + ":error=EINTR:when=1+2", "-P", dir}
+	args := []string{
+		"-f", "-qq", "-o", trace, "-e", "trace=" + calls, "-e",
+		"inject=" + calls + ":error=EINTR:when=1+2", "-P", dir,
+	}
 	for _, name := range []string{identityName, identityTmp, cursorName, spareName} {
 		args = append(args, "-P", filepath.Join(dir, name))
 	}

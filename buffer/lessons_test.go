@@ -283,7 +283,10 @@ func TestLesson_SegmentsAreEnough(t *testing.T) {
 // directory: scripts/mutate.)
 func TestLesson_ALengthPastTheEndOfTheFileIsNoBlock(t *testing.T) {
 	seg := &segment{id: 1, base: 1, sid: "aaaaaaaaaaaaaaaa", nonce: 5}
-	b := &Block{header: header{kind: kindData, first: 1, count: 1, stored: maxStored, raw: maxRaw, segment: 1}, buf: make([]byte, headerLen)}
+	b := &Block{
+		header: header{kind: kindData, first: 1, count: 1, stored: maxStored, raw: maxRaw, segment: 1},
+		buf:    make([]byte, headerLen),
+	}
 	b.put(b.buf, seg.nonce)
 	file := append(seg.page(), b.buf...)
 	if h, err := newScanner(bytes.NewReader(file), seg, int64(len(file))).seek(); !errors.Is(err, io.EOF) {

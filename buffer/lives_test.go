@@ -105,7 +105,8 @@ func (w *world) resume(rec *Recovery) {
 		floor = min(floor, w.unsure)
 	}
 	if s.Head < floor || s.Head > w.head || s.Cursor > w.acked && !w.scarred {
-		w.Fatalf("after a start: head %d, promised %d, was %d; cursor %d, acked %d", s.Head, floor, w.head, s.Cursor, w.acked)
+		w.Fatalf("after a start: head %d, promised %d, was %d; cursor %d, acked %d", s.Head, floor, w.head, s.Cursor,
+			w.acked)
 	}
 	if rec.NewSID != w.moved && s.Head > 1 && !w.beyond {
 		w.Fatalf("new stream: %v, want %v", rec.NewSID, w.moved)

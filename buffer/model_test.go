@@ -180,7 +180,8 @@ func canFail(call string, err error) bool {
 	case errors.Is(err, errShort):
 		return call == "write"
 	case errors.Is(err, unix.ENOSPC):
-		return call == "write" || call == "create" || call == "sync" || call == "rename" || call == "mkdir" || call == "syncDir"
+		return call == "write" || call == "create" || call == "sync" || call == "rename" || call == "mkdir" ||
+			call == "syncDir"
 	}
 	return true
 }

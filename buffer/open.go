@@ -165,10 +165,12 @@ func load(fsys fileSystem, o Options) (*Queue, *writer, *Recovery, error) {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	q := &Queue{
 		fsys: fsys, o: o,
-		kick: make(chan struct{}, 1), ending: make(chan struct{}), stop: make(chan struct{}), abort: make(chan struct{}),
-		done: make(chan struct{}), changed: make(chan struct{}),
+		kick: make(chan struct{}, 1), ending: make(chan struct{}), stop: make(chan struct{}),
+		abort: make(chan struct{}),
+		done:  make(chan struct{}), changed: make(chan struct{}),
 	}
-	w := &writer{q: q, spare: true, lastBusy: time.Now(), choice: codec.NewChoice(codec.S2, codec.Zstd, codec.S2, codec.Raw)}
+	w := &writer{q: q, spare: true, lastBusy: time.Now(), choice: codec.NewChoice(codec.S2, codec.Zstd, codec.S2,
+		codec.Raw)}
 	r := &recoverer{q: q, w: w}
 	if err := r.run(); err != nil {
 		w.closeFiles()

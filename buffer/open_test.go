@@ -57,13 +57,15 @@ func TestOSDir_FollowsNoLink(t *testing.T) {
 	}
 	d := mustOpenDir(t, dir)
 	for name, open := range map[string]func(string) (file, error){"open": d.open, "change": d.change} {
-		if err := errors.Join(os.RemoveAll(filepath.Join(dir, spareName)), os.Symlink(elsewhere, filepath.Join(dir, spareName))); err != nil {
+		if err := errors.Join(os.RemoveAll(filepath.Join(dir, spareName)),
+			os.Symlink(elsewhere, filepath.Join(dir, spareName))); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := open(spareName); !errors.Is(err, errStrange) {
 			t.Errorf("%s: got %v, want errStrange", name, err)
 		}
-		if err := errors.Join(os.Remove(filepath.Join(dir, spareName)), os.Link(elsewhere, filepath.Join(dir, spareName))); err != nil {
+		if err := errors.Join(os.Remove(filepath.Join(dir, spareName)),
+			os.Link(elsewhere, filepath.Join(dir, spareName))); err != nil {
 			t.Fatal(err)
 		}
 		if f, err := open(spareName); name == "change" && !errors.Is(err, errStrange) {

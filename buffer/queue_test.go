@@ -39,7 +39,8 @@ func TestQueue_GivesLinesInOrderAcrossReopen(t *testing.T) {
 			var lines []byte
 			k := 1 + rand.IntN(50)
 			for range k {
-				lines = fmt.Appendf(lines, "line %d of round %d %x\n", n, round, bytes.Repeat([]byte{byte(n)}, rand.IntN(300)))
+				lines = fmt.Appendf(lines, "line %d of round %d %x\n", n, round,
+					bytes.Repeat([]byte{byte(n)}, rand.IntN(300)))
 				n++
 			}
 			want.Write(lines)

@@ -36,7 +36,8 @@ func (w *writer) still() error {
 	size, err := w.f.size()
 	if err == nil && size < w.off {
 		w.poisoned = true
-		w.q.o.Log.Error("a file of the queue was cut short", "file", segmentName(w.seg.id), "bytes", size, "written", w.off,
+		w.q.o.Log.Error("a file of the queue was cut short", "file", segmentName(w.seg.id), "bytes", size,
+			"written", w.off,
 			"effect", "undelivered lines in the part that was cut off are lost, and gap documents have their numbers; new lines go to a new file", "hint", removedHint)
 	}
 	return err
@@ -95,7 +96,8 @@ func (w *writer) reclaim() error {
 	case made:
 		q.o.Log.Error("the queue directory was removed", "effect", effect, "hint", removedHint)
 	case len(gone) > 0:
-		q.o.Log.Error("files of the queue were removed or replaced", "files", strings.Join(gone, ", "), "effect", effect, "hint", removedHint)
+		q.o.Log.Error("files of the queue were removed or replaced", "files", strings.Join(gone, ", "),
+			"effect", effect, "hint", removedHint)
 	}
 	return nil
 }
@@ -177,7 +179,8 @@ func (w *writer) opened() (all []openSegment) {
 		time.Sleep(time.Millisecond)
 		q.mu.Lock()
 	}
-	if r := &q.reader; !q.reading && r.f != nil && slices.Contains(q.segs, r.seg) && (len(all) == 0 || all[0].seg != r.seg) {
+	if r := &q.reader; !q.reading && r.f != nil && slices.Contains(q.segs, r.seg) &&
+		(len(all) == 0 || all[0].seg != r.seg) {
 		all = append(all, openSegment{r.seg, r.f})
 	}
 	return all

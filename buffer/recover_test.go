@@ -173,7 +173,8 @@ func TestRecovery_KnowsThatTheLastLineGoesOn(t *testing.T) {
 		inBubble(t, func() {
 			fs := newStrictFS(1)
 			q, _ := openIn(t, fs, Options{Limit: modelLimit})
-			if _, err := q.Append(context.Background(), []byte("piece\n"), 1, Origin{Intake: 5, End: 5, Unfinished: true}); err != nil {
+			if _, err := q.Append(context.Background(), []byte("piece\n"), 1,
+				Origin{Intake: 5, End: 5, Unfinished: true}); err != nil {
 				t.Fatal(err)
 			}
 			after(q)
@@ -221,7 +222,8 @@ func TestRecovery_ReadsAgainOnlyWhatTheSpoolHas(t *testing.T) {
 			fs.damage(segmentName(1), headEnd+192, func(b []byte) { b[0]++ })
 			q, rec := openIn(t, fs, Options{Limit: modelLimit, LiveInput: c.living})
 			defer closeIn(t, q)
-			if got := q.Stats().Head; got != c.head || len(rec.Gaps) != len(c.gaps) || len(c.gaps) > 0 && rec.Gaps[0] != c.gaps[0] {
+			if got := q.Stats().Head; got != c.head || len(rec.Gaps) != len(c.gaps) || len(c.gaps) > 0 &&
+				rec.Gaps[0] != c.gaps[0] {
 				t.Errorf("%s: head %d, gaps %v; want %d, %v", name, got, rec.Gaps, c.head, c.gaps)
 			}
 		})
@@ -238,7 +240,8 @@ func TestRecovery_SetsASegmentOfAForeignStreamAside(t *testing.T) {
 		defer w.abandon()
 		w.resume(rec)
 		w.drain()
-		if len(rec.SetAside) != 1 || !strings.HasPrefix(rec.SetAside[0], "damaged/"+segmentName(50)) || len(w.gone) > 0 {
+		if len(rec.SetAside) != 1 || !strings.HasPrefix(rec.SetAside[0], "damaged/"+segmentName(50)) ||
+			len(w.gone) > 0 {
 			t.Errorf("quarantined %v, lost %v", rec.SetAside, w.gone)
 		}
 	})

@@ -9,7 +9,8 @@ import (
 func (w *writer) cursorWanted() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.stale || w.cur.acked != w.q.acked || w.cur.durable != w.q.durable || w.cur.receipt != w.q.receipt || w.seg != nil && w.cur.segment != w.seg.id
+	return w.stale || w.cur.acked != w.q.acked || w.cur.durable != w.q.durable || w.cur.receipt != w.q.receipt ||
+		w.seg != nil && w.cur.segment != w.seg.id
 }
 
 // saveCursor writes CURSOR, and syncs it only where something is about to
@@ -122,7 +123,8 @@ func (w *writer) giveBack(now time.Time) error {
 
 // retire makes the file of s the spare one, or removes it.
 func (w *writer) retire(s *segment) error {
-	if s.size <= w.q.segmentSize() && s.size > w.q.segmentSize()/2 && w.q.fsys.rename(segmentName(s.id), spareName) == nil {
+	if s.size <= w.q.segmentSize() && s.size > w.q.segmentSize()/2 &&
+		w.q.fsys.rename(segmentName(s.id), spareName) == nil {
 		w.spare = true
 		return nil
 	}

@@ -34,11 +34,13 @@ func TestScanner_WalksOverWhatIsDamaged(t *testing.T) {
 				t.Errorf("%s: the block of %d is %v", name, h.first, b)
 			}
 			if h.first == 8 && (scan.expect != 4 || scan.good != second || scan.off <= second) {
-				t.Errorf("%s: found %d at %d, expected %d, all is well up to %d, want %d", name, h.first, scan.off, scan.expect, scan.good, second)
+				t.Errorf("%s: found %d at %d, expected %d, all is well up to %d, want %d", name, h.first, scan.off,
+					scan.expect, scan.good, second)
 			}
 		}
 		if data != damage.found || scan.expect != 10 || scan.good != scan.off {
-			t.Errorf("%s: found %d blocks, the next is %d, all is well up to %d of %d", name, data, scan.expect, scan.good, scan.off)
+			t.Errorf("%s: found %d blocks, the next is %d, all is well up to %d of %d", name, data, scan.expect,
+				scan.good, scan.off)
 		}
 	}
 }

@@ -83,7 +83,10 @@ func (s *segment) page() []byte {
 // page be lost, without which no block of the segment counts.
 func (s *segment) head() []byte {
 	page := s.page()
-	b := &Block{header: header{kind: kindHead, first: s.base, segment: s.id}, buf: append(make([]byte, headerLen), page[:halfLen]...)}
+	b := &Block{
+		header: header{kind: kindHead, first: s.base, segment: s.id},
+		buf:    append(make([]byte, headerLen), page[:halfLen]...),
+	}
 	b.encode(codec.Raw, nil)
 	b.put(b.buf, s.nonce)
 	return append(page, b.buf...)

@@ -46,7 +46,8 @@ func TestQueue_ReadsASegmentNoFurtherThanTheBaseOfTheNext(t *testing.T) {
 				if err != nil || b == nil || b.Range() != want || (b.Gap() != nil) != (torn && want.First == 4) {
 					t.Fatalf("%s: got %+v, %v, want %v", name, b, err, want)
 				}
-				if lines, err := b.Lines(nil); b.Gap() == nil && !bytes.Equal(lines, lineBlock(want.First, want.End).Encoded()) {
+				if lines, err := b.Lines(nil); b.Gap() == nil &&
+					!bytes.Equal(lines, lineBlock(want.First, want.End).Encoded()) {
 					t.Errorf("%s: %v has %q, %v", name, want, lines, err)
 				}
 			}

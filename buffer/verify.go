@@ -76,7 +76,8 @@ func walk(dir string, w io.Writer, each func(header, int64)) (Report, error) {
 		}
 	}
 	if v.Head < c.durable {
-		v.problem("%s says that the records up to %d were on disk: what had the last of them is gone", cursorName, c.durable-1)
+		v.problem("%s says that the records up to %d were on disk: what had the last of them is gone", cursorName,
+			c.durable-1)
 		v.holes = append(v.holes, Range{v.Head, c.durable})
 		v.Head = c.durable
 	}

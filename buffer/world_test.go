@@ -91,8 +91,9 @@ var raw = new(codec.Raw)
 func newWorld(f failer, seed uint64, o Options) *world {
 	w := &world{
 		failer: f, fs: newStrictFS(seed), o: o,
-		lines: map[uint64]string{}, former: map[uint64][]string{}, hurt: map[uint64]bool{}, gone: map[uint64]bool{}, named: map[uint64]bool{},
-		ever: map[string]string{}, where: map[string]string{},
+		lines: map[uint64]string{}, former: map[uint64][]string{}, hurt: map[uint64]bool{}, gone: map[uint64]bool{},
+		named: map[uint64]bool{},
+		ever:  map[string]string{}, where: map[string]string{},
 		head: 1, reused: math.MaxUint64, proved: 1, acked: 1, out: 1, unsure: 1, intake: 7,
 	}
 	w.o.Limit = modelLimit
@@ -251,7 +252,8 @@ func (w *world) gap(b *Block) {
 		case w.gone[seq] || w.hurt[seq] || w.named[seq]:
 		case b.Gap().Why == "overflow" && w.o.DropOldest && (b.Gap().Maybe || !given):
 		default:
-			w.Fatalf("gap %v %+v has %d (promised %d, given out %v, acked %d)", b.Range(), *b.Gap(), seq, w.proved, given, w.acked)
+			w.Fatalf("gap %v %+v has %d (promised %d, given out %v, acked %d)", b.Range(), *b.Gap(), seq, w.proved,
+				given, w.acked)
 		}
 		w.gone[seq] = true
 	}
@@ -366,7 +368,8 @@ func (w *world) check() {
 	w.Helper()
 	s := w.q.Stats()
 	if s.Cursor > s.Durable || s.Durable > s.Head || s.Head != w.head || s.Cursor != w.acked || s.Durable < w.out {
-		w.Fatalf("cursor %d durable %d head %d, want head %d cursor %d out %d", s.Cursor, s.Durable, s.Head, w.head, w.acked, w.out)
+		w.Fatalf("cursor %d durable %d head %d, want head %d cursor %d out %d", s.Cursor, s.Durable, s.Head, w.head,
+			w.acked, w.out)
 	}
 	if held := w.fs.held(); held > max(w.o.Limit, w.took)+w.o.Limit/8+slack {
 		w.Fatalf("%d bytes on disk, limit %d", held, w.o.Limit)

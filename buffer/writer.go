@@ -135,7 +135,8 @@ func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 		return w.failed(err, now)
 	case kept != nil:
 		w.retries, w.retryAt = 0, time.Time{}
-		w.troubled("cannot remove what is delivered from the queue", "no line is lost, and none is kept waiting; the files take space on the disk", kept)
+		w.troubled("cannot remove what is delivered from the queue",
+			"no line is lost, and none is kept waiting; the files take space on the disk", kept)
 		return earlier(w.nextWake(now), w.shedAt)
 	}
 	w.recovered()

@@ -137,7 +137,8 @@ func TestParseKeys_VectorsHold(t *testing.T) {
 	for _, v := range vectors.BadKeys {
 		if got, err := ParseKeys([]byte(v.File)); err == nil {
 			t.Errorf("%q: got %+v, want an error: %s", v.File, got, v.Why)
-		} else if _, secret, _ := strings.Cut(v.File, " "); secret != "" && strings.Contains(err.Error(), strings.Fields(secret)[0]) {
+		} else if _, secret, _ := strings.Cut(v.File, " "); secret != "" &&
+			strings.Contains(err.Error(), strings.Fields(secret)[0]) {
 			t.Errorf("the error holds the secret: %v", err)
 		}
 	}
@@ -148,7 +149,8 @@ func TestParseTokens_TakesBearerTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := got.Find([]byte("0123456789abcdef")); s == nil || s.Name != "ci" || s.Allows("web", "") || !s.Allows("BUILD", "") {
+	if s := got.Find([]byte("0123456789abcdef")); s == nil || s.Name != "ci" || s.Allows("web", "") ||
+		!s.Allows("BUILD", "") {
 		t.Errorf("found %+v, want that of host build", s)
 	}
 	for _, value := range []string{"0123456789abcdeF", "0123456789abcde", ""} {
@@ -156,7 +158,10 @@ func TestParseTokens_TakesBearerTokens(t *testing.T) {
 			t.Errorf("%q: found %+v", value, s)
 		}
 	}
-	for _, file := range []string{"ci short", "ci 0123456789abcde!", "ci " + strings.Repeat("x", MaxToken+1), "ci 0123456789=abcdef"} {
+	for _, file := range []string{
+		"ci short", "ci 0123456789abcde!", "ci " + strings.Repeat("x", MaxToken+1),
+		"ci 0123456789=abcdef",
+	} {
 		if got, err := ParseTokens([]byte(file)); err == nil {
 			t.Errorf("%q: got %+v", file, got)
 		}

@@ -8,7 +8,10 @@ import (
 // A batch as it usually travels: 256 KiB of lines.
 func benchData() (Data, []byte) {
 	payload := bytes.Repeat([]byte("<13>1 2026-01-02T03:04:05Z web-1 app 77 - - a line of sixty-four\n"), 4<<10)
-	d := Data{B: 1234, Seq: 5_000_000_001, N: 4 << 10, At: 1767323045678, Enc: EncRaw, Raw: len(payload), C: CRC(payload)}
+	d := Data{
+		B: 1234, Seq: 5_000_000_001, N: 4 << 10, At: 1767323045678, Enc: EncRaw, Raw: len(payload),
+		C: CRC(payload),
+	}
 	return d, payload
 }
 

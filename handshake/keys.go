@@ -48,7 +48,8 @@ type Secret struct {
 
 // Allows reports whether the holder may send the stream sid of host.
 func (s *Secret) Allows(host, sid string) bool {
-	return (len(s.Hosts) == 0 || slices.ContainsFunc(s.Hosts, func(h string) bool { return strings.EqualFold(h, host) })) &&
+	return (len(s.Hosts) == 0 || slices.ContainsFunc(s.Hosts,
+		func(h string) bool { return strings.EqualFold(h, host) })) &&
 		(len(s.SIDs) == 0 || slices.Contains(s.SIDs, sid))
 }
 

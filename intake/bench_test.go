@@ -62,7 +62,8 @@ func logLines() [][]byte {
 	lines := make([][]byte, 100_000)
 	for k := range lines {
 		line := fmt.Appendf(nil, `{"timestamp":"2026-03-14T09:%02d:%02d.%06d+00:00","host":"web%d","program":"nginx","pid":"%d","message":"203.0.113.%d GET /item/%x %d %d"`,
-			k/60%60, k%60, k, rnd.IntN(9), rnd.IntN(30000), rnd.IntN(256), rnd.Uint64(), 200+rnd.IntN(300), rnd.IntN(1<<20))
+			k/60%60, k%60, k, rnd.IntN(9), rnd.IntN(30000), rnd.IntN(256), rnd.Uint64(), 200+rnd.IntN(300),
+			rnd.IntN(1<<20))
 		for len(line) < 248 {
 			line = fmt.Appendf(line, " %x", rnd.Uint64())
 		}
@@ -138,7 +139,8 @@ func intoQueue(b *testing.B, r *os.File, compress *codec.Codec) error {
 	}
 	defer kept{m.null, m.teePipe}.close()
 	in := &Intake{fd: m.pipe, id: m.id, spool: m, input: m, coalesceDelay: coalesceDelay(m.pipe)}
-	q, rec, err := buffer.Open(b.Context(), filepath.Join(b.TempDir(), "q"), buffer.Options{LiveInput: in.LiveInput(), Codec: compress})
+	q, rec, err := buffer.Open(b.Context(), filepath.Join(b.TempDir(), "q"),
+		buffer.Options{LiveInput: in.LiveInput(), Codec: compress})
 	if err != nil {
 		return err
 	}

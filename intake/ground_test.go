@@ -47,7 +47,10 @@ func refuse(number string) {
 }
 
 func TestKeeper_SaysAtOnceThatItCannotWorkInASandbox(t *testing.T) {
-	for name, call := range map[string]int{"splice": unix.SYS_SPLICE, "tee": unix.SYS_TEE, "fallocate": unix.SYS_FALLOCATE, "memfd_create": unix.SYS_MEMFD_CREATE} {
+	for name, call := range map[string]int{
+		"splice": unix.SYS_SPLICE, "tee": unix.SYS_TEE,
+		"fallocate": unix.SYS_FALLOCATE, "memfd_create": unix.SYS_MEMFD_CREATE,
+	} {
 		t.Run(name, func(t *testing.T) {
 			cmd, w := keeper(t, t.TempDir(), fmt.Sprintf("%s=%d", testRefuseEnv, call))
 			write(t, w, "a\n")

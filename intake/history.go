@@ -44,7 +44,10 @@ func (k kept) history() History {
 	if err != nil { // of a memory file and pipes
 		return History{}
 	}
-	return History{Intake: s.id, Workers: s.workers, Last: howItEnded(s.last), Pending: max(0, s.taken-s.mark), Stuck: s.stuck}
+	return History{
+		Intake: s.id, Workers: s.workers, Last: howItEnded(s.last), Pending: max(0, s.taken-s.mark),
+		Stuck: s.stuck,
+	}
 }
 
 func howItEnded(st unix.WaitStatus) string {
@@ -77,6 +80,7 @@ func (h History) log(log *slog.Logger) {
 	}
 	if died {
 		log.Warn("the process before this one died", "how", h.Last, "processes", h.Workers,
-			"effect", "nothing is lost: this one continues at the same byte", "hint", "if nobody killed it, look for the kernel's out-of-memory killer in the kernel's log")
+			"effect", "nothing is lost: this one continues at the same byte",
+			"hint", "if nobody killed it, look for the kernel's out-of-memory killer in the kernel's log")
 	}
 }

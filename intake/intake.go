@@ -283,7 +283,8 @@ func (in *Intake) resume(r *buffer.Recovery, log *slog.Logger) {
 	switch {
 	case !known && m.mark > 0:
 		log.Warn("the queue does not know this pipe: it is another one, or was emptied", "bytes_before", m.mark,
-			"effect", "lines of this pipe that were in a queue before are not in this one", "hint", "let wsrelay deliver the queue directory that it had before, if it still exists")
+			"effect", "lines of this pipe that were in a queue before are not in this one",
+			"hint", "let wsrelay deliver the queue directory that it had before, if it still exists")
 	case end < m.mark:
 		log.Error("the queue has lost what it had on disk", "bytes", m.mark-end,
 			"effect", "lines are lost that were on disk; the queue reports which", "hint", "check the disk's health")

@@ -45,7 +45,8 @@ func TestKeeper_LosesAndDoublesNothingWhenWorkersAreKilled(t *testing.T) {
 			told = time.Now()
 			rate := float64(count.Kills-from) / time.Since(began).Seconds()
 			left := time.Duration(float64(goal-count.Kills)/rate) * time.Second
-			fmt.Printf("%d of %d kills, %.1f/s, %v left: %d lines, 0 lost, 0 doubled, in order\n", count.Kills, goal, rate, left, count.Lines)
+			fmt.Printf("%d of %d kills, %.1f/s, %v left: %d lines, 0 lost, 0 doubled, in order\n", count.Kills, goal,
+				rate, left, count.Lines)
 		}
 	}
 	t.Logf("%d lines, %d kills met a live worker: 0 lost, 0 doubled, in order", count.Lines, count.Kills)
@@ -160,7 +161,8 @@ func spoolOf(t *testing.T, keeper int) kept {
 		theirs, _, err := inherited(told)
 		for _, fd := range theirs {
 			own := 0
-			if own, err = unix.Open(fmt.Sprintf("/proc/%d/fd/%d", worker, fd), unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+			if own, err = unix.Open(fmt.Sprintf("/proc/%d/fd/%d", worker, fd), unix.O_RDWR|unix.O_CLOEXEC,
+				0); err != nil {
 				return false
 			}
 			k = append(k, own)

@@ -74,7 +74,10 @@ func run(t *testing.T, r *os.File, stop context.Context) *sink {
 // reads the queue.
 func TestIntake_SaysWhatIsAPieceOfALine(t *testing.T) {
 	longest := strings.Repeat("y", buffer.MaxLine)
-	for text, want := range map[string]int{longest + "\n": 0, longest + "y\n": 1, longest + longest + "y": 2, "a\nb": 0} {
+	for text, want := range map[string]int{
+		longest + "\n": 0, longest + "y\n": 1, longest + longest + "y": 2,
+		"a\nb": 0,
+	} {
 		file := filepath.Join(t.TempDir(), "file")
 		must(t, os.WriteFile(file, []byte(text), 0o600))
 		f, err := os.Open(file)
@@ -113,7 +116,8 @@ func TestIntake_CutsLinesAndKeepsTheirBytes(t *testing.T) {
 			}
 			for k := range got {
 				if string(got[k]) != tc.want[k] {
-					t.Errorf("line %d: %d bytes %.20q, want %d bytes %.20q", k, len(got[k]), got[k], len(tc.want[k]), tc.want[k])
+					t.Errorf("line %d: %d bytes %.20q, want %d bytes %.20q", k, len(got[k]), got[k], len(tc.want[k]),
+						tc.want[k])
 				}
 			}
 		})

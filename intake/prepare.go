@@ -35,7 +35,8 @@ func inherited(env string) (spool kept, control int, err error) {
 // and nobody has said --keeper off. It looks no closer than that.
 func Wanted(args []string, stdin *os.File) (k *Keeper, ok bool) {
 	var st unix.Stat_t
-	if _, worker := os.LookupEnv(workerEnv); worker || unix.Fstat(int(stdin.Fd()), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
+	if _, worker := os.LookupEnv(workerEnv); worker || unix.Fstat(int(stdin.Fd()), &st) != nil ||
+		st.Mode&unix.S_IFMT != unix.S_IFIFO {
 		return nil, false
 	}
 	if FlagValue(args, "--keeper", os.Getenv("WSRELAY_KEEPER")) == "off" {

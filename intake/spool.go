@@ -111,8 +111,9 @@ func (k kept) state() (s state, err error) {
 	s = state{
 		id:   binary.LittleEndian.Uint64(page[8:]),
 		mark: int64(binary.LittleEndian.Uint64(page[markAt:])), base: st.Size - spoolPage,
-		workers: binary.LittleEndian.Uint64(page[workersAt:]), last: unix.WaitStatus(binary.LittleEndian.Uint32(page[workersAt+8:])),
-		stuck: int(binary.LittleEndian.Uint32(page[workersAt+12:])),
+		workers: binary.LittleEndian.Uint64(page[workersAt:]),
+		last:    unix.WaitStatus(binary.LittleEndian.Uint32(page[workersAt+8:])),
+		stuck:   int(binary.LittleEndian.Uint32(page[workersAt+12:])),
 	}
 	held := int64(0)
 	for _, pipe := range k[1:] {
@@ -143,7 +144,10 @@ func openSpool(k kept, pipe int) (*spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the spool: %w", err)
 	}
-	m := &spool{kept: k, ring: openRing(k[1:]), pipe: pipe, id: s.id, mark: s.mark, base: s.base, data: s.base, read: s.mark}
+	m := &spool{
+		kept: k, ring: openRing(k[1:]), pipe: pipe, id: s.id, mark: s.mark, base: s.base, data: s.base,
+		read: s.mark,
+	}
 	if m.null, err = unix.Open(os.DevNull, unix.O_WRONLY|unix.O_CLOEXEC, 0); err != nil {
 		return nil, fmt.Errorf("open the spool: %s: %w", os.DevNull, err)
 	}
@@ -274,5 +278,6 @@ func (m *spool) punch(from int64) error {
 	if n == 0 {
 		return nil
 	}
-	return os.NewSyscallError("fallocate", unix.Fallocate(m.kept[0], unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, n))
+	return os.NewSyscallError("fallocate", unix.Fallocate(m.kept[0], unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE,
+		from, n))
 }

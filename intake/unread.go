@@ -54,7 +54,8 @@ func (in *Intake) takeUnread(ctx context.Context, q Queue) {
 		switch {
 		case err != nil && err.Error() != u.failed:
 			u.failed = err.Error()
-			u.Log.Warn("cannot read what an earlier wsrelay left in its pipe", "err", err, "effect", "no line is lost: its lines stay in the file",
+			u.Log.Warn("cannot read what an earlier wsrelay left in its pipe", "err", err,
+				"effect", "no line is lost: its lines stay in the file",
 				"hint", "let this wsrelay read and remove the file")
 		case err == nil && ours:
 			u.Log.Info("read what an earlier wsrelay left in its pipe", "file", name, "lines", lines)

@@ -81,7 +81,8 @@ func TestUnread_GoesOnWhereAKilledWorkerStopped(t *testing.T) {
 		if _, err := os.Stat(path); err == nil {
 			t.Errorf("after %d appends: the file is still there", appends)
 		}
-		if got, want := readAll(t, queue), strings.ReplaceAll(strings.TrimLeft(lines.String(), "\n"), "\n\n", "\n"); got != want {
+		if got, want := readAll(t, queue), strings.ReplaceAll(strings.TrimLeft(lines.String(), "\n"), "\n\n",
+			"\n"); got != want {
 			t.Errorf("after %d appends: %d bytes are queued, want %d", appends, len(got), len(want))
 		}
 	}
@@ -102,7 +103,8 @@ func TestUnread_LeavesWhatNoShellOfThisUserHasWritten(t *testing.T) {
 	if got := readAll(t, queue); got != "" {
 		t.Errorf("queued %q", got)
 	}
-	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 3 || strings.Count(log.String(), "level=WARN") != 3 {
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) != 3 ||
+		strings.Count(log.String(), "level=WARN") != 3 {
 		t.Errorf("left %q, log %s", left, &log)
 	}
 }

@@ -245,7 +245,8 @@ func TestWorker_MayDieAtEverySystemCall(t *testing.T) {
 	}
 	met, most := 0, math.MaxInt
 	calls := []string{
-		"fstat", "splice", "tee", "read", "pread64", "write", "pwrite64", "fallocate", "fdatasync", "fsync", "openat", "renameat",
+		"fstat", "splice", "tee", "read", "pread64", "write", "pwrite64",
+		"fallocate", "fdatasync", "fsync", "openat", "renameat",
 		"unlinkat", "ftruncate", "flock", "mkdirat", "poll", "close", "fstat", "fcntl", "futex", "exit_group",
 	}
 	if testing.Short() {

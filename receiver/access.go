@@ -161,7 +161,10 @@ func (s *session) recheck(a *Access) {
 	}
 	withdrawn := func(w identity) bool { return !a.stillValid(w, s.hello) }
 	if len(*who) == 0 || slices.ContainsFunc(*who, withdrawn) {
-		s.end(&closeReason{code: handshake.CloseUnauthenticated, msg: "the key, token or certificate of this session was removed"})
+		s.end(&closeReason{
+			code: handshake.CloseUnauthenticated,
+			msg:  "the key, token or certificate of this session was removed",
+		})
 	}
 }
 

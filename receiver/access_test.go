@@ -142,7 +142,8 @@ func TestAccess_AKeyIsProvedBothWays(t *testing.T) {
 		s := srv.connect(t)
 		said := s.prove(helloWith("web"), key)
 		if w := want[*handshake.Welcome](s); w.MAC != said.ReceiverMAC(key.Value) || said.Binding == nil {
-			t.Errorf("got mac %q over binding %x, want %q over that of this connection", w.MAC, said.Binding, said.ReceiverMAC(key.Value))
+			t.Errorf("got mac %q over binding %x, want %q over that of this connection", w.MAC, said.Binding,
+				said.ReceiverMAC(key.Value))
 		}
 		s.lines(1, "one")
 		s.wantAck(2)
@@ -166,11 +167,14 @@ func TestAccess_RefusesWhoHasNoKeyThatFits(t *testing.T) {
 		"another's host": {4403, `key \"bound\" is not for this host`, func(s *sender) { s.prove(helloWith("bound"), good) }},
 		"another stream": {4403, `key \"stream\" is not for this host`, func(s *sender) { s.prove(helloWith("stream"), good) }},
 		"no mechanism":   {4401, "without mechanism", func(s *sender) { h := helloWith("web"); h.Mech = nil; s.control(h) }},
-		"short nonce":    {4401, "without mechanism or nonce", func(s *sender) { h := helloWith("web"); h.Nonce = "1"; s.control(h) }},
-		"no auth":        {4400, "where auth is due", func(s *sender) { s.control(helloWith("web")); s.control(hello(1)) }},
-		"data for auth":  {4400, "data in the handshake", func(s *sender) { s.control(helloWith("web")); s.lines(1, "one") }},
-		"auth first":     {4400, "not hello", func(s *sender) { s.control(&handshake.Auth{MAC: "00"}) }},
-		"empty mac":      {4401, "does not match", func(s *sender) { s.control(helloWith("web")); s.control(&handshake.Auth{}) }},
+		"short nonce": {
+			4401, "without mechanism or nonce",
+			func(s *sender) { h := helloWith("web"); h.Nonce = "1"; s.control(h) },
+		},
+		"no auth":       {4400, "where auth is due", func(s *sender) { s.control(helloWith("web")); s.control(hello(1)) }},
+		"data for auth": {4400, "data in the handshake", func(s *sender) { s.control(helloWith("web")); s.lines(1, "one") }},
+		"auth first":    {4400, "not hello", func(s *sender) { s.control(&handshake.Auth{MAC: "00"}) }},
+		"empty mac":     {4401, "does not match", func(s *sender) { s.control(helloWith("web")); s.control(&handshake.Auth{}) }},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -230,7 +234,8 @@ func TestAccess_BelievesNobodyWithoutTLSUnlessToldSo(t *testing.T) {
 	_, url = serve(t, &memStore{}, Options{Access: access})
 	s := dial(t, url)
 	said := s.prove(helloWith("web"), access.Keys[0])
-	if w := want[*handshake.Welcome](s); w.MAC != said.ReceiverMAC(access.Keys[0].Value) || !bytes.Contains(said.Chal, []byte(`"cb":"none"`)) {
+	if w := want[*handshake.Welcome](s); w.MAC != said.ReceiverMAC(access.Keys[0].Value) ||
+		!bytes.Contains(said.Chal, []byte(`"cb":"none"`)) {
 		t.Errorf("got mac %q after %s", w.MAC, said.Chal)
 	}
 }
@@ -254,7 +259,8 @@ func TestAccess_TakesAToken(t *testing.T) {
 
 	for _, header := range []string{"", "Bearer", "Bearer " + token1 + "0", "Basic " + token1} {
 		_, resp, err := srv.dial(t, http.Header{"Authorization": {header}})
-		if !errors.Is(err, websocket.ErrBadHandshake) || resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("WWW-Authenticate") != "Bearer" {
+		if !errors.Is(err, websocket.ErrBadHandshake) || resp.StatusCode != http.StatusUnauthorized ||
+			resp.Header.Get("WWW-Authenticate") != "Bearer" {
 			t.Errorf("%q: got %v, %+v; want 401", header, err, resp)
 		}
 	}

@@ -175,13 +175,15 @@ func TestSession_PaysForWhatComes(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := newMemory(r.opts.Budget)
-	waitFor(t, func() bool { return r.memory.arriving.Free() == all.arriving.Free()-arriveSize }, "what comes is not paid for")
+	waitFor(t, func() bool { return r.memory.arriving.Free() == all.arriving.Free()-arriveSize },
+		"what comes is not paid for")
 	_, _ = w.Write(payload[5000:])
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
 	waitFor(t, func() bool {
-		return r.memory.arriving.Free() == all.arriving.Free() && r.memory.decoded(cost(d)).Free() == all.decoded(cost(d)).Free()-cost(d)
+		return r.memory.arriving.Free() == all.arriving.Free() &&
+			r.memory.decoded(cost(d)).Free() == all.decoded(cost(d)).Free()-cost(d)
 	}, "what is decoded is not paid for")
 	block.open()
 	s.wantAck(2)
@@ -195,7 +197,8 @@ func TestSession_WhatIsAnnouncedTakesNoMemory(t *testing.T) {
 		open(t, url, sidOf(i), string(twoTokens.Tokens[0].Value)).begin(16<<20, 8<<10)
 	}
 	all := newMemory(r.opts.Budget)
-	waitFor(t, func() bool { return all.arriving.Free()-r.memory.arriving.Free() >= 20*arriveSize }, "the hog takes nothing")
+	waitFor(t, func() bool { return all.arriving.Free()-r.memory.arriving.Free() >= 20*arriveSize },
+		"the hog takes nothing")
 	for name, token := range map[string]int{"of another name": 1, "of the same name": 0} {
 		honest := open(t, url, sidOf(1000+token), string(twoTokens.Tokens[token].Value))
 		honest.lines(1, "a line "+name)

@@ -73,7 +73,10 @@ func (s *session) commit(group []*item) {
 	err := s.commitAndAck(group)
 	for errors.As(err, &diverged) {
 		if group, b = splitAt(group, diverged.Seq); b == 0 {
-			s.end(&closeReason{code: websocket.CloseInternalServerErr, msg: "the store named a line that was not given to it"})
+			s.end(&closeReason{
+				code: websocket.CloseInternalServerErr,
+				msg:  "the store named a line that was not given to it",
+			})
 			return
 		}
 		err = s.commitAndAck(group)
@@ -121,11 +124,12 @@ func (s *session) commitAndAck(group []*item) error {
 		}
 		return err
 	}
-	err := backoff.RetryNotify(try, backoff.WithContext(retry.Store(5*time.Second), s.ctx), func(err error, _ time.Duration) {
-		if s.commitCtx.Err() == nil {
-			s.r.health.failed(s.hello.SID, s.hello.Host, err)
-		}
-	})
+	err := backoff.RetryNotify(try, backoff.WithContext(retry.Store(5*time.Second), s.ctx),
+		func(err error, _ time.Duration) {
+			if s.commitCtx.Err() == nil {
+				s.r.health.failed(s.hello.SID, s.hello.Host, err)
+			}
+		})
 	if err != nil {
 		return err
 	}

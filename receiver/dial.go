@@ -149,7 +149,8 @@ func (d *Dialer) once(ctx context.Context) *absence {
 	way := d.way()
 	first := &shortWire{left: maxAnswer}
 	dialer := websocket.Dialer{
-		TLSClientConfig: way.TLS, HandshakeTimeout: d.r.opts.HandshakeTimeout, Subprotocols: []string{handshake.Subprotocol},
+		TLSClientConfig: way.TLS, HandshakeTimeout: d.r.opts.HandshakeTimeout,
+		Subprotocols:   []string{handshake.Subprotocol},
 		ReadBufferSize: readBuffer, WriteBufferSize: writeBuffer, WriteBufferPool: d.r.upgrader.WriteBufferPool,
 		NetDialContext: func(brief context.Context, network, addr string) (net.Conn, error) {
 			var err error
@@ -173,7 +174,10 @@ func (d *Dialer) once(ctx context.Context) *absence {
 		return unreachable(err)
 	case conn.Subprotocol() != handshake.Subprotocol:
 		conn.Close()
-		return &absence{reason: "this server does not speak " + handshake.Subprotocol, hint: "check that the URL leads to wsrelay --listen", lasting: true}
+		return &absence{
+			reason: "this server does not speak " + handshake.Subprotocol,
+			hint:   "check that the URL leads to wsrelay --listen", lasting: true,
+		}
 	}
 	first.left = -1
 	return d.converse(conn)
@@ -249,13 +253,17 @@ func (d *Dialer) complain(a *absence, delay time.Duration) {
 		return
 	}
 	d.lastLogged, d.hint = now, a.hint
-	d.log.Warn("no session with a relay", "err", a.reason, "attempts", d.State().Attempts, "next_try", delay.Round(time.Millisecond),
+	d.log.Warn("no session with a relay", "err", a.reason, "attempts", d.State().Attempts,
+		"next_try", delay.Round(time.Millisecond),
 		"effect", "nothing is lost: its lines wait in its queue", "hint", a.hint)
 }
 
 // answered is what an answer means that is not the upgrade.
 func answered(resp *http.Response) *absence {
-	a := &absence{reason: "the server answered HTTP " + strconv.Itoa(resp.StatusCode), hint: "check that the URL leads to wsrelay --listen", lasting: true}
+	a := &absence{
+		reason: "the server answered HTTP " + strconv.Itoa(resp.StatusCode),
+		hint:   "check that the URL leads to wsrelay --listen", lasting: true,
+	}
 	switch code := resp.StatusCode; {
 	case code == http.StatusUnauthorized:
 		a.hint = "give the token that the relay has in --token-file with --dial-token"

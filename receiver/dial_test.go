@@ -149,7 +149,8 @@ func TestDialer_AsksTheRelayForAKey(t *testing.T) {
 			for !strings.Contains(log.String(), "no session with a relay") { // it says so after the close
 				time.Sleep(time.Millisecond)
 			}
-			if got := log.String(); !strings.Contains(got, "no key, token or certificate") || !strings.Contains(got, "--keys or --client-ca") || store.commits > 0 {
+			if got := log.String(); !strings.Contains(got, "no key, token or certificate") ||
+				!strings.Contains(got, "--keys or --client-ca") || store.commits > 0 {
 				t.Errorf("want the reason and what to do in the log:\n%s", got)
 			}
 		})
@@ -180,10 +181,19 @@ func TestDialer_SaysWhatAnAnswerMeans(t *testing.T) {
 	}{
 		"not authenticated": {"HTTP/1.1 401 Unauthorized\r\n\r\n", "HTTP 401", "--dial-token", true, 0},
 		"another path":      {"HTTP/1.1 404 Not Found\r\n\r\n", "HTTP 404", "--listen", true, 0},
-		"later":             {"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\n", "HTTP 503", "log of wsrelay", false, 7 * time.Second},
-		"much later":        {"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 99999999\r\n\r\n", "HTTP 429", "log of wsrelay", false, dialMost},
-		"a gateway":         {"HTTP/1.1 502 Bad Gateway\r\n\r\n", "HTTP 502", "in between", false, 0},
-		"endless":           {"HTTP/1.1 101 Switching Protocols\r\nX: " + strings.Repeat("x", 1<<20), "the answer does not end", "--listen", false, 0},
+		"later": {
+			"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\n\r\n", "HTTP 503",
+			"log of wsrelay", false, 7 * time.Second,
+		},
+		"much later": {
+			"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 99999999\r\n\r\n", "HTTP 429",
+			"log of wsrelay", false, dialMost,
+		},
+		"a gateway": {"HTTP/1.1 502 Bad Gateway\r\n\r\n", "HTTP 502", "in between", false, 0},
+		"endless": {
+			"HTTP/1.1 101 Switching Protocols\r\nX: " + strings.Repeat("x", 1<<20),
+			"the answer does not end", "--listen", false, 0,
+		},
 		"no subprotocol": {
 			"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: @\r\n\r\n",
 			"does not speak wsrelay.v1", "wsrelay --listen", true, 0,
@@ -202,7 +212,8 @@ func TestDialer_SaysWhatAnAnswerMeans(t *testing.T) {
 			}))
 			defer srv.Close()
 			a := attempt(t, strings.Replace(srv.URL, "http", "ws", 1))
-			if !strings.Contains(a.reason, tt.reason) || !strings.Contains(a.hint, tt.hint) || a.lasting != tt.lasting || a.floor != tt.floor {
+			if !strings.Contains(a.reason, tt.reason) || !strings.Contains(a.hint, tt.hint) ||
+				a.lasting != tt.lasting || a.floor != tt.floor {
 				t.Errorf("got %+v, want %+v", a, tt)
 			}
 		})
@@ -277,7 +288,10 @@ func TestDialer_StaysAwayForAWhile(t *testing.T) {
 }
 
 func TestNewDialer_TakesNoSecretInAURL(t *testing.T) {
-	for _, address := range []string{"", "h:8514", "http://h", "ws://", "ws://user:sesame@h", "wss://h/?token=sesame", "ws://h/#sesame", "ws://sesame:port"} {
+	for _, address := range []string{
+		"", "h:8514", "http://h", "ws://", "ws://user:sesame@h", "wss://h/?token=sesame",
+		"ws://h/#sesame", "ws://sesame:port",
+	} {
 		_, err := NewDialer(New(&memStore{}, Options{}), address, nil)
 		if err == nil || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%s: got %v, want an error without a secret", address, err)

@@ -36,7 +36,8 @@ func QuoteNonFinite(line []byte) (quoted []byte, changed bool) {
 // which printf(3) writes in words; else 0.
 func nonFinite(b []byte) int {
 	for _, word := range []string{"inf", "-inf", "nan", "-nan"} {
-		if bytes.HasPrefix(b, []byte(word)) && (len(b) == len(word) || bytes.IndexByte([]byte(",}] \t\r\n"), b[len(word)]) >= 0) {
+		if bytes.HasPrefix(b, []byte(word)) && (len(b) == len(word) ||
+			bytes.IndexByte([]byte(",}] \t\r\n"), b[len(word)]) >= 0) {
 			return len(word)
 		}
 	}

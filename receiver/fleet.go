@@ -122,7 +122,8 @@ func MostTrouble(now time.Time, t Thresholds) func(a, b Sender) int {
 		if ra == rb && Standings[ra] == Silent {
 			order = a.last().Compare(b.last())
 		}
-		return cmp.Or(order, cmp.Compare(b.LagAt(now), a.LagAt(now)), cmp.Compare(a.Host, b.Host), cmp.Compare(a.SID, b.SID))
+		return cmp.Or(order, cmp.Compare(b.LagAt(now), a.LagAt(now)), cmp.Compare(a.Host, b.Host),
+			cmp.Compare(a.SID, b.SID))
 	}
 }
 
@@ -385,8 +386,9 @@ func Reports(all []Sender, now time.Time, t Thresholds) []Report {
 	for i := range all {
 		s := &all[i]
 		r := Report{
-			State: s.Standing(now, t), Host: s.Host, Name: s.Name, LastLine: s.Line, Lag: s.LagAt(now).Seconds(), Backlog: s.Behind,
-			Rate: s.RateAt(now), Lines: s.Lines, Version: s.Agent, Connected: s.Online, Why: s.Why, SID: s.SID,
+			State: s.Standing(now, t), Host: s.Host, Name: s.Name, LastLine: s.Line, Lag: s.LagAt(now).Seconds(),
+			Backlog: s.Behind,
+			Rate:    s.RateAt(now), Lines: s.Lines, Version: s.Agent, Connected: s.Online, Why: s.Why, SID: s.SID,
 		}
 		switch r.State {
 		case Refused:

@@ -66,7 +66,8 @@ func TestFleet_KnowsSendersThatAreAway(t *testing.T) {
 	p.lines(1, "a", "b")
 	p.wantAck(3)
 	s := reported(t, r, sid, "its lines", func(s *Sender) bool { return s.Lines == 2 && s.Behind == 1 })
-	if s.Host != "web1" || s.Agent != "wsrelay/1" || time.Since(s.Line) > time.Minute || s.Lag < 24*time.Hour || s.Rate <= 0 {
+	if s.Host != "web1" || s.Agent != "wsrelay/1" || time.Since(s.Line) > time.Minute || s.Lag < 24*time.Hour ||
+		s.Rate <= 0 {
 		t.Errorf("got %+v", s)
 	}
 	p.conn.Close()
@@ -84,13 +85,17 @@ func TestFleet_KnowsSendersThatAreAway(t *testing.T) {
 	if got := s.Standing(s.Line.Add(61*time.Minute), Thresholds{}); got != Silent {
 		t.Errorf("an hour later it is %s, want silent", got)
 	}
-	if got := s.Standing(s.Line.Add(61*time.Minute), Thresholds{Silent: 2 * time.Hour, Late: 1 << 62}); got != Delivering {
+	if got := s.Standing(s.Line.Add(61*time.Minute), Thresholds{
+		Silent: 2 * time.Hour,
+		Late:   1 << 62,
+	}); got != Delivering {
 		t.Errorf("with a threshold of two hours it is %s, want delivering", got)
 	}
 	var m metrics.Text
 	again.Metrics(&m)
 	for _, want := range []string{
-		`wsreceive_sender_last_line_timestamp_seconds{host="web1",sid="` + sid + `"} `, `wsreceive_sender_lag_seconds{host="web1",sid="` + sid + `"} `, `wsreceive_senders{state="late"} 1`,
+		`wsreceive_sender_last_line_timestamp_seconds{host="web1",sid="` + sid + `"} `,
+		`wsreceive_sender_lag_seconds{host="web1",sid="` + sid + `"} `, `wsreceive_senders{state="late"} 1`,
 	} {
 		if !strings.Contains(string(m.Bytes()), want) {
 			t.Errorf("no %s in\n%s", want, m.Bytes())
@@ -211,7 +216,8 @@ func TestFleet_IsBoundedAndOrdered(t *testing.T) {
 		return s
 	}
 	reports := Reports([]Sender{
-		mk("fine", 0, nil), mk("silent2h", 2*time.Hour, nil), mk("late", 0, func(s *Sender) { s.Lag = time.Hour }), mk("silent3h", 3*time.Hour, nil),
+		mk("fine", 0, nil), mk("silent2h", 2*time.Hour, nil), mk("late", 0, func(s *Sender) { s.Lag = time.Hour }),
+		mk("silent3h", 3*time.Hour, nil),
 		mk("refused", 0, func(s *Sender) { s.Refused = now }), mk("diverged", 0, func(s *Sender) { s.Diverged = now }),
 	}, now, Thresholds{})
 	var order []string

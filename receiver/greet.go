@@ -65,7 +65,10 @@ func (s *session) listen(raw *[]byte) (handshake.Frame, *closeReason) {
 	kind, body, err := s.conn.ReadMessage()
 	switch {
 	case isTimeout(err):
-		return nil, &closeReason{code: handshake.CloseHandshakeTimeout, msg: fmt.Sprintf("no answer within %v", s.r.opts.HandshakeTimeout)}
+		return nil, &closeReason{
+			code: handshake.CloseHandshakeTimeout,
+			msg:  fmt.Sprintf("no answer within %v", s.r.opts.HandshakeTimeout),
+		}
 	case err != nil:
 		return nil, readEnding(err)
 	case kind != websocket.TextMessage:
@@ -85,9 +88,15 @@ func asHello(frame handshake.Frame) (*handshake.Hello, *closeReason) {
 	case !ok:
 		return nil, &closeReason{code: handshake.CloseBadFrame, msg: "the first frame is not hello"}
 	case hello.V != handshake.Version:
-		return nil, &closeReason{code: handshake.CloseVersion, msg: fmt.Sprintf("version %d, this receiver speaks %d", hello.V, handshake.Version)}
+		return nil, &closeReason{
+			code: handshake.CloseVersion,
+			msg:  fmt.Sprintf("version %d, this receiver speaks %d", hello.V, handshake.Version),
+		}
 	case len(hello.Host) > maxHost:
-		return nil, &closeReason{code: handshake.CloseBadFrame, msg: fmt.Sprintf("a host name of %d bytes", len(hello.Host))}
+		return nil, &closeReason{
+			code: handshake.CloseBadFrame,
+			msg:  fmt.Sprintf("a host name of %d bytes", len(hello.Host)),
+		}
 	}
 	return hello, nil
 }
@@ -105,7 +114,10 @@ func (s *session) authenticate(a *Access, said *handshake.Transcript) (mac strin
 		s.who = append(s.who, identity{byKey, key})
 	}
 	if a.asksFor(s) && len(s.who) == 0 {
-		return "", &closeReason{code: handshake.CloseUnauthenticated, msg: "this receiver wants a key, and hello names none", log: "no key, token or certificate"}
+		return "", &closeReason{
+			code: handshake.CloseUnauthenticated,
+			msg:  "this receiver wants a key, and hello names none", log: "no key, token or certificate",
+		}
 	}
 	for _, w := range s.who {
 		if !w.Allows(s.hello.Host, s.hello.SID) {

@@ -62,7 +62,8 @@ func (h *health) failed(sid, host string, err error) {
 			"hint", "the error says what the store lacks; it is tried again automatically")
 	case now.Sub(f.since) >= h.blockedAfter:
 		f.blocked = true
-		h.log.Warn("stream blocked", "host", host, "sid", sid, "document", documentOf(err), "since", f.since.Format(time.RFC3339), "err", err,
+		h.log.Warn("stream blocked", "host", host, "sid", sid, "document", documentOf(err),
+			"since", f.since.Format(time.RFC3339), "err", err,
 			"effect", "the store works for other senders; this one keeps its lines, and sends them again",
 			"hint", "the error says why the store refuses this document; it is tried again automatically")
 	}

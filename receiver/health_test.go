@@ -28,7 +28,10 @@ func TestHealth_ABlockedStreamDoesNotHide(t *testing.T) {
 		return nil
 	}}
 	var text lockedBuffer
-	r, url := serve(t, store, Options{Log: slog.New(slog.NewTextHandler(&text, nil)), AckTimeout: 300 * time.Millisecond})
+	r, url := serve(t, store, Options{
+		Log:        slog.New(slog.NewTextHandler(&text, nil)),
+		AckTimeout: 300 * time.Millisecond,
+	})
 	r.health.blockedAfter = 0
 	a := connect(t, url)
 	a.lines(1, "poison")
@@ -50,7 +53,8 @@ func TestHealth_ABlockedStreamDoesNotHide(t *testing.T) {
 	}
 	var m metrics.Text
 	r.Metrics(&m)
-	if got := string(m.Bytes()); !strings.Contains(got, "wsreceive_store_up 1\n") || !regexp.MustCompile(`sender_refused_seconds\{host="web1",sid="`+sid+`"\} 0*\.?0*[1-9]`).MatchString(got) ||
+	if got := string(m.Bytes()); !strings.Contains(got, "wsreceive_store_up 1\n") ||
+		!regexp.MustCompile(`sender_refused_seconds\{host="web1",sid="`+sid+`"\} 0*\.?0*[1-9]`).MatchString(got) ||
 		strings.Contains(got, `wsreceive_sender_refused_seconds{host="web1",sid="`+other) {
 		t.Errorf("metrics:\n%s", got)
 	}

@@ -114,7 +114,8 @@ func TestHostile_StrangersGetNothingAndHoldLittle(t *testing.T) {
 		"a frame of 1 MiB":    {1009, text(strings.Repeat("x", 1<<20))},
 		"binary before hello": {4400, func(s *sender) { s.lines(1, "one") }},
 		"nested lists":        {4400, text(strings.Repeat("[", 8000) + strings.Repeat("]", 8000))},
-		"two sids":            {4400, text(`{"t":"hello","v":1,"sid":"` + sid + `","sid":"000000000000000v","acked":1,"head":1}`)},
+		"two sids": {4400, text(`{"t":"hello","v":1,"sid":"` + sid +
+			`","sid":"000000000000000v","acked":1,"head":1}`)},
 		"auth without a chal": {4400, func(s *sender) { s.control(&handshake.Auth{MAC: strings.Repeat("0", 64)}) }},
 		"a forged mac":        {4401, func(s *sender) { s.control(helloWith("web")); s.control(&handshake.Auth{MAC: strings.Repeat("0", 64)}) }},
 		"an auth of 17 KiB": {1009, func(s *sender) {
@@ -187,7 +188,10 @@ func TestHostile_AnAnswerAtACrawlIsNotWaitedFor(t *testing.T) {
 // holds meanwhile. An honest sender gets its receipt beside them, and the store
 // gets what it would have got anyway.
 func TestHostile_WhoIsKnownHarmsNobodyElse(t *testing.T) {
-	access := Access{Keys: keys(t, "web "+key1), Unbound: true, ReceiptSecret: []byte("the store's"), RequireReceipt: true}
+	access := Access{
+		Keys: keys(t, "web "+key1), Unbound: true, ReceiptSecret: []byte("the store's"),
+		RequireReceipt: true,
+	}
 	const known, most = 20, 128 << 10 // bytes each, of both ends
 	bomb := bombOf(t, 64<<20)
 	for name, attack := range map[string]struct {
@@ -211,7 +215,10 @@ func TestHostile_WhoIsKnownHarmsNobodyElse(t *testing.T) {
 		"1 MiB, a few bytes at a time": {"it is waited for", 1 << 20, func(s *sender) {
 			w, err := s.conn.NextWriter(websocket.BinaryMessage)
 			if err == nil {
-				_, err = w.Write(handshake.AppendData(nil, handshake.Data{B: 1, Seq: 1, N: 1, Enc: handshake.EncRaw, Raw: 1 << 20, C: "00000000"}, make([]byte, 8<<10)))
+				_, err = w.Write(handshake.AppendData(nil, handshake.Data{
+					B: 1, Seq: 1, N: 1, Enc: handshake.EncRaw,
+					Raw: 1 << 20, C: "00000000",
+				}, make([]byte, 8<<10)))
 			}
 			if err != nil {
 				s.t.Error(err)
@@ -245,7 +252,8 @@ func TestHostile_WhoIsKnownHarmsNobodyElse(t *testing.T) {
 		}},
 		"10,000 pings": {"pongs", 0, func(s *sender) {
 			for range 10_000 {
-				if err := s.conn.WriteControl(websocket.PingMessage, []byte("ping"), time.Now().Add(time.Minute)); err != nil {
+				if err := s.conn.WriteControl(websocket.PingMessage, []byte("ping"),
+					time.Now().Add(time.Minute)); err != nil {
 					s.t.Error(err)
 				}
 			}
@@ -293,16 +301,22 @@ func TestHostile_WhatIsReplayedOrForgedOpensNothing(t *testing.T) {
 		proof *handshake.Proof
 		code  int // 0: welcome
 	}{
-		"the receipt":                   {receipt(sid, secret), 0},
-		"none":                          {nil, handshake.CloseForbidden},
-		"one signed with another key":   {receipt(sid, []byte("another's")), handshake.CloseForbidden},
-		"one of its former stream":      {receipt("vvvvvvvvvvvvvvvv", secret), 0},
-		"one with a higher number":      {&handshake.Proof{Seq: 3, UID: handshake.UID(sid, 2), RT: receipt(sid, secret).RT}, handshake.CloseForbidden},
+		"the receipt":                 {receipt(sid, secret), 0},
+		"none":                        {nil, handshake.CloseForbidden},
+		"one signed with another key": {receipt(sid, []byte("another's")), handshake.CloseForbidden},
+		"one of its former stream":    {receipt("vvvvvvvvvvvvvvvv", secret), 0},
+		"one with a higher number": {&handshake.Proof{
+			Seq: 3, UID: handshake.UID(sid, 2),
+			RT: receipt(sid, secret).RT,
+		}, handshake.CloseForbidden},
 		"one of an engine's own making": {&handshake.Proof{Seq: 2, UID: "AVxyz", RT: receipt(sid, secret).RT}, handshake.CloseForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := new(lockedBuffer)
-			_, url := serve(t, &memStore{}, Options{Access: Access{ReceiptSecret: secret, RequireReceipt: true}, Log: slog.New(slog.NewTextHandler(log, nil))})
+			_, url := serve(t, &memStore{}, Options{
+				Access: Access{ReceiptSecret: secret, RequireReceipt: true},
+				Log:    slog.New(slog.NewTextHandler(log, nil)),
+			})
 			s, h := dial(t, url), hello(2)
 			h.Proof = tt.proof
 			s.control(h)

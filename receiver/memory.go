@@ -31,7 +31,8 @@ func newMemory(n int64) memory {
 	large := max(n/4, largeMost)
 	rest := n - large
 	return memory{
-		arriving: fair.New(rest / 4), growing: fair.New(rest / 8), large: fair.New(large), small: fair.New(rest - rest/4 - rest/8),
+		arriving: fair.New(rest / 4), growing: fair.New(rest / 8), large: fair.New(large),
+		small: fair.New(rest - rest/4 - rest/8),
 	}
 }
 

@@ -36,7 +36,8 @@ func newFigures() *counters {
 
 // whys are the reasons that a gap is counted under; senders may name others.
 var whys = []string{
-	handshake.GapOverflow, handshake.GapExpired, handshake.GapDamaged, handshake.GapUnsynced, handshake.GapOversize, handshake.GapPurged, "other",
+	handshake.GapOverflow, handshake.GapExpired, handshake.GapDamaged, handshake.GapUnsynced, handshake.GapOversize,
+	handshake.GapPurged, "other",
 }
 
 // committed counts a group that the store has.
@@ -82,15 +83,19 @@ func (r *Receiver) Metrics(t *metrics.Text) {
 	t.Counter(docs, help, float64(f.rejected.Load()), "result", "dead_letter")
 	f.mu.Lock()
 	for _, why := range whys {
-		t.Counter("wsreceive_gap_lines_total", "Lines that will never come, as their senders said, by reason.", float64(f.gaps[why]), "why", why)
+		t.Counter("wsreceive_gap_lines_total", "Lines that will never come, as their senders said, by reason.",
+			float64(f.gaps[why]), "why", why)
 	}
 	f.mu.Unlock()
 	t.Counter("wsreceive_batches_total", "Batches that the store has.", float64(f.batches.Load()))
-	t.Counter("wsreceive_refused_batches_total", "Batches that were answered with nak.", float64(f.refusedBatches.Load()))
-	t.Counter("wsreceive_refused_senders_total", "Senders that did not become a session.", float64(f.refusedSenders.Load()))
+	t.Counter("wsreceive_refused_batches_total", "Batches that were answered with nak.",
+		float64(f.refusedBatches.Load()))
+	t.Counter("wsreceive_refused_senders_total", "Senders that did not become a session.",
+		float64(f.refusedSenders.Load()))
 	t.Flag("wsreceive_ready", "1: lines would be stored now, as /readyz says.", r.Ready() == nil)
 	t.Flag("wsreceive_store_up", "0: the store has not answered since it was last tried.", !r.health.down.Load())
-	t.Counter("wsreceive_store_failures_total", "Tries that the store did not answer, or with an error.", float64(r.health.failures.Load()))
+	t.Counter("wsreceive_store_failures_total", "Tries that the store did not answer, or with an error.",
+		float64(r.health.failures.Load()))
 	t.Histogram("wsreceive_commit_seconds", "How long the store took for a group of batches, tries that failed included.", f.commits)
 	r.senders(t)
 	t.Time("wsreceive_start_time_seconds", "When the receiver started.", f.begun)

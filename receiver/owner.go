@@ -62,7 +62,10 @@ func (s *session) own(a *Access) *closeReason {
 		return s.ownerUnknown(err)
 	}
 	if asks && !s.proves(owner) { // another receiver was faster
-		return &closeReason{code: handshake.CloseForbidden, msg: "this stream belongs to another sender", log: fmt.Sprintf("the stream belongs to %q", owner)}
+		return &closeReason{
+			code: handshake.CloseForbidden, msg: "this stream belongs to another sender",
+			log: fmt.Sprintf("the stream belongs to %q", owner),
+		}
 	}
 	return nil
 }
@@ -76,7 +79,10 @@ func (s *session) ownerUnknown(err error) *closeReason {
 		return s.why()
 	}
 	s.r.health.failed(s.hello.SID, s.hello.Host, err)
-	return &closeReason{code: handshake.CloseStoreDown, msg: "the store does not answer who owns this stream", log: err.Error()}
+	return &closeReason{
+		code: handshake.CloseStoreDown, msg: "the store does not answer who owns this stream",
+		log: err.Error(),
+	}
 }
 
 // What hello shows of a receipt.
@@ -111,7 +117,10 @@ func (s *session) judgeReceipt(a *Access, shown receipt, own bool) *closeReason 
 	case shown == receiptOwn, shown != receiptLacks && own:
 		return nil
 	case a.RequireReceipt:
-		return &closeReason{code: handshake.CloseForbidden, msg: "the sender presents no receipt of this store", log: "no valid receipt"}
+		return &closeReason{
+			code: handshake.CloseForbidden, msg: "the sender presents no receipt of this store",
+			log: "no valid receipt",
+		}
 	}
 	s.log.Warn("sender presents no receipt of this store", "acked", s.hello.Acked, "shown", s.hello.Proof != nil,
 		"effect", "none: what it sends is stored once all the same",

@@ -44,7 +44,10 @@ func greetAs(t *testing.T, url, token string, h *handshake.Hello) *sender {
 }
 
 func twoSenders() Access {
-	return Access{Unbound: true, Tokens: handshake.Secrets{tokenOf("web-a"), tokenOf("web-b"), {Name: "web-a", Value: []byte("the token of web-a, new")}}}
+	return Access{Unbound: true, Tokens: handshake.Secrets{
+		tokenOf("web-a"), tokenOf("web-b"),
+		{Name: "web-a", Value: []byte("the token of web-a, new")},
+	}}
 }
 
 // A key holder uses the stream of another: to have lines of it acknowledged that
@@ -65,7 +68,8 @@ func TestStream_OfAnotherSenderIsRefused(t *testing.T) {
 	if store.count() != 2 {
 		t.Errorf("%d lines are stored, want two", store.count())
 	}
-	if got := log.String(); !strings.Contains(got, `the stream belongs to \"web-a\"`) || !strings.Contains(got, "wsreceive streams move") {
+	if got := log.String(); !strings.Contains(got, `the stream belongs to \"web-a\"`) ||
+		!strings.Contains(got, "wsreceive streams move") {
 		t.Errorf("log:\n%s", got)
 	}
 }
@@ -139,7 +143,10 @@ func TestStream_CanBeMoved(t *testing.T) {
 func TestStream_AReceiptOfAnotherStreamOpensNone(t *testing.T) {
 	access := twoSenders()
 	access.ReceiptSecret, access.RequireReceipt = []byte("the store's"), true
-	for name, access := range map[string]Access{"by name": access, "by receipt alone": {ReceiptSecret: access.ReceiptSecret, RequireReceipt: true}} {
+	for name, access := range map[string]Access{
+		"by name":          access,
+		"by receipt alone": {ReceiptSecret: access.ReceiptSecret, RequireReceipt: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			_, url := serve(t, &memStore{}, Options{Access: access})
 			a, b := "web-a", "web-b"
@@ -223,7 +230,8 @@ func TestStream_ANameMayHaveSoManySessions(t *testing.T) {
 	begin("web-a", 1).wantClose(handshake.CloseQuota)
 	want[*handshake.Welcome](begin("web-b", 3))
 	first.conn.Close()
-	waitFor(t, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.parties["web-a"].sessions < 2 }, "it is still counted")
+	waitFor(t, func() bool { r.mu.Lock(); defer r.mu.Unlock(); return r.parties["web-a"].sessions < 2 },
+		"it is still counted")
 	want[*handshake.Welcome](begin("web-a", 1))
 }
 
@@ -306,11 +314,28 @@ func TestCertificate_IsForTheHostsInIt(t *testing.T) {
 		allowed []string
 		refused []string
 	}{
-		"names":          {x509.Certificate{Subject: pkix.Name{CommonName: "web"}, DNSNames: []string{"web-1.example.com", "web-2"}}, "web", []string{"web-1.example.com", "web-1", "WEB-2"}, []string{"web", "web-3", "web-1.example.org"}},
-		"no names":       {x509.Certificate{Subject: pkix.Name{CommonName: "web-1"}}, "web-1", []string{"web-1"}, []string{"web-2", ""}},
+		"names": {
+			x509.Certificate{
+				Subject:  pkix.Name{CommonName: "web"},
+				DNSNames: []string{"web-1.example.com", "web-2"},
+			},
+			"web",
+			[]string{"web-1.example.com", "web-1", "WEB-2"},
+			[]string{"web", "web-3", "web-1.example.org"},
+		},
+		"no names": {
+			x509.Certificate{Subject: pkix.Name{CommonName: "web-1"}},
+			"web-1",
+			[]string{"web-1"},
+			[]string{"web-2", ""},
+		},
 		"no common name": {x509.Certificate{DNSNames: []string{"web-1.example.com"}}, "web-1.example.com", []string{"web-1"}, []string{"example"}},
 		"only a number":  {x509.Certificate{SerialNumber: big.NewInt(7)}, "certificate 7", nil, []string{"web-1"}},
-		"anybody":        {x509.Certificate{Subject: pkix.Name{CommonName: Anybody}}, "certificate *", nil, []string{"web-1"}},
+		"anybody": {
+			x509.Certificate{Subject: pkix.Name{CommonName: Anybody}},
+			"certificate *", nil,
+			[]string{"web-1"},
+		},
 	} {
 		tt.cert.SerialNumber = cmp.Or(tt.cert.SerialNumber, big.NewInt(1))
 		state := tls.ConnectionState{PeerCertificates: []*x509.Certificate{&tt.cert}}

@@ -230,7 +230,8 @@ func (r *Receiver) endSlow() {
 	for s := range r.sessions {
 		if since := s.comesSince.Load(); since != 0 && since <= oldest && s.ctx.Err() == nil {
 			s.end(&closeReason{code: websocket.CloseMessageTooBig, msg: fmt.Sprintf(
-				"the message is incomplete after %v, and other senders wait for its memory", time.Since(time.Unix(0, since)).Round(time.Second))})
+				"the message is incomplete after %v, and other senders wait for its memory",
+				time.Since(time.Unix(0, since)).Round(time.Second))})
 		}
 	}
 }

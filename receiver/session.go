@@ -200,7 +200,8 @@ func readEnding(err error) *closeReason {
 	var closed *websocket.CloseError
 	switch {
 	case errors.As(err, &closed):
-		return &closeReason{msg: strings.TrimSpace(fmt.Sprintf("closed by the sender: %d %s", closed.Code, closed.Text))}
+		return &closeReason{msg: strings.TrimSpace(fmt.Sprintf("closed by the sender: %d %s", closed.Code,
+			closed.Text))}
 	case errors.Is(err, websocket.ErrReadLimit):
 		return &closeReason{code: websocket.CloseMessageTooBig, msg: "message too big"}
 	case isTimeout(err):

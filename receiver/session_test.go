@@ -42,7 +42,8 @@ func TestSession_WelcomesWithItsLimits(t *testing.T) {
 	s.control(hello(1))
 	w := want[*handshake.Welcome](s)
 	if w.Win != (handshake.Win{Bytes: 8 << 20, Batches: 16}) || w.Max != 17<<20 || w.MaxRaw != 17<<20 ||
-		w.HB != 20000 || w.AckTo != 30000 || w.Guarantee != handshake.ExactlyOnce || w.Store != "memory" || w.Session == "" {
+		w.HB != 20000 || w.AckTo != 30000 || w.Guarantee != handshake.ExactlyOnce || w.Store != "memory" ||
+		w.Session == "" {
 		t.Errorf("got welcome %+v", w)
 	}
 }
@@ -275,13 +276,16 @@ func TestSession_EndsOnBadFrames(t *testing.T) {
 		msg  string
 		code int
 	}{
-		"no header":        {websocket.BinaryMessage, "no header", handshake.CloseBadFrame},
-		"endless header":   {websocket.BinaryMessage, strings.Repeat("x", 1<<20), handshake.CloseBadFrame},
-		"bad header":       {websocket.BinaryMessage, `{"b":1,"seq":0}` + "\nx\n", handshake.CloseBadFrame},
-		"not JSON":         {websocket.TextMessage, "hello?", handshake.CloseBadFrame},
-		"unknown frame":    {websocket.TextMessage, `{"t":"what"}`, handshake.CloseBadFrame},
-		"a second hello":   {websocket.TextMessage, string(handshake.Encode(hello(1))), handshake.CloseBadFrame},
-		"a huge message":   {websocket.BinaryMessage, string(handshake.AppendData(nil, huge, make([]byte, maxMessage))), websocket.CloseMessageTooBig},
+		"no header":      {websocket.BinaryMessage, "no header", handshake.CloseBadFrame},
+		"endless header": {websocket.BinaryMessage, strings.Repeat("x", 1<<20), handshake.CloseBadFrame},
+		"bad header":     {websocket.BinaryMessage, `{"b":1,"seq":0}` + "\nx\n", handshake.CloseBadFrame},
+		"not JSON":       {websocket.TextMessage, "hello?", handshake.CloseBadFrame},
+		"unknown frame":  {websocket.TextMessage, `{"t":"what"}`, handshake.CloseBadFrame},
+		"a second hello": {websocket.TextMessage, string(handshake.Encode(hello(1))), handshake.CloseBadFrame},
+		"a huge message": {
+			websocket.BinaryMessage, string(handshake.AppendData(nil, huge, make([]byte, maxMessage))),
+			websocket.CloseMessageTooBig,
+		},
 		"a huge control":   {websocket.TextMessage, strings.Repeat(" ", 1<<20), handshake.CloseBadFrame},
 		"an ack, reversed": {websocket.TextMessage, string(handshake.Encode(&handshake.Ack{Seq: 1})), handshake.CloseBadFrame},
 	}
@@ -368,7 +372,10 @@ func TestSession_SendsAwayWhenTheStoreStaysDown(t *testing.T) {
 	}
 	for name, hook := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, url := serve(t, &memStore{hook: hook}, Options{AckTimeout: 60 * time.Millisecond, StoreTimeout: 100 * time.Millisecond})
+			_, url := serve(t, &memStore{hook: hook}, Options{
+				AckTimeout:   60 * time.Millisecond,
+				StoreTimeout: 100 * time.Millisecond,
+			})
 			s := connect(t, url)
 			s.lines(1, "one")
 			s.wantClose(handshake.CloseStoreDown)

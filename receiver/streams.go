@@ -52,13 +52,20 @@ func (r *Receiver) claim(s *session) (*stream, *closeReason) {
 		r.streams[s.hello.SID] = st
 	}
 	if st.contested(s.hello.Boot, time.Now()) {
-		s.log.Error("two senders have one stream", "other_host", st.owner.hello.Host, "other_remote", st.owner.conn.RemoteAddr().String(),
+		s.log.Error("two senders have one stream", "other_host", st.owner.hello.Host,
+			"other_remote", st.owner.conn.RemoteAddr().String(),
 			"effect", "nothing is lost: they take turns of ten minutes; lines of both that have one number are distinguished by the store",
 			"hint", "a copy of the queue is in use: find it and end one of the two")
-		return nil, &closeReason{code: handshake.CloseSuperseded, msg: "another sender has this stream: a copy of the queue is in use", after: contestRetry}
+		return nil, &closeReason{
+			code: handshake.CloseSuperseded,
+			msg:  "another sender has this stream: a copy of the queue is in use", after: contestRetry,
+		}
 	}
 	if st.owner != nil {
-		st.owner.end(&closeReason{code: handshake.CloseSuperseded, msg: "a newer session of this stream has taken over"})
+		st.owner.end(&closeReason{
+			code: handshake.CloseSuperseded,
+			msg:  "a newer session of this stream has taken over",
+		})
 	}
 	st.owner = s
 	st.users++

@@ -59,7 +59,8 @@ func FuzzDataMessage(f *testing.F) {
 			return
 		}
 		defer b.recycle()
-		if got := append(bytes.Join(b.lines, newline), '\n'); len(b.lines) != d.N || len(got) != d.Raw || !bytes.Equal(got, b.text) {
+		if got := append(bytes.Join(b.lines, newline), '\n'); len(b.lines) != d.N || len(got) != d.Raw ||
+			!bytes.Equal(got, b.text) {
 			t.Errorf("%d lines, %d bytes, want %d, %d", len(b.lines), len(got), d.N, d.Raw)
 		}
 	})

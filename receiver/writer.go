@@ -66,7 +66,8 @@ func (s *session) reportWaiting() error {
 	waited := time.Since(time.Unix(0, since))
 	if why == "store" && waited >= s.r.opts.StoreTimeout {
 		s.r.health.failed(s.hello.SID, s.hello.Host, fmt.Errorf("no answer for %v", s.r.opts.StoreTimeout))
-		s.end(&closeReason{code: handshake.CloseStoreDown, msg: fmt.Sprintf("the store has not answered for %v", s.r.opts.StoreTimeout)})
+		s.end(&closeReason{code: handshake.CloseStoreDown, msg: fmt.Sprintf("the store has not answered for %v",
+			s.r.opts.StoreTimeout)})
 		return nil
 	}
 	if waited < s.r.opts.AckTimeout/6 {
@@ -104,11 +105,15 @@ func (s *session) lastWords() {
 	}
 	if e.code >= 4000 {
 		retry := e.code == handshake.CloseStoreDown || e.code == handshake.CloseHandshakeTimeout
-		if s.writeMessage(&handshake.Err{Code: e.code, Msg: e.msg, Retry: retry, AfterMS: e.after.Milliseconds()}) != nil {
+		if s.writeMessage(&handshake.Err{
+			Code: e.code, Msg: e.msg, Retry: retry,
+			AfterMS: e.after.Milliseconds(),
+		}) != nil {
 			return
 		}
 	}
-	_ = s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(e.code, clip(e.msg)), s.writeDeadline())
+	_ = s.conn.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(e.code, clip(e.msg)),
+		s.writeDeadline())
 }
 
 // clip keeps a close reason within the 123 bytes that RFC 6455 (5.5) leaves it.

@@ -22,7 +22,9 @@ import (
 // and under a stream identity of its own, so that it disturbs no relay. It
 // reports what it found at each step: files, dns, tcp, proxy, tls, upgrade,
 // handshake, ready, as far as the way has it. A fault is of the step that it returns.
-func Check(ctx context.Context, o Options, address string, report func(step, found string)) (step string, fault *Fault) {
+func Check(ctx context.Context, o Options, address string, report func(step,
+	found string),
+) (step string, fault *Fault) {
 	u, err := o.address(address)
 	if err != nil {
 		return "url", permanent("this is not an address", "wss://HOST/relay", err)
@@ -84,7 +86,8 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 	if s.granted == nil {
 		return transient("no welcome in time", hintServer, ctx.Err())
 	}
-	c.stepDone(fmt.Sprintf("%s; the store is %s, %s", proved(s), clean(s.granted.Store), clean(s.granted.Guarantee)), "ready")
+	c.stepDone(fmt.Sprintf("%s; the store is %s, %s", proved(s), clean(s.granted.Store), clean(s.granted.Guarantee)),
+		"ready")
 	found, fault := r.ready(ctx, c.u, c.with)
 	c.stepDone(found, c.step)
 	return fault

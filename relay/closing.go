@@ -22,7 +22,8 @@ func (s *session) drainResult() *Fault {
 	case s.peerErr != nil:
 		return closeFault(s.peerErr.Code, "", s.peerErr)
 	case s.peerBye != nil:
-		f := transient("the receiver ended the session: "+clean(s.peerBye.Why), "it should be back soon; if not, "+hintServer, nil)
+		f := transient("the receiver ended the session: "+clean(s.peerBye.Why),
+			"it should be back soon; if not, "+hintServer, nil)
 		away := millis(s.peerBye.AfterMS)
 		f.spread = &away
 		return withGoodbye(f)

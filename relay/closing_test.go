@@ -139,7 +139,8 @@ func TestSession_WaitsForTheAnswerToItsClose(t *testing.T) {
 		r := connect(t, q, Options{}, func(p *peer) {
 			p.SetCloseHandler(func(code int, _ string) error {
 				time.Sleep(100 * time.Millisecond)
-				answer <- p.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""), time.Now().Add(time.Second))
+				answer <- p.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, ""),
+					time.Now().Add(time.Second))
 				return nil
 			})
 			p.greet()

@@ -117,7 +117,8 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 	conn, resp, err := d.DialContext(ctx, u.String(), with.header)
 	stop()
 	if err != nil {
-		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) && resp.StatusCode != http.StatusSwitchingProtocols {
+		if resp != nil && errors.Is(err, websocket.ErrBadHandshake) &&
+			resp.StatusCode != http.StatusSwitchingProtocols {
 			fault := statusFault(resp)
 			if resp.StatusCode == http.StatusUpgradeRequired && r.o.Dialect != nil {
 				fault.Hint = "if it is wsreceive, leave out --mode plain; else look at --plain-subprotocol"

@@ -155,7 +155,8 @@ func (w *DialConfig) readTLS(c *credentials, _ *url.URL) *Fault {
 		}
 		c.tls.RootCAs = x509.NewCertPool()
 		if !c.tls.RootCAs.AppendCertsFromPEM(pem) {
-			return permanent("the file of authorities holds no certificate", "--tls-ca names a file of certificates in PEM", errors.New(w.CAFile))
+			return permanent("the file of authorities holds no certificate",
+				"--tls-ca names a file of certificates in PEM", errors.New(w.CAFile))
 		}
 	}
 	if w.CertFile != "" {

@@ -105,7 +105,10 @@ func TestRelay_DeliversToWhoProvesTheSameKey(t *testing.T) {
 	r := startReal(t, receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1+"\n"+key2)})
 	keyFile := file(t, "key", key1)
 	q := openQueue(t)
-	relay := briskly(New(q, Options{URLs: []string{r.url()}, Host: "web-1", Dial: DialConfig{KeyFile: keyFile, CAFile: r.ca}}))
+	relay := briskly(New(q, Options{
+		URLs: []string{r.url()}, Host: "web-1",
+		Dial: DialConfig{KeyFile: keyFile, CAFile: r.ca},
+	}))
 	run(t, relay)
 	waitAcked(t, q, appendLines(t, q, 2, 10))
 
@@ -131,15 +134,35 @@ func TestRelay_HoldsWhereItIsNotKnown(t *testing.T) {
 		way    DialConfig
 		want   string
 	}{
-		"another key":         {receiver.Access{Keys: key}, DialConfig{KeyFile: file(t, "k", key2)}, "does not know us"},
-		"another kid":         {receiver.Access{Keys: key}, DialConfig{KeyFile: file(t, "k", "x"+key1)}, "does not know us"},
-		"no key":              {receiver.Access{Keys: key}, DialConfig{}, "does not know us"},
-		"for another host":    {receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1+" host=db")}, DialConfig{KeyFile: file(t, "k", key1)}, "forbids it"},
+		"another key": {
+			receiver.Access{Keys: key},
+			DialConfig{KeyFile: file(t, "k", key2)},
+			"does not know us",
+		},
+		"another kid": {
+			receiver.Access{Keys: key},
+			DialConfig{KeyFile: file(t, "k", "x"+key1)},
+			"does not know us",
+		},
+		"no key": {receiver.Access{Keys: key}, DialConfig{}, "does not know us"},
+		"for another host": {
+			receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1+" host=db")},
+			DialConfig{KeyFile: file(t, "k", key1)},
+			"forbids it",
+		},
 		"the receiver is not": {receiver.Access{}, DialConfig{KeyFile: file(t, "k", key1)}, "did not ask for our key"},
-		"token for a key":     {receiver.Access{Tokens: token}, DialConfig{KeyFile: file(t, "k", key1), TokenFile: file(t, "t", "abcdefghijklmnop\n")}, "did not ask for our key"},
-		"another token":       {receiver.Access{Tokens: token}, DialConfig{TokenFile: file(t, "t", "abcdefghijklmnoP")}, "HTTP 401"},
-		"no token":            {receiver.Access{Tokens: token}, DialConfig{}, "HTTP 401"},
-		"no certificate":      {receiver.Access{Certificates: true}, DialConfig{}, "HTTP 401"},
+		"token for a key": {
+			receiver.Access{Tokens: token},
+			DialConfig{KeyFile: file(t, "k", key1), TokenFile: file(t, "t", "abcdefghijklmnop\n")},
+			"did not ask for our key",
+		},
+		"another token": {
+			receiver.Access{Tokens: token},
+			DialConfig{TokenFile: file(t, "t", "abcdefghijklmnoP")},
+			"HTTP 401",
+		},
+		"no token":       {receiver.Access{Tokens: token}, DialConfig{}, "HTTP 401"},
+		"no certificate": {receiver.Access{Certificates: true}, DialConfig{}, "HTTP 401"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := startReal(t, tt.access)
@@ -181,8 +204,11 @@ func TestRelay_HoldsWhereTheReceiverProvesNothing(t *testing.T) {
 			p.readHello()
 			p.send(&handshake.Chal{Nonce: "1", Mech: handshake.MechHMAC, CB: "none"})
 		}},
-		"another mechanism":  {key, "violates the protocol", func(p *peer) { c := chal("none"); c.Mech = "plain"; p.readHello(); p.send(c) }},
-		"bound without TLS":  {key, "a proxy terminates TLS", func(p *peer) { p.readHello(); p.send(chal("tls-exporter")) }},
+		"another mechanism": {key, "violates the protocol", func(p *peer) { c := chal("none"); c.Mech = "plain"; p.readHello(); p.send(c) }},
+		"bound without TLS": {
+			key, "a proxy terminates TLS",
+			func(p *peer) { p.readHello(); p.send(chal("tls-exporter")) },
+		},
 		"bound in a new way": {key, "an unknown kind of proof", func(p *peer) { p.readHello(); p.send(chal("tls-unique")) }},
 		"we have no key":     {DialConfig{}, "asks for a key", func(p *peer) { p.readHello(); p.send(chal("none")) }},
 	} {
@@ -202,7 +228,8 @@ func TestRelay_HoldsWhereTheReceiverProvesNothing(t *testing.T) {
 
 func welcomeWith(mac string) *handshake.Welcome {
 	return &handshake.Welcome{
-		MAC: mac, Win: handshake.Win{Bytes: 1 << 20, Batches: 16}, Max: 1 << 20, MaxRaw: 1 << 20, HB: 20000, AckTo: 30000,
+		MAC: mac, Win: handshake.Win{Bytes: 1 << 20, Batches: 16}, Max: 1 << 20, MaxRaw: 1 << 20, HB: 20000,
+		AckTo: 30000,
 	}
 }
 
@@ -220,7 +247,10 @@ func TestRelay_ShowsItsTokenOverTLS(t *testing.T) {
 	log := new(logged)
 	relay := New(q, Options{
 		URLs: []string{r.url()}, Log: log.logger(),
-		Dial: DialConfig{TokenFile: file(t, "token", " abcdefghijklmnop\n"), CAFile: r.ca, Header: http.Header{"X-Tenant": {"7"}}},
+		Dial: DialConfig{
+			TokenFile: file(t, "token", " abcdefghijklmnop\n"), CAFile: r.ca,
+			Header: http.Header{"X-Tenant": {"7"}},
+		},
 	})
 	run(t, relay)
 	waitAcked(t, q, appendLines(t, q, 1, 1))
@@ -239,20 +269,40 @@ func TestWay_SaysWhatCannotBeUsed(t *testing.T) {
 		want,
 		err string
 	}{
-		"no key file":        {DialConfig{KeyFile: "none"}, "wss://h", "the key cannot be used", "no such file"},
-		"an empty key file":  {DialConfig{KeyFile: empty}, "wss://h", "the key cannot be used", "no line"},
-		"two keys":           {DialConfig{KeyFile: file(t, "two", key1+"\n"+key2)}, "wss://h", "the key cannot be used", "2 keys"},
-		"no token file":      {DialConfig{TokenFile: "none"}, "wss://h", "the token cannot be used", "no such file"},
-		"two tokens":         {DialConfig{TokenFile: file(t, "two", "abcdefghijklmnop\nabcdefghijklmnop")}, "wss://h", "the token cannot be used", "a token and nothing else"},
+		"no key file":       {DialConfig{KeyFile: "none"}, "wss://h", "the key cannot be used", "no such file"},
+		"an empty key file": {DialConfig{KeyFile: empty}, "wss://h", "the key cannot be used", "no line"},
+		"two keys": {
+			DialConfig{KeyFile: file(t, "two", key1+"\n"+key2)},
+			"wss://h", "the key cannot be used",
+			"2 keys",
+		},
+		"no token file": {DialConfig{TokenFile: "none"}, "wss://h", "the token cannot be used", "no such file"},
+		"two tokens": {
+			DialConfig{TokenFile: file(t, "two", "abcdefghijklmnop\nabcdefghijklmnop")},
+			"wss://h",
+			"the token cannot be used", "a token and nothing else",
+		},
 		"a line of --tokens": {DialConfig{TokenFile: file(t, "line", "abcdefghijklmnop host=web-1")}, "wss://h", "the token cannot be used", "a token and nothing else"},
 		"a token and a line": {DialConfig{TokenFile: file(t, "more", "abcdefghijklmnop\nci abcdefghijklmnop")}, "wss://h", "the token cannot be used", "a token and nothing else"},
 		"a token in clear":   {DialConfig{TokenFile: token}, "ws://192.0.2.1", "must not travel without TLS", ""},
-		"through a proxy":    {DialConfig{TokenFile: token, Proxy: "http://p"}, "ws://127.0.0.1", "must not travel without TLS", ""},
-		"no authorities":     {DialConfig{CAFile: "none"}, "wss://h", "cannot be read", "no such file"},
-		"empty authorities":  {DialConfig{CAFile: empty}, "wss://h", "holds no certificate", "empty"},
-		"no certificate":     {DialConfig{CertFile: "none", CertKeyFile: good}, "wss://h", "our certificate cannot be used", "no such file"},
+		"through a proxy": {
+			DialConfig{TokenFile: token, Proxy: "http://p"},
+			"ws://127.0.0.1",
+			"must not travel without TLS", "",
+		},
+		"no authorities":    {DialConfig{CAFile: "none"}, "wss://h", "cannot be read", "no such file"},
+		"empty authorities": {DialConfig{CAFile: empty}, "wss://h", "holds no certificate", "empty"},
+		"no certificate": {
+			DialConfig{CertFile: "none", CertKeyFile: good},
+			"wss://h",
+			"our certificate cannot be used", "no such file",
+		},
 		"no certificate key": {DialConfig{CertFile: good, CertKeyFile: "none"}, "wss://h", "the key of our certificate", "no such file"},
-		"a SOCKS proxy":      {DialConfig{Proxy: "socks5://sesame@p"}, "wss://h", "the proxy cannot be used", "want http://"},
+		"a SOCKS proxy": {
+			DialConfig{Proxy: "socks5://sesame@p"},
+			"wss://h", "the proxy cannot be used",
+			"want http://",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u, err := url.Parse(tt.url)
@@ -261,7 +311,8 @@ func TestWay_SaysWhatCannotBeUsed(t *testing.T) {
 			}
 			_, f := tt.way.ready(u)
 			checkFault(t, f, tt.want, true)
-			if got := f.Error(); !strings.Contains(got, tt.err) || strings.Contains(got, "sesame") || strings.Contains(got, "000102") {
+			if got := f.Error(); !strings.Contains(got, tt.err) || strings.Contains(got, "sesame") ||
+				strings.Contains(got, "000102") {
 				t.Errorf("got %q, want it to say %q and no secret", got, tt.err)
 			}
 		})
@@ -388,7 +439,8 @@ func TestDial_GoesThroughAProxy(t *testing.T) {
 	stop()
 	ask := proxy.asks[0]
 	user, password, _ := (&http.Request{Header: http.Header{"Authorization": ask.Header["Proxy-Authorization"]}}).BasicAuth()
-	if ask.Method != http.MethodConnect || ask.RequestURI != "example.com:8514" || user != "user" || password != "pass:word" {
+	if ask.Method != http.MethodConnect || ask.RequestURI != "example.com:8514" || user != "user" ||
+		password != "pass:word" {
 		t.Errorf("the proxy was asked %s %s by %q with %q", ask.Method, ask.RequestURI, user, password)
 	}
 }
@@ -436,5 +488,6 @@ func TestDial_SaysWhatAProxyMeans(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	checkFault(t, dialed(t, "ws://h", Options{Dial: DialConfig{Proxy: "http://" + l.Addr().String()}}), "the proxy "+l.Addr().String()+": connection refused", false)
+	checkFault(t, dialed(t, "ws://h", Options{Dial: DialConfig{Proxy: "http://" + l.Addr().String()}}),
+		"the proxy "+l.Addr().String()+": connection refused", false)
 }

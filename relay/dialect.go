@@ -145,7 +145,8 @@ func (l *Link) close(f *Fault) {
 	cut := time.AfterFunc(l.r.pace.goodbye, func() { l.wire.Close() })
 	defer cut.Stop()
 	words := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
-	if (f != nil && f.code == 0) || l.conn.WriteControl(websocket.CloseMessage, words, time.Now().Add(l.r.pace.goodbye)) != nil {
+	if (f != nil && f.code == 0) || l.conn.WriteControl(websocket.CloseMessage, words,
+		time.Now().Add(l.r.pace.goodbye)) != nil {
 		l.wire.Close()
 	}
 	<-l.gone

@@ -131,7 +131,8 @@ func dialFault(err error) *Fault {
 	case errors.As(err, &dns):
 		return transient("the host's name could not be looked up", "check this host's DNS", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return transient("connection refused", "check that the receiver runs and that the port is right", addressOf(err))
+		return transient("connection refused", "check that the receiver runs and that the port is right",
+			addressOf(err))
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return transient("the host cannot be reached", "check network and firewall", err)
 	case errors.As(err, &record):
@@ -139,7 +140,8 @@ func dialFault(err error) *Fault {
 	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`):
 		return permanent("the port requires TLS", "use wss:// for this port", err)
 	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
-		return permanent("the receiver refuses our side of TLS", "it may want a client certificate: --tls-cert and --tls-key", err)
+		return permanent("the receiver refuses our side of TLS",
+			"it may want a client certificate: --tls-cert and --tls-key", err)
 	case errors.As(err, &ne) && ne.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
 		return transient("no answer in time", "check network and firewall, and that the receiver runs", err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
@@ -197,7 +199,8 @@ func statusFault(resp *http.Response) *Fault {
 	case code >= 500:
 		return transient(what, hintServer+", and at what stands in between", nil)
 	case code >= 300 && code < 400:
-		return permanent(what+": it redirects to another address", "use the address it names: "+clean(resp.Header.Get("Location")), nil)
+		return permanent(what+": it redirects to another address",
+			"use the address it names: "+clean(resp.Header.Get("Location")), nil)
 	case code == http.StatusBadRequest && wantsTLS(resp.Body):
 		return permanent("the port requires TLS", "use wss:// for this port", nil)
 	}
@@ -246,7 +249,8 @@ func goneFault(err error) *Fault {
 	case !ok || ce.Code == websocket.CloseAbnormalClosure:
 		return lostFault(err)
 	case ce.Code >= 3000:
-		return transient("the server closed the connection", hintServer, fmt.Errorf("close code %d: %s", ce.Code, clean(ce.Text)))
+		return transient("the server closed the connection", hintServer,
+			fmt.Errorf("close code %d: %s", ce.Code, clean(ce.Text)))
 	}
 	return closeFault(ce.Code, ce.Text, nil)
 }

@@ -18,8 +18,12 @@ func FuzzSession(f *testing.F) {
 	uid := &handshake.UIDs{}
 	for _, frame := range []handshake.Frame{
 		&handshake.Ack{Seq: 11, B: 1, UID: uid}, &handshake.Ack{Seq: 31, B: 3}, &handshake.Ack{Seq: 32, B: 3},
-		&handshake.Ack{Seq: 5, B: 1, Win: &handshake.Win{}, Rej: []handshake.Rejected{{Seq: 2, Status: 400, Error: "\x1b[2J"}}},
-		&handshake.Nak{B: 2, Code: handshake.NakCRC, Expect: 11}, &handshake.Nak{B: 2, Code: handshake.NakTooBig, Expect: 15, Max: 1},
+		&handshake.Ack{Seq: 5, B: 1, Win: &handshake.Win{}, Rej: []handshake.Rejected{{
+			Seq: 2, Status: 400,
+			Error: "\x1b[2J",
+		}}},
+		&handshake.Nak{B: 2, Code: handshake.NakCRC, Expect: 11},
+		&handshake.Nak{B: 2, Code: handshake.NakTooBig, Expect: 15, Max: 1},
 		&handshake.Nak{B: 1, Code: handshake.NakDiverged, Expect: 1}, &handshake.Busy{MS: 5, Why: "store"},
 		&handshake.Bye{Why: "shutdown", AfterMS: 1 << 40}, &handshake.Err{Code: 4503, Msg: "down", AfterMS: 1 << 40},
 	} {
@@ -41,7 +45,10 @@ func FuzzSession(f *testing.F) {
 		}
 		s := newSession(r, nil, &wire{Conn: here}, &url.URL{}, first.SID(), nil)
 		s.pack.held = first
-		s.welcome(&handshake.Welcome{Win: handshake.Win{Bytes: 1 << 20, Batches: 16}, Max: headerRoom + 120, MaxRaw: 1 << 20}, 1)
+		s.welcome(&handshake.Welcome{
+			Win: handshake.Win{Bytes: 1 << 20, Batches: 16}, Max: headerRoom + 120,
+			MaxRaw: 1 << 20,
+		}, 1)
 		for range 3 {
 			b, err := s.pack.next()
 			if err != nil || b == nil {

@@ -100,13 +100,16 @@ func (s *session) bind(cb string) *Fault {
 	t, ok := s.conn.NetConn().(*tls.Conn)
 	switch {
 	case cb == handshake.CBNone && ok && s.r.o.Listen != "":
-		return withGoodbye(permanent("the receiver's proof leaves this TLS connection out", "remove --behind-proxy or --allow-insecure from the wsreceive that dials here", nil))
+		return withGoodbye(permanent("the receiver's proof leaves this TLS connection out",
+			"remove --behind-proxy or --allow-insecure from the wsreceive that dials here", nil))
 	case cb == handshake.CBNone:
 		return nil
 	case cb != handshake.CBExporter:
-		return withGoodbye(permanent("the receiver asks for an unknown kind of proof", "update the older of the two ends", fmt.Errorf("channel binding %.40q", cb)))
+		return withGoodbye(permanent("the receiver asks for an unknown kind of proof",
+			"update the older of the two ends", fmt.Errorf("channel binding %.40q", cb)))
 	case !ok:
-		return withGoodbye(permanent("a proxy terminates TLS between us and the receiver", "use wss:// as far as the receiver, or run wsreceive with --behind-proxy", nil))
+		return withGoodbye(permanent("a proxy terminates TLS between us and the receiver",
+			"use wss:// as far as the receiver, or run wsreceive with --behind-proxy", nil))
 	}
 	var err error
 	if s.transcript.Binding, err = handshake.TLSBinding(t.ConnectionState()); err != nil {

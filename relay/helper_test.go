@@ -187,8 +187,9 @@ func (p *peer) greet(change ...func(*handshake.Welcome)) {
 	p.t.Helper()
 	p.readHello()
 	w := &handshake.Welcome{
-		Session: "s", Win: handshake.Win{Bytes: 8 << 20, Batches: 16}, Max: handshake.MaxMessage, MaxRaw: handshake.MaxMessage,
-		Enc: []string{handshake.EncRaw}, HB: 20000, Guarantee: handshake.ExactlyOnce, Store: "test", AckTo: 30000,
+		Session: "s", Win: handshake.Win{Bytes: 8 << 20, Batches: 16}, Max: handshake.MaxMessage,
+		MaxRaw: handshake.MaxMessage,
+		Enc:    []string{handshake.EncRaw}, HB: 20000, Guarantee: handshake.ExactlyOnce, Store: "test", AckTo: 30000,
 	}
 	for _, c := range change {
 		c(w)
@@ -290,7 +291,8 @@ func closeCode(err error) int {
 }
 
 func (p *peer) close(code int) {
-	_ = p.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, "because"), time.Now().Add(time.Second))
+	_ = p.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, "because"),
+		time.Now().Add(time.Second))
 	p.closed()
 }
 

@@ -49,11 +49,14 @@ func TestHostile_AnImpostorGetsNoReceiptAndLittleMemory(t *testing.T) {
 			flood(p, append([]byte{0x00, 126, 4, 0}, make([]byte, 1024)...))
 			p.closed()
 		}},
-		"a compressed message":        {"lost", func(p *peer) { p.greet(); flood(p, []byte{0xc1, 1, 0}) }},
-		"lists in lists":              {"violates the protocol", text(strings.Repeat("[", 100<<10))},
-		"a receipt with two numbers":  {"violates the protocol", text(`{"t":"ack","seq":1,"seq":2}`)},
-		"a receipt for more":          {"violates the protocol", text(`{"t":"ack","seq":9007199254740992}`)},
-		"another's uid":               {"violates the protocol", text(`{"t":"ack","seq":2,"uid":{"first":"","last":"00000000000000000000000000001"}}`)},
+		"a compressed message":       {"lost", func(p *peer) { p.greet(); flood(p, []byte{0xc1, 1, 0}) }},
+		"lists in lists":             {"violates the protocol", text(strings.Repeat("[", 100<<10))},
+		"a receipt with two numbers": {"violates the protocol", text(`{"t":"ack","seq":1,"seq":2}`)},
+		"a receipt for more":         {"violates the protocol", text(`{"t":"ack","seq":9007199254740992}`)},
+		"another's uid": {
+			"violates the protocol",
+			text(`{"t":"ack","seq":2,"uid":{"first":"","last":"00000000000000000000000000001"}}`),
+		},
 		"a receipt for the next line": {"violates the protocol", text(`{"t":"ack","seq":3}`)},
 		"a receipt of nothing, again and again": {"lost", func(p *peer) {
 			p.greet()
@@ -63,7 +66,10 @@ func TestHostile_AnImpostorGetsNoReceiptAndLittleMemory(t *testing.T) {
 		}},
 		"a second welcome": {"violates the protocol", func(p *peer) {
 			p.greet()
-			p.send(&handshake.Welcome{Session: "s", Win: handshake.Win{Bytes: 1, Batches: 1}, Max: 1 << 20, MaxRaw: 1 << 20, HB: 1000, Guarantee: "x", Store: "x", AckTo: 1000})
+			p.send(&handshake.Welcome{
+				Session: "s", Win: handshake.Win{Bytes: 1, Batches: 1}, Max: 1 << 20,
+				MaxRaw: 1 << 20, HB: 1000, Guarantee: "x", Store: "x", AckTo: 1000,
+			})
 			p.closed()
 		}},
 		"a challenge in the session": {"violates the protocol", func(p *peer) {
@@ -72,12 +78,24 @@ func TestHostile_AnImpostorGetsNoReceiptAndLittleMemory(t *testing.T) {
 			p.closed()
 		}},
 		"a receipt before the welcome": {"violates the protocol", func(p *peer) { p.readHello(); p.send(&handshake.Ack{Seq: 2}); p.closed() }},
-		"a hello of its own":           {"violates the protocol", func(p *peer) { p.readHello(); p.send(p.hello); p.closed() }},
-		"a nak beyond what was sent":   {"violates the protocol", text(`{"t":"nak","b":1,"code":"order","expect":3}`)},
-		"pings without end":            {"lost", func(p *peer) { p.greet(); flood(p, []byte{0x89, 4, 'p', 'i', 'n', 'g'}) }},
-		"an endless token":             {"violates the protocol", text(`{"t":"ack","seq":2,"rt":"` + strings.Repeat("x", 200<<10) + `"}`)},
-		"data":                         {"violates the protocol", func(p *peer) { p.greet(); _ = p.WriteMessage(websocket.BinaryMessage, make([]byte, 1<<20)); p.closed() }},
-		"a nak for everything":         {"violates the protocol", text(`{"t":"nak","code":"crc","expect":9007199254740991}`)},
+		"a hello of its own": {
+			"violates the protocol",
+			func(p *peer) { p.readHello(); p.send(p.hello); p.closed() },
+		},
+		"a nak beyond what was sent": {"violates the protocol", text(`{"t":"nak","b":1,"code":"order","expect":3}`)},
+		"pings without end":          {"lost", func(p *peer) { p.greet(); flood(p, []byte{0x89, 4, 'p', 'i', 'n', 'g'}) }},
+		"an endless token": {
+			"violates the protocol",
+			text(`{"t":"ack","seq":2,"rt":"` + strings.Repeat("x", 200<<10) + `"}`),
+		},
+		"data": {
+			"violates the protocol",
+			func(p *peer) { p.greet(); _ = p.WriteMessage(websocket.BinaryMessage, make([]byte, 1<<20)); p.closed() },
+		},
+		"a nak for everything": {
+			"violates the protocol",
+			text(`{"t":"nak","code":"crc","expect":9007199254740991}`),
+		},
 		"busy for ever, and then gone": {"lost", func(p *peer) {
 			p.greet()
 			p.data()
@@ -141,7 +159,8 @@ func TestHostile_WhoDialsGetsNoLineAndTakesLittleMemory(t *testing.T) {
 			took := allocated() - before
 			t.Logf("%s: close %d; %d KiB", name, code, took>>10)
 			if code != tt.code || took > most || h.q.Stats().Cursor != 1 {
-				t.Errorf("close %d, %d bytes taken, cursor %d; want close %d, at most %d, and 1", code, took, h.q.Stats().Cursor, tt.code, most)
+				t.Errorf("close %d, %d bytes taken, cursor %d; want close %d, at most %d, and 1", code, took,
+					h.q.Stats().Cursor, tt.code, most)
 			}
 		})
 	}
@@ -155,7 +174,8 @@ func TestHostile_WhoDialsGetsNoLineAndTakesLittleMemory(t *testing.T) {
 		c := h.silent()
 		go func() { _, _ = c.Write([]byte(tt.request)) }() // it may not be read to its end
 		answer, err := io.ReadAll(c)
-		if errors.Is(err, os.ErrDeadlineExceeded) || !strings.HasPrefix(string(answer), tt.answer) || (tt.answer == "") != (len(answer) == 0) {
+		if errors.Is(err, os.ErrDeadlineExceeded) || !strings.HasPrefix(string(answer), tt.answer) ||
+			(tt.answer == "") != (len(answer) == 0) {
 			t.Errorf("%s: got %.40q, %v; want %q", name, answer, err, tt.answer)
 		}
 		t.Logf("%s: %.12q", name, answer)

@@ -40,7 +40,10 @@ func host(t testing.TB, w DialConfig) *hosted {
 func hostPaced(t testing.TB, w DialConfig, change func(*pace)) *hosted {
 	t.Helper()
 	h := &hosted{t: t, q: openQueue(t), log: new(logged)}
-	h.Relay = briskly(New(h.q, Options{Listen: "127.0.0.1:0", Host: "web-1", Dial: w, IdleClose: time.Nanosecond, Log: h.log.logger()}))
+	h.Relay = briskly(New(h.q, Options{
+		Listen: "127.0.0.1:0", Host: "web-1", Dial: w, IdleClose: time.Nanosecond,
+		Log: h.log.logger(),
+	}))
 	change(&h.pace)
 	run(t, h.Relay)
 	h.addr = h.says(`msg=listening url=wss?://([0-9.:]+)/relay`)
@@ -172,7 +175,10 @@ func TestListen_RefusesWhatIsNoReceiver(t *testing.T) {
 		path, token, origin, protocol string
 		want                          int
 	}{
-		"a web page":          {"/relay", "abcdefghijklmnop", "https://example.com", handshake.Subprotocol, http.StatusForbidden},
+		"a web page": {
+			"/relay", "abcdefghijklmnop", "https://example.com", handshake.Subprotocol,
+			http.StatusForbidden,
+		},
 		"another subprotocol": {"/relay", "abcdefghijklmnop", "", "mqtt", http.StatusUpgradeRequired},
 		"another path":        {"/", "abcdefghijklmnop", "", handshake.Subprotocol, http.StatusNotFound},
 		"another token":       {"/relay", "abcdefghijklmnoq", "", handshake.Subprotocol, http.StatusUnauthorized},
@@ -192,7 +198,10 @@ func TestListen_RefusesWhatIsNoReceiver(t *testing.T) {
 		t.Errorf("the token: status %d", status)
 	}
 	// What the file holds counts from the next caller on.
-	for text, want := range map[string]int{"qponmlkjihgfedcba": http.StatusUnauthorized, "two words": http.StatusServiceUnavailable} {
+	for text, want := range map[string]int{
+		"qponmlkjihgfedcba": http.StatusUnauthorized,
+		"two words":         http.StatusServiceUnavailable,
+	} {
 		if err := os.WriteFile(token, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -252,10 +261,26 @@ func TestListen_BothProveTheKeyOverTLS(t *testing.T) {
 		relay  string // what its log says; empty: it delivers
 		recv   string // what the receiver's log says
 	}{
-		"the key":              {receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1)}, trust, "", "proved=key:web-1"},
-		"not this connection":  {receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1), Unbound: true}, trust, "receiver refused.*leaves this TLS connection out.*remove --behind-proxy", "closed by the sender: 1000"},
-		"another key":          {receiver.Access{Keys: other}, trust, "receiver refused.*does not know us", "does not match"},
-		"no key":               {receiver.Access{}, trust, "receiver refused.*did not ask for our key", "closed by the sender: 1000"},
+		"the key": {
+			receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1)},
+			trust, "",
+			"proved=key:web-1",
+		},
+		"not this connection": {
+			receiver.Access{Keys: secrets(t, handshake.ParseKeys, key1), Unbound: true},
+			trust,
+			"receiver refused.*leaves this TLS connection out.*remove --behind-proxy", "closed by the sender: 1000",
+		},
+		"another key": {
+			receiver.Access{Keys: other},
+			trust, "receiver refused.*does not know us",
+			"does not match",
+		},
+		"no key": {
+			receiver.Access{},
+			trust, "receiver refused.*did not ask for our key",
+			"closed by the sender: 1000",
+		},
 		"an unknown authority": {receiver.Access{Keys: other}, &tls.Config{}, "listening", "unknown authority"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -295,7 +320,10 @@ func TestListen_WantsAReceiversCertificate(t *testing.T) {
 		for who, tt := range map[string]struct {
 			certs []tls.Certificate
 			good  bool
-		}{"nobody": {}, "a stranger": {certs: []tls.Certificate{stranger}}, "the client": {[]tls.Certificate{client}, true}} {
+		}{
+			"nobody": {}, "a stranger": {certs: []tls.Certificate{stranger}},
+			"the client": {[]tls.Certificate{client}, true},
+		} {
 			p, _ := h.call(nil, &tls.Config{RootCAs: pool(t, in("ca.pem")), Certificates: tt.certs})
 			if got := p != nil; got != tt.good {
 				t.Errorf("%s: %s may dial: %v, want %v", name, who, got, tt.good)

@@ -47,7 +47,8 @@ func (h *acceptor) admit(req *http.Request) (*credentials, *refusal) {
 		h.refused(req.RemoteAddr, fault)
 		return nil, &refusal{http.StatusServiceUnavailable, "This relay cannot tell who may dial it; its log says why."}
 	case token != "" && !handshake.SameMAC(req.Header.Get("Authorization"), "Bearer "+token):
-		h.refused(req.RemoteAddr, permanent("it sends another token than ours, or none", "compare wsreceive --dial-token with --token-file here", nil))
+		h.refused(req.RemoteAddr, permanent("it sends another token than ours, or none",
+			"compare wsreceive --dial-token with --token-file here", nil))
 		return nil, &refusal{http.StatusUnauthorized, "This relay requires another token."}
 	}
 	return with, nil

@@ -351,7 +351,8 @@ type checkedQueue struct {
 func (q checkedQueue) Ack(to uint64, r buffer.Receipt) error {
 	q.store.mu.Lock()
 	if to > uint64(len(q.store.lines))+1 {
-		q.store.faults = append(q.store.faults, fmt.Sprintf("a receipt for %d, and only %d lines are stored", to, len(q.store.lines)))
+		q.store.faults = append(q.store.faults, fmt.Sprintf("a receipt for %d, and only %d lines are stored", to,
+			len(q.store.lines)))
 	}
 	q.store.mu.Unlock()
 	return q.Queue.Ack(to, r)

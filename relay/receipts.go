@@ -121,12 +121,15 @@ func (s *session) stalled(b *handshake.Busy) *Fault {
 	switch away := time.Since(s.busy); {
 	case s.busy.IsZero():
 		s.busy, s.busyTold = time.Now(), b.Why
-		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait, "hint", hint)
+		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait,
+			"hint", hint)
 	case away > s.r.pace.busy && len(s.r.o.URLs) > 1:
-		return withGoodbye(transient("the receiver has been busy for too long", hint, fmt.Errorf("for %v", away.Round(time.Second))))
+		return withGoodbye(transient("the receiver has been busy for too long", hint,
+			fmt.Errorf("for %v", away.Round(time.Second))))
 	case b.Why != s.busyTold && away >= s.busyAgain: // less and less often: the receiver may be anybody
 		s.busyAgain, s.busyTold = 2*(away+time.Second), b.Why
-		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait, "hint", hint)
+		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait,
+			"hint", hint)
 	}
 	return nil
 }
@@ -135,10 +138,12 @@ func (s *session) stalled(b *handshake.Busy) *Fault {
 func (s *session) refused(n *handshake.Nak) *Fault {
 	switch {
 	case n.Expect > s.win.next:
-		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak that expects %d, where %d was sent last", n.Expect, s.win.next))
+		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak that expects %d, where %d was sent last",
+			n.Expect, s.win.next))
 	case n.Expect < s.win.base:
 		return withGoodbye(permanent("the receiver asks again for lines that it has acknowledged",
-			"it may have lost data: look at the receiver's store", fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base)))
+			"it may have lost data: look at the receiver's store",
+			fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base)))
 	case n.Code == handshake.NakDiverged:
 		return s.diverged(n.Expect)
 	}
@@ -166,7 +171,8 @@ func (s *session) diverged(seq uint64) *Fault {
 		return queueFault(err)
 	}
 	return withGoodbye(&Fault{
-		What: "the store holds other lines under our numbers", Err: fmt.Errorf("from seq %d of stream %s on", seq, s.sid),
+		What:   "the store holds other lines under our numbers",
+		Err:    fmt.Errorf("from seq %d of stream %s on", seq, s.sid),
 		Effect: "nothing is lost: what the store has stays there, and these lines go under a new stream",
 		Hint:   "this queue, or a copy of it, was restored from an older state; see that no other wsrelay uses a copy",
 	})

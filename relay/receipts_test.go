@@ -351,7 +351,8 @@ func TestSession_LeavesAReceiverThatIsBusyWithoutEndIfThereIsAnother(t *testing.
 					case <-closed:
 						return
 					case <-time.After(25 * time.Second):
-						_ = p.WriteMessage(websocket.TextMessage, handshake.Encode(&handshake.Busy{MS: 1, Why: "store"}))
+						_ = p.WriteMessage(websocket.TextMessage,
+							handshake.Encode(&handshake.Busy{MS: 1, Why: "store"}))
 					}
 				}
 			})

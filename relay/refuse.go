@@ -49,7 +49,8 @@ func (s *session) smaller(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
 	case !ok:
-		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak for %d, which is not on its way", n.Expect))
+		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak for %d, which is not on its way",
+			n.Expect))
 	case f.end-f.seq == 1 && f.raw <= fairLine:
 		return tooLong(fmt.Errorf("seq %d", f.seq))
 	case f.end-f.seq == 1:
@@ -93,14 +94,16 @@ func (s *session) quarantine(b *batch) *Fault {
 		where, err = s.r.o.Keep(s.sid, b.seq, b.lost, b.gap.Why)
 	}
 	if err != nil {
-		return withGoodbye(transient("cannot quarantine a line that the receiver refuses", "look at the disk and at the queue's directory", err))
+		return withGoodbye(transient("cannot quarantine a line that the receiver refuses",
+			"look at the disk and at the queue's directory", err))
 	}
 	s.r.dropped = b.seq
 	hint := "raise the receiver's limit for lines, or have shorter ones written"
 	if b.gap.Why == handshake.GapDamaged {
 		hint = hintServer + ": it finds this line damaged each time; report it with both logs"
 	}
-	s.log.Error("a line is dropped: the receiver refuses it", "seq", b.seq, "uid", handshake.UID(s.sid, b.seq), "bytes", len(b.lost), "why", b.gap.Why, "kept", where,
+	s.log.Error("a line is dropped: the receiver refuses it", "seq", b.seq, "uid", handshake.UID(s.sid, b.seq),
+		"bytes", len(b.lost), "why", b.gap.Why, "kept", where,
 		"effect", "a document with its number takes its place, and other lines are delivered", "hint", hint)
 	return nil
 }

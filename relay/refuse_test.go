@@ -97,7 +97,8 @@ func TestSession_GivesUpTheLinesThatAreRefusedAgainAndAgain(t *testing.T) {
 					}
 					for i, seq := range bad {
 						uid := handshake.UID(q.Stats().SID, seq)
-						if g := gaps[i]; g.Seq != seq || g.N != 1 || g.Why != handshake.GapDamaged || !g.Maybe || aside[uid] != line(seq) || log.count("uid="+uid) != 1 {
+						if g := gaps[i]; g.Seq != seq || g.N != 1 || g.Why != handshake.GapDamaged || !g.Maybe ||
+							aside[uid] != line(seq) || log.count("uid="+uid) != 1 {
 							t.Errorf("gap %+v, aside %q, want %d; log:\n%s", g, aside, seq, log.text())
 						}
 						st.lines[seq] = line(seq)
@@ -139,7 +140,8 @@ func TestSession_GivesUpNoMoreWhereNothingIsTaken(t *testing.T) {
 		run(t, r)
 		waitAcked(t, q, end)
 		left.Wait()
-		if fmt.Sprint(gaps) != "[1 1]" || len(aside) != 1 || log.count("level=ERROR msg=\"a line") != 1 || log.count("repeatedly") == 0 {
+		if fmt.Sprint(gaps) != "[1 1]" || len(aside) != 1 || log.count("level=ERROR msg=\"a line") != 1 ||
+			log.count("repeatedly") == 0 {
 			t.Errorf("gaps %d, aside %q; log:\n%s", gaps, aside, log.text())
 		}
 		st.lines[1] = line(1)

@@ -140,7 +140,10 @@ func New(q Queue, o Options) *Relay {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{q: q, o: o, log: o.Log, pace: usualPace, net: dialNet, ceiling: maxBatch, loose: map[string]bool{}, report: reporter{log: o.Log}}
+	r := &Relay{
+		q: q, o: o, log: o.Log, pace: usualPace, net: dialNet, ceiling: maxBatch, loose: map[string]bool{},
+		report: reporter{log: o.Log},
+	}
 	if o.Squeeze {
 		r.squeeze = newSqueeze()
 	}
@@ -240,7 +243,8 @@ func (r *Relay) warn(loose []string) {
 		if !r.loose[name] {
 			r.loose[name] = true
 			r.log.Warn("others can read a secret", "file", name,
-				"effect", "a user who reads it can send lines in this host's name", "hint", "chmod 600 the file, and make a new secret if in doubt")
+				"effect", "a user who reads it can send lines in this host's name",
+				"hint", "chmod 600 the file, and make a new secret if in doubt")
 		}
 	}
 }

@@ -31,7 +31,8 @@ func TestRun_BacksOffWhileRefused(t *testing.T) {
 		r.net = refusing(times)
 		stop := run(t, r)
 		time.Sleep(time.Hour)
-		if got := r.Status(); got.State != StateWaiting || got.Attempts < 2 || !strings.Contains(got.LastError, "refused") || got.Hint == "" || time.Until(got.NextAt) <= 0 {
+		if got := r.Status(); got.State != StateWaiting || got.Attempts < 2 ||
+			!strings.Contains(got.LastError, "refused") || got.Hint == "" || time.Until(got.NextAt) <= 0 {
 			t.Errorf("status is %+v", got)
 		}
 		stop()
@@ -205,7 +206,10 @@ func TestRun_StaysAwayAsLongAsTheCloseMeans(t *testing.T) {
 		{name: "record too big", code: handshake.CloseRecordTooBig, min: 30 * time.Second, max: 90 * time.Second},
 		{name: "version", code: handshake.CloseVersion, min: 30 * time.Second, max: 90 * time.Second},
 		{
-			name: "quota", code: handshake.CloseQuota, said: &handshake.Err{Code: handshake.CloseQuota, Msg: "enough", AfterMS: 20000},
+			name: "quota", code: handshake.CloseQuota, said: &handshake.Err{
+				Code: handshake.CloseQuota, Msg: "enough",
+				AfterMS: 20000,
+			},
 			min: 20 * time.Second, max: 25 * time.Second,
 		},
 		{name: "store down", code: handshake.CloseStoreDown, max: time.Second},

@@ -23,7 +23,8 @@ func TestRelay_DeliversEachLineOnceInOrder(t *testing.T) {
 		end := appendLines(t, q, 50, 100)
 		r := connect(t, q, Options{Host: "h", Agent: "a", Boot: "b"}, func(p *peer) {
 			p.greet()
-			if p.hello.Host != "h" || p.hello.Agent != "a" || p.hello.Boot != "b" || p.hello.Acked != 1 || p.hello.Head != end {
+			if p.hello.Host != "h" || p.hello.Agent != "a" || p.hello.Boot != "b" || p.hello.Acked != 1 ||
+				p.hello.Head != end {
 				t.Errorf("hello is %+v", p.hello)
 			}
 			p.receive(st)
@@ -223,7 +224,8 @@ func TestSession_ServesOneStreamAndThenTheNext(t *testing.T) {
 		if first, second := <-sids, <-sids; first == second {
 			t.Errorf("both sessions have sid %s", first)
 		}
-		if got := <-codes; got != websocket.CloseNormalClosure || time.Since(start) > time.Second || log.count("disconnected") != 0 {
+		if got := <-codes; got != websocket.CloseNormalClosure || time.Since(start) > time.Second ||
+			log.count("disconnected") != 0 {
 			t.Errorf("the first closed with %d; it took %v; log:\n%s", got, time.Since(start), log.text())
 		}
 		st.check(t, 61, line)

@@ -39,7 +39,10 @@ func TestWindow_OneBatchMayAlwaysLeave(t *testing.T) {
 // The window against a plain list of numbers.
 func TestWindow_AgreesWithItsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		limit := handshake.Win{Bytes: rapid.Int64Range(0, 100).Draw(t, "bytes"), Batches: rapid.IntRange(0, 20).Draw(t, "batches")}
+		limit := handshake.Win{
+			Bytes:   rapid.Int64Range(0, 100).Draw(t, "bytes"),
+			Batches: rapid.IntRange(0, 20).Draw(t, "batches"),
+		}
 		w := newWindow(1, limit)
 		base, next := uint64(1), uint64(1)
 		t.Repeat(map[string]func(*rapid.T){

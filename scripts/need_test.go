@@ -64,7 +64,8 @@ func TestNeed_LooksUpAProgramAsAProgram(t *testing.T) {
 func TestNeed_LooksUpAPathAsAPath(t *testing.T) {
 	table := "+ ./there 1 a x\n+ ./not-there 1 b y\n+ cat 1 c z\n"
 	out, status := need(t, table, "./there", "./not-there", "cat")
-	if status != 1 || !strings.Contains(out, "found: ./there cat\n") || !strings.Contains(out, "missing: ./not-there\n") {
+	if status != 1 || !strings.Contains(out, "found: ./there cat\n") ||
+		!strings.Contains(out, "missing: ./not-there\n") {
 		t.Errorf("status %d, %q", status, out)
 	}
 }
@@ -89,7 +90,8 @@ func TestNeed_RefusesAGoThatIsTooOld(t *testing.T) {
 	}
 	for of, want := range map[string]string{old: "this is go1.19.8", "/nowhere/go": "neither in PATH"} {
 		t.Setenv("NEED_TEST_GO", of)
-		if out, status := need(t, "+ cat 1 c z\n"); status != 1 || !strings.Contains(out, want) || !strings.Contains(out, "Go 1.26.0") {
+		if out, status := need(t, "+ cat 1 c z\n"); status != 1 || !strings.Contains(out, want) ||
+			!strings.Contains(out, "Go 1.26.0") {
 			t.Errorf("status %d, %q, want %q", status, out, want)
 		}
 	}

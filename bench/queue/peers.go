@@ -20,7 +20,9 @@ func split(n int) (all [variants][][]byte) {
 }
 
 // tidwall's log appends batches; WriteBatch syncs unless told otherwise.
-func tidwall(dir string, o *wal.Options, n int, f func(w *wal.Log, write func(k int) error) (float64, error)) (float64, error) {
+func tidwall(dir string, o *wal.Options, n int, f func(w *wal.Log,
+	write func(k int) error) (float64, error),
+) (float64, error) {
 	w, err := wal.Open(dir, o)
 	if err != nil {
 		return 0, err

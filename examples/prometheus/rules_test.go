@@ -73,7 +73,10 @@ func TestRules_FindFiftyOfFiveThousandSenders(t *testing.T) {
 func written() []byte {
 	var t metrics.Text
 	now := time.Now()
-	s := status.Snapshot{Instance: "web", Version: "v1", SID: "0123456789abcdef", Keeper: true, StartedAt: now, ReceiptAt: now}
+	s := status.Snapshot{
+		Instance: "web", Version: "v1", SID: "0123456789abcdef", Keeper: true, StartedAt: now,
+		ReceiptAt: now,
+	}
 	s.Metrics(&t, true)
 	r := receiver.New(nowhere{}, receiver.Options{})
 	ctx, stop := context.WithCancel(context.Background())

@@ -49,7 +49,10 @@ type Journal struct {
 // NewJournal makes a handler of records from level up.
 func NewJournal(socket, program string, level slog.Level) *Journal {
 	buf := new(bytes.Buffer)
-	return &Journal{mu: new(sync.Mutex), buf: buf, text: New(buf, program, level, false), program: program, socket: socket}
+	return &Journal{
+		mu: new(sync.Mutex), buf: buf, text: New(buf, program, level, false), program: program,
+		socket: socket,
+	}
 }
 
 // Enabled is slog.Handler's.

@@ -89,7 +89,13 @@ func (p *path) spend(c *Choice, n int) (seconds float64) {
 func TestChoice_IsNeverFarFromTheBest(t *testing.T) {
 	const runs = 8 // with other luck each
 	for _, s := range situations {
-		for _, p := range []path{{}, {noise: 0.4}, {noise: 0.2, tail: 0.1}, {noise: 0.2, depth: 4}, {noise: 0.2, burst: 0.08}} {
+		for _, p := range []path{
+			{},
+			{noise: 0.4},
+			{noise: 0.2, tail: 0.1},
+			{noise: 0.2, depth: 4},
+			{noise: 0.2, burst: 0.08},
+		} {
 			took, worst := 0.0, 0.0
 			const best = 20 // seconds
 			p.situation = s

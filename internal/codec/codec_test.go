@@ -52,7 +52,8 @@ func TestCodec_MakesNoMoreThanWasSaid(t *testing.T) {
 		payload := c.Encode(nil, text)
 		for _, n := range []int{0, 1, len(text) - 1, len(text) + 1, Longest + 1, 1 << 40} {
 			if got, err := c.Decode(nil, payload, n); err == nil || cap(got) > 0 {
-				t.Errorf("%s: %d bytes decoded to %d, as %d, in memory for %d", name, len(payload), len(got), n, cap(got))
+				t.Errorf("%s: %d bytes decoded to %d, as %d, in memory for %d", name, len(payload), len(got), n,
+					cap(got))
 			}
 		}
 		for k := range payload {

@@ -33,7 +33,10 @@ type Limiter struct {
 // New limits ln to so many connections that are not admitted; none is closed
 // before authTimeout. One goroutine may call its Accept.
 func New(ln net.Listener, places int, authTimeout time.Duration) *Limiter {
-	return &Limiter{Listener: ln, places: places, authTimeout: authTimeout, left: make(chan struct{}, 1), callers: list.New()}
+	return &Limiter{
+		Listener: ln, places: places, authTimeout: authTimeout, left: make(chan struct{}, 1),
+		callers: list.New(),
+	}
 }
 
 // Accept is net.Listener's.

@@ -47,6 +47,7 @@ func Process(t *Text) {
 	var up unix.Timespec
 	if v, ok := field(22); ok && unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) == nil {
 		age := time.Duration(up.Nano()) - time.Duration(v/ticks*float64(time.Second))
-		t.Time("process_start_time_seconds", "When the process was started.", time.Now().Add(-age).Truncate(time.Second))
+		t.Time("process_start_time_seconds", "When the process was started.",
+			time.Now().Add(-age).Truncate(time.Second))
 	}
 }

@@ -22,7 +22,10 @@ func Read(dir string) Snapshot {
 		s.waiting(dir)
 		return s
 	}
-	s = Snapshot{Instance: filepath.Base(dir), QueueDir: dir, At: time.Now(), State: Unknown, Problems: []Problem{}, Lost: []Lost{}}
+	s = Snapshot{
+		Instance: filepath.Base(dir), QueueDir: dir, At: time.Now(), State: Unknown, Problems: []Problem{},
+		Lost: []Lost{},
+	}
 	v, err := buffer.Inspect(dir)
 	var oldest time.Time
 	if err == nil {
@@ -32,13 +35,22 @@ func Read(dir string) Snapshot {
 	unknown := "it is not known whether lines wait there"
 	switch {
 	case errors.Is(asked, fs.ErrPermission), errors.Is(err, fs.ErrPermission):
-		s.problem(Problem{"no permission to read the queue: " + cmp.Or(err, asked).Error(), unknown, "ask as the user that wsrelay runs as, or as root"})
+		s.problem(Problem{
+			"no permission to read the queue: " + cmp.Or(err, asked).Error(), unknown,
+			"ask as the user that wsrelay runs as, or as root",
+		})
 		return s
 	case errors.Is(err, fs.ErrNotExist):
-		s.problem(Problem{"there is no queue here: " + err.Error(), "no line waits in this directory", "wsrelay status, with no instance named, shows those that there are"})
+		s.problem(Problem{
+			"there is no queue here: " + err.Error(), "no line waits in this directory",
+			"wsrelay status, with no instance named, shows those that there are",
+		})
 		return s
 	case err != nil:
-		s.problem(Problem{"cannot inspect the queue: " + err.Error(), unknown, "look at the disk, and at the queue's directory: wsrelay queue verify"})
+		s.problem(Problem{
+			"cannot inspect the queue: " + err.Error(), unknown,
+			"look at the disk, and at the queue's directory: wsrelay queue verify",
+		})
 		return s
 	}
 	s.queue(v.Stats)
@@ -54,7 +66,10 @@ func Read(dir string) Snapshot {
 		return s
 	}
 	s.State = NotRunning
-	p := Problem{"no wsrelay runs with this queue", "no line waits in it", "start what runs it, usually syslog-ng; if that runs, check that its configuration names this instance"}
+	p := Problem{
+		"no wsrelay runs with this queue", "no line waits in it",
+		"start what runs it, usually syslog-ng; if that runs, check that its configuration names this instance",
+	}
 	if s.BacklogLines > 0 {
 		p.Effect = "nothing is lost: its lines wait on disk"
 	}

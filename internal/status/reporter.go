@@ -100,7 +100,8 @@ func (r *Reporter) Snapshot() Snapshot {
 	s := Snapshot{
 		Instance: r.o.Instance, QueueDir: r.o.QueueDir, At: now,
 		PID: os.Getpid(), Version: r.o.Version, StartedAt: r.started,
-		State: re.State, Since: re.Since, URL: re.URL, FailedAttempts: re.Attempts, NextAttemptAt: re.NextAt, Sessions: re.Sessions, Failures: re.Failures,
+		State: re.State, Since: re.Since, URL: re.URL, FailedAttempts: re.Attempts, NextAttemptAt: re.NextAt,
+		Sessions: re.Sessions, Failures: re.Failures,
 		DrainRate: r.o.DrainRate,
 		SentLines: re.SentLines, SentBytes: re.SentBytes, SentAgainLines: re.SentAgain, DeadLetterLines: re.Rejected,
 		ReceiptAt: re.ReceiptAt,
@@ -174,7 +175,8 @@ func (s *Snapshot) lost(all []buffer.Lost) {
 	}
 	if n := sums["damaged"].Lines; n > 0 {
 		s.problem(Problem{
-			fmt.Sprintf("%s lost: damaged on disk, or in files that were removed; the last on %s", cli.Count(n, "line is", "lines are"), last.UTC().Format("2 January 2006 15:04 UTC")),
+			fmt.Sprintf("%s lost: damaged on disk, or in files that were removed; the last on %s",
+				cli.Count(n, "line is", "lines are"), last.UTC().Format("2 January 2006 15:04 UTC")),
 			"each of them is in a gap document, or will be",
 			fmt.Sprintf("look into the log for the reason, and at the disk's health; this is reported for %d days after the loss", buffer.KeepLosses/(24*time.Hour)),
 		})
@@ -196,7 +198,8 @@ func (s *Snapshot) findProblems(re *relay.Status, st buffer.Stats) {
 	}
 	if s.DrainRate > 0 && s.LagSeconds > rateOver.Seconds() && s.State == relay.StateConnected && s.InRate > s.OutRate {
 		s.problem(Problem{
-			fmt.Sprintf("the backlog grows: --drain-rate lets %.0f lines a second through, and %.0f come", s.OutRate, s.InRate),
+			fmt.Sprintf("the backlog grows: --drain-rate lets %.0f lines a second through, and %.0f come", s.OutRate,
+				s.InRate),
 			"no line is lost while the queue has space", "raise --drain-rate",
 		})
 	}

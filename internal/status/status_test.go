@@ -94,7 +94,8 @@ func TestRead_AsksTheRelayThroughItsSocket(t *testing.T) {
 			for range 8 {
 				readers.Go(func() {
 					s := Read(dir)
-					if s.Instance != "web" || s.PID != os.Getpid() || s.State != relay.StateConnected || s.BacklogLines != 5 ||
+					if s.Instance != "web" || s.PID != os.Getpid() || s.State != relay.StateConnected ||
+						s.BacklogLines != 5 ||
 						s.LinesIn != 5 || s.OldestAt.IsZero() || s.DiskLimitBytes == 0 || len(s.Lost) != 0 ||
 						s.Healthy || len(s.Problems) != 1 || s.Problems[0] != (Problem{"gone", "wait", "look"}) {
 						t.Errorf("got %+v", s)
@@ -138,7 +139,8 @@ func TestRead_WithoutARelayTellsWhatTheFilesHold(t *testing.T) {
 	}
 	before := listing(t, dir)
 	s := Read(dir)
-	if s.State != NotRunning || s.Instance != "web" || s.BacklogLines != 3 || s.LagSeconds <= 0 || !strings.Contains(s.Problems[0].Effect, "nothing is lost") {
+	if s.State != NotRunning || s.Instance != "web" || s.BacklogLines != 3 || s.LagSeconds <= 0 ||
+		!strings.Contains(s.Problems[0].Effect, "nothing is lost") {
 		t.Errorf("not running: %+v", s)
 	}
 	if after := listing(t, dir); !slices.Equal(after, before) {
@@ -211,7 +213,8 @@ func TestFind_GivesTheDirectoriesThatAWsrelayHasUsed(t *testing.T) {
 }
 
 func TestExitCode_IsOfTheWorst(t *testing.T) {
-	well, wrong, ended := Snapshot{State: relay.StateIdle, Healthy: true}, Snapshot{State: relay.StateWaiting}, Snapshot{State: NotRunning}
+	well, wrong, ended := Snapshot{State: relay.StateIdle, Healthy: true}, Snapshot{State: relay.StateWaiting},
+		Snapshot{State: NotRunning}
 	for want, all := range map[int][][]Snapshot{
 		0: {{well}, {well, well}},
 		1: {{wrong}, {well, wrong, ended}, {ended, wrong}},
@@ -256,8 +259,12 @@ func TestMetrics_CountALossOnceOverARestart(t *testing.T) {
 		s := r.Snapshot()
 		var text metrics.Text
 		s.Metrics(&text, true)
-		for name, want := range map[string]int{"wsrelay_lost_lines_total": told, "wsrelay_lost_lines_untold": 3 - told} {
-			if line := fmt.Sprintf("%s{relay=\"web\",why=\"purged\"} %d\n", name, want); !strings.Contains(string(text.Bytes()), line) {
+		for name, want := range map[string]int{
+			"wsrelay_lost_lines_total":  told,
+			"wsrelay_lost_lines_untold": 3 - told,
+		} {
+			if line := fmt.Sprintf("%s{relay=\"web\",why=\"purged\"} %d\n", name,
+				want); !strings.Contains(string(text.Bytes()), line) {
 				t.Errorf("run %d: no %q in\n%s", run, line, text.Bytes())
 			}
 		}
@@ -296,10 +303,13 @@ func full() Snapshot {
 	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	return Snapshot{
 		Instance: "web", QueueDir: "/q", At: at, State: relay.StateConnected, Problems: []Problem{{"e", "l", "h"}},
-		PID: 4121, Version: "v1.2.3", StartedAt: at.Add(-50 * time.Hour), Keeper: true, WorkerRestarts: 3, LastWorker: "killed by SIGKILL",
-		URL: "wss://logs.example.com/relay", Since: at.Add(-3*time.Hour - 12*time.Minute), FailedAttempts: 1, NextAttemptAt: at.Add(4 * time.Second), Sessions: 2, Failures: 3,
-		SID: "0123456789abcdef", LinesIn: 1_300_000, LinesDone: 100_000, BacklogLines: 1_200_000, BacklogBytes: 84 << 20,
-		DiskBytes: 128 << 20, DiskLimitBytes: 8 << 30, OldestAt: at.Add(-12 * time.Minute), LagSeconds: 720,
+		PID: 4121, Version: "v1.2.3", StartedAt: at.Add(-50 * time.Hour), Keeper: true, WorkerRestarts: 3,
+		LastWorker: "killed by SIGKILL",
+		URL:        "wss://logs.example.com/relay", Since: at.Add(-3*time.Hour - 12*time.Minute), FailedAttempts: 1,
+		NextAttemptAt: at.Add(4 * time.Second), Sessions: 2, Failures: 3,
+		SID: "0123456789abcdef", LinesIn: 1_300_000, LinesDone: 100_000, BacklogLines: 1_200_000,
+		BacklogBytes: 84 << 20,
+		DiskBytes:    128 << 20, DiskLimitBytes: 8 << 30, OldestAt: at.Add(-12 * time.Minute), LagSeconds: 720,
 		InRate: 1000, OutRate: 5000, RateSeconds: 60,
 		ReceiptSeq: 100_001, ReceiptUID: "0123456789abcdef0000000100000", ReceiptAt: at.Add(-2 * time.Second),
 		SentLines: 4, SentBytes: 5, SentAgainLines: 6, DeadLetterLines: 7,
@@ -360,7 +370,8 @@ func TestWrite_PutsWhatIsWrongFirst(t *testing.T) {
 		s.Instance, s.Problems = "w\x1b[2Jeb\n", []Problem{{"what\x1b[2J", "effect", "hint"}}
 		var got bytes.Buffer
 		Write(&got, []Snapshot{s})
-		if !strings.HasPrefix(got.String(), "w [2Jeb : "+want) || !strings.Contains(got.String(), "\n  error     what [2J\n  effect    effect\n  hint      hint\n") {
+		if !strings.HasPrefix(got.String(), "w [2Jeb : "+want) ||
+			!strings.Contains(got.String(), "\n  error     what [2J\n  effect    effect\n  hint      hint\n") {
 			t.Errorf("%s: got\n%s", s.State, got.String())
 		}
 	}
@@ -380,7 +391,8 @@ func TestMetrics_HasEveryReasonFromTheStart(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		`wsrelay_lost_lines_total{relay="web",why="overflow"} 1000`, `wsrelay_lost_lines_untold{relay="web",why="overflow"} 2000`,
+		`wsrelay_lost_lines_total{relay="web",why="overflow"} 1000`,
+		`wsrelay_lost_lines_untold{relay="web",why="overflow"} 2000`,
 		`wsrelay_lag_seconds{relay="web"} 720`, `wsrelay_up{relay="web"} 1`,
 		`wsrelay_lines_in_total{relay="web",sid="0123456789abcdef"} 1300000`,
 	} {

@@ -43,7 +43,8 @@ func (s *Snapshot) write(w io.Writer) {
 	}
 	line("backlog", "%s", s.backlog())
 	if s.RateSeconds > 0 {
-		line("rates", "in %s, out %s lines/s over the last %s", rate(s.InRate), rate(s.OutRate), duration(s.RateSeconds))
+		line("rates", "in %s, out %s lines/s over the last %s", rate(s.InRate), rate(s.OutRate),
+			duration(s.RateSeconds))
 	}
 	line("receipt", "%s", s.receipt())
 	line("lost", "%s", s.losses())
@@ -92,7 +93,8 @@ func (s *Snapshot) receiver() string {
 		return "none has dialled for " + since
 	case relay.StateWaiting:
 		next := duration(max(0, s.NextAttemptAt.Sub(s.At).Seconds()))
-		return fmt.Sprintf("%s, not connected; %s since the last receipt, the next is in %s", s.URL, cli.Count(uint64(s.FailedAttempts), "attempt has failed", "attempts have failed"), next)
+		return fmt.Sprintf("%s, not connected; %s since the last receipt, the next is in %s", s.URL,
+			cli.Count(uint64(s.FailedAttempts), "attempt has failed", "attempts have failed"), next)
 	case relay.StateIdle:
 		if s.URL == "" {
 			return "not connected: that happens when a line comes"
@@ -107,7 +109,8 @@ func (s *Snapshot) backlog() string {
 	if s.BacklogLines == 0 {
 		return "none"
 	}
-	text := fmt.Sprintf("%s, %s on disk, the oldest for %s", lines(s.BacklogLines), humanize.IBytes(uint64(s.BacklogBytes)), duration(s.LagSeconds))
+	text := fmt.Sprintf("%s, %s on disk, the oldest for %s", lines(s.BacklogLines),
+		humanize.IBytes(uint64(s.BacklogBytes)), duration(s.LagSeconds))
 	if gain := s.OutRate - s.InRate; s.LagSeconds >= fresh && s.State == relay.StateConnected && gain > 1 {
 		text += "; gone in about " + duration(float64(s.BacklogLines)/gain)
 	}
@@ -124,7 +127,8 @@ func (s *Snapshot) receipt() string {
 	case s.ReceiptAt.IsZero(): // of an earlier run
 		return fmt.Sprintf("up to line %s, UID %s", humanize.Comma(int64(s.ReceiptSeq-1)), s.ReceiptUID)
 	}
-	return fmt.Sprintf("%s ago, up to line %s, UID %s", s.since(s.ReceiptAt), humanize.Comma(int64(s.ReceiptSeq-1)), s.ReceiptUID)
+	return fmt.Sprintf("%s ago, up to line %s, UID %s", s.since(s.ReceiptAt), humanize.Comma(int64(s.ReceiptSeq-1)),
+		s.ReceiptUID)
 }
 
 var reasons = map[string]string{

@@ -95,7 +95,10 @@ func (p *page) search(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	loan.shrink(int64(len(found.about))*hitMemoryOf(q) + int64(found.table.bytes)*2)
-	answer := map[string]any{"logsql": q.logsql, "took": time.Since(start).Milliseconds(), "complete": found.complete, "from": inMillis(q.from), "to": inMillis(q.to)}
+	answer := map[string]any{
+		"logsql": q.logsql, "took": time.Since(start).Milliseconds(), "complete": found.complete,
+		"from": inMillis(q.from), "to": inMillis(q.to),
+	}
 	if found.table.Rows != nil {
 		answer["table"], answer["more"] = found.table, found.table.full || len(found.table.Rows) > limit
 		found.table.Rows = found.table.Rows[:min(len(found.table.Rows), limit)]
@@ -173,7 +176,8 @@ func (p *page) line(w http.ResponseWriter, r *http.Request) {
 	sid, seq, _ := handshake.ParseUID(l.UID)
 	reply(w, http.StatusOK, map[string]any{
 		"uid": l.UID, "time": l.Time, "arrived": arrived.UnixMilli(), "sid": sid, "seq": strconv.FormatUint(seq, 10),
-		"size": found.size, "text": cut(found.text, cutLine), "here": len(found.text), "cut": found.size > cutLine, "fields": fields,
+		"size": found.size, "text": cut(found.text, cutLine), "here": len(found.text), "cut": found.size > cutLine,
+		"fields": fields,
 	})
 }
 

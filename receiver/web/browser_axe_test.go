@@ -40,7 +40,8 @@ func axe(t *testing.T) string {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			t.Skip("no place for a cache: ", err)
 		}
-		fetch := exec.CommandContext(t.Context(), "npm", "pack", "--silent", "--pack-destination", dir, "axe-core@"+axeVersion)
+		fetch := exec.CommandContext(t.Context(), "npm", "pack", "--silent", "--pack-destination", dir,
+			"axe-core@"+axeVersion)
 		fetch.WaitDelay = time.Minute
 		if text, err := fetch.CombinedOutput(); err != nil {
 			t.Skipf("npm cannot fetch axe-core, so the page is not checked by it: %v\n%s", err, text)
@@ -98,7 +99,10 @@ func TestBrowser_HasNothingThatAxeFinds(t *testing.T) {
 	} {
 		for _, look := range []string{"light", "dark"} {
 			_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: look}, {Name: "prefers-reduced-motion", Value: "reduce"}},
+				Features: []*emulation.MediaFeature{
+					{Name: "prefers-color-scheme", Value: look},
+					{Name: "prefers-reduced-motion", Value: "reduce"},
+				},
 			})
 			if err != nil {
 				t.Fatal(err)

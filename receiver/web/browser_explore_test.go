@@ -73,10 +73,12 @@ func TestBrowser_CountsByFieldsAndShowsColumns(t *testing.T) {
 	hostileName := `<b onclick=1>"a` + "\u202e"
 	lines := make([]string, 3000)
 	for i := range lines {
-		lines[i] = fmt.Sprintf(`{"host":"old1","program":"batch","user":"u%d","message":"run","fields":{"status":%d}}`, i%3, 500)
+		lines[i] = fmt.Sprintf(`{"host":"old1","program":"batch","user":"u%d","message":"run","fields":{"status":%d}}`,
+			i%3, 500)
 	}
 	s.add(t, sidB, "old1", time.Now().Add(-48*time.Hour), lines...)
-	s.add(t, sidB, "old1", time.Now().Add(-49*time.Hour), fmt.Sprintf(`{"host":"old1","program":"odd",%q:"<i>x</i>"}`, hostileName))
+	s.add(t, sidB, "old1", time.Now().Add(-49*time.Hour), fmt.Sprintf(`{"host":"old1","program":"odd",%q:"<i>x</i>"}`,
+		hostileName))
 	s.searchable(t)
 	do(t, ctx, chromedp.Navigate(s.URL+"/?live=0"))
 	until(t, ctx, entries(200)+` && document.querySelector('#facets .name') !== null`)
@@ -85,7 +87,8 @@ func TestBrowser_CountsByFieldsAndShowsColumns(t *testing.T) {
 	until(t, ctx, values+` === 'batch 3,000 96 %,nginx 120 3.8 %,postgres 12 0.4 %,odd 1 0.0 %'`)
 	do(t, ctx, click("#allfields"))
 	until(t, ctx, `[...document.querySelectorAll('#field .pick b')].some(b => b.textContent === 'user')`)
-	if names := value[string](t, ctx, `document.getElementById('field').innerHTML`); strings.Contains(names, "<b onclick") || strings.Contains(names, "\u202e") || !strings.Contains(names, "&lt;b onclick=1&gt;") {
+	if names := value[string](t, ctx, `document.getElementById('field').innerHTML`); strings.Contains(names,
+		"<b onclick") || strings.Contains(names, "\u202e") || !strings.Contains(names, "&lt;b onclick=1&gt;") {
 		t.Errorf("got %s", names)
 	}
 	act := func(text string) chromedp.Action[chromedp.Void] {
@@ -189,7 +192,8 @@ func TestBrowser_SaysWhatWasCutShort(t *testing.T) {
 	t.Run("very long lines", func(t *testing.T) {
 		s := newSite(t)
 		for i := range 40 {
-			s.add(t, sidA, "web1", time.Now().Add(time.Duration(i)*time.Millisecond), fmt.Sprintf(`{"body":%q}`, strings.Repeat("x", 1<<20)))
+			s.add(t, sidA, "web1", time.Now().Add(time.Duration(i)*time.Millisecond),
+				fmt.Sprintf(`{"body":%q}`, strings.Repeat("x", 1<<20)))
 		}
 		s.searchable(t)
 		do(t, ctx, chromedp.Navigate(s.URL))

@@ -22,7 +22,8 @@ func TestBrowser_OpensWithThousandsOfSenders(t *testing.T) {
 			line = now.Add(-time.Hour)
 		}
 		all = append(all, receiver.Sender{
-			Host: fmt.Sprintf("web-%d.example.com", i), Name: fmt.Sprintf("web-%d", i), SID: fmt.Sprintf("%016x", i+1), Agent: "wsrelay/0.1.0",
+			Host: fmt.Sprintf("web-%d.example.com", i), Name: fmt.Sprintf("web-%d", i), SID: fmt.Sprintf("%016x", i+1),
+			Agent: "wsrelay/0.1.0",
 			First: now.Add(-72 * time.Hour), Seen: line, Line: line, Online: i%100 != 17, Lines: 1e6,
 		})
 	}

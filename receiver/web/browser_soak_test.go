@@ -33,7 +33,10 @@ func TestBrowser_SoakLive(t *testing.T) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	start, first := time.Now(), usage{}
-	marks := []time.Duration{10 * time.Second, time.Minute, 5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 30 * time.Minute, total}
+	marks := []time.Duration{
+		10 * time.Second, time.Minute, 5 * time.Minute, 10 * time.Minute, 20 * time.Minute,
+		30 * time.Minute, total,
+	}
 	var early, last usage
 	for now := range tick.C {
 		s.add(t, sidA, "web1", now, soakLines(&sent, int(now.Sub(start).Seconds()*float64(rate))-sent)...)
@@ -50,7 +53,8 @@ func TestBrowser_SoakLive(t *testing.T) {
 		}
 		shown = value[int](t, ctx, `document.querySelectorAll('#lines .entry').length`)
 		t.Logf("%v: %d lines sent, %.1f s of CPU (%.1f %% of a core), %d MiB resident, %d lines listed, %d notes of lines that were left out",
-			marks[0], sent, (last.cpu - first.cpu).Seconds(), 100*(last.cpu-first.cpu).Seconds()/now.Sub(start).Seconds(), last.rss>>20, shown,
+			marks[0], sent, (last.cpu - first.cpu).Seconds(),
+			100*(last.cpu-first.cpu).Seconds()/now.Sub(start).Seconds(), last.rss>>20, shown,
 			value[int](t, ctx, `document.querySelectorAll('#lines .skipped').length`))
 		if marks[0] >= total {
 			break

@@ -29,13 +29,15 @@ func chromium(t *testing.T, more ...chromedp.ExecAllocatorOption) context.Contex
 	if err != nil {
 		harness.Lack(t, "chromium is not installed")
 	}
-	allocator, cancel := chromedp.NewExecAllocator(context.Background(), append(append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
-		chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-sync", true),
-		chromedp.Env("TZ=UTC", "HOME="+t.TempDir()),
-		chromedp.WindowSize(1280, 900),
-	), more...)...)
+	allocator, cancel := chromedp.NewExecAllocator(context.Background(),
+		append(append(chromedp.DefaultExecAllocatorOptions[:],
+			chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.UserDataDir(t.TempDir()),
+			chromedp.Flag("ignore-certificate-errors", true), chromedp.Flag("disable-quic", true),
+			chromedp.Flag("disable-component-update", true),
+			chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-sync", true),
+			chromedp.Env("TZ=UTC", "HOME="+t.TempDir()),
+			chromedp.WindowSize(1280, 900),
+		), more...)...)
 	t.Cleanup(cancel)
 	ctx, stop := chromedp.NewContext(allocator)
 	t.Cleanup(stop)
@@ -99,7 +101,8 @@ func until(t *testing.T, ctx context.Context, condition string) {
 			return
 		}
 	}
-	t.Fatalf("it never was so: %s\n%s", condition, value[string](t, ctx, "location.href + '\\n' + document.body.innerText"))
+	t.Fatalf("it never was so: %s\n%s", condition, value[string](t, ctx,
+		"location.href + '\\n' + document.body.innerText"))
 }
 
 const texts = `[...document.querySelectorAll('.entry .text')].map(e => e.textContent)`
@@ -306,7 +309,8 @@ func checkHarmless(t *testing.T, ctx context.Context) {
 		width: document.documentElement.scrollWidth,
 		longest: Math.max(...[...document.querySelectorAll('.row .text')].map(e => e.textContent.length)),
 	})`)
-	if found.Pwned != nil || found.Elements > 0 || len(found.Odd) > 0 || found.Width > 1280 || found.Longest > 2*cutList {
+	if found.Pwned != nil || found.Elements > 0 || len(found.Odd) > 0 || found.Width > 1280 ||
+		found.Longest > 2*cutList {
 		t.Errorf("got %+v", found)
 	}
 }

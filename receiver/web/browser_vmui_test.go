@@ -21,7 +21,8 @@ func TestBrowser_TheEnginesPageWorksBehindTheLogin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Server = serve(t, login.New(login.Policy{Users: users}).Before(New(s.logs, NewLive(s.logs), Options{Who: login.User})))
+	s.Server = serve(t, login.New(login.Policy{Users: users}).Before(New(s.logs, NewLive(s.logs),
+		Options{Who: login.User})))
 	hostile := `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script> marker4711`
 	s.add(t, sidA, "web1", time.Now(), hostile, "another line")
 	s.searchable(t)

@@ -37,10 +37,12 @@ func answering(t *testing.T, ctx context.Context, passwords ...string) (asked *a
 			answer := &fetch.AuthChallengeResponse{Response: fetch.AuthChallengeResponseResponseCancelAuth}
 			if n := int(asked.Add(1)); n <= len(passwords) {
 				answer = &fetch.AuthChallengeResponse{
-					Response: fetch.AuthChallengeResponseResponseProvideCredentials, Username: "ann", Password: passwords[n-1],
+					Response: fetch.AuthChallengeResponseResponseProvideCredentials, Username: "ann",
+					Password: passwords[n-1],
 				}
 			}
-			_, err = chromedp.Call(ctx, fetch.ContinueWithAuth, fetch.ContinueWithAuthParams{RequestID: e.RequestID, AuthChallengeResponse: answer})
+			_, err = chromedp.Call(ctx, fetch.ContinueWithAuth,
+				fetch.ContinueWithAuthParams{RequestID: e.RequestID, AuthChallengeResponse: answer})
 		}
 		return err
 	}

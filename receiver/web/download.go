@@ -218,7 +218,8 @@ func (d *downloading) slice(q *query, most int) error {
 	for {
 		var rows [][]logsql.Field
 		err := d.query(func() error {
-			return d.api.rows(d.r.Context(), q, after+" | sort by ("+order+")"+limit, 0, func(fields []logsql.Field) { rows = append(rows, fields) })
+			return d.api.rows(d.r.Context(), q, after+" | sort by ("+order+")"+limit, 0,
+				func(fields []logsql.Field) { rows = append(rows, fields) })
 		})
 		if err != nil {
 			return err

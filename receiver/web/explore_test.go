@@ -56,7 +56,8 @@ func TestAround_HasTheLinesOfTheSameHostAndProgram(t *testing.T) {
 		if s.logs != nil {
 			want = "app 1,app 100,app 2,app 3"
 		}
-		if strings.Join(texts, ",") != want || got.Hit != uid || got.MoreBefore != (s.logs != nil) || got.MoreAfter || !got.Complete {
+		if strings.Join(texts, ",") != want || got.Hit != uid || got.MoreBefore != (s.logs != nil) || got.MoreAfter ||
+			!got.Complete {
 			t.Errorf("%s: got %q, %+v, want %s", name, texts, got, want)
 		}
 		got, texts = s.around(t, uid, 1, "&column=program&time="+strconv.FormatInt(at.UnixMilli()+300, 10))
@@ -80,7 +81,8 @@ func TestAround_SaysThatVeryLongLinesAreLeftOut(t *testing.T) {
 	s := newSite(t)
 	at := time.Now().Add(-time.Hour)
 	for i := range 30 {
-		s.add(t, sidA, "web1", at.Add(time.Duration(i)*time.Second), fmt.Sprintf(`{"program":"x","body":%q}`, strings.Repeat("x", 1<<20)))
+		s.add(t, sidA, "web1", at.Add(time.Duration(i)*time.Second),
+			fmt.Sprintf(`{"program":"x","body":%q}`, strings.Repeat("x", 1<<20)))
 	}
 	got, _ := s.around(t, handshake.UID(sidA, 15), 14, "")
 	if got.Complete || !got.MoreBefore || !got.MoreAfter || len(got.Lines) < 3 || len(got.Lines) > listMemory>>20 {
@@ -95,7 +97,8 @@ func TestGroups_CountsOverTheWholeTime(t *testing.T) {
 		if i%1000 == 0 {
 			lines := make([]string, 1000)
 			for k := range lines {
-				lines[k] = fmt.Sprintf(`{"program":"nginx","a \"b\" | c":"%d","fields":{"status":%d}}`, k%3, 200+k%2*204)
+				lines[k] = fmt.Sprintf(`{"program":"nginx","a \"b\" | c":"%d","fields":{"status":%d}}`, k%3,
+					200+k%2*204)
 			}
 			s.add(t, sidA, "web1", now.Add(time.Duration(i)*time.Millisecond), lines...)
 		}
@@ -119,7 +122,10 @@ func TestGroups_CountsOverTheWholeTime(t *testing.T) {
 		}
 	}
 	_, body, _ := s.get(t, "/api/fields")
-	for _, want := range []string{`{"name":"program","hits":3001}`, `{"name":"fields.status","hits":3000}`, `{"name":"a \"b\" | c","hits":3000}`} {
+	for _, want := range []string{
+		`{"name":"program","hits":3001}`, `{"name":"fields.status","hits":3000}`,
+		`{"name":"a \"b\" | c","hits":3000}`,
+	} {
 		if !strings.Contains(body, want) || strings.Contains(body, "_stream") || strings.Contains(body, "wsrelay.") {
 			t.Errorf("got %s, want %s", body, want)
 		}
@@ -130,7 +136,8 @@ func TestSearch_OldestFirstAndWithColumns(t *testing.T) {
 	at := time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
 	for name, s := range map[string]*site{"log database": newSite(t), "watched": newWatchedSite(t, Options{})} {
 		for i := range 30 {
-			s.add(t, sidA, "web1", at.Add(time.Duration(i/5)*time.Second), fmt.Sprintf(`{"message":"m%d","fields":{"n":%d}}`, i, i))
+			s.add(t, sidA, "web1", at.Add(time.Duration(i/5)*time.Second),
+				fmt.Sprintf(`{"message":"m%d","fields":{"n":%d}}`, i, i))
 		}
 		for order, want := range map[string]string{"": "m29 29,m28 28", "oldest": "m0 0,m1 1"} {
 			_, body, _ := s.get(t, "/api/search?limit=2&column=fields.n&order="+order)
@@ -160,14 +167,18 @@ func TestSearch_TakesTimesAsPeopleWriteThem(t *testing.T) {
 	midnight := time.Date(y, m, d, 0, 0, 0, 0, zone)
 	s.add(t, sidA, "web1", midnight.Add(-time.Hour), "of yesterday")
 	s.add(t, sidA, "web1", midnight.Add(-25*time.Hour), "of the day before")
-	for path, want := range map[string]string{"from=yesterday&to=today": "of yesterday", "from=-3d&to=yesterday": "of the day before"} {
+	for path, want := range map[string]string{
+		"from=yesterday&to=today": "of yesterday",
+		"from=-3d&to=yesterday":   "of the day before",
+	} {
 		_, body, _ := s.get(t, "/api/search?tz=120&"+path)
 		if strings.Count(body, `"uid"`) != 1 || !strings.Contains(body, `"text":"`+want+`"`) {
 			t.Errorf("%s: got %s, want %s", path, body, want)
 		}
 	}
 	_, body, _ := s.get(t, "/api/search?tz=120&from=today")
-	if !strings.Contains(body, fmt.Sprintf(`"from":%d,`, midnight.UnixMilli())) || !strings.Contains(body, `"to":null`) {
+	if !strings.Contains(body, fmt.Sprintf(`"from":%d,`, midnight.UnixMilli())) ||
+		!strings.Contains(body, `"to":null`) {
 		t.Errorf("got %s", body)
 	}
 }
@@ -200,7 +211,8 @@ func TestDownload_HasEveryLine(t *testing.T) {
 	want = append(want, "\xff\xfe=1")
 	s.add(t, sidA, "web1", at.Add(5000*time.Hour), want[len(want)-1])
 	resp, body := s.download(t, "format=ndjson")
-	if resp.Header.Get("Content-Type") != "application/x-ndjson" || resp.Header.Get("Content-Disposition") != "attachment; filename=lines.ndjson" {
+	if resp.Header.Get("Content-Type") != "application/x-ndjson" ||
+		resp.Header.Get("Content-Disposition") != "attachment; filename=lines.ndjson" {
 		t.Errorf("got %v", resp.Header)
 	}
 	var got []string
@@ -240,7 +252,8 @@ func (s *site) download(t *testing.T, args string) (*http.Response, string) {
 
 func TestDownload_CSVHasColumnsAndNoFormulas(t *testing.T) {
 	s := newSite(t)
-	s.add(t, sidA, "=web", time.UnixMilli(1_700_000_000_000), `{"program":"a,b","severity":"err","message":"=cmd|' /C calc'!A0\n\"two\"","fields":{"n":-5}}`)
+	s.add(t, sidA, "=web", time.UnixMilli(1_700_000_000_000),
+		`{"program":"a,b","severity":"err","message":"=cmd|' /C calc'!A0\n\"two\"","fields":{"n":-5}}`)
 	_, body := s.download(t, "format=csv&column=fields.n&column=absent")
 	got, err := csv.NewReader(strings.NewReader(body)).ReadAll()
 	want := [][]string{
@@ -257,7 +270,8 @@ func TestDownload_CSVHasColumnsAndNoFormulas(t *testing.T) {
 	if _, body := s.download(t, table); body != `{"program":"a,b","n":"1","most":"-5"}`+"\n" {
 		t.Errorf("got %q", body)
 	}
-	if resp, body := s.download(t, "format=csv&q=nowhere"); resp.StatusCode != http.StatusOK || !strings.HasPrefix(body, "time,host,") || strings.Count(body, "\n") != 1 {
+	if resp, body := s.download(t, "format=csv&q=nowhere"); resp.StatusCode != http.StatusOK ||
+		!strings.HasPrefix(body, "time,host,") || strings.Count(body, "\n") != 1 {
 		t.Errorf("of nothing: got %q", body)
 	}
 }
@@ -306,7 +320,8 @@ func TestSearch_VeryLongLinesOfOneMoment(t *testing.T) {
 	for range 5 { // the engine's workers share the lines as it happens
 		for order, first := range map[string]uint64{"": n, "oldest": 1} {
 			_, body, _ := s.get(t, "/api/search?limit=100&order="+order)
-			if lines := strings.Count(body, `"uid"`); lines < 2 || lines > listMemory>>20 || !strings.Contains(body, `"complete":false`) {
+			if lines := strings.Count(body, `"uid"`); lines < 2 || lines > listMemory>>20 ||
+				!strings.Contains(body, `"complete":false`) {
 				t.Errorf("%q: %d lines, %s", order, lines, body[max(0, len(body)-300):])
 			}
 			if !strings.Contains(body, `"lines":[{"uid":"`+handshake.UID(sidA, first)) {

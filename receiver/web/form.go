@@ -26,7 +26,8 @@ type form interface {
 
 func formOf(name string, columns []string) form {
 	if name == "csv" {
-		return &csvForm{columns: columns, names: append([]string{"time", "host", "program", "level", "message", "uid"}, columns...)}
+		return &csvForm{columns: columns, names: append([]string{"time", "host", "program", "level", "message", "uid"},
+			columns...)}
 	}
 	return &jsonForm{columns}
 }
@@ -146,7 +147,8 @@ func (f *csvForm) row(fields []logsql.Field) []byte {
 func record(cells []string) []byte {
 	safe := make([]string, len(cells))
 	for i, cell := range cells {
-		if _, err := strconv.ParseFloat(cell, 64); err != nil && cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+		if _, err := strconv.ParseFloat(cell, 64); err != nil && cell != "" &&
+			strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
 			cell = "'" + cell
 		}
 		safe[i] = cell

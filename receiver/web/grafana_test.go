@@ -21,7 +21,8 @@ func TestSelects_AnswersGrafana(t *testing.T) {
 	s := newSite(t)
 	now := time.Now()
 	for i := range 30 {
-		s.add(t, sidA, "web1", now.Add(-time.Duration(i)*time.Second), fmt.Sprintf(`{"program":"nginx","status":%d,"message":"GET /item-%d"}`, 200+i%2, i))
+		s.add(t, sidA, "web1", now.Add(-time.Duration(i)*time.Second),
+			fmt.Sprintf(`{"program":"nginx","status":%d,"message":"GET /item-%d"}`, 200+i%2, i))
 	}
 	s.searchable(t)
 	answersGrafana(t, s.URL, now)
@@ -39,22 +40,38 @@ func answersGrafana(t *testing.T, address string, now time.Time) {
 		{
 			"Explore, logs", "/select/logsql/query",
 			url.Values{"query": {"status:200"}, "limit": {"1000"}, "start": {from}, "end": {to}},
-			map[string]string{"_msg": "GET /item-0", "_time": now.UTC().Format(time.RFC3339Nano), "_stream": `{host="web1",program="nginx"}`, "status": "200"},
+			map[string]string{
+				"_msg": "GET /item-0", "_time": now.UTC().Format(time.RFC3339Nano),
+				"_stream": `{host="web1",program="nginx"}`, "status": "200",
+			},
 		},
 		{
 			"a panel of one value", "/select/logsql/stats_query",
-			url.Values{"query": {"_time:[" + from + ", " + to + "] * | stats by (status) count() n | sort by (status)"}, "time": {to}},
-			map[string]string{"status": "success", "data.resultType": "vector", "data.result.#": "2", "data.result.0.metric.__name__": "n", "data.result.0.metric.status": "200", "data.result.0.value.1": "15"},
+			url.Values{
+				"query": {"_time:[" + from + ", " + to + "] * | stats by (status) count() n | sort by (status)"},
+				"time":  {to},
+			},
+			map[string]string{
+				"status": "success", "data.resultType": "vector", "data.result.#": "2",
+				"data.result.0.metric.__name__": "n", "data.result.0.metric.status": "200",
+				"data.result.0.value.1": "15",
+			},
 		},
 		{
 			"a graph", "/select/logsql/stats_query_range",
-			url.Values{"query": {"* | stats count() n"}, "start": {from}, "end": {to}, "step": {"1h"}, "offset": {"1h"}},
+			url.Values{
+				"query": {"* | stats count() n"}, "start": {from}, "end": {to}, "step": {"1h"},
+				"offset": {"1h"},
+			},
 			map[string]string{"status": "success", "data.resultType": "matrix", "data.result.0.metric.__name__": "n"},
 		},
 		{
 			"the bars above logs", "/select/logsql/hits",
 			url.Values{"query": {"*"}, "start": {from}, "end": {to}, "step": {"24h"}, "field": {"level"}},
-			map[string]string{"hits.#": "1", "hits.0.total": "30", "hits.0.timestamps.0": now.Add(-time.Hour).UTC().Truncate(24 * time.Hour).Format(time.RFC3339)},
+			map[string]string{
+				"hits.#": "1", "hits.0.total": "30",
+				"hits.0.timestamps.0": now.Add(-time.Hour).UTC().Truncate(24 * time.Hour).Format(time.RFC3339),
+			},
 		},
 		{
 			"names of fields", "/select/logsql/field_names",
@@ -63,7 +80,10 @@ func answersGrafana(t *testing.T, address string, now time.Time) {
 		},
 		{
 			"values of a field", "/select/logsql/field_values",
-			url.Values{"query": {"*"}, "field": {"status"}, "limit": {"10"}, "start": {from}, "end": {to}, "extra_filters": {`host:="web1"`}},
+			url.Values{
+				"query": {"*"}, "field": {"status"}, "limit": {"10"}, "start": {from}, "end": {to},
+				"extra_filters": {`host:="web1"`},
+			},
 			map[string]string{"values.#": "2", `values.#(value=="201").hits`: "15"},
 		},
 		{
@@ -128,7 +148,9 @@ func tailsForGrafana(t *testing.T, address string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address+"/select/logsql/tail?"+url.Values{"query": {"status:200"}, "start_offset": {"1h"}}.Encode(), http.NoBody)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost,
+		address+"/select/logsql/tail?"+url.Values{"query": {"status:200"}, "start_offset": {"1h"}}.Encode(),
+		http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,17 +52,21 @@ func (p *page) groups(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	reply(w, http.StatusOK, map[string]any{
-		"by": by, "groups": found[:min(len(found), limit)], "more": len(found) > limit, "lines": lines, "having": having, "logsql": q.logsql,
+		"by": by, "groups": found[:min(len(found), limit)], "more": len(found) > limit, "lines": lines,
+		"having": having, "logsql": q.logsql,
 	})
 }
 
 // groups counts lines by their values of some fields; and how many lines there are,
 // and how many of those have the first field.
-func (a *queryAPI) groups(ctx context.Context, q *query, by []string, limit int) (found []group, lines, having int64, err error) {
-	err = a.rows(ctx, q, ` | stats count() as "lines", count(`+strconv.Quote(by[0])+`) as "having"`, 1, func(fields []logsql.Field) {
-		lines, _ = strconv.ParseInt(get(fields, "lines"), 10, 64)
-		having, _ = strconv.ParseInt(get(fields, "having"), 10, 64)
-	})
+func (a *queryAPI) groups(ctx context.Context, q *query, by []string,
+	limit int,
+) (found []group, lines, having int64, err error) {
+	err = a.rows(ctx, q, ` | stats count() as "lines", count(`+strconv.Quote(by[0])+`) as "having"`, 1,
+		func(fields []logsql.Field) {
+			lines, _ = strconv.ParseInt(get(fields, "lines"), 10, 64)
+			having, _ = strconv.ParseInt(get(fields, "having"), 10, 64)
+		})
 	if err != nil {
 		return nil, 0, 0, err
 	}
@@ -123,5 +127,6 @@ func (p *page) fields(w http.ResponseWriter, r *http.Request) {
 
 // internal reports whether a field is none of a line's own.
 func internal(name string) bool {
-	return name == fieldTime || name == "_stream" || name == "_stream_id" || strings.HasPrefix(name, "wsrelay.") && name != fieldFrom && name != fieldGap
+	return name == fieldTime || name == "_stream" || name == "_stream_id" || strings.HasPrefix(name, "wsrelay.") &&
+		name != fieldFrom && name != fieldGap
 }

@@ -68,7 +68,8 @@ type part struct {
 // parts tells how much there is in each part of the query's time that has lines, the
 // oldest first.
 func (a *queryAPI) parts(ctx context.Context, q *query, width time.Duration) (all []part, err error) {
-	err = a.rows(ctx, q, ` | stats by (_time:`+strconv.FormatInt(width.Milliseconds(), 10)+`ms) count() as "lines", sum_len() as "bytes"`, 0, func(fields []logsql.Field) {
+	err = a.rows(ctx, q, ` | stats by (_time:`+strconv.FormatInt(width.Milliseconds(),
+		10)+`ms) count() as "lines", sum_len() as "bytes"`, 0, func(fields []logsql.Field) {
 		at, err := time.Parse(time.RFC3339Nano, get(fields, fieldTime))
 		lines, _ := strconv.Atoi(get(fields, "lines"))
 		bytes, _ := strconv.Atoi(get(fields, "bytes"))
@@ -130,5 +131,8 @@ func (p *page) histogram(w http.ResponseWriter, r *http.Request) {
 	for _, n := range b.counts {
 		total += n
 	}
-	reply(w, http.StatusOK, map[string]any{"from": b.from.UnixMilli(), "width": b.width.Milliseconds(), "counts": b.counts, "total": total})
+	reply(w, http.StatusOK, map[string]any{
+		"from": b.from.UnixMilli(), "width": b.width.Milliseconds(),
+		"counts": b.counts, "total": total,
+	})
 }

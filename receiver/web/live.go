@@ -119,7 +119,10 @@ func (l *Live) keep(b *receiver.Batch) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	k := kept{Batch: receiver.Batch{SID: b.SID, Host: b.Host, At: b.At, Seq: b.Seq + uint64(from)}, first: l.end, at: len(l.text), cost: cost, stored: time.Now()}
+	k := kept{
+		Batch: receiver.Batch{SID: b.SID, Host: b.Host, At: b.At, Seq: b.Seq + uint64(from)}, first: l.end,
+		at: len(l.text), cost: cost, stored: time.Now(),
+	}
 	for i, line := range b.Lines[from:] {
 		if len(line) > keepLine {
 			if k.long == nil {

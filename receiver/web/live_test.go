@@ -83,13 +83,15 @@ func TestLive_ShowsWhatIsStoredAndNothingElse(t *testing.T) {
 	}
 	for query, want := range map[string][]string{
 		`{host="web1"} one`: {"one"}, `{host="web2"}`: nil, "_time:1h two": {"two"}, "_time:1h offset 1h": nil,
-		"wsrelay.seq:=" + row.SeqValue(2): {"one"}, `host:in("web2", "web1") -one -two`: {""}, `host:in(* | fields x)`: nil,
+		"wsrelay.seq:=" + row.SeqValue(2): {"one"}, `host:in("web2", "web1") -one -two`: {""},
+		`host:in(* | fields x)`: nil,
 	} {
 		if got := search(t, l, query); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", query, got, want)
 		}
 	}
-	if found, err := l.line(t.Context(), sidA+"0000000000003", time.Time{}); err != nil || found == nil || found.text != "two" {
+	if found, err := l.line(t.Context(), sidA+"0000000000003", time.Time{}); err != nil || found == nil ||
+		found.text != "two" {
 		t.Errorf("got %v, %v", found, err)
 	}
 	if found, _ := l.line(t.Context(), sidA+"0000000000001", time.Time{}); found != nil {
@@ -101,7 +103,10 @@ func TestLive_KeepsABoundedNumberOfBytes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds of CPU time")
 	}
-	for name, line := range map[string]string{"empty": "", "long": strings.Repeat("x", 2*keepLine), "usual": strings.Repeat("x", 200)} {
+	for name, line := range map[string]string{
+		"empty": "", "long": strings.Repeat("x", 2*keepLine),
+		"usual": strings.Repeat("x", 200),
+	} {
 		l := NewLive(stdout.New(io.Discard))
 		for seq := uint64(1); seq < 600; seq += 300 {
 			b := receiver.Batch{SID: sidA, Host: "web1", Seq: seq * 1000, At: time.Now()}
@@ -115,8 +120,10 @@ func TestLive_KeepsABoundedNumberOfBytes(t *testing.T) {
 			for i := range lines {
 				n += len(lines[i].text) + keepAbout
 			}
-			if last := lines[len(lines)-1]; n != l.cost || n > keepLines || n < keepLines/2 || last.seq != b.End()-1 || last.size != len(line) {
-				t.Errorf("%s: %d bytes, it says %d; the last is %d of %d, with %d bytes", name, n, l.cost, last.seq, b.End()-1, last.size)
+			if last := lines[len(lines)-1]; n != l.cost || n > keepLines || n < keepLines/2 || last.seq != b.End()-1 ||
+				last.size != len(line) {
+				t.Errorf("%s: %d bytes, it says %d; the last is %d of %d, with %d bytes", name, n, l.cost, last.seq,
+					b.End()-1, last.size)
 			}
 			if len(l.text) > 3*keepLines {
 				t.Errorf("%s: %d bytes of text", name, len(l.text))
@@ -189,9 +196,15 @@ func TestLive_CountsWhatComesTooFast(t *testing.T) {
 func TestWatch_TellsHowTheReceiverDoes(t *testing.T) {
 	now := receiver.State{Since: time.UnixMilli(1000), Stored: 7, Dead: 2, Lost: 3}
 	now.Connected = 51
-	s := newWatchedSite(t, Options{State: func() receiver.State { return now }, Where: "In OpenSearch.", Link: "https://kibana.example"})
+	s := newWatchedSite(t, Options{
+		State: func() receiver.State { return now }, Where: "In OpenSearch.",
+		Link: "https://kibana.example",
+	})
 	status, body, _ := s.get(t, "/api/health")
-	for _, want := range []string{`"where":"In OpenSearch."`, `"link":"https://kibana.example"`, `"stored":7`, `"dead":2`, `"lost":3`, `"connected":51`} {
+	for _, want := range []string{
+		`"where":"In OpenSearch."`, `"link":"https://kibana.example"`, `"stored":7`,
+		`"dead":2`, `"lost":3`, `"connected":51`,
+	} {
 		if status != 200 || !strings.Contains(body, want) {
 			t.Errorf("got %d, %s, want %s", status, body, want)
 		}
@@ -200,7 +213,8 @@ func TestWatch_TellsHowTheReceiverDoes(t *testing.T) {
 		t.Errorf("got %s", body)
 	}
 	now.StoreDown, now.StoreErr = time.UnixMilli(9), errors.New("<b>no disk</b>")
-	if _, body, _ := s.get(t, "/api/health"); !strings.Contains(body, `"down":9`) || !strings.Contains(body, `no disk`) {
+	if _, body, _ := s.get(t, "/api/health"); !strings.Contains(body, `"down":9`) ||
+		!strings.Contains(body, `no disk`) {
 		t.Errorf("got %s", body)
 	}
 	if status, _, _ := s.get(t, "/api/histogram"); status != http.StatusNotFound {
@@ -214,7 +228,10 @@ func TestWatch_NamesSendersInTrouble(t *testing.T) {
 	now := time.Now()
 	var all []receiver.Sender
 	for i := range 5000 {
-		s := receiver.Sender{Host: fmt.Sprintf("web%04d", i), SID: fmt.Sprintf("%016x", i), First: now, Seen: now, Line: now}
+		s := receiver.Sender{
+			Host: fmt.Sprintf("web%04d", i), SID: fmt.Sprintf("%016x", i), First: now, Seen: now,
+			Line: now,
+		}
 		if i%100 == 7 {
 			s.Line = now.Add(-2 * time.Hour)
 		}
@@ -235,7 +252,8 @@ func TestWatch_NamesSendersInTrouble(t *testing.T) {
 		return a
 	}
 	a := ask("/api/senders")
-	if a.Total != 5000 || a.Counts["silent"] != 50 || a.Counts["delivering"] != 4950 || len(a.Senders) != fewSenders || a.Senders[49].State != receiver.Silent || a.Senders[50].State != receiver.Delivering {
+	if a.Total != 5000 || a.Counts["silent"] != 50 || a.Counts["delivering"] != 4950 || len(a.Senders) != fewSenders ||
+		a.Senders[49].State != receiver.Silent || a.Senders[50].State != receiver.Delivering {
 		t.Errorf("got %d senders, %v, %d of them named", a.Total, a.Counts, len(a.Senders))
 	}
 	if a := ask("/api/senders?all=1"); len(a.Senders) != 5000 {

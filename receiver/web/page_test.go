@@ -126,14 +126,16 @@ func TestPage_LetsNoOtherSiteAsk(t *testing.T) {
 func TestPage_LoadsNothingFromElsewhere(t *testing.T) {
 	s := newSite(t)
 	for path, kind := range map[string]string{
-		"/": "text/html; charset=utf-8", "/page.js": "text/javascript; charset=utf-8", "/text.js": "text/javascript; charset=utf-8",
+		"/": "text/html; charset=utf-8", "/page.js": "text/javascript; charset=utf-8",
+		"/text.js":  "text/javascript; charset=utf-8",
 		"/page.css": "text/css; charset=utf-8", "/icon.svg": "image/svg+xml",
 	} {
 		status, body, h := s.get(t, path)
 		if status != 200 || h.Get("Content-Type") != kind {
 			t.Errorf("%s: got %d, %s", path, status, h.Get("Content-Type"))
 		}
-		if !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'") || h.Get("X-Content-Type-Options") != "nosniff" {
+		if !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'") ||
+			h.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: got headers %v", path, h)
 		}
 		body = strings.ReplaceAll(body, "http://www.w3.org/2000/svg", "")
@@ -151,7 +153,8 @@ func TestPage_LoadsNothingFromElsewhere(t *testing.T) {
 func TestSearch_TellsLinesAndWhoWroteThem(t *testing.T) {
 	s := newSite(t)
 	at := time.Date(2026, 3, 14, 12, 0, 0, 0, time.UTC)
-	s.add(t, sidA, "relay1", at, `{"host":"web1","program":"nginx","severity":"ERROR","message":"upstream timed out"}`, "plain <b>text</b>\xff")
+	s.add(t, sidA, "relay1", at, `{"host":"web1","program":"nginx","severity":"ERROR","message":"upstream timed out"}`,
+		"plain <b>text</b>\xff")
 	s.add(t, sidB, "db1", at.Add(time.Second), strings.Repeat("ü", 3000))
 	_, body, _ := s.get(t, "/api/search?limit=2")
 	var got struct {
@@ -173,7 +176,8 @@ func TestSearch_TellsLinesAndWhoWroteThem(t *testing.T) {
 	if l := got.Lines[1]; l.Text != "plain <b>text</b>ÿ" || l.Host != "relay1" {
 		t.Errorf("got %+v", l)
 	}
-	if f := got.Facets; len(f["host"]) != 3 || f["program"][0] != (facet{"nginx", 1}) || f["level"][0] != (facet{"error", 1}) {
+	if f := got.Facets; len(f["host"]) != 3 || f["program"][0] != (facet{"nginx", 1}) ||
+		f["level"][0] != (facet{"error", 1}) {
 		t.Errorf("got %+v", f)
 	}
 	_, body, _ = s.get(t, "/api/search?q=program:nginx&from=2026-03-14&to=2026-03-15")
@@ -227,11 +231,13 @@ func TestLine_HasItsFields(t *testing.T) {
 			t.Errorf("got %s, want %s", body, want)
 		}
 	}
-	if _, body, _ := s.get(t, "/api/line?uid="+sidA+"0000000000002"); len(body) > cutLine+1000 || !strings.Contains(body, `"size":1048576`) {
+	if _, body, _ := s.get(t, "/api/line?uid="+sidA+"0000000000002"); len(body) > cutLine+1000 ||
+		!strings.Contains(body, `"size":1048576`) {
 		t.Errorf("got %d bytes", len(body))
 	}
 	_, body, h := s.get(t, "/api/raw?time=1700000000000&uid="+sidA+"0000000000001")
-	if body != hostile || !strings.HasPrefix(h.Get("Content-Disposition"), "attachment") || !strings.HasPrefix(h.Get("Content-Type"), "text/plain") {
+	if body != hostile || !strings.HasPrefix(h.Get("Content-Disposition"), "attachment") ||
+		!strings.HasPrefix(h.Get("Content-Type"), "text/plain") {
 		t.Errorf("raw: got %s, %v", body, h)
 	}
 	for _, uid := range []string{"", "x", sidB + "0000000000001"} {
@@ -254,7 +260,8 @@ func TestTail_SendsWhatIsStored(t *testing.T) {
 	expect := func(want string) {
 		t.Helper()
 		for events.Scan() {
-			if text := events.Text(); text == want || strings.HasPrefix(text, "data: {") && strings.Contains(text, want) {
+			if text := events.Text(); text == want || strings.HasPrefix(text, "data: {") &&
+				strings.Contains(text, want) {
 				return
 			}
 		}
@@ -289,10 +296,12 @@ func TestSearch_ShowsWhatPipesMakeAsATable(t *testing.T) {
 			t.Errorf("%s: got %d, %s, want %s", query, status, body, want)
 		}
 	}
-	if status, body, _ := s.get(t, "/api/tail?q="+url.QueryEscape("| stats count()")); status != 400 || !strings.Contains(body, "without pipes") {
+	if status, body, _ := s.get(t, "/api/tail?q="+url.QueryEscape("| stats count()")); status != 400 ||
+		!strings.Contains(body, "without pipes") {
 		t.Errorf("a live view of a table: got %d, %s", status, body)
 	}
-	if _, body, _ := s.get(t, "/api/histogram?q="+url.QueryEscape("| stats count()")); !strings.Contains(body, `"counts":null`) {
+	if _, body, _ := s.get(t, "/api/histogram?q="+url.QueryEscape("| stats count()")); !strings.Contains(body,
+		`"counts":null`) {
 		t.Errorf("a histogram of a table: got %s", body)
 	}
 }
@@ -310,10 +319,12 @@ func TestSearch_SaysThatVeryLongLinesAreLeftOut(t *testing.T) {
 		s.add(t, sidA, "web1", now.Add(time.Duration(i)*time.Millisecond), long)
 	}
 	_, body, _ := s.get(t, "/api/search?limit=100")
-	if n := strings.Count(body, `"uid"`); n == 0 || n > listMemory>>20 || !strings.Contains(body, `"complete":false`) || !strings.Contains(body, `"facetsOf":40`) {
+	if n := strings.Count(body, `"uid"`); n == 0 || n > listMemory>>20 || !strings.Contains(body, `"complete":false`) ||
+		!strings.Contains(body, `"facetsOf":40`) {
 		t.Errorf("%d lines, %s", n, body[max(0, len(body)-300):])
 	}
-	if first := `{"lines":[{"uid":"` + handshake.UID(sidA, 40); !strings.Contains(body, strings.TrimPrefix(first, "{")) {
+	if first := `{"lines":[{"uid":"` + handshake.UID(sidA, 40); !strings.Contains(body,
+		strings.TrimPrefix(first, "{")) {
 		t.Errorf("the newest is not the first: %.300s", body)
 	}
 }
@@ -331,7 +342,10 @@ func TestSearch_SaysWhyTheStoreCouldNot(t *testing.T) {
 		},
 	} {
 		s := &site{Server: serve(t, New(faulty{answer}, NewLive(stdout.New(io.Discard)), Options{}))}
-		for _, api := range []string{"search?q=a", "search?q=a+|+uniq+by+(b)", "histogram?q=a", "line?uid=" + sidA + "0000000000001"} {
+		for _, api := range []string{
+			"search?q=a", "search?q=a+|+uniq+by+(b)", "histogram?q=a",
+			"line?uid=" + sidA + "0000000000001",
+		} {
 			status, body, _ := s.get(t, "/api/"+api)
 			if status < 400 || !strings.Contains(body, "too many queries") {
 				t.Errorf("%s, %s: got %d, %s", name, api, status, body)
@@ -373,7 +387,8 @@ func TestTable_HoldsABoundedNumberOfBytes(t *testing.T) {
 	for range 1000 {
 		got.add(row)
 	}
-	if len(got.Columns) != maxColumns || !got.full || len(got.Rows)*maxColumns*cutList > listMemory || len(got.Rows) < 10 {
+	if len(got.Columns) != maxColumns || !got.full || len(got.Rows)*maxColumns*cutList > listMemory ||
+		len(got.Rows) < 10 {
 		t.Errorf("%d columns, %d rows, full %v", len(got.Columns), len(got.Rows), got.full)
 	}
 }

@@ -43,7 +43,8 @@ func TestBrowser_Pictures(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", name, width, look)), png, 0o600); err != nil {
+				if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%s-%d-%s.png", name, width, look)), png,
+					0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -63,10 +64,13 @@ func TestBrowser_Pictures(t *testing.T) {
 				chromedp.WaitVisible(".detail table"), js("document.querySelector('.entry.current').scrollIntoView({block: 'center'})"),
 			}
 			shot("traceback", s.URL+"/?q=Traceback&live=0", open...)
-			shot("around", s.URL+"/?q=Traceback&live=0", append(open, js("document.querySelector('.detail .around').click()"), chromedp.WaitVisible("#near .hit"))...)
+			shot("around", s.URL+"/?q=Traceback&live=0", append(open,
+				js("document.querySelector('.detail .around').click()"), chromedp.WaitVisible("#near .hit"))...)
 			shot("group", s.URL+"/?by=program&by=host&live=0", chromedp.WaitVisible("#groups tbody tr"))
-			shot("field", s.URL+"/?live=0", chromedp.WaitVisible("#lines .row"), js("document.querySelectorAll('#facets .name')[1].click()"), chromedp.WaitVisible("#field tr"))
-			shot("columns", s.URL+"/?q=nginx&column=fields.status&column=fields.path&compact=1&live=0", chromedp.WaitVisible(".chosen"))
+			shot("field", s.URL+"/?live=0", chromedp.WaitVisible("#lines .row"),
+				js("document.querySelectorAll('#facets .name')[1].click()"), chromedp.WaitVisible("#field tr"))
+			shot("columns", s.URL+"/?q=nginx&column=fields.status&column=fields.path&compact=1&live=0",
+				chromedp.WaitVisible(".chosen"))
 			shot("time", s.URL+"/?live=0", js("document.getElementById('range').value = 'choose'; document.getElementById('range').dispatchEvent(new Event('change'))"), chromedp.WaitVisible("#timeform"))
 			shot("live", watched.URL, chromedp.WaitVisible("#live[data-state=open]"))
 		}
@@ -78,8 +82,10 @@ func twoHundred() (all []receiver.Sender) {
 	now := time.Now()
 	for i := range 200 {
 		s := receiver.Sender{
-			Host: fmt.Sprintf("web-%d.example.com", i+1), Name: fmt.Sprintf("web-%d", i+1), SID: fmt.Sprintf("%016x", i+1), Agent: "wsrelay/0.1.0",
-			First: now.Add(-72 * time.Hour), Seen: now, Line: now.Add(-time.Duration(i%40) * time.Second), Lag: time.Duration(20+i) * time.Millisecond, Online: true, Rate: float64(i%17) * 3.3, Lines: 1e6,
+			Host: fmt.Sprintf("web-%d.example.com", i+1), Name: fmt.Sprintf("web-%d", i+1),
+			SID: fmt.Sprintf("%016x", i+1), Agent: "wsrelay/0.1.0",
+			First: now.Add(-72 * time.Hour), Seen: now, Line: now.Add(-time.Duration(i%40) * time.Second),
+			Lag: time.Duration(20+i) * time.Millisecond, Online: true, Rate: float64(i%17) * 3.3, Lines: 1e6,
 		}
 		switch i {
 		case 17, 130:
@@ -107,9 +113,13 @@ func studio(t *testing.T, s *site) {
 		for j := range load {
 			n := i*31 + j*17
 			status := []int{200, 200, 200, 304, 200, 404, 200, 200, 502}[n%9]
-			path := []string{"/", "/shop/item-41?ref=mail", "/api/v1/orders", "/assets/app.css", "/login", "/wp-login.php"}[n%6]
+			path := []string{
+				"/", "/shop/item-41?ref=mail", "/api/v1/orders", "/assets/app.css", "/login",
+				"/wp-login.php",
+			}[n%6]
 			web = append(web, fmt.Sprintf(`{"timestamp":"%s","host":"web%d","program":"nginx","pid":"812","facility":"local7","severity":"info","message":"{\"ip\":\"203.0.113.%d\",\"host\":\"shop.example\",\"path\":\"%s\",\"status\":%d,\"user_agent\":\"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\",\"length\":%d,\"generation_time_milli\":%d}","fields":{"ip":"203.0.113.%d","host":"shop.example","path":"%s","status":"%d","length":"%d"}}`,
-				at.Format(time.RFC3339), 1+n%2, n%250, path, status, n*97%40000, n%180, n%250, path, status, n*97%40000))
+				at.Format(time.RFC3339), 1+n%2, n%250, path, status, n*97%40000, n%180, n%250, path, status,
+				n*97%40000))
 		}
 		switch i % 6 {
 		case 0:

@@ -177,7 +177,8 @@ func (q *query) upTo(last []logsql.Field) string {
 	if q.oldest {
 		sign = "<"
 	}
-	at, sid, seq := near.Exact(get(last, fieldTime)), strconv.Quote(get(last, fieldSID)), strconv.Quote(get(last, fieldSeq))
+	at, sid, seq := near.Exact(get(last, fieldTime)), strconv.Quote(get(last, fieldSID)),
+		strconv.Quote(get(last, fieldSeq))
 	return fmt.Sprintf(` | filter (_time:%s%s or _time:[%s, %s] ("wsrelay.sid":%s%s or "wsrelay.sid":=%s "wsrelay.seq":%s=%s))`, sign, at, at, at, sign, sid, sid, sign, seq)
 }
 
@@ -193,9 +194,10 @@ func (a *queryAPI) search(ctx context.Context, q *query, limit int) (f *searchRe
 		if q.oldest {
 			sorted = q.sorted(max(want, facetLines))
 		}
-		err = a.rows(ctx, q, sorted+` | fields _time, host, program, level, "wsrelay.sender"`, max(want, facetLines), func(fields []logsql.Field) {
-			f.about = append(f.about, newLine(fields, nil))
-		})
+		err = a.rows(ctx, q, sorted+` | fields _time, host, program, level, "wsrelay.sender"`, max(want, facetLines),
+			func(fields []logsql.Field) {
+				f.about = append(f.about, newLine(fields, nil))
+			})
 		if err != nil || len(f.about) == 0 {
 			return f, err
 		}

@@ -160,7 +160,9 @@ func serve(t testing.TB, scripts ...script) string {
 }
 
 // ship lets a relay in plain mode run until the test ends, or stop is called.
-func ship(t testing.TB, q *buffer.Queue, url string, o Options, change ...func(*Plain, *relay.Options)) (r *relay.Relay, log *logged, stop func()) {
+func ship(t testing.TB, q *buffer.Queue, url string, o Options,
+	change ...func(*Plain, *relay.Options),
+) (r *relay.Relay, log *logged, stop func()) {
 	t.Helper()
 	p, err := New(q, o)
 	must(t, err)

@@ -36,7 +36,10 @@ func TestLabel_GivesALineItsUID(t *testing.T) {
 }
 
 func FuzzLabel(f *testing.F) {
-	for _, s := range []string{"", "{}", `{"a":[1,{"b":2}]}`, "\xff", `{"uid":3}`, strings.Repeat(`{"a":`, 20000), `{"a":1`} {
+	for _, s := range []string{
+		"", "{}", `{"a":[1,{"b":2}]}`, "\xff", `{"uid":3}`, strings.Repeat(`{"a":`, 20000),
+		`{"a":1`,
+	} {
 		f.Add([]byte(s), "uid")
 	}
 	f.Fuzz(func(t *testing.T, line []byte, name string) {
@@ -69,11 +72,20 @@ func FuzzLabel(f *testing.F) {
 func FuzzAnswer(f *testing.F) {
 	sid := handshake.NewSID()
 	uid := handshake.UID(sid, 2)
-	for _, s := range []string{"", "{}", `{"uid":"` + uid + `"}`, `{"uid":["` + uid + `",1,null,{"uid":"x"}],"s":1}`, `{"s":0}`, strings.Repeat("[", 20000), `{"uid":"` + uid + "g18446744073709551615\"}"} {
+	for _, s := range []string{
+		"", "{}", `{"uid":"` + uid + `"}`, `{"uid":["` + uid + `",1,null,{"uid":"x"}],"s":1}`,
+		`{"s":0}`, strings.Repeat("[", 20000), `{"uid":"` + uid + "g18446744073709551615\"}",
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, msg []byte) {
-		for _, o := range []Options{{Receipt: "uid"}, {Receipt: "uid", If: "s=1"}, {Receipt: InOrder, If: "s=1"}, {Receipt: InOrder}, {Receipt: "items.#.create._id"}} {
+		for _, o := range []Options{
+			{Receipt: "uid"},
+			{Receipt: "uid", If: "s=1"},
+			{Receipt: InOrder, If: "s=1"},
+			{Receipt: InOrder},
+			{Receipt: "items.#.create._id"},
+		} {
 			a, err := o.answer(msg)
 			if err != nil && (a.uids != nil || a.oldest || a.refused) || a.refused && (a.uids != nil || a.oldest) {
 				t.Fatalf("%+v, %v", a, err)
@@ -83,7 +95,8 @@ func FuzzAnswer(f *testing.F) {
 				w.add(message{of: buffer.Range{First: seq + 1, End: seq + 2}, uid: handshake.UID(sid, seq+1)})
 			}
 			for _, uid := range a.uids {
-				if w.confirm(uid) && uid != handshake.UID(sid, 1) && uid != handshake.UID(sid, 2) && uid != handshake.UID(sid, 3) {
+				if w.confirm(uid) && uid != handshake.UID(sid, 1) && uid != handshake.UID(sid, 2) &&
+					uid != handshake.UID(sid, 3) {
 					t.Fatalf("%q was taken for a line", uid)
 				}
 			}
@@ -97,7 +110,10 @@ func FuzzAnswer(f *testing.F) {
 func TestCutter_SaysWhichLinesWillNeverCome(t *testing.T) {
 	// A queue that gives up its oldest lines leaves a gap.
 	sid := handshake.NewSID()
-	c := cutter{uid: "id", sid: sid, next: buffer.Range{First: 5, End: 8}, gap: &buffer.Gap{Why: "overflow", Maybe: true, From: 1, To: 2}}
+	c := cutter{
+		uid: "id", sid: sid, next: buffer.Range{First: 5, End: 8},
+		gap: &buffer.Gap{Why: "overflow", Maybe: true, From: 1, To: 2},
+	}
 	m := c.message()
 	want := `{"gap":{"seq":5,"n":3,"why":"overflow","maybe":true,"from":1,"to":2},"id":"` + handshake.GapID(sid, 5, 3) + `"}`
 	if string(m.text) != want || !c.empty() || m.of.Len() != 3 {

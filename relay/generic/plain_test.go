@@ -47,7 +47,10 @@ func TestPing_TakesNoPongThatItHasNotAskedFor(t *testing.T) {
 			}
 			if pings == 2 { // the one behind the line
 				k, _ := strconv.Atoi(payload[strings.LastIndexByte(payload, ' ')+1:])
-				for _, p := range []string{"", "wsrelay", "wsrelay x 1", payload + "x", payload[:len(payload)-1] + strconv.Itoa(k+1)} {
+				for _, p := range []string{
+					"", "wsrelay", "wsrelay x 1", payload + "x",
+					payload[:len(payload)-1] + strconv.Itoa(k+1),
+				} {
 					_ = c.WriteControl(websocket.PongMessage, []byte(p), deadline)
 				}
 				close(lines)
@@ -121,7 +124,8 @@ func TestReceipt_EachLineNeedsItsOwn(t *testing.T) {
 	}), Options{Ack: AckReceipt, Receipt: "items.#.id"})
 	uid := func(seq uint64) string { return handshake.UID(sid, seq) }
 	next <- fmt.Sprintf(`{"items":[{"id":%q},{"id":%q},{"id":7}]}`, uid(3), uid(2))
-	next <- fmt.Sprintf(`{"items":[{"id":%q},{"id":%q},{"id":%q}]}`, uid(5), uid(4)+"g1", handshake.UID(handshake.NewSID(), 1))
+	next <- fmt.Sprintf(`{"items":[{"id":%q},{"id":%q},{"id":%q}]}`, uid(5), uid(4)+"g1",
+		handshake.UID(handshake.NewSID(), 1))
 	next <- fmt.Sprintf(`{"items":[{"id":%q},{"id":%q}]}`, uid(1), uid(4))
 	waitAcked(t, q)
 	close(next)
@@ -137,8 +141,9 @@ func TestReceipt_EachLineNeedsItsOwn(t *testing.T) {
 
 func TestReceipt_WhatIsNoneMovesNothing(t *testing.T) {
 	for name, answer := range map[string]string{
-		"garbage": "\x00\x1b[2J{{{", "not an object": "7", "no UID": `{"id":"x"}`, "another line's": `{"uid":"c6is56qdhs77ecuh0000000000001"}`,
-		"a number": `{"uid":1}`, "JSON twice": `{"uid":"U"}{"uid":"U"}`, "cut": `{"uid":"U"`,
+		"garbage": "\x00\x1b[2J{{{", "not an object": "7", "no UID": `{"id":"x"}`,
+		"another line's": `{"uid":"c6is56qdhs77ecuh0000000000001"}`,
+		"a number":       `{"uid":1}`, "JSON twice": `{"uid":"U"}{"uid":"U"}`, "cut": `{"uid":"U"`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			q, g := openQueue(t, t.TempDir()), &got{}
@@ -151,7 +156,8 @@ func TestReceipt_WhatIsNoneMovesNothing(t *testing.T) {
 				t.Errorf("got %q, want the line twice", texts)
 			}
 			text := log.text()
-			if strings.Count(text, "is not a receipt") != 1 || !strings.Contains(text, "hint=") || strings.Contains(text, "{{{") || !strings.Contains(text, "1 messages came") {
+			if strings.Count(text, "is not a receipt") != 1 || !strings.Contains(text, "hint=") ||
+				strings.Contains(text, "{{{") || !strings.Contains(text, "1 messages came") {
 				t.Errorf("log:\n%s", text)
 			}
 		})
@@ -188,7 +194,8 @@ func TestReceipt_InOrder(t *testing.T) {
 		}
 		leave(c, websocket.CloseGoingAway)
 	}
-	_, _, _ = ship(t, q, serve(t, half, takes(g, func(int, []byte) string { return "ok" })), Options{Ack: AckReceipt, Receipt: InOrder})
+	_, _, _ = ship(t, q, serve(t, half, takes(g, func(int, []byte) string { return "ok" })),
+		Options{Ack: AckReceipt, Receipt: InOrder})
 	waitAcked(t, q)
 	if texts, want := g.all(), []string{"one", "two", "three", "three"}; !slices.Equal(texts, want) {
 		t.Errorf("got %q, want %q", texts, want)
@@ -243,7 +250,8 @@ func TestShip_OpensWithTheLastUIDAlsoAfterARestart(t *testing.T) {
 	sid, _, err := handshake.ParseUID(uid)
 	must(t, err)
 	texts := g.all()
-	want := []string{`{"last":"","host":"host-1"}`, "subscribe", `{"message":"line","uid":"` + handshake.UID(sid, 1) + `"}`, `{"last":"` + handshake.UID(sid, 1) + `","host":"host-1"}`, "subscribe"}
+	want := []string{`{"last":"","host":"host-1"}`, "subscribe", `{"message":"line","uid":"` + handshake.UID(sid, 1) +
+		`"}`, `{"last":"` + handshake.UID(sid, 1) + `","host":"host-1"}`, "subscribe"}
 	if len(texts) != 6 || !slices.Equal(texts[:5], want) {
 		t.Errorf("got %q, want %q and a line", texts, want)
 	}
@@ -256,7 +264,11 @@ func TestShip_ClosesWhenIdleAndOpensAgain(t *testing.T) {
 		c.SetCloseHandler(func(code int, _ string) error { codes <- code; return nil })
 		takes(g, nil)(c)
 	}
-	r, _, _ := ship(t, q, serve(t, one), Options{}, func(_ *Plain, o *relay.Options) { o.IdleClose = 20 * time.Millisecond })
+	r, _, _ := ship(t, q, serve(t, one), Options{}, func(_ *Plain,
+		o *relay.Options,
+	) {
+		o.IdleClose = 20 * time.Millisecond
+	})
 	for n := range 3 {
 		put(t, q, "line")
 		g.wait(t, n+1)
@@ -294,7 +306,8 @@ func TestShip_DropsAServerThatHasFallenSilent(t *testing.T) {
 		_, _, _ = c.ReadMessage() // and no more: no pong either
 		<-done
 	}
-	r, _, _ := ship(t, q, serve(t, silent, takes(g, answerUID)), Options{Ack: AckReceipt}, func(_ *Plain, o *relay.Options) { o.Ping = 50 * time.Millisecond })
+	r, _, _ := ship(t, q, serve(t, silent, takes(g, answerUID)), Options{Ack: AckReceipt},
+		func(_ *Plain, o *relay.Options) { o.Ping = 50 * time.Millisecond })
 	waitAcked(t, q)
 	close(done)
 	if s := r.Status(); s.SentAgain != 1 {
@@ -383,7 +396,8 @@ func TestProbe_SaysWhatItFinds(t *testing.T) {
 	p, err := New(nil, Options{})
 	must(t, err)
 	var steps []string
-	step, fault := relay.Check(t.Context(), relay.Options{Dialect: p}, url, func(step, found string) { steps = append(steps, step+": "+found) })
+	step, fault := relay.Check(t.Context(), relay.Options{Dialect: p}, url,
+		func(step, found string) { steps = append(steps, step+": "+found) })
 	if fault != nil || !strings.Contains(strings.Join(steps, "\n"), "plain: it answers pings") || len(g.all()) != 0 {
 		t.Errorf("%s %v\n%q; the server got %q", step, fault, steps, g.all())
 	}

@@ -236,7 +236,8 @@ func (d *demo) verdict(ctx context.Context) error {
 `, again, v.Lost, v.Doubled, v.Sent, v.Total(), again)
 	switch {
 	case !v.OK():
-		return fmt.Errorf("the store is not right: lost %d, doubled %d, altered %d, out of order %d", v.Lost, v.Doubled, v.Altered, v.Unordered)
+		return fmt.Errorf("the store is not right: lost %d, doubled %d, altered %d, out of order %d", v.Lost, v.Doubled,
+			v.Altered, v.Unordered)
 	case again == 0:
 		return errors.New("no line had to be sent again, so this run has shown nothing: try once more")
 	}

@@ -25,7 +25,10 @@ type cgroup struct {
 type cgroupFiles struct{ quota, limit, peak, events string }
 
 var (
-	cgroupV1 = cgroupFiles{"cpu.cfs_quota_us", "memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.oom_control"}
+	cgroupV1 = cgroupFiles{
+		"cpu.cfs_quota_us", "memory.limit_in_bytes", "memory.max_usage_in_bytes",
+		"memory.oom_control",
+	}
 	cgroupV2 = cgroupFiles{"cpu.max", "memory.max", "memory.peak", "memory.events"}
 )
 
@@ -88,7 +91,8 @@ func (g *cgroup) bound(percent, mib int) error {
 
 // enter is the command that another one is started by to be in the group.
 func (g *cgroup) enter() []string {
-	return []string{"/bin/sh", "-c", fmt.Sprintf(`echo $$ >%s/cgroup.procs && echo $$ >%s/cgroup.procs && exec "$@"`, g.cpu, g.memory), "sh"}
+	return []string{"/bin/sh", "-c", fmt.Sprintf(`echo $$ >%s/cgroup.procs && echo $$ >%s/cgroup.procs && exec "$@"`,
+		g.cpu, g.memory), "sh"}
 }
 
 // peak is the most memory that the group had, in bytes.
@@ -138,15 +142,18 @@ func TestCgroup_BothVersionsAreUnderstood(t *testing.T) {
 			"cgroup %[1]s/cpu cgroup rw,cpu,cpuacct 0 0\ncgroup %[1]s/memory cgroup rw,memory 0 0\ncgroup2 %[1]s/unified cgroup2 rw 0 0\n",
 			map[string]string{
 				"cpu/cpu.stat": stat + "throttled_time 12345\n", "memory/memory.max_usage_in_bytes": "17512345\n",
-				"memory/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "unified/cgroup.subtree_control": "hugetlb\n",
+				"memory/memory.oom_control":      "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+				"unified/cgroup.subtree_control": "hugetlb\n",
 			},
 			map[string]string{"cpu/cpu.cfs_quota_us": "25000", "memory/memory.limit_in_bytes": "67108864"},
 		},
 		"version 2": {
 			"cgroup2 %s cgroup2 rw,nosuid 0 0\n",
 			map[string]string{
-				"cpu.stat": "usage_usec 99\nuser_usec 90\n" + stat + "throttled_usec 12\nnr_bursts 0\n", "memory.peak": "17512345\n",
-				"memory.events": "low 0\nhigh 0\nmax 9\noom 4\noom_kill 3\noom_group_kill 0\n", "cgroup.subtree_control": "cpuset cpu io memory pids\n",
+				"cpu.stat":               "usage_usec 99\nuser_usec 90\n" + stat + "throttled_usec 12\nnr_bursts 0\n",
+				"memory.peak":            "17512345\n",
+				"memory.events":          "low 0\nhigh 0\nmax 9\noom 4\noom_kill 3\noom_group_kill 0\n",
+				"cgroup.subtree_control": "cpuset cpu io memory pids\n",
 			},
 			map[string]string{"cpu.max": "25000", "memory.max": "67108864"},
 		},
@@ -177,7 +184,8 @@ func TestCgroup_BothVersionsAreUnderstood(t *testing.T) {
 				}
 			}
 			throttled, periods := g.throttled()
-			if got, want := []int{g.peak(), g.killed(), throttled, periods}, []int{17512345, 3, 8, 231}; !slices.Equal(got, want) {
+			if got, want := []int{g.peak(), g.killed(), throttled, periods},
+				[]int{17512345, 3, 8, 231}; !slices.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})
@@ -204,7 +212,8 @@ func TestCgroup_Bounds(t *testing.T) {
 	must(t, err)
 	err = run(`x=1234567890123456; while [ ${#x} -lt 134217728 ]; do x=$x$x; done`).Wait()
 	if strings.Count(string(swap), "\n") < 2 && (err == nil || g.killed() == 0) { // what is swapped does not count
-		t.Errorf("a process that takes more and more ends with %v, the kernel says that it has killed %d", err, g.killed())
+		t.Errorf("a process that takes more and more ends with %v, the kernel says that it has killed %d", err,
+			g.killed())
 	}
 	if peak := g.peak(); peak > 16<<20 || peak < 8<<20 {
 		t.Errorf("%d bytes at most, of 16 MiB", peak)

@@ -11,7 +11,10 @@ func documents(t *testing.T, lines ...int) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for _, line := range lines {
 			kind := Kind(line % int(kinds))
-			d, err := json.Marshal(map[string]any{"program": programs[kind], "message": kind.Message(line / int(kinds))})
+			d, err := json.Marshal(map[string]any{
+				"program": programs[kind],
+				"message": kind.Message(line / int(kinds)),
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -30,7 +30,8 @@ func TestContainer_FirstProcessLeavesLast(t *testing.T) {
 	must(t, err)
 	p, err := s.Start("container", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
 		filepath.Join(s.root, "examples/containers/syslog-ng/start"), "--cfgfile", conf,
-		"--persist-file", s.Path("syslog-ng.persist"), "--control", s.Path("syslog-ng.ctl"), "--pidfile", s.Path("syslog-ng.pid"))
+		"--persist-file", s.Path("syslog-ng.persist"), "--control", s.Path("syslog-ng.ctl"), "--pidfile",
+		s.Path("syslog-ng.pid"))
 	must(t, err)
 	must(t, p.waitReady(t.Context(), func() bool { return served(s.Path(LocalSocket)) }))
 	sendAll(t, "unix", s.Path(LocalSocket), []string{"seq: 0\n"})

@@ -26,7 +26,8 @@ func blockCommand(t *testing.T, s *Sandbox, options string) string {
 		t.Fatal("the block has no program()")
 	}
 	command := strings.ReplaceAll(strings.Trim(found[1], `"`), `\"`, `"`)
-	return strings.NewReplacer("`wsrelay`", filepath.Join(s.bin, "wsrelay"), "`unread-dir`", s.Path("un read"), "`instance`", "default", "`url`", nobody, "`options`", options).Replace(command)
+	return strings.NewReplacer("`wsrelay`", filepath.Join(s.bin, "wsrelay"), "`unread-dir`", s.Path("un read"),
+		"`instance`", "default", "`url`", nobody, "`options`", options).Replace(command)
 }
 
 // TestStop_AtAnyMomentOfTheStart sends SIGTERM to the process group 0 to 30 ms

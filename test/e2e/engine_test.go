@@ -71,7 +71,8 @@ func (c *chain) start(r *Receiver) {
 		place = []string{"--data-stream", c.stream}
 	}
 	var err error
-	r.Process, err = c.s.Start("wsreceive-"+r.Addr, r.Program(), append([]string{"--listen", r.Addr, "--to", c.tap.URL}, place...)...)
+	r.Process, err = c.s.Start("wsreceive-"+r.Addr, r.Program(),
+		append([]string{"--listen", r.Addr, "--to", c.tap.URL}, place...)...)
 	must(c.T, err)
 	must(c.T, r.waitReady(c.Context(), func() bool { return answers(r.Addr) }))
 }
@@ -140,15 +141,16 @@ func (c *chain) finish(rule, fault string) {
 	r := faults.Row{Rule: rule, Fault: fault, Lines: int(c.written.Load())}
 	there := make(map[string]int)
 	last := make(map[string]string) // by stream: the line before
-	faults.Each(c, cmp.Or(c.stream, "wsrelay-"+c.prefix+"-*"), `{"match_all":{}}`, func(_, _ string, source gjson.Result) {
-		line, sid := source.Get("message").Str, source.Get("wsrelay.sid").Str
-		there[line]++
-		if last[sid] >= line {
-			c.Errorf("%q stands behind %q", line, last[sid])
-		}
-		last[sid] = line
-		r.Documents++
-	})
+	faults.Each(c, cmp.Or(c.stream, "wsrelay-"+c.prefix+"-*"), `{"match_all":{}}`,
+		func(_, _ string, source gjson.Result) {
+			line, sid := source.Get("message").Str, source.Get("wsrelay.sid").Str
+			there[line]++
+			if last[sid] >= line {
+				c.Errorf("%q stands behind %q", line, last[sid])
+			}
+			last[sid] = line
+			r.Documents++
+		})
 	r.Lost, r.Doubled, r.SentAgain = r.Lines-len(there), r.Documents-len(there), c.tap.Documents()-r.Lines
 	r.Tell(c)
 }
@@ -201,7 +203,8 @@ func TestEngine_TwoReceiversOfOneStoreBehindNginx(t *testing.T) {
 	need(t, "nginx")
 	c := newEngineChain(t, 2)
 	addr := someAddr(t)
-	conf := strings.NewReplacer("ADDR", addr, "RECEIVER0", c.receivers[0].Addr, "RECEIVER1", c.receivers[1].Addr).Replace(sharedConf)
+	conf := strings.NewReplacer("ADDR", addr, "RECEIVER0", c.receivers[0].Addr, "RECEIVER1",
+		c.receivers[1].Addr).Replace(sharedConf)
 	must(t, os.WriteFile(c.s.Path("shared.conf"), []byte(strings.TrimSpace(conf)), 0o600))
 	proxy, err := c.s.Start("shared", "nginx", "-p", c.s.Dir, "-e", "shared.log", "-c", "shared.conf")
 	must(t, err)

@@ -66,7 +66,8 @@ func TestTraceback_IsOneDocument(t *testing.T) {
 	need(t, "syslog-ng", "python3")
 	s := newSandbox(t, standIn(t))
 	name := s.Path("app.log")
-	start(t, s, exampleHead+shippedExample(t, s, "traceback/syslog-ng.conf", map[string]string{"/var/log/shop/app.log": name}))
+	start(t, s, exampleHead+shippedExample(t, s, "traceback/syslog-ng.conf",
+		map[string]string{"/var/log/shop/app.log": name}))
 	out, err := exec.Command("python3", filepath.Join(s.root, "examples/traceback/app.py"), name).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -74,17 +75,24 @@ func TestTraceback_IsOneDocument(t *testing.T) {
 	written, err := os.ReadFile(name)
 	must(t, err)
 	docs := waitDocuments(t, s, 3)
-	for i, begin := range []string{" INFO shop.orders: started", " ERROR shop.orders: Internal Server Error", " INFO shop.orders: goes on"} {
+	for i, begin := range []string{
+		" INFO shop.orders: started", " ERROR shop.orders: Internal Server Error",
+		" INFO shop.orders: goes on",
+	} {
 		if d := docs[i]; !strings.Contains(d.Message, begin) || d.Program != "shop" {
 			t.Errorf("got %q of %q, want %q of shop", d.Message, d.Program, begin)
 		}
 	}
-	for _, part := range []string{"\nTraceback (most recent call last):\n", "ZeroDivisionError: ", "direct cause", "\nsecond line of the message"} {
+	for _, part := range []string{
+		"\nTraceback (most recent call last):\n", "ZeroDivisionError: ", "direct cause",
+		"\nsecond line of the message",
+	} {
 		if !strings.Contains(docs[1].Message, part) {
 			t.Errorf("the traceback lacks %q: %s", part, docs[1].Message)
 		}
 	}
-	if got := docs[0].Message + endOfEntry + docs[1].Message + endOfEntry + docs[2].Message + endOfEntry; got != string(written) {
+	if got := docs[0].Message + endOfEntry + docs[1].Message + endOfEntry + docs[2].Message +
+		endOfEntry; got != string(written) {
 		t.Errorf("got %q, want %q", got, written)
 	}
 }
@@ -94,10 +102,12 @@ func TestTraceback_IsWholeWhenItsFileIsRenamed(t *testing.T) {
 	need(t, "syslog-ng", "python3")
 	s := newSandbox(t, standIn(t))
 	name := s.Path("app.log")
-	start(t, s, exampleHead+shippedExample(t, s, "traceback/syslog-ng.conf", map[string]string{"/var/log/shop/app.log": name}))
+	start(t, s, exampleHead+shippedExample(t, s, "traceback/syslog-ng.conf",
+		map[string]string{"/var/log/shop/app.log": name}))
 	run := func() {
 		t.Helper()
-		if out, err := exec.Command("python3", filepath.Join(s.root, "examples/traceback/app.py"), name).CombinedOutput(); err != nil {
+		if out, err := exec.Command("python3", filepath.Join(s.root, "examples/traceback/app.py"),
+			name).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
@@ -132,12 +142,14 @@ func TestTraceback_IsWholeWhereEachFileHasItsOwnName(t *testing.T) {
 	s := newSandbox(t, standIn(t))
 	must(t, os.Mkdir(s.Path("log"), 0o755))
 	start(t, s, exampleHead+shippedExample(t, s, "traceback/syslog-ng.conf", map[string]string{
-		`file("/var/log/shop/app.log"`: fmt.Sprintf(`wildcard-file(base-dir(%q) filename-pattern("app-*.log")`, s.Path("log")),
+		`file("/var/log/shop/app.log"`: fmt.Sprintf(`wildcard-file(base-dir(%q) filename-pattern("app-*.log")`,
+			s.Path("log")),
 	}))
 	var want []string
 	for day := range 3 {
 		for hour := range 3 {
-			entry := fmt.Sprintf("2026-03-1%d 0%d:00:00,123 ERROR shop.orders: failed\nTraceback\n  of %d.%d", day, hour, day, hour)
+			entry := fmt.Sprintf("2026-03-1%d 0%d:00:00,123 ERROR shop.orders: failed\nTraceback\n  of %d.%d", day,
+				hour, day, hour)
 			write(t, s.Path(fmt.Sprintf("log/app-%d.log", day)), entry+"\n")
 			want = append(want, entry)
 		}
@@ -156,8 +168,10 @@ func TestRedis_LogBecomesFields(t *testing.T) {
 	need(t, "syslog-ng", "redis-server")
 	s := newSandbox(t, standIn(t))
 	name := s.Path("redis.log")
-	start(t, s, exampleHead+shippedExample(t, s, "redis/syslog-ng.conf", map[string]string{"/var/log/redis/redis-server.log": name}))
-	p, err := s.Start("redis", "redis-server", "--port", "0", "--unixsocket", s.Path("redis.sock"), "--logfile", name, "--dir", s.Dir, "--save", "")
+	start(t, s, exampleHead+shippedExample(t, s, "redis/syslog-ng.conf",
+		map[string]string{"/var/log/redis/redis-server.log": name}))
+	p, err := s.Start("redis", "redis-server", "--port", "0", "--unixsocket", s.Path("redis.sock"), "--logfile", name,
+		"--dir", s.Dir, "--save", "")
 	must(t, err)
 	t.Cleanup(func() { must(t, p.Stop()) })
 	waitFor(t, s, "lines", func(b []byte) bool { return bytes.Contains(b, []byte("eady to accept connections")) })
@@ -171,7 +185,8 @@ func TestRedis_LogBecomesFields(t *testing.T) {
 		}
 		parsed++
 		want := map[any]string{"#": "warning", "*": "notice", "-": "notice", ".": "debug"}[d.Fields["level"]]
-		if pid := strconv.Itoa(p.cmd.Process.Pid); d.Severity != want || d.Fields["pid"] != pid || d.Message == "" || d.Fields["text"] != nil {
+		if pid := strconv.Itoa(p.cmd.Process.Pid); d.Severity != want || d.Fields["pid"] != pid || d.Message == "" ||
+			d.Fields["text"] != nil {
 			t.Errorf("got %+v, want severity %s and pid %s", d, want, pid)
 		}
 	}
@@ -213,7 +228,8 @@ func TestPostgreSQL_ErrorIsOneDocument(t *testing.T) {
 	}
 	conf := shippedExample(t, s, "postgresql/wsrelay.conf", map[string]string{"/var/log/postgresql": s.Path("logs")})
 	write(t, s.Path("data/postgresql.conf"), conf+"\nlisten_addresses = ''\nunix_socket_directories = '"+s.Path("data")+"'\n")
-	start(t, s, exampleHead+shippedExample(t, s, "postgresql/syslog-ng.conf", map[string]string{"/var/log/postgresql": s.Path("logs")}))
+	start(t, s, exampleHead+shippedExample(t, s, "postgresql/syslog-ng.conf",
+		map[string]string{"/var/log/postgresql": s.Path("logs")}))
 	server := as("postgres", "-D", s.Path("data"))
 	p, err := s.Start("postgres", server[0], server[1:]...)
 	must(t, err)
@@ -228,7 +244,8 @@ func TestPostgreSQL_ErrorIsOneDocument(t *testing.T) {
 	})
 	for _, d := range waitDocuments(t, s, 1) {
 		if d.Message == "division by zero" {
-			if d.Program != "postgresql" || d.Fields["error_severity"] != "ERROR" || d.Fields["state_code"] != "22012" || d.Fields["statement"] != statement {
+			if d.Program != "postgresql" || d.Fields["error_severity"] != "ERROR" ||
+				d.Fields["state_code"] != "22012" || d.Fields["statement"] != statement {
 				t.Errorf("got %+v", d)
 			}
 			return
@@ -245,7 +262,11 @@ func TestTail_FollowsARotatedFile(t *testing.T) {
 	t.Cleanup(func() { must(t, r.Stop()) })
 	name := s.Path("app.log")
 	write(t, name, "old\n")
-	command := shippedCommand(t, s, "tail/README.md", "tail ", map[string]string{"tail -n 0 -F /var/log/app/app.log": "tail -n +1 -F " + name, "--instance app ws://127.0.0.1:8514/relay": "--instance app " + r.URL()})
+	command := shippedCommand(t, s, "tail/README.md", "tail ",
+		map[string]string{
+			"tail -n 0 -F /var/log/app/app.log":        "tail -n +1 -F " + name,
+			"--instance app ws://127.0.0.1:8514/relay": "--instance app " + r.URL(),
+		})
 	p, err := s.Start("tail", command[0], command[1:]...)
 	must(t, err)
 	t.Cleanup(p.KillGroup)
@@ -336,7 +357,8 @@ module(load="imuxsock" SysSock.Use="off")
 input(type="imuxsock" Socket=%q RateLimit.Interval="0" FlowControl="on")
 `, s.Dir, s.Path("log.sock"))+conf)
 	modules, _ := filepath.Glob(filepath.Join(dir, "usr/lib/*/rsyslog"))
-	rsyslogd, err := s.Start("rsyslog", "env", "LD_LIBRARY_PATH="+filepath.Dir(modules[0]), filepath.Join(dir, "usr/sbin/rsyslogd"),
+	rsyslogd, err := s.Start("rsyslog", "env", "LD_LIBRARY_PATH="+filepath.Dir(modules[0]),
+		filepath.Join(dir, "usr/sbin/rsyslogd"),
 		"-M", modules[0], "-n", "-f", s.Path("rsyslog.conf"), "-i", s.Path("rsyslog.pid"))
 	must(t, err)
 	t.Cleanup(func() {

@@ -30,14 +30,17 @@ func TestJournald_GetsEachMessageWithItsPriority(t *testing.T) {
 	if _, err := os.Stat("/etc/machine-id"); err != nil {
 		t.Skip("the machine has no id")
 	}
-	cmd := exec.CommandContext(t.Context(), "timeout", "60", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", journald, "-", built(t)+"/wsreceive")
+	cmd := exec.CommandContext(t.Context(), "timeout", "60", "unshare", "--mount", "--pid", "--fork", "--kill-child",
+		"--mount-proc", "sh", "-ec", journald, "-", built(t)+"/wsreceive")
 	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	var entry struct{ PRIORITY, MESSAGE string }
 	must(t, json.Unmarshal(out, &entry)) // one object
-	if entry.PRIORITY != "3" || strings.Count(entry.MESSAGE, "\n") != 2 || !strings.Contains(entry.MESSAGE, "cannot use the store") {
-		t.Errorf("priority %s, message %q; want one entry of priority 3, with its effect and its hint", entry.PRIORITY, entry.MESSAGE)
+	if entry.PRIORITY != "3" || strings.Count(entry.MESSAGE, "\n") != 2 ||
+		!strings.Contains(entry.MESSAGE, "cannot use the store") {
+		t.Errorf("priority %s, message %q; want one entry of priority 3, with its effect and its hint", entry.PRIORITY,
+			entry.MESSAGE)
 	}
 }

@@ -32,10 +32,12 @@ func (k Kind) Message(n int) string {
 	case Access:
 		return fmt.Sprintf(`{"ip":"203.0.113.%d","host":"shop.example","path":"/orders/%07d?q=caf\u00e9+%%22au+lait%%22","status":%d,`+
 			`"referrer":"https://shop.example/cart","user_agent":"Mozilla/5.0 (\"demo\"; rv:%d)","length":%d,"generation_time_milli":%d,"date":"%s"}`,
-			n%254+1, n, pick(n, 200, 200, 200, 304, 404, 500), 100+n%30, 512+n*37%9000, 2+n*13%400, at(n).Format(time.RFC3339))
+			n%254+1, n, pick(n, 200, 200, 200, 304, 404, 500), 100+n%30, 512+n*37%9000, 2+n*13%400,
+			at(n).Format(time.RFC3339))
 	case Supervisor:
 		return fmt.Sprintf("%s %s [child %d] picture %07d %s in %d ms — done",
-			at(n).Format("2006-01-02 15:04:05.000"), pick(n, "INFO", "INFO", "INFO", "WARN"), n%4, n, pick(n, "resized", "cropped", "signed"), 5+n*7%300)
+			at(n).Format("2006-01-02 15:04:05.000"), pick(n, "INFO", "INFO", "INFO", "WARN"), n%4, n,
+			pick(n, "resized", "cropped", "signed"), 5+n*7%300)
 	default:
 		return fmt.Sprintf("invoice %07d of customer 'C-%04d' is %s, total %d.%02d €",
 			n, n*31%9999, pick(n, "paid", "sent", "overdue"), 10+n*17%900, n*29%100)

@@ -49,7 +49,8 @@ func (v *visit) dial(t *testing.T, options ...string) {
 	t.Helper()
 	r := v.receiver
 	var err error
-	r.Process, err = v.s.Start("wsreceive", r.Program(), append(options, "--listen", r.Addr, "--to", "logs:"+r.StorePath())...)
+	r.Process, err = v.s.Start("wsreceive", r.Program(), append(options, "--listen", r.Addr, "--to",
+		"logs:"+r.StorePath())...)
 	must(t, err)
 	t.Cleanup(r.Kill)
 	must(t, r.waitReady(t.Context(), func() bool { return answers(r.Addr) }))
@@ -97,15 +98,22 @@ func TestListen_KillsAtEitherEndLoseAndDoubleNothing(t *testing.T) {
 		},
 		"TLS, keys, certificates": func(t *testing.T, s *Sandbox) (*visit, []string) {
 			addr := someAddr(t)
-			return newVisit(t, s, addr, "--key-file", s.Path("key"), "--tls-cert", s.Path("server.pem"), "--tls-key", s.Path("server.key"), "--tls-ca", s.Path("ca.pem")),
-				[]string{"--dial", "wss://" + addr, "--keys", s.Path("key"), "--client-ca", s.Path("ca.pem"), "--tls-cert", s.Path("client.pem"), "--tls-key", s.Path("client.key")}
+			return newVisit(t, s, addr, "--key-file", s.Path("key"), "--tls-cert", s.Path("server.pem"), "--tls-key",
+					s.Path("server.key"), "--tls-ca", s.Path("ca.pem")),
+				[]string{
+					"--dial", "wss://" + addr, "--keys", s.Path("key"), "--client-ca", s.Path("ca.pem"),
+					"--tls-cert", s.Path("client.pem"), "--tls-key", s.Path("client.key"),
+				}
 		},
 		"nginx ends TLS": func(t *testing.T, s *Sandbox) (*visit, []string) {
 			need(t, "nginx")
 			addr := someAddr(t)
 			_, proxy := startProxyIn(t, s, addr)
 			return newVisit(t, s, addr, "--key-file", s.Path("key")),
-				[]string{"--dial", "wss://" + proxy, "--keys", s.Path("key"), "--client-ca", s.Path("ca.pem"), "--behind-proxy"}
+				[]string{
+					"--dial", "wss://" + proxy, "--keys", s.Path("key"), "--client-ca", s.Path("ca.pem"),
+					"--behind-proxy",
+				}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,7 +153,8 @@ func TestListen_AReceiverWithAnotherKeyGetsNothing(t *testing.T) {
 	must(t, exec.Command(wsrelay, "keygen", "--name", "web-1", s.Path("key")).Run())
 	must(t, exec.Command(wsrelay, "keygen", "--name", "web-1", s.Path("keys")).Run())
 	addr := someAddr(t)
-	v := newVisit(t, s, addr, "--key-file", s.Path("key"), "--tls-cert", s.Path("server.pem"), "--tls-key", s.Path("server.key"))
+	v := newVisit(t, s, addr, "--key-file", s.Path("key"), "--tls-cert", s.Path("server.pem"), "--tls-key",
+		s.Path("server.key"))
 	v.dial(t, "--dial", "wss://"+addr, "--keys", s.Path("keys"), "--client-ca", s.Path("ca.pem"))
 	end, stop := context.WithCancel(t.Context())
 	written := make(chan int)
@@ -159,7 +168,10 @@ func TestListen_AReceiverWithAnotherKeyGetsNothing(t *testing.T) {
 		t.Errorf("%d documents, %v; want none", stored, err)
 	}
 	log := string(v.receiver.output())
-	for _, want := range []string{"no session with a relay", "does not match", "effect: nothing is lost", "hint: compare its --key-file"} {
+	for _, want := range []string{
+		"no session with a relay", "does not match", "effect: nothing is lost",
+		"hint: compare its --key-file",
+	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("wsreceive does not say %q:\n%s", want, log)
 		}
@@ -196,12 +208,17 @@ func TestListen_AReceiverReadsItsFilesAgain(t *testing.T) {
 	}
 	must(t, os.WriteFile(s.Path("token"), []byte("abcdefghijklmnop"), 0o600))
 	must(t, os.WriteFile(s.Path("shown"), []byte("ABCDEFGHIJKLMNOP"), 0o600))
-	for from, to := range map[string]string{"other/ca.pem": "trusted.pem", "other/client.pem": "cert.pem", "other/client.key": "cert.key"} {
+	for from, to := range map[string]string{
+		"other/ca.pem": "trusted.pem", "other/client.pem": "cert.pem",
+		"other/client.key": "cert.key",
+	} {
 		replace(from, to)
 	}
 	addr := someAddr(t)
-	v := newVisit(t, s, addr, "--token-file", s.Path("token"), "--tls-cert", s.Path("server.pem"), "--tls-key", s.Path("server.key"), "--tls-ca", s.Path("ca.pem"))
-	v.dial(t, "--dial", "wss://"+addr, "--dial-token", s.Path("shown"), "--client-ca", s.Path("trusted.pem"), "--tls-cert", s.Path("cert.pem"), "--tls-key", s.Path("cert.key"))
+	v := newVisit(t, s, addr, "--token-file", s.Path("token"), "--tls-cert", s.Path("server.pem"), "--tls-key",
+		s.Path("server.key"), "--tls-ca", s.Path("ca.pem"))
+	v.dial(t, "--dial", "wss://"+addr, "--dial-token", s.Path("shown"), "--client-ca", s.Path("trusted.pem"),
+		"--tls-cert", s.Path("cert.pem"), "--tls-key", s.Path("cert.key"))
 	_, err := io.WriteString(v.stdin, proxyLine(0)+"\n")
 	must(t, err)
 	for _, step := range []struct {

@@ -33,7 +33,10 @@ func TestMemory_WhatIsDocumentedIsEnoughForLongLines(t *testing.T) {
 		}
 		input.WriteString(base64.StdEncoding.EncodeToString(line)[:size-1] + "\n")
 	}
-	command := slices.Concat(g.enter(), []string{filepath.Join(s.bin, "wsrelay"), "--queue-dir", s.QueueDir(), "--drain", "1m", r.URL()})
+	command := slices.Concat(g.enter(), []string{
+		filepath.Join(s.bin, "wsrelay"), "--queue-dir", s.QueueDir(),
+		"--drain", "1m", r.URL(),
+	})
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdin = &input // by a pipe
 	out, err := cmd.CombinedOutput()

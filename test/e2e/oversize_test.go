@@ -18,14 +18,16 @@ func TestOpenResty_StoresAGapForALineThatIsTooLong(t *testing.T) {
 	t.Cleanup(func() { o.KillGroup() })
 
 	long := strings.Repeat("too long ", 1<<18)
-	relay := exec.CommandContext(t.Context(), filepath.Join(s.bin, "wsrelay"), "--drain", "60s", "ws://"+o.addr+"/relay")
+	relay := exec.CommandContext(t.Context(), filepath.Join(s.bin, "wsrelay"), "--drain", "60s",
+		"ws://"+o.addr+"/relay")
 	relay.Env, relay.Stdin = s.env, strings.NewReader("before\n"+long+"\nbehind\n")
 	out, err := relay.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%.2000s", err, out)
 	}
 	stored := o.stored()
-	if len(stored) != 3 || string(stored[0]) != "before" || !bytes.Contains(stored[1], []byte("oversize")) || string(stored[2]) != "behind" {
+	if len(stored) != 3 || string(stored[0]) != "before" || !bytes.Contains(stored[1], []byte("oversize")) ||
+		string(stored[2]) != "behind" {
 		t.Errorf("stored %.100q, want the lines before and behind, and between them the gap", stored)
 	}
 	aside, _ := filepath.Glob(filepath.Join(s.QueueDir(), "damaged", "line-*-2"))

@@ -200,8 +200,10 @@ func TestPipe_SurvivesKillsOfTheWorkerUnderLoggen(t *testing.T) {
 	}
 	took := time.Since(began)
 	waitCount(t, s.QueueDir(), n)
-	if now, of := keeperOf(waitWorker(t, s.QueueDir())), parentOf(parentOf(keeper)); now != keeper || of != syslogNG.cmd.Process.Pid {
-		t.Errorf("the keeper is %d, in a shell of %d; it was %d, in one of %d", now, of, keeper, syslogNG.cmd.Process.Pid)
+	if now, of := keeperOf(waitWorker(t, s.QueueDir())), parentOf(parentOf(keeper)); now != keeper ||
+		of != syslogNG.cmd.Process.Pid {
+		t.Errorf("the keeper is %d, in a shell of %d; it was %d, in one of %d", now, of, keeper,
+			syslogNG.cmd.Process.Pid)
 	}
 	stop(t, s, syslogNG)
 	got := count(t, s.QueueDir(), 0, n)

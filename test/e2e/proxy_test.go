@@ -43,13 +43,15 @@ func TestProxy_ReloadedUnderLoadLosesAndDoublesNothing(t *testing.T) {
 
 	r, err := s.NewReceiver()
 	must(t, err)
-	r.Process, err = s.Start("wsreceive", r.Program(), "--listen", r.Addr, "--to", "logs:"+r.StorePath(), "--keys", key, "--behind-proxy")
+	r.Process, err = s.Start("wsreceive", r.Program(), "--listen", r.Addr, "--to", "logs:"+r.StorePath(), "--keys", key,
+		"--behind-proxy")
 	must(t, err)
 	t.Cleanup(func() { must(t, r.Stop()) })
 	must(t, r.waitReady(t.Context(), func() bool { return answers(r.Addr) }))
 	proxy, addr := startProxyIn(t, s, r.Addr)
 
-	relay := exec.Command(filepath.Join(s.bin, "wsrelay"), "--key-file", key, "--tls-ca", s.Path("ca.pem"), "--drain", "60s", "wss://"+addr+"/relay")
+	relay := exec.Command(filepath.Join(s.bin, "wsrelay"), "--key-file", key, "--tls-ca", s.Path("ca.pem"), "--drain",
+		"60s", "wss://"+addr+"/relay")
 	relay.Env = s.env
 	var log bytes.Buffer
 	relay.Stderr = &log

@@ -147,7 +147,8 @@ func (r *Receiver) Documents(ctx context.Context) iter.Seq2[[]byte, error] {
 
 // search calls f with each line that wsreceive search prints.
 func (r *Receiver) search(ctx context.Context, f func(line []byte) error, args ...string) error {
-	cmd := exec.CommandContext(ctx, r.Program(), append([]string{"search", "--to", "logs:" + r.StorePath()}, args...)...)
+	cmd := exec.CommandContext(ctx, r.Program(), append([]string{"search", "--to", "logs:" + r.StorePath()},
+		args...)...)
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	out, err := cmd.StdoutPipe()

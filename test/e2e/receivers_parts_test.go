@@ -254,7 +254,8 @@ func (p *peer) lines(b, seq uint64, lines ...string) {
 	p.Helper()
 	payload := []byte(strings.Join(lines, "\n") + "\n")
 	p.say(websocket.BinaryMessage, handshake.AppendData(nil, handshake.Data{
-		B: b, Seq: seq, N: len(lines), At: 1767323045678, Enc: handshake.EncRaw, Raw: len(payload), C: handshake.CRC(payload),
+		B: b, Seq: seq, N: len(lines), At: 1767323045678, Enc: handshake.EncRaw, Raw: len(payload),
+		C: handshake.CRC(payload),
 	}, payload))
 }
 

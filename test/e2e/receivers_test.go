@@ -58,7 +58,10 @@ func someAddr(t *testing.T) string {
 
 // others are all receivers, started; each subtest has its own.
 func others(t *testing.T, test func(t *testing.T, s *Sandbox, o *other)) {
-	for name, make := range map[string]func(*testing.T, *Sandbox) *other{"wsreceive": newFile, "Python": newPython, "OpenResty": newOpenResty} {
+	for name, make := range map[string]func(*testing.T, *Sandbox) *other{
+		"wsreceive": newFile, "Python": newPython,
+		"OpenResty": newOpenResty,
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSandbox(t, built(t))
 			o := make(t, s)
@@ -73,7 +76,8 @@ func others(t *testing.T, test func(t *testing.T, s *Sandbox, o *other)) {
 func newFile(t *testing.T, s *Sandbox) *other {
 	o := &other{addr: someAddr(t), reloads: true}
 	o.start = func(t *testing.T) *Process {
-		p, err := s.Start("wsreceive", filepath.Join(s.bin, "wsreceive"), "--listen", o.addr, "--to", "file:"+s.Path("lines"))
+		p, err := s.Start("wsreceive", filepath.Join(s.bin, "wsreceive"), "--listen", o.addr, "--to",
+			"file:"+s.Path("lines"))
 		must(t, err)
 		return p
 	}
@@ -95,7 +99,8 @@ func newPython(t *testing.T, s *Sandbox) *other {
 	}
 	o := &other{addr: someAddr(t)}
 	o.start = func(t *testing.T) *Process {
-		p, err := s.Start("receiver.py", debianPython, filepath.Join(s.root, "examples/python/receiver.py"), "--listen", o.addr, s.Path("lines"))
+		p, err := s.Start("receiver.py", debianPython, filepath.Join(s.root, "examples/python/receiver.py"), "--listen",
+			o.addr, s.Path("lines"))
 		must(t, err)
 		return p
 	}
@@ -164,7 +169,10 @@ func writeNginxConf(t *testing.T, s *Sandbox, addr, engine string) {
 
 // oddLine is the n-th line that wsrelay is to ship.
 func oddLine(n int) []byte {
-	odd := []string{"", "plain", "ends in CR\r", "\x00\x01 NUL", "\xff\xfe not UTF-8 \xc3", "{\"json\":\"é\"}", "é\u2028\\\"\x7f"}
+	odd := []string{
+		"", "plain", "ends in CR\r", "\x00\x01 NUL", "\xff\xfe not UTF-8 \xc3", "{\"json\":\"é\"}",
+		"é\u2028\\\"\x7f",
+	}
 	line := fmt.Sprintf("%06d %s", n, odd[n%len(odd)])
 	if n%1500 == 700 {
 		line += strings.Repeat("long ", 60_000)
@@ -198,7 +206,8 @@ func TestReceivers_StoreEachLineOnceAndInOrderThroughOutages(t *testing.T) {
 	others(t, func(t *testing.T, s *Sandbox, o *other) {
 		wire := newCable(t, o.addr)
 		must(t, syscall.Mkfifo(s.Path("stdin"), 0o600))
-		script := fmt.Sprintf("exec %s/wsrelay ws://%s/relay --drain 100s --log-file %s/wsrelay.log <stdin", s.bin, wire.Addr(), s.QueueDir())
+		script := fmt.Sprintf("exec %s/wsrelay ws://%s/relay --drain 100s --log-file %s/wsrelay.log <stdin", s.bin,
+			wire.Addr(), s.QueueDir())
 		relay, err := s.Start("wsrelay", "sh", "-c", script)
 		must(t, err)
 		stdin, err := os.OpenFile(s.Path("stdin"), os.O_WRONLY, 0)
@@ -216,7 +225,8 @@ func TestReceivers_StoreEachLineOnceAndInOrderThroughOutages(t *testing.T) {
 			t.Helper()
 			if err := relay.waitReady(ctx, ready); err != nil {
 				log, _ := os.ReadFile(filepath.Join(s.QueueDir(), "wsrelay.log"))
-				t.Fatalf("%v; %d lines are stored; the log:\n%sthe receiver:\n%s", err, len(o.stored()), log, o.output())
+				t.Fatalf("%v; %d lines are stored; the log:\n%sthe receiver:\n%s", err, len(o.stored()), log,
+					o.output())
 			}
 		}
 		more := func(n int) {
@@ -261,7 +271,8 @@ func TestReceivers_StoreEachLineOnceAndInOrderThroughOutages(t *testing.T) {
 			t.Errorf("sent again: %d, %v; want some, else the outages have tested nothing", again, err)
 		}
 		log, err := os.ReadFile(filepath.Join(s.QueueDir(), "wsrelay.log"))
-		if err != nil || !bytes.Contains(log, []byte("connected")) || bytes.Contains(log, []byte("other lines under our numbers")) {
+		if err != nil || !bytes.Contains(log, []byte("connected")) ||
+			bytes.Contains(log, []byte("other lines under our numbers")) {
 			t.Errorf("%v; the log should say that it connected, and never that a stream has diverged:\n%s", err, log)
 		}
 		t.Logf("%d lines, %d sent again", sent, again)
@@ -275,7 +286,8 @@ func TestReceivers_AnswerAsTheDocumentSays(t *testing.T) {
 	others(t, func(t *testing.T, _ *Sandbox, o *other) {
 		p := open(t, o, handshake.Hello{SID: vectorSID, Acked: 1, Head: 3}) // and gives more numbers then
 		p.lines(1, 1, "one", "two")
-		if a := hear[*handshake.Ack](p); a.Seq != 3 || a.B != 1 || a.New != 2 || a.Dup != 0 || a.UID.First != handshake.UID(vectorSID, 1) || a.UID.Last != handshake.UID(vectorSID, 2) {
+		if a := hear[*handshake.Ack](p); a.Seq != 3 || a.B != 1 || a.New != 2 || a.Dup != 0 ||
+			a.UID.First != handshake.UID(vectorSID, 1) || a.UID.Last != handshake.UID(vectorSID, 2) {
 			t.Errorf("receipt %+v, %+v", a, a.UID)
 		}
 		p.say(websocket.BinaryMessage, []byte(`{"b":2,"seq":3,"n":1,"enc":"raw","raw":6,"c":"00000000"}`+"\nthree\n"))
@@ -314,7 +326,8 @@ func TestReceivers_AnswerAsTheDocumentSays(t *testing.T) {
 
 		want := []string{"one", "two", "three"}
 		stored := o.stored()
-		if len(stored) != 4 || string(bytes.Join(stored[:3], []byte(","))) != strings.Join(want, ",") || !bytes.Contains(stored[3], []byte("overflow")) {
+		if len(stored) != 4 || string(bytes.Join(stored[:3], []byte(","))) != strings.Join(want, ",") ||
+			!bytes.Contains(stored[3], []byte("overflow")) {
 			t.Errorf("stored: %q, want %q and a gap", stored, want)
 		}
 	})
@@ -408,7 +421,10 @@ func TestReceivers_RefuseOtherClients(t *testing.T) {
 	others(t, func(t *testing.T, _ *Sandbox, o *other) {
 		for status, header := range map[int]http.Header{
 			http.StatusUpgradeRequired: {"Sec-Websocket-Protocol": {"mqtt"}},
-			http.StatusForbidden:       {"Sec-Websocket-Protocol": {"mqtt, wsrelay.v1"}, "Origin": {"https://example.com"}},
+			http.StatusForbidden: {
+				"Sec-Websocket-Protocol": {"mqtt, wsrelay.v1"},
+				"Origin":                 {"https://example.com"},
+			},
 		} {
 			_, resp, err := websocket.DefaultDialer.DialContext(t.Context(), "ws://"+o.addr+"/relay", header)
 			if err == nil || resp == nil || resp.StatusCode != status {
@@ -445,8 +461,11 @@ func TestOpenResty_RefusesAProofThatItHasNotGiven(t *testing.T) {
 	open(t, o, handshake.Hello{SID: vectorSID, Acked: 2, Head: 3, Proof: proofs[0]}) // the last receipt was lost
 	open(t, o, handshake.Hello{SID: vectorSID, Acked: 3, Head: 3})
 	for name, h := range map[string]handshake.Hello{
-		"forged":         {SID: vectorSID, Acked: 3, Head: 3, Proof: foreign},
-		"the right uid":  {SID: vectorSID, Acked: 3, Head: 3, Proof: &handshake.Proof{Seq: 3, UID: proofs[1].UID, RT: foreign.RT}},
+		"forged": {SID: vectorSID, Acked: 3, Head: 3, Proof: foreign},
+		"the right uid": {
+			SID: vectorSID, Acked: 3, Head: 3,
+			Proof: &handshake.Proof{Seq: 3, UID: proofs[1].UID, RT: foreign.RT},
+		},
 		"of another uid": {SID: vectorSID, Acked: 3, Head: 3, Proof: &handshake.Proof{Seq: 3, UID: proofs[0].UID, RT: proofs[1].RT}},
 	} {
 		p := dial(t, o)

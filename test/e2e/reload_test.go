@@ -239,7 +239,8 @@ func TestReload_LosesAndDoublesNothingThatReachedThePipe(t *testing.T) {
 			log, err := os.ReadFile(filepath.Join(s.QueueDir(), "wsrelay.log"))
 			must(t, err)
 			instances := strings.Count(string(log), "info: stopped")
-			fmt.Fprintf(&table, "\n%-54s %9d %8d %6d %8d %10d %8.2f", tt.name, instances, n, got.lost, got.doubled, got.unordered, took)
+			fmt.Fprintf(&table, "\n%-54s %9d %8d %6d %8d %10d %8.2f", tt.name, instances, n, got.lost, got.doubled,
+				got.unordered, took)
 			if want := (tally{lines: n}); got != want || instances < tt.instances {
 				t.Errorf("got %+v, want %+v; %d instances, want at least %d", got, want, instances, tt.instances)
 				t.Logf("%s\n%s", log, b.p.output())
@@ -282,7 +283,8 @@ func TestReload_WithAFullPipe(t *testing.T) {
 			waitStill(t, s.QueueDir(), n+tt.doubled+1, 3*time.Second) // more than that cannot come
 			b.stopped(b.term)
 			got := count(t, s.QueueDir(), 0, n)
-			t.Logf("%d bytes in the pipe, %d lines: syslog-ng lost %d, wrote %d again; %d out of order", held, n, got.lost, got.doubled, got.unordered)
+			t.Logf("%d bytes in the pipe, %d lines: syslog-ng lost %d, wrote %d again; %d out of order", held, n,
+				got.lost, got.doubled, got.unordered)
 			if got.lost > tt.lost || got.doubled > tt.doubled {
 				t.Errorf("want at most %d lost, %d doubled", tt.lost, tt.doubled)
 			}

@@ -61,9 +61,13 @@ func TestSample_NginxRequestBecomesTypedFields(t *testing.T) {
 	need(t, "syslog-ng")
 	s := newSandbox(t, standIn(t))
 	runSample(t, s, "")
-	sendAll(t, "unixgram", s.Path(AccessSocket), []string{Access.frame(3), "<190>Mar 14 09:00:00 nginx: no JSON at all"})
+	sendAll(t, "unixgram", s.Path(AccessSocket), []string{
+		Access.frame(3),
+		"<190>Mar 14 09:00:00 nginx: no JSON at all",
+	})
 	docs := waitDocuments(t, s, 2)
-	if got := docs[0]; got.Message != Access.Message(3) || got.Program != "nginx" || got.Facility != "local7" || got.Priority != 190 {
+	if got := docs[0]; got.Message != Access.Message(3) || got.Program != "nginx" || got.Facility != "local7" ||
+		got.Priority != 190 {
 		t.Errorf("got %+v", got)
 	}
 	var want map[string]any
@@ -83,13 +87,15 @@ func TestSample_NginxRequestBecomesTypedFields(t *testing.T) {
 func TestSample_FollowsFiles(t *testing.T) {
 	need(t, "syslog-ng")
 	s := newSandbox(t, standIn(t))
-	if err := os.WriteFile(s.Path(ErrorLog), []byte("2026/03/14 09:00:00 [warn] a buffered body\n"), 0o600); err != nil {
+	if err := os.WriteFile(s.Path(ErrorLog), []byte("2026/03/14 09:00:00 [warn] a buffered body\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	runSample(t, s, "")
 	waitDocuments(t, s, 1)
 	for _, name := range []string{"supervisord.log", "shop-stdout.log"} {
-		if err := os.WriteFile(filepath.Join(s.Path(SupervisorDir), name), []byte("spawned\nstopped\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(s.Path(SupervisorDir), name), []byte("spawned\nstopped\n"),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -113,7 +119,8 @@ func TestSample_FollowsFiles(t *testing.T) {
 func TestSample_TakesSupervisorThroughSocat(t *testing.T) {
 	need(t, "syslog-ng", "socat")
 	s := newSandbox(t, standIn(t))
-	runSample(t, s, "log { source(s_supervisor_socket); destination(d_wsrelay); flags(flow-control); };\n", SupervisorSocket)
+	runSample(t, s, "log { source(s_supervisor_socket); destination(d_wsrelay); flags(flow-control); };\n",
+		SupervisorSocket)
 	lines := []string{"first", "  indented\tmore  ", "é € \\ \""}
 	if err := os.WriteFile(s.Path("supervisord.log"), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)

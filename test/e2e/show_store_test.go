@@ -24,7 +24,8 @@ func (e *shownEngine) start(c *show, r *Receiver) {
 	if err != nil {
 		c.Fatalf("setup: %v\n%s", err, out)
 	}
-	r.Process, err = c.s.Start("wsreceive", r.Program(), "--listen", r.Addr, "--to", faults.Engine(c), "--index", e.prefix)
+	r.Process, err = c.s.Start("wsreceive", r.Program(), "--listen", r.Addr, "--to", faults.Engine(c), "--index",
+		e.prefix)
 	must(c.T, err)
 }
 
@@ -35,7 +36,8 @@ func (e *shownEngine) count(c *show, path string) int {
 	if path != "" {
 		query = fmt.Sprintf(`{"term":{"url.path":%q}}`, path)
 	}
-	res, err := http.Post(faults.Engine(c)+"/wsrelay-"+e.prefix+"-*/_count", "application/json", strings.NewReader(`{"query":`+query+`}`))
+	res, err := http.Post(faults.Engine(c)+"/wsrelay-"+e.prefix+"-*/_count", "application/json",
+		strings.NewReader(`{"query":`+query+`}`))
 	if err != nil {
 		c.Fatal(err)
 	}
@@ -50,7 +52,8 @@ func (e *shownEngine) count(c *show, path string) int {
 func (e *shownEngine) by(c *show, field string) map[string]int {
 	c.Helper()
 	name := map[string]string{"status": "http.response.status_code", "path": "url.path"}[field]
-	found := faults.Ask(c, http.MethodPost, "/wsrelay-"+e.prefix+"-*/_search?size=0", `{"query":`+nginxLines+`,"aggs":{"by":{"terms":{"field":"`+name+`","size":10000}}}}`)
+	found := faults.Ask(c, http.MethodPost, "/wsrelay-"+e.prefix+"-*/_search?size=0",
+		`{"query":`+nginxLines+`,"aggs":{"by":{"terms":{"field":"`+name+`","size":10000}}}}`)
 	counts := map[string]int{}
 	for _, b := range found.Get("aggregations.by.buckets").Array() {
 		counts[b.Get("key").String()] += int(b.Get("doc_count").Int())

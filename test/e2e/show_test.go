@@ -101,7 +101,8 @@ func runShow(t *testing.T, store shown, requests int) {
 	must(t, err)
 	dropped := bytes.Count(log, []byte("send() to syslog failed"))
 	documents := c.waitDocuments(heard)
-	t.Logf("%d requests in %.0f s; nginx dropped %d lines (its error log), syslog-ng received %d; %d documents", c.asked, took.Seconds(), dropped, heard, documents)
+	t.Logf("%d requests in %.0f s; nginx dropped %d lines (its error log), syslog-ng received %d; %d documents",
+		c.asked, took.Seconds(), dropped, heard, documents)
 	if documents != heard || heard+dropped != c.asked {
 		t.Errorf("these do not add up")
 	}
@@ -113,7 +114,8 @@ func runShow(t *testing.T, store shown, requests int) {
 	at := func(p int) time.Duration {
 		return c.found[min(len(c.found)*p/100, len(c.found)-1)].Round(time.Millisecond)
 	}
-	t.Logf("from the request to its being found, %d probes: p50 %v, p99 %v, longest %v", len(c.found), at(50), at(99), c.found[len(c.found)-1].Round(time.Millisecond))
+	t.Logf("from the request to its being found, %d probes: p50 %v, p99 %v, longest %v", len(c.found), at(50), at(99),
+		c.found[len(c.found)-1].Round(time.Millisecond))
 }
 
 func setting(name string, otherwise int) int {
@@ -140,7 +142,8 @@ func (c *show) start() {
 	logConf, err := replaceOnce(string(example), "/run/nginx-access.sock", c.s.Path(AccessSocket))
 	must(c.T, err)
 	must(c.T, os.WriteFile(c.s.Path("wsrelay-log.conf"), []byte(logConf), 0o600))
-	must(c.T, os.WriteFile(c.s.Path("nginx.conf"), []byte(strings.Replace(strings.TrimSpace(showConf), "ADDR", c.nginx, 1)), 0o600))
+	must(c.T, os.WriteFile(c.s.Path("nginx.conf"), []byte(strings.Replace(strings.TrimSpace(showConf), "ADDR", c.nginx,
+		1)), 0o600))
 	p, err := c.s.Start("nginx", "nginx", "-p", c.s.Dir, "-e", "nginx.log", "-c", "nginx.conf")
 	must(c.T, err)
 	c.Cleanup(func() { must(c.T, p.Stop()) })
@@ -154,10 +157,14 @@ func (c *show) load(n, rate int) {
 	probing.Go(func() { c.probe(ctx) })
 	pace := time.NewTicker(showBurst * time.Second / time.Duration(rate))
 	defer pace.Stop()
-	paths := []string{"/orders/1", "/orders/2", "/orders/3?q=x", "/orders/1", "/moved", "/missing", "/orders/2", "/broken"}
+	paths := []string{
+		"/orders/1", "/orders/2", "/orders/3?q=x", "/orders/1", "/moved", "/missing", "/orders/2",
+		"/broken",
+	}
 	for i := range n / showBurst {
 		path := paths[i%len(paths)]
-		out, err := exec.Command("ab", "-q", "-n", strconv.Itoa(showBurst), "-c", "1", "http://"+c.nginx+path).CombinedOutput()
+		out, err := exec.Command("ab", "-q", "-n", strconv.Itoa(showBurst), "-c", "1",
+			"http://"+c.nginx+path).CombinedOutput()
 		if err != nil || !bytes.Contains(out, fmt.Appendf(nil, "Complete requests:      %d", showBurst)) {
 			c.Fatalf("ab: %v\n%s", err, out)
 		}

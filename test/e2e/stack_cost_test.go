@@ -29,7 +29,8 @@ func TestShow_StackCost(t *testing.T) {
 	need(t, "syslog-ng")
 	percent, mib := setting("STACK_CPU", 25), setting("STACK_MEMORY", 64)
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%-28s %-22s %8s %7s %7s %10s %10s %12s %9s\n", "", "bound", "entries", "took", "CPU", "processes", "group", "throttled", "refused")
+	fmt.Fprintf(&b, "\n%-28s %-22s %8s %7s %7s %10s %10s %12s %9s\n", "", "bound", "entries", "took", "CPU",
+		"processes", "group", "throttled", "refused")
 	for _, bound := range []bool{false, true} {
 		for _, p := range []struct {
 			name  string
@@ -57,7 +58,9 @@ func TestShow_StackCost(t *testing.T) {
 
 // costOf runs one way of shipping for so long, in the group if there is one. CPU
 // is what the entries of so long took, also where a busy machine took longer.
-func costOf(t *testing.T, long time.Duration, g *cgroup, begin func(*testing.T, *Sandbox) (func() []int, func() int)) string {
+func costOf(t *testing.T, long time.Duration, g *cgroup, begin func(*testing.T, *Sandbox) (func() []int,
+	func() int),
+) string {
 	t.Helper()
 	s := newSandbox(t, built(t))
 	for _, dir := range []string{"run", "log/shop", "log/postgresql"} {
@@ -85,7 +88,8 @@ func costOf(t *testing.T, long time.Duration, g *cgroup, begin func(*testing.T, 
 		throttled, periods := g.throttled()
 		group = fmt.Sprintf("%6.1f MiB %4d of %4d", float64(g.peak())/(1<<20), throttled, periods)
 	}
-	return fmt.Sprintf("%8d %6.1fs %6.2f%% %6.1f MiB %s %9d", arrived(), took.Seconds(), 100*cpu.Seconds()/long.Seconds(), float64(memory)/1024, group, refused)
+	return fmt.Sprintf("%8d %6.1fs %6.2f%% %6.1f MiB %s %9d", arrived(), took.Seconds(),
+		100*cpu.Seconds()/long.Seconds(), float64(memory)/1024, group, refused)
 }
 
 // feedShop logs as nginx and Django do. It waits where the socket is full, as
@@ -111,7 +115,11 @@ func feedShop(t *testing.T, s *Sandbox, long time.Duration) (entries, refused in
 			must(t, err)
 		}
 		for k := range 5 {
-			line, err := json.Marshal(map[string]any{"time": now.UTC().Format("2006-01-02T15:04:05.000000+00:00"), "level": "info", "logger": "shop.orders", "pid": 4121, "request_id": id, "message": fmt.Sprintf("order %d of tea, step %d", i, k)})
+			line, err := json.Marshal(map[string]any{
+				"time":  now.UTC().Format("2006-01-02T15:04:05.000000+00:00"),
+				"level": "info", "logger": "shop.orders", "pid": 4121, "request_id": id,
+				"message": fmt.Sprintf("order %d of tea, step %d", i, k),
+			})
 			must(t, err)
 			_, err = file.Write(append(line, '\n'))
 			must(t, err)
@@ -181,7 +189,11 @@ input(type="imfile" File=%q Tag="django")
 action(type="omfile" file=%q template="RSYSLOG_FileFormat")
 `, s.Dir, s.Path("run/nginx-access.sock"), s.Path("log/shop/django.json"), s.Path("out")))
 	modules, _ := filepath.Glob(filepath.Join(dir, "usr/lib/*/rsyslog"))
-	command := slices.Concat(s.under, []string{"env", "LD_LIBRARY_PATH=" + filepath.Dir(modules[0]), filepath.Join(dir, "usr/sbin/rsyslogd"), "-M", modules[0], "-n", "-f", s.Path("rsyslog.conf"), "-i", s.Path("rsyslog.pid")})
+	command := slices.Concat(s.under, []string{
+		"env", "LD_LIBRARY_PATH=" + filepath.Dir(modules[0]),
+		filepath.Join(dir, "usr/sbin/rsyslogd"), "-M", modules[0], "-n", "-f", s.Path("rsyslog.conf"), "-i",
+		s.Path("rsyslog.pid"),
+	})
 	p, err := s.Start("rsyslog", command[0], command[1:]...)
 	must(t, err)
 	t.Cleanup(func() { must(t, p.Stop()) })

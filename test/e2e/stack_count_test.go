@@ -116,7 +116,10 @@ func parseSupervisor(text string) (entry, bool) {
 	if m == nil {
 		return entry{}, false
 	}
-	return dated("2006-01-02 15:04:05,000", m[1], map[string]string{"INFO": "info", "WARN": "warning", "ERRO": "err", "CRIT": "crit"}[m[2]], m[3], time.Local)
+	return dated("2006-01-02 15:04:05,000", m[1], map[string]string{
+		"INFO": "info", "WARN": "warning", "ERRO": "err",
+		"CRIT": "crit",
+	}[m[2]], m[3], time.Local)
 }
 
 func parsePostgreSQL(text string) (entry, bool) {
@@ -130,7 +133,10 @@ func parsePostgreSQL(text string) (entry, bool) {
 		return entry{}, false
 	}
 	return dated("2006-01-02 15:04:05.000 MST", e.Timestamp,
-		map[string]string{"LOG": "info", "NOTICE": "notice", "WARNING": "warning", "ERROR": "err", "FATAL": "crit", "PANIC": "crit"}[e.Severity],
+		map[string]string{
+			"LOG": "info", "NOTICE": "notice", "WARNING": "warning", "ERROR": "err", "FATAL": "crit",
+			"PANIC": "crit",
+		}[e.Severity],
 		fmt.Sprintf("%s.%d %s%s", e.SessionID, e.Line, e.Message, e.Statement), time.UTC)
 }
 
@@ -139,7 +145,10 @@ func parseRedis(text string) (entry, bool) {
 	if m == nil {
 		return entry{}, false
 	}
-	return dated("2 Jan 2006 15:04:05.000", m[1], map[string]string{"#": "warning", ".": "debug", "*": "notice", "-": "notice"}[m[2]], m[3], time.Local)
+	return dated("2 Jan 2006 15:04:05.000", m[1], map[string]string{
+		"#": "warning", ".": "debug", "*": "notice",
+		"-": "notice",
+	}[m[2]], m[3], time.Local)
 }
 
 // entries is what the program's own files have.
@@ -266,7 +275,8 @@ func (c *stack) nginxRow(documents []entry) row {
 	}
 	wrong := 0
 	for i, d := range documents {
-		if a, ok := c.asked[d.text]; ok && (d.at.Before(a.from.Add(-2*time.Millisecond)) || d.at.After(a.until.Add(2*time.Millisecond))) {
+		if a, ok := c.asked[d.text]; ok && (d.at.Before(a.from.Add(-2*time.Millisecond)) ||
+			d.at.After(a.until.Add(2*time.Millisecond))) {
 			wrong++
 		}
 		documents[i].at = time.Time{}

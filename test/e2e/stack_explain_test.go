@@ -37,7 +37,10 @@ func TestStack_OnlyProvedLossesOfThePipeAreExplained(t *testing.T) {
 		left                     bool
 		want                     []string
 	}{
-		"the end of a connection that broke":        {"a b c d", "a d", "a b c | d", false, []string{byStream, byStream}},
+		"the end of a connection that broke": {
+			"a b c d", "a d", "a b c | d", false,
+			[]string{byStream, byStream},
+		},
 		"a hole in a connection that broke":         {"a b c d", "a c d", "a b c | d", false, []string{""}},
 		"the end of a connection that did not":      {"a b c d", "a b c", "a b | c d", false, []string{""}},
 		"between one tail and the next":             {"a b c d", "a d", "a | d", false, []string{byTail, byTail}},
@@ -81,7 +84,8 @@ func TestStack_OnlyProvedLossesOfNginxAreExplained(t *testing.T) {
 			logged, r := lines("nginx", tt.logged, tt.arrived)
 			same := func(s string) string { return s }
 			says := func(e entry) bool { return slices.Contains(strings.Fields(tt.says), e.text) }
-			unsent := explainNginx(&r, logged, countBy(strings.Fields(tt.sent), same), countBy(strings.Fields(tt.unread), same), says)
+			unsent := explainNginx(&r, logged, countBy(strings.Fields(tt.sent), same),
+				countBy(strings.Fields(tt.unread), same), says)
 			if got := blamed(r); !slices.Equal(got, tt.want) || len(unsent) != tt.unsent {
 				t.Errorf("got %q and %q as not sent, want %q and %d", got, unsent, tt.want, tt.unsent)
 			}
@@ -90,7 +94,10 @@ func TestStack_OnlyProvedLossesOfNginxAreExplained(t *testing.T) {
 }
 
 func TestStack_ADelayIsThatOfARequestThatHasArrived(t *testing.T) {
-	c := &stack{T: t, probes: map[string]time.Duration{"a": time.Second, "b": 3 * time.Second, "dropped": probePatience, "late": probePatience}}
+	c := &stack{T: t, probes: map[string]time.Duration{
+		"a": time.Second, "b": 3 * time.Second, "dropped": probePatience,
+		"late": probePatience,
+	}}
 	got := c.delays(row{gone: []loss{{entry: entry{text: "dropped"}}}})
 	for _, want := range []string{"2 probes: ", "p50 3s", "longest 30s", "1 more not found", "1 lost"} {
 		if !strings.Contains(got, want) {

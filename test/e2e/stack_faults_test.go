@@ -80,7 +80,10 @@ func (c *stack) restartSyslogNG() {
 // rotate renames the logs, as logrotate does, and has them opened again.
 func (c *stack) rotate() {
 	c.turn++
-	for _, name := range []string{"nginx/shop-access.log", "nginx/shop-error.log", "shop/uwsgi.log", "shop/django.json", "shop/celery.json", "shop/beat.json", "supervisor/supervisord.log", "redis/redis-server.log"} {
+	for _, name := range []string{
+		"nginx/shop-access.log", "nginx/shop-error.log", "shop/uwsgi.log", "shop/django.json",
+		"shop/celery.json", "shop/beat.json", "supervisor/supervisord.log", "redis/redis-server.log",
+	} {
 		path := filepath.Join(c.s.Path("log"), name)
 		if err := os.Rename(path, path+"."+strconv.Itoa(c.turn)); err != nil && !errors.Is(err, fs.ErrNotExist) { // Redis makes its file with the next entry; not all are there
 			c.Error(err)

@@ -42,7 +42,8 @@ func TestShow_Stack(t *testing.T) {
 	if os.Getenv("STACK_REQUESTS") == "" {
 		t.Skip("a show, not a test: make show-stack")
 	}
-	need(t, "syslog-ng", "nginx", "strace", "curl", "redis-server", "supervisord", "socat", "setpriv", "psql", "/usr/bin/python3")
+	need(t, "syslog-ng", "nginx", "strace", "curl", "redis-server",
+		"supervisord", "socat", "setpriv", "psql", "/usr/bin/python3")
 	if os.Geteuid() != 0 {
 		t.Fatal("the shop's programs run as different users: only root can start them")
 	}
@@ -79,7 +80,8 @@ func TestShow_Stack(t *testing.T) {
 	c.settle()
 
 	rows := c.table()
-	t.Logf("%d requests in %.0f s (%.0f a second), %d probes", len(c.asked), took.Seconds(), float64(len(c.asked))/took.Seconds(), len(c.probes))
+	t.Logf("%d requests in %.0f s (%.0f a second), %d probes", len(c.asked), took.Seconds(),
+		float64(len(c.asked))/took.Seconds(), len(c.probes))
 	t.Log(c.print(rows))
 	if c.faulty {
 		t.Log(c.costs(rows))
@@ -91,8 +93,10 @@ func TestShow_Stack(t *testing.T) {
 
 // paths are what the client asks for, as often as they stand here.
 var stackPaths = []string{
-	"/order?item=tea", "/order?item=tea", "/order?item=%22coffee%22", "/order?item=tea", "/missing", "/order?item=tea", "/order?item=milk",
-	"/slow", "/order?item=tea", "/broken", "/order?item=tea", "/report", "/order?item=tea", "/missing", "/order?item=tea", "/refund",
+	"/order?item=tea", "/order?item=tea", "/order?item=%22coffee%22", "/order?item=tea", "/missing", "/order?item=tea",
+	"/order?item=milk",
+	"/slow", "/order?item=tea", "/broken", "/order?item=tea", "/report", "/order?item=tea", "/missing",
+	"/order?item=tea", "/refund",
 	"/order?item=tea", "/order?item=tea", "/order?item=cake", "/order?item=tea",
 }
 
@@ -229,7 +233,8 @@ func (c *stack) print(rows []row) string {
 		total.whole += r.whole
 	}
 	for _, r := range append(rows, total) {
-		fmt.Fprintf(&b, "%-12s %9d %9d %6d %8d %9d %9d  %5d", r.program, r.logged, r.documents, r.lost, r.doubled, r.levels, r.lines, r.whole)
+		fmt.Fprintf(&b, "%-12s %9d %9d %6d %8d %9d %9d  %5d", r.program, r.logged, r.documents, r.lost, r.doubled,
+			r.levels, r.lines, r.whole)
 		for _, by := range []string{byNginx, byUnread, byStream, byTail, byRename, ""} {
 			if n := r.lostBy(by); n > 0 {
 				fmt.Fprintf(&b, "  %d %s", n, cmp.Or(by, "UNEXPLAINED"))
@@ -252,7 +257,8 @@ func (c *stack) judge(rows []row) {
 			explained = r.lost - r.lostBy("")
 		}
 		if r.lost > explained || r.doubled > 0 {
-			c.Errorf("%s: %d lost, of which %d are explained, %d doubled\nlost: %+v\ndoubled: %q", r.program, r.lost, explained, r.doubled, r.gone[:show(len(r.gone))], r.more[:show(len(r.more))])
+			c.Errorf("%s: %d lost, of which %d are explained, %d doubled\nlost: %+v\ndoubled: %q", r.program, r.lost,
+				explained, r.doubled, r.gone[:show(len(r.gone))], r.more[:show(len(r.more))])
 		}
 		if r.levels != r.logged-r.lost {
 			c.Errorf("%s: %d of %d levels are right", r.program, r.levels, r.logged-r.lost)

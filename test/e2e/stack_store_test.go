@@ -40,7 +40,8 @@ func (l *stackLogs) stored(c *stack) int {
 }
 
 func (l *stackLogs) count(c *stack, id string) int {
-	res, err := http.PostForm("http://"+c.r.Addr+"/select/logsql/query", url.Values{"query": {fmt.Sprintf("program:=nginx fields.request_id:=%q | limit 1", id)}})
+	res, err := http.PostForm("http://"+c.r.Addr+"/select/logsql/query",
+		url.Values{"query": {fmt.Sprintf("program:=nginx fields.request_id:=%q | limit 1", id)}})
 	if err != nil {
 		return 0 // it was killed
 	}
@@ -60,7 +61,8 @@ func (l *stackLogs) story(c *stack, id string) (lines []string) {
 		if !d.Get("_time").Exists() { // the count by program
 			continue
 		}
-		lines = append(lines, storyLine(d.Get("_time").Str, d.Get("program").Str, d.Get("level").Str, d.Get("_msg").Str))
+		lines = append(lines, storyLine(d.Get("_time").Str, d.Get("program").Str, d.Get("level").Str,
+			d.Get("_msg").Str))
 	}
 	return lines
 }
@@ -79,7 +81,8 @@ func (e *stackEngine) indices() string { return "wsrelay-" + e.prefix + "-*" }
 
 func (e *stackEngine) start(c *stack) error {
 	if !e.ready {
-		if out, err := exec.Command(c.r.Program(), "setup", "--to", faults.Engine(c), "--index", e.prefix).CombinedOutput(); err != nil {
+		if out, err := exec.Command(c.r.Program(), "setup", "--to", faults.Engine(c), "--index",
+			e.prefix).CombinedOutput(); err != nil {
 			return fmt.Errorf("setup: %w: %s", err, out)
 		}
 		e.ready = true
@@ -136,8 +139,10 @@ func (e *stackEngine) count(c *stack, id string) int {
 func (e *stackEngine) story(c *stack, id string) (lines []string) {
 	c.Helper()
 	query := fmt.Sprintf(`{"size":100,"sort":["@timestamp"],"query":{"match_phrase":{"fields.request_id":%q}}}`, id)
-	for _, hit := range faults.Ask(c, http.MethodPost, "/"+e.indices()+"/_search", query).Get("hits.hits.#._source").Array() {
-		lines = append(lines, storyLine(hit.Get("@timestamp").Str, hit.Get("process.name").Str, hit.Get("log.level").Str, hit.Get("message").Str))
+	for _, hit := range faults.Ask(c, http.MethodPost, "/"+e.indices()+"/_search",
+		query).Get("hits.hits.#._source").Array() {
+		lines = append(lines, storyLine(hit.Get("@timestamp").Str, hit.Get("process.name").Str,
+			hit.Get("log.level").Str, hit.Get("message").Str))
 	}
 	return lines
 }
@@ -174,7 +179,8 @@ func (o *stackOpenResty) count(_ *stack, id string) (n int) {
 func (o *stackOpenResty) story(_ *stack, id string) (lines []string) {
 	for _, line := range o.with(id) {
 		if d := gjson.ParseBytes(line); d.Get("fields.request_id").Str == id {
-			lines = append(lines, storyLine(d.Get("timestamp").Str, d.Get("program").Str, d.Get("severity").Str, d.Get("message").Str))
+			lines = append(lines, storyLine(d.Get("timestamp").Str, d.Get("program").Str, d.Get("severity").Str,
+				d.Get("message").Str))
 		}
 	}
 	slices.Sort(lines)

@@ -92,8 +92,9 @@ func newStack(t *testing.T, bin, venv string) *stack {
 		"DIR", s.Dir,
 	)
 	for name, owner := range map[string]string{
-		"log/nginx": "root", "log/supervisor": "root", "log/redis": "root", "log/shop": "www-data", "log/postgresql": "postgres",
-		"run/shop": "www-data", "srv/shop": "root", "data": "postgres", "run/postgresql": "postgres",
+		"log/nginx": "root", "log/supervisor": "root", "log/redis": "root", "log/shop": "www-data",
+		"log/postgresql": "postgres",
+		"run/shop":       "www-data", "srv/shop": "root", "data": "postgres", "run/postgresql": "postgres",
 	} {
 		must(t, os.MkdirAll(s.Path(name), 0o755))
 		c.run("chown", owner+":", s.Path(name))
@@ -129,7 +130,8 @@ func (c *stack) putFiles() {
 	c.write("srv/uwsgi.ini", c.shipped("uwsgi.ini"))
 	c.write("shop.conf", c.shipped("nginx.conf"))
 	c.write("nginx.conf", strings.TrimSpace(stackNginx))
-	c.write("shop.conf.ini", strings.Replace(c.shipped("supervisor.conf"), "| socat", "2>>"+c.s.Path("tail.says")+" | "+strings.Join(c.traced("socat.calls", "write"), " ")+" socat", 1))
+	c.write("shop.conf.ini", strings.Replace(c.shipped("supervisor.conf"), "| socat",
+		"2>>"+c.s.Path("tail.says")+" | "+strings.Join(c.traced("socat.calls", "write"), " ")+" socat", 1))
 	c.write("supervisord.conf", c.paths.Replace(stackSupervisor))
 }
 
@@ -173,12 +175,14 @@ func (c *stack) start() {
 	c.r = r
 	must(c.T, c.store.start(c))
 	c.Cleanup(func() { must(c.T, r.Stop()) })
-	c.conf, err = c.s.WriteConfig(strings.Replace(stackSyslogNG, "URL", r.URL(), 1) + c.shipped("syslog-ng.conf") + c.shipped(c.lines()))
+	c.conf, err = c.s.WriteConfig(strings.Replace(stackSyslogNG, "URL", r.URL(), 1) + c.shipped("syslog-ng.conf") +
+		c.shipped(c.lines()))
 	must(c.T, err)
 	c.Cleanup(func() { stop(c.T, c.s, c.syslogNG) })
 	c.startSyslogNG()
 	c.begin(func() bool { return served(c.s.Path("redis.sock")) }, "redis",
-		"redis-server", "--port", "0", "--unixsocket", c.s.Path("redis.sock"), "--unixsocketperm", "666", "--dir", c.s.Dir, "--logfile", c.s.Path("log/redis/redis-server.log"))
+		"redis-server", "--port", "0", "--unixsocket", c.s.Path("redis.sock"), "--unixsocketperm", "666", "--dir",
+		c.s.Dir, "--logfile", c.s.Path("log/redis/redis-server.log"))
 	c.startPostgreSQL()
 	nginx := []string{"nginx", "-p", c.s.Dir, "-e", "stderr", "-c", "nginx.conf"}
 	if !c.files {
@@ -206,7 +210,10 @@ func (c *stack) startPostgreSQL() {
 		c.Fatal("PostgreSQL is not where Debian has it")
 	}
 	as := func(program string, args ...string) []string {
-		return append([]string{"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", filepath.Join(bin[len(bin)-1], program)}, args...)
+		return append([]string{
+			"setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups",
+			filepath.Join(bin[len(bin)-1], program),
+		}, args...)
 	}
 	c.run("chmod", "700", c.s.Path("data")) // as PostgreSQL wants it; its socket is elsewhere
 	c.run(as("initdb", "-D", c.s.Path("data"), "-A", "trust", "--no-sync")...)
@@ -221,7 +228,8 @@ func (c *stack) startPostgreSQL() {
 			c.Fatalf("%s: %v\n%s", sql, err, out)
 		}
 	}
-	c.run("env", "PYTHONPATH="+c.s.Path("srv"), "DJANGO_SETTINGS_MODULE=shop.settings", c.venv+"/bin/django-admin", "migrate", "--run-syncdb", "-v", "0")
+	c.run("env", "PYTHONPATH="+c.s.Path("srv"), "DJANGO_SETTINGS_MODULE=shop.settings", c.venv+"/bin/django-admin",
+		"migrate", "--run-syncdb", "-v", "0")
 	c.run("chown", "-R", "www-data:", c.s.Path("log/shop"))
 }
 
@@ -246,8 +254,11 @@ func (c *stack) withFiles() {
 	must(c.T, err)
 	done := 0
 	for line := range strings.Lines(string(readme)) {
-		if strings.HasPrefix(line, "sed -i ") && strings.Contains(line, "/conf.d/shop.conf") && !strings.Contains(line, "local shop") {
-			command := strings.NewReplacer("/etc/nginx/conf.d/shop.conf", c.s.Path("shop.conf"), "/etc/supervisor/conf.d/shop.conf", c.s.Path("shop.conf.ini"), "/var/log/", c.s.Path("log")+"/").Replace(line)
+		if strings.HasPrefix(line, "sed -i ") && strings.Contains(line, "/conf.d/shop.conf") &&
+			!strings.Contains(line, "local shop") {
+			command := strings.NewReplacer("/etc/nginx/conf.d/shop.conf", c.s.Path("shop.conf"),
+				"/etc/supervisor/conf.d/shop.conf", c.s.Path("shop.conf.ini"), "/var/log/",
+				c.s.Path("log")+"/").Replace(line)
 			c.run("/bin/sh", "-c", command)
 			done++
 		}
@@ -320,7 +331,8 @@ func TestStack_FilesAreValid(t *testing.T) {
 	need(t, "syslog-ng", "python3")
 	s := newSandbox(t, standIn(t))
 	for _, lines := range []string{"sockets.conf", "files.conf"} {
-		conf, err := s.WriteConfig(exampleHead + shippedExample(t, s, "stack/syslog-ng.conf", nil) + shippedExample(t, s, "stack/"+lines, nil))
+		conf, err := s.WriteConfig(exampleHead + shippedExample(t, s, "stack/syslog-ng.conf", nil) +
+			shippedExample(t, s, "stack/"+lines, nil))
 		must(t, err)
 		if out, err := syntaxOnly(t, conf); err != nil {
 			t.Errorf("syslog-ng -s with %s: %v\n%s", lines, err, out)
@@ -329,18 +341,22 @@ func TestStack_FilesAreValid(t *testing.T) {
 	code, err := filepath.Glob(filepath.Join(s.root, "examples/stack/shop/*.py"))
 	must(t, err)
 	for _, name := range code {
-		if out, err := exec.Command("python3", "-c", "import ast, sys; ast.parse(open(sys.argv[1]).read())", name).CombinedOutput(); err != nil {
+		if out, err := exec.Command("python3", "-c", "import ast, sys; ast.parse(open(sys.argv[1]).read())",
+			name).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
 	if _, err := exec.LookPath("nginx"); err != nil {
 		return
 	}
-	shop := strings.NewReplacer("/var/log/nginx/", s.Dir+"/", "listen 80;", "listen unix:"+s.Path("web.sock")+";", "include uwsgi_params;", "").
+	shop := strings.NewReplacer("/var/log/nginx/", s.Dir+"/", "listen 80;", "listen unix:"+s.Path("web.sock")+";",
+		"include uwsgi_params;", "").
 		Replace(shippedExample(t, s, "stack/nginx.conf", nil))
 	must(t, os.WriteFile(s.Path("shop.conf"), []byte(shop), 0o600))
-	must(t, os.WriteFile(s.Path("nginx.conf"), []byte(strings.TrimSpace(strings.Replace(stackNginx, "user www-data;", "", 1))), 0o600))
-	if out, err := exec.Command("nginx", "-t", "-p", s.Dir, "-e", "stderr", "-c", "nginx.conf").CombinedOutput(); err != nil {
+	must(t, os.WriteFile(s.Path("nginx.conf"), []byte(strings.TrimSpace(strings.Replace(stackNginx, "user www-data;",
+		"", 1))), 0o600))
+	if out, err := exec.Command("nginx", "-t", "-p", s.Dir, "-e", "stderr", "-c",
+		"nginx.conf").CombinedOutput(); err != nil {
 		t.Errorf("nginx -t: %v\n%s", err, out)
 	}
 }

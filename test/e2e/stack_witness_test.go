@@ -21,7 +21,10 @@ import (
 // traced is the command that has a program's calls noted in files that begin
 // with this name, one for each process.
 func (c *stack) traced(name, call string) []string {
-	return []string{"strace", "-D", "-ff", "--seccomp-bpf", "-qq", "-xx", "-s", "65536", "-e", "trace=" + call, "-o", c.s.Path(name)}
+	return []string{
+		"strace", "-D", "-ff", "--seccomp-bpf", "-qq", "-xx", "-s", "65536", "-e", "trace=" + call, "-o",
+		c.s.Path(name),
+	}
 }
 
 var (
@@ -173,7 +176,8 @@ func (c *stack) blameNginx(r *row, logged []entry) {
 	says := func(e entry) bool { return named[c.asked[e.text].referrer] }
 	for i, e := range logged {
 		if !r.lostAt[i] && says(e) {
-			c.Errorf("nginx says that it could not log the request from %s, which has arrived", c.asked[e.text].referrer)
+			c.Errorf("nginx says that it could not log the request from %s, which has arrived",
+				c.asked[e.text].referrer)
 		}
 	}
 	if r.program == "nginx-error" { // of its errors nginx does not say it

@@ -50,7 +50,8 @@ func TestEngine_DataStreamRolledOverUnderKills(t *testing.T) {
 	}
 	c.allowed.Store(int64(lines))
 	c.feeding.Wait()
-	c.finish("stream", fmt.Sprintf("data stream rolled over %d times, relay and receiver killed -9 %d times each", 2*times, times))
+	c.finish("stream", fmt.Sprintf("data stream rolled over %d times, relay and receiver killed -9 %d times each",
+		2*times, times))
 }
 
 // rollOverAnd rolls the stream over while something else happens.
@@ -65,7 +66,8 @@ func (c *chain) rollOverAnd(also func()) {
 // useDataStream lets the receivers that are started later write to a data stream.
 func (c *chain) useDataStream() {
 	c.stream = "logs-" + c.prefix + "-default"
-	out, err := exec.Command(filepath.Join(c.s.bin, "wsreceive"), "setup", "--to", c.tap.URL, "--data-stream", c.stream).CombinedOutput()
+	out, err := exec.Command(filepath.Join(c.s.bin, "wsreceive"), "setup", "--to", c.tap.URL, "--data-stream",
+		c.stream).CombinedOutput()
 	if err != nil {
 		c.Fatalf("setup: %v: %s", err, out)
 	}

@@ -75,7 +75,8 @@ func TestSupervisor_SocatWaitsForSyslogNG(t *testing.T) {
 	supervisor := startSupervisord(t, s, map[string]string{"autostart=false": "autostart=true"})
 	const line = "success: worker entered RUNNING" // said once; log-to-socket may be started again
 	waitFor(t, s, "supervisord.log", func(b []byte) bool { return strings.Contains(string(b), line) })
-	runSample(t, s, "log { source(s_supervisor_socket); destination(d_wsrelay); flags(flow-control); };\n", SupervisorSocket)
+	runSample(t, s, "log { source(s_supervisor_socket); destination(d_wsrelay); flags(flow-control); };\n",
+		SupervisorSocket)
 	t.Cleanup(func() { must(t, supervisor.Stop()) }) // before syslog-ng, which waits for all
 	for _, d := range waitDocuments(t, s, 1) {
 		if strings.Contains(d.Message, line) {

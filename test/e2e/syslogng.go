@@ -111,7 +111,8 @@ func (s *Sandbox) StartSyslogNG(ctx context.Context, conf string, sockets ...str
 	}
 	command := slices.Concat(s.under, []string{
 		program, "--foreground", "--no-caps", "--cfgfile", conf,
-		"--persist-file", s.Path("syslog-ng.persist"), "--control", s.Path("syslog-ng.ctl"), "--pidfile", s.Path("syslog-ng.pid"),
+		"--persist-file", s.Path("syslog-ng.persist"), "--control", s.Path("syslog-ng.ctl"), "--pidfile",
+		s.Path("syslog-ng.pid"),
 	})
 	p, err := s.Start("syslog-ng", command[0], command[1:]...)
 	if err != nil {

@@ -84,7 +84,8 @@ func run(program string, duration time.Duration, only []string) error {
 			continue
 		}
 		store := filepath.Join(dir, fmt.Sprint("lines", i))
-		r, url, err := start(program, "--listen", "127.0.0.1:0", "--to", "file:"+store, "--tokens", tokens, "--behind-proxy")
+		r, url, err := start(program, "--listen", "127.0.0.1:0", "--to", "file:"+store, "--tokens", tokens,
+			"--behind-proxy")
 		if err != nil {
 			return err
 		}

@@ -50,7 +50,8 @@ func Ask(t testing.TB, method, path, body string) gjson.Result {
 func NeedDataStreams(t testing.TB) {
 	t.Helper()
 	version := Ask(t, http.MethodGet, "/", "").Get("version")
-	if number := version.Get("number").Str; version.Get("distribution").Str != "opensearch" && strings.HasPrefix(number, "7.") {
+	if number := version.Get("number").Str; version.Get("distribution").Str != "opensearch" &&
+		strings.HasPrefix(number, "7.") {
 		t.Skipf("Elasticsearch %s without x-pack has no data streams", number)
 	}
 }
@@ -87,7 +88,10 @@ func MakeDataStream(t testing.TB, name string) {
 // alone has no request to delete a stream, and keeps the templates of one that is
 // there.
 func deleteStream(t testing.TB, name string) {
-	for _, path := range []string{"/_data_stream/", "/_index_template/wsrelay-", "/_component_template/wsrelay-retain-"} {
+	for _, path := range []string{
+		"/_data_stream/", "/_index_template/wsrelay-",
+		"/_component_template/wsrelay-retain-",
+	} {
 		do(t, http.MethodDelete, path+name, "")
 	}
 }
@@ -137,18 +141,19 @@ func Count(t testing.TB, prefix string, sids ...string) Stored {
 	t.Helper()
 	s := Stored{Indices: make(map[string][]string), Lines: make(map[string]string)}
 	for _, sid := range sids {
-		Each(t, "wsrelay-"+prefix+"-*,wsrelay-dead-*", fmt.Sprintf(`{"term":{"wsrelay.sid":%q}}`, sid), func(index, id string, source gjson.Result) {
-			s.Indices[id] = append(s.Indices[id], index)
-			s.Lines[id] = source.Get("wsrelay.crc").Str
-			if strings.HasPrefix(index, "wsrelay-dead-") {
-				s.Dead++
-			} else {
-				s.Documents++
-				if source.Get("wsrelay.why").Exists() {
-					s.AsText++
+		Each(t, "wsrelay-"+prefix+"-*,wsrelay-dead-*", fmt.Sprintf(`{"term":{"wsrelay.sid":%q}}`, sid),
+			func(index, id string, source gjson.Result) {
+				s.Indices[id] = append(s.Indices[id], index)
+				s.Lines[id] = source.Get("wsrelay.crc").Str
+				if strings.HasPrefix(index, "wsrelay-dead-") {
+					s.Dead++
+				} else {
+					s.Documents++
+					if source.Get("wsrelay.why").Exists() {
+						s.AsText++
+					}
 				}
-			}
-		})
+			})
 	}
 	return s
 }
@@ -161,7 +166,8 @@ func Each(t testing.TB, indices, query string, found func(index, id string, sour
 	after := ""
 	for {
 		hits := Ask(t, http.MethodPost, "/"+indices+"/_search", fmt.Sprintf(
-			`{"size":5000,"sort":[{"wsrelay.sid":"asc"},{"wsrelay.seq":"asc"},{"_index":"asc"}],"query":%s%s}`, query, after)).Get("hits.hits").Array()
+			`{"size":5000,"sort":[{"wsrelay.sid":"asc"},{"wsrelay.seq":"asc"},{"_index":"asc"}],"query":%s%s}`, query,
+			after)).Get("hits.hits").Array()
 		if len(hits) == 0 {
 			return
 		}
@@ -185,7 +191,8 @@ func (r Row) Tell(t testing.TB) {
 	if r.Lost != 0 || r.Doubled != 0 || r.Lines == 0 {
 		t.Errorf("%d of %d lines lost, %d doubled", r.Lost, r.Lines, r.Doubled)
 	}
-	line := fmt.Sprintf("| %s | %s | %d | %d | %d | %d | %d | %d | %d | %d |", r.Rule, r.Fault, r.Lines, r.Documents, r.AsText, r.Dead, r.Local, r.Lost, r.Doubled, r.SentAgain)
+	line := fmt.Sprintf("| %s | %s | %d | %d | %d | %d | %d | %d | %d | %d |", r.Rule, r.Fault, r.Lines, r.Documents,
+		r.AsText, r.Dead, r.Local, r.Lost, r.Doubled, r.SentAgain)
 	t.Log(line)
 	name := os.Getenv("FAULT_TABLE")
 	if name == "" {

@@ -32,7 +32,8 @@ func NewTap(t testing.TB) *Tap {
 		if err != nil {
 			return // the client has gone
 		}
-		tap.documents.Add(int64(bytes.Count(body, []byte(`{"create":{"_index":"`)) - bytes.Count(body, []byte(`{"create":{"_index":"wsrelay-dead-`))))
+		tap.documents.Add(int64(bytes.Count(body, []byte(`{"create":{"_index":"`)) - bytes.Count(body,
+			[]byte(`{"create":{"_index":"wsrelay-dead-`))))
 		if tap.spoil(w, r, body, nil) {
 			return
 		}

@@ -82,7 +82,8 @@ func TestFleet_IsKeptUpWith(t *testing.T) {
 	f.fleet.wait(func() {})
 	took := time.Since(begun)
 	t.Logf("%d relays, %d lines of each in %v: all had their receipts after %.2f s, %.0f lines/s; wsreceive used %.2f of its core",
-		size, lines, time.Duration(lines)*pause, took.Seconds(), float64(size*lines)/took.Seconds(), (f.receiverCPU()-spent).Seconds()/took.Seconds())
+		size, lines, time.Duration(lines)*pause, took.Seconds(), float64(size*lines)/took.Seconds(),
+		(f.receiverCPU()-spent).Seconds()/took.Seconds())
 	f.fleet.end()
 	f.stopReceiver(unix.SIGTERM)
 	f.check(size, 1+lines)
@@ -122,11 +123,15 @@ func newField(t *testing.T, tls bool, size int) *field {
 	f.url, f.options = "ws://"+net.JoinHostPort(address, f.port)+"/relay", []string{"--allow-insecure"}
 	if tls {
 		harness.Must(t, certs.Write(f.dir, address))
-		if out, err := exec.Command(harness.Program(t, "wsrelay"), "keygen", "--name", "all", f.path("key")).CombinedOutput(); err != nil {
+		if out, err := exec.Command(harness.Program(t, "wsrelay"), "keygen", "--name",
+			"all", f.path("key")).CombinedOutput(); err != nil {
 			t.Fatalf("keygen: %v\n%s", err, out)
 		}
 		f.url = strings.Replace(f.url, "ws:", "wss:", 1)
-		f.options = []string{"--keys", f.path("key"), "--tls-cert", f.path("server.pem"), "--tls-key", f.path("server.key")}
+		f.options = []string{
+			"--keys", f.path("key"), "--tls-cert", f.path("server.pem"), "--tls-key",
+			f.path("server.key"),
+		}
 		f.way = relay.DialConfig{KeyFile: f.path("key"), CAFile: f.path("ca.pem")}
 	}
 	return f
@@ -136,7 +141,9 @@ func (f *field) path(name string) string { return filepath.Join(f.dir, name) }
 
 func (f *field) startReceiver() {
 	f.t.Helper()
-	f.receiver = exec.Command(harness.Program(f.t, "wsreceive"), append(f.options, "--listen", net.JoinHostPort(address, f.port), "--to", "file:"+f.path("lines"), "--log-level", "error")...)
+	f.receiver = exec.Command(harness.Program(f.t, "wsreceive"),
+		append(f.options, "--listen", net.JoinHostPort(address, f.port), "--to", "file:"+f.path("lines"), "--log-level",
+			"error")...)
 	f.receiver.Stderr = os.Stderr
 	cmd := f.receiver
 	var err error
@@ -259,7 +266,8 @@ func (f *field) check(relays, lines int) {
 	seen := map[int]int{}
 	for s := bufio.NewScanner(file); s.Scan(); {
 		var relay, line int
-		if n, err := fmt.Sscanf(s.Text(), "relay %d line %d", &relay, &line); n != 2 || err != nil || line != seen[relay] {
+		if n, err := fmt.Sscanf(s.Text(), "relay %d line %d", &relay, &line); n != 2 || err != nil ||
+			line != seen[relay] {
 			f.t.Fatalf("%q is lost, doubled, out of order or altered: expected line %d", s.Text(), seen[relay])
 		}
 		seen[relay]++

@@ -124,5 +124,8 @@ func (m *memory) Diverge(seq uint64) error {
 func (m *memory) Stats() buffer.Stats {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return buffer.Stats{SID: m.sid, Cursor: uint64(m.cursor) + 1, Durable: uint64(m.free) + 1, Head: uint64(m.free) + 1, Receipt: m.receipt}
+	return buffer.Stats{
+		SID: m.sid, Cursor: uint64(m.cursor) + 1, Durable: uint64(m.free) + 1, Head: uint64(m.free) + 1,
+		Receipt: m.receipt,
+	}
 }

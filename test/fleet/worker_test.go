@@ -43,7 +43,8 @@ func runWorker() error {
 	queues := make([]*memory, work.N)
 	for k := range queues {
 		var err error
-		if queues[k], err = newMemory(work.Dir, fmt.Sprintf("relay %d", work.First+k), work.Lines, func() { receipts.Add(1) }); err != nil {
+		if queues[k], err = newMemory(work.Dir, fmt.Sprintf("relay %d", work.First+k), work.Lines,
+			func() { receipts.Add(1) }); err != nil {
 			return err
 		}
 	}

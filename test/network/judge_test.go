@@ -29,7 +29,8 @@ type verdict struct {
 func (v verdict) ok() bool { return v.Lost+v.Doubled+v.Altered == 0 }
 
 func (v verdict) String() string {
-	return fmt.Sprintf("%d stored, %d lost, %d doubled or out of order, %d altered; %d cut with their keeper", v.Stored, v.Lost, v.Doubled, v.Altered, v.Cut)
+	return fmt.Sprintf("%d stored, %d lost, %d doubled or out of order, %d altered; %d cut with their keeper", v.Stored,
+		v.Lost, v.Doubled, v.Altered, v.Cut)
 }
 
 // judge compares what was stored with the lives, which follow one another.

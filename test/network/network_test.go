@@ -74,7 +74,8 @@ func TestNetwork_CostsNoLine(t *testing.T) {
 	t.Logf("%d lines fed, %d sent again; killed: %d workers, %d keepers with their workers, %d receivers, %d of all while a long queue drained; %d blackholes",
 		s.next(), again, s.killed.workers, s.killed.keepers, s.killed.receivers, s.killed.draining, s.blackholes.Load())
 	t.Logf("nothing was stored for %v at most while network and receiver were there, %v at most in all; CPU %.0f %% of one core; %d packets, %d MB, %d dropped by a full wire",
-		m.idle.Round(100*time.Millisecond), m.standstill.Round(100*time.Millisecond), 100*cpu().Seconds()/time.Since(s.begun).Seconds(),
+		m.idle.Round(100*time.Millisecond), m.standstill.Round(100*time.Millisecond),
+		100*cpu().Seconds()/time.Since(s.begun).Seconds(),
 		s.wire.packets.Load(), s.wire.bytes.Load()/1e6, s.wire.dropped.Load())
 	if !v.ok() {
 		t.Errorf("lives %+v\n%s\n%s", s.lives, s.tail("wsrelay.log"), s.tail("wsreceive.log"))
@@ -169,7 +170,8 @@ func (m *meter) run(ctx context.Context, s *scene) {
 		m.standstill, m.idle = max(m.standstill, now.Sub(grown)), max(m.idle, now.Sub(up))
 		if harness.Long() && now.Sub(told) > 10*time.Second {
 			told = now
-			fmt.Printf("%v: %d stored, receiver %t, network %t, %d blackholes, longest recovery %v\n", time.Since(s.begun).Round(time.Second),
+			fmt.Printf("%v: %d stored, receiver %t, network %t, %d blackholes, longest recovery %v\n",
+				time.Since(s.begun).Round(time.Second),
 				stored, s.served.Load(), s.clear.Load(), s.blackholes.Load(), m.idle.Round(100*time.Millisecond))
 		}
 	}

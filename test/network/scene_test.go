@@ -78,7 +78,8 @@ func (s *scene) weather(rule string) error {
 // startReceiver starts wsreceive as the README has it.
 func (s *scene) startReceiver() {
 	s.t.Helper()
-	s.receiver = exec.Command(harness.Program(s.t, "wsreceive"), "--listen", receiveAt+":"+port, "--to", "file:"+s.path("lines"),
+	s.receiver = exec.Command(harness.Program(s.t, "wsreceive"), "--listen", receiveAt+":"+port, "--to",
+		"file:"+s.path("lines"),
 		"--keys", s.path("key"), "--tls-cert", s.path("server.pem"), "--tls-key", s.path("server.key"))
 	s.log(s.receiver, "wsreceive.log", s.there.start)
 	s.served.Store(true)
@@ -94,7 +95,8 @@ func (s *scene) killReceiver() {
 // startRelay starts wsrelay, with lines to come from where they ended.
 func (s *scene) startRelay() {
 	s.t.Helper()
-	cmd := exec.Command(harness.Program(s.t, "wsrelay"), "wss://"+receiveAt+":"+port+"/relay", "--queue-dir", s.path("queue"),
+	cmd := exec.Command(harness.Program(s.t, "wsrelay"), "wss://"+receiveAt+":"+port+"/relay", "--queue-dir",
+		s.path("queue"),
 		"--key-file", s.path("key"), "--tls-ca", s.path("ca.pem"), "--drain", "15m", "--log-level", "debug")
 	s.log(cmd, "wsrelay.log", func(cmd *exec.Cmd) (err error) {
 		s.here.Do(func() { s.relay, err = harness.StartRelay(cmd) })

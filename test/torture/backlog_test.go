@@ -60,7 +60,8 @@ func TestBacklog_OpensAtOnce(t *testing.T) {
 		}
 		harness.Must(t, q.Close(t.Context()))
 	}
-	t.Logf("a backlog of %d segments, %d GB, opens in %v (best of 5, headers cached)", segments, segments*size/1_000_000_000, best.Round(100*time.Microsecond))
+	t.Logf("a backlog of %d segments, %d GB, opens in %v (best of 5, headers cached)", segments,
+		segments*size/1_000_000_000, best.Round(100*time.Microsecond))
 }
 
 // headerOf is a segment's header, of which doc.go of buffer has the picture,

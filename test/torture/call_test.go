@@ -16,7 +16,10 @@ import (
 )
 
 // calls are what the queue and the intake do to the world.
-var calls = []string{"pwrite64", "fdatasync", "renameat", "unlinkat", "fsync", "openat", "splice", "pread64", "fallocate", "ftruncate", "flock", "mkdirat"}
+var calls = []string{
+	"pwrite64", "fdatasync", "renameat", "unlinkat", "fsync", "openat", "splice", "pread64",
+	"fallocate", "ftruncate", "flock", "mkdirat",
+}
 
 // TestKill_AtEachSystemCall kills the worker as it enters its n-th call of a
 // kind, for each n of a small piece of work with a segment that ends and one
@@ -44,7 +47,8 @@ func TestKill_AtEachSystemCall(t *testing.T) {
 func (g *rig) killAt(t *testing.T, call string, n int) (killed bool) {
 	t.Helper()
 	p := g.start(t, []string{
-		"strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, n),
+		"strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
+		fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, n),
 	}, "--queue-limit", "64MiB", "--compress", "none")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -96,7 +96,9 @@ func (v verdict) minus(w verdict) verdict {
 
 func (v verdict) each(w verdict, op func(a, b uint64) uint64) verdict {
 	return verdict{
-		op(v.Fed, w.Fed), op(v.Delivered, w.Delivered), op(v.Promised, w.Promised), op(v.Cut, w.Cut), op(v.Gaps, w.Gaps),
-		op(v.Lost, w.Lost), op(v.Doubled, w.Doubled), op(v.Altered, w.Altered), op(v.Damaged, w.Damaged), op(v.Astray, w.Astray),
+		op(v.Fed, w.Fed), op(v.Delivered, w.Delivered), op(v.Promised, w.Promised), op(v.Cut, w.Cut),
+		op(v.Gaps, w.Gaps),
+		op(v.Lost, w.Lost), op(v.Doubled, w.Doubled), op(v.Altered, w.Altered), op(v.Damaged, w.Damaged),
+		op(v.Astray, w.Astray),
 	}
 }

@@ -32,7 +32,8 @@ func TestGround_LosesOnlyWhatWasDestroyed(t *testing.T) {
 		}
 		v := a.settle()
 		if v.Lost > a.destroyed || v.Doubled+v.Altered+v.Astray > 0 {
-			t.Fatalf("%s; at most %d were destroyed\n%s\n%s\n%s", v, a.destroyed, strings.Join(a.did, "\n"), a.story(), a.logTail())
+			t.Fatalf("%s; at most %d were destroyed\n%s\n%s\n%s", v, a.destroyed, strings.Join(a.did, "\n"), a.story(),
+				a.logTail())
 		}
 		a.destroyed = v.Lost // what was not lost by now is safe
 		c.add(t, n, n, v.minus(seen))
@@ -334,7 +335,8 @@ func (a *admin) mustArrive(n uint64) {
 			return
 		}
 		if time.Now().After(end) {
-			a.t.Fatalf("line %d does not arrive, the next is %d\n%s\n%s", n-1, next, strings.Join(a.did, "\n"), a.logTail())
+			a.t.Fatalf("line %d does not arrive, the next is %d\n%s\n%s", n-1, next, strings.Join(a.did, "\n"),
+				a.logTail())
 		}
 	}
 }

@@ -119,7 +119,8 @@ func (g *rig) killBoth(t *testing.T) (live bool) {
 			t.Errorf("the spool, from %d to %d, differs from the stream", durable, taken)
 		}
 	}
-	if got, want := int64(len(left))+taken, f.Sent.Load(); got != want || !bytes.Equal(left, harness.Piece(g.next, taken, want)) {
+	if got, want := int64(len(left))+taken, f.Sent.Load(); got != want ||
+		!bytes.Equal(left, harness.Piece(g.next, taken, want)) {
 		t.Errorf("spool and pipe have %d + %d bytes of %d, or others", taken, len(left), want)
 	}
 	g.lives = append(g.lives, life{first: g.next, end: f.End(), promised: harness.LineAt(g.next, durable)})

@@ -303,15 +303,40 @@ func TestOracle_SeesEachFault(t *testing.T) {
 		runs []run
 		want string
 	}{
-		"nothing wrong":          {whole, "cut 40 (in gap records 0), lost 0, doubled 0, altered 0, damaged 0, astray 0"},
-		"a promised line":        {[]run{{seq: 1, count: 49, line: 0}, {seq: 50, count: 100, line: 100}}, "cut 50 (in gap records 0), lost 1, doubled 0, altered 0, damaged 0, astray 0"},
-		"a line in the middle":   {[]run{{seq: 1, count: 60, line: 0}, {seq: 61, count: 9, line: 61}, {seq: 70, count: 100, line: 100}}, "cut 31 (in gap records 0), lost 0, doubled 0, altered 0, damaged 0, astray 1"},
-		"with a record":          {[]run{{seq: 1, count: 60, line: 0}, {seq: 61, count: 1, why: "unsynced"}, {seq: 62, count: 9, line: 61}, {seq: 71, count: 100, line: 100}}, "cut 31 (in gap records 1), lost 0, doubled 0, altered 0, damaged 0, astray 0"},
-		"a record of too much":   {[]run{{seq: 1, count: 60, line: 0}, {seq: 61, count: 2, why: "unsynced"}, {seq: 63, count: 9, line: 61}, {seq: 72, count: 100, line: 100}}, "cut 31 (in gap records 2), lost 0, doubled 0, altered 0, damaged 0, astray 1"},
-		"damage":                 {[]run{{seq: 1, count: 50, line: 0}, {seq: 51, count: 10, why: "damaged"}, {seq: 61, count: 100, line: 100}}, "cut 50 (in gap records 0), lost 0, doubled 0, altered 0, damaged 10, astray 0"},
-		"a line twice":           {append(slices.Clone(whole), run{seq: 161, count: 1, line: 7}), "cut 40 (in gap records 0), lost 0, doubled 1, altered 0, damaged 0, astray 0"},
+		"nothing wrong": {whole, "cut 40 (in gap records 0), lost 0, doubled 0, altered 0, damaged 0, astray 0"},
+		"a promised line": {
+			[]run{{seq: 1, count: 49, line: 0}, {seq: 50, count: 100, line: 100}},
+			"cut 50 (in gap records 0), lost 1, doubled 0, altered 0, damaged 0, astray 0",
+		},
+		"a line in the middle": {[]run{{seq: 1, count: 60, line: 0}, {seq: 61, count: 9, line: 61}, {seq: 70, count: 100, line: 100}}, "cut 31 (in gap records 0), lost 0, doubled 0, altered 0, damaged 0, astray 1"},
+		"with a record": {
+			[]run{
+				{seq: 1, count: 60, line: 0},
+				{seq: 61, count: 1, why: "unsynced"},
+				{seq: 62, count: 9, line: 61},
+				{seq: 71, count: 100, line: 100},
+			},
+			"cut 31 (in gap records 1), lost 0, doubled 0, altered 0, damaged 0, astray 0",
+		},
+		"a record of too much": {
+			[]run{
+				{seq: 1, count: 60, line: 0},
+				{seq: 61, count: 2, why: "unsynced"},
+				{seq: 63, count: 9, line: 61},
+				{seq: 72, count: 100, line: 100},
+			},
+			"cut 31 (in gap records 2), lost 0, doubled 0, altered 0, damaged 0, astray 1",
+		},
+		"damage": {[]run{{seq: 1, count: 50, line: 0}, {seq: 51, count: 10, why: "damaged"}, {seq: 61, count: 100, line: 100}}, "cut 50 (in gap records 0), lost 0, doubled 0, altered 0, damaged 10, astray 0"},
+		"a line twice": {
+			append(slices.Clone(whole), run{seq: 161, count: 1, line: 7}),
+			"cut 40 (in gap records 0), lost 0, doubled 1, altered 0, damaged 0, astray 0",
+		},
 		"a number without a say": {[]run{{seq: 1, count: 60, line: 0}, {seq: 62, count: 100, line: 100}}, "cut 40 (in gap records 0), lost 0, doubled 0, altered 0, damaged 0, astray 1"},
-		"the last line":          {[]run{{seq: 1, count: 60, line: 0}, {seq: 61, count: 99, line: 100}}, "cut 40 (in gap records 0), lost 1, doubled 0, altered 0, damaged 0, astray 0"},
+		"the last line": {
+			[]run{{seq: 1, count: 60, line: 0}, {seq: 61, count: 99, line: 100}},
+			"cut 40 (in gap records 0), lost 1, doubled 0, altered 0, damaged 0, astray 0",
+		},
 	} {
 		o := &oracle{streams: []*stream{{sid: "s", runs: c.runs}}}
 		if _, got, _ := strings.Cut(o.judge(lives).String(), "delivered "); !strings.HasSuffix(got, c.want) {

@@ -34,7 +34,10 @@ type rig struct {
 }
 
 func newRig(t testing.TB, queue string) *rig {
-	return &rig{oracle: newOracle(), program: harness.Program(t, "wsrelay"), queue: queue, log: filepath.Join(t.TempDir(), "log")}
+	return &rig{
+		oracle: newOracle(), program: harness.Program(t, "wsrelay"), queue: queue,
+		log: filepath.Join(t.TempDir(), "log"),
+	}
 }
 
 // start starts a wsrelay on the queue; around is what it is run under.

@@ -38,7 +38,10 @@ func TestRemote_Killed(t *testing.T) {
 	met := map[string]int{}
 	for c.more() {
 		dir := t.TempDir()
-		g := &remoteRig{storeRig: newStoreRig(t, filepath.Join(dir, "journal")), program: program, data: filepath.Join(dir, "server"), address: freeAddress(t)}
+		g := &remoteRig{
+			storeRig: newStoreRig(t, filepath.Join(dir, "journal")), program: program,
+			data: filepath.Join(dir, "server"), address: freeAddress(t),
+		}
 		g.met = met
 		rounds := min(20, c.goal-c.Done)
 		g.serve()
@@ -121,7 +124,8 @@ func (g *remoteRig) compare(t *testing.T) (v verdict) {
 		if got == "" && !raw {
 			got = r["_msg"]
 		}
-		if crc := strconv.FormatUint(uint64(sumOf(line)), 10); r["wsrelay.crc"] != crc || r["wsrelay.long"] == "" && seq%8 != 2 && got != line {
+		if crc := strconv.FormatUint(uint64(sumOf(line)), 10); r["wsrelay.crc"] != crc || r["wsrelay.long"] == "" &&
+			seq%8 != 2 && got != line {
 			t.Logf("%s %d: %q, want %q", sid, seq, r, line)
 			v.Altered++
 		}
@@ -142,7 +146,8 @@ func (g *remoteRig) compare(t *testing.T) (v verdict) {
 func victoriaLogs(t *testing.T) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "victoria-logs")
-	cmd := exec.Command("go", "build", "-modfile=tools/victorialogs.mod", "-o", to, "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs")
+	cmd := exec.Command("go", "build", "-modfile=tools/victorialogs.mod", "-o", to,
+		"github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs")
 	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		harness.Lack(t, fmt.Sprintf("the server cannot be built: %v\n%s", err, out))
@@ -161,7 +166,8 @@ func freeAddress(t *testing.T) string {
 // serve starts the server and waits until it answers.
 func (g *remoteRig) serve() {
 	g.t.Helper()
-	g.server = exec.Command(g.program, "-storageDataPath="+g.data, "-httpListenAddr="+g.address, "-inmemoryDataFlushInterval=1s", "-retentionPeriod=100y")
+	g.server = exec.Command(g.program, "-storageDataPath="+g.data, "-httpListenAddr="+g.address,
+		"-inmemoryDataFlushInterval=1s", "-retentionPeriod=100y")
 	g.server.Stderr = &g.stderr
 	harness.Must(g.t, g.server.Start())
 	for range 600 {

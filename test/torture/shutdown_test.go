@@ -56,7 +56,10 @@ func (g *rig) shutdown(t *testing.T, d *disk) (live bool) {
 	p.kill()
 	f.Halt()
 	d.remount()
-	g.lives = append(g.lives, life{first: g.next, end: f.End(), promised: harness.LineAt(g.next, durable), powerCut: true})
+	g.lives = append(g.lives, life{
+		first: g.next, end: f.End(), promised: harness.LineAt(g.next, durable),
+		powerCut: true,
+	})
 	g.next = f.End()
 	harness.Must(t, os.Truncate(g.log, 0))
 	return live && durable > 0

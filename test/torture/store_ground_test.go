@@ -39,8 +39,10 @@ func TestStore_Directory(t *testing.T) {
 				change := storeChanges[name]
 				change.do(g, p)
 				v, found := g.check(t)
-				t.Logf("%s; named: %d lacking, %d missing, %d damaged, %d gaps", v, found.Lacking, found.Missing, len(found.Damaged), found.Gaps)
-				if v.Lost > found.Lacking+found.Missing || v.Doubled+v.Altered+found.Excess > 0 || !change.loses && v.Lost > 0 {
+				t.Logf("%s; named: %d lacking, %d missing, %d damaged, %d gaps", v, found.Lacking, found.Missing,
+					len(found.Damaged), found.Gaps)
+				if v.Lost > found.Lacking+found.Missing || v.Doubled+v.Altered+found.Excess > 0 || !change.loses &&
+					v.Lost > 0 {
 					t.Fatalf("%+v", found)
 				}
 				if change.loses { // what a loss was named for is no fault
@@ -189,7 +191,11 @@ func copyTree(t *testing.T, from, to string) {
 // backup asks the process that has the store open for a copy.
 func (g *storeRig) backup(to string) {
 	g.t.Helper()
-	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, g.dir) }}}
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _,
+		_ string,
+	) (net.Conn, error) {
+		return logs.Dial(ctx, g.dir)
+	}}}
 	defer client.CloseIdleConnections()
 	res, err := client.PostForm("http://store/store/backup", url.Values{"to": {to}})
 	harness.Must(g.t, err)

@@ -90,14 +90,18 @@ func (g *storeRig) command(work string, prefix []string, env ...string) *exec.Cm
 	cmd := exec.Command(args[0], args[1:]...)
 	next := strings.Trim(strings.ReplaceAll(fmt.Sprint(g.next), " ", ","), "[]")
 	// The engine's library does not sync in a test's binary unless this is false.
-	cmd.Env = append(append(os.Environ(), "DISABLE_FSYNC_FOR_TESTING=false", storeWorkEnv+"="+work, storeDirEnv+"="+g.dir, storeNextEnv+"="+next), env...)
+	cmd.Env = append(append(os.Environ(), "DISABLE_FSYNC_FOR_TESTING=false", storeWorkEnv+"="+work,
+		storeDirEnv+"="+g.dir, storeNextEnv+"="+next), env...)
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	return cmd
 }
 
 func (g *storeRig) start(prefix []string, env ...string) *storeProcess {
 	g.t.Helper()
-	p := &storeProcess{storeRig: g, cmd: g.command("commit", prefix, env...), done: make(chan struct{}), said: map[string]int{}}
+	p := &storeProcess{
+		storeRig: g, cmd: g.command("commit", prefix, env...), done: make(chan struct{}),
+		said: map[string]int{},
+	}
 	p.cmd.Stderr = &p.stderr
 	out, err := p.cmd.StdoutPipe()
 	harness.Must(g.t, err)
@@ -358,7 +362,8 @@ func TestStore_KilledAtEachSystemCall(t *testing.T) {
 // killAt is one life under strace.
 func (g *storeRig) killAt(call string, n int) (killed bool) {
 	p := g.start([]string{
-		"strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, n),
+		"strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e",
+		fmt.Sprintf("inject=%s:signal=SIGKILL:when=%d", call, n),
 	}, storeStopEnv+"=3")
 	<-p.done
 	if err := p.cmd.Wait(); err != nil && p.cmd.ProcessState.Exited() {

@@ -83,7 +83,10 @@ func (p *packing) image(arch string) (v1.Image, error) {
 		return nil, err
 	}
 	image := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
-	image, err = mutate.Append(image, mutate.Addendum{Layer: layer, History: v1.History{CreatedBy: "tools/image", Created: v1.Time{Time: p.created}}})
+	image, err = mutate.Append(image, mutate.Addendum{
+		Layer:   layer,
+		History: v1.History{CreatedBy: "tools/image", Created: v1.Time{Time: p.created}},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +101,8 @@ func (p *packing) image(arch string) (v1.Image, error) {
 		User: fmt.Sprintf("%d:%d", user, user), WorkingDir: home, Entrypoint: []string{"/usr/bin/" + p.program},
 		Volumes: map[string]struct{}{home: {}}, StopSignal: "SIGTERM",
 		Labels: map[string]string{
-			"org.opencontainers.image.title": p.program, "org.opencontainers.image.version": p.version, "org.opencontainers.image.licenses": "Apache-2.0",
+			"org.opencontainers.image.title": p.program, "org.opencontainers.image.version": p.version,
+			"org.opencontainers.image.licenses": "Apache-2.0",
 		},
 	}
 	if p.program == "wsreceive" {
@@ -119,7 +123,10 @@ func (p *packing) files(arch string) ([]byte, error) {
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
 	add := func(name string, mode int64, owner int, content []byte) {
-		h := &tar.Header{Name: name, Mode: mode, Uid: owner, Gid: owner, Size: int64(len(content)), ModTime: p.created, Typeflag: tar.TypeReg, Format: tar.FormatPAX}
+		h := &tar.Header{
+			Name: name, Mode: mode, Uid: owner, Gid: owner, Size: int64(len(content)), ModTime: p.created,
+			Typeflag: tar.TypeReg, Format: tar.FormatPAX,
+		}
 		if strings.HasSuffix(name, "/") {
 			h.Typeflag = tar.TypeDir
 		}

@@ -18,7 +18,8 @@ import (
 var update = flag.Bool("update", false, "write the manuals and completions anew")
 
 // The generated part of a man page stands between these.
-const begin, end = `.\" what follows is made from the program's options by make docs` + "\n", `.\" end of what is made` + "\n"
+const begin, end = `.\" what follows is made from the program's options by make docs` + "\n",
+	`.\" end of what is made` + "\n"
 
 // Test holds the man page and the completions of a program, in the directory
 // packaging, against its model. With -update it writes them.
@@ -144,7 +145,8 @@ func options(app *kong.Application) string {
 			if !strings.Contains(w.String(), ".SH COMMANDS") {
 				fmt.Fprintf(&w, ".SH COMMANDS\n")
 			}
-			fmt.Fprintf(&w, ".SS %s\n%s\n", roff(strings.TrimSpace(app.Name+" "+name(app, c)+arguments(c))), roff(c.Help))
+			fmt.Fprintf(&w, ".SS %s\n%s\n", roff(strings.TrimSpace(app.Name+" "+name(app, c)+arguments(c))),
+				roff(c.Help))
 			if c.Detail != "" {
 				fmt.Fprintf(&w, ".PP\n%s\n", roff(c.Detail))
 			}

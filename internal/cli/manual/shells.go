@@ -45,7 +45,8 @@ func bash(app *kong.Application) string {
 	}
 	fmt.Fprint(&w, "\tesac\n\tif [ -n \"$values\" ]; then\n\t\tmapfile -t COMPREPLY < <(compgen -W \"$values\" -- \"$cur\")\n")
 	fmt.Fprint(&w, "\telif [[ $cur == -* ]]; then\n\t\tmapfile -t COMPREPLY < <(compgen -W \"$options\" -- \"$cur\")\n")
-	fmt.Fprintf(&w, "\telif [ \"$COMP_CWORD\" = 1 ]; then\n\t\tmapfile -t COMPREPLY < <(compgen -W %q -- \"$cur\")\n", strings.Join(words(app), " "))
+	fmt.Fprintf(&w, "\telif [ \"$COMP_CWORD\" = 1 ]; then\n\t\tmapfile -t COMPREPLY < <(compgen -W %q -- \"$cur\")\n",
+		strings.Join(words(app), " "))
 	for _, c := range app.Children {
 		if len(c.Children) > 0 {
 			var sub []string
@@ -78,7 +79,8 @@ func brief(help string) string {
 func zsh(app *kong.Application) string {
 	var w strings.Builder
 	quote := strings.NewReplacer(`'`, `'\''`, `[`, `\[`, `]`, `\]`, `:`, `\:`).Replace
-	fmt.Fprintf(&w, "#compdef %s\n# zsh completion for %s\n\nlocal -a commands options\ncommands=(\n", app.Name, app.Name)
+	fmt.Fprintf(&w, "#compdef %s\n# zsh completion for %s\n\nlocal -a commands options\ncommands=(\n", app.Name,
+		app.Name)
 	for _, c := range app.Children {
 		if !c.Hidden {
 			fmt.Fprintf(&w, "  '%s:%s'\n", c.Name, quote(brief(c.Help)))
@@ -119,7 +121,8 @@ func fish(app *kong.Application) string {
 	fmt.Fprintf(&w, "# fish completion for %s\n", app.Name)
 	for _, c := range app.Children {
 		if !c.Hidden {
-			fmt.Fprintf(&w, "complete -c %s -n __fish_use_subcommand -a %s -d '%s'\n", app.Name, c.Name, quote(brief(c.Help)))
+			fmt.Fprintf(&w, "complete -c %s -n __fish_use_subcommand -a %s -d '%s'\n", app.Name, c.Name,
+				quote(brief(c.Help)))
 		}
 	}
 	for _, c := range commands(app) {
@@ -128,7 +131,8 @@ func fish(app *kong.Application) string {
 			last := n[strings.LastIndexByte(n, ' ')+1:]
 			if last != n {
 				first, _, _ := strings.Cut(n, " ")
-				fmt.Fprintf(&w, "complete -c %s -n '__fish_seen_subcommand_from %s' -a %s -d '%s'\n", app.Name, first, last, quote(brief(c.Help)))
+				fmt.Fprintf(&w, "complete -c %s -n '__fish_seen_subcommand_from %s' -a %s -d '%s'\n", app.Name, first,
+					last, quote(brief(c.Help)))
 			}
 			when = "__fish_seen_subcommand_from " + last
 		}
@@ -140,7 +144,8 @@ func fish(app *kong.Application) string {
 			case f.Enum != "":
 				value = " -x -a '" + strings.Join(f.EnumSlice(), " ") + "'"
 			}
-			fmt.Fprintf(&w, "complete -c %s -n '%s' -l %s%s -d '%s'\n", app.Name, when, f.Name, value, quote(brief(f.Help)))
+			fmt.Fprintf(&w, "complete -c %s -n '%s' -l %s%s -d '%s'\n", app.Name, when, f.Name, value,
+				quote(brief(f.Help)))
 		}
 	}
 	return w.String()

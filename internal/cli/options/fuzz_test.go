@@ -13,7 +13,8 @@ import (
 // a shell. What was read is the same when it is written down and read again.
 func FuzzRead(f *testing.F) {
 	for _, text := range []string{
-		"listen = :8514\n# comment\n\nkeys=/etc/wsreceive/keys\n", "no form\n--a=b\n = c\n", "a = b = c\r\nx=\x00y", "\xff=\xfe\n",
+		"listen = :8514\n# comment\n\nkeys=/etc/wsreceive/keys\n", "no form\n--a=b\n = c\n", "a = b = c\r\nx=\x00y",
+		"\xff=\xfe\n",
 		"/bin/sh\x00-c\x00# default\nexit\n\ninstance=default\nurl=ws://127.0.0.1/\n\x00rest",
 	} {
 		f.Add([]byte(text))

@@ -53,7 +53,8 @@ func (a *authOptions) check(listen string, dials bool) error {
 	case a.MaxStreams < 0:
 		return wrong(exitUsage, "use a number of at least 1", "--max-streams %d", a.MaxStreams)
 	case a.RequireReceipt && a.ReceiptSecret == "":
-		return wrong(exitUsage, "wsrelay keygen makes a file for --receipt-secret", "--require-receipt needs --receipt-secret")
+		return wrong(exitUsage, "wsrelay keygen makes a file for --receipt-secret",
+			"--require-receipt needs --receipt-secret")
 	case a.AllowInsecure:
 	case notLoopback && !a.asks():
 		return wrong(exitConfig, "give --keys and --tls-cert, or listen on 127.0.0.1; --allow-insecure if you trust the network",
@@ -135,7 +136,9 @@ func (a *authOptions) loadTLS(l *loaded, log *slog.Logger) error {
 }
 
 // readSecrets reads a file, if it has a name.
-func readSecrets(name string, parse func([]byte) (handshake.Secrets, error), log *slog.Logger) (handshake.Secrets, error) {
+func readSecrets(name string, parse func([]byte) (handshake.Secrets, error),
+	log *slog.Logger,
+) (handshake.Secrets, error) {
 	if name == "" {
 		return nil, nil
 	}
@@ -154,7 +157,8 @@ func readSecrets(name string, parse func([]byte) (handshake.Secrets, error), log
 func warnLoose(name string, log *slog.Logger) {
 	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
 		log.Warn("others can read a secret", "file", name,
-			cli.Effect, "a user who reads it can impersonate a sender, or this receiver", cli.Hint, "chown it to the user that wsreceive runs as, and chmod 600; make new secrets if in doubt")
+			cli.Effect, "a user who reads it can impersonate a sender, or this receiver",
+			cli.Hint, "chown it to the user that wsreceive runs as, and chmod 600; make new secrets if in doubt")
 	}
 }
 

@@ -34,7 +34,10 @@ func (c *replayCmd) Run(ctx context.Context, to *streams) (err error) {
 	if err != nil {
 		return engineFailed(c.To, err)
 	}
-	store, err := elastic.Open(ctx, c.To, elastic.Options{Prefix: c.Index, DataStream: c.DataStream, Pipeline: c.Pipeline, Access: access, Log: log})
+	store, err := elastic.Open(ctx, c.To, elastic.Options{
+		Prefix: c.Index, DataStream: c.DataStream,
+		Pipeline: c.Pipeline, Access: access, Log: log,
+	})
 	if err != nil {
 		return engineFailed(c.To, err)
 	}

@@ -196,7 +196,8 @@ func connectSocket(ctx context.Context, path string, to *streams) (a *asked, err
 		if !said && time.Since(start) > time.Second { // it starts, or ends
 			said = true
 			log.Warn("the process that has the log database open does not answer yet",
-				cli.Effect, "none: it is asked again for up to 2 minutes", cli.Hint, "a wsreceive that starts first recovers its database")
+				cli.Effect, "none: it is asked again for up to 2 minutes",
+				cli.Hint, "a wsreceive that starts first recovers its database")
 		}
 		wait(ctx)
 	}
@@ -214,7 +215,8 @@ func awaitSocket(ctx context.Context, path string, to *streams) (*asked, error) 
 		}
 		if !said {
 			newLogger(to.err, "warn", "text").Warn("no wsreceive has the log database open", "path", path,
-				cli.Effect, "lines are printed after one has started", cli.Hint, "search without --follow to see what is stored")
+				cli.Effect, "lines are printed after one has started",
+				cli.Hint, "search without --follow to see what is stored")
 		}
 		wait(ctx)
 	}
@@ -247,7 +249,10 @@ func dialSocket(ctx context.Context, path string) (*asked, error) {
 
 func askedAt(path string) *asked {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, path) }
-	return &asked{http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: patienceOfSearch}}, func() {}}
+	return &asked{
+		http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: patienceOfSearch}},
+		func() {},
+	}
 }
 
 // becomeOwner makes root the user that the store belongs to, so that no file in it
@@ -270,7 +275,9 @@ func (a *asked) get(ctx context.Context, path string, args url.Values) (io.ReadC
 }
 
 // post sends a form, and gives the answer if it is one to the question.
-func post(ctx context.Context, client *http.Client, address string, form url.Values, user *url.Userinfo) (io.ReadCloser, error) {
+func post(ctx context.Context, client *http.Client, address string, form url.Values,
+	user *url.Userinfo,
+) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, err
@@ -297,7 +304,8 @@ func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.Re
 	c := &cli.Error{Err: errors.New(harmless(said)), Code: 1}
 	switch res.StatusCode {
 	case http.StatusBadRequest:
-		c.Err, c.Code, c.Hint = errors.New(harmless(logsql.Explain(errors.New(said)).Error())), exitUsage, "wsreceive search --help shows how a query is written"
+		c.Err, c.Code, c.Hint = errors.New(harmless(logsql.Explain(errors.New(said)).Error())), exitUsage,
+			"wsreceive search --help shows how a query is written"
 	case http.StatusUnauthorized:
 		c.Hint = "give --user and --password-file; the users are in the file of --page-users there"
 	case http.StatusNotFound:

@@ -82,7 +82,10 @@ It shows what wsreceive has stored, which is some seconds old, or older with tho
 func (c *sendersCmd) Run(ctx context.Context, to *streams) error {
 	for _, state := range c.State {
 		if !isStanding(state) {
-			return &cli.Error{Err: fmt.Errorf("--state %s is not a state", state), Code: exitUsage, Hint: "use refused, diverged, silent, late or delivering"}
+			return &cli.Error{
+				Err: fmt.Errorf("--state %s is not a state", state), Code: exitUsage,
+				Hint: "use refused, diverged, silent, late or delivering",
+			}
 		}
 	}
 	all, err := c.reports(ctx, to)
@@ -158,7 +161,10 @@ func (c *sendersCmd) kept(ctx context.Context, to *streams) (all []receiver.Send
 		all, err = keeper.Senders(ctx)
 		return all, err
 	default:
-		return nil, &cli.Error{Err: fmt.Errorf("--to %s keeps no list of senders", withoutPassword(c.To)), Code: exitUsage, Hint: "ask the wsreceive that runs: --url http://HOST:PORT"}
+		return nil, &cli.Error{
+			Err:  fmt.Errorf("--to %s keeps no list of senders", withoutPassword(c.To)),
+			Code: exitUsage, Hint: "ask the wsreceive that runs: --url http://HOST:PORT",
+		}
 	}
 	if err != nil {
 		return nil, storeFailed(c.To, err)
@@ -187,8 +193,10 @@ func (c *sendersCmd) table(out io.Writer, all []receiver.Report, now time.Time) 
 		if !c.wants(r) {
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.State, cell(r.Host), cell(r.Name), ago(r.LastLine, now), seconds(r.Lag),
-			humanize.Comma(int64(r.Backlog)), humanize.FtoaWithDigits(r.Rate, 1)+"/s", cell(r.Version), r.SID, harmless(r.Why))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.State, cell(r.Host), cell(r.Name),
+			ago(r.LastLine, now), seconds(r.Lag),
+			humanize.Comma(int64(r.Backlog)), humanize.FtoaWithDigits(r.Rate, 1)+"/s", cell(r.Version), r.SID,
+			harmless(r.Why))
 	}
 	if err := w.Flush(); err != nil {
 		return err

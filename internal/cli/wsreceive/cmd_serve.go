@@ -76,7 +76,8 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	who, err := c.load(log)
 	if err != nil {
 		return &cli.Error{
-			Err: fmt.Errorf("cannot load keys, tokens or certificates: %w", err), Effect: nothingReceived, Hint: "wsrelay keygen makes lines for --keys", Code: exitConfig,
+			Err: fmt.Errorf("cannot load keys, tokens or certificates: %w", err), Effect: nothingReceived,
+			Hint: "wsrelay keygen makes lines for --keys", Code: exitConfig,
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -99,7 +100,10 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		}
 	}
 	store, pageOf := storeAndPage(store)
-	rcv := receiver.New(store, receiver.Options{Log: log, Access: who.Access, Streams: c.MaxStreams, Trouble: c.thresholds()})
+	rcv := receiver.New(store, receiver.Options{
+		Log: log, Access: who.Access, Streams: c.MaxStreams,
+		Trouble: c.thresholds(),
+	})
 	url := "ws://" + ln.Addr().String() + "/relay"
 	ln = connlimit.New(ln, strangers, shutdownGrace)
 	var current atomic.Pointer[loaded]
@@ -118,7 +122,8 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	stopReload := onHangup(hangup, func() {
 		who, err := c.load(log)
 		if err != nil {
-			log.Error("cannot reload the keys, tokens and certificates", "err", err, cli.Effect, "none: the previous ones stay in use", cli.Hint, "fix the file and send SIGHUP again")
+			log.Error("cannot reload the keys, tokens and certificates", "err", err,
+				cli.Effect, "none: the previous ones stay in use", cli.Hint, "fix the file and send SIGHUP again")
 			return
 		}
 		current.Store(who)
@@ -133,7 +138,8 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	defer stopDialling()
 	defer keepSenders(ctx, rcv)()
 	defer c.metrics(ctx, metricsOf(rcv, store), log)()
-	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.webOptions(store, rcv)), store, rcv, relays), ready(sees, rcv), log); err != nil {
+	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.webOptions(store, rcv)), store, rcv, relays), ready(sees, rcv),
+		log); err != nil {
 		return err
 	}
 	if c := (*cli.Error)(nil); errors.As(context.Cause(ctx), &c) {
@@ -144,7 +150,9 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 }
 
 // serve answers on ln until ctx ends, then lets the sessions end cleanly.
-func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown, ready http.Handler, log *slog.Logger) error {
+func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown, ready http.Handler,
+	log *slog.Logger,
+) error {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", shown)
 	mux.Handle("POST /select/", shown)
@@ -246,6 +254,7 @@ func (s *stdoutWriter) Write(p []byte) (int, error) {
 func stdoutGone(err error) error {
 	return &cli.Error{
 		Err: fmt.Errorf("the reader of stdout is gone: %w", err), Code: 1,
-		Effect: "lines without a receipt stay with their senders", Hint: "start wsreceive again together with what reads it",
+		Effect: "lines without a receipt stay with their senders",
+		Hint:   "start wsreceive again together with what reads it",
 	}
 }

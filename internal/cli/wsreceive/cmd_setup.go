@@ -58,7 +58,10 @@ func (c *setupCmd) Run(ctx context.Context, to *streams) error {
 	}
 	defer client.Close()
 	tell := func(s setup.Step) { fmt.Fprintf(to.out, "%-12s %s\n", s.Did, s.What) }
-	if err := setup.Run(ctx, client, setup.Options{Prefix: c.prefix(), Stream: c.DataStream, Days: int(c.Retain), DryRun: c.DryRun, Tell: tell}); err != nil {
+	if err := setup.Run(ctx, client, setup.Options{
+		Prefix: c.prefix(), Stream: c.DataStream, Days: int(c.Retain),
+		DryRun: c.DryRun, Tell: tell,
+	}); err != nil {
 		return engineFailed(c.To, err)
 	}
 	switch {

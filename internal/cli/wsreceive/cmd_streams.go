@@ -54,7 +54,10 @@ func (c *streamsListCmd) Run(ctx context.Context, to *streams) error {
 // Run moves a stream and says from whom.
 func (c *streamsMoveCmd) Run(ctx context.Context, to *streams) error {
 	if !handshake.ValidSID(c.SID) {
-		return &cli.Error{Err: fmt.Errorf("%q is not a stream id", c.SID), Code: exitUsage, Hint: "wsreceive streams lists them"}
+		return &cli.Error{
+			Err: fmt.Errorf("%q is not a stream id", c.SID), Code: exitUsage,
+			Hint: "wsreceive streams lists them",
+		}
 	}
 	return c.with(ctx, to, func(s receiver.Owners) error {
 		from, err := s.Owner(ctx, c.SID)
@@ -93,7 +96,10 @@ func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) e
 	defer func() { err = errors.Join(err, store.Close()) }()
 	owners, ok := store.(receiver.Owners)
 	if !ok {
-		return &cli.Error{Err: fmt.Errorf("--to %s keeps no owners of streams", c.To), Code: exitUsage, Hint: "use logs:DIR, file:PATH, or the URL of an engine"}
+		return &cli.Error{
+			Err: fmt.Errorf("--to %s keeps no owners of streams", c.To), Code: exitUsage,
+			Hint: "use logs:DIR, file:PATH, or the URL of an engine",
+		}
 	}
 	if err := f(owners); err != nil {
 		return storeFailed(c.To, err)

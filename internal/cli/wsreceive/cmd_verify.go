@@ -23,7 +23,10 @@ type verifyCmd struct {
 func (c *verifyCmd) Run(ctx context.Context, to *streams) error {
 	k, path, ok := kindOf(c.To)
 	if !ok || !k.logs {
-		return &cli.Error{Err: fmt.Errorf("cannot verify %s", withoutPassword(c.To)), Code: exitUsage, Hint: "verify looks at the log database, --to logs:DIR"}
+		return &cli.Error{
+			Err: fmt.Errorf("cannot verify %s", withoutPassword(c.To)), Code: exitUsage,
+			Hint: "verify looks at the log database, --to logs:DIR",
+		}
 	}
 	store, err := connectSocket(ctx, path, to)
 	if err != nil {
@@ -50,13 +53,15 @@ func report(to *streams, r *logs.Report) error {
 	for _, s := range r.Streams {
 		lines, missing, excess = lines+s.Lines, missing+s.Missing, excess+s.Excess
 		if s.Missing+s.Excess > 0 {
-			fmt.Fprintf(to.out, "%s: %d lines are final, %d rows: %d missing, %d too many\n", s.SID, s.Lines, s.Rows, s.Missing, s.Excess)
+			fmt.Fprintf(to.out, "%s: %d lines are final, %d rows: %d missing, %d too many\n", s.SID, s.Lines, s.Rows,
+				s.Missing, s.Excess)
 		}
 	}
 	for _, what := range r.Damaged {
 		fmt.Fprintln(to.out, "damaged, moved aside:", what)
 	}
-	fmt.Fprintf(to.out, "%s lines of %d streams are final; %s missing, %s too many\n", humanize.Comma(int64(lines)), len(r.Streams), humanize.Comma(int64(missing)), humanize.Comma(int64(excess)))
+	fmt.Fprintf(to.out, "%s lines of %d streams are final; %s missing, %s too many\n", humanize.Comma(int64(lines)),
+		len(r.Streams), humanize.Comma(int64(missing)), humanize.Comma(int64(excess)))
 	if missing > 0 && r.Deleted {
 		fmt.Fprintln(to.out, "retention deletes old days: their lines count as missing here")
 		missing = 0
@@ -64,7 +69,8 @@ func report(to *streams, r *logs.Report) error {
 	if missing+excess+uint64(len(r.Damaged)) > 0 {
 		return &cli.Error{
 			Err: errors.New("journal and database do not agree"), Code: 1,
-			Effect: "the lines that are missing cannot be found", Hint: "restore a backup beside this store to look for them; the log says when a day was moved aside",
+			Effect: "the lines that are missing cannot be found",
+			Hint:   "restore a backup beside this store to look for them; the log says when a day was moved aside",
 		}
 	}
 	return nil

@@ -26,14 +26,18 @@ type dialOptions struct {
 // check is what the options must be together.
 func (d *dialOptions) check() error {
 	if d.DialToken != "" && len(d.Dial) == 0 {
-		return &cli.Error{Err: errors.New("--dial-token needs --dial"), Effect: nothingReceived, Hint: "put the tokens of senders into the file of --tokens", Code: exitUsage}
+		return &cli.Error{
+			Err: errors.New("--dial-token needs --dial"), Effect: nothingReceived,
+			Hint: "put the tokens of senders into the file of --tokens", Code: exitUsage,
+		}
 	}
 	for _, address := range d.Dial {
 		u, err := url.Parse(address)
 		if err == nil && d.DialToken != "" && u.Scheme != "wss" && !connlimit.Loopback(u.Hostname()) {
 			return &cli.Error{
-				Err: fmt.Errorf("--dial %s: a token must not travel without TLS", u.Redacted()), Effect: nothingReceived,
-				Hint: "use wss://, or --keys, which reveal no secret", Code: exitUsage,
+				Err:    fmt.Errorf("--dial %s: a token must not travel without TLS", u.Redacted()),
+				Effect: nothingReceived,
+				Hint:   "use wss://, or --keys, which reveal no secret", Code: exitUsage,
 			}
 		}
 	}
@@ -70,7 +74,8 @@ func (d *dialOptions) dialers(rcv *receiver.Receiver, way func() receiver.DialCo
 		one, err := receiver.NewDialer(rcv, address, way)
 		if err != nil {
 			return nil, &cli.Error{
-				Err: fmt.Errorf("--dial: %w", err), Effect: nothingReceived, Hint: "--dial wss://web-1.example.com:8514", Code: exitUsage,
+				Err: fmt.Errorf("--dial: %w", err), Effect: nothingReceived,
+				Hint: "--dial wss://web-1.example.com:8514", Code: exitUsage,
 			}
 		}
 		all = append(all, one)

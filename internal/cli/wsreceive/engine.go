@@ -28,7 +28,10 @@ func (e *engineOptions) prefix() string { return cmp.Or(e.Index, "logs") }
 
 // elasticAccess says how the engine is reached.
 func (e *engineOptions) elasticAccess(log *slog.Logger) (elastic.Access, error) {
-	a := elastic.Access{AuthFile: e.EngineAuth, AWSRegion: e.EngineAWS, CAFile: e.EngineCA, CAFingerprint: e.EngineFingerprint, CertFile: e.EngineCert, KeyFile: e.EngineKey, Gzip: e.EngineGzip}
+	a := elastic.Access{
+		AuthFile: e.EngineAuth, AWSRegion: e.EngineAWS, CAFile: e.EngineCA,
+		CAFingerprint: e.EngineFingerprint, CertFile: e.EngineCert, KeyFile: e.EngineKey, Gzip: e.EngineGzip,
+	}
 	if e.Index != "" && e.DataStream != "" {
 		return a, errors.New("--index and --data-stream are two places for lines: use one of them")
 	}

@@ -137,10 +137,11 @@ func (c *searchCmd) neighbours(ctx context.Context, store finder, hit *logs.Foun
 		return []logs.Found{*hit}, err
 	}
 	var all []logs.Found
-	err = store.lines(ctx, url.Values{"query": {lines.Filter()}, "limit": {strconv.Itoa(len(lines.IDs))}}, func(l *logs.Found) error {
-		all = append(all, *l)
-		return nil
-	})
+	err = store.lines(ctx, url.Values{"query": {lines.Filter()}, "limit": {strconv.Itoa(len(lines.IDs))}},
+		func(l *logs.Found) error {
+			all = append(all, *l)
+			return nil
+		})
 	return all, err
 }
 

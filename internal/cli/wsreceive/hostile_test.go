@@ -24,13 +24,22 @@ func TestServe_RefusesRequestsThatAreNone(t *testing.T) {
 		request string
 		status  int
 	}{
-		"a header of 1 MiB":   {"GET /relay HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 1<<20), http.StatusRequestHeaderFieldsTooLarge},
-		"a path of 1 MiB":     {"GET /" + strings.Repeat("x", 1<<20), http.StatusRequestHeaderFieldsTooLarge},
-		"10,000 headers":      {"GET /relay HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X: y\r\n", 10_000), http.StatusRequestHeaderFieldsTooLarge},
+		"a header of 1 MiB": {
+			"GET /relay HTTP/1.1\r\nHost: h\r\nX: " + strings.Repeat("x", 1<<20),
+			http.StatusRequestHeaderFieldsTooLarge,
+		},
+		"a path of 1 MiB": {"GET /" + strings.Repeat("x", 1<<20), http.StatusRequestHeaderFieldsTooLarge},
+		"10,000 headers": {
+			"GET /relay HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X: y\r\n", 10_000),
+			http.StatusRequestHeaderFieldsTooLarge,
+		},
 		"not HTTP":            {"SSH-2.0-x\r\n\r\n", http.StatusBadRequest},
 		"TLS on a plain port": {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", http.StatusBadRequest},
 		"another path":        {"GET /etc/passwd HTTP/1.1\r\nHost: h\r\n\r\n", http.StatusNotFound},
-		"another method":      {"POST /relay HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", http.StatusMethodNotAllowed},
+		"another method": {
+			"POST /relay HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n",
+			http.StatusMethodNotAllowed,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := net.Dial("tcp", addr)
@@ -87,7 +96,8 @@ func serves(t *testing.T) (addr string) {
 	served := make(chan error, 1)
 	log := slog.New(slog.DiscardHandler)
 	go func() {
-		served <- serve(ctx, connlimit.New(ln, 10, 0), receiver.New(stdout.New(io.Discard), receiver.Options{}), http.NotFoundHandler(), http.NotFoundHandler(), log)
+		served <- serve(ctx, connlimit.New(ln, 10, 0), receiver.New(stdout.New(io.Discard), receiver.Options{}),
+			http.NotFoundHandler(), http.NotFoundHandler(), log)
 	}()
 	t.Cleanup(func() {
 		stop()

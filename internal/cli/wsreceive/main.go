@@ -95,13 +95,19 @@ func parse(c *commandLine, args []string, stdout, stderr io.Writer) (*kong.Conte
 	}
 	selected, err := k.Parse(args)
 	if bare && answered {
-		return nil, &cli.Error{Err: errors.New("no command and no option"), Hint: "'wsreceive serve' serves with the defaults", Code: exitUsage}
+		return nil, &cli.Error{
+			Err:  errors.New("no command and no option"),
+			Hint: "'wsreceive serve' serves with the defaults", Code: exitUsage,
+		}
 	}
 	switch {
 	case answered:
 		return nil, errHelp
 	case err != nil && options.Meant(k.Model, args) != "":
-		return nil, &cli.Error{Err: err, Hint: "did you mean wsreceive " + options.Meant(k.Model, args) + "?", Code: exitUsage}
+		return nil, &cli.Error{
+			Err: err, Hint: "did you mean wsreceive " + options.Meant(k.Model, args) + "?",
+			Code: exitUsage,
+		}
 	case err != nil:
 		return nil, &cli.Error{Err: err, Hint: "wsreceive --help lists every option", Code: exitUsage}
 	}
@@ -121,6 +127,9 @@ func parser(c *commandLine, stdout io.Writer, exit func(int)) (*kong.Kong, error
 	return kong.New(c,
 		kong.Name("wsreceive"), kong.Description(description), kong.Writers(stdout, io.Discard),
 		kong.Exit(exit), kong.Bind(src), kong.Resolvers(src),
-		kong.Vars{"version": cli.Build("wsreceive"), "logs": logsDefault, "journal": journalDefault, "stores": storeForms(), "config": usualConfig, "sorted": strconv.Itoa(logs.MostSorted)},
+		kong.Vars{
+			"version": cli.Build("wsreceive"), "logs": logsDefault, "journal": journalDefault,
+			"stores": storeForms(), "config": usualConfig, "sorted": strconv.Itoa(logs.MostSorted),
+		},
 	)
 }

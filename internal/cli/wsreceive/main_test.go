@@ -42,7 +42,10 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else each program sleeps a second at its end
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"certs": makeCerts, "serial": serial, "waitfor": waitFor, "status": status},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"certs": makeCerts, "serial": serial,
+			"waitfor": waitFor, "status": status,
+		},
 	})
 }
 
@@ -107,7 +110,10 @@ func send(url string, seq uint64, lines []string) error {
 		return err
 	}
 	defer conn.Close()
-	hello := &handshake.Hello{V: handshake.Version, SID: "0123456789abcdef", Host: "web1", Acked: 1, Head: seq + uint64(len(lines))}
+	hello := &handshake.Hello{
+		V: handshake.Version, SID: "0123456789abcdef", Host: "web1", Acked: 1,
+		Head: seq + uint64(len(lines)),
+	}
 	if err := conn.WriteMessage(websocket.TextMessage, handshake.Encode(hello)); err != nil {
 		return err
 	}

@@ -33,7 +33,8 @@ func (s *pageOptions) check(to string) error {
 	u, err := url.Parse(s.Kibana)
 	if !isEngine(to) || err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return &cli.Error{
-			Err: errors.New("--kibana wants an http(s) URL, and --to an engine"), Effect: nothingReceived, Code: exitUsage,
+			Err: errors.New("--kibana wants an http(s) URL, and --to an engine"), Effect: nothingReceived,
+			Code: exitUsage,
 			Hint: "it is where people open Kibana or OpenSearch Dashboards in a browser: --kibana https://kibana.example.com",
 		}
 	}
@@ -59,7 +60,10 @@ func (s *pageOptions) users(log *slog.Logger) (login.Users, error) {
 
 // policy says who gets in at addr. Through a proxy comes who is anywhere.
 func (c *serveCmd) policy(l *loaded, addr net.Addr) login.Policy {
-	p := login.Policy{Users: l.users, Proxied: c.BehindProxy, Local: isLocal(addr) && !c.BehindProxy, Hosts: c.PageHosts}
+	p := login.Policy{
+		Users: l.users, Proxied: c.BehindProxy, Local: isLocal(addr) && !c.BehindProxy,
+		Hosts: c.PageHosts,
+	}
 	if l.tls != nil {
 		p.Cert = l.tls.Certificates[0].Leaf
 	}
@@ -86,7 +90,10 @@ func behind(store receiver.Store) receiver.Store {
 
 // webOptions is what the page says of the store, and of rcv.
 func (c *serveCmd) webOptions(store receiver.Store, rcv *receiver.Receiver) web.Options {
-	o := web.Options{State: rcv.State, Senders: rcv.Senders, Trouble: c.thresholds(), Ready: rcv.Ready, Who: login.User, Link: c.Kibana}
+	o := web.Options{
+		State: rcv.State, Senders: rcv.Senders, Trouble: c.thresholds(), Ready: rcv.Ready, Who: login.User,
+		Link: c.Kibana,
+	}
 	switch k, at, _ := kindOf(c.To); {
 	case k.engine:
 		name, _ := store.Describe()
@@ -101,7 +108,9 @@ func (c *serveCmd) webOptions(store receiver.Store, rcv *receiver.Receiver) web.
 }
 
 // show returns the handler of page and metrics, behind the login.
-func show(g *login.Auth, shown http.Handler, store receiver.Store, rcv *receiver.Receiver, relays dialers) http.Handler {
+func show(g *login.Auth, shown http.Handler, store receiver.Store, rcv *receiver.Receiver,
+	relays dialers,
+) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /", shown)
 	mux.Handle("POST /select/", shown) // as Grafana asks
@@ -118,7 +127,8 @@ func (c *serveCmd) logPageAccess(log *slog.Logger, url string, l *loaded, addr n
 		log.Info("page is closed", "url", url, "hint", "--page-users says who may see it; wsreceive passwd makes users")
 	case !isLocal(addr) && l.tls == nil:
 		log.Warn("passwords of the page travel in the clear", "url", url,
-			cli.Effect, "anyone on the network path can read them, and with them all lines", cli.Hint, "give --tls-cert and --tls-key")
+			cli.Effect, "anyone on the network path can read them, and with them all lines",
+			cli.Hint, "give --tls-cert and --tls-key")
 	default:
 		log.Info("page", "url", url, "users", l.whoSees())
 	}

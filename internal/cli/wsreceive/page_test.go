@@ -33,12 +33,18 @@ func TestShow_IsClosedBeyondLoopback(t *testing.T) {
 		users               login.Users
 		stranger, ann, said string
 	}{
-		"near":                        {near, false, nil, "200 OK", "200 OK", "level=INFO msg=page url=/ users=anybody"},
+		"near": {
+			near, false, nil, "200 OK", "200 OK",
+			"level=INFO msg=page url=/ users=anybody",
+		},
 		"near, with a password":       {near, false, users, "401 Unauthorized", "200 OK", "users=1"},
 		"by a proxy":                  {near, true, nil, "403 Forbidden", "403 Forbidden", "page is closed"},
 		"by a proxy, with a password": {near, true, users, "401 Unauthorized", "200 OK", "users=1"},
 		"far":                         {far, false, nil, "403 Forbidden", "403 Forbidden", "page is closed"},
-		"far, with a password":        {far, false, users, "401 Unauthorized", "200 OK", "passwords of the page travel in the clear"},
+		"far, with a password": {
+			far, false, users, "401 Unauthorized", "200 OK",
+			"passwords of the page travel in the clear",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, c := &loaded{users: tt.users}, &serveCmd{authOptions: authOptions{BehindProxy: tt.proxy}}
@@ -57,7 +63,8 @@ func TestShow_IsClosedBeyondLoopback(t *testing.T) {
 				}
 			}
 			var log strings.Builder
-			if c.logPageAccess(slog.New(slog.NewTextHandler(&log, nil)), "/", l, tt.addr); !strings.Contains(log.String(), tt.said) {
+			if c.logPageAccess(slog.New(slog.NewTextHandler(&log, nil)), "/", l,
+				tt.addr); !strings.Contains(log.String(), tt.said) {
 				t.Errorf("it says %s", &log)
 			}
 		})

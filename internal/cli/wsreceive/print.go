@@ -152,7 +152,8 @@ func (p *printer) short(l *logs.Found, sign string) {
 	if who != "" {
 		who += ": "
 	}
-	p.out.WriteString(sign + p.paint(dim, l.Time.In(time.Local).Format(timeForm)) + " " + p.paint(cyan, harmless(l.Host)) + " " + who + p.paint(color, harmless(first)) + "\n")
+	p.out.WriteString(sign + p.paint(dim, l.Time.In(time.Local).Format(timeForm)) + " " +
+		p.paint(cyan, harmless(l.Host)) + " " + who + p.paint(color, harmless(first)) + "\n")
 	if more {
 		for line := range strings.SplitSeq(rest, "\n") {
 			p.out.WriteString("    " + sign + p.paint(color, harmless(line)) + "\n")

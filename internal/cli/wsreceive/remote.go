@@ -52,7 +52,10 @@ func (e *remoteOptions) connect(log *slog.Logger) (*remote, error) {
 	case e.User != "" && u.Scheme == "http" && !connlimit.Loopback(u.Hostname()):
 		return nil, wrong("use https://", errors.New("a password must not travel without TLS"))
 	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}}
+	transport := &http.Transport{
+		Proxy:           http.ProxyFromEnvironment,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+	}
 	r := &remote{http.Client{Transport: transport}, strings.TrimSuffix(u.String(), "/"), nil}
 	if e.TLSCA != "" {
 		if transport.TLSClientConfig.RootCAs, err = readAuthorities(e.TLSCA); err != nil {
@@ -75,7 +78,8 @@ func (e *remoteOptions) password(log *slog.Logger) (string, error) {
 		return "", errors.New("--user needs --password-file")
 	}
 	if info, err := os.Stat(e.PasswordFile); err == nil && info.Mode().Perm()&0o077 != 0 {
-		log.Warn("others can read a secret", "file", e.PasswordFile, cli.Effect, "a user who reads it can see all lines", cli.Hint, "chmod 600")
+		log.Warn("others can read a secret", "file", e.PasswordFile,
+			cli.Effect, "a user who reads it can see all lines", cli.Hint, "chmod 600")
 	}
 	text, err := os.ReadFile(e.PasswordFile)
 	line, _, _ := bytes.Cut(text, []byte("\n"))
@@ -140,7 +144,10 @@ func (r *remote) fetch(ctx context.Context, l *logs.Found, f func(*logs.Found) e
 	if len(uid) > handshake.UIDLen { // of a gap: it is found by its first number
 		uid = uid[:handshake.UIDLen]
 	}
-	body, err := r.request(ctx, "/api/raw", url.Values{"uid": {uid}, "time": {strconv.FormatInt(l.Time.UnixMilli(), 10)}})
+	body, err := r.request(ctx, "/api/raw", url.Values{
+		"uid":  {uid},
+		"time": {strconv.FormatInt(l.Time.UnixMilli(), 10)},
+	})
 	if err != nil {
 		return err
 	}
@@ -177,7 +184,8 @@ func (r *remote) follow(ctx context.Context, events io.Reader, seen map[string]b
 			return err
 		}
 		if come.Skipped > 0 {
-			if err := f(&logs.Found{Time: time.Now(), Text: fmt.Appendf(nil, "(%d lines came too fast to be shown)", come.Skipped)}); err != nil {
+			if err := f(&logs.Found{Time: time.Now(), Text: fmt.Appendf(nil, "(%d lines came too fast to be shown)",
+				come.Skipped)}); err != nil {
 				return err
 			}
 		}
@@ -185,7 +193,8 @@ func (r *remote) follow(ctx context.Context, events io.Reader, seen map[string]b
 			if seen[one.UID] {
 				continue
 			}
-			if err := r.fetch(ctx, &logs.Found{UID: one.UID, Time: time.UnixMilli(one.Time), Host: one.Host}, f); err != nil {
+			if err := r.fetch(ctx, &logs.Found{UID: one.UID, Time: time.UnixMilli(one.Time), Host: one.Host},
+				f); err != nil {
 				return err
 			}
 		}

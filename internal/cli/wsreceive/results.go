@@ -20,7 +20,9 @@ const tableRows = 1000
 
 // results prints what pipes make of lines, and tells how many rows that is: for a
 // terminal a table, else JSON.
-func (c *searchCmd) results(ctx context.Context, store finder, query string, to io.Writer, out *bufio.Writer) (rows int, err error) {
+func (c *searchCmd) results(ctx context.Context, store finder, query string, to io.Writer,
+	out *bufio.Writer,
+) (rows int, err error) {
 	body, err := store.get(ctx, "/select/logsql/query", url.Values{"query": {query}})
 	if err != nil {
 		return 0, err

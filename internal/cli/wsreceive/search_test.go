@@ -40,12 +40,13 @@ func TestSearchURL_GetsAllLinesInOneAnswer(t *testing.T) {
 	defer s.Close()
 	r := &remote{base: s.URL}
 	got := 0
-	err := r.lines(t.Context(), url.Values{"query": {"x"}, "limit": {"2000"}, "follow": {"false"}}, func(l *logs.Found) error {
-		if string(l.Text) == "x\xff" {
-			got++
-		}
-		return nil
-	})
+	err := r.lines(t.Context(), url.Values{"query": {"x"}, "limit": {"2000"}, "follow": {"false"}},
+		func(l *logs.Found) error {
+			if string(l.Text) == "x\xff" {
+				got++
+			}
+			return nil
+		})
 	if err != nil || got != n || asked != 1 {
 		t.Errorf("%d lines, %d requests, %v; want %d and 1", got, asked, err, n)
 	}

@@ -55,7 +55,8 @@ var kinds = []kind{
 		needs: "the directory must be writable; one wsreceive at a time has a log database open",
 	},
 	{
-		words: []string{"http", "https"}, open: openEngine, form: "http(s)://HOST:PORT of Elasticsearch or OpenSearch", url: true, engine: true,
+		words: []string{"http", "https"}, open: openEngine, form: "http(s)://HOST:PORT of Elasticsearch or OpenSearch",
+		url: true, engine: true,
 		needs: "curl shows whether an engine answers at this address",
 	},
 	{
@@ -63,7 +64,8 @@ var kinds = []kind{
 		needs: "the deployment's page shows its Cloud ID",
 	},
 	{
-		words: []string{"victorialogs+http", "victorialogs+https"}, open: openVictoriaLogs, form: "victorialogs+http(s)://HOST:PORT", url: true, remote: true,
+		words: []string{"victorialogs+http", "victorialogs+https"}, open: openVictoriaLogs,
+		form: "victorialogs+http(s)://HOST:PORT", url: true, remote: true,
 		needs: "the directory of --journal must be writable for one wsreceive; curl http://HOST:PORT/metrics shows whether the server answers",
 		shown: "The newest lines, as they come. All are in VictoriaLogs, which has a page of its own at /select/vmui/.",
 	},
@@ -119,7 +121,8 @@ func (c *serveCmd) openWhenFree(ctx context.Context, stdout io.Writer, log *slog
 		}
 		if !waits {
 			log.Warn("the store is in use", "err", err, "patience", patienceOfServe,
-				cli.Effect, "nothing is received yet; senders keep their lines", cli.Hint, "wait for a search or backup to end, or stop the other wsreceive")
+				cli.Effect, "nothing is received yet; senders keep their lines",
+				cli.Hint, "wait for a search or backup to end, or stop the other wsreceive")
 		}
 		wait(patience)
 	}
@@ -135,13 +138,16 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 	case !ok:
 		return nil, complain("use "+storeForms(), "--to %q is not a store", c.To)
 	case !k.engine && (c.engineOptions != (engineOptions{}) || c.DeadFile != ""):
-		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT", "--index, --data-stream, --engine-... and --dead-file do not apply to --to %s", c.To)
+		return nil, complain("only Elasticsearch and OpenSearch have indices: --to http(s)://HOST:PORT",
+			"--index, --data-stream, --engine-... and --dead-file do not apply to --to %s", c.To)
 	case !k.remote && c.Journal != "" && c.Journal != journalDefault:
 		return nil, complain("only lines for a VictoriaLogs server wait in a journal apart: --to victorialogs+http://HOST:9428", "--journal does not apply to --to %s", withoutPassword(c.To))
 	case !k.logs && c.Memory != 0:
-		return nil, complain("only the log database has a limit of memory; GOMEMLIMIT is one for the whole process", "--memory does not apply to --to %s", withoutPassword(c.To))
+		return nil, complain("only the log database has a limit of memory; GOMEMLIMIT is one for the whole process",
+			"--memory does not apply to --to %s", withoutPassword(c.To))
 	case !k.logs && c.Retain != (retain{}):
-		return nil, complain("only the log database deletes automatically; an engine does it by its lifecycle policy", "--retain does not apply to --to %s", withoutPassword(c.To))
+		return nil, complain("only the log database deletes automatically; an engine does it by its lifecycle policy",
+			"--retain does not apply to --to %s", withoutPassword(c.To))
 	}
 	store, err := k.open(ctx, c, at, stdout, log)
 	if err != nil {
@@ -176,10 +182,15 @@ func openEngine(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *s
 	if err != nil {
 		return nil, err
 	}
-	return some(elastic.Open(ctx, at, elastic.Options{Prefix: c.Index, DataStream: c.DataStream, Pipeline: c.Pipeline, Access: access, DeadFile: c.DeadFile, Log: log}))
+	return some(elastic.Open(ctx, at, elastic.Options{
+		Prefix: c.Index, DataStream: c.DataStream, Pipeline: c.Pipeline,
+		Access: access, DeadFile: c.DeadFile, Log: log,
+	}))
 }
 
-func openVictoriaLogs(_ context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
+func openVictoriaLogs(_ context.Context, c *serveCmd, at string, _ io.Writer,
+	log *slog.Logger,
+) (receiver.Store, error) {
 	address := strings.TrimPrefix(at, "victorialogs+")
 	return some(victorialogs.Open(cmp.Or(c.Journal, journalDefault), address, victorialogs.Options{Log: log}))
 }

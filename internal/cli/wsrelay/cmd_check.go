@@ -46,7 +46,8 @@ func (c *checkCmd) Run(s *streams) error {
 		return nil
 	}
 	return &cli.Error{
-		Err: fmt.Errorf("%d of %d receivers would accept no line", failed, len(c.URL)), Effect: "none was sent; a relay keeps them in its queue and tries again",
-		Hint: hint, Code: exitFailed,
+		Err:    fmt.Errorf("%d of %d receivers would accept no line", failed, len(c.URL)),
+		Effect: "none was sent; a relay keeps them in its queue and tries again",
+		Hint:   hint, Code: exitFailed,
 	}
 }

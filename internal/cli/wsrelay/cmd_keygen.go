@@ -37,7 +37,8 @@ func (k *keygenCmd) Run(s *streams) error {
 	}
 	if err != nil {
 		return &cli.Error{
-			Err: fmt.Errorf("no key was made: %w", err), Effect: "nothing has changed", Hint: "name a file that is not there yet", Code: exitFailed,
+			Err: fmt.Errorf("no key was made: %w", err), Effect: "nothing has changed",
+			Hint: "name a file that is not there yet", Code: exitFailed,
 		}
 	}
 	fmt.Fprintf(s.out, "The key %q is in %s.\nHere:     wsrelay --key-file %s\nReceiver: add the line of %q in that file, by a safe way, to the file of wsreceive --keys, and send it SIGHUP; host=%s behind it allows this key for this host only.\n",

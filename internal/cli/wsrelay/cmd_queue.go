@@ -64,13 +64,15 @@ func (q *queueAt) conclude(s *streams, r buffer.Report, err error) error {
 		cli.Count(uint64(r.Blocks), "block", "blocks"), cli.Count(uint64(r.Segments), "segment", "segments"))
 	for _, g := range r.Gaps {
 		if g.End > r.Cursor {
-			fmt.Fprintf(s.out, "a gap stands for %d-%d: these lines are lost, and the receiver gets their numbers\n", g.First, g.End-1)
+			fmt.Fprintf(s.out, "a gap stands for %d-%d: these lines are lost, and the receiver gets their numbers\n",
+				g.First, g.End-1)
 		}
 	}
 	if r.Problems > 0 {
 		return &cli.Error{
-			Err: errors.New(cli.Count(uint64(r.Problems), "problem", "problems")), Effect: "every line that can be read is delivered; gap documents have the numbers of the others",
-			Hint: "check the disk's health; wsrelay repairs the queue when it starts", Code: exitFailed,
+			Err:    errors.New(cli.Count(uint64(r.Problems), "problem", "problems")),
+			Effect: "every line that can be read is delivered; gap documents have the numbers of the others",
+			Hint:   "check the disk's health; wsrelay repairs the queue when it starts", Code: exitFailed,
 		}
 	}
 	return nil
@@ -95,7 +97,8 @@ func (c *exportCmd) Run(s *streams) error {
 	lack := func(first, end uint64, why string) {
 		if first < end {
 			missing += end - first
-			fmt.Fprintf(s.err, "wsrelay: %s not there: %d-%d %s\n", cli.Count(end-first, "line is", "lines are"), first, end-1, why)
+			fmt.Fprintf(s.err, "wsrelay: %s not there: %d-%d %s\n", cli.Count(end-first, "line is", "lines are"), first,
+				end-1, why)
 		}
 	}
 	at, lines := v.Cursor, []byte(nil)
@@ -115,15 +118,17 @@ func (c *exportCmd) Run(s *streams) error {
 	})
 	if err := errors.Join(err, out.Flush()); err != nil {
 		return &cli.Error{
-			Err: fmt.Errorf("the export is incomplete: %w", err), Effect: "nothing was changed: all lines are still in the queue",
-			Hint: "check where the output goes, and the disk", Code: exitFailed,
+			Err:    fmt.Errorf("the export is incomplete: %w", err),
+			Effect: "nothing was changed: all lines are still in the queue",
+			Hint:   "check where the output goes, and the disk", Code: exitFailed,
 		}
 	}
 	lack(at, v.Head, "(damaged, or delivered meanwhile)")
 	if missing > 0 {
 		return &cli.Error{
-			Err: errors.New(cli.Count(missing, "number has", "numbers have") + " no line"), Effect: "all others were written; the queue is as it was",
-			Hint: "wsrelay queue verify says more", Code: exitFailed,
+			Err:    errors.New(cli.Count(missing, "number has", "numbers have") + " no line"),
+			Effect: "all others were written; the queue is as it was",
+			Hint:   "wsrelay queue verify says more", Code: exitFailed,
 		}
 	}
 	return nil
@@ -169,7 +174,8 @@ func (c *purgeCmd) Run(s *streams) error {
 			Hint: "confirm with --yes; wsrelay queue export makes a copy", Code: exitUsage,
 		}
 	default:
-		fmt.Fprintf(s.out, "%s in %s will be lost; the receiver gets their numbers. Continue? Type yes: ", cli.Count(waiting, "line", "lines"), c.dir())
+		fmt.Fprintf(s.out, "%s in %s will be lost; the receiver gets their numbers. Continue? Type yes: ",
+			cli.Count(waiting, "line", "lines"), c.dir())
 		answer, _ := bufio.NewReader(s.in).ReadString('\n')
 		if strings.TrimSpace(answer) != "yes" {
 			fmt.Fprintln(s.out, "nothing was changed")
@@ -187,11 +193,13 @@ func (c *purgeCmd) Run(s *streams) error {
 		return cannotLook(err)
 	case err != nil:
 		return &cli.Error{
-			Err: fmt.Errorf("cannot drop the lines: %w", err), Effect: "each line is still there, or in a gap, and the receiver gets its number",
-			Hint: "free some space on the disk, then try again", Code: exitFailed,
+			Err:    fmt.Errorf("cannot drop the lines: %w", err),
+			Effect: "each line is still there, or in a gap, and the receiver gets its number",
+			Hint:   "free some space on the disk, then try again", Code: exitFailed,
 		}
 	}
-	fmt.Fprintf(s.out, "%s dropped; the receiver gets their numbers when wsrelay next runs with this queue\n", cli.Count(lines, "line is", "lines are"))
+	fmt.Fprintf(s.out, "%s dropped; the receiver gets their numbers when wsrelay next runs with this queue\n",
+		cli.Count(lines, "line is", "lines are"))
 	return nil
 }
 

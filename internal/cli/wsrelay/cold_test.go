@@ -29,7 +29,8 @@ func BenchmarkColdStart(b *testing.B) {
 		if _, err := w.WriteString("line\n"); err != nil {
 			b.Fatal(err)
 		}
-		cmd := exec.Command(program, "--queue-dir", filepath.Join(b.TempDir(), "q"), "--drain", "1ms", "ws://127.0.0.1:1/relay")
+		cmd := exec.Command(program, "--queue-dir", filepath.Join(b.TempDir(), "q"), "--drain", "1ms",
+			"ws://127.0.0.1:1/relay")
 		cmd.Stdin = r
 		b.StartTimer()
 		if err := cmd.Start(); err != nil {

@@ -96,7 +96,8 @@ func parse(c *commandLine, args []string, stdout io.Writer) (*kong.Context, erro
 	case err != nil && len(args) > 0 && args[0] == "queue":
 		return nil, configError(err, "wsrelay queue --help shows what can be done with a queue", exitUsage)
 	case meant != "":
-		return nil, configError(fmt.Errorf("there is no command %q", strings.Join(args[:len(strings.Fields(meant))], " ")), "did you mean wsrelay "+meant+"?", exitUsage)
+		return nil, configError(fmt.Errorf("there is no command %q",
+			strings.Join(args[:len(strings.Fields(meant))], " ")), "did you mean wsrelay "+meant+"?", exitUsage)
 	case err != nil:
 		c.Run.recoverMinimalConfig(args, src)
 		return nil, usageError(err)
@@ -124,7 +125,8 @@ func (c *config) recoverMinimalConfig(args []string, src *options.Sources) {
 		return cmp.Or(intake.FlagValue(args, "--"+name, ""), src.Get(name))
 	}
 	*c = config{
-		Instance: cmp.Or(find("instance"), "default"), QueueDir: find("queue-dir"), LogFile: find("log-file"), UnreadDir: find("unread-dir"),
+		Instance: cmp.Or(find("instance"), "default"), QueueDir: find("queue-dir"), LogFile: find("log-file"),
+		UnreadDir: find("unread-dir"),
 	}
 	if c.QueueDir == "" && isInstance(c.Instance) && !src.Unread() {
 		c.QueueDir = queueDir(c.Instance)
@@ -147,7 +149,8 @@ func isInstance(name string) bool {
 // check is what the options must be together.
 func (c *config) check() error {
 	if !isInstance(c.Instance) {
-		return usageError(fmt.Errorf("--instance %q is not a name of letters, digits, '_', '.' and '-', at most 64", c.Instance))
+		return usageError(fmt.Errorf("--instance %q is not a name of letters, digits, '_', '.' and '-', at most 64",
+			c.Instance))
 	}
 	if c.QueueDir == "" {
 		c.QueueDir = queueDir(c.Instance)

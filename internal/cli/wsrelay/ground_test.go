@@ -67,7 +67,8 @@ func TestGround_LogFollowsNoLink(t *testing.T) {
 	t.Parallel()
 	for name, link := range map[string]func(string, string) error{"symbolic": os.Symlink, "hard": os.Link} {
 		dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
-		if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), link(victim, filepath.Join(dir, "wsrelay.log"))); err != nil {
+		if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600),
+			link(victim, filepath.Join(dir, "wsrelay.log"))); err != nil {
 			t.Fatal(err)
 		}
 		cmd, w := command(t, "", "--queue-dir", dir, "--drain", "1ms", noReceiver)
@@ -94,7 +95,9 @@ func TestGround_StatusTellsOfARelayThatWaits(t *testing.T) {
 	write(t, other, "waits\n")
 	eventually(t, "another waits", func() bool { return awaited(dir) })
 	s := status.Read(dir)
-	if s.Healthy || status.ExitCode([]status.Snapshot{s}) != 1 || !strings.Contains(s.Problems[0].What, "waits for this queue") || !strings.Contains(s.Problems[0].Effect, "not counted here") {
+	if s.Healthy || status.ExitCode([]status.Snapshot{s}) != 1 ||
+		!strings.Contains(s.Problems[0].What, "waits for this queue") ||
+		!strings.Contains(s.Problems[0].Effect, "not counted here") {
 		t.Errorf("got %+v", s)
 	}
 }
@@ -125,7 +128,8 @@ func TestGround_StatusOfADirectoryThatItMayNotReadIsUnknown(t *testing.T) {
 		cmd.Env = append(os.Environ(), programEnv+"=1", "GORACE=atexit_sleep_ms=0")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 		out, _ := cmd.CombinedOutput()
-		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "CANNOT TELL") || !strings.Contains(string(out), "not known whether lines wait") {
+		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "CANNOT TELL") ||
+			!strings.Contains(string(out), "not known whether lines wait") {
 			t.Errorf("mode %o: status %d\n%s", mode, cmd.ProcessState.ExitCode(), out)
 		}
 	}
@@ -148,14 +152,16 @@ func TestGround_TheDirectoryOfAnotherUserIsRefusedAndNotWrittenTo(t *testing.T) 
 	}
 	t.Parallel()
 	dir, victim := t.TempDir(), filepath.Join(t.TempDir(), "victim")
-	if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), os.Symlink(victim, filepath.Join(dir, "wsrelay.log")),
+	if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600),
+		os.Symlink(victim, filepath.Join(dir, "wsrelay.log")),
 		os.Symlink(victim, filepath.Join(dir, "LOCK")), os.Chown(dir, 12345, 12345)); err != nil {
 		t.Fatal(err)
 	}
 	cmd, stdin, log := program(t, "--keeper", "off", "--queue-dir", dir)
 	_ = stdin.Close()
 	_ = cmd.Wait()
-	if cmd.ProcessState.ExitCode() != exitConfig || !strings.Contains(log.String(), "user with id 12345") || !strings.Contains(log.String(), "hint: run wsrelay as that user") {
+	if cmd.ProcessState.ExitCode() != exitConfig || !strings.Contains(log.String(), "user with id 12345") ||
+		!strings.Contains(log.String(), "hint: run wsrelay as that user") {
 		t.Errorf("status %d, %s", cmd.ProcessState.ExitCode(), log)
 	}
 	_, w := command(t, "", "--queue-dir", dir, "--drain", "1ms", noReceiver) // a service: its log would be there

@@ -133,7 +133,8 @@ func TestRun_GoesOnWithoutAKeeperWhereThereCanBeNone(t *testing.T) {
 			t.Parallel()
 			base := t.TempDir()
 			dir, options := filepath.Join(base, "q"), filepath.Join(base, "options")
-			if err := os.WriteFile(options, []byte("queue-dir = "+dir+"\ndrain = 1ms\nurl = "+noReceiver+"\n"), 0o600); err != nil {
+			if err := os.WriteFile(options, []byte("queue-dir = "+dir+"\ndrain = 1ms\nurl = "+noReceiver+"\n"),
+				0o600); err != nil {
 				t.Fatal(err)
 			}
 			cmd, w := command(t, "exec strace -f -qq -o "+os.DevNull+" -e trace=memfd_create,splice,tee,fallocate -e inject="+call+` "$0" --options-fd 3 3<`+options)
@@ -207,7 +208,8 @@ func TestRun_LeavesThePipeToAWorkerThatHasLostItsKeeper(t *testing.T) {
 		for k < min(len(got), len(want)) && got[k] == want[k] {
 			k++
 		}
-		t.Errorf("%d bytes are queued, want %d; they differ from %d on: %.60q, want %.60q", len(got), len(want), k, got[k:], want[k:])
+		t.Errorf("%d bytes are queued, want %d; they differ from %d on: %.60q, want %.60q", len(got), len(want), k,
+			got[k:], want[k:])
 	}
 }
 
@@ -229,7 +231,8 @@ func TestRun_CanBeInterruptedWhileAnotherHasTheQueue(t *testing.T) {
 	if got := cmd.ProcessState.ExitCode(); got != exitConfig {
 		t.Errorf("status %d, want %d", got, exitConfig)
 	}
-	if said, _ := os.ReadFile(dir + ".err"); !strings.Contains(string(said), "stopped while another wsrelay uses") || !strings.Contains(string(said), "nothing was read: no line is lost") {
+	if said, _ := os.ReadFile(dir + ".err"); !strings.Contains(string(said), "stopped while another wsrelay uses") ||
+		!strings.Contains(string(said), "nothing was read: no line is lost") {
 		t.Errorf("it says %q", said)
 	}
 }
@@ -241,7 +244,8 @@ func TestService_StopsWithAFullQueueAndNoNetwork(t *testing.T) {
 		t.Skip("takes seconds of CPU time")
 	}
 	dir := filepath.Join(t.TempDir(), "q")
-	cmd, w := command(t, "", "--queue-dir", dir, "--queue-limit", "64MiB", "--compress", "none", "--drain", "1h", noReceiver)
+	cmd, w := command(t, "", "--queue-dir", dir, "--queue-limit", "64MiB", "--compress", "none", "--drain", "1h",
+		noReceiver)
 	line := strings.Repeat("x", 999) + "\n"
 	sent := 0
 	for {
@@ -259,7 +263,8 @@ func TestService_StopsWithAFullQueueAndNoNetwork(t *testing.T) {
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	_ = w.Close()
 	_ = cmd.Wait()
-	t.Logf("%d bytes in queue, memory and pipe; it ended %v after the signal", sent, time.Since(began).Round(time.Millisecond))
+	t.Logf("%d bytes in queue, memory and pipe; it ended %v after the signal", sent,
+		time.Since(began).Round(time.Millisecond))
 	if got := cmd.ProcessState.ExitCode(); got != 0 {
 		t.Errorf("status %d, want 0: all is on disk", got)
 	}

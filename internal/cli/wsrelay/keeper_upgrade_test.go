@@ -113,7 +113,8 @@ func TestUpgrade_SaysWhatItNeeds(t *testing.T) {
 		t.Errorf("it says %q", got)
 	}
 	_ = q.Close(context.Background())
-	if got := upgrade(); !strings.Contains(got, "no wsrelay runs with the queue") && !strings.Contains(got, "has no keeper") {
+	if got := upgrade(); !strings.Contains(got, "no wsrelay runs with the queue") &&
+		!strings.Contains(got, "has no keeper") {
 		t.Errorf("it says %q", got)
 	}
 	foreign(t, dir)
@@ -160,7 +161,8 @@ func TestUpgrade_RefusesWhileAnotherWaitsForTheQueue(t *testing.T) {
 	eventually(t, "another waits", func() bool { return awaited(dir) })
 	upgrade := exec.Command(os.Args[0], "upgrade", "--queue-dir", dir)
 	upgrade.Env = cmd.Env
-	if out, err := upgrade.CombinedOutput(); err == nil || !strings.Contains(string(out), "another wsrelay waits for the queue") {
+	if out, err := upgrade.CombinedOutput(); err == nil || !strings.Contains(string(out),
+		"another wsrelay waits for the queue") {
 		t.Errorf("it says %q", out)
 	}
 	if now := lockedBy(dir); now != worker {
@@ -175,7 +177,10 @@ func TestUpgrade_MayLoseItsKeeperAtEachSystemCall(t *testing.T) {
 	if os.Getenv("TORTURE") == "long" {
 		step = 1
 	}
-	calls := []string{"execve", "clone", "clone3", "wait4", "waitid", "kill", "pipe2", "fcntl", "rt_sigprocmask", "rt_sigaction", "pread64", "openat", "lseek", "close"}
+	calls := []string{
+		"execve", "clone", "clone3", "wait4", "waitid", "kill", "pipe2",
+		"fcntl", "rt_sigprocmask", "rt_sigaction", "pread64", "openat", "lseek", "close",
+	}
 	if testing.Short() {
 		calls = calls[:3]
 	}

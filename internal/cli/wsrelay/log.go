@@ -61,7 +61,8 @@ func (c *config) level() (l slog.Level) {
 
 func isNull(f *os.File) bool {
 	var st, null unix.Stat_t
-	return unix.Fstat(int(f.Fd()), &st) == nil && unix.Stat(os.DevNull, &null) == nil && st.Rdev == null.Rdev && st.Mode == null.Mode
+	return unix.Fstat(int(f.Fd()), &st) == nil && unix.Stat(os.DevNull, &null) == nil && st.Rdev == null.Rdev &&
+		st.Mode == null.Mode
 }
 
 // logFile is a file that is created again after it was removed, or its

@@ -37,7 +37,8 @@ func TestSystemLog_IsNoLoopThroughTheSystemsLog(t *testing.T) {
 		}
 		got = append(got, string(b[:n]))
 	}
-	if !strings.HasPrefix(got[0], "<27>wsrelay[") || !strings.HasSuffix(got[0], "wsrelay.log: no such directory\nrecord\n") {
+	if !strings.HasPrefix(got[0], "<27>wsrelay[") || !strings.HasSuffix(got[0],
+		"wsrelay.log: no such directory\nrecord\n") {
 		t.Errorf("got %q", got[0])
 	}
 	if !strings.HasSuffix(got[perMinute], "a minute later\n") {

@@ -75,7 +75,8 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 		}
 	case err == nil:
 		if alone != nil {
-			s.log().Warn("running without a keeper", "err", alone, cli.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",
+			s.log().Warn("running without a keeper", "err", alone,
+				cli.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",
 				cli.Hint, "allow it memory files (memfd_create), processes, a few pipes, /proc, and files of any size (ulimit -f)")
 		}
 		err = command.Run(s)
@@ -127,7 +128,8 @@ func (c *config) queueOnly(wrong error, s *streams) error {
 	}
 	status := cli.Report(s.log(), wrong)
 	s.log().Warn("not delivering until the configuration is fixed", "queue", c.QueueDir,
-		cli.Effect, "no line is lost: they wait in the queue", cli.Hint, "fix it, and reload syslog-ng if it is part of its configuration")
+		cli.Effect, "no line is lost: they wait in the queue",
+		cli.Hint, "fix it, and reload syslog-ng if it is part of its configuration")
 	c.URL, c.Listen = nil, ""
 	if c.QueueLimit < buffer.MinLimit {
 		c.QueueLimit = 0
@@ -170,8 +172,10 @@ func ship(c *config, s *streams, wrong error) error {
 		out = relay.Paced(q, int64(c.DrainRate))
 	}
 	r := relay.New(out, relay.Options{
-		URLs: c.URL, Listen: c.Listen, Host: hostname(), Agent: "wsrelay/" + cli.Version(), Boot: strconv.FormatInt(time.Now().UnixNano(), 36),
-		IdleClose: c.IdleClose, Ping: c.Ping, Dial: c.way(), Dialect: c.dialect(q), Squeeze: c.codec() == nil, Keep: keep(q, c.QueueDir), Log: log,
+		URLs: c.URL, Listen: c.Listen, Host: hostname(), Agent: "wsrelay/" + cli.Version(),
+		Boot:      strconv.FormatInt(time.Now().UnixNano(), 36),
+		IdleClose: c.IdleClose, Ping: c.Ping, Dial: c.way(), Dialect: c.dialect(q), Squeeze: c.codec() == nil,
+		Keep: keep(q, c.QueueDir), Log: log,
 	})
 	stopReport := c.report(in, q, r, wrong, log)
 	session, endSession := context.WithCancel(context.Background())
@@ -198,7 +202,8 @@ func ship(c *config, s *streams, wrong error) error {
 
 	left, st := q.Stats(), r.Status()
 	waiting := left.Head - left.Cursor
-	log.Info("stopped", "lines", in.Lines(), "acknowledged", st.ReceiptedLines, "sent_again", st.SentAgain, "waiting", waiting)
+	log.Info("stopped", "lines", in.Lines(), "acknowledged", st.ReceiptedLines, "sent_again", st.SentAgain,
+		"waiting", waiting)
 	if err == nil && stop.again.Load() {
 		return errAgain
 	}
@@ -229,7 +234,8 @@ func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffe
 		}
 	}()
 	q, found, err := buffer.Open(wait, c.QueueDir, buffer.Options{
-		Limit: int64(c.QueueLimit), DropOldest: c.QueueFull == "drop-oldest", MaxAge: c.QueueAge, Sync: time.Duration(c.Sync), Codec: c.codec(), LiveInput: in.LiveInput(), Log: log,
+		Limit: int64(c.QueueLimit), DropOldest: c.QueueFull == "drop-oldest", MaxAge: c.QueueAge,
+		Sync: time.Duration(c.Sync), Codec: c.codec(), LiveInput: in.LiveInput(), Log: log,
 	})
 	stopFilling()
 	<-filled

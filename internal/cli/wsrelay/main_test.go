@@ -56,7 +56,10 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) { return cond == "root" && os.Geteuid() == 0, nil },
-		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"certs": makeCerts, "proxy": startProxy, "waitfor": waitFor, "status": endsWith, "until": until, "withfd": withFD},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"certs": makeCerts, "proxy": startProxy,
+			"waitfor": waitFor, "status": endsWith, "until": until, "withfd": withFD,
+		},
 	})
 }
 

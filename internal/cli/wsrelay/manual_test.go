@@ -26,7 +26,10 @@ func TestManual_KnowsEveryOption(t *testing.T) {
 // What the documentation puts between the parentheses of options() is options.
 func TestDocs_SetOptionsThatThereAre(t *testing.T) {
 	found := 0
-	for _, pattern := range []string{"README.md", "docs/*.md", "syslog-ng/*", "syslog-ng/*/*", "examples/*/*", "packaging/wsrelay/*.conf"} {
+	for _, pattern := range []string{
+		"README.md", "docs/*.md", "syslog-ng/*", "syslog-ng/*/*", "examples/*/*",
+		"packaging/wsrelay/*.conf",
+	} {
 		names, err := filepath.Glob("../../../" + pattern)
 		if err != nil {
 			t.Fatal(err)
@@ -44,7 +47,8 @@ func TestDocs_SetOptionsThatThereAre(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if _, err := parse(&commandLine{}, []string{"--options-fd", strconv.Itoa(fd), "ws://127.0.0.1/relay"}, io.Discard); err != nil {
+				if _, err := parse(&commandLine{}, []string{"--options-fd", strconv.Itoa(fd), "ws://127.0.0.1/relay"},
+					io.Discard); err != nil {
 					t.Errorf("%s: %s: %v", name, m[0], err)
 				}
 			}

@@ -35,7 +35,9 @@ func (r *metricsOptions) check(insecure bool) error {
 }
 
 // report serves the state and the metrics of the relay until it is stopped.
-func (c *config) report(in *intake.Intake, q *buffer.Queue, r *relay.Relay, wrong error, log *slog.Logger) (stop func()) {
+func (c *config) report(in *intake.Intake, q *buffer.Queue, r *relay.Relay, wrong error,
+	log *slog.Logger,
+) (stop func()) {
 	dir, err := filepath.Abs(c.QueueDir)
 	if err != nil {
 		dir = c.QueueDir // where we are, is gone
@@ -46,7 +48,10 @@ func (c *config) report(in *intake.Intake, q *buffer.Queue, r *relay.Relay, wron
 		Keeper: func() status.Keeper { h := in.History(); return status.Keeper{Workers: h.Workers, Last: h.Last} },
 	}
 	if complaint := (*cli.Error)(nil); errors.As(wrong, &complaint) {
-		o.Problem = &status.Problem{What: complaint.Error(), Effect: "no line is lost: they wait in the queue", Hint: complaint.Hint}
+		o.Problem = &status.Problem{
+			What: complaint.Error(), Effect: "no line is lost: they wait in the queue",
+			Hint: complaint.Hint,
+		}
 	}
 	reporter := status.NewReporter(q, o)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -35,7 +35,10 @@ func TestService_GoesOnAfterASignalWhileTheInputDoes(t *testing.T) {
 
 func TestService_KeepsLinesUnderABrokenConfiguration(t *testing.T) {
 	for name, tt := range map[string]struct{ options, want string }{
-		"unknown option":  {"no-such-option = 1\nqueue-dir = DIR\nurl = " + noReceiver, `unknown option "no-such-option"`},
+		"unknown option": {
+			"no-such-option = 1\nqueue-dir = DIR\nurl = " + noReceiver,
+			`unknown option "no-such-option"`,
+		},
 		"no form":         {"queue-dir = DIR\nwhat is this", "line 2: not of the form"},
 		"no form, above":  {"what is this\nqueue-dir = DIR\nurl = " + noReceiver, "line 1: not of the form"},
 		"bad URL":         {"queue-dir = DIR\nurl = http://h/", "write ws:// instead of http://"},
@@ -47,7 +50,8 @@ func TestService_KeepsLinesUnderABrokenConfiguration(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "q")
 			options := filepath.Join(t.TempDir(), "options")
-			if err := os.WriteFile(options, []byte(strings.ReplaceAll(tt.options, "DIR", dir)+"\n"), 0o600); err != nil {
+			if err := os.WriteFile(options, []byte(strings.ReplaceAll(tt.options, "DIR", dir)+"\n"),
+				0o600); err != nil {
 				t.Fatal(err)
 			}
 			cmd, w := command(t, `exec "$0" --options-fd 3 3<`+options)
@@ -84,7 +88,10 @@ func TestService_KeepsTheLimitOfAConfigurationThatIsWrongElsewhere(t *testing.T)
 // A parent that ignores the exit status starts wsrelay again at once.
 func TestService_WithoutAKeeperDoesNotEndAtOnceForAMistake(t *testing.T) {
 	t.Parallel()
-	for want, options := range map[int][]string{exitUsage: nil, exitConfig: {"--queue-dir", "/dev/null/none", noReceiver}} {
+	for want, options := range map[int][]string{
+		exitUsage:  nil,
+		exitConfig: {"--queue-dir", "/dev/null/none", noReceiver},
+	} {
 		log := filepath.Join(t.TempDir(), "log")
 		cmd, w := command(t, "", append([]string{"--keeper", "off", "--log-file", log}, options...)...)
 		began := time.Now()
@@ -248,7 +255,10 @@ func TestService_LogsWhatACrashSays(t *testing.T) {
 // SIGTERM ends the relay, which says in the system's log what is lost.
 func TestService_EndsAtTheSecondSignalThoughTheQueueCannotBeUsed(t *testing.T) {
 	t.Parallel()
-	for name, stderr := range map[string]string{"a service": os.DevNull, "by hand": filepath.Join(t.TempDir(), "stderr")} {
+	for name, stderr := range map[string]string{
+		"a service": os.DevNull,
+		"by hand":   filepath.Join(t.TempDir(), "stderr"),
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			secondSignal(t, stderr)
@@ -281,7 +291,8 @@ func secondSignal(t *testing.T, stderr string) {
 	if got := cmd.ProcessState.ExitCode(); got != 93 {
 		t.Errorf("status %d, want the one that was asked for", got)
 	}
-	if said, _ := os.ReadFile(stderr); stderr != os.DevNull && !strings.Contains(string(said), "the lines in 5 B that were read and are not on disk are lost") {
+	if said, _ := os.ReadFile(stderr); stderr != os.DevNull &&
+		!strings.Contains(string(said), "the lines in 5 B that were read and are not on disk are lost") {
 		t.Errorf("it says %q", said)
 	}
 }

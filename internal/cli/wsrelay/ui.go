@@ -49,7 +49,8 @@ func queueError(dir string, in *intake.Intake, err error) error {
 		Effect: noneRead(in.History()), Hint: buffer.Hint(err),
 	}
 	if errors.Is(err, context.Canceled) {
-		c.Err, c.Hint = fmt.Errorf("stopped while another wsrelay uses %q", dir), "give each wsrelay an instance of its own"
+		c.Err, c.Hint = fmt.Errorf("stopped while another wsrelay uses %q", dir),
+			"give each wsrelay an instance of its own"
 	}
 	return c
 }
@@ -63,7 +64,8 @@ func sayAbandoned(k *intake.Keeper, stderr *os.File) {
 	if isNull(stderr) {
 		w = &systemLog{file: w, socket: "/dev/log"}
 	}
-	effect := fmt.Sprintf("the lines in %s that were read and are not on disk are lost", humanize.IBytes(uint64(k.Abandoned)))
+	effect := fmt.Sprintf("the lines in %s that were read and are not on disk are lost",
+		humanize.IBytes(uint64(k.Abandoned)))
 	if k.Unread > 0 {
 		effect += fmt.Sprintf("; %s are left in the pipe", humanize.IBytes(uint64(k.Unread)))
 	}
@@ -79,7 +81,8 @@ func notDeliveredError(c *config, waiting uint64, st relay.Status) error {
 		err, hint = fmt.Errorf("%w: %s", err, st.LastError), st.Hint+"; then "+hint
 	}
 	return &cli.Error{
-		Err: err, Effect: fmt.Sprintf("nothing is lost: %s in the queue %s", cli.Count(waiting, "line waits", "lines wait"), c.QueueDir),
+		Err: err, Effect: fmt.Sprintf("nothing is lost: %s in the queue %s",
+			cli.Count(waiting, "line waits", "lines wait"), c.QueueDir),
 		Hint: hint, Code: exitWaiting,
 	}
 }
@@ -87,7 +90,8 @@ func notDeliveredError(c *config, waiting uint64, st relay.Status) error {
 func logRecovery(log *slog.Logger, r *buffer.Recovery) {
 	for _, g := range r.Gaps {
 		log.Error("records are damaged on disk", "first", g.First, "lines", g.Len(),
-			cli.Effect, "these lines are lost; a gap document with their numbers is delivered in their place", cli.Hint, "check the disk's health")
+			cli.Effect, "these lines are lost; a gap document with their numbers is delivered in their place",
+			cli.Hint, "check the disk's health")
 	}
 	if r.Copied > 0 {
 		log.Info("wsrelay was killed; what it had not made durable is durable now", "lines", r.Copied)
@@ -98,7 +102,8 @@ func logRecovery(log *slog.Logger, r *buffer.Recovery) {
 	}
 	if r.NewSID {
 		log.Warn("the queue's directory was copied, moved or cut short",
-			cli.Effect, "new lines get a new stream id, so that none replaces another", cli.Hint, "never use copies of one queue side by side")
+			cli.Effect, "new lines get a new stream id, so that none replaces another",
+			cli.Hint, "never use copies of one queue side by side")
 	}
 }
 
@@ -126,8 +131,10 @@ func progress(ctx context.Context, w *os.File, q *buffer.Queue) {
 		last = s.Cursor
 		left := "the receiver takes none now"
 		if rate > 0 {
-			left = fmt.Sprintf("%s lines/s, about %s left", humanize.Comma(int64(rate)), time.Duration((s.Head-s.Cursor)/rate+1)*time.Second)
+			left = fmt.Sprintf("%s lines/s, about %s left", humanize.Comma(int64(rate)),
+				time.Duration((s.Head-s.Cursor)/rate+1)*time.Second)
 		}
-		fmt.Fprintf(w, "\r\x1b[K%s to deliver, %s on disk, %s", cli.Count(s.Head-s.Cursor, "line", "lines"), humanize.IBytes(uint64(s.PendingBytes)), left)
+		fmt.Fprintf(w, "\r\x1b[K%s to deliver, %s on disk, %s", cli.Count(s.Head-s.Cursor, "line", "lines"),
+			humanize.IBytes(uint64(s.PendingBytes)), left)
 	}
 }

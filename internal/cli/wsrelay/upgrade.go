@@ -59,8 +59,10 @@ func (u *upgradeCmd) Run(s *streams) error {
 		return fmt.Errorf("signal the keeper, process %d: %w", old.keeper, err)
 	}
 	for end := time.Now().Add(upgradeWait); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if now, err := running(u.QueueDir); err == nil && now.worker != old.worker && now.keeper == old.keeper && sameFile(now.worker.path("exe"), now.program) {
-			fmt.Fprintf(s.out, "upgraded from %s to %s: process %d has the same pipe, process %d has the queue\n", was, is, now.keeper, now.worker)
+		if now, err := running(u.QueueDir); err == nil && now.worker != old.worker && now.keeper == old.keeper &&
+			sameFile(now.worker.path("exe"), now.program) {
+			fmt.Fprintf(s.out, "upgraded from %s to %s: process %d has the same pipe, process %d has the queue\n", was,
+				is, now.keeper, now.worker)
 			return nil
 		}
 	}
@@ -107,7 +109,8 @@ func running(dir string) (*relayProcesses, error) {
 	if !sameFile(p.keeper.path("exe"), p.worker.path("exe")) {
 		return nil, &cli.Error{
 			Err: fmt.Errorf("the wsrelay with process id %d has no keeper", worker), Effect: "nothing has changed",
-			Hint: "restart it, or what started it; only a keeper (see --keeper) can hold the input meanwhile", Code: exitFailed,
+			Hint: "restart it, or what started it; only a keeper (see --keeper) can hold the input meanwhile",
+			Code: exitFailed,
 		}
 	}
 	return p, nil
@@ -130,7 +133,8 @@ func ours(path string) error {
 
 func noRelay(err error) error {
 	return &cli.Error{
-		Err: err, Effect: "nothing has changed", Hint: "name a running relay with --instance or --queue-dir", Code: exitFailed,
+		Err: err, Effect: "nothing has changed", Hint: "name a running relay with --instance or --queue-dir",
+		Code: exitFailed,
 	}
 }
 

@@ -106,7 +106,8 @@ func (a *Access) tls(nodes []*url.URL) (*tls.Config, error) {
 	case a.CAFingerprint != "":
 		want, err := hex.DecodeString(strings.ReplaceAll(a.CAFingerprint, ":", ""))
 		if err != nil || len(want) != sha256.Size {
-			return nil, fmt.Errorf("the fingerprint %q of the engine's CA is not a SHA-256 in hexadecimal", a.CAFingerprint)
+			return nil, fmt.Errorf("the fingerprint %q of the engine's CA is not a SHA-256 in hexadecimal",
+				a.CAFingerprint)
 		}
 		config.InsecureSkipVerify = true // VerifyConnection does it
 		config.VerifyConnection = func(state tls.ConnectionState) error { return verifyFingerprint(state.PeerCertificates, want, nodes) }

@@ -74,7 +74,8 @@ func benchmarkBatch(b *testing.B, gzip string) {
 func storedAnswer(batch receiver.Batch) string {
 	var items []string
 	for i := range batch.Lines {
-		items = append(items, fmt.Sprintf(`{"create":{"_id":%q,"status":201}}`, handshake.UID(batch.SID, batch.Seq+uint64(i))))
+		items = append(items, fmt.Sprintf(`{"create":{"_id":%q,"status":201}}`,
+			handshake.UID(batch.SID, batch.Seq+uint64(i))))
 	}
 	return `{"items":[` + strings.Join(items, ",") + `]}`
 }

@@ -94,7 +94,10 @@ func judgeItems(ops []*op, answer []byte) error {
 		return true
 	})
 	if n != len(ops) || !inOrder {
-		return &Error{Err: fmt.Errorf("%d documents were sent, the answer is about %d others", len(ops), n), strange: true}
+		return &Error{
+			Err:     fmt.Errorf("%d documents were sent, the answer is about %d others", len(ops), n),
+			strange: true,
+		}
 	}
 	return nil
 }
@@ -116,7 +119,8 @@ func (o *op) isCreated(item string) bool {
 func (o *op) judgeItem(status int, item gjson.Result) {
 	o.takenIn = ""
 	object := item.Get("error")
-	if index := item.Get("_index").Str; status/100 == 2 && (item.Get("failure_store").Str == "used" || o.inStream() && index != "" && index != o.index) {
+	if index := item.Get("_index").Str; status/100 == 2 && (item.Get("failure_store").Str == "used" || o.inStream() &&
+		index != "" && index != o.index) {
 		o.setOutcome(&Error{Status: http.StatusBadRequest, Type: "diverted", Reason: "the document went to " + index})
 		return
 	}

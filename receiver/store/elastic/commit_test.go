@@ -38,7 +38,10 @@ func TestCommit_CountsPerBatch(t *testing.T) {
 	sid := handshake.NewSID()
 	next := batchOf(sid, 3, "three")
 	next.At = testDay.AddDate(0, 0, 1)
-	gap := receiver.Batch{SID: sid, Seq: 4, At: testDay, Gap: &handshake.Gap{Seq: 4, N: 7, Why: handshake.GapExpired, From: 1, To: 2}}
+	gap := receiver.Batch{SID: sid, Seq: 4, At: testDay, Gap: &handshake.Gap{
+		Seq: 4, N: 7, Why: handshake.GapExpired,
+		From: 1, To: 2,
+	}}
 	results, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 1, "one", "two"), next, gap})
 	if err != nil {
 		t.Fatal(err)
@@ -207,7 +210,8 @@ func TestCommit_SendsNothingBeforeTheIndexCanBeMade(t *testing.T) {
 	s := openAt(t, e.URL)
 	e.create = func() string { return `{"error":{"type":"validation_exception","reason":"would add [2] shards"}}` }
 	b := batchOf(handshake.NewSID(), 1, "a")
-	if _, err := s.Commit(t.Context(), []receiver.Batch{b}); asError(err).Type != "validation_exception" || len(e.bulks) > 0 {
+	if _, err := s.Commit(t.Context(), []receiver.Batch{b}); asError(err).Type != "validation_exception" ||
+		len(e.bulks) > 0 {
 		t.Errorf("error %v, %d bulks", err, len(e.bulks))
 	}
 	made := 0
@@ -302,7 +306,8 @@ func TestCommit_PutsRefusedLinesAmongTheDeadLetters(t *testing.T) {
 					t.Errorf("%s of the dead letter: %q, want %q", path, got, want)
 				}
 			}
-			if rej := r.Rejected[0]; rej.Seq != 2 || rej.Status != 400 || !strings.HasPrefix(rej.Error, tt.kind) || strings.Contains(rej.Error, "SECRET") {
+			if rej := r.Rejected[0]; rej.Seq != 2 || rej.Status != 400 || !strings.HasPrefix(rej.Error, tt.kind) ||
+				strings.Contains(rej.Error, "SECRET") {
 				t.Errorf("rejected: %+v", rej)
 			}
 			e.item = nil // the mapping is fixed: still one document for the line
@@ -354,7 +359,10 @@ func TestCommit_LooksUpNoMoreThanItNeeds(t *testing.T) {
 	e.lookup = func(place) string { looked++; return "" }
 	sid := handshake.NewSID()
 	commit := func(s *Store) (receiver.Result, error) {
-		r, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 1, linesFrom(1, 5)...), batchOf(sid, 6, linesFrom(6, 100)...)})
+		r, err := s.Commit(t.Context(), []receiver.Batch{
+			batchOf(sid, 1, linesFrom(1, 5)...),
+			batchOf(sid, 6, linesFrom(6, 100)...),
+		})
 		if err != nil {
 			return receiver.Result{}, err
 		}
@@ -470,7 +478,8 @@ func TestCommit_EndsWithItsContext(t *testing.T) {
 	e.item = func(int, place, string) string { return refuse(429, "rejected_execution_exception", "full") }
 	ctx, cancel := context.WithCancel(t.Context())
 	e.before = func(http.ResponseWriter, int, []byte) bool { cancel(); return false }
-	if _, err := s.Commit(ctx, []receiver.Batch{batchOf(handshake.NewSID(), 1, "a")}); !errors.Is(err, context.Canceled) {
+	if _, err := s.Commit(ctx, []receiver.Batch{batchOf(handshake.NewSID(), 1, "a")}); !errors.Is(err,
+		context.Canceled) {
 		t.Fatalf("error %v, want %v", err, context.Canceled)
 	}
 }

@@ -59,7 +59,8 @@ func TestCommit_AnIndexBlockedForTenMinutesHoldsNothingBack(t *testing.T) {
 	now = now.Add(24 * time.Hour) // nobody asked: this is a block of its own
 	holds(10)
 	// An earlier try has stored one, and its answer was lost.
-	e.docs[place{testIndex, handshake.UID(sid, 5)}] = fmt.Sprintf(`{"wsrelay":{"crc":%q}}`, handshake.CRC([]byte(lines[4])))
+	e.docs[place{testIndex, handshake.UID(sid, 5)}] = fmt.Sprintf(`{"wsrelay":{"crc":%q}}`,
+		handshake.CRC([]byte(lines[4])))
 	s.streams.passed(sid, 3, 3, true)
 	r, err := try()
 	if err != nil {
@@ -94,7 +95,8 @@ func TestCommit_AFullDiskHoldsLinesHoweverLong(t *testing.T) {
 			}
 			return ""
 		}
-		if _, err := s.Commit(t.Context(), []receiver.Batch{batchOf(handshake.NewSID(), 1, "a")}); err == nil || len(e.docs) != 0 {
+		if _, err := s.Commit(t.Context(), []receiver.Batch{batchOf(handshake.NewSID(), 1, "a")}); err == nil ||
+			len(e.docs) != 0 {
 			t.Errorf("%s: error %v, %d documents", answer, err, len(e.docs))
 		}
 	}
@@ -105,7 +107,10 @@ func TestCommit_AFullDiskHoldsLinesHoweverLong(t *testing.T) {
 // was and whichever sender tries.
 func TestCommit_LooksUpAgainAfterAnError(t *testing.T) {
 	for _, refused := range []uint64{2, 3} {
-		for _, again := range []string{"in the same session", "in another", "through another receiver", "in another, one by one"} {
+		for _, again := range []string{
+			"in the same session", "in another", "through another receiver",
+			"in another, one by one",
+		} {
 			t.Run(fmt.Sprint("line ", refused, ", ", again), func(t *testing.T) {
 				together := 2
 				e := newScripted(t)
@@ -244,7 +249,10 @@ func TestDeadFile_IsTheOneThatHasItsName(t *testing.T) {
 }
 
 func TestDeadFile_TakesNothingThatWaitingMends(t *testing.T) {
-	for _, answer := range []string{refuse(403, "security_exception", "no"), refuse(503, "unavailable_shards_exception", "no")} {
+	for _, answer := range []string{
+		refuse(403, "security_exception", "no"),
+		refuse(503, "unavailable_shards_exception", "no"),
+	} {
 		e := newScripted(t)
 		path := filepath.Join(t.TempDir(), "dead")
 		s, _ := withDeadFile(t, e.URL, path)
@@ -335,7 +343,10 @@ func TestReplay_BringsEachBackOnce(t *testing.T) {
 	e := newScripted(t)
 	s := openAt(t, e.URL)
 	sid := handshake.NewSID()
-	gap := receiver.Batch{SID: sid, Host: "web1", Seq: 600, At: testDay, Gap: &handshake.Gap{Seq: 600, N: 7, Why: handshake.GapExpired, From: 1000, To: 2000}}
+	gap := receiver.Batch{
+		SID: sid, Host: "web1", Seq: 600, At: testDay,
+		Gap: &handshake.Gap{Seq: 600, N: 7, Why: handshake.GapExpired, From: 1000, To: 2000},
+	}
 	e.item = func(_ int, at place, source string) string {
 		if at.index == testIndex && source != "{}" {
 			return refuse(400, "mapper_parsing_exception", "failed to parse field [a]")
@@ -347,7 +358,8 @@ func TestReplay_BringsEachBackOnce(t *testing.T) {
 	if _, err := s.Commit(t.Context(), []receiver.Batch{batchOf(sid, 1, lines...), gap}); err != nil {
 		t.Fatal(err)
 	}
-	if r, err := s.Replay(t.Context()); err != nil || r.Stored+r.There != 0 || r.Left["mapper_parsing_exception"] != 600 {
+	if r, err := s.Replay(t.Context()); err != nil || r.Stored+r.There != 0 ||
+		r.Left["mapper_parsing_exception"] != 600 {
 		t.Fatalf("nothing is fixed: %+v, %v", r, err)
 	}
 	e.item = func(_ int, at place, _ string) string {
@@ -368,7 +380,8 @@ func TestReplay_BringsEachBackOnce(t *testing.T) {
 	}
 	e.after = nil
 	r, err := s.Replay(t.Context())
-	if err != nil || r.Stored+r.There != 598 || r.There != replayPage-2 || fmt.Sprint(r.Left) != "map[mapper_parsing_exception:1 unreadable:1]" {
+	if err != nil || r.Stored+r.There != 598 || r.There != replayPage-2 ||
+		fmt.Sprint(r.Left) != "map[mapper_parsing_exception:1 unreadable:1]" {
 		t.Fatalf("got %+v, %v", r, err)
 	}
 	if len(e.docs) != 600 {

@@ -112,7 +112,8 @@ func (d *dispatcher) takeLocked() []*op {
 	share := min(maxBulkDocs, max(minBulkDocs, (len(d.queue)+free-1)/free))
 	n, size := 0, 0
 	first := d.queue[0].call
-	for n < len(d.queue) && (d.queue[n].call == first || !first.alone && !d.queue[n].call.alone) && n < share && (n == 0 || size+len(d.queue[n].body) <= maxBulkBytes) {
+	for n < len(d.queue) && (d.queue[n].call == first || !first.alone && !d.queue[n].call.alone) && n < share &&
+		(n == 0 || size+len(d.queue[n].body) <= maxBulkBytes) {
 		size += len(d.queue[n].body)
 		n++
 	}

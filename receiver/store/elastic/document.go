@@ -70,7 +70,10 @@ func newOps(prefix string, batches []receiver.Batch) []*op {
 		b := &batches[i]
 		index, at := "wsrelay-"+prefix+placed(b.At).Format("-2006.01.02"), b.At.UTC().Format(timeFormat)
 		if g := b.Gap; g != nil {
-			ops = append(ops, &op{batch: b, of: i, at: at, seq: g.Seq, index: index, id: handshake.GapID(b.SID, g.Seq, g.N)})
+			ops = append(ops, &op{
+				batch: b, of: i, at: at, seq: g.Seq, index: index,
+				id: handshake.GapID(b.SID, g.Seq, g.N),
+			})
 			continue
 		}
 		own := make([]op, len(b.Lines))

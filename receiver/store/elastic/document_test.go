@@ -104,7 +104,8 @@ func TestDocument_BytesThatAreNotUTF8AreKept(t *testing.T) {
 		if got, want := gjson.Get(doc, "message").Str, strings.ToValidUTF8(line, "\ufffd"); got != want {
 			t.Errorf("message %q, want %q", got, want)
 		}
-		if raw, err := base64.StdEncoding.DecodeString(gjson.Get(doc, "wsrelay.raw").Str); err != nil || string(raw) != line {
+		if raw, err := base64.StdEncoding.DecodeString(gjson.Get(doc, "wsrelay.raw").Str); err != nil ||
+			string(raw) != line {
 			t.Errorf("raw %q, %v, want %q", raw, err, line)
 		}
 	}
@@ -114,7 +115,8 @@ func TestDocument_BytesThatAreNotUTF8AreKept(t *testing.T) {
 // was, holds all of it, and fits its index.
 func FuzzDocument(f *testing.F) {
 	for _, seed := range []string{
-		"", "x", `{"a":1}`, `{"@timestamp":1,"a":[{}]}`, "\xff", `{"wsrelay":{}}`, `{}`, `{"host":["x"],"url" : 1 }`, requestLine, syslogLineOf(`"fields":` + requestLine),
+		"", "x", `{"a":1}`, `{"@timestamp":1,"a":[{}]}`, "\xff", `{"wsrelay":{}}`, `{}`, `{"host":["x"],"url" : 1 }`,
+		requestLine, syslogLineOf(`"fields":` + requestLine),
 	} {
 		f.Add([]byte(seed))
 	}
@@ -145,7 +147,8 @@ func FuzzDocument(f *testing.F) {
 			got := membersOf(doc, nil)
 			got = got[len(got)-len(members):]
 			for i, m := range members {
-				if v := got[i].value; got[i].name != m.name || v != m.value && (!m.bare() || v != value(`{"`+leaves[m.name]+`":`)+m.value+`}`) {
+				if v := got[i].value; got[i].name != m.name || v != m.value &&
+					(!m.bare() || v != value(`{"`+leaves[m.name]+`":`)+m.value+`}`) {
 					t.Fatalf("%q became %q: %q", line, doc, v)
 				}
 			}

@@ -191,9 +191,17 @@ func (s *syslogLine) appendTo(dst, line []byte) (_ []byte, theirs int) {
 	priority := intOf(s.priority)
 	dst = appendRaw(dst, `,"log":{"level":`, s.severity)
 	dst = appendRaw(dst, `,"syslog":{"priority":`, s.priority)
-	dst = appendObject(dst, "facility", field{"code", value(strconv.FormatInt(priority>>3, 10))}, field{"name", s.facility})
-	dst = appendObject(dst, "severity", field{"code", value(strconv.FormatInt(priority&7, 10))}, field{"name", s.severity})
-	for _, f := range []field{{`,"hostname":`, s.host}, {`,"appname":`, s.program}, {`,"procid":`, s.pid}, {`,"msgid":`, s.msgid}, {`,"structured_data":`, s.sdata}} {
+	dst = appendObject(dst, "facility", field{"code", value(strconv.FormatInt(priority>>3, 10))},
+		field{"name", s.facility})
+	dst = appendObject(dst, "severity", field{"code", value(strconv.FormatInt(priority&7, 10))},
+		field{"name", s.severity})
+	for _, f := range []field{
+		{`,"hostname":`, s.host},
+		{`,"appname":`, s.program},
+		{`,"procid":`, s.pid},
+		{`,"msgid":`, s.msgid},
+		{`,"structured_data":`, s.sdata},
+	} {
 		if f.raw != "" {
 			dst = append(append(dst, f.name...), f.raw...)
 		}
@@ -272,7 +280,8 @@ func (r *request) appendTo(dst []byte) []byte {
 	if found {
 		path, query = path+`"`, `"`+query
 	}
-	dst = appendObject(dst, "url", field{"original", r.path}, field{"path", value(path)}, field{"query", value(query)}, field{"domain", r.host})
+	dst = appendObject(dst, "url", field{"original", r.path}, field{"path", value(path)}, field{"query", value(query)},
+		field{"domain", r.host})
 	dst = append(dst, `,"http":{"response":{"status_code":`...)
 	dst = append(dst, r.status...)
 	dst = appendRaw(dst, `,"body":{"bytes":`, r.length)

@@ -49,7 +49,10 @@ var requestFields = map[string]string{
 func TestDocument_ARequestOfNginxHasTheSchemasNames(t *testing.T) {
 	doc := documentOf(t, requestLine)
 	checkFields(t, doc, requestFields)
-	checkFields(t, doc, map[string]string{"@timestamp": `"2026-03-14T09:00:00+01:00"`, "date": `"2026-03-14T09:00:00+01:00"`, "host": "", "ip": ""})
+	checkFields(t, doc, map[string]string{
+		"@timestamp": `"2026-03-14T09:00:00+01:00"`,
+		"date":       `"2026-03-14T09:00:00+01:00"`, "host": "", "ip": "",
+	})
 	if got := gjson.Get(doc, "message").Str; got != requestLine {
 		t.Errorf("message %q, want the line", got)
 	}
@@ -107,7 +110,10 @@ func TestDocument_AMessageOfSyslogHasTheSchemasNames(t *testing.T) {
 	})
 	doc := documentOf(t, syslogLineOf(`"fields":`+requestLine))
 	checkFields(t, doc, requestFields)
-	checkFields(t, doc, map[string]string{"fields": `{"date":"2026-03-14T09:00:00+01:00"}`, "host.name": `"web1"`, "message": `"it\tsays"`})
+	checkFields(t, doc, map[string]string{
+		"fields": `{"date":"2026-03-14T09:00:00+01:00"}`, "host.name": `"web1"`,
+		"message": `"it\tsays"`,
+	})
 
 	for name, line := range map[string]string{
 		"a time that is none": strings.Replace(line, "2026-03-14T", "soon", 1),
@@ -117,14 +123,18 @@ func TestDocument_AMessageOfSyslogHasTheSchemasNames(t *testing.T) {
 		"sdata that is text":  strings.Replace(line, `{"x@1":{"a":"b"}}`, `"b"`, 1),
 		"a number as program": strings.Replace(line, `"nginx"`, `7`, 1),
 	} {
-		if doc := documentOf(t, line); gjson.Get(doc, "log.syslog").Exists() || !strings.Contains(doc, `"severity":"info"`) {
+		if doc := documentOf(t, line); gjson.Get(doc, "log.syslog").Exists() ||
+			!strings.Contains(doc, `"severity":"info"`) {
 			t.Errorf("%s: %s, want the line as it is", name, doc)
 		}
 	}
 }
 
 func BenchmarkDocument(b *testing.B) {
-	for _, line := range []string{"plain text of a line", `{"a":1,"message":"as it is"}`, requestLine, syslogLineOf(`"fields":` + requestLine)} {
+	for _, line := range []string{
+		"plain text of a line", `{"a":1,"message":"as it is"}`, requestLine,
+		syslogLineOf(`"fields":` + requestLine),
+	} {
 		batch := batchOf("0123456789abcdef", 1, line)
 		o := newOps("logs", []receiver.Batch{batch})[0]
 		b.Run(strconv.Itoa(len(line)), func(b *testing.B) {

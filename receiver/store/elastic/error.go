@@ -119,7 +119,8 @@ func (e *Error) isBlock() bool {
 // writes. The block of a full disk (12) is not meant: it goes with its cause,
 // and the dead letters' index has it, too.
 func (e *Error) isIndexBlock() bool {
-	return e.isBlock() && e.Status == http.StatusForbidden && strings.HasPrefix(e.Reason, "index [") && !strings.Contains(e.Reason, "/12/")
+	return e.isBlock() && e.Status == http.StatusForbidden && strings.HasPrefix(e.Reason, "index [") &&
+		!strings.Contains(e.Reason, "/12/")
 }
 
 // isFinal reports whether the refusal of a dead letter will stay.

@@ -42,7 +42,10 @@ type scene struct {
 }
 
 func newScene(t *testing.T) *scene {
-	s := &scene{T: t, prefix: "test-x" + handshake.NewSID(), tap: faults.NewTap(t), lines: make(map[string]string), errs: make(chan string, 10_000)}
+	s := &scene{
+		T: t, prefix: "test-x" + handshake.NewSID(), tap: faults.NewTap(t), lines: make(map[string]string),
+		errs: make(chan string, 10_000),
+	}
 	s.open()
 	clean := s.ask(http.MethodDelete, "/wsrelay-"+s.prefix+"-*,"+deadIndex+"*", "")
 	clean() // dead letters of another test
@@ -166,7 +169,8 @@ func (s *scene) row(rule, fault string, dead, local int) faults.Row {
 		s.Errorf("%d dead letters and %d in the local file, want %d and %d", stored.Dead, stored.Local, dead, local)
 	}
 	r := faults.Row{
-		Rule: rule, Fault: fault, Lines: len(s.lines), Documents: stored.Documents, Dead: stored.Dead, Local: stored.Local,
+		Rule: rule, Fault: fault, Lines: len(s.lines), Documents: stored.Documents, Dead: stored.Dead,
+		Local:  stored.Local,
 		AsText: stored.AsText, Lost: len(s.lines), SentAgain: s.tap.Documents() - len(s.lines),
 	}
 	for id, crc := range s.lines {
@@ -220,7 +224,8 @@ func TestEngine_Faults(t *testing.T) {
 		{"R1", "answer about a document too few", 0, 0, func(s *scene) {
 			var n atomic.Int64
 			s.tap.Set(bulks(func(w http.ResponseWriter, _ *http.Request, _, answer []byte) bool {
-				return answer != nil && n.Add(1)%3 == 1 && respond(w, 200, string(answer[:bytes.LastIndex(answer, []byte(`,{"create"`))])+"]}")
+				return answer != nil && n.Add(1)%3 == 1 && respond(w, 200,
+					string(answer[:bytes.LastIndex(answer, []byte(`,{"create"`))])+"]}")
 			}))
 			s.feed(1000, plain)()
 		}},
@@ -234,10 +239,12 @@ func TestEngine_Faults(t *testing.T) {
 		}},
 		{"R2", "strict mapping, fixed, then replay", 0, 0, strictMapping},
 		{"R2", "index closed", 0, 0, func(s *scene) {
-			s.during("400 index_closed_exception", s.ask(http.MethodPost, "/"+s.index()+"/_close", ""), s.ask(http.MethodPost, "/"+s.index()+"/_open", ""))
+			s.during("400 index_closed_exception", s.ask(http.MethodPost, "/"+s.index()+"/_close", ""),
+				s.ask(http.MethodPost, "/"+s.index()+"/_open", ""))
 		}},
 		{"R2", "index read-only", 0, 0, func(s *scene) {
-			s.during("403 cluster_block_exception", s.setting("index.blocks.read_only", "true"), s.setting("index.blocks.read_only", "null"))
+			s.during("403 cluster_block_exception", s.setting("index.blocks.read_only", "true"),
+				s.setting("index.blocks.read_only", "null"))
 		}},
 		{"R2", "write block of ten minutes", 700, 0, writeBlock},
 		{"R2", "write block of ten minutes, lifted, then replay", 0, 0, func(s *scene) {
@@ -249,7 +256,8 @@ func TestEngine_Faults(t *testing.T) {
 		{"R2", "disk watermark: no index is made; a receiver starts meanwhile", 0, 0, noNewIndex},
 		{"R2", "shard limit of the cluster", 0, 0, func(s *scene) {
 			limit := func(n string) func() {
-				return s.ask(http.MethodPut, "/_cluster/settings", `{"transient":{"cluster.max_shards_per_node":`+n+`}}`)
+				return s.ask(http.MethodPut, "/_cluster/settings",
+					`{"transient":{"cluster.max_shards_per_node":`+n+`}}`)
 			}
 			s.Cleanup(limit("null"))
 			limit("1")()
@@ -353,9 +361,13 @@ func strictMapping(s *scene) {
 	if got := faults.Count(s, s.prefix, s.sids...).Dead; got != 50 {
 		s.Errorf("%d dead letters, want 50", got)
 	}
-	for query, want := range map[string]int64{"error.type:strict_dynamic_mapping_exception": 50, "error.message:extra": 50, "message:extra": 50} {
+	for query, want := range map[string]int64{
+		"error.type:strict_dynamic_mapping_exception": 50,
+		"error.message:extra":                         50, "message:extra": 50,
+	} {
 		found := faults.Ask(s, http.MethodPost, "/wsrelay-dead-*/_count",
-			fmt.Sprintf(`{"query":{"bool":{"must":[{"query_string":{"query":%q}},{"term":{"wsrelay.sid":%q}}]}}}`, query, s.sids[0])).Get("count").Int()
+			fmt.Sprintf(`{"query":{"bool":{"must":[{"query_string":{"query":%q}},{"term":{"wsrelay.sid":%q}}]}}}`,
+				query, s.sids[0])).Get("count").Int()
 		if found != want {
 			s.Errorf("%s finds %d dead letters, want %d", query, found, want)
 		}
@@ -403,7 +415,8 @@ func floodStage(s *scene) {
 // makesNoIndex reports whether the engine has the block of OpenSearch that a
 // disk above its high watermark brings.
 func (s *scene) makesNoIndex() bool {
-	return faults.Ask(s, http.MethodGet, "/_cluster/settings?flat_settings=true", "").Get(`persistent.cluster\.blocks\.create_index`).Exists()
+	return faults.Ask(s, http.MethodGet, "/_cluster/settings?flat_settings=true",
+		"").Get(`persistent.cluster\.blocks\.create_index`).Exists()
 }
 
 func (s *scene) createBlock(value string) func() {

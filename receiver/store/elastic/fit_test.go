@@ -59,13 +59,15 @@ func TestDocument_WhatIsBeyondTheBoundsIsText(t *testing.T) {
 			if tt.why == "" {
 				continue
 			}
-			if got := gjson.Get(doc, "wsrelay.omitted.#").Int(); got != 1 || gjson.Get(doc, "wsrelay.omitted.0").Str != tt.omitted {
+			if got := gjson.Get(doc, "wsrelay.omitted.#").Int(); got != 1 ||
+				gjson.Get(doc, "wsrelay.omitted.0").Str != tt.omitted {
 				t.Errorf("%.80s: omitted is %.200s, want %.80q", line, gjson.Get(doc, "wsrelay.omitted"), tt.omitted)
 			}
 			if got := gjson.Get(doc, "wsrelay.line").Str; got != line {
 				t.Errorf("the line is %.80q, want %.80q", got, line)
 			}
-			if gjson.Get(doc, "first").Exists() != strings.Contains(form, "first") || gjson.Get(doc, "last").Exists() != strings.Contains(form, "last") {
+			if gjson.Get(doc, "first").Exists() != strings.Contains(form, "first") ||
+				gjson.Get(doc, "last").Exists() != strings.Contains(form, "last") {
 				t.Errorf("%.80s: the document lacks what fits: %.300s", line, doc)
 			}
 			if !gjson.Get(doc, `\@timestamp`).Exists() {
@@ -99,10 +101,12 @@ func TestDocument_TheBoundsHoldInEveryForm(t *testing.T) {
 			line := strings.Replace(form.line, "%s", tt.member, 1)
 			doc := documentOf(t, line)
 			name := cut(form.within+tt.name, maxName)
-			if why, omitted := gjson.Get(doc, "wsrelay.why").Str, gjson.Get(doc, "wsrelay.omitted").Raw; why != tt.why || omitted != fmt.Sprintf("[%q]", name) {
+			if why, omitted := gjson.Get(doc, "wsrelay.why").Str,
+				gjson.Get(doc, "wsrelay.omitted").Raw; why != tt.why || omitted != fmt.Sprintf("[%q]", name) {
 				t.Errorf("%.300s: omitted is %.200s, because of %q, want %.80q, %q", line, omitted, why, name, tt.why)
 			}
-			if gjson.Get(doc, "wsrelay.line").Str != line || !gjson.Get(doc, "log.syslog").Exists() && !gjson.Get(doc, "url.path").Exists() {
+			if gjson.Get(doc, "wsrelay.line").Str != line || !gjson.Get(doc, "log.syslog").Exists() &&
+				!gjson.Get(doc, "url.path").Exists() {
 				t.Errorf("%.300s: not the names of its form, or no line: %.600s", line, doc)
 			}
 		}
@@ -145,16 +149,22 @@ func TestDocument_TimesAreInOneForm(t *testing.T) {
 		if _, err := time.Parse(time.RFC3339, gjson.Parse(in).Str); err != nil {
 			continue
 		}
-		if got := gjson.Get(documentOf(t, strings.Replace(syslogLineOf(`"x":1`), `"2026-03-14T09:00:00.123456+00:00"`, in, 1)), `\@timestamp`).Raw; got != want {
+		if got := gjson.Get(documentOf(t, strings.Replace(syslogLineOf(`"x":1`), `"2026-03-14T09:00:00.123456+00:00"`,
+			in, 1)), `\@timestamp`).Raw; got != want {
 			t.Errorf("in a message of syslog %s became %s, want %s", in, got, want)
 		}
-		if got := gjson.Get(documentOf(t, strings.Replace(requestLine, `"2026-03-14T09:00:00+01:00"`, in, 1)), `\@timestamp`).Raw; got != want {
+		if got := gjson.Get(documentOf(t, strings.Replace(requestLine, `"2026-03-14T09:00:00+01:00"`, in, 1)),
+			`\@timestamp`).Raw; got != want {
 			t.Errorf("in a request %s became %s, want %s", in, got, want)
 		}
 	}
-	for _, in := range []string{`"yesterday"`, `null`, `1e300`, `true`, `["2026-03-14"]`, `""`, `123456789012345678`, `-1`, `"+300000-01-01T00:00:00Z"`} {
+	for _, in := range []string{
+		`"yesterday"`, `null`, `1e300`, `true`, `["2026-03-14"]`, `""`, `123456789012345678`,
+		`-1`, `"+300000-01-01T00:00:00Z"`,
+	} {
 		doc := documentOf(t, `{"@timestamp":`+in+`,"a":1}`)
-		if got := gjson.Get(doc, `\@timestamp`).Raw; got != `"2026-11-22T23:59:59.007Z"` || !gjson.Get(doc, "wsrelay.line").Exists() {
+		if got := gjson.Get(doc, `\@timestamp`).Raw; got != `"2026-11-22T23:59:59.007Z"` ||
+			!gjson.Get(doc, "wsrelay.line").Exists() {
 			t.Errorf("%s: %s, want when the line came, and the line", in, doc)
 		}
 	}
@@ -163,7 +173,10 @@ func TestDocument_TimesAreInOneForm(t *testing.T) {
 // FuzzFit: what is cut, or written as fractions, leaves valid JSON, in which all
 // else stands as before.
 func FuzzFit(f *testing.F) {
-	for _, seed := range []string{`{"a":1,"":2,"b":[{"c.":3},{"d":4}]}`, `{"z":1,"z":2,"z":3}`, `{ "a" : { } , ".":1 }`, `{"a":[1e999,2],"b":1e5}`, `{"":{}}`, `{"a":[1,-2,1.5,{"a":[3]}]}`, `{"a.b.c":{"d..e":[]},"a":{"b":{"c":1}}}`} {
+	for _, seed := range []string{
+		`{"a":1,"":2,"b":[{"c.":3},{"d":4}]}`, `{"z":1,"z":2,"z":3}`, `{ "a" : { } , ".":1 }`,
+		`{"a":[1e999,2],"b":1e5}`, `{"":{}}`, `{"a":[1,-2,1.5,{"a":[3]}]}`, `{"a.b.c":{"d..e":[]},"a":{"b":{"c":1}}}`,
+	} {
 		f.Add([]byte(seed), "a")
 	}
 	f.Fuzz(func(t *testing.T, line []byte, omit string) {

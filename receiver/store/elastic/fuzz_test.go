@@ -59,8 +59,10 @@ func FuzzAnswer(f *testing.F) {
 				_, _ = o.err.Error(), o.err.Hint()
 				continue
 			}
-			ambiguous := strings.Count(strings.ToLower(text), "items") > 1 || strings.Count(strings.ToLower(text), "_id") > len(ids) || strings.Contains(text, `\u`)
-			if status/100 != 2 || !ambiguous && (invalid != nil || len(answer.Items) != len(ops) || answer.Items[k].Create.ID != o.id) {
+			ambiguous := strings.Count(strings.ToLower(text), "items") > 1 ||
+				strings.Count(strings.ToLower(text), "_id") > len(ids) || strings.Contains(text, `\u`)
+			if status/100 != 2 || !ambiguous && (invalid != nil || len(answer.Items) != len(ops) ||
+				answer.Items[k].Create.ID != o.id) {
 				t.Errorf("%s counts as stored after %d %q", o.id, status, text)
 			}
 		}

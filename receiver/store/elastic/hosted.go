@@ -62,7 +62,8 @@ func (s *signer) RoundTrip(req *http.Request) (*http.Response, error) {
 	signed := req.Clone(req.Context())
 	signed.Body, signed.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	sum := sha256.Sum256(body)
-	if err := s.v4.SignHTTP(req.Context(), credentials, signed, hex.EncodeToString(sum[:]), s.service, s.region, s.now()); err != nil {
+	if err := s.v4.SignHTTP(req.Context(), credentials, signed, hex.EncodeToString(sum[:]), s.service, s.region,
+		s.now()); err != nil {
 		return nil, fmt.Errorf("sign a request for AWS: %w", err)
 	}
 	return s.next.RoundTrip(signed)
@@ -91,7 +92,8 @@ func (f *fileAuth) read() error {
 	if err != nil {
 		return fmt.Errorf("read the engine's credentials: %w", err)
 	}
-	if f.seen != nil && os.SameFile(info, f.seen) && info.ModTime().Equal(f.seen.ModTime()) && info.Size() == f.seen.Size() {
+	if f.seen != nil && os.SameFile(info, f.seen) && info.ModTime().Equal(f.seen.ModTime()) &&
+		info.Size() == f.seen.Size() {
 		return nil
 	}
 	text, err := os.ReadFile(f.path)

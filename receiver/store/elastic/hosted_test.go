@@ -40,8 +40,9 @@ func TestSigner_SignsAsTheTestSuiteOfAWS(t *testing.T) {
 				got, sent = r.Header.Get("Authorization"), string(body)
 				return &http.Response{}, err
 			}),
-			credentials: aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "")),
-			service:     "service", region: "us-east-1",
+			credentials: aws.NewCredentialsCache(credentials.NewStaticCredentialsProvider("AKIDEXAMPLE",
+				"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "")),
+			service: "service", region: "us-east-1",
 			now: func() time.Time { return time.Date(2015, 8, 30, 12, 36, 0, 0, time.UTC) },
 			v4:  v4.NewSigner(),
 		}
@@ -79,7 +80,11 @@ func TestDial_SignsForAWS(t *testing.T) {
 	if !strings.Contains(auth, "/eu-central-1/es/aws4_request, SignedHeaders=content-length;content-type;host;x-amz-date;x-amz-security-token, Signature=") || token != "token" || body != "a body\n" {
 		t.Errorf("got %q, %q, %q", auth, token, body)
 	}
-	for _, a := range []Access{{AWSRegion: "eu-central-1", Auth: "u:p"}, {AWSRegion: "eu-central-1", AuthFile: "f"}, {AWSRegion: "eu central"}} {
+	for _, a := range []Access{
+		{AWSRegion: "eu-central-1", Auth: "u:p"},
+		{AWSRegion: "eu-central-1", AuthFile: "f"},
+		{AWSRegion: "eu central"},
+	} {
 		if _, err := Dial(srv.URL, a); err == nil {
 			t.Errorf("%+v was taken", a)
 		}

@@ -125,7 +125,10 @@ func hostile() map[string]string {
 		"a syslog message with a deep field":     `{"timestamp":"2026-03-14T09:00:00Z","host":"web1","program":"x","facility":"local7","severity":"info","priority":190,"message":"m","fields":` + nested(`{"sd":`, "}", 30) + `}`,
 		"a request with an odd field":            `{"ip":"203.0.113.7","path":"/x","status":200,"generation_time_milli":1,"date":"2026-03-14T5:00:00Z","":{"a.":1}}`,
 	}
-	for i, date := range []string{"2026-01-01", "2026/01/01", "2026/01/01 10:00:00", "2026/01/01 10:00:00 +0100", "2026-01-01T10:00:00Z"} {
+	for i, date := range []string{
+		"2026-01-01", "2026/01/01", "2026/01/01 10:00:00", "2026/01/01 10:00:00 +0100",
+		"2026-01-01T10:00:00Z",
+	} {
 		for j, other := range []string{`"x"`, `1`, `{"a":1}`, `"2026/13/45"`, `"2026-01-01"`} {
 			lines[fmt.Sprintf("dates %d %d", i, j)] = fmt.Sprintf(`{"dd%d%d":[%q,%s]}`, i, j, date, other)
 		}
@@ -251,31 +254,32 @@ func (s *scene) setup() {
 // that is not whole.
 func (s *scene) forms(lines, ids map[string]string) string {
 	var whole, without, text, dead int
-	faults.Each(s, "wsrelay-"+s.prefix+"-*,wsrelay-dead-*", `{"range":{"wsrelay.seq":{"gte":2,"lte":2}}}`, func(index, id string, source gjson.Result) {
-		name, ok := ids[id]
-		if !ok {
-			return
-		}
-		why := source.Get("wsrelay.why")
-		kept := source.Get("message").Str
-		switch {
-		case strings.HasPrefix(index, "wsrelay-dead-"):
-			dead++
-			s.Logf("dead letter: %s: %s", name, source.Get("error").Raw)
-		case !why.Exists():
-			whole++
-			return
-		case source.Get("wsrelay.line").Exists():
-			without++
-			kept = source.Get("wsrelay.line").Str
-		default:
-			text++
-		}
-		s.Logf("%s: %.200s", name, why.Str)
-		if kept != strings.ToValidUTF8(lines[name], "\ufffd") {
-			s.Errorf("%s: the text is %.200q, want %.200q", name, kept, lines[name])
-		}
-	})
+	faults.Each(s, "wsrelay-"+s.prefix+"-*,wsrelay-dead-*", `{"range":{"wsrelay.seq":{"gte":2,"lte":2}}}`,
+		func(index, id string, source gjson.Result) {
+			name, ok := ids[id]
+			if !ok {
+				return
+			}
+			why := source.Get("wsrelay.why")
+			kept := source.Get("message").Str
+			switch {
+			case strings.HasPrefix(index, "wsrelay-dead-"):
+				dead++
+				s.Logf("dead letter: %s: %s", name, source.Get("error").Raw)
+			case !why.Exists():
+				whole++
+				return
+			case source.Get("wsrelay.line").Exists():
+				without++
+				kept = source.Get("wsrelay.line").Str
+			default:
+				text++
+			}
+			s.Logf("%s: %.200s", name, why.Str)
+			if kept != strings.ToValidUTF8(lines[name], "\ufffd") {
+				s.Errorf("%s: the text is %.200q, want %.200q", name, kept, lines[name])
+			}
+		})
 	return fmt.Sprintf("%d whole, %d without a member, %d as text, %d dead letters", whole, without, text, dead)
 }
 
@@ -299,7 +303,8 @@ func TestEngine_DottedNamesHoldNobody(t *testing.T) {
 		if other > patience {
 			s.Errorf("%d parts: another sender waited %v", parts, other)
 		}
-		s.row("hostile", fmt.Sprintf("two names of %d parts; another sender's slowest commit %v", parts, other.Round(10*time.Millisecond)), 0, 0)
+		s.row("hostile", fmt.Sprintf("two names of %d parts; another sender's slowest commit %v", parts,
+			other.Round(10*time.Millisecond)), 0, 0)
 	}
 }
 
@@ -316,18 +321,25 @@ func TestEngine_ManyNamesStopNobody(t *testing.T) {
 	if other > patience {
 		s.Errorf("another sender waited %v", other)
 	}
-	s.row("hostile", fmt.Sprintf("20,000 names, one a line, in %v; another sender's slowest commit %v", took.Round(100*time.Millisecond), other.Round(10*time.Millisecond)), 0, 0)
+	s.row("hostile", fmt.Sprintf("20,000 names, one a line, in %v; another sender's slowest commit %v",
+		took.Round(100*time.Millisecond), other.Round(10*time.Millisecond)), 0, 0)
 }
 
 // oddValue is a value as fuzzers make it.
 func oddValue(r *rand.Rand, depth int) string {
-	words := []string{"2026-01-01", "2026/01/01", "2026/01/01 10:00:00", "2026-01-01T10:00:00Z", "true", "1", "1.5", "x", "", "\u0000", "a.b", "203.0.113.7", "é", strings.Repeat("w", 300)}
+	words := []string{
+		"2026-01-01", "2026/01/01", "2026/01/01 10:00:00", "2026-01-01T10:00:00Z", "true", "1", "1.5",
+		"x", "", "\u0000", "a.b", "203.0.113.7", "é", strings.Repeat("w", 300),
+	}
 	switch n := r.IntN(12); {
 	case n < 4 || depth > 4:
 		text, _ := json.Marshal(words[r.IntN(len(words))])
 		return string(text)
 	case n < 7:
-		return []string{"1", "-0", "1.5", "1e10", "1e400", "9223372036854775807", "9223372036854775808", "0.1e-400", "null", "true", "false"}[r.IntN(11)]
+		return []string{
+			"1", "-0", "1.5", "1e10", "1e400", "9223372036854775807", "9223372036854775808", "0.1e-400",
+			"null", "true", "false",
+		}[r.IntN(11)]
 	case n < 9:
 		var items []string
 		for range r.IntN(4) {
@@ -340,8 +352,10 @@ func oddValue(r *rand.Rand, depth int) string {
 
 func oddObject(r *rand.Rand, depth int) string {
 	names := []string{
-		"a", "b", "c", "d", "e", "f", "g", "h", "a.b", "a.b.c", "b.a", ".", "", " ", "a.", ".a", "a..b", "_id", "_source", "@timestamp", "message", "host", "host.name",
-		"wsrelay", "wsrelay.seq", "error", "log", "http.response.status_code", "source.ip", "process.pid", "event", "é", "facility", "fields", strings.Repeat("x.", 30) + "x",
+		"a", "b", "c", "d", "e", "f", "g", "h", "a.b", "a.b.c", "b.a", ".", "", " ", "a.", ".a", "a..b",
+		"_id", "_source", "@timestamp", "message", "host", "host.name",
+		"wsrelay", "wsrelay.seq", "error", "log", "http.response.status_code", "source.ip", "process.pid", "event", "é",
+		"facility", "fields", strings.Repeat("x.", 30) + "x",
 	}
 	var members []string
 	for range r.IntN(6) {
@@ -391,5 +405,6 @@ func TestEngine_FuzzedLinesAllArrive(t *testing.T) {
 	if other > patience {
 		s.Errorf("another sender waited %v", other)
 	}
-	s.row("hostile", fmt.Sprintf("%d fuzzed documents; another sender's slowest commit %v", streams*lines, other.Round(10*time.Millisecond)), n, 0)
+	s.row("hostile", fmt.Sprintf("%d fuzzed documents; another sender's slowest commit %v", streams*lines,
+		other.Round(10*time.Millisecond)), n, 0)
 }

@@ -149,7 +149,8 @@ func (s *Store) match(o *op, doc document) error {
 		return &receiver.DivergedError{SID: o.batch.SID, Seq: o.seq}
 	case doc.crc == "" && o.crc != "":
 		s.log.Warn("stored document has no checksum", "id", o.id, "index", o.index,
-			"effect", "it is taken for the line with this id", "hint", "something other than wsreceive writes to this index")
+			"effect", "it is taken for the line with this id",
+			"hint", "something other than wsreceive writes to this index")
 	}
 	o.outcome = same
 	if o.dead != nil {
@@ -232,12 +233,16 @@ func (c *Client) find(ctx context.Context, places []place) ([]document, error) {
 	}
 	items := gjson.GetBytes(answer, "docs").Array()
 	if len(items) != len(places) {
-		return nil, &Error{Err: fmt.Errorf("%d documents were looked up, the answer is about %d", len(places), len(items)), strange: true}
+		return nil, &Error{Err: fmt.Errorf("%d documents were looked up, the answer is about %d", len(places),
+			len(items)), strange: true}
 	}
 	docs := make([]document, len(items))
 	for i, item := range items {
 		if item.Get("_id").Str != places[i].id {
-			return nil, &Error{Err: fmt.Errorf("document %s was looked up, the answer is about another", places[i].id), strange: true}
+			return nil, &Error{
+				Err:     fmt.Errorf("document %s was looked up, the answer is about another", places[i].id),
+				strange: true,
+			}
 		}
 		if docs[i], err = readDocument(item); err != nil {
 			return nil, err

@@ -33,7 +33,9 @@ func mixed(r *rand.Rand, i int) string {
 	case n < 90:
 		return fmt.Sprintf(`{"level":%d,"user":{"id":"u%d"},"text":{"is":"word %d"}}`, i%7, i%50, i)
 	case n < 93:
-		return fmt.Sprintf(`{"@timestamp":"%s","level":"info","text":"word %d"}`, pick("yesterday", "22/Nov/2026:23:00:00 +0000", "2026-11-22T5:00:00Z", "2026-11-22T23:00:00,5Z", "2026-11-22T23:00:00+24:00"), i)
+		return fmt.Sprintf(`{"@timestamp":"%s","level":"info","text":"word %d"}`,
+			pick("yesterday", "22/Nov/2026:23:00:00 +0000", "2026-11-22T5:00:00Z", "2026-11-22T23:00:00,5Z",
+				"2026-11-22T23:00:00+24:00"), i)
 	case n < 95:
 		return fmt.Sprintf(`{"took":%s,"text":"word %d"}`, pick(`1`, `"1 s"`, `{"ms":1}`, `1.5`, `[1,"x"]`), i)
 	case n < 97:

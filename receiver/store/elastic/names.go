@@ -133,7 +133,8 @@ var ours = withParents(
 	"http.original", "http.request.referrer", "http.response.body.bytes", "http.response.status_code",
 	"log.level", "log.original", "log.syslog.appname", "log.syslog.facility.code", "log.syslog.facility.name",
 	"log.syslog.hostname", "log.syslog.msgid", "log.syslog.priority", "log.syslog.procid", "log.syslog.severity.code",
-	"log.syslog.severity.name", "log.syslog.structured_data", "process.name", "process.pid", "source.address", "source.ip",
+	"log.syslog.severity.name", "log.syslog.structured_data", "process.name", "process.pid", "source.address",
+	"source.ip",
 	"url.domain", "url.original", "url.path", "url.query", "user_agent.original", "fields",
 )
 

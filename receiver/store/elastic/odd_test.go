@@ -55,8 +55,10 @@ func oddNames() map[string]string {
 func oddNumbers() map[string]string {
 	lines := map[string]string{"a number's field with all of them": `{"all":[0,-0,1,-1,1.0,1e2,true,null,"1"]}`}
 	for i, n := range []string{
-		"9223372036854775807", "-9223372036854775808", "9223372036854775808", "-9223372036854775809", "18446744073709551616",
-		"1e400", "-1e400", "1e-400", "4.9e-324", "1.7976931348623157e308", "3.5e38", "1E+2", "-0", "0e0", "NaN", "-Infinity", "0x10", "01", "1.", strings.Repeat("1", 400),
+		"9223372036854775807", "-9223372036854775808", "9223372036854775808", "-9223372036854775809",
+		"18446744073709551616",
+		"1e400", "-1e400", "1e-400", "4.9e-324", "1.7976931348623157e308", "3.5e38", "1E+2", "-0", "0e0", "NaN",
+		"-Infinity", "0x10", "01", "1.", strings.Repeat("1", 400),
 	} {
 		lines[fmt.Sprintf("a number: %.25s", n)] = fmt.Sprintf(`{"num%d":%s}`, i, n)
 	}
@@ -66,8 +68,11 @@ func oddNumbers() map[string]string {
 func oddTimes() map[string]string {
 	lines := make(map[string]string)
 	for i, at := range []string{
-		"2026-02-30", "2026-366", "2026-W48-7", "24:00:00", "2026-03-14T24:00:00Z", "2026-03-14T09:00:60Z", "2026-03-14T09:00:00.123456789123Z", "2026-03-14t09:00:00z", "Sat, 14 Mar 2026 09:00:00 GMT",
-		"14/Mar/2026:09:00:00 +0100", "Mar 14 09:00:00", "1773478800", "1773478800.123", "-62135596800", "+1000000-01-01", "-0001-01-01T00:00:00Z", "0000-00-00", "now", "2026-03-14||+1d", "2026-03-14T09:00:00[Europe/Berlin]", "2026-03-14T09:00:00−01:00",
+		"2026-02-30", "2026-366", "2026-W48-7", "24:00:00", "2026-03-14T24:00:00Z", "2026-03-14T09:00:60Z",
+		"2026-03-14T09:00:00.123456789123Z", "2026-03-14t09:00:00z", "Sat, 14 Mar 2026 09:00:00 GMT",
+		"14/Mar/2026:09:00:00 +0100", "Mar 14 09:00:00", "1773478800", "1773478800.123", "-62135596800",
+		"+1000000-01-01", "-0001-01-01T00:00:00Z", "0000-00-00", "now", "2026-03-14||+1d",
+		"2026-03-14T09:00:00[Europe/Berlin]", "2026-03-14T09:00:00−01:00",
 	} {
 		lines["a time and a field of: "+at] = fmt.Sprintf(`{"@timestamp":%q,"when%d":[%[1]q]}`, at, i)
 	}
@@ -140,7 +145,8 @@ func oddTexts() map[string]string {
 	for _, n := range []int{32_766, 32_767} {
 		lines[fmt.Sprintf("a keyword of %d bytes", n)] = fmt.Sprintf(`{"host":{"name":"%s"}}`, strings.Repeat("k", n))
 	}
-	lines["a keyword of 32,768 bytes in wide characters"] = fmt.Sprintf(`{"log":{"level":"%s"}}`, strings.Repeat("é", 32_768/2))
+	lines["a keyword of 32,768 bytes in wide characters"] = fmt.Sprintf(`{"log":{"level":"%s"}}`,
+		strings.Repeat("é", 32_768/2))
 	return lines
 }
 
@@ -153,8 +159,10 @@ func oddPairs() map[string]string {
 			continue
 		}
 		i, j := bits.TrailingZeros(uint(set)), bits.Len(uint(set))-1
-		lines[fmt.Sprintf("a pair: %s, %s", values[i], values[j])] = fmt.Sprintf(`{"pair%d":[%s,%s]}`, set, values[i], values[j])
-		lines[fmt.Sprintf("a pair: %s, %s", values[j], values[i])] = fmt.Sprintf(`{"riap%d":[%s,%s]}`, set, values[j], values[i])
+		lines[fmt.Sprintf("a pair: %s, %s", values[i], values[j])] = fmt.Sprintf(`{"pair%d":[%s,%s]}`, set, values[i],
+			values[j])
+		lines[fmt.Sprintf("a pair: %s, %s", values[j], values[i])] = fmt.Sprintf(`{"riap%d":[%s,%s]}`, set, values[j],
+			values[i])
 	}
 	return lines
 }

@@ -85,7 +85,8 @@ func (s *Store) ownerDocument(ctx context.Context, sid string) (owner, version s
 	case err != nil:
 		return "", "", err
 	}
-	return doc.Get("_source.owner").Str, fmt.Sprintf("?if_seq_no=%d&if_primary_term=%d", doc.Get("_seq_no").Int(), doc.Get("_primary_term").Int()), nil
+	return doc.Get("_source.owner").Str, fmt.Sprintf("?if_seq_no=%d&if_primary_term=%d", doc.Get("_seq_no").Int(),
+		doc.Get("_primary_term").Int()), nil
 }
 
 // Owner implements receiver.Owners.

@@ -41,7 +41,8 @@ func (e *registry) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			answerWith(w, http.StatusNotFound, `{"found":false}`)
 			return
 		}
-		fmt.Fprintf(w, `{"_id":%q,"_seq_no":%d,"_primary_term":1,"found":true,"_source":{"sid":%q,"owner":%q}}`, id, e.version[id], id, e.docs[id])
+		fmt.Fprintf(w, `{"_id":%q,"_seq_no":%d,"_primary_term":1,"found":true,"_source":{"sid":%q,"owner":%q}}`, id,
+			e.version[id], id, e.docs[id])
 	case name == "_create" && e.docs[id] != "",
 		name == "_doc" && r.URL.Query().Get("if_seq_no") != strconv.Itoa(e.version[id]):
 		answerWith(w, http.StatusConflict, `{"error":{"type":"version_conflict_engine_exception","reason":"exists"}}`)

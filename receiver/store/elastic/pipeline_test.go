@@ -57,7 +57,8 @@ func (s *speed) unnamed() (bodies [][]byte) {
 		lines := strings.Split(string(elastic.Documents("speed", b)), "\n")
 		for i := 0; i+1 < len(lines); i += 2 {
 			action := strings.Replace(lines[i], `"_id"`, `"pipeline":"`+namesPipeline+`","_id"`, 1)
-			body = fmt.Appendf(body, "%s\n{\"wsrelay\":%s,\"event\":{\"original\":%s}}\n", action, gjson.Get(lines[i+1], "wsrelay").Raw, gjson.Get(lines[i+1], "event.original").Raw)
+			body = fmt.Appendf(body, "%s\n{\"wsrelay\":%s,\"event\":{\"original\":%s}}\n", action,
+				gjson.Get(lines[i+1], "wsrelay").Raw, gjson.Get(lines[i+1], "event.original").Raw)
 		}
 		bodies = append(bodies, body)
 	}
@@ -81,7 +82,8 @@ func ownCPU() time.Duration {
 
 // fields gives a stored document without what differs from run to run.
 func (s *speed) fields() map[string]any {
-	hit := faults.Ask(s, http.MethodPost, "/"+speedIndex+"/_search", `{"size":1,"query":{"term":{"wsrelay.seq":7}}}`).Get("hits.hits.0._source").Map()
+	hit := faults.Ask(s, http.MethodPost, "/"+speedIndex+"/_search",
+		`{"size":1,"query":{"term":{"wsrelay.seq":7}}}`).Get("hits.hits.0._source").Map()
 	delete(hit, "wsrelay")
 	flat := make(map[string]any)
 	var flatten func(prefix string, members map[string]gjson.Result)
@@ -143,5 +145,6 @@ func TestSpeed_NamesByPipelineAndByCode(t *testing.T) {
 	for i, way := range ways {
 		t.Logf("%5.1f s of the engine's CPU for a million documents: %s", used[i].Seconds()/million, way.name)
 	}
-	t.Logf("%5.1f s of wsreceive's CPU for a million documents: names by code, all of the document", made.Seconds()/million*rounds)
+	t.Logf("%5.1f s of wsreceive's CPU for a million documents: names by code, all of the document",
+		made.Seconds()/million*rounds)
 }

@@ -33,7 +33,8 @@ func (s *Store) verifyEngine(ctx context.Context) error {
 	if s.proof.done {
 		return nil
 	}
-	if _, err := s.client.Do(ctx, http.MethodPut, "/"+proofIndex, []byte(proofMapping)); err != nil && asError(err).Status != http.StatusBadRequest {
+	if _, err := s.client.Do(ctx, http.MethodPut, "/"+proofIndex, []byte(proofMapping)); err != nil &&
+		asError(err).Status != http.StatusBadRequest {
 		return fmt.Errorf("make the index %s: %w", proofIndex, err) // 400: it is there
 	}
 	sid := handshake.NewSID() // so that two receivers do not meet

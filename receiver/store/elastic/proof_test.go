@@ -61,7 +61,8 @@ func TestOpen_RefusesWhatDoesNotKeepAnIDOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			url, documents := lookalike(t, tt.items, tt.found)
 			_, err := Open(t.Context(), url, Options{})
-			if err == nil || !strings.Contains(err.Error(), "more than once") || !strings.Contains(err.Error(), "logs:DIR") {
+			if err == nil || !strings.Contains(err.Error(), "more than once") ||
+				!strings.Contains(err.Error(), "logs:DIR") {
 				t.Errorf("Open: %v, want which store to use instead", err)
 			}
 			if documents.Load() > 2 {

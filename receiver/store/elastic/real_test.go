@@ -77,7 +77,10 @@ func TestEngine_StoresOnceAndTellsTheSameFromAnother(t *testing.T) {
 	if !errors.As(err, &de) || de.Seq != 204 {
 		t.Errorf("error %v, want diverged at 204", err)
 	}
-	gap := receiver.Batch{SID: sid, Seq: 211, At: testDay, Gap: &handshake.Gap{Seq: 211, N: 1000, Why: handshake.GapOverflow, From: 1, To: 2}}
+	gap := receiver.Batch{SID: sid, Seq: 211, At: testDay, Gap: &handshake.Gap{
+		Seq: 211, N: 1000,
+		Why: handshake.GapOverflow, From: 1, To: 2,
+	}}
 	checkCounts(t, mustCommit(t, s, gap), 1, 0, 0)
 	s.Begin(&handshake.Hello{SID: sid, Head: 1})
 	checkCounts(t, mustCommit(t, s, gap), 0, 1, 0)
@@ -106,7 +109,8 @@ func TestEngine_ComparesWithADocumentThatAPipelineHasMoved(t *testing.T) {
 	prefix := newPrefix(t)
 	faults.NeedProcessors(t, "set")
 	moved := "wsrelay-" + prefix + "-moved"
-	faults.Ask(t, http.MethodPut, "/_ingest/pipeline/"+prefix, `{"processors":[{"set":{"field":"_index","value":"`+moved+`"}}]}`)
+	faults.Ask(t, http.MethodPut, "/_ingest/pipeline/"+prefix,
+		`{"processors":[{"set":{"field":"_index","value":"`+moved+`"}}]}`)
 	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, "/_ingest/pipeline/"+prefix, "") })
 	open := func() *Store {
 		s, err := Open(t.Context(), faults.Engine(t), Options{Prefix: prefix, Pipeline: prefix})
@@ -148,7 +152,8 @@ func TestEngine_MakesAnIndexAgainThatIsGone(t *testing.T) {
 	faults.Ask(t, http.MethodDelete, index, "")
 	s.Begin(&handshake.Hello{SID: sid, Head: 2})
 	checkCounts(t, mustCommit(t, s, batchOf(sid, 2, "b")), 1, 0, 0)
-	if got := faults.Ask(t, http.MethodGet, index+"/_mapping", "").Get("*.mappings.properties.wsrelay.properties.sid.type").Str; got != "keyword" {
+	if got := faults.Ask(t, http.MethodGet, index+"/_mapping",
+		"").Get("*.mappings.properties.wsrelay.properties.sid.type").Str; got != "keyword" {
 		t.Errorf("wsrelay.sid is of type %q", got)
 	}
 }
@@ -157,9 +162,13 @@ func TestEngine_MakesAnIndexAgainThatIsGone(t *testing.T) {
 func TestEngine_FindsIntegersBesideFractionsAsNumbers(t *testing.T) {
 	prefix := newPrefix(t)
 	s := realStore(t, prefix, "")
-	checkCounts(t, mustCommit(t, s, batchOf(handshake.NewSID(), 1, `{"first":[1.5,1]}`, `{"second":[1,1.5]}`, `{"calls":[{"ms":1},{"ms":0.25}]}`, `{"zero":[0.000000e+00,0e0]}`)), 4, 0, 0)
+	checkCounts(t, mustCommit(t, s, batchOf(handshake.NewSID(), 1, `{"first":[1.5,1]}`, `{"second":[1,1.5]}`,
+		`{"calls":[{"ms":1},{"ms":0.25}]}`, `{"zero":[0.000000e+00,0e0]}`)), 4, 0, 0)
 	index := "wsrelay-" + prefix + "-2026.11.22"
-	for _, query := range []string{"first:1.5 AND first:1", "second:1.5 AND second:1", "calls.ms:0.25 AND calls.ms:1", "zero:0"} {
+	for _, query := range []string{
+		"first:1.5 AND first:1", "second:1.5 AND second:1", "calls.ms:0.25 AND calls.ms:1",
+		"zero:0",
+	} {
 		if got := count(t, index, query); got != 1 {
 			t.Errorf("%s finds %d documents, want 1", query, got)
 		}
@@ -219,7 +228,8 @@ func TestEngine_EveryLineArrives(t *testing.T) {
 		seq := uint64(i + 1)
 		r := mustCommit(t, s, batchOf(sid, seq, l.line))
 		checkCounts(t, r, 1, 0, 0)
-		source := faults.Ask(t, http.MethodGet, "/wsrelay-"+prefix+"-2026.11.22/_doc/"+handshake.UID(sid, seq), "").Get("_source")
+		source := faults.Ask(t, http.MethodGet, "/wsrelay-"+prefix+"-2026.11.22/_doc/"+handshake.UID(sid, seq),
+			"").Get("_source")
 		whole := source.Get("message").String() == l.line || source.Get("wsrelay.line").String() == l.line
 		if got := source.Get("wsrelay.why").Exists(); got != l.odd || l.odd && !whole {
 			t.Errorf("line %.60q became %.200s, want that it does not fit: %v", l.line, source.Raw, l.odd)
@@ -233,7 +243,10 @@ func TestEngine_EveryLineArrives(t *testing.T) {
 	if got := count(t, index, "wsrelay.sid:"+sid); got != len(lines) {
 		t.Errorf("%d documents for %d lines", got, len(lines))
 	}
-	for query, want := range map[string]int{"wsrelay.line:word": 1, "wsrelay.why:parse": 1, `wsrelay.omitted:\"@timestamp\"`: 1, "wsrelay.line:yesterday": 1} {
+	for query, want := range map[string]int{
+		"wsrelay.line:word": 1, "wsrelay.why:parse": 1,
+		`wsrelay.omitted:\"@timestamp\"`: 1, "wsrelay.line:yesterday": 1,
+	} {
 		if got := count(t, index, query); got < want {
 			t.Errorf("%d documents are found by %s, want %d", got, query, want)
 		}
@@ -366,7 +379,8 @@ func benchmarkEngine(b *testing.B, run func(s *Store, prefix string, worker, rou
 	prefix := newPrefix(b)
 	s := realStore(b, prefix, "")
 	for i := range 20 { // the engine compiles itself while it works
-		if _, err := s.Commit(b.Context(), []receiver.Batch{batchOf(handshake.NewSID(), 1, benchLinesFrom(uint64(i))...)}); err != nil {
+		if _, err := s.Commit(b.Context(), []receiver.Batch{batchOf(handshake.NewSID(), 1,
+			benchLinesFrom(uint64(i))...)}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -400,7 +414,8 @@ func BenchmarkEngine_Commit(b *testing.B) {
 		sid := handshake.NewSID()
 		for i := range rounds {
 			seq := uint64(i*benchLines + 1)
-			if _, err := s.Commit(b.Context(), []receiver.Batch{batchOf(sid, seq, benchLinesFrom(seq)...)}); err != nil {
+			if _, err := s.Commit(b.Context(), []receiver.Batch{batchOf(sid, seq,
+				benchLinesFrom(seq)...)}); err != nil {
 				b.Error(err)
 			}
 		}
@@ -427,7 +442,8 @@ func BenchmarkEngine_BareCreate(b *testing.B) {
 		sid := handshake.NewSID()
 		for i := range rounds {
 			var body []byte
-			for _, o := range written(prefix, batchOf(sid, uint64(i*benchLines+1), benchLinesFrom(uint64(i*benchLines+1))...)) {
+			for _, o := range written(prefix, batchOf(sid, uint64(i*benchLines+1),
+				benchLinesFrom(uint64(i*benchLines+1))...)) {
 				body = append(body, o.body...)
 			}
 			postBare(b, bulkPath, body)

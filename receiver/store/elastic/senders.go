@@ -39,7 +39,8 @@ func (s *Store) Senders(ctx context.Context) (all []receiver.Sender, err error) 
 		if after != "" {
 			query += fmt.Sprintf(`,"search_after":[%q]`, after)
 		}
-		answer, err := s.client.Do(ctx, http.MethodPost, "/"+sendersIndex+"/_search?allow_partial_search_results=false", []byte(query+"}"))
+		answer, err := s.client.Do(ctx, http.MethodPost, "/"+sendersIndex+"/_search?allow_partial_search_results=false",
+			[]byte(query+"}"))
 		if err != nil {
 			return all, err
 		}
@@ -60,7 +61,8 @@ func (s *Store) Senders(ctx context.Context) (all []receiver.Sender, err error) 
 // KeepSenders implements receiver.SenderKeeper: it writes what has changed.
 func (s *Store) KeepSenders(ctx context.Context, _, changed []receiver.Sender, removed []string) error {
 	if !s.indices.has(sendersIndex) {
-		if _, err := s.client.Do(ctx, http.MethodPut, "/"+sendersIndex, []byte(sendersMapping)); err != nil && asError(err).transient() {
+		if _, err := s.client.Do(ctx, http.MethodPut, "/"+sendersIndex, []byte(sendersMapping)); err != nil &&
+			asError(err).transient() {
 			return err
 		}
 		s.indices.add(sendersIndex)
@@ -68,7 +70,8 @@ func (s *Store) KeepSenders(ctx context.Context, _, changed []receiver.Sender, r
 	for part := range slices.Chunk(changed, sendersPage) {
 		var b bytes.Buffer
 		for i := range part {
-			fmt.Fprintf(&b, `{"index":{"_id":%q,"version":%d,"version_type":"external_gte"}}`+"\n", part[i].SID, part[i].Seen.UnixMilli())
+			fmt.Fprintf(&b, `{"index":{"_id":%q,"version":%d,"version_type":"external_gte"}}`+"\n", part[i].SID,
+				part[i].Seen.UnixMilli())
 			_ = json.NewEncoder(&b).Encode(&part[i]) // of strings and numbers
 		}
 		if err := s.writeSenders(ctx, b.Bytes()); err != nil {
@@ -96,8 +99,10 @@ func (s *Store) writeSenders(ctx context.Context, body []byte) error {
 	}
 	for _, item := range gjson.GetBytes(answer, "items").Array() {
 		for _, action := range item.Map() {
-			if status := int(action.Get("status").Int()); status >= 300 && status != http.StatusConflict && status != http.StatusNotFound {
-				return fmt.Errorf("keep sender %s: HTTP %d: %s", action.Get("_id").Str, status, action.Get("error.reason").Str)
+			if status := int(action.Get("status").Int()); status >= 300 && status != http.StatusConflict &&
+				status != http.StatusNotFound {
+				return fmt.Errorf("keep sender %s: HTTP %d: %s", action.Get("_id").Str, status,
+					action.Get("error.reason").Str)
 			}
 		}
 	}

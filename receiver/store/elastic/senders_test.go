@@ -83,7 +83,10 @@ func checkSenders(t *testing.T, a, b *Store, n int) {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	all := make([]receiver.Sender, n)
 	for i := range all {
-		all[i] = receiver.Sender{SID: handshake.NewSID(), Host: fmt.Sprintf("web%d", i), First: now, Seen: now, Line: now, Lines: int64(i)}
+		all[i] = receiver.Sender{
+			SID: handshake.NewSID(), Host: fmt.Sprintf("web%d", i), First: now, Seen: now,
+			Line: now, Lines: int64(i),
+		}
 	}
 	if err := a.KeepSenders(t.Context(), all, all, nil); err != nil {
 		t.Fatal(err)
@@ -103,8 +106,10 @@ func checkSenders(t *testing.T, a, b *Store, n int) {
 		lines[s.SID] = s.Lines
 	}
 	_, deleted := lines[all[2].SID]
-	if len(got) < n-1 || lines[all[0].SID] != 0 || lines[all[1].SID] != 78 || deleted || lines[all[n-1].SID] != int64(n-1) {
-		t.Errorf("got %d senders, want %d; of the first three the lines are %d %d, deleted %v", len(got), n-1, lines[all[0].SID], lines[all[1].SID], !deleted)
+	if len(got) < n-1 || lines[all[0].SID] != 0 || lines[all[1].SID] != 78 || deleted ||
+		lines[all[n-1].SID] != int64(n-1) {
+		t.Errorf("got %d senders, want %d; of the first three the lines are %d %d, deleted %v", len(got), n-1,
+			lines[all[0].SID], lines[all[1].SID], !deleted)
 	}
 	var sids []string
 	for i := range all {
@@ -135,7 +140,8 @@ func TestSenders_AreSharedByReceiversAndTheNewestWins(t *testing.T) {
 	e.mu.Lock()
 	e.refuses = true
 	e.mu.Unlock()
-	if err := a.KeepSenders(t.Context(), nil, []receiver.Sender{{SID: handshake.NewSID()}}, nil); err == nil || !strings.Contains(err.Error(), "HTTP 429") {
+	if err := a.KeepSenders(t.Context(), nil, []receiver.Sender{{SID: handshake.NewSID()}}, nil); err == nil ||
+		!strings.Contains(err.Error(), "HTTP 429") {
 		t.Errorf("a document that was refused counts as kept: %v", err)
 	}
 }

@@ -140,7 +140,8 @@ func (s *speed) rate(start time.Time) float64 {
 
 // received sends the lines over WebSocket to a receiver.
 func (s *speed) received(compress string) float64 {
-	store, err := elastic.Open(s.Context(), faults.Engine(s), elastic.Options{Prefix: "speed", Access: elastic.Access{Gzip: compress}})
+	store, err := elastic.Open(s.Context(), faults.Engine(s),
+		elastic.Options{Prefix: "speed", Access: elastic.Access{Gzip: compress}})
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -154,7 +155,8 @@ func (s *speed) received(compress string) float64 {
 		text := append(bytes.Join(b.Lines, []byte{'\n'}), '\n')
 		payload := s2.Encode(nil, text)
 		streams[b.SID] = append(streams[b.SID], handshake.AppendData(nil, handshake.Data{
-			B: uint64(len(streams[b.SID]) + 1), Seq: b.Seq, N: len(b.Lines), At: b.At.UnixMilli(), Enc: "s2", Raw: len(text), C: handshake.CRC(payload),
+			B: uint64(len(streams[b.SID]) + 1), Seq: b.Seq, N: len(b.Lines), At: b.At.UnixMilli(), Enc: "s2",
+			Raw: len(text), C: handshake.CRC(payload),
 		}, payload))
 	}
 	start := time.Now()
@@ -178,7 +180,10 @@ func sendAll(url, sid string, messages [][]byte) error {
 		return err
 	}
 	defer conn.Close()
-	hello := &handshake.Hello{V: handshake.Version, SID: sid, Host: "web1", Enc: []string{"s2"}, Max: 1 << 20, Acked: 1, Head: 1 << 40}
+	hello := &handshake.Hello{
+		V: handshake.Version, SID: sid, Host: "web1", Enc: []string{"s2"}, Max: 1 << 20, Acked: 1,
+		Head: 1 << 40,
+	}
 	if err := conn.WriteMessage(websocket.TextMessage, handshake.Encode(hello)); err != nil {
 		return err
 	}

@@ -58,7 +58,11 @@ func TestOpen_RefusesWhatWaitingDoesNotMend(t *testing.T) {
 		{404, "nginx", "404"},
 		{200, `{"status":"ok"}`, "neither"},
 	} {
-		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answerWith(w, tt.status, tt.answer) }))
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,
+			_ *http.Request,
+		) {
+			answerWith(w, tt.status, tt.answer)
+		}))
 		_, err := Open(t.Context(), srv.URL, Options{})
 		var e *Error
 		if !errors.As(err, &e) || !strings.Contains(err.Error(), tt.want) || e.Hint() == "" {

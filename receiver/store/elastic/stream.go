@@ -162,7 +162,10 @@ func (d *dataStream) seal(ctx context.Context, c *Client, indices []string) erro
 			}
 		}
 		if err == nil && len(written) > 0 {
-			err = &Error{Status: http.StatusServiceUnavailable, Reason: "writes to the backing index " + written[0] + " have not ended"}
+			err = &Error{
+				Status: http.StatusServiceUnavailable,
+				Reason: "writes to the backing index " + written[0] + " have not ended",
+			}
 		}
 		if err == nil {
 			err = refresh(ctx, c, some)
@@ -179,13 +182,15 @@ func (d *dataStream) seal(ctx context.Context, c *Client, indices []string) erro
 
 // withoutBlock gives those of the indices that may be written.
 func withoutBlock(ctx context.Context, c *Client, indices []string) ([]string, error) {
-	answer, err := c.Do(ctx, http.MethodGet, "/"+strings.Join(indices, ",")+"/_settings/index.blocks.*?flat_settings=true", nil)
+	answer, err := c.Do(ctx, http.MethodGet, "/"+strings.Join(indices,
+		",")+"/_settings/index.blocks.*?flat_settings=true", nil)
 	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(slices.Clone(indices), func(index string) bool {
 		settings := gjson.GetBytes(answer, gjsonKey(index)+".settings")
-		return settings.Get(`index\.blocks\.write`).String() == "true" || settings.Get(`index\.blocks\.read_only`).String() == "true"
+		return settings.Get(`index\.blocks\.write`).String() == "true" ||
+			settings.Get(`index\.blocks\.read_only`).String() == "true"
 	}), nil
 }
 
@@ -322,15 +327,19 @@ func (s *Store) findOlder(ctx context.Context, ops []*op, docs []document) error
 // search gives what the data stream has of a stream of lines, from one number up
 // to another.
 func (s *Store) search(ctx context.Context, sid string, first, last uint64) ([]gjson.Result, error) {
-	answer, err := s.client.Do(ctx, http.MethodPost, "/"+s.stream.name+"/_search?allow_partial_search_results=false", fmt.Appendf(nil,
-		`{"size":%d,"track_total_hits":false,"_source":["wsrelay.crc"],"query":{"bool":{"filter":[{"term":{"wsrelay.sid":%q}},{"range":{"wsrelay.seq":{"gte":%d,"lte":%d}}}]}}}`,
-		searchLimit, sid, first, last))
+	answer, err := s.client.Do(ctx, http.MethodPost, "/"+s.stream.name+"/_search?allow_partial_search_results=false",
+		fmt.Appendf(nil,
+			`{"size":%d,"track_total_hits":false,"_source":["wsrelay.crc"],"query":{"bool":{"filter":[{"term":{"wsrelay.sid":%q}},{"range":{"wsrelay.seq":{"gte":%d,"lte":%d}}}]}}}`,
+			searchLimit, sid, first, last))
 	if err != nil {
 		return nil, err
 	}
 	hits := gjson.GetBytes(answer, "hits.hits").Array()
 	if len(hits) >= searchLimit {
-		return nil, &Error{Err: fmt.Errorf("stream %s has too many documents from %d to %d", sid, first, last), strange: true}
+		return nil, &Error{
+			Err:     fmt.Errorf("stream %s has too many documents from %d to %d", sid, first, last),
+			strange: true,
+		}
 	}
 	return hits, nil
 }
@@ -396,5 +405,6 @@ func newDataStream(name string) (*dataStream, error) {
 	if name == "" {
 		return nil, nil
 	}
-	return &dataStream{name: name, sealed: make(map[string]bool), probes: make(map[string]string)}, CheckDataStream(name)
+	return &dataStream{name: name, sealed: make(map[string]bool), probes: make(map[string]string)},
+		CheckDataStream(name)
 }

@@ -24,10 +24,14 @@ func useStream(t *testing.T, shards int) (name string) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := setup.Run(t.Context(), c, setup.Options{Stream: name, Tell: func(s setup.Step) { t.Log(s.Did, s.What) }}); err != nil {
+	if err := setup.Run(t.Context(), c, setup.Options{
+		Stream: name,
+		Tell:   func(s setup.Step) { t.Log(s.Did, s.What) },
+	}); err != nil {
 		t.Fatal(err)
 	}
-	faults.Ask(t, http.MethodPut, "/_component_template/wsrelay-retain-"+name, fmt.Sprintf(`{"template":{"settings":{"number_of_shards":%d}}}`, shards))
+	faults.Ask(t, http.MethodPut, "/_component_template/wsrelay-retain-"+name,
+		fmt.Sprintf(`{"template":{"settings":{"number_of_shards":%d}}}`, shards))
 	faults.MakeDataStream(t, name)
 	return name
 }
@@ -101,7 +105,8 @@ func TestEngine_DataStreamTakesEveryLineOnce(t *testing.T) {
 		t.Errorf("all is in %v: nothing is tested", indices)
 	}
 	faults.Row{
-		Rule: "stream", Fault: fmt.Sprintf("odd lines in a data stream of 3 shards, in %d backing indices, sent again", len(indices)), Lines: len(lines), Documents: documents, AsText: asText, Dead: letters,
+		Rule: "stream", Fault: fmt.Sprintf("odd lines in a data stream of 3 shards, in %d backing indices, sent again",
+			len(indices)), Lines: len(lines), Documents: documents, AsText: asText, Dead: letters,
 		Lost: len(lines) - len(stored) - letters, Doubled: documents - len(stored),
 	}.Tell(t)
 }

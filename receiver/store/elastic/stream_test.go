@@ -33,7 +33,10 @@ type scriptedStream struct {
 
 func newScriptedStream(t *testing.T) *scripted {
 	e := newScripted(t)
-	e.stream = &scriptedStream{name: testStream, generation: 1, pins: make(map[string]bool), sealed: make(map[string]bool), visible: make(map[place]bool)}
+	e.stream = &scriptedStream{
+		name: testStream, generation: 1, pins: make(map[string]bool),
+		sealed: make(map[string]bool), visible: make(map[place]bool),
+	}
 	return e
 }
 
@@ -123,8 +126,10 @@ func (e *scripted) serveStreamSearch(w http.ResponseWriter, body []byte) {
 	var hits []string
 	for at, source := range e.docs {
 		own := gjson.Get(source, "wsrelay")
-		if seq := own.Get("seq").Uint(); e.stream.visible[at] && own.Get("sid").Str == sid && seq >= span.Get("gte").Uint() && seq <= span.Get("lte").Uint() {
-			hits = append(hits, fmt.Sprintf(`{"_index":%q,"_id":%q,"_source":{"wsrelay":{"crc":%q}}}`, at.index, at.id, own.Get("crc").Str))
+		if seq := own.Get("seq").Uint(); e.stream.visible[at] && own.Get("sid").Str == sid &&
+			seq >= span.Get("gte").Uint() && seq <= span.Get("lte").Uint() {
+			hits = append(hits, fmt.Sprintf(`{"_index":%q,"_id":%q,"_source":{"wsrelay":{"crc":%q}}}`, at.index, at.id,
+				own.Get("crc").Str))
 		}
 	}
 	fmt.Fprint(w, `{"hits":{"hits":[`+strings.Join(hits, ",")+`]}}`)
@@ -246,11 +251,13 @@ func TestStream_LinesThatDoNotFitArrive(t *testing.T) {
 func TestStream_RefusesOneThatItsTemplatesHaveNotMade(t *testing.T) {
 	e := newScriptedStream(t)
 	e.stream.lax = true
-	if _, err := Open(t.Context(), e.URL, Options{DataStream: testStream}); err == nil || !strings.Contains(err.Error(), "wsreceive setup --data-stream "+testStream) {
+	if _, err := Open(t.Context(), e.URL, Options{DataStream: testStream}); err == nil ||
+		!strings.Contains(err.Error(), "wsreceive setup --data-stream "+testStream) {
 		t.Errorf("error %v, want one that names setup", err)
 	}
 	for _, name := range []string{"Logs", "wsrelay-logs", "_a", "a/b", "a*", ".ds-x", "a,b", strings.Repeat("a", 101)} {
-		if _, err := Open(t.Context(), e.URL, Options{DataStream: name}); err == nil || !strings.Contains(err.Error(), "data stream") {
+		if _, err := Open(t.Context(), e.URL, Options{DataStream: name}); err == nil ||
+			!strings.Contains(err.Error(), "data stream") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

@@ -135,7 +135,8 @@ func probeOf(o *op) *op {
 	p := &op{batch: o.batch, at: o.at, index: o.index, id: probeID, pipeline: o.pipeline, probes: true}
 	if o.inStream() {
 		p.stream, p.id = o.stream, o.probeID
-		p.body = append(p.appendTime(append(o.appendPin(append(p.appendAction(nil), `{"wsrelay":{`...)), '}')), "}\n"...)
+		p.body = append(p.appendTime(append(o.appendPin(append(p.appendAction(nil), `{"wsrelay":{`...)), '}')),
+			"}\n"...)
 		return p
 	}
 	p.routing = o.id

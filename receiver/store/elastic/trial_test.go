@@ -48,7 +48,8 @@ func TestCommit_StoresALineWithoutTheMemberThatIsRefused(t *testing.T) {
 			batch := batchOf(sid, 1, `{"good":1}`, line, `{"good":3}`)
 			checkCounts(t, mustCommit(t, s, batch), 3, 0, 0)
 			doc := e.sourceOf(testIndex, sid, 2)
-			if got := gjson.Get(doc, "wsrelay.omitted").Raw; got != tt.omitted || !strings.Contains(gjson.Get(doc, "wsrelay.why").Str, tt.kind) {
+			if got := gjson.Get(doc, "wsrelay.omitted").Raw; got != tt.omitted ||
+				!strings.Contains(gjson.Get(doc, "wsrelay.why").Str, tt.kind) {
 				t.Errorf("omitted %s, want %s, in %s", got, tt.omitted, doc)
 			}
 			if tt.omitted != "" && (gjson.Get(doc, "good").Int() != 2 || gjson.Get(doc, "wsrelay.line").Str != line) {
@@ -91,7 +92,8 @@ func TestCommit_StoresIntegersBesideFractionsAsFractions(t *testing.T) {
 		if gjson.Get(doc, top).Raw != tt.want || gjson.Get(doc, "n").Raw != "1" {
 			t.Errorf("%s became %s, want %s in it", tt.line, doc, tt.want)
 		}
-		if isCut := strings.HasPrefix(tt.line, `{"":`); gjson.Get(doc, "wsrelay.why").Exists() != isCut || gjson.Get(doc, "wsrelay.line").Exists() != isCut {
+		if isCut := strings.HasPrefix(tt.line, `{"":`); gjson.Get(doc, "wsrelay.why").Exists() != isCut ||
+			gjson.Get(doc, "wsrelay.line").Exists() != isCut {
 			t.Errorf("%s became %s: nothing of it was refused in the end", tt.line, doc)
 		}
 		checkCounts(t, mustCommit(t, openAt(t, e.URL), batchOf(sid, 1, tt.line)), 0, 1, 0)
@@ -112,7 +114,8 @@ func TestCommit_LeavesOutSeveralMembers(t *testing.T) {
 	}
 	sid := handshake.NewSID()
 	checkCounts(t, mustCommit(t, s, batchOf(sid, 1, `{"a":"x","b":"y","c":"z","d":1}`)), 1, 0, 0)
-	if doc := e.sourceOf(testIndex, sid, 1); gjson.Get(doc, "wsrelay.omitted").Raw != `["a","b","c"]` || gjson.Get(doc, "d").Int() != 1 {
+	if doc := e.sourceOf(testIndex, sid, 1); gjson.Get(doc, "wsrelay.omitted").Raw != `["a","b","c"]` ||
+		gjson.Get(doc, "d").Int() != 1 {
 		t.Errorf("the document is %s", doc)
 	}
 }
@@ -132,7 +135,8 @@ func TestCommit_FindsTheLineThatNoRequestWorksWith(t *testing.T) {
 				e := newScripted(t)
 				s := openAt(t, e.URL)
 				e.before = func(w http.ResponseWriter, _ int, body []byte) bool {
-					return strings.Contains(string(body), poison) && strings.Contains(string(body), `"_index":"`+testIndex) && spoil(w)
+					return strings.Contains(string(body), poison) &&
+						strings.Contains(string(body), `"_index":"`+testIndex) && spoil(w)
 				}
 				sid, lines := handshake.NewSID(), linesFrom(1, 20)
 				lines[13] = `{"poison":1}`

@@ -50,7 +50,8 @@ func allLines(t *testing.T, path string) string {
 	t.Helper()
 	var all []string
 	err := filepath.WalkDir(filepath.Dir(path), func(name string, _ fs.DirEntry, err error) error {
-		if ext := filepath.Ext(name); err != nil || ext == ".cursor" || ext == ".lock" || ext == ".gaps" || name == filepath.Dir(path) {
+		if ext := filepath.Ext(name); err != nil || ext == ".cursor" || ext == ".lock" || ext == ".gaps" ||
+			name == filepath.Dir(path) {
 			return err
 		}
 		all = append(all, strings.SplitAfter(string(readFile(t, name)), "\n")...)

@@ -61,7 +61,8 @@ func TestKill_EachLineIsInOneFileOnce(t *testing.T) {
 	next := uint64(1)
 	for i := range kills {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), "FILE_STORE="+filepath.Join(dir, "log"), "FILE_SEQ="+strconv.FormatUint(next, 10))
+		cmd.Env = append(os.Environ(), "FILE_STORE="+filepath.Join(dir, "log"),
+			"FILE_SEQ="+strconv.FormatUint(next, 10))
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err == nil {

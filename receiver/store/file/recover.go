@@ -78,7 +78,8 @@ func (s *Store) cut(p *proof) (found bool, err error) {
 	var others []os.FileInfo
 	for _, o := range all {
 		info, gone := o.Info()
-		if gone == nil && info.Mode().IsRegular() && (strings.HasPrefix(o.Name(), filepath.Base(s.path)) || inode(info) == p.Inode) {
+		if gone == nil && info.Mode().IsRegular() && (strings.HasPrefix(o.Name(), filepath.Base(s.path)) ||
+			inode(info) == p.Inode) {
 			others = append(others, info)
 		}
 	}
@@ -109,7 +110,8 @@ func cutFile(name string, p *proof, copied bool) (found bool, err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	info, err := f.Stat()
-	if err != nil || info.Size() < p.End || p.Start == p.End && !copied && (inode(info) != p.Inode || born(f) != p.Born) {
+	if err != nil || info.Size() < p.End || p.Start == p.End && !copied &&
+		(inode(info) != p.Inode || born(f) != p.Born) {
 		return false, err
 	}
 	if sum, err := sumOf(f, p.Start, p.End); err != nil || sum != p.Sum {

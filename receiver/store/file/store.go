@@ -358,8 +358,9 @@ func (s *Store) writeGaps(gaps []*receiver.Batch) error {
 	for _, b := range gaps {
 		g := b.Gap
 		_ = to.Encode(gapLine{ // of strings and numbers, to memory
-			ID: handshake.GapID(b.SID, g.Seq, g.N), SID: b.SID, Host: b.Host, Seq: g.Seq, N: g.N, Why: g.Why, Maybe: g.Maybe,
-			At: b.At.Format("2006-01-02T15:04:05.000Z07:00"),
+			ID: handshake.GapID(b.SID, g.Seq, g.N), SID: b.SID, Host: b.Host, Seq: g.Seq, N: g.N, Why: g.Why,
+			Maybe: g.Maybe,
+			At:    b.At.Format("2006-01-02T15:04:05.000Z07:00"),
 		})
 	}
 	end, err := endLine(f)

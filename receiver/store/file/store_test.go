@@ -191,7 +191,8 @@ func TestStore_RefusesASecondWriter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	_, err := Open(path, Options{})
-	if want := fmt.Sprintf("open: pid %d", os.Getpid()); !errors.Is(err, receiver.ErrInUse) || !strings.Contains(err.Error(), want) {
+	if want := fmt.Sprintf("open: pid %d", os.Getpid()); !errors.Is(err, receiver.ErrInUse) ||
+		!strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %q", err, want)
 	}
 	if err := s.Close(); err != nil {
@@ -478,7 +479,8 @@ func TestStore_TellsASenderThatWasRestored(t *testing.T) {
 func FuzzDecodeEntry(f *testing.F) {
 	e := entry{
 		proof: proof{Inode: 7, Start: 3, End: 12, Sum: 9}, State: open,
-		Runs: []run{{SID: sid, Seq: 1, N: 3, Sums: sums{1, 2, 3, 4, 5, 6, 7, 8}}}, Owners: map[string]string{sid: "web-1"},
+		Runs:   []run{{SID: sid, Seq: 1, N: 3, Sums: sums{1, 2, 3, 4, 5, 6, 7, 8}}},
+		Owners: map[string]string{sid: "web-1"},
 	}
 	f.Add(e.encode())
 	f.Add([]byte("00000000 {}"))
@@ -536,7 +538,10 @@ func TestStore_CutsNoFileOfAnother(t *testing.T) {
 	mustCommit(t, s, linesBatch(1, "one"))
 	kill(s)
 	rename(t, path, filepath.Join(t.TempDir(), "elsewhere"))
-	others := map[string]string{path: "another\n", path + ".old": "owe\nand more\n", filepath.Join(filepath.Dir(path), "app"): "one\nand more\n"}
+	others := map[string]string{
+		path: "another\n", path + ".old": "owe\nand more\n",
+		filepath.Join(filepath.Dir(path), "app"): "one\nand more\n",
+	}
 	for name, text := range others {
 		writeFile(t, name, []byte(text))
 	}

@@ -14,7 +14,8 @@ func TestStream_ForgetsTheLowestFirst(t *testing.T) {
 	many := make(sums, 4*rememberLines)
 	st.add(run{Seq: 1, N: rememberLines, Sums: many})
 	st.add(run{Seq: 1 + rememberLines, N: 1, Sums: make(sums, 4)})
-	if len(st.runs) != 1 || st.lines != rememberLines || st.runs[0].N != rememberLines+1 || st.runs[0].Sums.len() != rememberLines {
+	if len(st.runs) != 1 || st.lines != rememberLines || st.runs[0].N != rememberLines+1 ||
+		st.runs[0].Sums.len() != rememberLines {
 		t.Errorf("got %d runs, %d checksums", len(st.runs), st.lines)
 	}
 	for i := range uint64(2 * rememberRanges) {
@@ -69,7 +70,8 @@ func TestStream_KnowsWhatWasCommitted(t *testing.T) {
 		for _, r := range st.runs {
 			n += r.N
 		}
-		if n != uint64(len(known)) || !slices.IsSortedFunc(st.runs, func(a, b run) int { return int(a.end()+1) - int(b.Seq) }) {
+		if n != uint64(len(known)) || !slices.IsSortedFunc(st.runs,
+			func(a, b run) int { return int(a.end()+1) - int(b.Seq) }) {
 			t.Fatalf("%d numbers in %+v, want %d", n, st.runs, len(known))
 		}
 	})

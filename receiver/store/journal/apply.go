@@ -77,7 +77,9 @@ func (j *Journal) step(ctx context.Context, lines *[][]byte) (worked bool, wait 
 	return false, wait, nil
 }
 
-func (j *Journal) stepOn(ctx context.Context, s *segment, oldest bool, lines *[][]byte) (worked bool, wait time.Duration, err error) {
+func (j *Journal) stepOn(ctx context.Context, s *segment, oldest bool,
+	lines *[][]byte,
+) (worked bool, wait time.Duration, err error) {
 	j.mu.Lock()
 	end, rows, applied, sealed, recount := s.end, s.rows, s.applied, s.sealed, s.recount
 	due := time.Until(s.first.Add(j.o.age))

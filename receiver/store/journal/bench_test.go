@@ -23,7 +23,8 @@ func benchLines(n int) (lines [][]byte) {
 	rnd := rand.New(rand.NewPCG(1, 1))
 	for i := range n {
 		line := fmt.Appendf(nil, `{"time":"2026-11-28T13:00:%02d.%03dZ","remote_addr":"10.%d.%d.%d","method":"GET","path":"/api/v1/items/%d","status":%d,"bytes":%d,"request_time":%.3f,"user_agent":"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/120.0 Safari/537.36","request_id":"%016x%016x","pad":"`,
-			i/1000%60, i%1000, rnd.IntN(256), rnd.IntN(256), rnd.IntN(256), rnd.IntN(100000), 200+rnd.IntN(300), rnd.IntN(100000), rnd.Float64(), rnd.Uint64(), rnd.Uint64())
+			i/1000%60, i%1000, rnd.IntN(256), rnd.IntN(256), rnd.IntN(256), rnd.IntN(100000), 200+rnd.IntN(300),
+			rnd.IntN(100000), rnd.Float64(), rnd.Uint64(), rnd.Uint64())
 		for len(line) < 369 {
 			line = append(line, 'x')
 		}
@@ -59,7 +60,10 @@ func BenchmarkCommit(b *testing.B) {
 				go func() {
 					defer func() { done <- true }()
 					for i := s; i < b.N; i += senders {
-						batch := receiver.Batch{SID: strconv.Itoa(s), Host: "host", Seq: uint64(1 + 1000*i), Lines: lines}
+						batch := receiver.Batch{
+							SID: strconv.Itoa(s), Host: "host", Seq: uint64(1 + 1000*i),
+							Lines: lines,
+						}
 						if _, err := j.Commit(b.Context(), []receiver.Batch{batch}); err != nil {
 							b.Error(err)
 							return

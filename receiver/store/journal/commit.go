@@ -67,7 +67,8 @@ func validate(batches []receiver.Batch) error {
 		case b.SID != batches[0].SID || len(b.SID) > math.MaxUint8 || len(b.Host) > math.MaxUint16:
 			return &receiver.RefusedError{Reason: "the names of stream and host are not those of one sender"}
 		case first < next || end < first || end > handshake.MaxSeq+1:
-			return &receiver.RefusedError{Reason: fmt.Sprintf("seq %d to %d: not ascending from %d on, or above %d", first, end-1, next, uint64(handshake.MaxSeq))}
+			return &receiver.RefusedError{Reason: fmt.Sprintf("seq %d to %d: not ascending from %d on, or above %d",
+				first, end-1, next, uint64(handshake.MaxSeq))}
 		}
 		next = end
 	}
@@ -98,7 +99,10 @@ func (j *Journal) classify(ctx context.Context, r *request, b *receiver.Batch) (
 		if bytes.Count(text, newline) != to-from {
 			return receiver.Result{}, &receiver.RefusedError{Reason: "a line has a newline in it"}
 		}
-		r.add(&record{kind: kindLines, sid: b.SID, host: b.Host, seq: p[0], n: uint32(to - from), at: b.At, payload: text})
+		r.add(&record{
+			kind: kindLines, sid: b.SID, host: b.Host, seq: p[0], n: uint32(to - from), at: b.At,
+			payload: text,
+		})
 		sums := make([]uint32, 0, to-from)
 		for _, line := range b.Lines[from:to] {
 			sums = append(sums, sumOf(line))

@@ -42,7 +42,10 @@ func (w *world) wait() {
 // other commits another line under a number and wants it refused.
 func (w *world) other(sid string, seq uint64) {
 	w.Helper()
-	_, err := w.j.Commit(context.Background(), []receiver.Batch{{SID: sid, Seq: seq, Lines: [][]byte{[]byte("another line")}}})
+	_, err := w.j.Commit(context.Background(), []receiver.Batch{{
+		SID: sid, Seq: seq,
+		Lines: [][]byte{[]byte("another line")},
+	}})
 	var diverged *receiver.DivergedError
 	if !errors.As(err, &diverged) || diverged.Seq != seq || diverged.SID != sid {
 		w.Fatalf("another line under %d: %v", seq, err)
@@ -238,7 +241,8 @@ func TestCommit_FailsWhileTheDirectoryIsMoved(t *testing.T) {
 		if w.commit(w.batch("a", 6, 5, 10)) {
 			t.Error("a receipt for what the path does not lead to")
 		}
-		if _, err := w.j.Commit(context.Background(), []receiver.Batch{w.batch("a", 1, 5, 10)}); !errors.Is(err, errMoved) {
+		if _, err := w.j.Commit(context.Background(), []receiver.Batch{w.batch("a", 1, 5, 10)}); !errors.Is(err,
+			errMoved) {
 			t.Errorf("lines that are there already: %v", err)
 		}
 		if err := os.Mkdir(was, 0o700); err != nil {

@@ -165,7 +165,10 @@ func TestRecovery_SurvivesABadPage(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer dir.Close()
-		j, err := Open(dir, w.fs.dir, w.db, Options{Reserve: 1, wrap: func(f fileSystem) fileSystem { return badPages{f} }})
+		j, err := Open(dir, w.fs.dir, w.db, Options{
+			Reserve: 1,
+			wrap:    func(f fileSystem) fileSystem { return badPages{f} },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,12 +228,15 @@ func FuzzScanner(f *testing.F) {
 	f.Add(rec[:len(rec)-1], uint64(1), true)
 	f.Fuzz(func(t *testing.T, b []byte, nonce uint64, torn bool) {
 		from := int64(-1)
-		s := &scanner{f: strings.NewReader(string(b)), nonce: nonce, end: int64(len(b)), torn: torn, damage: func(a, b int64) {
-			if a >= b || a < from {
-				t.Errorf("damage from %d to %d", a, b)
-			}
-			from = b
-		}}
+		s := &scanner{
+			f: strings.NewReader(string(b)), nonce: nonce, end: int64(len(b)), torn: torn,
+			damage: func(a, b int64) {
+				if a >= b || a < from {
+					t.Errorf("damage from %d to %d", a, b)
+				}
+				from = b
+			},
+		}
 		for {
 			at := s.off
 			r, err := s.next()

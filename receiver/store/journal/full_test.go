@@ -30,7 +30,8 @@ func TestCommit_FailsAtTheLimitAndSaysWhy(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 		_, err := w.j.Commit(context.Background(), []receiver.Batch{w.batch("a", seq, 10, 100)})
-		if !errors.Is(err, ErrFull) || !errors.Is(err, errInjected) || !strings.Contains(err.Error(), "the limit is 65536") {
+		if !errors.Is(err, ErrFull) || !errors.Is(err, errInjected) ||
+			!strings.Contains(err.Error(), "the limit is 65536") {
 			t.Errorf("the error does not name the reason: %v", err)
 		}
 		w.commit(w.batch("a", 1, 10, 100)) // what is there needs no space
@@ -52,20 +53,21 @@ func (w *world) wait2() {
 
 // One commit may be larger than the limit, or it could never be stored.
 func TestCommit_LargerThanTheLimit(t *testing.T) {
-	with(t, func(o *Options) { o.Limit = 4096; o.segment = 1 << 20; o.step = 512; o.age = 24 * time.Hour }, func(w *world) {
-		w.faulty = true // while the journal is emptied
-		seq, tries := uint64(1), 0
-		for range 5 {
-			for ; !w.commit(w.batch("a", seq, 50, 300)); tries++ {
-				if tries > 100 {
-					t.Fatal("the journal is full, and is not emptied")
+	with(t, func(o *Options) { o.Limit = 4096; o.segment = 1 << 20; o.step = 512; o.age = 24 * time.Hour },
+		func(w *world) {
+			w.faulty = true // while the journal is emptied
+			seq, tries := uint64(1), 0
+			for range 5 {
+				for ; !w.commit(w.batch("a", seq, 50, 300)); tries++ {
+					if tries > 100 {
+						t.Fatal("the journal is full, and is not emptied")
+					}
+					time.Sleep(10 * time.Millisecond)
 				}
-				time.Sleep(10 * time.Millisecond)
+				seq += 50
 			}
-			seq += 50
-		}
-		w.finish()
-	})
+			w.finish()
+		})
 }
 
 // tmpfs mounts a small file system.

@@ -172,7 +172,10 @@ func openWithDisk(path string) (*Journal, *diskDB, *os.File, error) {
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	j, err := Open(dir, path, db, Options{segment: 256 << 10, age: 20 * time.Millisecond, Limit: 4 << 20, Reserve: 1, recent: 1 << 10})
+	j, err := Open(dir, path, db, Options{
+		segment: 256 << 10, age: 20 * time.Millisecond, Limit: 4 << 20, Reserve: 1,
+		recent: 1 << 10,
+	})
 	return j, db, dir, err
 }
 
@@ -243,7 +246,10 @@ func TestKill_EachLineIsInTheDatabaseOnce(t *testing.T) {
 	}
 	defer d.Close()
 	for _, sid := range childSIDs {
-		if _, err = j.Commit(t.Context(), []receiver.Batch{{SID: sid, Seq: next[sid], Lines: [][]byte{numbered(sid, next[sid])}}}); err != nil {
+		if _, err = j.Commit(t.Context(), []receiver.Batch{{
+			SID: sid, Seq: next[sid],
+			Lines: [][]byte{numbered(sid, next[sid])},
+		}}); err != nil {
 			t.Fatal(err)
 		}
 	}

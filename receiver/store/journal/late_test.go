@@ -61,7 +61,10 @@ func (d *lateDB) Add(_ context.Context, segment string, batches []receiver.Batch
 			if d.rnd.IntN(2000) == 0 {
 				return errInjected
 			}
-			d.rows = append(d.rows, lateRow{fakeRow{ID{b.SID, b.Seq + uint64(k), 0}, segment, string(line)}, time.Now()})
+			d.rows = append(d.rows, lateRow{
+				fakeRow{ID{b.SID, b.Seq + uint64(k), 0}, segment, string(line)},
+				time.Now(),
+			})
 		}
 	}
 	return nil
@@ -152,7 +155,10 @@ func lateHistory(t *testing.T, seed uint64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		j, err := Open(dir, path, db, Options{segment: 64 << 10, step: 8 << 10, Limit: 64 << 20, Reserve: 1, age: 20 * time.Second})
+		j, err := Open(dir, path, db, Options{
+			segment: 64 << 10, step: 8 << 10, Limit: 64 << 20, Reserve: 1,
+			age: 20 * time.Second,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -214,7 +214,8 @@ func (m model) fileFaults(t *rapid.T) {
 	one := rapid.SampledFrom([]int{2, 3, 10}).Draw(t, "one in")
 	err := rapid.SampledFrom([]error{errInjected, unix.ENOSPC}).Draw(t, "error")
 	m.setFault(func(_ int, call, _ string) error {
-		if m.fs.rnd.IntN(one) > 0 || errors.Is(err, unix.ENOSPC) && (call == "open" || call == "list" || call == "same" || call == "holds" || call == "remove") {
+		if m.fs.rnd.IntN(one) > 0 || errors.Is(err, unix.ENOSPC) &&
+			(call == "open" || call == "list" || call == "same" || call == "holds" || call == "remove") {
 			return nil
 		}
 		return err

@@ -320,7 +320,10 @@ func (j *Journal) nameLacks(ctx context.Context) {
 			continue
 		}
 		now := time.Now().UTC()
-		gap := handshake.Gap{Seq: st.Lacks[0][0], N: st.Lacks.End() - st.Lacks[0][0], Why: "restored", Maybe: true, At: now.UnixMilli()}
+		gap := handshake.Gap{
+			Seq: st.Lacks[0][0], N: st.Lacks.End() - st.Lacks[0][0], Why: "restored", Maybe: true,
+			At: now.UnixMilli(),
+		}
 		_, err := j.Commit(ctx, []receiver.Batch{{SID: st.SID, Host: st.Host, Seq: gap.Seq, At: now, Gap: &gap}})
 		if err != nil {
 			j.log.Warn("missing lines not named", "sid", st.SID, "err", err,

@@ -114,7 +114,8 @@ func (j *Journal) Begin(hello *handshake.Hello) {
 	j.mu.Unlock()
 	j.release(st)
 	if lacks {
-		j.log.Warn("the store lacks lines that it has acknowledged", "sid", hello.SID, "host", hello.Host, "first", first, "lines", hello.Acked-first,
+		j.log.Warn("the store lacks lines that it has acknowledged", "sid", hello.SID, "host", hello.Host,
+			"first", first, "lines", hello.Acked-first,
 			"effect", "these lines are not in this store, and their sender no longer has them; a document has their numbers",
 			"hint", "expected once after the store was restored, emptied or exchanged; otherwise find out who has changed its directory")
 		ctx, cancel := context.WithTimeout(context.Background(), closeTime)

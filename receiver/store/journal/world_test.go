@@ -60,7 +60,8 @@ func newWorld(f failer, root string, seed uint64) *world {
 	w := &world{
 		failer: f, root: root, db: newFakeDB(seed),
 		o:    Options{Limit: 1 << 20, segment: 3000, step: 1024, retry: time.Second, recent: 64},
-		next: map[string]uint64{}, lines: map[ID]string{}, acked: map[ID]bool{}, tried: map[ID]bool{}, owners: map[string]string{},
+		next: map[string]uint64{}, lines: map[ID]string{}, acked: map[ID]bool{}, tried: map[ID]bool{},
+		owners: map[string]string{},
 	}
 	w.fs = newCutFS(w.newDir(), seed)
 	return w
@@ -181,7 +182,10 @@ func (w *world) batch(sid string, seq, n uint64, size int) receiver.Batch {
 func (w *world) gap(sid string, seq, n uint64) receiver.Batch {
 	id := ID{sid, seq, n}
 	w.lines[id] = fmt.Sprint("gap ", id)
-	return receiver.Batch{SID: sid, Host: "host-" + sid, Seq: seq, At: time.Now().UTC(), Gap: &handshake.Gap{Seq: seq, N: n, Why: w.lines[id]}}
+	return receiver.Batch{
+		SID: sid, Host: "host-" + sid, Seq: seq, At: time.Now().UTC(),
+		Gap: &handshake.Gap{Seq: seq, N: n, Why: w.lines[id]},
+	}
 }
 
 // commit commits and compares what the journal says of each line.

@@ -191,7 +191,8 @@ func (j *Journal) allocate(s *segment, end int64) error {
 			j.press()
 			continue
 		case free-grow < j.o.Reserve:
-			err = fmt.Errorf("%w: its file system has %d bytes left, of which %d are reserved", ErrFull, free, j.o.Reserve)
+			err = fmt.Errorf("%w: its file system has %d bytes left, of which %d are reserved", ErrFull, free,
+				j.o.Reserve)
 			continue
 		}
 		if err = s.f.allocate(s.size, grow); err == nil {

@@ -195,7 +195,8 @@ func (b *backup) release() {
 	b.closeFiles()
 	for _, path := range b.snapshots {
 		if err := b.engine.dropSnapshot(path); err != nil {
-			b.log.Warn("a snapshot stays", "path", path, "err", err, "effect", "it holds disk space until the next start", "hint", "restart wsreceive")
+			b.log.Warn("a snapshot stays", "path", path, "err", err,
+				"effect", "it holds disk space until the next start", "hint", "restart wsreceive")
 		}
 	}
 }

@@ -57,7 +57,8 @@ func (b *blobs) read(where string) ([]byte, error) {
 	day, span, _ := strings.Cut(where, "/")
 	var at int64
 	var n int
-	if _, err := fmt.Sscanf(span, "%d-%d", &at, &n); err != nil || strings.ContainsAny(day, "/.") || n < 0 || n > maxBlob {
+	if _, err := fmt.Sscanf(span, "%d-%d", &at, &n); err != nil || strings.ContainsAny(day, "/.") || n < 0 ||
+		n > maxBlob {
 		return nil, fmt.Errorf("no blob has the name %q", where)
 	}
 	f, err := os.Open(filepath.Join(b.dir, day))

@@ -25,7 +25,10 @@ import (
 var children map[string]func(dir string) int
 
 func init() {
-	children = map[string]func(string) int{"flood": floodChild, "read": readChild, "trickle": trickleChild, "queries": queriesChild}
+	children = map[string]func(string) int{
+		"flood": floodChild, "read": readChild, "trickle": trickleChild,
+		"queries": queriesChild,
+	}
 }
 
 func child(t *testing.T, what, dir string) (cmd *exec.Cmd, said *bufio.Scanner, log *logbook) {
@@ -67,7 +70,9 @@ func floodChild(dir string) int {
 		for g := range 4 {
 			wg.Go(func() {
 				for j := range 10 {
-					if err := s.db.Add(context.Background(), segment, lines(uint64(i*10000+g*2500+j*250), 250, time.Now().Add(-time.Duration(j%3)*oneDay))); err != nil {
+					if err := s.db.Add(context.Background(), segment,
+						lines(uint64(i*10000+g*2500+j*250), 250,
+							time.Now().Add(-time.Duration(j%3)*oneDay))); err != nil {
 						fmt.Fprintln(os.Stderr, err)
 						os.Exit(3)
 					}
@@ -117,7 +122,9 @@ func TestBarrier_WhatIsBehindItSurvivesAKillInMidFlood(t *testing.T) {
 	}
 	// The stream's name is behind the barrier, too.
 	n := uint64(0)
-	if err := s.db.query(t.Context(), `_stream:{host="web1"} | stats count() as n`, func(r columns) error { n, _ = r.number("n"); return nil }, "n"); err != nil || n < uint64(10000*len(segments)) {
+	if err := s.db.query(t.Context(), `_stream:{host="web1"} | stats count() as n`,
+		func(r columns) error { n, _ = r.number("n"); return nil }, "n"); err != nil ||
+		n < uint64(10000*len(segments)) {
 		t.Errorf("%d rows are found by their stream, %v; want %d", n, err, 10000*len(segments))
 	}
 	t.Logf("%d segments; barriers took %d snapshots more than one each", len(segments), repeated)

@@ -62,7 +62,8 @@ func (d *damage) findCrash() error {
 // blame notes what ended the process: the day that was being read, else some day.
 func (d *damage) blame() error {
 	what := someDay
-	if day, err := os.ReadFile(filepath.Join(d.dir, probeFile)); err == nil && partitionPath.MatchString("partitions/"+string(day)) {
+	if day, err := os.ReadFile(filepath.Join(d.dir, probeFile)); err == nil &&
+		partitionPath.MatchString("partitions/"+string(day)) {
 		what = string(day)
 		if err := os.Remove(filepath.Join(d.dir, probeFile)); err != nil {
 			return err
@@ -91,7 +92,8 @@ func (s *Store) probe() error {
 			return err
 		}
 	}
-	return errors.Join(os.Remove(filepath.Join(s.damage.dir, probeFile)), os.Remove(filepath.Join(s.damage.dir, notePrefix+someDay)))
+	return errors.Join(os.Remove(filepath.Join(s.damage.dir, probeFile)),
+		os.Remove(filepath.Join(s.damage.dir, notePrefix+someDay)))
 }
 
 // readDay reads every value of a day.
@@ -101,12 +103,13 @@ func (s *Store) readDay(day string) error {
 		return err
 	}
 	var bytes atomic.Int64 // so that nothing is left out
-	return s.engine.query(context.Background(), "_time:"+from.Format("2006-01-02")+"Z", func(b *logstorage.DataBlock) error {
-		for _, c := range b.GetColumns(false) {
-			for _, v := range c.Values {
-				bytes.Add(int64(len(v)))
+	return s.engine.query(context.Background(), "_time:"+from.Format("2006-01-02")+"Z",
+		func(b *logstorage.DataBlock) error {
+			for _, c := range b.GetColumns(false) {
+				for _, v := range c.Values {
+					bytes.Add(int64(len(v)))
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
 }

@@ -21,7 +21,8 @@ func poisonedChild(dir string) int {
 	o := testOptions()
 	o.block = func(b *logstorage.DataBlock) {
 		for _, c := range b.GetColumns(false) {
-			if c.Name != "_time" || !slices.ContainsFunc(c.Values, func(v string) bool { return strings.HasPrefix(v, os.Getenv("LOGS_TEST_DAY")) }) {
+			if c.Name != "_time" || !slices.ContainsFunc(c.Values,
+				func(v string) bool { return strings.HasPrefix(v, os.Getenv("LOGS_TEST_DAY")) }) {
 				continue
 			}
 			if os.Getenv("LOGS_TEST_HOW") == "message" {

@@ -147,7 +147,8 @@ func (d *damage) checkIndex(day string) error {
 	}
 	for _, part := range parts {
 		for _, name := range []string{"metadata.json", "metaindex.bin", "index.bin", "items.bin", "lens.bin"} {
-			if info, statErr := os.Stat(filepath.Join(index, part, name)); err == nil && (statErr != nil || info.Size() == 0 && name != "lens.bin" && name != "items.bin") {
+			if info, statErr := os.Stat(filepath.Join(index, part, name)); err == nil &&
+				(statErr != nil || info.Size() == 0 && name != "lens.bin" && name != "items.bin") {
 				err = d.moveAside(day+"/indexdb", name+" of a part is missing or empty")
 			}
 		}
@@ -259,7 +260,8 @@ func (d *damage) moveAside(what, reason string) error {
 	if strings.HasSuffix(what, "/indexdb") {
 		effect = "the lines of this day are there, but a search by _stream does not find them"
 	}
-	d.log.Error("damaged data was moved aside", "day", day, "what", what, "reason", reason, "lines", lines, "to", "damaged/"+filepath.Base(to),
+	d.log.Error("damaged data was moved aside", "day", day, "what", what, "reason", reason, "lines", lines,
+		"to", "damaged/"+filepath.Base(to),
 		"effect", effect, "hint", "check the disk; restore the day from a backup if you have one")
 	return nil
 }
@@ -269,7 +271,8 @@ func (d *damage) list() ([]string, error) {
 	entries, err := os.ReadDir(d.dir)
 	names := make([]string, 0, len(entries))
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), notePrefix) && !strings.HasPrefix(e.Name(), crashFile) && e.Name() != probeFile {
+		if !strings.HasPrefix(e.Name(), notePrefix) && !strings.HasPrefix(e.Name(), crashFile) &&
+			e.Name() != probeFile {
 			names = append(names, e.Name())
 		}
 	}

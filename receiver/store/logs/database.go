@@ -86,7 +86,10 @@ func (a *pendingWrite) add(b *receiver.Batch) error {
 		return a.put(b, nil)
 	}
 	for i, text := range b.Lines {
-		a.coder.Row(&a.row, &row.Line{SID: b.SID, Host: b.Host, Segment: a.segment, Seq: b.Seq + uint64(i), At: b.At, Text: text})
+		a.coder.Row(&a.row, &row.Line{
+			SID: b.SID, Host: b.Host, Segment: a.segment, Seq: b.Seq + uint64(i), At: b.At,
+			Text: text,
+		})
 		if err := a.put(b, text); err != nil {
 			return err
 		}

@@ -24,7 +24,10 @@ func TestDatabase_CountEachAndSumsAreExact(t *testing.T) {
 	add(t, s, "e-1", lines(1, 3000, now))
 	add(t, s, "e-1", []receiver.Batch{{SID: sid, Host: "web1", At: now, Gap: &handshake.Gap{Seq: 3001, N: 7}}})
 	add(t, s, "e-10", lines(3008, 10, now))
-	add(t, s, "e-2", []receiver.Batch{{SID: "other", Host: "web2", Seq: 5, At: now.Add(-3 * oneDay), Lines: [][]byte{[]byte("x")}}})
+	add(t, s, "e-2", []receiver.Batch{{
+		SID: "other", Host: "web2", Seq: 5, At: now.Add(-3 * oneDay),
+		Lines: [][]byte{[]byte("x")},
+	}})
 	for segment, want := range map[string]uint64{"e-1": 3001, "e-10": 10, "e-2": 1, "e": 0, "1": 0, "e-100": 0} {
 		wantCount(t, s, segment, want)
 	}
@@ -42,7 +45,8 @@ func TestDatabase_CountEachAndSumsAreExact(t *testing.T) {
 	if err := s.db.Sums(t.Context(), sid, 2999, 3010, func(seq uint64, crc uint32) { sums[seq] = crc }); err != nil {
 		t.Fatal(err)
 	}
-	if len(sums) != 4 || sums[2999] != crc32.Checksum(lines(2999, 1, now)[0].Lines[0], castagnoli) || sums[3009] == 0 || sums[3010] != 0 {
+	if len(sums) != 4 || sums[2999] != crc32.Checksum(lines(2999, 1, now)[0].Lines[0], castagnoli) || sums[3009] == 0 ||
+		sums[3010] != 0 {
 		t.Errorf("Sums = %v; want 2999, 3000, 3008 and 3009", sums)
 	}
 }
@@ -63,29 +67,37 @@ func TestDatabase_LinesThatFitNoRowComeBackByteForByte(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, testOptions())
 	long, odd := []byte(strings.Repeat("0123456789\x00", 1<<18)), []byte("caf\xe9 \xff")
-	add(t, s, "e-1", []receiver.Batch{{SID: sid, Host: "h", Seq: 1, At: time.Now(), Lines: [][]byte{long, odd, []byte("plain")}}})
+	add(t, s, "e-1", []receiver.Batch{{
+		SID: sid, Host: "h", Seq: 1, At: time.Now(),
+		Lines: [][]byte{long, odd, []byte("plain")},
+	}})
 	shut(t, s)
 	s = open(t, dir, testOptions())
 	got := map[string]string{}
-	if err := s.engine.query(t.Context(), `"wsrelay.sid":* | fields _msg, wsrelay.seq, wsrelay.blob`, func(b *logstorage.DataBlock) error {
-		for i := range b.RowsCount() {
-			var fields []logstorage.Field
-			for _, c := range b.GetColumns(false) {
-				if c.Values[i] != "" {
-					fields = append(fields, logstorage.Field{Name: strings.Clone(c.Name), Value: strings.Clone(c.Values[i])})
+	if err := s.engine.query(t.Context(), `"wsrelay.sid":* | fields _msg, wsrelay.seq, wsrelay.blob`,
+		func(b *logstorage.DataBlock) error {
+			for i := range b.RowsCount() {
+				var fields []logstorage.Field
+				for _, c := range b.GetColumns(false) {
+					if c.Values[i] != "" {
+						fields = append(fields, logstorage.Field{
+							Name:  strings.Clone(c.Name),
+							Value: strings.Clone(c.Values[i]),
+						})
+					}
 				}
+				text, err := s.Text(fields)
+				if err != nil {
+					return err
+				}
+				got[b.GetColumnByName(fieldSeq).Values[i]] = string(text)
 			}
-			text, err := s.Text(fields)
-			if err != nil {
-				return err
-			}
-			got[b.GetColumnByName(fieldSeq).Values[i]] = string(text)
-		}
-		return nil
-	}); err != nil {
+			return nil
+		}); err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 3 || got[row.SeqValue(1)] != string(long) || got[row.SeqValue(2)] != string(odd) || got[row.SeqValue(3)] != "plain" {
+	if len(got) != 3 || got[row.SeqValue(1)] != string(long) || got[row.SeqValue(2)] != string(odd) ||
+		got[row.SeqValue(3)] != "plain" {
 		t.Errorf("%d lines came back, or altered: %.60q", len(got), got)
 	}
 }
@@ -95,7 +107,12 @@ func TestDatabase_RowsOutsideOfRetentionOrInTheFarFutureAreStoredUnderNow(t *tes
 	o.Retain = 30 * oneDay
 	s := open(t, t.TempDir(), o)
 	now := time.Now()
-	for i, at := range []time.Time{now.Add(-40 * oneDay), time.Unix(0, 0), {}, now.Add(40 * oneDay), now.AddDate(8000, 0, 0)} {
+	for i, at := range []time.Time{
+		now.Add(-40 * oneDay), time.Unix(0, 0),
+		{},
+		now.Add(40 * oneDay),
+		now.AddDate(8000, 0, 0),
+	} {
 		add(t, s, "e-1", lines(uint64(10*i), 10, at))
 	}
 	wantCount(t, s, "e-1", 50)
@@ -372,7 +389,8 @@ func TestVerify_NamesWhatIsMissingAndWhatIsTooMuch(t *testing.T) {
 	commit(t, s, lines(1, 100, time.Now()))
 	add(t, s, "of no segment", lines(201, 3, time.Now()))
 	r, err := s.Verify(t.Context())
-	if err != nil || len(r.Streams) != 1 || r.Streams[0].Lines != 100 || r.Streams[0].Rows != 103 || r.Streams[0].Excess != 3 {
+	if err != nil || len(r.Streams) != 1 || r.Streams[0].Lines != 100 || r.Streams[0].Rows != 103 ||
+		r.Streams[0].Excess != 3 {
 		t.Errorf("Verify = %+v, %v", r, err)
 	}
 }

@@ -105,7 +105,10 @@ func (e *engine) call(path string, args ...string) ([]byte, error) {
 		q.Set(args[i], args[i+1])
 	}
 	w := &answer{header: http.Header{}, status: http.StatusOK}
-	r := (&http.Request{Method: http.MethodGet, URL: &url.URL{Path: path, RawQuery: q.Encode()}, Header: http.Header{}}).WithContext(context.Background())
+	r := (&http.Request{
+		Method: http.MethodGet, URL: &url.URL{Path: path, RawQuery: q.Encode()},
+		Header: http.Header{},
+	}).WithContext(context.Background())
 	if !vlstorage.RequestHandler(w, r) {
 		return nil, fmt.Errorf("the engine has no %s", path)
 	}
@@ -184,7 +187,10 @@ func (e *engine) counters() map[string]float64 {
 func (e *engine) settled() (bool, error) {
 	f := e.counters()
 	indexParts, known := f["vl_indexdb_parts"]
-	for _, name := range []string{`vl_pending_rows{type="storage"}`, `vl_pending_rows{type="indexdb"}`, `vl_storage_parts{type="storage/inmemory"}`} {
+	for _, name := range []string{
+		`vl_pending_rows{type="storage"}`, `vl_pending_rows{type="indexdb"}`,
+		`vl_storage_parts{type="storage/inmemory"}`,
+	} {
 		v, ok := f[name]
 		if known = known && ok; v > 0 {
 			return false, nil

@@ -55,7 +55,8 @@ func quotedLevel(p []byte) string {
 
 // shortage are errors of the system that do not mean that a file is damaged.
 var shortage = []string{
-	"no space left on device", "disk quota exceeded", "too many open files", "cannot allocate memory", "permission denied",
+	"no space left on device", "disk quota exceeded", "too many open files", "cannot allocate memory",
+	"permission denied",
 	"read-only file system", "operation not permitted", "file too large",
 }
 

@@ -23,7 +23,10 @@ func TestFixture_IsWritten(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	commit(t, s, lines(1, 100, at))
 	commit(t, s, []receiver.Batch{{SID: sid, Host: "web1", Seq: 101, At: at, Gap: &handshake.Gap{Seq: 101, N: 9}}})
-	commit(t, s, []receiver.Batch{{SID: sid, Host: "web1", Seq: 110, At: at.Add(oneDay), Lines: [][]byte{[]byte("caf\xe9"), []byte(`{"program":"app", "n": 7}`)}}})
+	commit(t, s, []receiver.Batch{{
+		SID: sid, Host: "web1", Seq: 110, At: at.Add(oneDay),
+		Lines: [][]byte{[]byte("caf\xe9"), []byte(`{"program":"app", "n": 7}`)},
+	}})
 	shut(t, s)
 	if err := os.Remove(filepath.Join(dir, "query.sock")); err != nil && !os.IsNotExist(err) {
 		t.Fatal(err)
@@ -61,7 +64,8 @@ func TestOpen_ReadsADirectoryThatAnEarlierEngineWrote(t *testing.T) {
 			s := open(t, dir, Options{Reserve: 1 << 20})
 			commit(t, s, lines(112, 10, time.Date(2026, 3, 1, 13, 0, 0, 0, time.UTC)))
 			report, err := s.Verify(t.Context())
-			if err != nil || len(report.Streams) != 1 || report.Streams[0].Rows != 112 || report.Streams[0].GapRows != 1 || report.Streams[0].Missing+report.Streams[0].Excess > 0 {
+			if err != nil || len(report.Streams) != 1 || report.Streams[0].Rows != 112 ||
+				report.Streams[0].GapRows != 1 || report.Streams[0].Missing+report.Streams[0].Excess > 0 {
 				t.Errorf("Verify = %+v, %v; want 112 rows and a gap", report, err)
 			}
 			odd := map[string]bool{"caf\xe9": true, `{"program":"app", "n": 7}`: true}

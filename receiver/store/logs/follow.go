@@ -48,7 +48,8 @@ func (s *Store) follow(ctx context.Context, me *follower, filter string, f func(
 			return ctx.Err()
 		}
 		if n := s.followers.missed(me); n > 0 {
-			if err := f(&Found{Time: time.Now(), Text: fmt.Appendf(nil, "(%d lines came too fast to be shown)", n)}); err != nil {
+			if err := f(&Found{Time: time.Now(), Text: fmt.Appendf(nil, "(%d lines came too fast to be shown)",
+				n)}); err != nil {
 				return err
 			}
 		}
@@ -66,7 +67,10 @@ func (s *Store) follow(ctx context.Context, me *follower, filter string, f func(
 				if !match.MatchRow(seen(&made)) {
 					continue
 				}
-				if err := f(&Found{UID: handshake.UID(l.SID, l.Seq), Time: made.Time, Host: hostOf(&made), Text: text}); err != nil {
+				if err := f(&Found{
+					UID: handshake.UID(l.SID, l.Seq), Time: made.Time, Host: hostOf(&made),
+					Text: text,
+				}); err != nil {
 					return err
 				}
 			}

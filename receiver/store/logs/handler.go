@@ -59,7 +59,8 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "another site may not ask this", http.StatusForbidden)
 		return
 	}
-	if !page && !strings.HasPrefix(asked, "/select/logsql/") && asked != linesPath && asked != "/select/buildinfo" && asked != "/select/tenant_ids" {
+	if !page && !strings.HasPrefix(asked, "/select/logsql/") && asked != linesPath && asked != "/select/buildinfo" &&
+		asked != "/select/tenant_ids" {
 		http.NotFound(w, r)
 		return
 	}
@@ -77,11 +78,15 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 		case s.tails <- struct{}{}:
 			defer func() { <-s.tails }()
 		default:
-			http.Error(w, "too many users watch new lines at the same time; try again later", http.StatusServiceUnavailable)
+			http.Error(w, "too many users watch new lines at the same time; try again later",
+				http.StatusServiceUnavailable)
 			return
 		}
 	}
-	b := &boundedAnswer{ResponseWriter: w, left: maxAnswer, stop: cancel, control: http.NewResponseController(w), limit: s.opts.QueryTime}
+	b := &boundedAnswer{
+		ResponseWriter: w, left: maxAnswer, stop: cancel, control: http.NewResponseController(w),
+		limit: s.opts.QueryTime,
+	}
 	if asked == linesPath {
 		s.newest(b, r)
 	} else if !vlselect.RequestHandler(b, r) && !b.begun {

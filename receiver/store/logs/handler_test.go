@@ -86,8 +86,10 @@ func TestHandler_AnswersTheQueryAPIUnderItsOwnPaths(t *testing.T) {
 func TestHandler_OffersNothingThatChangesTheStoreOrReachesFurther(t *testing.T) {
 	s, address := served(t, testOptions())
 	for _, path := range []string{
-		"/delete/run_task?filter=*", "/internal/force_flush", "/internal/partition/detach?name=20260101", "/internal/select/query", "/internal/delete/run_task",
-		"/select/vmalert/api/v1/rules", "/select//vmalert/", "/select/logsql/../../internal/force_flush", "/select/vmui/../../internal/partition/list", "/insert/jsonline", "/metrics", "/", "/select/",
+		"/delete/run_task?filter=*", "/internal/force_flush", "/internal/partition/detach?name=20260101",
+		"/internal/select/query", "/internal/delete/run_task",
+		"/select/vmalert/api/v1/rules", "/select//vmalert/", "/select/logsql/../../internal/force_flush",
+		"/select/vmui/../../internal/partition/list", "/insert/jsonline", "/metrics", "/", "/select/",
 	} {
 		r := httptest.NewRequest(http.MethodGet, address+path, nil)
 		w := httptest.NewRecorder()
@@ -96,7 +98,8 @@ func TestHandler_OffersNothingThatChangesTheStoreOrReachesFurther(t *testing.T) 
 			t.Errorf("%s: status %d, %.100s; want 404", path, w.Code, w.Body)
 		}
 	}
-	if status, _, _, _ := get(t, address+"/select/logsql/query?query=*", "Sec-Fetch-Site", "cross-site"); status != http.StatusForbidden {
+	if status, _, _, _ := get(t, address+"/select/logsql/query?query=*", "Sec-Fetch-Site",
+		"cross-site"); status != http.StatusForbidden {
 		t.Errorf("another site: status %d; want 403", status)
 	}
 }
@@ -104,8 +107,10 @@ func TestHandler_OffersNothingThatChangesTheStoreOrReachesFurther(t *testing.T) 
 func TestHandler_RefusesWhatHasNoBound(t *testing.T) {
 	_, address := served(t, testOptions())
 	for _, path := range []string{
-		"/select/logsql/query?query=*&limit=100001", "/select/logsql/tail?query=*&refresh_interval=1ms", "/select/logsql/tail?query=*&start_offset=10y",
-		"/select/logsql/query?query=" + strings.Repeat("x", 20000), "/select/logsql/query?query=" + url.QueryEscape(`"unclosed`),
+		"/select/logsql/query?query=*&limit=100001", "/select/logsql/tail?query=*&refresh_interval=1ms",
+		"/select/logsql/tail?query=*&start_offset=10y",
+		"/select/logsql/query?query=" + strings.Repeat("x", 20000),
+		"/select/logsql/query?query=" + url.QueryEscape(`"unclosed`),
 	} {
 		status, body, _, _ := get(t, address+path)
 		if status != http.StatusBadRequest || body == "" || strings.Contains(body, "-search.") {
@@ -153,7 +158,8 @@ func TestHandler_TailShowsNewLinesAndIsBounded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	tail := func() *http.Response {
-		r, _ := http.NewRequestWithContext(ctx, http.MethodGet, address+"/select/logsql/tail?query=*&offset=0s&refresh_interval=100ms", nil)
+		r, _ := http.NewRequestWithContext(ctx, http.MethodGet,
+			address+"/select/logsql/tail?query=*&offset=0s&refresh_interval=100ms", nil)
 		answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(r)
 		if err != nil {
 			t.Fatal(err)
@@ -207,7 +213,10 @@ func TestSocket_AnswersTheCommandLineWhateverThePathsLength(t *testing.T) {
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Fatalf("%v, %v", info, err)
 		}
-		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, dir) }}}
+		client := &http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, dir) },
+		}}
 		answer, err := client.Get("http://store/select/logsql/query?query=*")
 		if err != nil || answer.StatusCode != http.StatusOK {
 			t.Fatal(answer, err)
@@ -233,7 +242,11 @@ func TestStore_SaysThatTheDiskIsFull(t *testing.T) {
 	o := testOptions()
 	o.Reserve = 1 << 60
 	s := open(t, t.TempDir(), o)
-	for what, err := range map[string]error{"Ready": s.Ready(t.Context()), "Add": s.db.Add(t.Context(), "e-1", lines(1, 1, time.Now())), "Backup": s.Backup(t.Context(), filepath.Join(t.TempDir(), "b"))} {
+	for what, err := range map[string]error{
+		"Ready":  s.Ready(t.Context()),
+		"Add":    s.db.Add(t.Context(), "e-1", lines(1, 1, time.Now())),
+		"Backup": s.Backup(t.Context(), filepath.Join(t.TempDir(), "b")),
+	} {
 		if !errors.Is(err, ErrFull) {
 			t.Errorf("%s = %v; want ErrFull", what, err)
 		}
@@ -252,11 +265,13 @@ func TestEngineLog_UsesOurWordsAndShowsNoLine(t *testing.T) {
 	s := open(t, t.TempDir(), o)
 	l := &engineLog{store: s}
 	for _, level := range []string{"info", "warn", "error"} {
-		fmt.Fprintf(l, `{"level":%q,"caller":"x","msg":%q}`+"\n", level, "skipping log entry {\"password\":\"hunter2\"} -retentionPeriod")
+		fmt.Fprintf(l, `{"level":%q,"caller":"x","msg":%q}`+"\n", level,
+			"skipping log entry {\"password\":\"hunter2\"} -retentionPeriod")
 		fmt.Fprintf(l, `{"level":%q,"caller":"x","msg":%q}`+"\n", level, "cannot do it, see -storageDataPath")
 	}
 	got := book.String()
-	if strings.Contains(got, "hunter2") || strings.Contains(got, "storageDataPath") || strings.Contains(got, "retentionPeriod") || !strings.Contains(got, "hint=") || s.refused.Load() != 3 {
+	if strings.Contains(got, "hunter2") || strings.Contains(got, "storageDataPath") ||
+		strings.Contains(got, "retentionPeriod") || !strings.Contains(got, "hint=") || s.refused.Load() != 3 {
 		t.Error(got)
 	}
 }

@@ -55,7 +55,8 @@ func (p plain) Row(dst *row.Row, l *row.Line) {
 		msg, dst.Whole = strings.ToValidUTF8(msg[:min(len(msg), 1<<20)], "?"), true
 	}
 	dst.Fields = append(dst.Fields[:0],
-		logstorage.Field{Name: "host", Value: l.Host}, logstorage.Field{Name: "program", Value: "test"}, logstorage.Field{Name: "_msg", Value: msg},
+		logstorage.Field{Name: "host", Value: l.Host}, logstorage.Field{Name: "program", Value: "test"},
+		logstorage.Field{Name: "_msg", Value: msg},
 		logstorage.Field{Name: fieldSID, Value: l.SID}, logstorage.Field{Name: fieldSeq, Value: row.SeqValue(l.Seq)},
 		logstorage.Field{Name: fieldCRC, Value: strconv.FormatUint(uint64(crc32.Checksum(l.Text, castagnoli)), 10)},
 		logstorage.Field{Name: fieldSegment, Value: l.Segment})
@@ -63,9 +64,11 @@ func (p plain) Row(dst *row.Row, l *row.Line) {
 
 func (p plain) Gap(dst *row.Row, l *row.Line, g *handshake.Gap) {
 	dst.Time, dst.Stream, dst.Whole = l.At, 1, false
-	dst.Fields = append(dst.Fields[:0], logstorage.Field{Name: "host", Value: l.Host}, logstorage.Field{Name: "_msg", Value: "lines are lost"},
+	dst.Fields = append(dst.Fields[:0], logstorage.Field{Name: "host", Value: l.Host},
+		logstorage.Field{Name: "_msg", Value: "lines are lost"},
 		logstorage.Field{Name: fieldSID, Value: l.SID}, logstorage.Field{Name: fieldSeq, Value: row.SeqValue(g.Seq)},
-		logstorage.Field{Name: fieldGap, Value: strconv.FormatUint(g.N, 10)}, logstorage.Field{Name: fieldSegment, Value: l.Segment})
+		logstorage.Field{Name: fieldGap, Value: strconv.FormatUint(g.N, 10)},
+		logstorage.Field{Name: fieldSegment, Value: l.Segment})
 }
 
 func (p plain) Text(fields []logstorage.Field, blob func() ([]byte, error)) ([]byte, error) {
@@ -83,7 +86,11 @@ func (p plain) Text(fields []logstorage.Field, blob func() ([]byte, error)) ([]b
 }
 
 func testOptions() Options {
-	return Options{Reserve: 1 << 20, coder: func(s row.Skeletons) (func() coder, error) { return func() coder { return plain{s} }, nil }}
+	return Options{Reserve: 1 << 20, coder: func(s row.Skeletons) (func() coder,
+		error,
+	) {
+		return func() coder { return plain{s} }, nil
+	}}
 }
 
 // journal of what is logged.
@@ -133,7 +140,8 @@ const sid = "0123456789abcdef"
 func lines(seq uint64, n int, at time.Time) []receiver.Batch {
 	b := receiver.Batch{SID: sid, Host: "web1", Seq: seq, At: at}
 	for i := range n {
-		b.Lines = append(b.Lines, fmt.Appendf(nil, "line %d of the test %x", seq+uint64(i), crc32.ChecksumIEEE([]byte(strconv.FormatUint(seq+uint64(i), 10)))))
+		b.Lines = append(b.Lines, fmt.Appendf(nil, "line %d of the test %x", seq+uint64(i),
+			crc32.ChecksumIEEE([]byte(strconv.FormatUint(seq+uint64(i), 10)))))
 	}
 	return []receiver.Batch{b}
 }

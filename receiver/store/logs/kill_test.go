@@ -126,7 +126,8 @@ func TestStore_KilledKeepsEachAcknowledgedLineOnce(t *testing.T) {
 			lost++
 		}
 	}
-	t.Logf("%d kills, %d lines acknowledged, %d stored: lost %d, doubled %d, altered %d", kills, acked-1, len(there), lost, doubled, altered)
+	t.Logf("%d kills, %d lines acknowledged, %d stored: lost %d, doubled %d, altered %d", kills, acked-1, len(there),
+		lost, doubled, altered)
 	if err != nil || lost+doubled+altered > 0 {
 		t.Error(err)
 	}

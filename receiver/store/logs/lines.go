@@ -40,7 +40,8 @@ func (s *Store) Lines(ctx context.Context, filter string, limit int, f func(*Fou
 // may have this process hold.
 const maxHeld = 64 << 20
 
-var errTooLarge = fmt.Errorf("these lines are larger than %d MiB together: ask for fewer of them with a smaller limit", maxHeld>>20)
+var errTooLarge = fmt.Errorf("these lines are larger than %d MiB together: ask for fewer of them with a smaller limit",
+	maxHeld>>20)
 
 func (s *Store) linesWithin(ctx context.Context, filter string, limit, held int, f func(*Found) error) error {
 	if _, err := logstorage.ParseFilter(filter); err != nil {
@@ -55,7 +56,8 @@ func (s *Store) linesWithin(ctx context.Context, filter string, limit, held int,
 		})
 	}
 	var all []Found
-	err := s.eachLine(ctx, fmt.Sprintf("%s | sort by (_time desc, %q desc, %q desc) limit %d", filter, fieldSID, fieldSeq, limit), func(l *Found) error {
+	err := s.eachLine(ctx, fmt.Sprintf("%s | sort by (_time desc, %q desc, %q desc) limit %d", filter, fieldSID,
+		fieldSeq, limit), func(l *Found) error {
 		if held -= len(l.Text); held < 0 {
 			return errTooLarge
 		}
@@ -207,7 +209,8 @@ func (s *Store) newest(w http.ResponseWriter, r *http.Request) {
 	err = s.linesWithin(ctx, r.FormValue("query"), limit, maxHeld, func(l *Found) error { return out.Encode(l) })
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		http.Error(w, fmt.Sprintf("the query took longer than %s; narrow its time range or add a filter", s.opts.QueryTime), http.StatusServiceUnavailable)
+		http.Error(w, fmt.Sprintf("the query took longer than %s; narrow its time range or add a filter",
+			s.opts.QueryTime), http.StatusServiceUnavailable)
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	}

@@ -54,7 +54,8 @@ func (d *database) Each(ctx context.Context, segment string, f func(journal.ID))
 // Sums calls f with each line of the stream from seq up to end that is there, and
 // the CRC-32C of its bytes. A line is at most once there.
 func (d *database) Sums(ctx context.Context, sid string, seq, end uint64, f func(seq uint64, crc uint32)) error {
-	q := fmt.Sprintf("%s %q:range[%s, %s] !%q:*", equals(fieldSID, sid), fieldSeq, row.SeqValue(seq), row.SeqValue(end), fieldGap)
+	q := fmt.Sprintf("%s %q:range[%s, %s] !%q:*", equals(fieldSID, sid), fieldSeq, row.SeqValue(seq), row.SeqValue(end),
+		fieldGap)
 	return d.query(ctx, q, func(r columns) error {
 		n, err := row.Seq(r[fieldSeq])
 		if err != nil || n < seq || n >= end { // the engine compares as floating point numbers

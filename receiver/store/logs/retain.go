@@ -123,15 +123,18 @@ func (r *retention) believed() (time.Time, error) {
 		fallthrough
 	case now.Sub(r.doubt) < clockProof:
 		if r.doubt.Equal(now) {
-			r.log.Warn("the clock is ahead of the time that retention saw last", "clock", now.UTC().Format(time.RFC3339), "last", last.UTC().Format(time.RFC3339),
-				"effect", "no line is deleted for its age before the clock has run for a day", "hint", "check the clock; if it is right, delete the file database/CLOCK")
+			r.log.Warn("the clock is ahead of the time that retention saw last",
+				"clock", now.UTC().Format(time.RFC3339), "last", last.UTC().Format(time.RFC3339),
+				"effect", "no line is deleted for its age before the clock has run for a day",
+				"hint", "check the clock; if it is right, delete the file database/CLOCK")
 		}
 		return last, nil
 	default:
 		r.doubt = time.Time{}
 	}
 	// A disk that is full must not keep retention from freeing it.
-	if err := fsutil.ReplaceFile(filepath.Join(r.engine.path, "CLOCK"), []byte(now.UTC().Format(time.RFC3339))); err != nil && !errors.Is(err, unix.ENOSPC) {
+	if err := fsutil.ReplaceFile(filepath.Join(r.engine.path, "CLOCK"),
+		[]byte(now.UTC().Format(time.RFC3339))); err != nil && !errors.Is(err, unix.ENOSPC) {
 		return now, err
 	}
 	return now, nil
@@ -171,7 +174,8 @@ func (r *retention) drop(day string) error {
 	trash := r.under("trash")
 	err := os.Rename(filepath.Join(r.engine.path, "partitions", day), filepath.Join(trash, day))
 	if err == nil {
-		err = errors.Join(fsutil.SyncDir(filepath.Join(r.engine.path, "partitions")), r.blobs.drop(day), os.RemoveAll(filepath.Join(trash, day)))
+		err = errors.Join(fsutil.SyncDir(filepath.Join(r.engine.path, "partitions")), r.blobs.drop(day),
+			os.RemoveAll(filepath.Join(trash, day)))
 	}
 	if err != nil {
 		return err

@@ -47,7 +47,8 @@ func (s scale) line(k int) []byte {
 	status := []int{200, 200, 200, 200, 304, 404, 500, 502}[r.IntN(8)]
 	at := s.began.Add(time.Duration(k-s.n) * time.Hour / time.Duration(s.n))
 	return fmt.Appendf(nil, `{"time":"%s","host":"web1","program":"nginx","message":"GET %s %d","remote_addr":"10.%d.%d.%d","method":"GET","path":"%s","status":%d,"bytes":%d,"request_time":%.3f,"user_agent":"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/%d.0","referer":"https://example.com/%d","request_id":"%016x"}`,
-		at.UTC().Format("2006-01-02T15:04:05.000Z"), path, status, r.IntN(4), r.IntN(256), r.IntN(256), path, status, r.IntN(50000), r.Float64(), r.IntN(40), r.IntN(300), r.Uint64())
+		at.UTC().Format("2006-01-02T15:04:05.000Z"), path, status, r.IntN(4), r.IntN(256), r.IntN(256), path, status,
+		r.IntN(50000), r.Float64(), r.IntN(40), r.IntN(300), r.Uint64())
 }
 
 // feed gives all lines to f, in batches, from several goroutines.
@@ -78,7 +79,8 @@ func TestScale(t *testing.T) {
 	t.Setenv("DISABLE_FSYNC_FOR_TESTING", "false")
 	lines := scale{n: n, began: time.Now()}
 	report := func(what string, cpu float64, since time.Time, dir string) {
-		t.Logf("%-28s %6.1f s CPU, %6.1f s, %5.1f bytes of disk, each per million lines or line", what, cpu*1e6/float64(n), time.Since(since).Seconds()*1e6/float64(n), float64(diskUse(t, dir))/float64(n))
+		t.Logf("%-28s %6.1f s CPU, %6.1f s, %5.1f bytes of disk, each per million lines or line", what,
+			cpu*1e6/float64(n), time.Since(since).Seconds()*1e6/float64(n), float64(diskUse(t, dir))/float64(n))
 	}
 	cpu := cpuSeconds(t)
 	lines.feed(t, func(receiver.Batch) error { return nil })
@@ -107,7 +109,8 @@ func TestScale(t *testing.T) {
 		_, err := s.Commit(context.Background(), []receiver.Batch{b})
 		return err
 	})
-	t.Logf("store: the last line is final after %.1f s; %.0f lines/s", time.Since(since).Seconds(), float64(n)/time.Since(since).Seconds())
+	t.Logf("store: the last line is final after %.1f s; %.0f lines/s", time.Since(since).Seconds(),
+		float64(n)/time.Since(since).Seconds())
 	if err := s.Wait(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -138,13 +141,15 @@ func TestScale(t *testing.T) {
 	var heavy sync.WaitGroup
 	for _, q := range []string{
 		`* | stats by (request_id) count() n`, `* | sort by (request_id)`, `* | uniq by (request_id)`, `* | facets 100`,
-		`_msg:~"item/.*7.*9" | sort by (bytes desc) | limit 100000`, `* | stats by (path, remote_addr) count() n, quantile(0.99, request_time)`,
+		`_msg:~"item/.*7.*9" | sort by (bytes desc) | limit 100000`,
+		`* | stats by (path, remote_addr) count() n, quantile(0.99, request_time)`,
 		`request_id:in(status:200 | fields request_id)`, `* | top 1000 by (referer, user_agent, status)`,
 	} {
 		heavy.Go(func() {
 			w := httptest.NewRecorder()
 			w.Body = nil
-			s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/select/logsql/query?query="+url.QueryEscape(q), nil))
+			s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet,
+				"/select/logsql/query?query="+url.QueryEscape(q), nil))
 			t.Logf("at the same time: %s: status %d", q, w.Code)
 		})
 	}
@@ -177,7 +182,8 @@ type server struct {
 func startServer(t *testing.T) *server {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "victoria-logs")
-	build := exec.Command("go", "build", "-modfile=tools/victorialogs.mod", "-o", program, "github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs")
+	build := exec.Command("go", "build", "-modfile=tools/victorialogs.mod", "-o", program,
+		"github.com/VictoriaMetrics/VictoriaLogs/app/victoria-logs")
 	build.Dir, build.Env = "../../..", append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Skipf("the server cannot be built: %v\n%s", err, out)
@@ -206,7 +212,8 @@ func startServer(t *testing.T) *server {
 }
 
 func (s *server) insert(b receiver.Batch) error {
-	res, err := http.Post(s.url+"/insert/jsonline?_time_field=time&_msg_field=message&_stream_fields=host,program", "", bytes.NewReader(bytes.Join(b.Lines, []byte("\n"))))
+	res, err := http.Post(s.url+"/insert/jsonline?_time_field=time&_msg_field=message&_stream_fields=host,program", "",
+		bytes.NewReader(bytes.Join(b.Lines, []byte("\n"))))
 	if err != nil {
 		return err
 	}

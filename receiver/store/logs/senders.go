@@ -26,7 +26,10 @@ func (s *Store) Senders(context.Context) ([]receiver.Sender, error) {
 		case ok && st.Seen.After(all[i].Line):
 			all[i].Line = st.Seen
 		case lost:
-			all = append(all, receiver.Sender{SID: st.SID, Host: st.Host, Name: ownerName(st.Owner), First: st.Seen, Seen: st.Seen, Line: st.Seen})
+			all = append(all, receiver.Sender{
+				SID: st.SID, Host: st.Host, Name: ownerName(st.Owner), First: st.Seen,
+				Seen: st.Seen, Line: st.Seen,
+			})
 		}
 	}
 	return all, err

@@ -77,7 +77,10 @@ func Open(path string, o Options) (_ *Store, err error) {
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, log: o.Log, path: path, tails: make(chan struct{}, maxTails), barriers: metrics.NewHistogram(.05, .1, .25, .5, 1, 2.5, 5, 10, 30)}
+	s := &Store{
+		opts: o, log: o.Log, path: path, tails: make(chan struct{}, maxTails),
+		barriers: metrics.NewHistogram(.05, .1, .25, .5, 1, 2.5, 5, 10, 30),
+	}
 	if s.dir, err = journal.LockDir(path); err != nil {
 		return nil, fmt.Errorf("open the store %s: %w", path, err)
 	}
@@ -124,7 +127,10 @@ func (s *Store) start() (err error) {
 	for _, day := range days {
 		s.db.days[day] = true
 	}
-	if s.Journal, err = journal.Open(s.dir, s.path, s.db, journal.Options{Reserve: s.opts.Reserve, Log: s.log}); err != nil {
+	if s.Journal, err = journal.Open(s.dir, s.path, s.db, journal.Options{
+		Reserve: s.opts.Reserve,
+		Log:     s.log,
+	}); err != nil {
 		return err
 	}
 	s.retention = &retention{database: s.db, wake: make(chan struct{}, 1), now: time.Now}
@@ -148,7 +154,8 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 func (s *Store) emptyTrash() error {
 	left, err := os.ReadDir(s.under("trash"))
 	for _, e := range left {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(s.under("blobs"), e.Name())), os.RemoveAll(filepath.Join(s.under("trash"), e.Name())))
+		err = errors.Join(err, os.RemoveAll(filepath.Join(s.under("blobs"), e.Name())),
+			os.RemoveAll(filepath.Join(s.under("trash"), e.Name())))
 	}
 	return err
 }
@@ -209,18 +216,21 @@ func (s *Store) Metrics(t *metrics.Text) {
 	t.Counter("wsreceive_store_rows_added_total", "Rows that were given to the log database; those of a recovery included.", float64(s.added.Load()))
 	t.Counter("wsreceive_store_rows_refused_total", "Rows that the log database refused; it should be 0. Their lines are kept whole, and only their numbers can be searched for.", float64(s.refused.Load()))
 	t.Gauge("wsreceive_store_rows", "Rows of the log database.", f[`vl_storage_rows{type="storage/inmemory"}`]+f[`vl_storage_rows{type="storage/small"}`]+f[`vl_storage_rows{type="storage/big"}`])
-	t.Gauge("wsreceive_store_bytes", "What the log database takes, without blobs.", f[`vl_data_size_bytes{type="storage"}`]+f[`vl_data_size_bytes{type="indexdb"}`])
+	t.Gauge("wsreceive_store_bytes", "What the log database takes, without blobs.",
+		f[`vl_data_size_bytes{type="storage"}`]+f[`vl_data_size_bytes{type="indexdb"}`])
 	t.Gauge("wsreceive_store_days", "Days that have rows.", f["vl_partitions"])
 	t.Counter("wsreceive_store_days_deleted_total", "Days that retention deleted.", float64(s.dropped.Load()))
 	t.Gauge("wsreceive_store_damaged", "Days and parts in the folder damaged.", float64(len(damaged)))
-	t.Flag("wsreceive_store_full", "1: the disk has less free than the reserve, and lines wait at their senders.", s.writable() != nil)
+	t.Flag("wsreceive_store_full", "1: the disk has less free than the reserve, and lines wait at their senders.",
+		s.writable() != nil)
 	j := s.Stats()
 	if j.Free >= 0 {
 		t.Gauge("wsreceive_store_free_bytes", "What the store's file system has free for us, the reserve that stays free included.", float64(j.Free))
 	}
 	t.Time("wsreceive_store_oldest_day_timestamp_seconds", "When the oldest day begins that has lines, by their own time; it is not there while there is none.", s.oldestDay())
 	t.Gauge("wsreceive_store_journal_bytes", "What the journal takes on disk.", float64(j.Held))
-	t.Gauge("wsreceive_store_waiting_bytes", "Lines in the journal that the log database does not have yet.", float64(j.Waiting))
+	t.Gauge("wsreceive_store_waiting_bytes", "Lines in the journal that the log database does not have yet.",
+		float64(j.Waiting))
 	t.Gauge("wsreceive_store_lag_seconds", "How long the oldest of these lines has waited.", j.Lag.Seconds())
 	t.Gauge("wsreceive_store_lacking_lines", "Lines that the store has acknowledged and lacks: it was restored, emptied or exchanged.", float64(j.Lacking))
 	t.Histogram("wsreceive_store_barrier_seconds", "How long it took until all that was added was on disk.", s.barriers)

@@ -46,7 +46,8 @@ func TestVmui_ShowsHostileLinesUnderAPolicyThatLetsNothingElseRun(t *testing.T) 
 		t.Fatal(err)
 	}
 	if err := chromedp.Listen(ctx, func(event any) {
-		if e, ok := event.(*browserlog.EventEntryAdded); ok && strings.Contains(e.Entry.Text, "Content Security Policy") {
+		if e, ok := event.(*browserlog.EventEntryAdded); ok &&
+			strings.Contains(e.Entry.Text, "Content Security Policy") {
 			mu.Lock()
 			defer mu.Unlock()
 			refused = append(refused, e.Entry.Text)

@@ -68,7 +68,10 @@ func (c *client) request(ctx context.Context, path string, args url.Values, body
 
 // insert adds rows; the first fields of each, which are named, are its stream's.
 func (c *client) insert(ctx context.Context, stream string, rows []byte) error {
-	body, err := c.request(ctx, "/insert/jsonline", url.Values{"_stream_fields": {stream}, "_time_field": {"_time"}, "_msg_field": {"_msg"}}, bytes.NewReader(rows))
+	body, err := c.request(ctx, "/insert/jsonline", url.Values{
+		"_stream_fields": {stream}, "_time_field": {"_time"},
+		"_msg_field": {"_msg"},
+	}, bytes.NewReader(rows))
 	if err != nil {
 		return err
 	}

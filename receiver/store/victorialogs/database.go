@@ -109,7 +109,10 @@ func (a *pendingWrite) add(ctx context.Context, b *receiver.Batch) error {
 		return a.put(ctx, b.At, nil)
 	}
 	for i, text := range b.Lines {
-		a.coder.Row(&a.row, &row.Line{SID: b.SID, Host: b.Host, Segment: a.segment, Seq: b.Seq + uint64(i), At: b.At, Text: text})
+		a.coder.Row(&a.row, &row.Line{
+			SID: b.SID, Host: b.Host, Segment: a.segment, Seq: b.Seq + uint64(i), At: b.At,
+			Text: text,
+		})
 		if err := a.put(ctx, b.At, text); err != nil {
 			return err
 		}

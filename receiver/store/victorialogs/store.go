@@ -97,6 +97,7 @@ func (s *Store) Metrics(t *metrics.Text) {
 	t.Counter("wsreceive_store_rows_added_total", "Rows that were sent to the server; those that were sent again included.", float64(added))
 	t.Flag("wsreceive_store_failing", "1: the server does not take what waits in the journal.", j.Err != nil)
 	t.Gauge("wsreceive_store_journal_bytes", "What the journal takes on disk.", float64(j.Held))
-	t.Gauge("wsreceive_store_waiting_bytes", "Lines in the journal that the server does not have yet.", float64(j.Waiting))
+	t.Gauge("wsreceive_store_waiting_bytes", "Lines in the journal that the server does not have yet.",
+		float64(j.Waiting))
 	t.Gauge("wsreceive_store_lag_seconds", "How long the oldest of these lines has waited.", j.Lag.Seconds())
 }

@@ -80,7 +80,8 @@ func TestGate_WithoutUsersLetsInThisMachineOnly(t *testing.T) {
 		t.Errorf("on loopback: %d", resp.StatusCode)
 	}
 	resp := ask(New(Policy{}), host("logs.example"), as("ann", "correct horse"))
-	if text := body(t, resp); resp.StatusCode != http.StatusForbidden || !strings.Contains(text, "--page-users") || !strings.Contains(text, "wsreceive passwd") {
+	if text := body(t, resp); resp.StatusCode != http.StatusForbidden || !strings.Contains(text, "--page-users") ||
+		!strings.Contains(text, "wsreceive passwd") {
 		t.Errorf("beyond: %d, %s", resp.StatusCode, text)
 	}
 }
@@ -90,17 +91,20 @@ func TestGate_WithUsersWantsAPassword(t *testing.T) {
 		g := New(Policy{Users: users(t, "# who may look\n\n"+htpasswd+cheap(t, "bob", "ü and ☃")), Local: local})
 		for i := range 2 { // hashed, and then remembered
 			for _, tt := range []struct{ name, password string }{{"ann", "correct horse"}, {"bob", "ü and ☃"}} {
-				if resp := ask(g, as(tt.name, tt.password)); resp.StatusCode != http.StatusOK || body(t, resp) != "secret" {
+				if resp := ask(g, as(tt.name, tt.password)); resp.StatusCode != http.StatusOK ||
+					body(t, resp) != "secret" {
 					t.Errorf("%s, %d: %d", tt.name, i, resp.StatusCode)
 				}
 			}
 		}
 		for _, set := range []func(*http.Request){
-			func(*http.Request) {}, as("ann", ""), as("ann", "ü and ☃"), as("", ""), as("eve", "correct horse"), as("Ann", "correct horse"),
+			func(*http.Request) {}, as("ann", ""), as("ann", "ü and ☃"), as("", ""), as("eve", "correct horse"),
+			as("Ann", "correct horse"),
 			func(r *http.Request) { r.Header.Set("Authorization", "Bearer correct horse") },
 		} {
 			resp := ask(g, set)
-			if text := body(t, resp); resp.StatusCode != http.StatusUnauthorized || !strings.HasPrefix(resp.Header.Get("WWW-Authenticate"), "Basic ") || strings.Contains(text, "secret") {
+			if text := body(t, resp); resp.StatusCode != http.StatusUnauthorized ||
+				!strings.HasPrefix(resp.Header.Get("WWW-Authenticate"), "Basic ") || strings.Contains(text, "secret") {
 				t.Errorf("got %d, %s", resp.StatusCode, text)
 			}
 		}
@@ -123,7 +127,8 @@ func TestGate_KnowsItsNames(t *testing.T) {
 	}
 	g := New(Policy{Local: true, Hosts: []string{"Proxy.example"}, Cert: cert})
 	for name, want := range map[string]int{
-		"localhost": 200, "LOCALHOST:8514": 200, "localhost.": 200, "127.0.0.1:1": 200, "[::1]:8514": 200, "[::1]": 200, "192.0.2.7": 200,
+		"localhost": 200, "LOCALHOST:8514": 200, "localhost.": 200, "127.0.0.1:1": 200, "[::1]:8514": 200, "[::1]": 200,
+		"192.0.2.7":       200,
 		"logs.example:99": 200, "LOGS.example.": 200, "a.wild.example": 200, "proxy.example": 200,
 		"evil.example": 421, "localhost.evil.example": 421, "127.0.0.1.evil.example:8514": 421, "xlogs.example": 421,
 		"a.b.wild.example": 421, "": 421, ":8514": 421,
@@ -355,7 +360,14 @@ func TestGate_ALoginTakesTheSameForEveryName(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := New(Policy{Users: users(t, htpasswd+"bob:"+string(dear)+"\n")})
-	for _, user := range [][2]string{{"ann", "wrong"}, {"bob", "wrong"}, {"eve", "wrong"}, {"eve", ""}, {"ann", "correct horse"}, {"bob", "battery staple"}} {
+	for _, user := range [][2]string{
+		{"ann", "wrong"},
+		{"bob", "wrong"},
+		{"eve", "wrong"},
+		{"eve", ""},
+		{"ann", "correct horse"},
+		{"bob", "battery staple"},
+	} {
 		work = 0
 		got := ask(g, as(user[0], user[1])).StatusCode
 		if in := got == http.StatusOK; work != 1<<8 || in != (len(user[1]) > 5) {
@@ -373,7 +385,9 @@ func TestGate_ALoginAdmitsTheConnection(t *testing.T) {
 	const places = 3
 	g := New(Policy{Users: users(t, htpasswd)})
 	shown, watching := make(chan struct{}), make(chan struct{})
-	srv := &http.Server{ConnContext: connlimit.Context, Handler: g.Before(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := &http.Server{ConnContext: connlimit.Context, Handler: g.Before(http.HandlerFunc(func(w http.ResponseWriter,
+		r *http.Request,
+	) {
 		if User(r) != "ann" {
 			t.Errorf("the user is %q", User(r))
 		}

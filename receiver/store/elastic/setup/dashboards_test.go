@@ -108,7 +108,10 @@ func TestDashboards_EveryFieldIsInTheTemplate(t *testing.T) {
 			t.Errorf("%s: the field %s of %s has the type %q, want one of %v", id, field, pattern, kind, kinds)
 		}
 	}
-	kinds := map[string][]string{"date_histogram": {"date"}, "terms": {"keyword", "long", "ip"}, "sum": {"long"}, "avg": {"long"}, "percentiles": {"long"}}
+	kinds := map[string][]string{
+		"date_histogram": {"date"}, "terms": {"keyword", "long", "ip"}, "sum": {"long"},
+		"avg": {"long"}, "percentiles": {"long"},
+	}
 	for id, s := range objects(t) {
 		if s.Type == "dashboard" || s.Type == "index-pattern" {
 			continue
@@ -138,7 +141,8 @@ func TestImport_SendsTheObjectsAndBelievesOnlySuccess(t *testing.T) {
 		file, _, err := r.FormFile("file")
 		switch {
 		case err != nil, r.URL.Path != "/base/api/saved_objects/_import", r.URL.Query().Get("overwrite") != "true",
-			r.Header.Get("kbn-xsrf") == "", r.Header.Get("osd-xsrf") == "", r.Header.Get("Authorization") != "Basic dTpw":
+			r.Header.Get("kbn-xsrf") == "", r.Header.Get("osd-xsrf") == "",
+			r.Header.Get("Authorization") != "Basic dTpw":
 			http.Error(w, fmt.Sprint(r.URL, r.Header, err), http.StatusBadRequest)
 			return
 		}
@@ -160,13 +164,15 @@ func TestImport_SendsTheObjectsAndBelievesOnlySuccess(t *testing.T) {
 	if _, err := Import(t.Context(), srv.URL+"/base", "", elastic.Access{Auth: "u:p"}); err == nil {
 		t.Error("an import that failed in part is no error")
 	}
-	if _, err := Import(t.Context(), srv.URL, "", elastic.Access{}); err == nil || !strings.Contains(err.Error(), "400") {
+	if _, err := Import(t.Context(), srv.URL, "", elastic.Access{}); err == nil ||
+		!strings.Contains(err.Error(), "400") {
 		t.Errorf("error %v, want that of the server", err)
 	}
 }
 
 func TestDashboards_ShowTheDataStream(t *testing.T) {
-	if got := string(Dashboards("logs-x-default")); !strings.Contains(got, `"title":"wsrelay-*,-wsrelay-dead-*,logs-x-default"`) {
+	if got := string(Dashboards("logs-x-default")); !strings.Contains(got,
+		`"title":"wsrelay-*,-wsrelay-dead-*,logs-x-default"`) {
 		t.Error("the index pattern does not have it")
 	}
 }

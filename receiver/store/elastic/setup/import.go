@@ -44,7 +44,8 @@ func Import(ctx context.Context, url, stream string, a elastic.Access) (Step, er
 	case err != nil:
 		return Step{}, fmt.Errorf("import the dashboards: %w", err)
 	case res.StatusCode != http.StatusOK || !gjson.GetBytes(answer, "success").Bool():
-		return Step{}, fmt.Errorf("import the dashboards: answered %s: %s", res.Status, strings.ToValidUTF8(string(answer[:min(len(answer), 300)]), ""))
+		return Step{}, fmt.Errorf("import the dashboards: answered %s: %s", res.Status,
+			strings.ToValidUTF8(string(answer[:min(len(answer), 300)]), ""))
 	}
 	return Step{"imported", fmt.Sprintf("dashboards: %d objects", gjson.GetBytes(answer, "successCount").Int())}, nil
 }

@@ -30,7 +30,8 @@ func (r *runner) lifecycle(openSearch bool) error {
 			body: fmt.Sprintf(`{"policy":{"description":"wsrelay: lines","default_state":"kept","states":[`+
 				`{"name":"kept","actions":[%s],"transitions":[{"state_name":"deleted","conditions":{"min_index_age":"%dd"}}]},`+
 				`{"name":"deleted","actions":[{"delete":{}}],"transitions":[]}],`+
-				`"ism_template":[{"index_patterns":["%s"],"priority":300}]}}`, kept, r.Days, strings.Join(r.indices(), `","`)),
+				`"ism_template":[{"index_patterns":["%s"],"priority":300}]}}`, kept, r.Days,
+				strings.Join(r.indices(), `","`)),
 		}
 	}
 	if r.Days == 0 {
@@ -57,7 +58,8 @@ func (r *runner) lifecycle(openSearch bool) error {
 // Without the feature it takes the path for another request, and refuses that.
 func (r *runner) answers(path, has string) (bool, error) {
 	answer, err := r.client.Do(r.ctx, http.MethodGet, path, nil)
-	if err != nil && !hasStatus(err, http.StatusBadRequest) && !hasStatus(err, http.StatusNotFound) && !hasStatus(err, http.StatusMethodNotAllowed) {
+	if err != nil && !hasStatus(err, http.StatusBadRequest) && !hasStatus(err, http.StatusNotFound) &&
+		!hasStatus(err, http.StatusMethodNotAllowed) {
 		return false, err
 	}
 	return err == nil && gjson.GetBytes(answer, has).Exists(), nil

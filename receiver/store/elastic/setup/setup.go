@@ -152,7 +152,8 @@ func (r *runner) linesTemplate() object {
 			more["template"] = map[string]any{"data_stream_options": map[string]any{"failure_store": map[string]any{"enabled": false}}}
 		}
 	}
-	return indexTemplate("wsrelay-"+r.set(), r.indices(), more, "wsrelay-own", "wsrelay-ecs", "wsrelay-settings", "wsrelay-retain-"+r.set(), "wsrelay-custom")
+	return indexTemplate("wsrelay-"+r.set(), r.indices(), more, "wsrelay-own", "wsrelay-ecs", "wsrelay-settings",
+		"wsrelay-retain-"+r.set(), "wsrelay-custom")
 }
 
 // hasFailureStore reports whether the engine may put what a data stream refuses

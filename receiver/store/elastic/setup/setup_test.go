@@ -121,14 +121,16 @@ func TestRun_TheSecondTimeChangesNothing(t *testing.T) {
 			if got := e.objects[tt.policy]; strings.Contains(got, "30d") != (tt.policy != "") {
 				t.Errorf("policy %q", got)
 			}
-			if got, want := e.objects["/_component_template/wsrelay-retain-logs"], tt.name == "ILM"; strings.Contains(got, "lifecycle") != want {
+			if got, want := e.objects["/_component_template/wsrelay-retain-logs"],
+				tt.name == "ILM"; strings.Contains(got, "lifecycle") != want {
 				t.Errorf("the indices' policy: %s", got)
 			}
 			if says(first, "neither ILM nor ISM") != (tt.policy == "") {
 				t.Errorf("steps %v", first)
 			}
 			e.puts = nil
-			if again := run(t, e.URL, Options{Prefix: "logs", Days: 30}); len(e.puts) > 0 || did(again, "unchanged") != len(e.objects) {
+			if again := run(t, e.URL, Options{Prefix: "logs", Days: 30}); len(e.puts) > 0 ||
+				did(again, "unchanged") != len(e.objects) {
 				t.Errorf("the second run has put %v and says %v", e.puts, again)
 			}
 			if later := run(t, e.URL, Options{Prefix: "logs"}); len(e.puts) > 0 {
@@ -156,7 +158,10 @@ func TestRun_MeansTheIndicesOfItsPrefixOnly(t *testing.T) {
 		"/_plugins/_ism/policies/wsrelay-logs": "policy.ism_template.0.index_patterns",
 	} {
 		base := strings.TrimPrefix(name[strings.LastIndexByte(name, '/'):], "/")
-		for index, want := range map[string]bool{base + "-2026.11.22": true, base + "-1970.01.01": true, base + "-audit-2026.11.22": false} {
+		for index, want := range map[string]bool{
+			base + "-2026.11.22": true, base + "-1970.01.01": true,
+			base + "-audit-2026.11.22": false,
+		} {
 			got := slices.ContainsFunc(gjson.Get(e.objects[name], where).Array(), func(pattern gjson.Result) bool {
 				ok, err := gopath.Match(pattern.Str, index)
 				return ok && err == nil
@@ -205,7 +210,8 @@ func TestRun_RefusesAPrefixThatIsNone(t *testing.T) {
 	}
 	defer c.Close()
 	for _, prefix := range []string{"", "Logs", "a*", "dead", "dead-web", "logs-2eu", "logs-1999", "a-b-2"} {
-		if err := Run(t.Context(), c, Options{Prefix: prefix}); err == nil || !strings.Contains(err.Error(), "index prefix") {
+		if err := Run(t.Context(), c, Options{Prefix: prefix}); err == nil ||
+			!strings.Contains(err.Error(), "index prefix") {
 			t.Errorf("%q: %v", prefix, err)
 		}
 	}
@@ -225,7 +231,8 @@ func TestRun_PreparesADataStream(t *testing.T) {
 		e := newKept(t, tt.root, tt.probe)
 		run(t, e.URL, Options{Stream: stream, Days: 30})
 		template := e.objects["/_index_template/wsrelay-"+stream]
-		if got := gjson.Get(template, "index_patterns").Raw; got != `["`+stream+`"]` || !gjson.Get(template, "data_stream").Exists() {
+		if got := gjson.Get(template, "index_patterns").Raw; got != `["`+stream+`"]` ||
+			!gjson.Get(template, "data_stream").Exists() {
 			t.Errorf("template %s", template)
 		}
 		if got := gjson.Get(template, "template.data_stream_options.failure_store.enabled").Raw; got != map[bool]string{true: "false"}[tt.failures] {
@@ -235,7 +242,8 @@ func TestRun_PreparesADataStream(t *testing.T) {
 			t.Errorf("policy %s", policy)
 		}
 		e.puts = nil
-		if again := run(t, e.URL, Options{Stream: stream, Days: 30}); len(e.puts) > 0 || did(again, "unchanged") != len(e.objects) {
+		if again := run(t, e.URL, Options{Stream: stream, Days: 30}); len(e.puts) > 0 ||
+			did(again, "unchanged") != len(e.objects) {
 			t.Errorf("the second run has put %v and says %v", e.puts, again)
 		}
 	}
@@ -244,7 +252,8 @@ func TestRun_PreparesADataStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := Run(t.Context(), c, Options{Stream: "wsrelay-logs"}); err == nil || !strings.Contains(err.Error(), "data stream") {
+	if err := Run(t.Context(), c, Options{Stream: "wsrelay-logs"}); err == nil ||
+		!strings.Contains(err.Error(), "data stream") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -254,8 +263,9 @@ func TestRun_WarnsOfADataStreamThatItHasNotMade(t *testing.T) {
 	e := newKept(t, openSearch, "")
 	const index = ".ds-logs-old-000003"
 	e.answers = map[string]string{
-		"/_resolve/index/logs-old": `{"data_streams":[{"name":"logs-old","backing_indices":[".ds-logs-old-000002","` + index + `"]}]}`,
-		"/" + index + "/_mapping":  `{"` + index + `":{"mappings":{"properties":{"wsrelay":{"properties":{"pin":{"dynamic":"true"}}}}}}}`,
+		"/_resolve/index/logs-old": `{"data_streams":[{"name":"logs-old","backing_indices":[".ds-logs-old-000002","` +
+			index + `"]}]}`,
+		"/" + index + "/_mapping": `{"` + index + `":{"mappings":{"properties":{"wsrelay":{"properties":{"pin":{"dynamic":"true"}}}}}}}`,
 	}
 	if steps := run(t, e.URL, Options{Stream: "logs-old"}); !says(steps, "POST /logs-old/_rollover") {
 		t.Errorf("steps %v", steps)
@@ -351,7 +361,8 @@ func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
 		`{"match":{"error.message":"boom"}}`:                                        1,
 		`{"exists":{"field":"source.geo.location"}}`:                                0,
 	} {
-		if got := faults.Ask(t, http.MethodPost, index+"/_count", `{"query":`+query+`}`).Get("count").Int(); got != int64(want) {
+		if got := faults.Ask(t, http.MethodPost, index+"/_count",
+			`{"query":`+query+`}`).Get("count").Int(); got != int64(want) {
 			t.Errorf("%s finds %d documents, want %d", query, got, want)
 		}
 	}
@@ -364,7 +375,8 @@ func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
 			t.Errorf("the field %s is of type %q, want %q", field, mapping[field], kind)
 		}
 	}
-	if got := faults.Ask(t, http.MethodGet, index+"/_settings?flat_settings=true", "").Get(`*.settings.index\.refresh_interval`).Str; got != "2s" {
+	if got := faults.Ask(t, http.MethodGet, index+"/_settings?flat_settings=true",
+		"").Get(`*.settings.index\.refresh_interval`).Str; got != "2s" {
 		t.Errorf("refresh interval %q", got)
 	}
 	caps := faults.Ask(t, http.MethodGet, index+"/_field_caps?fields=*", "").Get("fields")
@@ -390,7 +402,8 @@ func TestEngine_SetupTypesTheLinesOfTheSamples(t *testing.T) {
 		{"R8", fmt.Sprintf("the fields of %d visualizations can be searched and aggregated", charts)},
 	} {
 		faults.Row{
-			Rule: what[0], Fault: what[1], Lines: len(lines), Documents: stored.Documents, AsText: stored.AsText, Dead: stored.Dead,
+			Rule: what[0], Fault: what[1], Lines: len(lines), Documents: stored.Documents, AsText: stored.AsText,
+			Dead: stored.Dead,
 			Lost: len(lines) - len(stored.Indices), Doubled: stored.Documents + stored.Dead - len(stored.Indices),
 		}.Tell(t)
 	}

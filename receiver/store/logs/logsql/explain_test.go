@@ -8,9 +8,12 @@ import (
 
 func TestCheck_SaysInPlainWordsWhatIsWrongAndWhere(t *testing.T) {
 	for query, want := range map[string]struct{ problem, understood string }{
-		`a (b`:                            {"a closing parenthesis is missing", `a (b`},
-		`a ) b`:                           {`")" is not expected here`, `a `},
-		`status:>=(`:                      {`"(" is not expected here; put it into quotes to search for it`, `status:>=(`},
+		`a (b`:  {"a closing parenthesis is missing", `a (b`},
+		`a ) b`: {`")" is not expected here`, `a `},
+		`status:>=(`: {
+			`"(" is not expected here; put it into quotes to search for it`,
+			`status:>=(`,
+		},
 		`status:>=`:                       {"something is missing here", `status:>=`},
 		`a or`:                            {"something is missing here", `a or`},
 		`"a`:                              {"the quotes are not closed", `"`},
@@ -31,7 +34,8 @@ func TestCheck_SaysInPlainWordsWhatIsWrongAndWhere(t *testing.T) {
 		if err := Check(query); !errors.As(err, &e) {
 			t.Errorf("%s: got %v", query, err)
 		} else if e.Problem != want.problem || e.Query[:e.At] != want.understood {
-			t.Errorf("%s: got %q after %q, want %q after %q", query, e.Problem, e.Query[:e.At], want.problem, want.understood)
+			t.Errorf("%s: got %q after %q, want %q after %q", query, e.Problem, e.Query[:e.At], want.problem,
+				want.understood)
 		}
 	}
 	if err := Check("a | stats by (host) count()"); err != nil {
@@ -60,7 +64,10 @@ func FuzzCheck(f *testing.F) {
 
 // What Plain makes is LogsQL, which it leaves as it is: so a query can be handed on.
 func TestPlain_LeavesWhatItHasMade(t *testing.T) {
-	for _, q := range []string{"", "*", "error timeout", `"failed password"`, "time*", "错误", "*pointerexc*", "a or -b", "status:>=500 x", "10:15:30", "http://a/b", `"a\"b"`, "'x y'"} {
+	for _, q := range []string{
+		"", "*", "error timeout", `"failed password"`, "time*", "错误", "*pointerexc*", "a or -b",
+		"status:>=500 x", "10:15:30", "http://a/b", `"a\"b"`, "'x y'",
+	} {
 		once, _ := Plain(q)
 		if twice, pipes := Plain(once); twice != once || pipes != "" {
 			t.Errorf("%s: %s, then %s %s", q, once, twice, pipes)

@@ -10,11 +10,31 @@ import (
 
 // rows are some lines as the store has them.
 var rows = map[string][]logstorage.Field{
-	"nginx":    {{Name: "host", Value: "web-1"}, {Name: "program", Value: "nginx"}, {Name: "status", Value: "502"}, {Name: "request", Value: "GET /api/Orders?id=7 HTTP/1.1"}, {Name: "remote_addr", Value: "10.0.0.7"}, {Name: "agent", Value: "curl/8.1"}},
-	"sshd":     {{Name: "host", Value: "db-1"}, {Name: "program", Value: "sshd"}, {Name: "_msg", Value: "Failed password for root from 10.0.0.9 port 4242 ssh2"}},
-	"app":      {{Name: "host", Value: "app-1"}, {Name: "program", Value: "billing"}, {Name: "level", Value: "error"}, {Name: "_msg", Value: "Connection timeout after 30s: user=alice url=http://pay.example.com/v1 at 10:15:30"}},
-	"Chinese":  {{Name: "host", Value: "app-1"}, {Name: "program", Value: "billing"}, {Name: "_msg", Value: "昨天发生错误了"}},
-	"trace":    {{Name: "host", Value: "app-2"}, {Name: "level", Value: "debug"}, {Name: "_msg", Value: "java.lang.NullPointerException\n\tat com.example.Main(Main.java:7)"}},
+	"nginx": {
+		{Name: "host", Value: "web-1"},
+		{Name: "program", Value: "nginx"},
+		{Name: "status", Value: "502"},
+		{Name: "request", Value: "GET /api/Orders?id=7 HTTP/1.1"},
+		{Name: "remote_addr", Value: "10.0.0.7"},
+		{Name: "agent", Value: "curl/8.1"},
+	},
+	"sshd": {
+		{Name: "host", Value: "db-1"},
+		{Name: "program", Value: "sshd"},
+		{Name: "_msg", Value: "Failed password for root from 10.0.0.9 port 4242 ssh2"},
+	},
+	"app": {
+		{Name: "host", Value: "app-1"},
+		{Name: "program", Value: "billing"},
+		{Name: "level", Value: "error"},
+		{Name: "_msg", Value: "Connection timeout after 30s: user=alice url=http://pay.example.com/v1 at 10:15:30"},
+	},
+	"Chinese": {{Name: "host", Value: "app-1"}, {Name: "program", Value: "billing"}, {Name: "_msg", Value: "昨天发生错误了"}},
+	"trace": {
+		{Name: "host", Value: "app-2"},
+		{Name: "level", Value: "debug"},
+		{Name: "_msg", Value: "java.lang.NullPointerException\n\tat com.example.Main(Main.java:7)"},
+	},
 	"exact 50": {{Name: "host", Value: "web-2"}, {Name: "status", Value: "50"}},
 }
 
@@ -130,7 +150,8 @@ func TestPlain_FindsPiecesOfLines(t *testing.T) {
 		f, err := logstorage.ParseFilter(q)
 		if err != nil {
 			// A parenthesis that nothing closes is a mistake in LogsQL, and said to be one.
-			if strings.Count(query, "(") == strings.Count(query, ")") || !strings.Contains(Check(q).Error(), "closing parenthesis") {
+			if strings.Count(query, "(") == strings.Count(query, ")") ||
+				!strings.Contains(Check(q).Error(), "closing parenthesis") {
 				t.Errorf("%s: %s: %v", query, q, err)
 			}
 			continue
@@ -149,9 +170,12 @@ func TestPlain_FindsPiecesOfLines(t *testing.T) {
 
 func TestPlain_LeavesLogsQLAlone(t *testing.T) {
 	for _, query := range []string{
-		`_time:5m offset 1h`, `_time:day_range[08:00, 18:00) offset 2h`, `_time:2026-03-14T10:15:30Z`, `_time:>=2026-03-14T10:15:30+01:00`, `_stream:{host="web1"}`,
-		`{host="web1", program=~"ng.*"}`, `{host in ("a", "b")}`, `status:range[500, 599)`, `host:in(* | fields host)`, `"odd name":=x`, `x:i("a b"*)`, `x:~"a.*b"`,
-		`x:=""`, `x:*`, `x:!=5`, `x:<5`, `kubernetes.labels.app:web`, `*:i("a")`, `x:eq_field(y)`, `!(x:a or -y:b)`, `@level:3`, `x:-5`,
+		`_time:5m offset 1h`, `_time:day_range[08:00, 18:00) offset 2h`, `_time:2026-03-14T10:15:30Z`,
+		`_time:>=2026-03-14T10:15:30+01:00`, `_stream:{host="web1"}`,
+		`{host="web1", program=~"ng.*"}`, `{host in ("a", "b")}`, `status:range[500, 599)`, `host:in(* | fields host)`,
+		`"odd name":=x`, `x:i("a b"*)`, `x:~"a.*b"`,
+		`x:=""`, `x:*`, `x:!=5`, `x:<5`, `kubernetes.labels.app:web`, `*:i("a")`, `x:eq_field(y)`, `!(x:a or -y:b)`,
+		`@level:3`, `x:-5`,
 	} {
 		if got, pipes := Plain(query); got != query || pipes != "" {
 			t.Errorf("%s: got %s %s", query, got, pipes)
@@ -159,7 +183,10 @@ func TestPlain_LeavesLogsQLAlone(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for query, want := range map[string]string{`mail:a@b.c`: `mail:"a@b.c"`, `mail:~a@b.c`: `mail:~"a@b.c"`, `mail:a@b*`: `mail:"a@b"*`} {
+	for query, want := range map[string]string{
+		`mail:a@b.c`: `mail:"a@b.c"`, `mail:~a@b.c`: `mail:~"a@b.c"`,
+		`mail:a@b*`: `mail:"a@b"*`,
+	} {
 		if got, _ := Plain(query); got != want || Check(got) != nil {
 			t.Errorf("%s: got %s, want %s", query, got, want)
 		}

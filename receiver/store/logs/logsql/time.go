@@ -31,7 +31,10 @@ func ParseTime(text string, now time.Time) (time.Time, error) {
 		y, m, d := now.In(zone).Date()
 		return time.Date(y, m, d+days, 0, 0, 0, 0, zone)
 	}
-	for word, t := range map[string]time.Time{"now": now, "today": midnight(0), "yesterday": midnight(-1), "tomorrow": midnight(1)} {
+	for word, t := range map[string]time.Time{
+		"now": now, "today": midnight(0), "yesterday": midnight(-1),
+		"tomorrow": midnight(1),
+	} {
 		if s == word {
 			return t, nil
 		}
@@ -54,7 +57,8 @@ func ParseTime(text string, now time.Time) (time.Time, error) {
 		day, clock = midnight(0).Format(time.DateOnly), s
 	}
 	for _, form := range append(clockForms, "") {
-		if t, err := time.ParseInLocation(strings.TrimSpace(time.DateOnly+" "+form), strings.TrimSpace(day+" "+clock), zone); err == nil && plausible(t) {
+		if t, err := time.ParseInLocation(strings.TrimSpace(time.DateOnly+" "+form), strings.TrimSpace(day+" "+clock),
+			zone); err == nil && plausible(t) {
 			return t, nil
 		}
 	}
@@ -108,7 +112,10 @@ func unitOf(name string) time.Duration {
 	return 0
 }
 
-var units = map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}
+var units = map[byte]time.Duration{
+	's': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour,
+	'w': 7 * 24 * time.Hour,
+}
 
 // maxSpan is the longest time that ParseSpan reads, 50 years.
 const maxSpan = 50 * 365 * 24 * time.Hour

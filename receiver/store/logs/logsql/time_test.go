@@ -9,7 +9,8 @@ func TestParseTime_ReadsWhatJournalctlTakes(t *testing.T) {
 	zone := time.FixedZone("CET", 3600)
 	now := time.Date(2026, 3, 14, 15, 9, 26, 0, zone)
 	for text, want := range map[string]string{
-		"now": "2026-03-14T15:09:26+01:00", "today": "2026-03-14T00:00:00+01:00", "yesterday": "2026-03-13T00:00:00+01:00", "tomorrow": "2026-03-15T00:00:00+01:00",
+		"now": "2026-03-14T15:09:26+01:00", "today": "2026-03-14T00:00:00+01:00",
+		"yesterday": "2026-03-13T00:00:00+01:00", "tomorrow": "2026-03-15T00:00:00+01:00",
 		"2026-03-01":                "2026-03-01T00:00:00+01:00",
 		"2026-03-01 10:00":          "2026-03-01T10:00:00+01:00",
 		"2026-03-01T10:00":          "2026-03-01T10:00:00+01:00",
@@ -37,7 +38,10 @@ func TestParseTime_ReadsWhatJournalctlTakes(t *testing.T) {
 			t.Errorf("%s: got %s, %v, want %s", text, got.Format(time.RFC3339Nano), err, want)
 		}
 	}
-	for _, text := range []string{"", "gestern", "1h", "-1x", "25:00", "2026-13-01", "2026-03-01 ", "1969-01-01", "9999-01-01", "-1h ago", "-999999999999d", "@x", "ago"} {
+	for _, text := range []string{
+		"", "gestern", "1h", "-1x", "25:00", "2026-13-01", "2026-03-01 ", "1969-01-01",
+		"9999-01-01", "-1h ago", "-999999999999d", "@x", "ago",
+	} {
 		if text == "2026-03-01 " {
 			continue // blanks around it mean nothing
 		}

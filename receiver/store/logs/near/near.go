@@ -34,7 +34,8 @@ func Around(ctx context.Context, ask Ask, uid, within string, n int) (*Lines, er
 		return nil, err
 	}
 	number := row.SeqValue(seq)
-	own, err := ask(ctx, fmt.Sprintf(`%s "wsrelay.sid":=%q "wsrelay.seq":=%q | fields _stream_id, _time`, within, sid, number))
+	own, err := ask(ctx, fmt.Sprintf(`%s "wsrelay.sid":=%q "wsrelay.seq":=%q | fields _stream_id, _time`, within, sid,
+		number))
 	if err != nil || len(own) == 0 {
 		return nil, err
 	}

@@ -60,12 +60,14 @@ func (w *web) json() string {
 	escaped := strings.ReplaceAll(strings.ReplaceAll(agent, "Probe", `\"Probe\"`), "/about", `\/about`)
 	return fmt.Sprintf(`{"time":"%s","host":"shop.example","server":"web1","ip":"%s","user":"","method":"GET","path":"%s","protocol":"HTTP/1.1","status":%s,`+
 		`"bytes":%d,"referrer":"%s","agent":"%s","rt":0.%03d,"upstream":"127.0.0.1:8080","request_id":"%016x"}`,
-		at.Format("2006-01-02T15:04:05.000Z07:00"), client, path, status, size, referrer, escaped, 1+w.popular(900), w.Uint64())
+		at.Format("2006-01-02T15:04:05.000Z07:00"), client, path, status, size, referrer, escaped, 1+w.popular(900),
+		w.Uint64())
 }
 
 func (w *web) combined() string {
 	client, path, status, referrer, agent, size, at := w.request()
-	return fmt.Sprintf(`%s - - [%s] "GET %s HTTP/1.1" %s %d "%s" "%s"`, client, at.Format("02/Jan/2006:15:04:05 -0700"), path, status, size, referrer, agent)
+	return fmt.Sprintf(`%s - - [%s] "GET %s HTTP/1.1" %s %d "%s" "%s"`, client, at.Format("02/Jan/2006:15:04:05 -0700"),
+		path, status, size, referrer, agent)
 }
 
 func corpus(n int, line func() string) (lines []string, size int) {

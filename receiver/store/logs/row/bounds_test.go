@@ -119,7 +119,10 @@ func TestValues_ThatTheEngineChangesComeBack(t *testing.T) {
 		"zeroed":     func() string { return fmt.Sprintf("%03d.%02d.1.1", r.IntN(256), r.IntN(100)) },
 		"lettered":   func() string { return fmt.Sprintf("1%c.2.3.%d", 'a'+r.IntN(26), r.IntN(256)) },
 		"times": func() string {
-			return time.UnixMilli(r.Int64N(1e13)).UTC().Format([]string{isoMillis, "2006-01-02 15:04:05.000Z"}[r.IntN(2)])
+			return time.UnixMilli(r.Int64N(1e13)).UTC().Format([]string{
+				isoMillis,
+				"2006-01-02 15:04:05.000Z",
+			}[r.IntN(2)])
 		},
 		"wrong times": func() string { return fmt.Sprintf("2026-02-%02dT%02d:00:60.000Z", 25+r.IntN(8), r.IntN(30)) },
 		"digits":      func() string { return fmt.Sprintf("%d.%d", r.IntN(3), r.IntN(100)) },
@@ -153,8 +156,10 @@ func TestSkeleton_SavesTheLine(t *testing.T) {
 	c := newTable(t, Options{}).Coder()
 	for _, line := range []string{
 		`{"rt":0.120,"n":0.3,"ms":12.500000,"s":"0.010","price":12.50}`,
-		`{"q":"a \u003c b \u0026 c \n"}`, `{"q":"gr\u00fc\u00dfe \ud83d\ude00"}`, `{"q":"\/var\/log"}`, `{"q":"\u001B\u0001 x"}`, `{"q":"\"quoted\" \t"}`,
-		`{"a":null,"b":"","c":{},"d":[],"e":[1, 2 ],"f":true}`, `{ "a" : "b" } `, `{"level":30,"msg":"x"}`, `{"level":"ERROR","msg":""}`,
+		`{"q":"a \u003c b \u0026 c \n"}`, `{"q":"gr\u00fc\u00dfe \ud83d\ude00"}`, `{"q":"\/var\/log"}`,
+		`{"q":"\u001B\u0001 x"}`, `{"q":"\"quoted\" \t"}`,
+		`{"a":null,"b":"","c":{},"d":[],"e":[1, 2 ],"f":true}`, `{ "a" : "b" } `, `{"level":30,"msg":"x"}`,
+		`{"level":"ERROR","msg":""}`,
 		"{\"a\":\"caf\xe9\",\"b\":\"\u00e9\ufffd\"}", `{"a":{"b":{"c":"deep"}},"n":9007199254740993}`,
 	} {
 		var r Row
@@ -169,7 +174,8 @@ func TestSkeleton_IsOneForTheLinesOfAProgram(t *testing.T) {
 	c := newTable(t, Options{}).Coder()
 	numbers := map[string]bool{}
 	for _, line := range []string{
-		`{"rt":0.120,"n":1,"q":"","e":null,"m":"x"}`, `{"rt":0.123,"n":-20,"q":"a","e":7,"m":""}`, `{"rt":12.000,"n":0,"q":"\"b\"","e":[],"m":"0"}`,
+		`{"rt":0.120,"n":1,"q":"","e":null,"m":"x"}`, `{"rt":0.123,"n":-20,"q":"a","e":7,"m":""}`,
+		`{"rt":12.000,"n":0,"q":"\"b\"","e":[],"m":"0"}`,
 	} {
 		var r Row
 		c.Row(&r, lineOf(1, line))
@@ -316,7 +322,10 @@ func TestTime_BoundsAroundArrival(t *testing.T) {
 }
 
 func TestTime_WithoutYearIsNearestToArrival(t *testing.T) {
-	for at, want := range map[string]string{"2026-01-01T00:10:00Z": "2025-12-31T23:59:59Z", "2025-12-31T23:59:58Z": "2025-12-31T23:59:59Z", "2028-01-02T00:00:00Z": "2027-12-31T23:59:59Z"} {
+	for at, want := range map[string]string{
+		"2026-01-01T00:10:00Z": "2025-12-31T23:59:59Z",
+		"2025-12-31T23:59:58Z": "2025-12-31T23:59:59Z", "2028-01-02T00:00:00Z": "2027-12-31T23:59:59Z",
+	} {
 		l := lineOf(1, "Dec 31 23:59:59 h p: new year")
 		l.At, _ = time.Parse(time.RFC3339, at)
 		var r Row
@@ -379,7 +388,8 @@ func TestText_OfADamagedRowIsAnError(t *testing.T) {
 			t.Errorf("with %s changed the line is %q", f.Name, line)
 		}
 	}
-	if want := strconv.FormatUint(uint64(crc32.Checksum([]byte(`{"a":"b","msg":"hello"}`), castagnoli)), 10); valueOf(r.Fields, fieldCRC) != want {
+	if want := strconv.FormatUint(uint64(crc32.Checksum([]byte(`{"a":"b","msg":"hello"}`), castagnoli)),
+		10); valueOf(r.Fields, fieldCRC) != want {
 		t.Errorf("the checksum is %s, want %s", valueOf(r.Fields, fieldCRC), want)
 	}
 }

@@ -131,7 +131,10 @@ func (e *engine) query(text string, f func(fields []logstorage.Field)) error {
 			var fields []logstorage.Field
 			for _, c := range columns {
 				if c.Values[i] != "" {
-					fields = append(fields, logstorage.Field{Name: strings.Clone(c.Name), Value: strings.Clone(c.Values[i])})
+					fields = append(fields, logstorage.Field{
+						Name:  strings.Clone(c.Name),
+						Value: strings.Clone(c.Values[i]),
+					})
 				}
 			}
 			f(fields)

@@ -115,7 +115,8 @@ func (c *Coder) timeInText(s string, at time.Time) (t time.Time, ok bool) {
 		if s == "" {
 			break
 		}
-		if t, rest, ok := parseTime(s, at, c.table.opts.Zone); ok && (word == 0 || !isDigits(s[:min(9, len(s))])) && (rest == "" || !isLetter(rest[0])) {
+		if t, rest, ok := parseTime(s, at, c.table.opts.Zone); ok && (word == 0 || !isDigits(s[:min(9, len(s))])) &&
+			(rest == "" || !isLetter(rest[0])) {
 			return t, true
 		}
 		i := strings.IndexByte(s[:min(len(s), 32)], ' ')

@@ -40,7 +40,8 @@ func (c *Coder) Text(fields []logstorage.Field, blob func() ([]byte, error)) (li
 		}
 	}
 	if sum := get(fieldCRC); sum != "" && sum != strconv.FormatUint(uint64(crc32.Checksum(line, castagnoli)), 10) {
-		return nil, fmt.Errorf("stream %s, seq %s: the line does not have the checksum %s", get(fieldSID), get(fieldSeq), sum)
+		return nil, fmt.Errorf("stream %s, seq %s: the line does not have the checksum %s", get(fieldSID),
+			get(fieldSeq), sum)
 	}
 	return line, nil
 }

@@ -141,7 +141,10 @@ func (c *Coder) Row(dst *Row, l *Line) {
 
 // release lets memory go that only a huge line needs.
 func (c *Coder) release() {
-	for _, b := range []*[]byte{&c.buf, &c.clean, &c.was, &c.built, &c.scanner.skeleton, &c.texts.skeleton, &c.texts.unescaped} {
+	for _, b := range []*[]byte{
+		&c.buf, &c.clean, &c.was, &c.built, &c.scanner.skeleton, &c.texts.skeleton,
+		&c.texts.unescaped,
+	} {
 		if cap(*b) > keptBytes {
 			*b = nil
 		}
@@ -298,7 +301,8 @@ func (c *Coder) Gap(dst *Row, l *Line, g *handshake.Gap) {
 	}
 	message := fmt.Sprintf("%d %s: %s", g.N, what, streamValue(g.Why))
 	if g.From > 0 && g.To > 0 {
-		message += fmt.Sprintf(", of %s to %s", time.UnixMilli(g.From).UTC().Format(time.RFC3339), time.UnixMilli(g.To).UTC().Format(time.RFC3339))
+		message += fmt.Sprintf(", of %s to %s", time.UnixMilli(g.From).UTC().Format(time.RFC3339),
+			time.UnixMilli(g.To).UTC().Format(time.RFC3339))
 	}
 	dst.add("_msg", message)
 	dst.add(fieldSID, l.SID)

@@ -13,21 +13,34 @@ const (
 
 // The names under which programs write what every row has, the best first.
 var (
-	messageNames = []string{"_msg", "message", "msg", "MESSAGE", "Message", "log", "event.original", "body", "short_message", "@m", "textPayload"}
-	timeNames    = []string{
-		"@timestamp", "timestamp", "time", "ts", "_time", "Timestamp", "TIMESTAMP", "ISODATE", "R_ISODATE", "DATE", "date", "datetime",
-		"asctime", "eventTime", "event_time", "event.created", "time_iso8601", "time_local", "msec", "@t", "t", "t.$date", "timeMillis", "instant.epochSecond",
-		"_SOURCE_REALTIME_TIMESTAMP", "__REALTIME_TIMESTAMP", "timeUnixNano", "observedTimestamp", "fields.time", "fields.date",
+	messageNames = []string{
+		"_msg", "message", "msg", "MESSAGE", "Message", "log", "event.original",
+		"body", "short_message", "@m", "textPayload",
+	}
+	timeNames = []string{
+		"@timestamp", "timestamp", "time", "ts", "_time", "Timestamp", "TIMESTAMP", "ISODATE", "R_ISODATE", "DATE",
+		"date", "datetime",
+		"asctime", "eventTime", "event_time", "event.created", "time_iso8601", "time_local", "msec", "@t",
+		"t", "t.$date", "timeMillis", "instant.epochSecond",
+		"_SOURCE_REALTIME_TIMESTAMP", "__REALTIME_TIMESTAMP", "timeUnixNano", "observedTimestamp", "fields.time",
+		"fields.date",
 	}
 	levelNames = []string{
-		"level", "log.level", "levelname", "severity_text", "severityText", "severity", "SEVERITY", "loglevel", "log_level", "logLevel",
-		"LEVEL", "Level", "@l", "lvl", "fields.level", "fields.severity", "error_severity", "LEVEL_NAME", "level_name", "PRIORITY", "priority", "levelno", "severity_number",
+		"level", "log.level", "levelname", "severity_text", "severityText", "severity", "SEVERITY",
+		"loglevel", "log_level", "logLevel",
+		"LEVEL", "Level", "@l", "lvl", "fields.level", "fields.severity", "error_severity", "LEVEL_NAME",
+		"level_name", "PRIORITY", "priority", "levelno", "severity_number",
 		"severityNumber", "log.syslog.severity.name", "s", "pri",
 	}
-	hostNames    = []string{"HOST", "host", "hostname", "HOSTNAME", "host.name", "_HOSTNAME", "host.hostname", "log.syslog.hostname"}
+	hostNames = []string{
+		"HOST", "host", "hostname", "HOSTNAME", "host.name", "_HOSTNAME", "host.hostname",
+		"log.syslog.hostname",
+	}
 	programNames = []string{
-		"PROGRAM", "program", "appname", "APPNAME", "app_name", "APP_NAME", "SYSLOG_IDENTIFIER", "app", "application", "service.name",
-		"service", "process.name", "log.syslog.appname", "program_name", "ident", "kubernetes.container_name", "container_name", "logger", "logger_name",
+		"PROGRAM", "program", "appname", "APPNAME", "app_name", "APP_NAME", "SYSLOG_IDENTIFIER",
+		"app", "application", "service.name",
+		"service", "process.name", "log.syslog.appname", "program_name", "ident", "kubernetes.container_name",
+		"container_name", "logger", "logger_name",
 		"log.logger", "loggerName", "_COMM",
 	}
 )

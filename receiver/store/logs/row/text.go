@@ -169,7 +169,8 @@ func (t *texts) rfc3164(s string) bool {
 	_, rest, _ := strings.Cut(s[start:], " ")
 	host, rest, ok := strings.Cut(rest, " ")
 	tag, body, found := strings.Cut(rest, ":")
-	if !ok || !found || host == "" || tag == "" || strings.ContainsAny(host, `:[]"=`) || strings.ContainsAny(tag, ` "=`) || len(tag) > maxStream {
+	if !ok || !found || host == "" || tag == "" || strings.ContainsAny(host, `:[]"=`) ||
+		strings.ContainsAny(tag, ` "=`) || len(tag) > maxStream {
 		return false
 	}
 	if name, pid, ok := strings.Cut(tag, "["); ok && strings.HasSuffix(pid, "]") {
@@ -188,7 +189,8 @@ func (t *texts) combined(s string) bool {
 	_, rest, ok2 := strings.Cut(rest, " ")
 	user, rest, ok3 := strings.Cut(rest, " [")
 	at, rest, ok4 := strings.Cut(rest, `] "`)
-	if !ok1 || !ok2 || !ok3 || !ok4 || len(client) > 64 || strings.ContainsAny(client, `"[=`) || strings.Contains(user, `"`) || len(at) > 40 {
+	if !ok1 || !ok2 || !ok3 || !ok4 || len(client) > 64 || strings.ContainsAny(client, `"[=`) ||
+		strings.Contains(user, `"`) || len(at) > 40 {
 		return false
 	}
 	end := closingQuote(rest)

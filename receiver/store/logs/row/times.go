@@ -52,7 +52,8 @@ func (c *clock) digits() bool {
 	}
 	switch {
 	case n == 4 && (next == '-' || next == '/'): // 2026-03-14T02:03:04.005Z, 2026/03/14 02:03:04
-		return c.number(&c.year, 4) && c.literal(next) && c.number(&c.month, 2) && c.literal(next) && c.number(&c.day, 2) &&
+		return c.number(&c.year, 4) && c.literal(next) && c.number(&c.month, 2) && c.literal(next) &&
+			c.number(&c.day, 2) &&
 			c.oneOf("Tt _") && c.timeOfDay() && c.offset()
 	case n == 8 && next == 'T': // 20260314T020304Z
 		return c.number(&c.year, 4) && c.number(&c.month, 2) && c.number(&c.day, 2) && c.literal('T') &&
@@ -119,7 +120,8 @@ func (c *clock) yearFollows() bool {
 }
 
 func (c *clock) timeOfDay() bool {
-	return c.number(&c.hour, 2) && c.literal(':') && c.number(&c.minute, 2) && (!c.literal(':') || c.number(&c.sec, 2)) && c.fraction()
+	return c.number(&c.hour, 2) && c.literal(':') && c.number(&c.minute, 2) &&
+		(!c.literal(':') || c.number(&c.sec, 2)) && c.fraction()
 }
 
 func (c *clock) fraction() bool {
