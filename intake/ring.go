@@ -24,8 +24,10 @@ type ring struct {
 	last  int // where the next ones go
 }
 
-// ringPipes of pipeSize each: what arrives while the disk is busy.
-const ringPipes = 5
+// ringPipes of pipeSize each: what arrives while the disk is busy. The queue holds
+// 4 MiB that are not on disk, a read ahead of it is not with the queue yet, and one
+// pipe is empty; with fewer, full speed goes through the memory file.
+const ringPipes = 7
 
 var errRingFull = errors.New("the ring is full")
 
