@@ -57,8 +57,14 @@ func TestSample_PassesSyntaxCheck(t *testing.T) {
 	}
 }
 
+// syslog-ng names the sockets by the beginning of their paths, if they have no
+// persist-name(), and does not start where two are alike.
 func TestSample_NginxRequestBecomesTypedFields(t *testing.T) {
 	need(t, "syslog-ng")
+	long := filepath.Join(os.TempDir(), "wsrelay-a-directory-with-a-long-path")
+	must(t, os.MkdirAll(long, 0o777))
+	t.Cleanup(func() { _ = os.Remove(long) }) // unless another test run uses it, too
+	t.Setenv("TMPDIR", long)
 	s := newSandbox(t, standIn(t))
 	runSample(t, s, "")
 	sendAll(t, "unixgram", s.Path(AccessSocket), []string{
