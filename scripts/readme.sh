@@ -13,8 +13,8 @@
 # DEB-DIR has the packages in the versions 0.1.0 and 0.1.1; by default they are
 # built. Root only; what runs inside sees no network but its own loopback, and
 # ends with us: what the pages install from Debian and PyPI is fetched before.
-# There is no systemd and no other host: systemctl does what the units and init
-# scripts say, and ssh gives its command to a shell.
+# Its systemd starts the services (boot.sh). There is no other host: ssh gives its
+# command to a shell.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
@@ -27,7 +27,7 @@ if [ -z "${1:-}" ]; then
 fi
 pages=("${@:2}")
 [ ${#pages[@]} != 0 ] || pages=(README.md docs/operations.md)
-scripts/clean-debian.sh "$work/root" "${RELEASE:-bookworm}" syslog-ng-core,systemd-standalone-tmpfiles
+scripts/clean-debian.sh "$work/root" "${RELEASE:-bookworm}" syslog-ng-core,systemd,systemd-sysv,procps
 home=$work/root/root
 mkdir "$home/dist"
 cp "$debs"/*.deb "$home/dist"
@@ -63,59 +63,17 @@ awk -v to="$home/steps" '
 	inside && file { print >file }
 ' "${pages[@]}"
 
-mkdir -p "$work/root/etc/tmpfiles.d" # as systemd does
 cat >"$work/root/usr/local/bin/ssh" <<'END_OF_SSH'
 #!/bin/sh
 shift
 exec sh -c "$*"
 END_OF_SSH
 echo 'APT::Get::Assume-Yes "true";' >"$work/root/etc/apt/apt.conf.d/yes" # a reader says so
-printf '#!/bin/sh\n' >"$work/root/usr/sbin/policy-rc.d" # a package starts what it installs
-chmod +x "$work/root/usr/sbin/policy-rc.d"
-cat >"$work/root/usr/local/bin/systemctl" <<'END_OF_SYSTEMCTL'
-#!/bin/sh
-# systemctl start|stop|restart|reload|enable --now NAME
-set -eu
-verb=$1
-shift
-[ "$1" != --quiet ] || shift
-[ "$1" != --now ] || { verb=start && shift; }
-case $1 in syslog-ng | wsreceive) ;; *) exec service "$1" "$verb" ;; esac
-file=/run/$1.pid
-unit() { sed -n "s/^$2=//p" "/usr/lib/systemd/system/$1.service" | head -n 1; }
-alive() { [ -e "$file" ] && grep -qs '^State:.[^Z]' "/proc/$(cat "$file")/status"; }
-
-case $verb in
-is-active) alive; exit ;;
-stop | restart)
-	! alive || kill "$(cat "$file")"
-	while cat /proc/[0-9]*/stat 2>/dev/null | awk -v unit="$(cat "$file")" '$6 == unit && $3 != "Z" { lives = 1 } END { exit !lives }'; do sleep 0.05; done
-	;;
-reload) kill -HUP "$(cat "$file")" ;;
-esac
-case $verb in
-start | restart)
-	if alive; then exit; fi
-	user=$(unit "$1" User)
-	[ -z "$user" ] || install -d -o "$user" -g "$user" -m 750 "/var/lib/$(unit "$1" StateDirectory)"
-	# shellcheck disable=SC2086 # words
-	SYSLOGNG_OPTS=--no-caps setsid setpriv ${user:+--reuid $user --regid $user --clear-groups} sh -c "exec $(unit "$1" ExecStart)" >>"/var/log/$1.out" 2>&1 </dev/null &
-	echo $! >"$file"
-	[ "$(unit "$1" Type)" != notify ] || until syslog-ng-ctl stats >/dev/null 2>&1; do sleep 0.05; done
-	;;
-esac
-END_OF_SYSTEMCTL
+echo "127.0.0.1 localhost logs.example.com web-2 $(uname -n)" >"$work/root/etc/hosts"
 chmod +x "$work"/root/usr/local/bin/*
 
 cat >"$home/inside" <<'END_OF_INSIDE'
 set -eu
-mount -t proc proc /proc
-mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-touch /run/kmsg
-mount --bind /run/kmsg /proc/kmsg # syslog-ng is not to take the host's
-perl -e 'socket($s, 2, 2, 0); $up = pack("a16s", "lo", 0x41); ioctl($s, 0x8914, $up) or die "lo: $!"'
-echo "127.0.0.1 localhost logs.example.com web-2 $(uname -n)" >/etc/hosts
-systemctl start syslog-ng
 cd /root
 
 # as TEXT: what was printed is as TEXT says.
@@ -145,7 +103,8 @@ for step in /root/steps/*.sh; do
 		tail -n +2 "$step"
 		echo "---- it printed" && cat out
 		[ ! -e "$text" ] || { echo "---- and not" && cat "$text"; }
-		tail -n 20 /var/lib/syslog-ng/wsrelay/*/wsrelay.log /var/log/*.out /var/log/supervisor/*.log /var/log/shop/* 2>/dev/null || :
+		journalctl --no-pager -n 40
+		tail -n 20 /var/lib/syslog-ng/wsrelay/*/wsrelay.log /var/log/supervisor/*.log /var/log/shop/* 2>/dev/null || :
 		exit 1
 	fi
 	done_=$((done_ + 1))
@@ -153,5 +112,5 @@ for step in /root/steps/*.sh; do
 done
 echo "$done_ blocks of $PAGES do what they say"
 END_OF_INSIDE
-unshare --mount --pid --fork --net --kill-child env VERBOSE="${VERBOSE:-}" PAGES="${pages[*]}" LANG=C.UTF-8 TMPDIR=/tmp PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels DEBIAN_FRONTEND=noninteractive \
-	PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root chroot "$work/root" bash /root/inside
+scripts/boot.sh "$work/root" env -i VERBOSE="${VERBOSE:-}" PAGES="${pages[*]}" LANG=C.UTF-8 TMPDIR=/tmp PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels DEBIAN_FRONTEND=noninteractive \
+	PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root bash /root/inside

@@ -21,6 +21,7 @@ import (
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/logger"
 	"github.com/VictoriaMetrics/metrics"
+	"golang.org/x/sys/unix"
 )
 
 // engine is the one storage of the library that a process can have.
@@ -52,7 +53,15 @@ func (o *Options) settings(path string) map[string]string {
 		"search.logSlowQueryDuration":      "0s",
 		"http.disableCORS":                 "true",
 		"retention.maxDiskSpaceUsageBytes": "0",
+		"fs.disableMincore":                strconv.FormatBool(!mincoreAllowed()),
 	}
+}
+
+// mincoreAllowed reports whether the sandbox we are in lets mincore(2) pass, which
+// the library ends the process without.
+func mincoreAllowed() bool {
+	_, _, err := unix.Syscall(unix.SYS_MINCORE, 0, 0, 0) // of nothing
+	return err == 0
 }
 
 // claimEngine takes the library for this store, with our settings and our log.
