@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
+
+	"wsrelay/test/harness"
 )
 
 // children are what this test binary does when it is started as a child: it works
@@ -31,10 +34,12 @@ func init() {
 	}
 }
 
-func child(t *testing.T, what, dir string) (cmd *exec.Cmd, said *bufio.Scanner, log *logbook) {
+// child starts one, under another program if one is given.
+func child(t *testing.T, what, dir string, under ...string) (cmd *exec.Cmd, said *bufio.Scanner, log *logbook) {
 	t.Helper()
 	log = &logbook{}
-	cmd = exec.Command(os.Args[0])
+	args := append(under, os.Args[0])
+	cmd = exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "LOGS_TEST_CHILD="+what, "LOGS_TEST_DIR="+dir, "DISABLE_FSYNC_FOR_TESTING=false") // as outside of tests
 	cmd.Stderr = log
 	out, err := cmd.StdoutPipe()
@@ -212,6 +217,24 @@ func readAll(s *Store) error {
 	})
 	fmt.Fprintln(os.Stderr, n, err)
 	return err
+}
+
+// Sandboxes of services and containers allow a list of system calls.
+func TestStore_IsReadWhereASandboxForbidsMincore(t *testing.T) {
+	harness.Need(t, "strace")
+	dir := t.TempDir()
+	s := open(t, dir, testOptions())
+	add(t, s, "e-1", lines(1, 5000, time.Now()))
+	shut(t, s)
+	trace := filepath.Join(t.TempDir(), "trace")
+	cmd, _, log := child(t, "read", dir, "strace", "-f", "-qq", "-o", trace, "-e", "trace=mincore",
+		"-e", "inject=mincore:error=EPERM")
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("%v\n%s", err, log)
+	}
+	if calls, err := os.ReadFile(trace); err != nil || !strings.Contains(string(calls), "INJECTED") {
+		t.Errorf("no call was forbidden: %q, %v", calls, err)
+	}
 }
 
 func TestStore_DamageThatAQueryMeetsEndsTheProcessOnce(t *testing.T) {

@@ -53,11 +53,17 @@ func quotedLevel(p []byte) string {
 	return "info"
 }
 
-// shortage are errors of the system that do not mean that a file is damaged.
-var shortage = []string{
-	"no space left on device", "disk quota exceeded", "too many open files", "cannot allocate memory",
-	"permission denied",
-	"read-only file system", "operation not permitted", "file too large",
+// shortages are errors of the system that do not mean that a file is damaged, and
+// what to do about each.
+var shortages = []struct{ err, hint string }{
+	{"no space left on device", "free space on the disk of the store"},
+	{"disk quota exceeded", "free space on the disk of the store, or raise the quota"},
+	{"file too large", "raise the limit for files: LimitFSIZE= of the unit"},
+	{"too many open files", "raise the limit for open files: LimitNOFILE= of the unit"},
+	{"cannot allocate memory", "allow more memory: MemoryMax= of the unit, vm.max_map_count"},
+	{"read-only file system", "make the file system of the store writable; check its disk"},
+	{"permission denied", "give the store's files to the user that wsreceive runs as; see whether AppArmor or SELinux forbids it"},
+	{"operation not permitted", "see what forbids it: the owner of the store's files, SystemCallFilter= of the unit, AppArmor or SELinux"},
 }
 
 var partitionPath = regexp.MustCompile(`partitions/(\d{8}(?:/indexdb|/datadb/[0-9A-F]{16})?)`)
@@ -67,11 +73,12 @@ var partitionPath = regexp.MustCompile(`partitions/(\d{8}(?:/indexdb|/datadb/[0-
 func (s *Store) engineFails(msg string) {
 	defer exit(exitStatus)
 	s.log.Debug("log database", "detail", msg)
-	for _, cause := range shortage {
-		if strings.Contains(msg, cause) {
-			s.log.Error("the log database could not write or read", "err", cause,
+	for _, t := range shortages {
+		if strings.Contains(msg, t.err) {
+			failed, _, _ := strings.Cut(strings.TrimPrefix(msg, "FATAL: "), t.err)
+			s.log.Error("the log database could not write or read", "err", failed[:min(len(failed), 300)]+t.err,
 				"effect", "wsreceive exits and must be started again; no acknowledged line is lost: what was not on disk is in the journal",
-				"hint", "free space on the disk of the store, or raise the limit that the message names")
+				"hint", t.hint)
 			return
 		}
 	}
