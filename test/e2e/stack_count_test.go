@@ -49,7 +49,7 @@ var sources = []source{
 	{program: "django", files: "shop/django.json*", parse: parsePython},
 	{program: "celery", files: "shop/celery.json*", parse: parsePython},
 	{program: "celery-beat", files: "shop/beat.json*", parse: parsePython},
-	{program: "supervisord", files: "supervisor/supervisord.log*", parse: parseSupervisor},
+	{program: "supervisord", files: "shop/supervisord.log*", parse: parseSupervisor},
 	{program: "postgresql", files: "postgresql/*.json", parse: parsePostgreSQL},
 	{program: "redis", files: "redis/redis-server.log*", parse: parseRedis},
 }

@@ -82,7 +82,7 @@ func (c *stack) rotate() {
 	c.turn++
 	for _, name := range []string{
 		"nginx/shop-access.log", "nginx/shop-error.log", "shop/uwsgi.log", "shop/django.json",
-		"shop/celery.json", "shop/beat.json", "supervisor/supervisord.log", "redis/redis-server.log",
+		"shop/celery.json", "shop/beat.json", "shop/supervisord.log", "redis/redis-server.log",
 	} {
 		path := filepath.Join(c.s.Path("log"), name)
 		if err := os.Rename(path, path+"."+strconv.Itoa(c.turn)); err != nil && !errors.Is(err, fs.ErrNotExist) { // Redis makes its file with the next entry; not all are there

@@ -31,10 +31,10 @@ http {
 `
 	stackSupervisor = `
 [supervisord]
+logfile=/var/log/shop/supervisord.log
+logfile_maxbytes=0
 nodaemon=true
 user=root
-logfile=/var/log/supervisor/supervisord.log
-logfile_maxbytes=0
 pidfile=supervisord.pid
 [unix_http_server]
 file=DIR/supervisor.sock
