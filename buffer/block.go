@@ -54,7 +54,7 @@ type header struct {
 	raw     uint32 // bytes of the payload once decoded
 	sum     uint32 // CRC-32C of the payload on disk
 	intake  uint64
-	end     int64  // stream offset of the intake behind the block's last byte
+	end     int64  // stream offset of the intake after the block's last byte
 	durable uint64 // every record below was on disk when this was written
 	acked   uint64 // every record below had its receipt
 	at      int64  // when the block's first line came, Unix ms
@@ -201,10 +201,10 @@ func (b *Block) part(r Range) (*Block, error) {
 // lines; and, if that is shorter, turns it into one in codec c. What it gives
 // back is the buffer that the block had, for another use: what a block keeps is
 // not much larger than need be.
-func (b *Block) encode(c codec.Codec, u *used) (freed []byte) {
+func (b *Block) encode(c codec.Codec, u *encodeMemory) (freed []byte) {
 	lines := b.buf[headerLen:]
 	b.raw, b.stored, b.codec = uint32(len(lines)), uint32(len(lines)), codec.Raw
-	if c != codec.Raw && len(lines) >= codec.Least {
+	if c != codec.Raw && len(lines) >= codec.MinSize {
 		u.scratch = c.Encode(u.scratch, lines)
 		if n := len(u.scratch); n < len(lines) {
 			freed = b.buf

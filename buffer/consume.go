@@ -16,7 +16,7 @@ func (q *Queue) Next(ctx context.Context) (*Block, error) {
 		}
 		q.mu.Lock()
 		for !q.available() && !q.isClosed() && err == nil {
-			q.wanted = true
+			q.consumerWaits = true
 			q.poke()
 			err = q.wait(ctx)
 		}
@@ -44,7 +44,7 @@ func (q *Queue) TryNext() (*Block, error) {
 			b = q.ring.take(q.next)
 		}
 		if b == nil {
-			seq, moved := q.next, q.moved
+			seq, moves := q.next, q.moves
 			q.reading = true
 			q.mu.Unlock()
 			got, lost, err := q.read(seq)
@@ -55,7 +55,7 @@ func (q *Queue) TryNext() (*Block, error) {
 				return nil, errors.Join(ErrClosed, q.reader.close())
 			case err != nil:
 				return nil, err
-			case moved != q.moved || !q.available():
+			case moves != q.moves || !q.available():
 				continue // by Rewind, or a gap; or it is being dropped
 			case got == nil:
 				q.requestGap(lost, "check the disk's health")
@@ -71,14 +71,14 @@ func (q *Queue) TryNext() (*Block, error) {
 		}
 		b.sid = q.ident.sid(b.first)
 		q.next = b.next()
-		q.given = max(q.given, q.next)
+		q.handedOut = max(q.handedOut, q.next)
 		q.flight = append(q.flight, b.Range())
 		return b, nil
 	}
 }
 
-// available tells whether there is a block to give out: not, where a gap is on
-// its way.
+// available reports whether there is a block to give out. There is none where a gap
+// is on its way.
 func (q *Queue) available() bool {
 	return q.next < q.durable && q.gaps.pending.at(q.next) == nil
 }
@@ -146,7 +146,7 @@ func (q *Queue) Rewind(to uint64) error {
 	case to != q.next:
 		return fmt.Errorf("rewind to %d: it is not under way (%d to %d)", to, q.acked, q.next)
 	}
-	q.moved++
+	q.moves++
 	q.broadcast()
 	return nil
 }
@@ -158,8 +158,8 @@ func (q *Queue) Rewind(to uint64) error {
 func (q *Queue) Diverge(seq uint64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if seq < q.acked || seq >= q.given {
-		return fmt.Errorf("diverge at %d: it is not under way (%d to %d)", seq, q.acked, q.given)
+	if seq < q.acked || seq >= q.handedOut {
+		return fmt.Errorf("diverge at %d: it is not under way (%d to %d)", seq, q.acked, q.handedOut)
 	}
 	next := identity{home: q.ident.home, pairs: slices.Clone(q.ident.pairs)}
 	next.diverge(seq)
@@ -176,7 +176,7 @@ func (q *Queue) Diverge(seq uint64) error {
 		q.flight = q.flight[:len(q.flight)-1]
 	}
 	q.next, q.ring = min(q.next, seq), ring{}
-	q.moved++
+	q.moves++
 	q.broadcast()
 	return nil
 }
@@ -186,7 +186,7 @@ func (q *Queue) Diverge(seq uint64) error {
 // not say so is only slower.
 func (q *Queue) Release(b *Block) {
 	if b.gap == nil { // a gap may be given out again
-		q.spares.put(b.buf)
+		q.pool.put(b.buf)
 		b.buf = nil
 	}
 }

@@ -87,10 +87,10 @@ func (w *writer) openCursor() error {
 	if w.cursorFile != nil {
 		return nil
 	}
-	f, err := w.q.fsys.change(cursorName)
+	f, err := w.q.fsys.openForWriting(cursorName)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) {
 		f, err = createAnew(w.q.fsys, cursorName)
-		w.stale = w.stale || w.cur.generation > 0
+		w.cursorStale = w.cursorStale || w.saved.generation > 0
 	}
 	if err != nil {
 		return fmt.Errorf("open %s: %w", cursorName, err)

@@ -94,8 +94,8 @@ func TestQueue_SetsAsideAFileThatIsNoSegment(t *testing.T) {
 		defer w.abandon()
 		w.resume(rec)
 		w.drain()
-		if len(rec.SetAside) != 5 || len(rec.Gaps) > 0 {
-			t.Errorf("quarantined %v, gaps %v", rec.SetAside, rec.Gaps)
+		if len(rec.Quarantined) != 5 || len(rec.Gaps) > 0 {
+			t.Errorf("quarantined %v, gaps %v", rec.Quarantined, rec.Gaps)
 		}
 	})
 }

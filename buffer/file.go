@@ -25,16 +25,16 @@ import (
 // can take it away. Names are paths inside the queue's directory; "." is itself.
 // No link is followed.
 type fileSystem interface {
-	open(name string) (file, error)          // for reading; fs.ErrNotExist, errStrange
-	change(name string) (file, error)        // for reading and writing; the same errors
-	create(name string) (file, error)        // for both, empty; a former file of that name is removed
-	holds(name string, f file) (bool, error) // the name leads to f, and not to another file or none
+	open(name string) (file, error)           // for reading; fs.ErrNotExist, errStrange
+	openForWriting(name string) (file, error) // for reading and writing; the same errors
+	create(name string) (file, error)         // for both, empty; a former file of that name is removed
+	holds(name string, f file) (bool, error)  // the name leads to f, and not to another file or none
 	list(name string) ([]fs.DirEntry, error)
 	rename(from, to string) error
 	remove(name string) error
 	mkdir(name string) error
 	syncDir(name string) error
-	remake() (bool, error)                    // creates the directory again if it was removed
+	recreate() (bool, error)                  // creates the directory again if it was removed
 	freeBytes() (int64, error)                // bytes on the file system that we may take
 	home() string                             // differs in another place: a copy, a clone, a restored backup
 	clock() (boot [16]byte, up time.Duration) // which start of the machine this is, and how long ago, whatever the wall clock says
@@ -189,8 +189,8 @@ func (d *osDir) openOnce(name string, flags int) (file, error) {
 	return osFile{f}, nil
 }
 
-func (d *osDir) open(name string) (file, error)   { return d.openAt(name, unix.O_RDONLY) }
-func (d *osDir) change(name string) (file, error) { return d.openAt(name, unix.O_RDWR) }
+func (d *osDir) open(name string) (file, error)           { return d.openAt(name, unix.O_RDONLY) }
+func (d *osDir) openForWriting(name string) (file, error) { return d.openAt(name, unix.O_RDWR) }
 
 func (d *osDir) create(name string) (file, error) {
 	if err := ignore(d.remove(name), fs.ErrNotExist); err != nil {
@@ -265,7 +265,7 @@ func (d *osDir) removed() bool {
 
 // remake makes the directory again, with the lock on it, if it was removed. What
 // is at the path by then may be another queue: that is left alone.
-func (d *osDir) remake() (bool, error) {
+func (d *osDir) recreate() (bool, error) {
 	if !d.removed() {
 		return false, nil
 	}
@@ -301,7 +301,7 @@ func queueFiles(fsys fileSystem) (names []string, err error) {
 	return names, err
 }
 
-// IsQueue tells whether a queue is in dir. An error says that we may not look.
+// IsQueue reports whether a queue is in dir. An error means that it could not look.
 func IsQueue(dir string) (bool, error) {
 	d, err := openDir(dir)
 	if err != nil {

@@ -107,7 +107,7 @@ func readIdentity(fsys fileSystem) (identity, error) {
 	if err != nil {
 		return identity{}, fmt.Errorf("open %s: %w", identityName, err)
 	}
-	b, _ := io.ReadAll(io.NewSectionReader(withRetry(f), 0, 1<<20)) // the checksum tells if it is whole
+	b, _ := io.ReadAll(io.NewSectionReader(withRetry(f), 0, 1<<20)) // the checksum reports whether it is whole
 	if err := f.Close(); err != nil {
 		return identity{}, fmt.Errorf("read %s: %w", identityName, err)
 	}

@@ -24,7 +24,7 @@ func (w *Watch) Close() error { return w.reader.close() }
 func (w *Watch) Lost() []Lost {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.q.losses.beside(w.q.gaps.durable)
+	return w.q.losses.report(w.q.gaps.durable)
 }
 
 // Limit is what the queue's files may take, about: what Options say, or half of
@@ -34,7 +34,7 @@ func (w *Watch) Limit() int64 {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
 	if err != nil {
-		return w.q.limit() // the writer tells of it
+		return w.q.limit() // the writer reports it
 	}
 	return min(w.q.limit(), (w.q.diskLocked()+free)/2)
 }
@@ -45,20 +45,20 @@ func (w *Watch) Limit() int64 {
 func (w *Watch) Oldest() (time.Time, error) {
 	q := w.q
 	q.mu.Lock()
-	seq, onDisk, at := q.acked, q.acked < q.durable, q.youngest()
+	seq, onDisk, at := q.acked, q.acked < q.durable, q.oldestUnwritten()
 	if g := q.gaps.durable.at(seq); g != nil {
-		onDisk, at = false, g.since()
+		onDisk, at = false, g.firstAt()
 	}
 	q.mu.Unlock()
 	if !onDisk {
 		return at, nil
 	}
-	seg, limit, _, opening := q.segmentOf(seq)
+	seg, limit, _, reopens := q.segmentOf(seq)
 	if seg == nil {
 		return time.Time{}, nil
 	}
-	if r := &w.reader; r.seg != seg || r.scan.expect > seq || r.opening != opening {
-		r.opening = opening
+	if r := &w.reader; r.seg != seg || r.scan.expect > seq || r.reopens != reopens {
+		r.reopens = reopens
 		if err := r.open(q.fsys, seg); err != nil {
 			return time.Time{}, ignore(err, fs.ErrNotExist) // acknowledged by now
 		}
@@ -67,8 +67,8 @@ func (w *Watch) Oldest() (time.Time, error) {
 	return w.reader.scan.when(seq)
 }
 
-// youngest is when the first line came that no file holds yet; mu is held.
-func (q *Queue) youngest() time.Time {
+// oldestUnwritten is when the first line came that no file holds yet; mu is held.
+func (q *Queue) oldestUnwritten() time.Time {
 	for _, b := range q.queued {
 		if b.kind == kindData {
 			return b.At()
@@ -80,7 +80,7 @@ func (q *Queue) youngest() time.Time {
 	return time.Time{}
 }
 
-func (b *Block) since() time.Time {
+func (b *Block) firstAt() time.Time {
 	if b.gap.From > 0 {
 		return time.UnixMilli(b.gap.From).UTC()
 	}
@@ -148,7 +148,7 @@ func Inspect(dir string) (*View, error) {
 // Close releases the directory.
 func (v *View) Close() error { return v.dir.Close() }
 
-// readHeads tells, too, whether CURSOR names a newer segment than there is.
+// readHeads reads the files once; ahead: CURSOR names a newer segment than there is.
 func (v *View) readHeads() (ahead bool, err error) {
 	there, err := queueFiles(v.dir)
 	if err != nil {
@@ -183,7 +183,7 @@ func (v *View) readHeads() (ahead bool, err error) {
 	v.Durable, v.SID = v.Head, v.id.sid(v.Cursor)
 	v.gaps.acknowledge(v.Cursor)
 	known := readLosses(v.dir, time.Now())
-	v.Lost = known.beside(v.gaps)
+	v.Lost = known.report(v.gaps)
 	for _, h := range v.holes {
 		h.First = max(h.First, v.Cursor)
 		for _, r := range v.gaps.without(h) {
@@ -199,7 +199,7 @@ func (v *View) readHeads() (ahead bool, err error) {
 func (v *View) Waiting() uint64 {
 	n := v.Head - v.Cursor
 	for _, l := range v.Lost {
-		if !l.Told {
+		if !l.Acknowledged {
 			n -= min(n, l.Len())
 		}
 	}
@@ -299,10 +299,10 @@ func (v *View) scan(s *segment, each func(*scanner, header) error) (expect uint6
 	return scan.expect, nil
 }
 
-// Oldest is as Watch's.
+// Oldest is what Watch.Oldest is, from the files.
 func (v *View) Oldest() (time.Time, error) {
 	if g := v.gaps.at(v.Cursor); g != nil {
-		return g.since(), nil
+		return g.firstAt(), nil
 	}
 	if v.Cursor >= v.Head {
 		return time.Time{}, nil
@@ -328,25 +328,25 @@ func (v *View) Oldest() (time.Time, error) {
 // were dropped. It reads each block once and keeps none. Numbers that neither
 // has are damaged, or were delivered meanwhile. An error of each ends it.
 func (v *View) Blocks(each func(*Block) error) error {
-	t := &teller{each: each, gaps: v.gaps, id: v.id, at: v.Cursor}
+	t := &merger{each: each, gaps: v.gaps, id: v.id, at: v.Cursor}
 	for _, s := range v.segs {
-		if err := v.blocks(s, t.lines); err != nil {
+		if err := v.blocks(s, t.takeLines); err != nil {
 			return err
 		}
 	}
 	return t.skip(v.Head)
 }
 
-// teller puts lines and gaps in order.
-type teller struct {
+// merger puts lines and gaps in order.
+type merger struct {
 	each func(*Block) error
 	gaps gaps
 	id   identity
 	at   uint64 // next number
 }
 
-// lines gives the records of b up to end, but for those in gaps.
-func (t *teller) lines(b *Block, end uint64) error {
+// takeLines gives the records of b up to end, except for those in gaps.
+func (t *merger) takeLines(b *Block, end uint64) error {
 	err := t.skip(b.first)
 	for err == nil && t.at < end {
 		stop := min(end, t.id.until(t.at))
@@ -359,16 +359,16 @@ func (t *teller) lines(b *Block, end uint64) error {
 			t.at, err = stop, t.each(part)
 		}
 		if err == nil {
-			err = t.here()
+			err = t.takeGaps()
 		}
 	}
 	return err
 }
 
 // skip continues to seq, and gives the gaps on the way.
-func (t *teller) skip(seq uint64) error {
+func (t *merger) skip(seq uint64) error {
 	for {
-		if err := t.here(); err != nil || t.at >= seq {
+		if err := t.takeGaps(); err != nil || t.at >= seq {
 			return err
 		}
 		if t.at = seq; len(t.gaps) > 0 {
@@ -377,8 +377,8 @@ func (t *teller) skip(seq uint64) error {
 	}
 }
 
-// here gives the gaps that begin here.
-func (t *teller) here() error {
+// takeGaps gives the gaps that begin at the next number.
+func (t *merger) takeGaps() error {
 	for len(t.gaps) > 0 && t.gaps[0].first <= t.at {
 		g := t.gaps[0]
 		t.gaps, t.at = t.gaps[1:], max(t.at, g.next())

@@ -21,13 +21,13 @@ const KeepLosses = 7 * 24 * time.Hour
 // Lost is records that will never come.
 type Lost struct {
 	Range
-	Why  string // as in Gap
-	Told bool   // the receiver has acknowledged the gap
-	At   time.Time
+	Why          string // as in Gap
+	Acknowledged bool   // the receiver has acknowledged the gap
+	At           time.Time
 }
 
 // losses are all that the queue remembers, the oldest first. They are kept in
-// the file LOST, a line each: when, why, first number, number behind the last.
+// the file LOST, a line each: when, why, first number, number after the last.
 // Nothing but reports depends on it.
 type losses struct {
 	all   []Lost
@@ -119,15 +119,15 @@ func (w *writer) saveLosses() error {
 	return nil
 }
 
-// beside is the losses of which the receiver has not acknowledged the gap, and
-// then those of which it has.
-func (l *losses) beside(g gaps) (all []Lost) {
+// report lists the losses whose gap the receiver has not acknowledged, and then those
+// whose gap it has.
+func (l *losses) report(g gaps) (all []Lost) {
 	for _, b := range g {
 		all = append(all, Lost{Range: b.Range(), Why: b.gap.Why, At: b.At()})
 	}
 	for _, x := range l.all {
 		for _, r := range g.without(x.Range) {
-			all = append(all, Lost{Range: r, Why: x.Why, Told: true, At: x.At})
+			all = append(all, Lost{Range: r, Why: x.Why, Acknowledged: true, At: x.At})
 		}
 	}
 	return all

@@ -15,17 +15,17 @@ import (
 	"wsrelay/internal/codec"
 )
 
-// Recovery tells what Open found.
+// Recovery is what Open found.
 type Recovery struct {
-	Gaps     []Range  // records that are lost, or were never promised and cannot be read
-	Copied   uint64   // records that were not yet proved durable and are now (R12)
-	SetAside []string // files in damaged/ that were not the queue's, or not readable
-	NewSID   bool     // the directory was copied, moved or restored: numbers continue under a new stream id
-	intakes  intakes
+	Gaps        []Range  // records that are lost, or were never promised and cannot be read
+	Copied      uint64   // records that were not yet proved durable and are now (R12)
+	Quarantined []string // files in damaged/ that were not the queue's, or not readable
+	NewSID      bool     // the directory was copied, moved or restored: numbers continue under a new stream id
+	intakes     intakes
 }
 
-// Intake is how far the pipe with this id is on disk: the offset behind the
-// last stream byte, and whether the last line continues behind it.
+// Intake is how far the pipe with this id is on disk: the offset after the
+// last stream byte, and whether the last line continues after it.
 func (r *Recovery) Intake(id uint64) (end int64, unfinished, ok bool) {
 	o, ok := r.intakes.get(id)
 	return o.End, o.Unfinished, ok
@@ -118,7 +118,7 @@ func realPath(dir string) (string, error) {
 }
 
 // wait waits in line for the lock. flock(2) cannot be cancelled, so it waits in
-// a goroutine of its own, which lets go again if ctx ended meanwhile.
+// a goroutine of its own, which releases the lock if ctx has ended meanwhile.
 func (d *osDir) wait(ctx context.Context, log *slog.Logger) error {
 	holder, _ := Locked(d.path)
 	log.Warn("another wsrelay uses this queue: waiting for it to exit", "dir", d.path, "pid", holder,
@@ -165,12 +165,11 @@ func load(fsys fileSystem, o Options) (*Queue, *writer, *Recovery, error) {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	q := &Queue{
 		fsys: fsys, o: o,
-		kick: make(chan struct{}, 1), ending: make(chan struct{}), stop: make(chan struct{}),
+		kick: make(chan struct{}, 1), inputEnded: make(chan struct{}), stop: make(chan struct{}),
 		abort: make(chan struct{}),
 		done:  make(chan struct{}), changed: make(chan struct{}),
 	}
-	w := &writer{q: q, spare: true, lastBusy: time.Now(), choice: codec.NewChoice(codec.S2, codec.Zstd, codec.S2,
-		codec.Raw)}
+	w := &writer{q: q, spare: true, lastActive: time.Now(), choice: codec.NewChoice(codec.Quick, codec.DensestFirst()...)}
 	r := &recoverer{q: q, w: w}
 	if err := r.run(); err != nil {
 		w.closeFiles()

@@ -41,8 +41,8 @@ const (
 
 // Origin says where lines came from: up to which stream byte of which intake.
 type Origin struct {
-	Intake     uint64 // 0: none that could tell after a restart
-	End        int64  // stream offset behind the last byte
+	Intake     uint64 // 0: one that cannot continue after a restart
+	End        int64  // stream offset after the last byte
 	Unfinished bool   // the last line is a piece; the intake's next line continues it
 }
 
@@ -52,52 +52,52 @@ type Origin struct {
 // Append is for one goroutine, Next and TryNext for one other; every other
 // method is safe for all.
 type Queue struct {
-	fsys     fileSystem
-	o        Options
-	locks    []io.Closer
-	dir      *osDir        // nil in tests without one
-	kick     chan struct{} // to the writer: there is something to do
-	ending   chan struct{} // closed by Reserve
-	stop     chan struct{} // closed by Close
-	abort    chan struct{} // closed when Close has waited long enough
-	done     chan struct{} // closed by the writer at its end
-	reserved sync.Once
-	closing  sync.Once
-	closeErr error
-	reader   reader // the consumer's, while reading; else below mu
-	spares   spares
-	aside    int64 // bytes that SetAside has written
+	fsys        fileSystem
+	o           Options
+	locks       []io.Closer
+	dir         *osDir        // nil in tests without one
+	kick        chan struct{} // to the writer: there is something to do
+	inputEnded  chan struct{} // closed by Reserve
+	stop        chan struct{} // closed by Close
+	abort       chan struct{} // closed when Close has waited long enough
+	done        chan struct{} // closed by the writer at its end
+	reserved    sync.Once
+	closing     sync.Once
+	closeErr    error
+	reader      reader // the consumer's, while reading; else below mu
+	pool        bufferPool
+	quarantined int64 // bytes that Quarantine has written
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced at every change that a caller may wait for
-	segs     []*segment    // ascending; the last is being written
-	ident    identity
-	gaps     queueGaps
-	head     uint64  // next number to give
-	durable  uint64  // every record below is on disk
-	acked    uint64  // the cursor: every record below has its receipt
-	next     uint64  // next record to give out
-	flight   []Range // given out and not acknowledged, ascending, contiguous
-	moved    int     // counts the times that next, or what stands there, was changed
-	opening  int     // counts the times that files must be opened again
-	given    uint64  // every record from here on was never given out
-	reading  bool    // the consumer reads a file
-	dropped  uint64  // records dropped since Open
-	receipt  Receipt
-	origin   Origin // of the newest bytes, skipped ones too
-	table    intakes
-	queued   []*Block // not yet taken by the writer; the last takes lines
-	unsynced int64    // raw bytes appended and not durable
-	held     int      // Appends that wait until there are fewer
-	ring     ring
-	wanted   bool     // the consumer waits for what is not durable
-	urgent   uint64   // a caller waits until every record below is durable
-	trouble  *Trouble // nil: none
-	losses   losses
+	mu             sync.Mutex
+	changed        chan struct{} // closed and replaced at every change that a caller may wait for
+	segs           []*segment    // ascending; the last is being written
+	ident          identity
+	gaps           queueGaps
+	head           uint64  // next number to give
+	durable        uint64  // every record below is on disk
+	acked          uint64  // the cursor: every record below has its receipt
+	next           uint64  // next record to give out
+	flight         []Range // given out and not acknowledged, ascending, contiguous
+	moves          int     // counts the times that next, or what stands there, was changed
+	reopens        int     // counts the times that files must be opened again
+	handedOut      uint64  // every record from here on was never given out
+	reading        bool    // the consumer reads a file
+	dropped        uint64  // records dropped since Open
+	receipt        Receipt
+	origin         Origin // of the newest bytes, skipped ones too
+	table          intakes
+	queued         []*Block // not yet taken by the writer; the last takes lines
+	unsynced       int64    // raw bytes appended and not durable
+	waitingAppends int      // Appends that wait until there are fewer
+	ring           ring
+	consumerWaits  bool     // the consumer waits for what is not durable
+	urgent         uint64   // a caller waits until every record below is durable
+	trouble        *Trouble // nil: none
+	losses         losses
 }
 
 // Append adds n whole lines, each with its newline, from o. They are not yet
-// durable when it returns: WaitDurable tells. At most MaxBlock bytes or
+// durable when it returns: WaitDurable waits for that. At most MaxBlock bytes or
 // MaxBlockLines lines at a time, or one line of up to MaxLine bytes. With n = 0
 // only o moves on: bytes that no line holds. Append waits while what is not yet
 // durable passes a bound: that is where a full disk is felt.
@@ -105,9 +105,9 @@ func (q *Queue) Append(ctx context.Context, lines []byte, n int, o Origin) (Rang
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.unsynced > 0 && q.unsynced+int64(len(lines)) > aheadLimit && !q.isClosed() {
-		q.held++
+		q.waitingAppends++
 		err := q.wait(ctx)
-		q.held--
+		q.waitingAppends--
 		if err != nil {
 			return Range{}, err
 		}
@@ -140,7 +140,7 @@ func (q *Queue) fill(lines []byte, n int, o Origin) {
 		q.queued = append(q.queued, b)
 	}
 	if n := len(b.buf) + len(lines); n > cap(b.buf) && n <= wholeBlock {
-		b.buf = append(q.spares.get(wholeBlock)[:0], b.buf...)
+		b.buf = append(q.pool.get(wholeBlock)[:0], b.buf...)
 	}
 	b.buf = append(b.buf, lines...)
 	b.count += uint64(n)
@@ -201,7 +201,7 @@ type Stats struct {
 	Trouble      *Trouble // nil: none
 }
 
-// Stats tells the state.
+// Stats is the state at this moment.
 func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -267,7 +267,7 @@ func (q *Queue) Close(ctx context.Context) error {
 // Reserve lets what comes from now on pass the limit a little, as Close does
 // with what is in memory: the input has ended, and its rest must get to the disk
 // though nobody takes lines.
-func (q *Queue) Reserve() { q.reserved.Do(func() { close(q.ending) }) }
+func (q *Queue) Reserve() { q.reserved.Do(func() { close(q.inputEnded) }) }
 
 func (q *Queue) isClosed() bool { return closed(q.stop) }
 
@@ -280,7 +280,7 @@ func closed(ch <-chan struct{}) bool {
 	}
 }
 
-// poke tells the writer that there is something to do.
+// poke wakes the writer: there is something to do.
 func (q *Queue) poke() {
 	select {
 	case q.kick <- struct{}{}:

@@ -16,7 +16,7 @@ type reader struct {
 	seg     *segment
 	f       file
 	scan    *scanner
-	opening int // as the queue's, when f was opened
+	reopens int // as the queue's, when f was opened
 
 	failedAt uint64 // the record that could not be read, and how often in a row
 	failures int
@@ -43,13 +43,13 @@ func (r *reader) failed(seq uint64) int {
 // read gets the block that begins at seq, which is durable, from its segment;
 // where that is damaged, the records that are lost.
 func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
-	seg, limit, end, opening := q.segmentOf(seq)
+	seg, limit, end, reopens := q.segmentOf(seq)
 	if seg == nil {
 		return nil, Range{seq, end}, nil
 	}
 	r := &q.reader
-	if r.seg != seg || r.scan.expect > seq || r.opening != opening {
-		r.opening = opening
+	if r.seg != seg || r.scan.expect > seq || r.reopens != reopens {
+		r.reopens = reopens
 		switch err := r.open(q.fsys, seg); {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange): // it was removed
 			return nil, Range{seq, end}, nil
@@ -57,10 +57,10 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 			return nil, Range{}, err
 		}
 	}
-	r.scan.limit, r.scan.buffer = limit, q.spares.get
+	r.scan.limit, r.scan.buffer = limit, q.pool.get
 	h, err := r.scan.find(seq)
 	missing := err != nil || h.first > seq
-	if bad := r.scan.bad; missing && bad != nil && r.failed(seq) < giveUpAfter {
+	if bad := r.scan.bad; missing && bad != nil && r.failed(seq) < maxReadFailures {
 		err = bad
 	}
 	switch {
@@ -78,7 +78,7 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 	at := r.scan.off
 	b, err = r.scan.block(h)
 	r.scan.skip(h)
-	if err != nil && (r.failed(seq) < giveUpAfter || !readable(r.f, r.scan.off, limit)) {
+	if err != nil && (r.failed(seq) < maxReadFailures || !readable(r.f, r.scan.off, limit)) {
 		_ = r.close()
 		return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
 	}
@@ -93,10 +93,10 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 	return b, Range{}, nil
 }
 
-// giveUpAfter is how often a block, or where it should be, must fail to be read,
-// while other pages can be, until it counts as damaged (F3). The relay backs off
-// in between.
-const giveUpAfter = 16
+// maxReadFailures is how often a block, or the place where it should be, must fail to
+// be read, while other pages can be, until it counts as damaged (F3). The relay backs
+// off in between.
+const maxReadFailures = 16
 
 // What is kept of damage: the rest would only fill the disk.
 const (
@@ -143,19 +143,19 @@ func (r *reader) open(fsys fileSystem, seg *segment) error {
 }
 
 // segmentOf is the segment that holds seq, how many bytes of it can be read, and
-// the number behind its last record; nil: no segment does, up to that number.
-func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, opening int) {
+// the number after its last record; nil: no segment does, up to that number.
+func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, reopens int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	end = q.durable
 	for _, s := range slices.Backward(q.segs) {
 		if s.base <= seq {
-			return s, s.written, end, q.opening
+			return s, s.written, end, q.reopens
 		} else if s.base < end {
 			end = s.base
 		}
 	}
-	return nil, 0, end, q.opening
+	return nil, 0, end, q.reopens
 }
 
 // requestGap asks for a gap of r. Nothing is said of these records before it is

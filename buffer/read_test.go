@@ -57,7 +57,7 @@ func TestQueue_WaitsForADiskThatCannotBeRead(t *testing.T) {
 				}
 				return nil
 			})
-			for range 3 * giveUpAfter {
+			for range 3 * maxReadFailures {
 				if b, err := q.TryNext(); !errors.Is(err, unix.EIO) {
 					t.Fatalf("got %v, %v", b, err)
 				}
@@ -90,7 +90,7 @@ func TestQueue_GivesUpABlockThatAloneCannotBeRead(t *testing.T) {
 			}
 			return nil
 		})
-		for range giveUpAfter - 1 {
+		for range maxReadFailures - 1 {
 			if b, err := q.TryNext(); !errors.Is(err, unix.EIO) {
 				t.Fatalf("got %v, %v", b, err)
 			}

@@ -15,14 +15,14 @@ import (
 
 // A user may remove, move or replace the files of a running queue, or its
 // whole directory. What an open descriptor still has is written again under the
-// name that it had; of what is gone, gaps tell.
+// name that it had; what is gone gets gaps.
 
 // inspectInterval is how often the files are looked at while lines wait and none come.
 const inspectInterval = 5 * time.Second
 
 // still makes sure that the segment that is written has its name and its bytes.
 // What a file without a name holds is not on disk, whatever fdatasync said.
-func (w *writer) still() error {
+func (w *writer) ensureSegment() error {
 	if w.seg == nil || w.poisoned {
 		return nil
 	}
@@ -48,17 +48,17 @@ const removedHint = "never touch the files of a queue while wsrelay runs; wsrela
 // inspectFiles is still, for all files, from time to time, and at the end: what is open
 // then can be written again, and nobody can later.
 func (w *writer) inspectFiles(now time.Time, closing bool) error {
-	if now.Sub(w.lastLook) < inspectInterval && !closing {
+	if now.Sub(w.lastInspected) < inspectInterval && !closing {
 		return nil
 	}
-	w.lastLook = now
+	w.lastInspected = now
 	return w.reclaim()
 }
 
 // reclaim makes again what is not where it was.
 func (w *writer) reclaim() error {
 	q := w.q
-	made, err := q.fsys.remake()
+	made, err := q.fsys.recreate()
 	if err != nil {
 		return fmt.Errorf("create the removed queue directory again: %w", err)
 	}
@@ -73,7 +73,7 @@ func (w *writer) reclaim() error {
 		}
 		if !ok {
 			_ = w.cursorFile.Close() // nobody can read it any more
-			w.cursorFile, w.stale, w.kept = nil, true, false
+			w.cursorFile, w.cursorStale, w.cursorSynced = nil, true, false
 			gone = append(gone, cursorName)
 		}
 	}
@@ -213,8 +213,8 @@ func (w *writer) restore(o openSegment) error {
 	}
 	q.mu.Lock()
 	o.seg.size = end
-	q.moved++ // what the consumer finds in the old file is void
-	q.opening++
+	q.moves++ // what the consumer finds in the old file is void
+	q.reopens++
 	q.mu.Unlock()
 	if w.f != o.f {
 		return f.Close()

@@ -15,7 +15,7 @@ const MechHMAC = "hmac-sha256"
 // Channel bindings of chal.cb.
 const (
 	CBExporter = "tls-exporter" // RFC 9266
-	CBNone     = "none"         // only where the receiver allows it: behind a proxy that ends TLS
+	CBNone     = "none"         // only where the receiver allows it: behind a proxy that terminates TLS
 )
 
 // TLSBinding is the channel binding that both ends of one TLS connection derive
@@ -87,7 +87,7 @@ func (p *Proof) Verify(secret []byte) bool {
 	return SameMAC(p.RT, ReceiptToken(secret, p.UID[:SIDLen], p.Seq, p.UID))
 }
 
-// SameMAC compares in a time that tells nothing about where two differ.
+// SameMAC compares in a time that does not depend on where the two differ.
 func SameMAC(got, want string) bool {
 	return hmac.Equal([]byte(got), []byte(want))
 }

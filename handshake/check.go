@@ -120,7 +120,7 @@ func checkRange(seq, n uint64) error {
 	return nil
 }
 
-// isNext says whether seq can be the number behind a range.
+// isNext reports whether seq can be the number after a range.
 func isNext(seq uint64) bool { return 1 <= seq && seq <= MaxSeq+1 }
 
 func isBatch(b uint64) bool { return 1 <= b && b <= MaxSeq }

@@ -120,8 +120,8 @@ func checkNames(v gjson.Result, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("nested deeper than %d", maxDepth)
 	}
-	var room [16]string
-	seen, isObject := room[:0], v.IsObject()
+	var space [16]string
+	seen, isObject := space[:0], v.IsObject()
 	var err error
 	v.ForEach(func(key, value gjson.Result) bool {
 		switch {

@@ -67,8 +67,8 @@ func (s Secrets) Named(name string) Secrets {
 	return live
 }
 
-// Find gives the secret of this value, nil if there is none. How long it takes
-// tells nothing about the values.
+// Find gives the secret of this value, nil if there is none. The time that it
+// takes does not depend on the values.
 func (s Secrets) Find(value []byte) *Secret {
 	var found *Secret
 	want := sha256.Sum256(value)

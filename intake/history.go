@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// History is what keeper and spool tell of a pipe.
+// History is what keeper and spool know of a pipe.
 type History struct {
 	Intake  uint64 // the pipe's id; 0: there is no keeper, and the rest is 0 as well
 	Workers uint64 // that the keeper has started, this one included
@@ -26,8 +26,8 @@ func (in *Intake) History() History {
 	return in.spool.history()
 }
 
-// Before is a worker's History, until New has run.
-func Before() History {
+// InheritedHistory is a worker's History before New has run.
+func InheritedHistory() History {
 	kept, _, err := inherited(os.Getenv(workerEnv))
 	if err != nil {
 		return History{}
@@ -35,9 +35,9 @@ func Before() History {
 	return kept.history()
 }
 
-// Stays tells whether the keeper tries again after this worker has found a
+// Retries reports whether the keeper tries again after this worker has found a
 // mistake in its configuration. For a service it always does.
-func (h History) Stays(service bool) bool { return h.Workers > 0 && (service || h.Workers > 1) }
+func (h History) Retries(service bool) bool { return h.Workers > 0 && (service || h.Workers > 1) }
 
 func (k kept) history() History {
 	s, err := k.state()

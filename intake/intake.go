@@ -1,7 +1,7 @@
 // Package intake moves lines from a pipe into the queue.
 //
 // A line is what stands between two newlines, whatever its bytes are: CR, NUL
-// and invalid UTF-8 stay. Empty lines are skipped. What stands behind the last
+// and invalid UTF-8 stay. Empty lines are skipped. What stands after the last
 // newline when the pipe ends is a line too. A line longer than
 // [buffer.MaxLine] is cut into pieces of that length, each a line of its own.
 //
@@ -20,7 +20,7 @@
 //	 1. The worker takes from the pipe with splice(2) only, to the end of the
 //	    spool, which is pipes and a file in memory that the keeper holds open. As
 //	    seen from a kill that is all or nothing: what the spool was ever given is
-//	    what was ever taken. What it reads is a twin, made by tee(2).
+//	    what was ever taken. What it reads is a copy, made by tee(2).
 //	 2. The queue knows on disk up to which stream offset it has everything. What
 //	    is pending is exactly from there to what was taken, and a new worker begins
 //	    there.
@@ -82,7 +82,7 @@ type Intake struct {
 	idle          bool          // wait before the next read
 	idlePolls     int           // in a row for what has come to be on disk
 	buf           []byte        // read and not yet appended: at most one line and one read
-	end           int64         // stream offset behind buf
+	end           int64         // stream offset after buf
 	appended      int64         // stream offset up to which the queue has everything
 	lines         uint64
 	pieces        int // of lines that are too long, but for the last ones
@@ -123,13 +123,13 @@ func coalesceDelay(pipe int) time.Duration {
 	return max(0, time.Duration(capacity)*time.Second/2e9)
 }
 
-// Worker tells whether a keeper started this process; until New has run.
+// Worker reports whether a keeper started this process. It must be called before New.
 func Worker() bool {
 	_, ok := os.LookupEnv(workerEnv)
 	return ok
 }
 
-// Kept tells whether a keeper holds the input.
+// Kept reports whether a keeper holds the input.
 func (in *Intake) Kept() bool { return in.spool != nil }
 
 // LiveInput is the pipe as the queue's recovery has to know it.
@@ -219,7 +219,7 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 		return err
 	}
 	defer unwatch()
-	last, told := int64(math.MaxInt64), false // stream offset where stop ends it
+	last, warned := int64(math.MaxInt64), false // stream offset where stop ends it
 	for {
 		if err := in.releaseDurable(ctx, q); err != nil {
 			return err
@@ -240,8 +240,8 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 		if err := in.append(ctx, q); err != nil {
 			return err
 		}
-		if in.pieces > 0 && !told {
-			told = true
+		if in.pieces > 0 && !warned {
+			warned = true
 			log.Warn("a line is longer than 16 MiB", "effect", "it is stored in pieces, each a document; nothing is lost",
 				"hint", "let its program write shorter lines; in syslog-ng, log-msg-size() cuts them")
 		}
@@ -374,8 +374,8 @@ func (in *Intake) origin(end int64) buffer.Origin {
 	return buffer.Origin{Intake: in.id, End: end}
 }
 
-// releaseDurable releases what the spool holds and the disk has. Where that is far
-// behind, it waits: so many newlines and no line.
+// releaseDurable releases what the spool holds and the disk has. It waits while too
+// many bytes are not on disk: they may be newlines without a line.
 func (in *Intake) releaseDurable(ctx context.Context, q Queue) error {
 	m := in.spool
 	if m == nil {

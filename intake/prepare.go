@@ -31,7 +31,7 @@ func inherited(env string) (spool kept, control int, err error) {
 	return spool, control, nil
 }
 
-// Wanted tells whether these arguments ask for a keeper: the input is a pipe,
+// Wanted reports whether these arguments ask for a keeper: the input is a pipe,
 // and nobody has said --keeper off. It looks no closer than that.
 func Wanted(args []string, stdin *os.File) (k *Keeper, ok bool) {
 	var st unix.Stat_t
@@ -49,7 +49,7 @@ func Wanted(args []string, stdin *os.File) (k *Keeper, ok bool) {
 	return &Keeper{Args: args, OptionsFD: fd}, true
 }
 
-// Ended tells whether the input is a pipe that nobody can write to and that is
+// Ended reports whether the input is a pipe that nobody can write to and that is
 // empty.
 func Ended(stdin *os.File) bool {
 	return events(int(stdin.Fd())) == unix.POLLHUP

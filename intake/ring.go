@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A ring is pipes that the keeper holds, used one behind the other. Bytes move
+// A ring is pipes that the keeper holds, used one after the other. Bytes move
 // into it and out of it by splice(2), which between pipes moves pages and copies
 // nothing, so that the writer of the first pipe never waits for a copy. The bytes
 // of a move are, as seen from a kill, in one place or in the other.
 //
 // At least one pipe is always empty: so what the ring holds begins in the pipe
-// behind an empty one.
+// after an empty one.
 type ring struct {
 	pipes []int   // descriptors, each for both ends
 	held  []int64 // bytes in each

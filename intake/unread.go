@@ -29,8 +29,8 @@ type Unread struct {
 	Ours func(shell []byte) bool // tells from the shell's arguments whether the lines are for this queue
 	Log  *slog.Logger
 
-	looked time.Time
-	failed string // the last error that was logged
+	checkedAt time.Time
+	failed    string // the last error that was logged
 }
 
 // unreadEvery is how often the intake looks: after a reload the shell of the
@@ -43,10 +43,10 @@ const shellArgs = 3 // /bin/sh -c COMMAND
 // look. What goes wrong stays in its file.
 func (in *Intake) takeUnread(ctx context.Context, q Queue) {
 	u := &in.Unread
-	if u.Dir == "" || time.Since(u.looked) < unreadEvery {
+	if u.Dir == "" || time.Since(u.checkedAt) < unreadEvery {
 		return
 	}
-	u.looked = time.Now()
+	u.checkedAt = time.Now()
 	names, _ := filepath.Glob(filepath.Join(u.Dir, "unread.*.lines")) // an odd name of a directory: none
 	for _, name := range names {
 		lines, ours, err := u.readFile(ctx, q, name)

@@ -19,7 +19,7 @@ import (
 // stays the same process, with the same pipe and spool, so the worker stays
 // its child. At every step a process has the pipe:
 //
-//  1. A binary that cannot even tell its version is not run.
+//  1. A binary that cannot even print its version is not run.
 //  2. execve(2); the old worker lives. If it fails, the old program continues.
 //  3. The new keeper has its handlers, and kills and reaps the old worker.
 //  4. It starts its own, which continues where the spool and the queue say.
@@ -58,7 +58,7 @@ type handed struct {
 	Spool   kept
 	Options bool   // there are, and can be read again
 	Worker  int    // pid; 0: none lived
-	Told    []byte // the signals that count
+	Signals []byte `json:"Told"` // the signals that count; the name is that of other versions
 }
 
 // adopt is upgrade's other half.
@@ -67,9 +67,9 @@ func (k *Keeper) adopt(from string) error {
 	if err := json.Unmarshal([]byte(from), &h); err != nil || len(h.Spool) == 0 {
 		return fmt.Errorf("%s=%q is not what a keeper hands on", adoptEnv, from)
 	}
-	k.spool, k.options, k.worker, k.signals = h.Spool, h.Options, h.Worker, h.Told
+	k.spool, k.options, k.worker, k.signals = h.Spool, h.Options, h.Worker, h.Signals
 	if len(k.signals) > 0 {
-		k.toldAt = time.Now() // or not long ago
+		k.signalledAt = time.Now() // or not long ago
 	}
 	k.inherit(unix.FD_CLOEXEC)
 	s, err := k.spool.state()

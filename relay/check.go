@@ -18,10 +18,11 @@ import (
 	"wsrelay/handshake"
 )
 
-// Check goes all the way to a receiver's welcome and away again, without a line,
-// and under a stream identity of its own, so that it disturbs no relay. It
+// Check connects to a receiver up to its welcome and leaves again, without a line and
+// under a stream identity of its own, so that it disturbs no relay. It
 // reports what it found at each step: files, dns, tcp, proxy, tls, upgrade,
-// handshake, ready, as far as the way has it. A fault is of the step that it returns.
+// handshake, ready, as far as the connection has it. A fault is of the step that it
+// returns.
 func Check(ctx context.Context, o Options, address string, report func(step,
 	found string),
 ) (step string, fault *Fault) {
@@ -106,7 +107,7 @@ func (c *check) files() string {
 			all = append(all, f.is+" in "+f.name)
 		}
 	}
-	for _, name := range c.with.loose {
+	for _, name := range c.with.exposed {
 		all = append(all, "others can read "+name+": chmod 600")
 	}
 	return strings.Join(all, "; ")

@@ -23,7 +23,7 @@ func ParseURL(s string) (*url.URL, error) {
 	if err != nil {
 		return nil, fmt.Errorf("URL: %w", redact(err))
 	}
-	// What is behind these, and what an @ is part of, may be a secret.
+	// What is after these, and what an @ is part of, may be a secret.
 	name := fmt.Sprintf("URL %q", s[:strings.IndexAny(s+"?", "?#")])
 	if strings.Contains(s, "@") {
 		name = "URL"
@@ -65,7 +65,7 @@ func (o *Options) subprotocol() string {
 
 // shown is u as logs and status have it: without the query, which may hold
 // what nobody else should read.
-func shown(u *url.URL) string {
+func logURL(u *url.URL) string {
 	c := *u
 	c.RawQuery = ""
 	return c.String()
@@ -99,7 +99,7 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 		WriteBufferPool:  &frameBuffers,
 		NetDialContext: func(brief context.Context, network, addr string) (net.Conn, error) {
 			if with.proxy != nil {
-				c, err := through(brief, r.net, with.proxy, addr, begun)
+				c, err := dialProxy(brief, r.net, with.proxy, addr, begun)
 				return &wire{Conn: c}, err
 			}
 			c, err := r.net(brief, network, addr)
@@ -139,7 +139,7 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 	case resp.Header.Get("Sec-WebSocket-Extensions") != "":
 		fault = protocolError(0, errors.New("it turns on an extension that was not offered"))
 	default:
-		return conn, under(conn.NetConn()), nil
+		return conn, wireOf(conn.NetConn()), nil
 	}
 	conn.Close()
 	return nil, nil, fault

@@ -35,11 +35,11 @@ type DialConfig struct {
 
 // credentials are what one attempt goes with: what the files hold right now.
 type credentials struct {
-	key    *handshake.Secret // nil: none
-	tls    *tls.Config
-	header http.Header
-	proxy  *url.URL // nil: none
-	loose  []string // secret files that others can read
+	key     *handshake.Secret // nil: none
+	tls     *tls.Config
+	header  http.Header
+	proxy   *url.URL // nil: none
+	exposed []string // secret files that others can read
 }
 
 // ready reads what an attempt at u takes. Whatever is configured and cannot be
@@ -141,7 +141,7 @@ func (c *credentials) token(name string) (string, error) {
 // secret reads a file that only we should be able to read.
 func (c *credentials) secret(name string) ([]byte, error) {
 	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
-		c.loose = append(c.loose, name)
+		c.exposed = append(c.exposed, name)
 	}
 	return os.ReadFile(name)
 }

@@ -18,11 +18,11 @@ import (
 type Dialect interface {
 	// Subprotocol is what the server must agree to; "": none.
 	Subprotocol() string
-	// Ship sends first, and then what the queue has, until ctx or the connection
+	// Send sends first, and then what the queue has, until ctx or the connection
 	// ends or nothing has moved for l.IdleClose. The fault is nil if the end was
 	// our own wish. Whatever was not acknowledged by then is given out again.
-	Ship(ctx context.Context, l *Link, first *buffer.Block) *Fault
-	// Probe finds out, without a line, whether Ship could work, and says what it
+	Send(ctx context.Context, l *Link, first *buffer.Block) *Fault
+	// Probe finds out, without a line, whether Send could work, and returns what it
 	// has seen.
 	Probe(ctx context.Context, l *Link) (found string, fault *Fault)
 }
@@ -50,7 +50,7 @@ func (r *Relay) link(conn *websocket.Conn, w *wire, u *url.URL) *Link {
 	w.guard(r.o.Ping * 5 / 2)
 	gone := make(chan struct{})
 	return &Link{
-		Log: r.log.With("url", shown(u)), IdleClose: r.o.IdleClose, Ping: r.o.Ping, Host: r.o.Host,
+		Log: r.log.With("url", logURL(u)), IdleClose: r.o.IdleClose, Ping: r.o.Ping, Host: r.o.Host,
 		r: r, conn: conn, wire: w, url: u, gone: gone,
 	}
 }
@@ -107,7 +107,7 @@ func (l *Link) WritePing(payload string) error {
 
 // Ready says that the server is known to understand us.
 func (l *Link) Ready(store, guarantee string) {
-	l.r.status.set(StateConnected, shown(l.url))
+	l.r.status.set(StateConnected, logURL(l.url))
 	l.r.report.welcomed(l.url, &handshake.Welcome{Store: store, Guarantee: guarantee})
 }
 

@@ -7,13 +7,13 @@ import (
 	"wsrelay/buffer"
 )
 
-// backlogAge tells a backlog from lines that have just come.
+// backlogAge distinguishes a backlog from lines that have just come.
 const backlogAge = 10 * time.Second
 
 // Paced gives out q's backlog, lines that have waited for 10 s, at no more than
 // rate bytes a second, counted as they go on the wire and by whole blocks, which
-// have up to 1 MiB, or one line. Newer lines are not held up by themselves; but
-// the order is kept, so behind a backlog they wait for it. At a rate below that
+// have up to 1 MiB, or one line. Newer lines alone are not delayed; but the
+// order is kept, so they wait for a backlog before them. At a rate below that
 // of what comes in, a backlog never ends.
 func Paced(q Queue, rate int64) Queue { return &paced{Queue: q, rate: float64(rate)} }
 

@@ -30,7 +30,7 @@ type Fault struct {
 
 	permanent bool           // waiting alone does not fix it: retry slowly, and log an error
 	shrink    bool           // smaller batches may get through
-	floor     time.Duration  // the receiver asks us to stay away so long
+	floor     time.Duration  // the receiver asks us not to come back sooner
 	spread    *time.Duration // the receiver asks us to come back within it
 	code      int            // to close the connection with; 0: it is not ours to say
 }
@@ -124,7 +124,7 @@ func dialFault(err error) *Fault {
 	switch {
 	case errors.As(err, &known):
 		return known
-	case errors.Is(err, errTalkative):
+	case errors.Is(err, errEndlessAnswer):
 		return permanent("this is not a receiver", "check that the URL leads to wsreceive", err)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return transient("no such host", "check the name in the URL and this host's DNS", err)
@@ -153,7 +153,7 @@ func dialFault(err error) *Fault {
 	return transient("no connection", "check URL, network and proxy", err)
 }
 
-// certFault tells apart why the receiver's certificate is not good enough.
+// certFault explains why the receiver's certificate is not good enough.
 func certFault(err error) *Fault {
 	var (
 		unknown x509.UnknownAuthorityError

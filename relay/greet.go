@@ -21,13 +21,13 @@ func (s *session) open(ctx context.Context) *Fault {
 	if err := s.conn.WriteMessage(websocket.TextMessage, s.transcript.Hello); err != nil {
 		return s.writeFault(err)
 	}
-	late := time.NewTimer(s.r.pace.dial)
-	defer late.Stop()
+	timeout := time.NewTimer(s.r.pace.dial)
+	defer timeout.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-late.C:
+		case <-timeout.C:
 			f := transient("no welcome in time", hintServer, nil)
 			f.code = handshake.CloseHandshakeTimeout
 			return f
@@ -48,7 +48,7 @@ func (s *session) open(ctx context.Context) *Fault {
 				if fault := s.answerChallenge(f, m.raw); fault != nil {
 					return fault
 				}
-				late.Reset(s.r.pace.dial)
+				timeout.Reset(s.r.pace.dial)
 			case *handshake.Err:
 				s.peerErr = f // the close that follows says the rest
 			case nil:

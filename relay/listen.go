@@ -45,8 +45,8 @@ const listenPath = "/relay"
 func (r *Relay) answer(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	h := newHall(ctx, r, ln.Addr())
-	ln = wireListener{connlimit.New(ln, callers, r.pace.minSession)}
+	h := newAcceptor(ctx, r, ln.Addr())
+	ln = wireListener{connlimit.New(ln, maxCallers, r.pace.minSession)}
 	if h.url.Scheme == "wss" {
 		ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: h.tls})
 	}
@@ -79,7 +79,7 @@ type acceptor struct {
 
 	// place is held by the one session that is served, and by any other caller that
 	// does what otherwise only Run's goroutine may.
-	place chan struct{}
+	slot chan struct{}
 
 	mu      sync.Mutex // guards the two below
 	refusal throttle
@@ -87,10 +87,10 @@ type acceptor struct {
 	running sync.WaitGroup // the sessions
 }
 
-func newHall(ctx context.Context, r *Relay, addr net.Addr) *acceptor {
+func newAcceptor(ctx context.Context, r *Relay, addr net.Addr) *acceptor {
 	h := &acceptor{
 		r: r, ctx: ctx, url: &url.URL{Scheme: "ws", Host: addr.String(), Path: listenPath},
-		place: make(chan struct{}, 1), refusal: throttle{every: r.pace.quiet},
+		slot: make(chan struct{}, 1), refusal: throttle{every: r.pace.quiet},
 		up: websocket.Upgrader{
 			HandshakeTimeout: r.pace.dial, WriteBufferSize: frameBytes, WriteBufferPool: &frameBuffers,
 			Subprotocols: []string{handshake.Subprotocol},
@@ -140,14 +140,14 @@ func (h *acceptor) missing(due uint64) {
 
 func (h *acceptor) acquire() bool {
 	select {
-	case h.place <- struct{}{}:
+	case h.slot <- struct{}{}:
 		return true
 	default:
 		return false
 	}
 }
 
-func (h *acceptor) release() { <-h.place }
+func (h *acceptor) release() { <-h.slot }
 
 // close waits for the sessions, which h.ctx ends.
 func (h *acceptor) close() {
@@ -181,7 +181,7 @@ func (h *acceptor) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	begun := h.begin(func() {
-		if len(h.place) > 0 { // a hello would end the session that it may have under way itself
+		if len(h.slot) > 0 { // a hello would end the session that it may have under way itself
 			h.refuse(conn)
 			return
 		}
@@ -209,7 +209,7 @@ func (h *acceptor) refuse(conn *websocket.Conn) {
 func (h *acceptor) serve(conn *websocket.Conn, with *credentials) {
 	r, remote := h.r, conn.RemoteAddr().String()
 	conn.SetReadLimit(handshake.MaxControl)
-	s := newSession(r, conn, under(conn.NetConn()), h.url, r.q.Stats().SID, with.key)
+	s := newSession(r, conn, wireOf(conn.NetConn()), h.url, r.q.Stats().SID, with.key)
 	s.log = s.log.With("remote", remote)
 	entered := false
 	s.claim = func() *Fault {
@@ -217,7 +217,7 @@ func (h *acceptor) serve(conn *websocket.Conn, with *credentials) {
 			return secondCaller
 		}
 		connlimit.Admit(s.wire.Conn)
-		r.warn(with.loose)
+		r.warn(with.exposed)
 		r.report.log = r.log.With("remote", remote)
 		return nil
 	}
@@ -267,4 +267,4 @@ func (l wireListener) Accept() (net.Conn, error) {
 }
 
 // callers are how many may be connected without having given a good welcome.
-const callers = 256
+const maxCallers = 256

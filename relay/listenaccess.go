@@ -69,7 +69,7 @@ func (w *DialConfig) expected() (c *credentials, token string, fault *Fault) {
 	return c, token, nil
 }
 
-// sound tells what of the files cannot be used.
+// sound reports which of the files cannot be used.
 func (w *DialConfig) sound() *Fault {
 	if _, _, fault := w.expected(); fault != nil {
 		return fault

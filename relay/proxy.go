@@ -15,7 +15,7 @@ import (
 
 // through opens a connection to addr by way of an HTTP proxy (CONNECT, RFC
 // 9110, 9.3.6). begun is called with the connection to the proxy.
-func through(ctx context.Context, dial netDial, proxy *url.URL, addr string, begun func(net.Conn)) (net.Conn, error) {
+func dialProxy(ctx context.Context, dial netDial, proxy *url.URL, addr string, begun func(net.Conn)) (net.Conn, error) {
 	host := proxy.Host
 	if proxy.Port() == "" {
 		host = net.JoinHostPort(proxy.Hostname(), "80")

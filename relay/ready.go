@@ -51,7 +51,7 @@ func (r *Relay) get(ctx context.Context, u *url.URL, with *credentials) (status 
 	}
 	var conn net.Conn
 	if with.proxy != nil {
-		conn, err = through(ctx, dialNet, with.proxy, addr, func(net.Conn) {})
+		conn, err = dialProxy(ctx, dialNet, with.proxy, addr, func(net.Conn) {})
 	} else {
 		conn, err = dialNet(ctx, "tcp", addr)
 	}

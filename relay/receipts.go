@@ -47,7 +47,7 @@ func (s *session) acked(a *handshake.Ack, at time.Time) *Fault {
 	if err != nil {
 		return protocolError(websocket.CloseProtocolError, err)
 	}
-	s.r.squeeze.acked(sent[:len(sent)-len(s.win.sent)], s.ready != nil, at)
+	s.r.recompressor.acked(sent[:len(sent)-len(s.win.sent)], s.ready != nil, at)
 	if a.Win != nil {
 		s.win.limit = *a.Win
 	}
@@ -120,14 +120,14 @@ func (s *session) stalled(b *handshake.Busy) *Fault {
 	s.r.status.stalled("the receiver is busy: "+clean(b.Why), hint)
 	switch away := time.Since(s.busy); {
 	case s.busy.IsZero():
-		s.busy, s.busyTold = time.Now(), b.Why
+		s.busy, s.busyLogged = time.Now(), b.Why
 		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait,
 			"hint", hint)
 	case away > s.r.pace.busy && len(s.r.o.URLs) > 1:
 		return withGoodbye(transient("the receiver has been busy for too long", hint,
 			fmt.Errorf("for %v", away.Round(time.Second))))
-	case b.Why != s.busyTold && away >= s.busyAgain: // less and less often: the receiver may be anybody
-		s.busyAgain, s.busyTold = 2*(away+time.Second), b.Why
+	case b.Why != s.busyLogged && away >= s.busyAgain: // less and less often: the receiver may be anybody
+		s.busyAgain, s.busyLogged = 2*(away+time.Second), b.Why
 		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait,
 			"hint", hint)
 	}
@@ -151,7 +151,7 @@ func (s *session) refused(n *handshake.Nak) *Fault {
 		s.naks = refusals{seq: n.Expect}
 	}
 	s.naks.n++
-	if f := s.yield(n); f != nil {
+	if f := s.adapt(n); f != nil {
 		return f
 	}
 	s.log.Warn("the receiver refused a batch", "code", n.Code, "seq", n.Expect, "times", s.naks.n,

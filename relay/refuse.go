@@ -21,18 +21,18 @@ type refusals struct {
 // encoding is the trouble; after that in smaller and smaller batches, until it
 // is one line that is refused.
 const (
-	refusalsPlain  = 3
-	refusalsNarrow = 4
+	refusalsPlain = 3
+	refusalsHalve = 4
 )
 
 // yield changes how the refused batch is sent the next time.
-func (s *session) yield(n *handshake.Nak) *Fault {
+func (s *session) adapt(n *handshake.Nak) *Fault {
 	switch n.Code {
 	case handshake.NakTooBig:
-		return s.smaller(n)
+		return s.shrinkBatches(n)
 	case handshake.NakCRC, handshake.NakDecode, handshake.NakOrder:
-		if s.naks.n >= refusalsNarrow {
-			return s.narrow(n)
+		if s.naks.n >= refusalsHalve {
+			return s.halveBatch(n)
 		}
 		if s.naks.n >= refusalsPlain {
 			s.pack.plain = n.Expect
@@ -45,7 +45,7 @@ func (s *session) yield(n *handshake.Nak) *Fault {
 // smaller lowers the size of batches to half of what the receiver refused, or
 // to what it names if that is less. So it comes to an end, at the latest with
 // a single line, which is dropped.
-func (s *session) smaller(n *handshake.Nak) *Fault {
+func (s *session) shrinkBatches(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
 	case !ok:
@@ -57,9 +57,9 @@ func (s *session) smaller(n *handshake.Nak) *Fault {
 		s.pack.reject(f.seq, buffer.Gap{Why: handshake.GapOversize})
 		return nil
 	}
-	s.pack.several = max(f.raw/2, 1)
-	if n.Max > 0 && n.Max < int64(s.pack.several) {
-		s.pack.several = int(n.Max)
+	s.pack.maxDecoded = max(f.raw/2, 1)
+	if n.Max > 0 && n.Max < int64(s.pack.maxDecoded) {
+		s.pack.maxDecoded = int(n.Max)
 	}
 	return nil
 }
@@ -68,7 +68,7 @@ func (s *session) smaller(n *handshake.Nak) *Fault {
 // dropped. But where nothing was taken since the last line was, the trouble is
 // not in the lines, and the queue must not be emptied into gaps: then the
 // session ends.
-func (s *session) narrow(n *handshake.Nak) *Fault {
+func (s *session) halveBatch(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
 	case !ok || f.raw == 0 || n.Code == handshake.NakOrder, s.r.suspect != 0 && s.r.suspect != n.Expect:
@@ -90,8 +90,8 @@ func (s *session) quarantine(b *batch) *Fault {
 		return nil
 	}
 	where, err := "nowhere", error(nil)
-	if s.r.o.Keep != nil {
-		where, err = s.r.o.Keep(s.sid, b.seq, b.lost, b.gap.Why)
+	if s.r.o.Quarantine != nil {
+		where, err = s.r.o.Quarantine(s.sid, b.seq, b.lost, b.gap.Why)
 	}
 	if err != nil {
 		return withGoodbye(transient("cannot quarantine a line that the receiver refuses",

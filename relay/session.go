@@ -43,16 +43,16 @@ type session struct {
 	interval time.Duration // between pings
 	ackTo    time.Duration
 
-	draining  bool           // send nothing more, take the last receipts, close
-	fault     *Fault         // why; nil: there were no more lines
-	peerBye   *handshake.Bye // the receiver's bye
-	peerErr   *handshake.Err // the receiver's word on why it is about to close
-	receipts  int
-	naks      refusals
-	busy      time.Time     // when the receiver first said so since its last receipt; zero: it has not
-	busyTold  string        // the reason that was logged last
-	busyAgain time.Duration // how long after busy another one may be logged
-	rejects   throttle
+	draining   bool           // send nothing more, take the last receipts, close
+	fault      *Fault         // why; nil: there were no more lines
+	peerBye    *handshake.Bye // the receiver's bye
+	peerErr    *handshake.Err // the receiver's word on why it is about to close
+	receipts   int
+	naks       refusals
+	busy       time.Time     // when the receiver first said so since its last receipt; zero: it has not
+	busyLogged string        // the reason that was logged last
+	busyAgain  time.Duration // how long after busy another one may be logged
+	rejects    throttle
 
 	receipt, idle, drain *time.Timer
 }
@@ -67,12 +67,12 @@ type inbound struct {
 
 func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, sid string, key *handshake.Secret) *session {
 	s := &session{
-		r: r, conn: conn, wire: w, url: u, sid: sid, key: key, log: r.log.With("url", shown(u)),
+		r: r, conn: conn, wire: w, url: u, sid: sid, key: key, log: r.log.With("url", logURL(u)),
 		in: make(chan inbound, windowMost), done: make(chan struct{}), gone: make(chan struct{}), feed: newFeed(r.q),
 		rejects: throttle{every: r.pace.quiet},
 		receipt: stopped(), idle: stopped(), drain: stopped(),
 	}
-	s.pack = packer{q: r.q, sid: s.sid, squeeze: r.squeeze}
+	s.pack = packer{q: r.q, sid: s.sid, recompressor: r.recompressor}
 	return s
 }
 
@@ -137,12 +137,12 @@ func decode(kind int, msg []byte) inbound {
 
 func (s *session) welcome(w *handshake.Welcome, cursor uint64) {
 	s.granted = w
-	s.r.squeeze.begin()
+	s.r.recompressor.begin()
 	s.pack.limit(w, s.r.ceiling)
 	s.win = newWindow(cursor, w.Win)
 	s.setPing(min(max(millis(w.HB), minPing), s.r.o.Ping))
 	s.ackTo = millis(w.AckTo)
-	s.r.status.set(StateConnected, shown(s.url))
+	s.r.status.set(StateConnected, logURL(s.url))
 	s.r.report.welcomed(s.url, w)
 }
 
@@ -268,7 +268,7 @@ func (s *session) send() *Fault {
 	if s.win.empty() {
 		s.receipt.Reset(s.ackTo)
 	}
-	s.win.add(flight{b: s.b, seq: b.seq, end: b.end, size: b.size(), raw: b.raw, enc: b.enc, squeezed: b.squeezed})
+	s.win.add(flight{b: s.b, seq: b.seq, end: b.end, size: b.size(), raw: b.raw, enc: b.enc, recompressed: b.recompressed})
 	s.idle.Reset(s.r.o.IdleClose)
 	s.log.Debug("batch sent", "b", s.b, "seq", b.seq, "end", b.end, "bytes", n)
 	return s.writeFault(err)

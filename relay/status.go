@@ -46,7 +46,7 @@ type Status struct {
 	Rejected       uint64 // of those: in the dead-letter index
 }
 
-// Status tells what the relay is doing.
+// Status is what the relay is doing.
 func (r *Relay) Status() Status { return r.status.get() }
 
 // recorder keeps the status.
@@ -121,14 +121,14 @@ func (c *recorder) rejected(lines int) {
 	c.now.Rejected += uint64(lines)
 }
 
-// reporter logs that the receiver is away and that it is back, not each
+// reporter logs that the receiver is unavailable and that it is back, not each
 // attempt in between. The receiver counts as back when it has given a
 // receipt. Run's goroutine alone uses it.
 type reporter struct {
 	log   *slog.Logger
 	every time.Duration
 
-	since    time.Time // the receiver is away; zero: it is not
+	since    time.Time // the receiver is unavailable; zero: it is not
 	attempts int
 	again    throttle
 	known    bool // it has been there before
@@ -150,7 +150,7 @@ func (p *reporter) lost(f *Fault, u *url.URL, delay time.Duration) {
 	if f.permanent {
 		level = slog.LevelError
 	}
-	log := p.log.With("url", shown(u), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed)
+	log := p.log.With("url", logURL(u), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed)
 	if delay > 0 {
 		log = log.With("next_try", delay.Round(time.Millisecond))
 	}
@@ -167,7 +167,7 @@ func (p *reporter) welcomed(u *url.URL, w *handshake.Welcome) {
 		return // until it has given a receipt
 	}
 	p.known = true
-	p.log.Info("connected", "url", shown(u), "session", clean(w.Session),
+	p.log.Info("connected", "url", logURL(u), "session", clean(w.Session),
 		"store", clean(w.Store), "guarantee", clean(w.Guarantee))
 }
 
@@ -175,7 +175,7 @@ func (p *reporter) acknowledged(u *url.URL, backlog uint64) {
 	if !p.down() {
 		return
 	}
-	log := p.log.With("url", shown(u), "attempts", p.attempts,
+	log := p.log.With("url", logURL(u), "attempts", p.attempts,
 		"down", time.Since(p.since).Round(time.Second), "backlog", backlog)
 	if p.known {
 		log.Info("reconnected")

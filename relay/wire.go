@@ -21,7 +21,7 @@ const aliveBytes = 1 << 10
 // limit.
 const maxGreeting = 256 << 10
 
-var errTalkative = errors.New("its answer does not end")
+var errEndlessAnswer = errors.New("its answer does not end")
 
 // wire is the TCP connection below TLS and WebSocket. Once guarded, it gives
 // up when the peer has been silent for too long, where every byte counts, be
@@ -55,7 +55,7 @@ func (w *wire) Read(p []byte) (int, error) {
 		return w.Conn.Read(p)
 	}
 	if w.heard > maxGreeting {
-		return 0, errTalkative
+		return 0, errEndlessAnswer
 	}
 	n, err := w.Conn.Read(p)
 	w.heard += n
@@ -88,7 +88,7 @@ func (w *wire) loopback() bool {
 }
 
 // under finds the wire below what gorilla made of it.
-func under(c net.Conn) *wire {
+func wireOf(c net.Conn) *wire {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}

@@ -46,7 +46,7 @@ type Queue interface {
 	Stats() buffer.Stats
 }
 
-// Plain is plain mode, a [relay.Dialect]: a relay that is made with it ships in
+// Plain is plain mode, a [relay.Dialect]: a relay that is made with it sends in
 // this way.
 type Plain struct {
 	o    Options
@@ -66,7 +66,7 @@ type pace struct {
 
 var usualPace = pace{probe: 10 * time.Second, receipt: time.Minute}
 
-// New makes a dialect that ships q. An error says which option cannot be.
+// New makes a dialect that sends q. An error says which option is invalid.
 func New(q Queue, o Options) (*Plain, error) {
 	if o.Ack == "" {
 		o.Ack = AckPing
@@ -97,8 +97,8 @@ func New(q Queue, o Options) (*Plain, error) {
 // Subprotocol is part of relay.Dialect.
 func (p *Plain) Subprotocol() string { return p.o.Protocol }
 
-// Ship is part of relay.Dialect.
-func (p *Plain) Ship(ctx context.Context, l *relay.Link, first *buffer.Block) *relay.Fault {
+// Send is part of relay.Dialect.
+func (p *Plain) Send(ctx context.Context, l *relay.Link, first *buffer.Block) *relay.Fault {
 	if p.last == "" {
 		p.last = p.q.Stats().Receipt.UID
 	}

@@ -55,7 +55,7 @@ func (w *window) add(m message) {
 	w.bytes += len(m.text)
 }
 
-// ping notes that the ping k is sent behind all that was added.
+// ping notes that the ping k is sent after all that was added.
 func (w *window) ping(k uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

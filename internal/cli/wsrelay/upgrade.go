@@ -30,7 +30,7 @@ const (
 
 // Run asks the keeper to continue as the program that now stands in its place, and
 // waits until that has the queue.
-func (u *upgradeCmd) Run(s *streams) error {
+func (u *upgradeCmd) Run(s *stdio) error {
 	if u.QueueDir == "" {
 		u.QueueDir = queueDir(u.Instance)
 	}
