@@ -35,12 +35,12 @@ type kind uint8
 const (
 	kindData kind = 1 + iota
 	kindGap       // records that will never come; takes no number of its own
-	kindSeal      // no records: says that all below durable is on disk
+	kindSeal      // no records: all below its durable is on disk
 	kindHead      // no records: the segment's header once more, on another page
 )
 
-// flagUnfinished: the last line is a piece of a longer one, the next line of
-// the same intake continues it.
+// flagUnfinished marks a block whose last line is a piece of a longer one, which the
+// next line of the same intake continues.
 const flagUnfinished = 1
 
 // header is a block's header in memory; the field names are the format's.
@@ -127,7 +127,7 @@ func (r Range) Len() uint64 { return r.End - r.First }
 
 func (r Range) has(seq uint64) bool { return r.First <= seq && seq < r.End }
 
-// Gap says why a block's records will never come.
+// Gap is why a block's records will never come.
 type Gap struct {
 	Why   string `json:"why"`             // overflow, expired, damaged, unsynced, oversize or purged
 	Maybe bool   `json:"maybe,omitempty"` // some may have been delivered before
@@ -168,8 +168,8 @@ func (b *Block) CRC() uint32 { return b.sum }
 // Encoded is the lines as they are stored: each with its newline, in Codec.
 func (b *Block) Encoded() []byte { return b.buf[headerLen : headerLen+int(b.stored)] }
 
-// Lines appends the lines, each with its newline, to dst. An error says that
-// the block passed its checksum and is wrong all the same: the encoder's fault.
+// Lines appends the lines, each with its newline, to dst. An error means
+// that the block passed its checksum and is still wrong, which is the encoder's fault.
 func (b *Block) Lines(dst []byte) ([]byte, error) {
 	dst, err := b.codec.Decode(dst, b.Encoded(), int(b.raw))
 	if err != nil {
@@ -221,7 +221,7 @@ func (b *Block) encode(c codec.Codec, u *encodeMemory) (freed []byte) {
 	return freed
 }
 
-// seal is the block that carries no records.
+// newSeal makes a block without records, which states that all below seq is durable.
 func newSeal(seq uint64) *Block {
 	return &Block{header: header{kind: kindSeal, first: seq}, buf: make([]byte, headerLen)}
 }
@@ -240,7 +240,7 @@ func newGap(r Range, g Gap, sid string, now time.Time) *Block {
 	return b
 }
 
-// check is the payload's half of R4, and fills in the gap.
+// check does the part of R4 that concerns the payload, and fills in the gap.
 func (b *Block) check() bool {
 	if crc32.Checksum(b.Encoded(), castagnoli) != b.sum {
 		return false

@@ -197,8 +197,8 @@ func (w *writer) use(s *segment, f file, off int64) {
 	if n == 0 {
 		return
 	}
-	if was := q.segs[n-1]; was.base == s.base && q.fsys.remove(segmentName(was.id)) == nil { // else it goes when it is acknowledged
-		q.forget(was)
+	if was := q.segs[n-1]; was.base == s.base && q.fsys.remove(segmentName(was.id)) == nil {
+		q.forget(was) // one that cannot be removed now is when it is acknowledged
 	}
 }
 
@@ -216,8 +216,8 @@ func newNonce() uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// syncDue: a sync is always due, unless --sync lets lines wait; and then too
-// when a caller waits for them or they fill the memory.
+// syncDue reports whether it is time to sync. It always is unless --sync lets lines
+// wait, and then also when a caller waits for them or they fill the memory.
 func (w *writer) syncDue(now time.Time) bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -306,7 +306,7 @@ func (w *writer) markDurable() {
 	q.broadcast()
 }
 
-// sealWanted: something is true on disk that no synced header says yet.
+// sealWanted reports whether something is on disk that no synced header states yet.
 func (w *writer) sealWanted() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()

@@ -113,9 +113,9 @@ func (r *ring) take(seq uint64) *Block {
 	return nil
 }
 
-// Ack says that every record below to is final: the receipt r, kept with the
-// cursor. The cursor moves by whole blocks. What was not given out cannot be
-// acknowledged: ErrAck, and nothing is.
+// Ack reports that every record below to is final. The receipt r is kept with the
+// cursor, which moves by whole blocks. If to covers records that were not given out,
+// Ack returns ErrAck and acknowledges nothing.
 func (q *Queue) Ack(to uint64, r Receipt) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -70,12 +70,9 @@ func getString(b []byte) string { return string(b[1 : 1+min(int(b[0]), len(b)-1)
 // loadCursor reads CURSOR. A cursor that is not there, or cannot be read, is the
 // zero one: that costs repeats, never lines (R2).
 func loadCursor(fsys fileSystem) (cursor, error) {
-	f, err := fsys.open(cursorName)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange), errors.Is(err, fs.ErrPermission):
-		return cursor{}, nil
-	case err != nil:
-		return cursor{}, fmt.Errorf("open %s: %w", cursorName, err)
+	f, err := openIfUsable(fsys, cursorName)
+	if f == nil {
+		return cursor{}, err
 	}
 	defer f.Close() //nolint:errcheck // only read
 	return readCursor(f), nil

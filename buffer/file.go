@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/internal/fsutil"
 )
 
 // fileSystem is all that the queue asks of the operating system, so that tests
@@ -37,7 +39,7 @@ type fileSystem interface {
 	recreate() (bool, error)                  // creates the directory again if it was removed
 	freeBytes() (int64, error)                // bytes on the file system that we may take
 	home() string                             // differs in another place: a copy, a clone, a restored backup
-	clock() (boot [16]byte, up time.Duration) // which start of the machine this is, and how long ago, whatever the wall clock says
+	clock() (boot [16]byte, up time.Duration) // which start of the machine this is, and how long ago it was
 }
 
 // file is an open file of a fileSystem. writeAt writes all or returns an error.
@@ -49,7 +51,7 @@ type file interface {
 	size() (int64, error)
 }
 
-// errStrange says that a name leads to something that the queue has not made: a
+// errStrange means that a name leads to something that the queue has not made: a
 // link, a directory, a device, a file with another name elsewhere.
 var errStrange = errors.New("not a file of the queue")
 
@@ -120,7 +122,7 @@ func stat(f *os.File) (syscall.Stat_t, error) {
 	return *info.Sys().(*syscall.Stat_t), nil
 }
 
-// Close releases the directory, and of the lock.
+// Close releases the directory and the lock.
 func (d *osDir) Close() error {
 	err := d.dir.Load().Close()
 	for _, f := range d.keep {
@@ -269,7 +271,7 @@ func (d *osDir) recreate() (bool, error) {
 	if !d.removed() {
 		return false, nil
 	}
-	if err := makeDir(d.path, syncPath); err != nil {
+	if err := makeDir(d.path, fsutil.SyncDir); err != nil {
 		return false, err
 	}
 	next, err := ownDir(d.path)
@@ -343,14 +345,6 @@ func (d *osDir) clock() (boot [16]byte, up time.Duration) {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // cannot fail
 	return boot, time.Duration(t.Nano())
-}
-
-func syncPath(name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // makeDir makes dir, and what is missing above it, so that they stay after a

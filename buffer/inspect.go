@@ -279,7 +279,7 @@ func (v *View) newest(scan *scanner, h header) error {
 	return err
 }
 
-// scan walks over the blocks of s, and says what number would come next. A segment
+// scan walks over the blocks of s, and returns the number that would come next. A segment
 // that is gone by now has none.
 func (v *View) scan(s *segment, each func(*scanner, header) error) (expect uint64, err error) {
 	f, err := v.dir.open(segmentName(s.id))

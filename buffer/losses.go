@@ -1,7 +1,6 @@
 package buffer
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -10,7 +9,6 @@ import (
 
 const (
 	lostName = "LOST"
-	lostTmp  = "LOST.tmp"
 	maxLost  = 1000 // entries
 )
 
@@ -58,12 +56,11 @@ func (l *losses) addGap(g *Block) {
 	l.add(Lost{Range: g.Range(), Why: g.gap.Why, At: time.Now()})
 }
 
-func (l *losses) text() []byte {
-	var b strings.Builder
+func (l *losses) text() (b []byte) {
 	for _, x := range l.all {
-		fmt.Fprintf(&b, "%d %s %d %d\n", x.At.Unix(), x.Why, x.First, x.End)
+		b = fmt.Appendf(b, "%d %s %d %d\n", x.At.Unix(), x.Why, x.First, x.End)
 	}
-	return []byte(b.String())
+	return b
 }
 
 // readLosses gives what is not too old. A time that cannot be is now: the clock
@@ -103,20 +100,13 @@ func (w *writer) saveLosses() error {
 	if !stale {
 		return nil
 	}
-	f, err := createAnew(q.fsys, lostTmp)
-	if err == nil {
-		err = errors.Join(f.writeAt(text, 0), f.Close())
-	}
-	if err == nil {
-		err = renameOver(q.fsys, lostTmp, lostName)
-	}
+	err := replaceFile(q.fsys, lostName, text, false)
 	if err != nil {
 		q.mu.Lock()
 		q.losses.stale = true
 		q.mu.Unlock()
-		return fmt.Errorf("write %s: %w", lostName, err)
 	}
-	return nil
+	return err
 }
 
 // report lists the losses whose gap the receiver has not acknowledged, and then those

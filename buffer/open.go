@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"wsrelay/internal/codec"
+	"wsrelay/internal/fsutil"
 )
 
 // Recovery is what Open found.
@@ -73,7 +74,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 // at any moment, or move it while we wait for the lock.
 func takeDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) {
 	for try := 0; ; try++ {
-		if err := makeDir(dir, syncPath); err != nil {
+		if err := makeDir(dir, fsutil.SyncDir); err != nil {
 			return nil, err
 		}
 		d, err := lockDir(ctx, dir, log)
@@ -89,8 +90,11 @@ func takeDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) 
 // lockDir locks the directory, and waits for that if need be; nil: the path does
 // not lead to it any more.
 func lockDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) {
-	path, err := realPath(dir)
+	path, err := filepath.EvalSymlinks(dir) // a link may lead elsewhere later, and so may a relative path
 	if err != nil {
+		return nil, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
 	d, err := ownDir(path)
@@ -106,15 +110,6 @@ func lockDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) 
 		return d, nil
 	}
 	return nil, errors.Join(err2, d.Close())
-}
-
-// realPath is absolute, and without links: these may change.
-func realPath(dir string) (string, error) {
-	path, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Abs(path)
 }
 
 // wait waits in line for the lock. flock(2) cannot be cancelled, so it waits in
@@ -169,7 +164,8 @@ func load(fsys fileSystem, o Options) (*Queue, *writer, *Recovery, error) {
 		abort: make(chan struct{}),
 		done:  make(chan struct{}), changed: make(chan struct{}),
 	}
-	w := &writer{q: q, spare: true, lastActive: time.Now(), choice: codec.NewChoice(codec.Quick, codec.DensestFirst()...)}
+	choice := codec.NewChoice(codec.Quick, codec.DensestFirst()...)
+	w := &writer{q: q, spare: true, lastActive: time.Now(), choice: choice}
 	r := &recoverer{q: q, w: w}
 	if err := r.run(); err != nil {
 		w.closeFiles()

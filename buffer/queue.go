@@ -234,7 +234,7 @@ func (q *Queue) diskLocked() (n int64) {
 	return n
 }
 
-// Close makes everything durable, says so on disk, and releases the
+// Close makes everything durable, records that on disk, and releases the
 // directory. It tries until ctx ends; the error then says how many lines are
 // not on disk: none, if only the cursor could not be saved.
 func (q *Queue) Close(ctx context.Context) error {

@@ -268,6 +268,42 @@ func createAnew(fsys fileSystem, name string) (file, error) {
 	return f, err
 }
 
+// tmpSuffix ends the name under which replaceFile writes.
+const tmpSuffix = ".tmp"
+
+// replaceFile gives the file of this name other contents, in one step. With sync
+// they are durable, and their name is once the directory is synced.
+func replaceFile(fsys fileSystem, name string, text []byte, sync bool) error {
+	f, err := createAnew(fsys, name+tmpSuffix)
+	if err == nil {
+		err = f.writeAt(text, 0)
+		if sync {
+			err = errors.Join(err, f.sync())
+		}
+		err = errors.Join(err, f.Close())
+	}
+	if err == nil {
+		err = renameOver(fsys, name+tmpSuffix, name)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// openIfUsable opens a file that the queue can do without. Without an error nil means
+// that it is not there, or not a file that can be read.
+func openIfUsable(fsys fileSystem, name string) (file, error) {
+	f, err := fsys.open(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange), errors.Is(err, fs.ErrPermission):
+		return nil, nil //nolint:nilnil // as the comment says
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return f, nil
+}
+
 // renameOver is rename, also where something is that is no file.
 func renameOver(fsys fileSystem, from, to string) error {
 	err := fsys.rename(from, to)

@@ -148,7 +148,7 @@ func (r *recoverer) dropSpare() error {
 	return nil
 }
 
-// rebuildIdentity: the segments name their streams themselves.
+// rebuildIdentity takes the streams from the segments, which name them too.
 func (r *recoverer) rebuildIdentity() {
 	for _, s := range r.q.segs {
 		if s.sid != r.q.ident.sid(s.base) {
@@ -188,8 +188,8 @@ func (r *recoverer) moveStrangers(entries []fs.DirEntry) {
 	}
 }
 
-// refused says that we may not change anything, which is no reason not to
-// deliver what is there.
+// refused reports whether nothing may be changed, which is no reason not to deliver
+// what is there.
 func refused(err error) bool {
 	return errors.Is(err, unix.EROFS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 }
@@ -275,8 +275,8 @@ func (r *recoverer) findHoles() {
 	}
 }
 
-// advanceDurable takes a header's word for what had been durable, and releases what
-// is below.
+// advanceDurable notes what a header states to have been durable, and settles what is
+// below.
 func (r *recoverer) advanceDurable(h header) {
 	r.proved = max(r.proved, h.durable, h.acked)
 	r.headerDurable = max(r.headerDurable, h.durable)

@@ -60,7 +60,7 @@ func (w *writer) syncCursor() error {
 }
 
 // trim removes the segments whose records are all acknowledged, after the
-// cursor that says so is durable. The newest segment always stays. One acked
+// cursor that covers them is durable. The newest segment always stays. One acked
 // segment is kept to be written again: blocks that exist need no journal.
 func (w *writer) trim() error {
 	q := w.q
@@ -90,7 +90,7 @@ func (w *writer) trim() error {
 	return nil
 }
 
-// idle: all is delivered, and the files still take much space.
+// idle reports whether all is delivered and the files still take much space.
 func (w *writer) idle() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -156,7 +156,7 @@ func (w *writer) expire(now time.Time) error {
 	}
 }
 
-// firstRelease: no wsrelay has written a line before.
+// firstRelease is before any wsrelay has written a line.
 var firstRelease = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // age is how old the segment is at least. The wall clock may have been wrong

@@ -20,7 +20,7 @@ type Report struct {
 // Verify reads the whole queue in dir, without a lock and without changing
 // anything, and writes a line to w for each segment and each problem. Beside a
 // running wsrelay the newest lines may look unfinished, as they are. An error
-// says that it could not look.
+// means that it could not look.
 func Verify(dir string, w io.Writer) (Report, error) {
 	return walk(dir, w, func(header, int64) {})
 }

@@ -106,8 +106,8 @@ func (w *writer) closeFiles() {
 	}
 }
 
-// step does what there is to do and says when it wants to be called again at
-// the latest. With closing, nothing is put off.
+// step does what there is to do and returns when it is to be called again at the
+// latest. With closing, nothing is put off.
 func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 	cleanUpErr := w.cleanUp(now) // an error that keeps old lines on disk, and no new ones from it
 	if wait := w.retryAt; now.Before(wait) && !closing {
@@ -163,7 +163,7 @@ func (w *writer) cleanUp(now time.Time) error {
 	return w.cleanUpErr
 }
 
-// trickling: so little waits that one more line is worth waiting for.
+// trickling reports whether so few bytes wait that it is worth waiting for more.
 func (w *writer) trickling() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -194,7 +194,7 @@ func (w *writer) nextWake(now time.Time) time.Time {
 	return wake
 }
 
-// waiting: lines are on disk that have no receipt.
+// waiting reports whether lines are on disk that have no receipt.
 func (w *writer) waiting() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -259,7 +259,7 @@ func (w *writer) failed(err error, now time.Time) time.Time {
 
 func backoff(failures int) time.Duration { return min(retryFirst<<min(failures, 10), retryMax) }
 
-// troubled says so, once.
+// troubled makes the trouble known, and logs it when it begins.
 func (w *writer) troubled(what, effect string, err error) {
 	q := w.q
 	q.mu.Lock()

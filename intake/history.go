@@ -13,9 +13,11 @@ import (
 type History struct {
 	Intake  uint64 // the pipe's id; 0: there is no keeper, and the rest is 0 as well
 	Workers uint64 // that the keeper has started, this one included
-	Last    string // how the one before ended, such as "killed by SIGKILL", "crashed" or "exit status 78"; "": there was none, or it was replaced by an upgrade
-	Pending int64  // bytes taken from the pipe that are not on disk
-	Stuck   int    // workers in a row that died soon and got nothing on disk
+	// Last is how the worker before ended, such as "killed by SIGKILL", "crashed" or
+	// "exit status 78". It is empty if there was none or an upgrade replaced it.
+	Last    string
+	Pending int64 // bytes taken from the pipe that are not on disk
+	Stuck   int   // workers in a row that died soon and got nothing on disk
 }
 
 // History may be called at any time and concurrently.
@@ -68,8 +70,8 @@ const stuckFrom = 3
 
 const crashed = "crashed"
 
-// log says that a worker has died, if one has; one that has exited normally has
-// said why.
+// log reports that a worker has died, if one has; one that has exited normally has
+// logged why.
 func (h History) log(log *slog.Logger) {
 	died := strings.HasPrefix(h.Last, "killed") || h.Last == crashed
 	if died && h.Stuck >= stuckFrom {

@@ -28,7 +28,7 @@ type Keeper struct {
 	workerAttr syscall.ProcAttr // of a worker
 	options    bool             // OptionsFD is open, and can be read again
 	spool      kept
-	control    int             // to the worker; its end says that the keeper has died
+	control    int             // to the worker; its end means that the keeper has died
 	worker     int             // pid; 0: none now
 	startedAt  time.Time       // when the worker, or the last try to have one, began
 	last       unix.WaitStatus // of the worker before; 0: none, or it was ended for an upgrade
@@ -41,7 +41,7 @@ type Keeper struct {
 }
 
 // Keep runs workers until one ends for good, and gives its exit status. An
-// error says that there can be no keeper, and that nothing was taken from the
+// error means that there can be no keeper, and that nothing was taken from the
 // pipe; but with ErrTakeOver the pipe is another's.
 func (k *Keeper) Keep() (int, error) {
 	ended, sigs := make(chan os.Signal, 1), make(chan os.Signal, 8)
@@ -165,10 +165,10 @@ func (k *Keeper) reap() (status int, ok bool) {
 	return k.last.ExitStatus(), true
 }
 
-// final: the worker meant to end, and not by dying. A configuration that cannot
-// work is no end as long as there is a pipe or a line: they wait, and the next
-// worker may find it fixed. But where the exit status is seen, and the
-// first worker found the mistake, nothing was promised yet.
+// final reports whether the worker exited on purpose, so that no other is started.
+// With an invalid configuration it did not, as long as there is a pipe or a line: they
+// wait, and the next worker may find the configuration fixed. But where the exit
+// status is seen, and the first worker found the mistake, nothing was promised yet.
 func (k *Keeper) final(status int) bool {
 	switch status {
 	case 0, 75:
@@ -184,13 +184,13 @@ func (k *Keeper) final(status int) bool {
 // has ended: time for a disk that takes lines.
 const lastGrace = 5 * time.Second
 
-// overdue: nothing more comes, a second signal to exit has come, and still lines
-// wait for a disk or a configuration.
+// overdue reports whether the input has ended and a second signal to exit was
+// received, and lines still wait for a disk or a configuration.
 func (k *Keeper) overdue() bool {
 	return !k.abandonAt.IsZero() && time.Now().After(k.abandonAt) && k.spool.history().Pending+waiting(0) > 0
 }
 
-// abandon ends without what is not on disk.
+// abandon kills the worker, and counts what is not on disk and is lost.
 func (k *Keeper) abandon() (status int) {
 	if k.worker != 0 {
 		_ = unix.Kill(k.worker, unix.SIGKILL)

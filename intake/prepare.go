@@ -44,7 +44,7 @@ func Wanted(args []string, stdin *os.File) (k *Keeper, ok bool) {
 	}
 	fd, _ := strconv.Atoi(FlagValue(args, "--options-fd", ""))
 	if fd < 3 || fd > 255 {
-		fd = 0 // the worker says what is wrong with it
+		fd = 0 // the worker reports what is wrong with it
 	}
 	return &Keeper{Args: args, OptionsFD: fd}, true
 }
@@ -55,7 +55,7 @@ func Ended(stdin *os.File) bool {
 	return events(int(stdin.Fd())) == unix.POLLHUP
 }
 
-// hungUp: nobody can write to the pipe any more.
+// hungUp reports whether nobody can write to the pipe any more.
 func hungUp(pipe int) bool { return events(pipe)&unix.POLLHUP != 0 }
 
 func events(pipe int) int16 {
@@ -120,7 +120,8 @@ func programPath() (string, error) {
 	return os.Executable()
 }
 
-// liftFileSize: the spool's size only grows, though what it holds is little.
+// liftFileSize removes the limit of file sizes: the spool's size only grows, though it
+// holds little.
 func liftFileSize() error {
 	limit := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	if unix.Setrlimit(unix.RLIMIT_FSIZE, &limit) == nil {
@@ -134,7 +135,7 @@ func liftFileSize() error {
 }
 
 // keepOptions puts a copy that can be read again in the place of the options.
-// A descriptor that cannot be read stays out: the worker says so.
+// A descriptor that cannot be read stays out, and the worker reports it.
 func (k *Keeper) keepOptions() error {
 	if _, err := unix.FcntlInt(uintptr(k.OptionsFD), unix.F_GETFD, 0); k.OptionsFD == 0 || err != nil {
 		return nil

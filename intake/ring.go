@@ -65,20 +65,15 @@ func waiting(pipe int) int64 {
 	return int64(n)
 }
 
-// ready: there is something to read, or the end.
-func ready(pipe int) bool {
-	return events(pipe) != 0
-}
-
 func (r *ring) next(k int) int { return (k + 1) % len(r.pipes) }
 
 // spliceIn moves at most n bytes from a pipe to the end. 0: the pipe has ended.
 // unix.EAGAIN: it holds nothing now. errRingFull: nothing fits. To a full pipe
-// splice says EAGAIN whatever the other one holds, even at its end.
+// splice gives EAGAIN whatever the other one holds, even at its end.
 func (r *ring) spliceIn(pipe int, n int64) (int64, error) {
 	for {
 		moved, err := splice(pipe, r.pipes[r.last], nil, n)
-		if errors.Is(err, unix.EAGAIN) && r.held[r.last] > 0 && ready(pipe) {
+		if errors.Is(err, unix.EAGAIN) && r.held[r.last] > 0 && events(pipe) != 0 {
 			next := r.next(r.last)
 			if r.held[next] > 0 || r.held[r.next(next)] > 0 {
 				return 0, errRingFull

@@ -49,7 +49,7 @@ func (k *Keeper) upgrade(sigs <-chan os.Signal) {
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 }
 
-// ErrTakeOver says that the keeper before was of another version, and that its
+// ErrTakeOver means that the keeper before was of another version, and that its
 // worker, which this one cannot know of, still reads the pipe.
 var ErrTakeOver = errors.New("this version cannot take over from the previous one")
 
@@ -61,7 +61,7 @@ type handed struct {
 	Signals []byte `json:"Told"` // the signals that count; the name is that of other versions
 }
 
-// adopt is upgrade's other half.
+// adopt takes over from the keeper that upgrade has replaced.
 func (k *Keeper) adopt(from string) error {
 	var h handed
 	if err := json.Unmarshal([]byte(from), &h); err != nil || len(h.Spool) == 0 {

@@ -61,5 +61,6 @@ func (k *waker) wait(fd int, events int16, ms int) (outcome, error) {
 // pause waits for the context alone, for at most d.
 func (k *waker) pause(d time.Duration) {
 	timeout := unix.NsecToTimespec(d.Nanoseconds())
-	_, _ = unix.Ppoll([]unix.PollFd{{Fd: int32(k.r.Fd()), Events: unix.POLLIN}}, &timeout, nil) // a signal may cut it short
+	// A signal may cut it short.
+	_, _ = unix.Ppoll([]unix.PollFd{{Fd: int32(k.r.Fd()), Events: unix.POLLIN}}, &timeout, nil)
 }

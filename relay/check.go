@@ -94,7 +94,7 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 	return fault
 }
 
-// files says what was read, and what is to be fixed about it.
+// files lists what was read, and what is to be fixed about it.
 func (c *check) files() string {
 	var all []string
 	if c.with.key != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// How a session comes to its end, and why.
+// How a session ends, and why.
 
 // overdue is the end of the wait for a receipt.
 func (s *session) overdue() *Fault {
@@ -35,7 +35,7 @@ func (s *session) drainResult() *Fault {
 	return nil
 }
 
-// ended says why the reader came to an end.
+// ended is the reason why the reader came to an end.
 func (s *session) ended(err error) *Fault {
 	var ours *Fault
 	var ce *websocket.CloseError

@@ -185,7 +185,7 @@ func Pin(cert *x509.Certificate) string {
 	return pinPrefix + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// ParsePin says whether s has the form that Pin gives.
+// ParsePin reports whether s has the form that Pin gives.
 func ParsePin(s string) error {
 	text, ok := strings.CutPrefix(s, pinPrefix)
 	sum, err := base64.StdEncoding.DecodeString(text)

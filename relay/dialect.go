@@ -81,7 +81,7 @@ func (l *Link) Listen(limit int64, hear func(kind int, msg []byte)) {
 	}()
 }
 
-// Gone is closed when the connection has ended; Lost then says why.
+// Gone is closed when the connection has ended; Lost then gives the reason.
 func (l *Link) Gone() <-chan struct{} { return l.gone }
 
 // Lost is why the connection has ended, or does end: a write has failed with
@@ -105,7 +105,7 @@ func (l *Link) WritePing(payload string) error {
 	return l.conn.WriteControl(websocket.PingMessage, []byte(payload), time.Now().Add(l.Ping))
 }
 
-// Ready says that the server is known to understand us.
+// Ready reports that the server is known to understand us.
 func (l *Link) Ready(store, guarantee string) {
 	l.r.status.set(StateConnected, logURL(l.url))
 	l.r.report.welcomed(l.url, &handshake.Welcome{Store: store, Guarantee: guarantee})

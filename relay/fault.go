@@ -21,7 +21,7 @@ import (
 	"wsrelay/handshake"
 )
 
-// Fault says why there is no session, in the three parts an operator needs.
+// Fault is why there is no session, in the three parts an operator needs.
 type Fault struct {
 	What   string // what happened
 	Effect string // what it means for the logs
@@ -112,7 +112,7 @@ func (l *located) Error() string { return l.at }
 
 func (l *located) Unwrap() error { return l.error }
 
-// dialFault says in plain words why a connection did not come about.
+// dialFault explains in plain words why a connection did not come about.
 func dialFault(err error) *Fault {
 	var (
 		dns    *net.DNSError
@@ -178,7 +178,7 @@ func certFault(err error) *Fault {
 	return nil
 }
 
-// statusFault says what an HTTP answer means that is not the upgrade.
+// statusFault explains an HTTP answer that is not the upgrade.
 func statusFault(resp *http.Response) *Fault {
 	what := "the server answered HTTP " + strconv.Itoa(resp.StatusCode)
 	switch code := resp.StatusCode; {
@@ -225,7 +225,7 @@ func retryAfter(s string) time.Duration {
 	return 0
 }
 
-// lostFault says why a session broke that nobody had closed.
+// lostFault explains why a session broke that neither end had closed.
 func lostFault(err error) *Fault {
 	var ne net.Error
 	switch {
@@ -241,7 +241,7 @@ func lostFault(err error) *Fault {
 	return f
 }
 
-// goneFault says why the connection to a server of another dialect has ended.
+// goneFault explains why the connection to a server of another dialect has ended.
 // What codes beyond those of RFC 6455 mean there, we do not know.
 func goneFault(err error) *Fault {
 	ce, ok := errors.AsType[*websocket.CloseError](err)
@@ -255,7 +255,7 @@ func goneFault(err error) *Fault {
 	return closeFault(ce.Code, ce.Text, nil)
 }
 
-// closeFault says what the receiver means by closing with code. said is the
+// closeFault explains why the receiver closes with code. said is the
 // err frame that came before, if one did.
 func closeFault(code int, text string, said *handshake.Err) *Fault {
 	var away time.Duration

@@ -120,8 +120,8 @@ func (h *acceptor) watch(failed <-chan error) error {
 	}
 }
 
-// missing notes that there is no session, and says so if lines below due wait
-// or none can come about.
+// missing notes that there is no session, and logs that if lines below due wait or no
+// session is possible.
 func (h *acceptor) missing(due uint64) {
 	if !h.acquire() {
 		return

@@ -33,7 +33,7 @@ func (f *refusal) answer(w http.ResponseWriter) {
 	http.Error(w, f.words, f.status)
 }
 
-// admit says whether req may become a session, and what both then prove.
+// admit decides whether req may become a session, and what both then prove.
 func (h *acceptor) admit(req *http.Request) (*credentials, *refusal) {
 	if req.Header.Get("Origin") != "" {
 		return nil, &refusal{http.StatusForbidden, "Requests with an Origin header come from web pages. This endpoint is for log receivers only."}

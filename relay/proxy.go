@@ -63,7 +63,7 @@ func connectTo(c net.Conn, proxy *url.URL, addr string) error {
 	return proxyFault(resp.StatusCode, addr)
 }
 
-// proxyFault says what it means that the proxy does not let us through.
+// proxyFault explains why the proxy does not connect us.
 func proxyFault(status int, addr string) *Fault {
 	what := fmt.Sprintf("the proxy answered HTTP %d", status)
 	switch {

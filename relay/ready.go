@@ -18,7 +18,7 @@ const readyAnswer = 4 << 10
 
 // ready asks a receiver, beside its WebSocket, whether it would store lines now. A
 // receiver that is not ours, or what stands before it, may not know the path; then
-// found says that it is not known.
+// found reads "not known".
 func (r *Relay) ready(ctx context.Context, u *url.URL, with *credentials) (found string, fault *Fault) {
 	ctx, cancel := context.WithTimeout(ctx, r.pace.dial)
 	defer cancel()

@@ -109,8 +109,8 @@ func (s *session) logRejected(a *handshake.Ack) {
 		"hint", "fix the index's mapping, or the lines, and index them again from there")
 }
 
-// stalled: the receiver lives, but its store keeps it waiting. One that continues
-// and on loses us to the next URL, if there is one.
+// stalled handles a receiver that lives while its store keeps it waiting. If that
+// lasts too long, the relay goes to the next URL, if there is one.
 func (s *session) stalled(b *handshake.Busy) *Fault {
 	if s.win.empty() { // we are not waiting
 		return nil

@@ -25,7 +25,7 @@ const (
 	refusalsHalve = 4
 )
 
-// yield changes how the refused batch is sent the next time.
+// adapt changes how the refused batch is sent the next time.
 func (s *session) adapt(n *handshake.Nak) *Fault {
 	switch n.Code {
 	case handshake.NakTooBig:
@@ -42,9 +42,9 @@ func (s *session) adapt(n *handshake.Nak) *Fault {
 	return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak with code %q", clean(n.Code)))
 }
 
-// smaller lowers the size of batches to half of what the receiver refused, or
-// to what it names if that is less. So it comes to an end, at the latest with
-// a single line, which is dropped.
+// shrinkBatches lowers the size of batches to half of what the receiver refused, or to
+// what it names if that is less. So refusals end, at the latest with a single line,
+// which is dropped.
 func (s *session) shrinkBatches(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
@@ -64,10 +64,10 @@ func (s *session) shrinkBatches(n *handshake.Nak) *Fault {
 	return nil
 }
 
-// narrow halves the batch that is refused again and again; a single line is
-// dropped. But where nothing was taken since the last line was, the trouble is
-// not in the lines, and the queue must not be emptied into gaps: then the
-// session ends.
+// halveBatch halves the batch that is refused again and again; a single line is
+// dropped. But if nothing was accepted since the last line was dropped, the trouble is
+// not in the lines, and the queue must not be emptied into gaps: then the session
+// ends.
 func (s *session) halveBatch(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
@@ -83,8 +83,8 @@ func (s *session) halveBatch(n *handshake.Nak) *Fault {
 	return nil
 }
 
-// quarantine says, before the gap leaves, which line the receiver will never get, and
-// keeps its bytes. If they cannot be kept, the line stays.
+// quarantine keeps the bytes of a line that the receiver will never get, and logs which
+// it is, before the gap is sent. If they cannot be kept, the line stays.
 func (s *session) quarantine(b *batch) *Fault {
 	if b.seq == s.r.dropped {
 		return nil

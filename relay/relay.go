@@ -237,7 +237,7 @@ func (r *Relay) learn(s *session, f *Fault) {
 	}
 }
 
-// warn says, once for each, which secrets are not.
+// warn logs, once for each, which secret files others can read.
 func (r *Relay) warn(loose []string) {
 	for _, name := range loose {
 		if !r.exposed[name] {

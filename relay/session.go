@@ -268,7 +268,9 @@ func (s *session) send() *Fault {
 	if s.win.empty() {
 		s.receipt.Reset(s.ackTo)
 	}
-	s.win.add(flight{b: s.b, seq: b.seq, end: b.end, size: b.size(), raw: b.raw, enc: b.enc, recompressed: b.recompressed})
+	s.win.add(flight{
+		b: s.b, seq: b.seq, end: b.end, size: b.size(), raw: b.raw, enc: b.enc, recompressed: b.recompressed,
+	})
 	s.idle.Reset(s.r.o.IdleClose)
 	s.log.Debug("batch sent", "b", s.b, "seq", b.seq, "end", b.end, "bytes", n)
 	return s.writeFault(err)

@@ -45,7 +45,7 @@ const (
 	retryBest     = 10 * sampleTime        // the pause before what was the best is tried again
 	changeSamples = 4                      // samples in a row that show that something has changed
 	trialPart     = 64                     // the pause between trials, in lengths of a trial
-	keepRatio     = 0.95                   // the one in use stays while it has this part of the speed for which it was taken
+	keepRatio     = 0.95                   // the part of the speed for which it was taken that keeps a codec in use
 )
 
 // NewChoice chooses from codecs, preferred ones first. It begins with begin.

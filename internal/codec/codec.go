@@ -26,7 +26,7 @@ const (
 	Quick = S2   // compresses in the least time
 )
 
-// DensestFirst lists all encodings, those with smaller payloads before those with larger ones.
+// DensestFirst lists the encodings, those with smaller payloads before others.
 func DensestFirst() []Codec { return []Codec{Dense, Quick, Raw} }
 
 // MaxSize is the most bytes that decoding makes: what a receiver takes in one message.
@@ -36,7 +36,7 @@ var table = [...]struct {
 	name   string // on the wire, and on the command line
 	encode func(scratch, text []byte) []byte
 	decode func(text, payload []byte) ([]byte, error) // into text, an empty slice with enough space
-	size   func(payload []byte) (uint64, bool)        // what the payload says that it decodes to, which it must
+	size   func(payload []byte) (uint64, bool)        // the bytes that the payload states to decode to
 	most   func(n int) int                            // bytes that an encoder makes of n at worst, also another one
 }{
 	Raw: {

@@ -78,7 +78,7 @@ func (c *cutter) message() message {
 	return m
 }
 
-// notice says that records will never come.
+// notice is a message that records will never come.
 func (c *cutter) notice(m message) []byte {
 	name := c.uid
 	if name == "" {

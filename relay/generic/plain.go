@@ -21,8 +21,8 @@ const (
 	AckNone    Ack = "none"
 )
 
-// InOrder as Options.Receipt says that each answer is for the oldest line that
-// has none.
+// InOrder as Options.Receipt means that each answer is for the oldest line without
+// one.
 const InOrder = "-"
 
 // Options of plain mode. The zero value sends lines as they are and takes pongs
@@ -30,7 +30,7 @@ const InOrder = "-"
 type Options struct {
 	Ack       Ack      // "": AckPing
 	Protocol  string   // the subprotocol to ask for; "": none
-	Open      []string // messages to begin a connection with; {uid} stands for the last UID acknowledged, {host} for this host
+	Open      []string // the first messages of a connection; {uid}: the last UID acknowledged, {host}: this host
 	Heartbeat string   // a message that is sent at every ping; "": none
 	UID       string   // name of a member that carries a line's UID; "": none, but "uid" with AckReceipt by UID
 	Receipt   string   // gjson path of the UID, or a list of UIDs, in an answer; "": UID; InOrder

@@ -233,7 +233,7 @@ func (s *session) overdue() *relay.Fault {
 	return relay.Transient("no acknowledgement in time", hint, why)
 }
 
-// heard sees what the listener has not marked in the window.
+// checkRefused ends the session if the listener has noted that a line was refused.
 func (s *session) checkRefused() *relay.Fault {
 	if s.refused.Load() {
 		return relay.Transient("the server refuses a line: its answer is not what --plain-receipt-if asks for",
@@ -280,7 +280,7 @@ func (s *session) answered(msg []byte) bool {
 	return known
 }
 
-// doubt says, once in a while, that an answer is none.
+// warnUnknown logs, once in a while, that an answer acknowledges nothing.
 func (s *session) warnUnknown(err error) {
 	s.unknownAnswers.Add(1)
 	if time.Since(s.p.warned) < time.Minute {

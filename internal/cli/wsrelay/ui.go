@@ -55,7 +55,7 @@ func queueError(dir string, in *intake.Intake, err error) error {
 	return c
 }
 
-// sayAbandoned says what a keeper has lost that was asked twice to end.
+// sayAbandoned logs what a keeper has lost that was asked twice to exit.
 func sayAbandoned(k *intake.Keeper, stderr *os.File) {
 	if k.Abandoned+k.Unread == 0 {
 		return
@@ -73,7 +73,7 @@ func sayAbandoned(k *intake.Keeper, stderr *os.File) {
 		cli.Effect, effect, cli.Hint, "the log says why the lines could not be written to disk")
 }
 
-// notDeliveredError says what the end of the input has left in the queue.
+// notDeliveredError reports what is left in the queue at the end of the input.
 func notDeliveredError(c *config, waiting uint64, st relay.Status) error {
 	err := fmt.Errorf("%s not delivered within %s", cli.Count(waiting, "line was", "lines were"), c.Drain)
 	hint := "run wsrelay with this queue again when the receiver takes lines"

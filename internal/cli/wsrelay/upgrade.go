@@ -116,7 +116,7 @@ func running(dir string) (*relayProcesses, error) {
 	return p, nil
 }
 
-// ours: this very user has made the file, or runs the process.
+// ours reports an error unless this very user has made the file, or runs the process.
 func ours(path string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
