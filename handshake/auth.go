@@ -61,9 +61,7 @@ func (t *Transcript) ReceiverMAC(key []byte) string {
 func (t *Transcript) mac(key []byte, label string, messages ...[]byte) string {
 	said := sha256.New()
 	for _, m := range messages {
-		var length [4]byte
-		binary.BigEndian.PutUint32(length[:], uint32(len(m))) //nolint:gosec // MaxHello and MaxControl are far below
-		said.Write(length[:])
+		said.Write(binary.BigEndian.AppendUint32(nil, uint32(len(m)))) // MaxHello and MaxControl are far below
 		said.Write(m)
 	}
 	return sum(key, []byte(label), said.Sum(nil), t.Binding)
@@ -73,9 +71,8 @@ func (t *Transcript) mac(key []byte, label string, messages ...[]byte) string {
 // ack, ack.seq and ack.uid.last. All receivers of one store share the secret, so
 // that each knows a receipt of the others.
 func ReceiptToken(secret []byte, sid string, seq uint64, uid string) string {
-	var number [8]byte
-	binary.BigEndian.PutUint64(number[:], seq)
-	return sum(secret, []byte("rt1"), []byte(sid), number[:], []byte(uid))[:32]
+	number := binary.BigEndian.AppendUint64(nil, seq)
+	return sum(secret, []byte("rt1"), []byte(sid), number, []byte(uid))[:32]
 }
 
 // Verify reports whether p is a receipt that a holder of secret has given to a
