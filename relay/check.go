@@ -178,12 +178,7 @@ func proved(s *session) string {
 	return fmt.Sprintf("both ends proved the key %q; TLS, if any, ends before the receiver", s.key.Name)
 }
 
-// noQueue is the queue of a relay that has nothing to send.
-type noQueue struct{}
+// noQueue is the queue of a relay that only says hello: no other method is called.
+type noQueue struct{ Queue }
 
-func (noQueue) Next(ctx context.Context) (*buffer.Block, error) { <-ctx.Done(); return nil, ctx.Err() }
-func (noQueue) TryNext() (*buffer.Block, error)                 { return nil, nil }
-func (noQueue) Ack(uint64, buffer.Receipt) error                { return nil }
-func (noQueue) Rewind(uint64) error                             { return nil }
-func (noQueue) Diverge(uint64) error                            { return nil }
-func (noQueue) Stats() buffer.Stats                             { return buffer.Stats{Cursor: 1, Head: 1} }
+func (noQueue) Stats() buffer.Stats { return buffer.Stats{Cursor: 1, Head: 1} }

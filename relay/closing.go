@@ -72,22 +72,27 @@ func (s *session) writeFault(err error) *Fault {
 	}
 }
 
-// close takes leave as far as that can be done shortly: it sends the close
-// frame and waits for the answer, so that what we wrote last is not lost to a
-// reset. Then the connection goes.
+// close sends the close frame and waits a short time for the answer, so that what we
+// wrote last is not lost to a reset. Then it closes the connection.
 func (s *session) close(f *Fault) {
 	cut := time.AfterFunc(s.r.pace.goodbye, func() { s.wire.Close() })
 	defer cut.Stop()
+	if s.r.sayGoodbye(s.conn, f) {
+		s.await()
+	}
+	s.wire.Close()
+	close(s.done)
+}
+
+// sayGoodbye sends the close frame after a session that ended with f. False: it could
+// not, or the end is not ours to announce.
+func (r *Relay) sayGoodbye(conn *websocket.Conn, f *Fault) bool {
 	code := websocket.CloseNormalClosure
 	if f != nil {
 		code = f.code
 	}
 	words := websocket.FormatCloseMessage(code, "")
-	if code != 0 && s.conn.WriteControl(websocket.CloseMessage, words, time.Now().Add(s.r.pace.goodbye)) == nil {
-		s.await()
-	}
-	s.wire.Close()
-	close(s.done)
+	return code != 0 && conn.WriteControl(websocket.CloseMessage, words, time.Now().Add(r.pace.goodbye)) == nil
 }
 
 // await waits until the receiver has closed too.

@@ -97,17 +97,9 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 		HandshakeTimeout: r.pace.dial,
 		WriteBufferSize:  frameBytes,
 		WriteBufferPool:  &frameBuffers,
-		NetDialContext: func(brief context.Context, network, addr string) (net.Conn, error) {
-			if with.proxy != nil {
-				c, err := dialProxy(brief, r.net, with.proxy, addr, begun)
-				return &wire{Conn: c}, err
-			}
-			c, err := r.net(brief, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			begun(c)
-			return &wire{Conn: c}, nil
+		NetDialContext: func(brief context.Context, _, addr string) (net.Conn, error) {
+			c, err := with.connect(brief, r.net, addr, begun)
+			return &wire{Conn: c}, err
 		},
 	}
 	wanted := r.o.subprotocol()

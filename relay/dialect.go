@@ -130,25 +130,15 @@ func (l *Link) Ack(rec buffer.Receipt, n uint64) *Fault {
 
 // lend hands the connection to use, and closes it afterwards.
 func (l *Link) lend(ctx context.Context, use func(context.Context) *Fault) *Fault {
-	// A write to a peer that has stopped reading must not outlive ctx.
-	stop := context.AfterFunc(ctx, func() {
-		time.AfterFunc(l.r.pace.goodbye, func() { l.wire.Close() })
-	})
+	stop := l.wire.closeAfter(ctx, l.r.pace.goodbye)
 	defer stop()
 	fault := use(ctx)
-	l.close(fault)
-	return fault
-}
-
-// close takes leave as far as that can be done shortly.
-func (l *Link) close(f *Fault) {
 	cut := time.AfterFunc(l.r.pace.goodbye, func() { l.wire.Close() })
 	defer cut.Stop()
-	words := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
-	if (f != nil && f.code == 0) || l.conn.WriteControl(websocket.CloseMessage, words,
-		time.Now().Add(l.r.pace.goodbye)) != nil {
+	if !l.r.sayGoodbye(l.conn, fault) {
 		l.wire.Close()
 	}
 	<-l.gone
 	l.wire.Close()
+	return fault
 }

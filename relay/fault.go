@@ -94,24 +94,6 @@ func queueFault(err error) *Fault {
 	})
 }
 
-// addressOf is an error that says where it happened and nothing else, for what
-// happened is said beside it.
-func addressOf(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
-		return &located{err, op.Addr.String()}
-	}
-	return err
-}
-
-type located struct {
-	error
-	at string
-}
-
-func (l *located) Error() string { return l.at }
-
-func (l *located) Unwrap() error { return l.error }
-
 // dialFault explains in plain words why a connection did not come about.
 func dialFault(err error) *Fault {
 	var (
@@ -131,8 +113,10 @@ func dialFault(err error) *Fault {
 	case errors.As(err, &dns):
 		return transient("the host's name could not be looked up", "check this host's DNS", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return transient("connection refused", "check that the receiver runs and that the port is right",
-			addressOf(err))
+		if errors.As(err, &op) && op.Addr != nil {
+			err = errors.New(op.Addr.String()) // the rest would say the same once more
+		}
+		return transient("connection refused", "check that the receiver runs and that the port is right", err)
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return transient("the host cannot be reached", "check network and firewall", err)
 	case errors.As(err, &record):

@@ -39,18 +39,6 @@ type batch struct {
 // next ones need a session of their own.
 var errOtherStream = errors.New("the next record belongs to another stream")
 
-// oversizeError is a line that is longer than the receiver takes, which takes
-// so little that it can only be a mistake.
-type oversizeError struct {
-	seq   uint64
-	bytes int
-	limit int
-}
-
-func (e *oversizeError) Error() string {
-	return fmt.Sprintf("line %d has %d bytes, the receiver takes %d", e.seq, e.bytes, e.limit)
-}
-
 // packer makes batches of the queue's blocks. A block goes out as it is, with
 // the checksum it has on disk, where it can. Small ones that wait are joined; where
 // the link limits they are encoded once more; one that the receiver cannot take is
@@ -102,8 +90,8 @@ func (p *packer) reset(seq uint64) {
 	p.from, p.held, p.rest = seq, nil, batch{}
 }
 
-// next gives the next batch, nil if nothing waits. Errors are errOtherStream,
-// an *oversizeError, or the queue's.
+// next gives the next batch, nil if nothing waits. Errors are errOtherStream, a
+// *Fault, or the queue's.
 func (p *packer) next() (*batch, error) {
 	if len(p.rest.payload) > 0 {
 		return p.cut()
@@ -241,8 +229,8 @@ func (p *packer) cut() (*batch, error) {
 	if size == 0 { // not even one line fits: it goes alone
 		size = bytes.IndexByte(lines, '\n') + 1
 		switch most := min(p.max, p.maxRaw); {
-		case size > most && most < fairLine:
-			return nil, &oversizeError{p.rest.seq, size, most}
+		case size > most && most < fairLine: // so little can only be a mistake of the receiver
+			return nil, tooLong(fmt.Errorf("line %d has %d bytes, the receiver takes %d", p.rest.seq, size, most))
 		case size > most:
 			return p.takeGap(buffer.Gap{Why: handshake.GapOversize}), nil
 		}

@@ -49,12 +49,7 @@ func (r *Relay) get(ctx context.Context, u *url.URL, with *credentials) (status 
 	if u.Port() == "" {
 		addr = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 	}
-	var conn net.Conn
-	if with.proxy != nil {
-		conn, err = dialProxy(ctx, dialNet, with.proxy, addr, func(net.Conn) {})
-	} else {
-		conn, err = dialNet(ctx, "tcp", addr)
-	}
+	conn, err := with.connect(ctx, dialNet, addr, func(net.Conn) {})
 	if err != nil {
 		return 0, "", err
 	}

@@ -118,19 +118,19 @@ func (s *session) stalled(b *handshake.Busy) *Fault {
 	s.receipt.Reset(s.ackTo)
 	const hint = "look at the receiver's store"
 	s.r.status.stalled("the receiver is busy: "+clean(b.Why), hint)
-	switch away := time.Since(s.busy); {
+	switch busy := time.Since(s.busy); {
 	case s.busy.IsZero():
-		s.busy, s.busyLogged = time.Now(), b.Why
-		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait,
-			"hint", hint)
-	case away > s.r.pace.busy && len(s.r.o.URLs) > 1:
+		s.busy = time.Now()
+	case busy > s.r.pace.busy && len(s.r.o.URLs) > 1:
 		return withGoodbye(transient("the receiver has been busy for too long", hint,
-			fmt.Errorf("for %v", away.Round(time.Second))))
-	case b.Why != s.busyLogged && away >= s.busyAgain: // less and less often: the receiver may be anybody
-		s.busyAgain, s.busyLogged = 2*(away+time.Second), b.Why
-		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait,
-			"hint", hint)
+			fmt.Errorf("for %v", busy.Round(time.Second))))
+	case b.Why == s.busyLogged || busy < s.busyAgain:
+		return nil
+	default: // less and less often: the receiver may be anybody
+		s.busyAgain = 2 * (busy + time.Second)
 	}
+	s.busyLogged = b.Why
+	s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait, "hint", hint)
 	return nil
 }
 

@@ -22,6 +22,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -137,9 +138,7 @@ func New(q Queue, o Options) *Relay {
 	if o.Ping <= 0 {
 		o.Ping = defaultPing
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	r := &Relay{
 		q: q, o: o, log: o.Log, pace: usualPace, net: dialNet, ceiling: maxBatch, exposed: map[string]bool{},
 		report: reporter{log: o.Log},
@@ -284,10 +283,8 @@ func upTo(d time.Duration) time.Duration {
 }
 
 func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 	case <-ctx.Done():
 	}
 }

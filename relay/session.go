@@ -87,10 +87,7 @@ func stopped() *time.Timer {
 // as always.
 func (s *session) run(ctx context.Context, do func(context.Context) *Fault) *Fault {
 	go s.read()
-	// A write to a peer that has stopped reading must not outlive ctx.
-	stop := context.AfterFunc(ctx, func() {
-		time.AfterFunc(s.r.pace.goodbye, func() { s.wire.Close() })
-	})
+	stop := s.wire.closeAfter(ctx, s.r.pace.goodbye)
 	fault := s.open(ctx)
 	if fault == nil && ctx.Err() == nil {
 		fault = do(ctx)
@@ -208,12 +205,12 @@ func (s *session) fill(ctx context.Context) (<-chan struct{}, *Fault) {
 	}
 	if s.ready == nil {
 		b, err := s.pack.next()
-		var big *oversizeError
+		fault, known := errors.AsType[*Fault](err)
 		switch {
 		case errors.Is(err, errOtherStream):
 			return nil, s.beginDrain("drain", nil)
-		case errors.As(err, &big):
-			return nil, s.beginDrain("drain", tooLong(err))
+		case known:
+			return nil, s.beginDrain("drain", fault)
 		case err != nil:
 			return nil, s.beginDrain("drain", queueFault(err))
 		case b == nil:

@@ -81,6 +81,14 @@ func (w *wire) Write(p []byte) (int, error) {
 	}
 }
 
+// closeAfter closes the connection some time after ctx has ended: a write to a peer
+// that has stopped reading must not outlive ctx by more.
+func (w *wire) closeAfter(ctx context.Context, d time.Duration) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		time.AfterFunc(d, func() { w.Close() })
+	})
+}
+
 // loopback reports whether the peer is on this host.
 func (w *wire) loopback() bool {
 	a, ok := w.RemoteAddr().(*net.TCPAddr)
