@@ -166,14 +166,7 @@ func (d *osDir) openAt(name string, flags int) (file, error) {
 
 // openOnce opens a file. O_NONBLOCK is for what is none: a named pipe would wait.
 func (d *osDir) openOnce(name string, flags int) (file, error) {
-	var f *os.File
-	err := d.at("open", name, func(dir int, base string) error {
-		fd, err := unix.Openat(dir, base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
-		if err == nil {
-			f = os.NewFile(uintptr(fd), d.path+"/"+name)
-		}
-		return err
-	})
+	f, err := d.openAny(name, flags)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENXIO) ||
 		errors.Is(err, unix.ENODEV) {
 		return nil, fmt.Errorf("%w: %w", errStrange, err)
@@ -213,9 +206,10 @@ func (d *osDir) holds(name string, f file) (bool, error) {
 	return err == nil && st.Dev == ours.Dev && st.Ino == ours.Ino, ignore(err, fs.ErrNotExist)
 }
 
-func (d *osDir) openFolder(name string) (f *os.File, err error) {
+// openAny opens whatever has the name, a folder too.
+func (d *osDir) openAny(name string, flags int) (f *os.File, err error) {
 	err = d.at("open", name, func(dir int, base string) error {
-		fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		fd, err := unix.Openat(dir, base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
 		if err == nil {
 			f = os.NewFile(uintptr(fd), d.path+"/"+name)
 		}
@@ -225,7 +219,7 @@ func (d *osDir) openFolder(name string) (f *os.File, err error) {
 }
 
 func (d *osDir) list(name string) ([]fs.DirEntry, error) {
-	f, err := d.openFolder(name)
+	f, err := d.openAny(name, unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +247,7 @@ func (d *osDir) mkdir(name string) error {
 }
 
 func (d *osDir) syncDir(name string) error {
-	f, err := d.openFolder(name)
+	f, err := d.openAny(name, unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}

@@ -49,6 +49,16 @@ func (i *identity) until(seq uint64) uint64 {
 	return ^uint64(0)
 }
 
+// split cuts r where the stream changes.
+func (i *identity) split(r Range) (parts []Range) {
+	for r.First < r.End {
+		end := min(r.End, i.until(r.First))
+		parts = append(parts, Range{r.First, end})
+		r.First = end
+	}
+	return parts
+}
+
 func (i *identity) has(sid string) bool {
 	return slices.ContainsFunc(i.pairs, func(p pair) bool { return p.sid == sid })
 }

@@ -328,85 +328,53 @@ func (v *View) Oldest() (time.Time, error) {
 // were dropped. It reads each block once and keeps none. Numbers that neither
 // has are damaged, or were delivered meanwhile. An error of each ends it.
 func (v *View) Blocks(each func(*Block) error) error {
-	t := &merger{each: each, gaps: v.gaps, id: v.id, at: v.Cursor}
-	for _, s := range v.segs {
-		if err := v.blocks(s, t.takeLines); err != nil {
-			return err
+	left := v.gaps
+	gapsBelow := func(seq uint64) error {
+		for len(left) > 0 && left[0].first < seq {
+			gap := left[0]
+			left = left[1:]
+			if err := each(gap); err != nil {
+				return err
+			}
 		}
-	}
-	return t.skip(v.Head)
-}
-
-// merger puts lines and gaps in order.
-type merger struct {
-	each func(*Block) error
-	gaps gaps
-	id   identity
-	at   uint64 // next number
-}
-
-// takeLines gives the records of b up to end, except for those in gaps.
-func (t *merger) takeLines(b *Block, end uint64) error {
-	err := t.skip(b.first)
-	for err == nil && t.at < end {
-		stop := min(end, t.id.until(t.at))
-		if len(t.gaps) > 0 {
-			stop = min(stop, t.gaps[0].first)
-		}
-		var part *Block
-		if part, err = b.part(Range{t.at, stop}); err == nil {
-			part.sid = t.id.sid(t.at)
-			t.at, err = stop, t.each(part)
-		}
-		if err == nil {
-			err = t.takeGaps()
-		}
-	}
-	return err
-}
-
-// skip continues to seq, and gives the gaps on the way.
-func (t *merger) skip(seq uint64) error {
-	for {
-		if err := t.takeGaps(); err != nil || t.at >= seq {
-			return err
-		}
-		if t.at = seq; len(t.gaps) > 0 {
-			t.at = min(seq, t.gaps[0].first)
-		}
-	}
-}
-
-// takeGaps gives the gaps that begin at the next number.
-func (t *merger) takeGaps() error {
-	for len(t.gaps) > 0 && t.gaps[0].first <= t.at {
-		g := t.gaps[0]
-		t.gaps, t.at = t.gaps[1:], max(t.at, g.next())
-		if err := t.each(g); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// blocks gives the blocks of s, each with the number where it ends to count.
-func (v *View) blocks(s *segment, give func(*Block, uint64) error) error {
-	if s.next > 0 && s.next <= v.Cursor {
 		return nil
 	}
-	_, err := v.scan(s, func(scan *scanner, h header) error {
-		end := h.next()
-		if s.next > 0 {
-			end = min(end, s.next)
+	for _, s := range v.segs {
+		if s.next > 0 && s.next <= v.Cursor {
+			continue
 		}
-		if h.kind != kindData || end <= v.Cursor {
+		_, err := v.scan(s, func(scan *scanner, h header) error {
+			lines := Range{max(h.first, v.Cursor), h.next()}
+			if s.next > 0 {
+				lines.End = min(lines.End, s.next)
+			}
+			if h.kind != kindData || lines.First >= lines.End {
+				return nil
+			}
+			b, err := scan.sound(h)
+			if b == nil {
+				return err
+			}
+			for _, r := range v.gaps.without(lines) {
+				for _, r := range v.id.split(r) {
+					part, err := b.part(r)
+					if err != nil {
+						return err
+					}
+					part.sid = v.id.sid(r.First)
+					if err = gapsBelow(r.First); err == nil {
+						err = each(part)
+					}
+					if err != nil {
+						return err
+					}
+				}
+			}
 			return nil
-		}
-		b, err := scan.sound(h)
-		if b == nil {
+		})
+		if err != nil {
 			return err
 		}
-		return give(b, end)
-	})
-	return err
+	}
+	return gapsBelow(v.Head)
 }

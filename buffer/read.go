@@ -175,10 +175,8 @@ func (q *Queue) requestGap(r Range, hint string) {
 // live gap covers already, or one that is on its way (R8); mu is held.
 func (q *Queue) gapBlocks(r Range, g Gap) (blocks []*Block) {
 	for _, x := range q.gaps.without(r) {
-		for x.First < x.End {
-			end := min(x.End, q.ident.until(x.First))
-			blocks = append(blocks, newGap(Range{x.First, end}, g, q.ident.sid(x.First), time.Now()))
-			x.First = end
+		for _, x := range q.ident.split(x) {
+			blocks = append(blocks, newGap(x, g, q.ident.sid(x.First), time.Now()))
 		}
 	}
 	return blocks

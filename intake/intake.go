@@ -193,7 +193,7 @@ func (in *Intake) Fill(ctx context.Context) {
 	}
 	defer wake.close()
 	for in.spool.taken()-in.spool.mark < spoolAhead && ctx.Err() == nil {
-		if got, err := wake.wait(in.fd, unix.POLLIN, -1); err != nil || got != readable {
+		if ready, err := wake.wait(in.fd, unix.POLLIN, -1); err != nil || !ready {
 			return
 		}
 		if n, err := in.spool.spliceIn(readSize); n == 0 && !errors.Is(err, unix.EAGAIN) {
@@ -231,13 +231,7 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 		if in.end >= last {
 			return in.finish(ctx, q)
 		}
-		switch err := in.read(wake); {
-		case errors.Is(err, io.EOF):
-			return in.finish(ctx, q)
-		case err != nil && !errors.Is(err, unix.EAGAIN):
-			return fmt.Errorf("read lines: %w", err)
-		}
-		if err := in.append(ctx, q); err != nil {
+		if ended, err := in.readLines(ctx, q, wake); ended || err != nil {
 			return err
 		}
 		if in.pieces > 0 && !warned {
@@ -246,6 +240,18 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 				"hint", "let its program write shorter lines; in syslog-ng, log-msg-size() cuts them")
 		}
 	}
+}
+
+// readLines reads once, and appends the lines that are complete, or, when the input has
+// ended, all that is left of it.
+func (in *Intake) readLines(ctx context.Context, q Queue, wake *waker) (ended bool, err error) {
+	switch err := in.read(wake); {
+	case errors.Is(err, io.EOF):
+		return true, in.finish(ctx, q)
+	case err != nil && !errors.Is(err, unix.EAGAIN):
+		return false, fmt.Errorf("read lines: %w", err)
+	}
+	return false, in.append(ctx, q)
 }
 
 // watchEnd lets the queue have the rest of the input, beyond its limit if need
@@ -305,10 +311,10 @@ func (in *Intake) read(wake *waker) error {
 	}
 	for range 2 { // a pipe under load never needs the wait
 		if in.idle {
-			switch got, err := wake.wait(in.fd, unix.POLLIN, in.pollTimeout()); {
+			switch ready, err := wake.wait(in.fd, unix.POLLIN, in.pollTimeout()); {
 			case err != nil:
 				return err
-			case got != readable:
+			case !ready:
 				return unix.EAGAIN
 			}
 		}

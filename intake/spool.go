@@ -30,17 +30,16 @@ import (
 // ended, and how many in a row died soon and got nothing on disk.
 type spool struct {
 	kept
-	ring      *ring
-	pipe      int // where the bytes come from
-	null      int // where they go to be forgotten
-	id        uint64
-	mark      int64    // stream offset: everything below is on disk
-	base      int64    // stream offset: the file ends and the ring begins
-	data      int64    // stream offset: after it, the file is a hole
-	read      int64    // stream offset: what Read gives next
-	markBytes [16]byte // mark and held, as they are written
-	teePipe   int      // a pipe of this process: what went to the ring last, once more
-	teed      int      // bytes in it
+	ring    *ring
+	pipe    int // where the bytes come from
+	null    int // where they go to be forgotten
+	id      uint64
+	mark    int64 // stream offset: everything below is on disk
+	base    int64 // stream offset: the file ends and the ring begins
+	data    int64 // stream offset: after it, the file is a hole
+	read    int64 // stream offset: what Read gives next
+	teePipe int   // a pipe of this process: what went to the ring last, once more
+	teed    int   // bytes in it
 }
 
 // kept is what of a spool outlives a process: the descriptors of the memory
@@ -241,9 +240,10 @@ func (m *spool) release(to int64) error {
 	if to <= m.mark {
 		return nil
 	}
-	binary.LittleEndian.PutUint64(m.markBytes[:], uint64(to))
-	binary.LittleEndian.PutUint64(m.markBytes[8:], uint64(m.ring.total))
-	if _, err := unix.Pwrite(m.kept[0], m.markBytes[:], markAt); err != nil {
+	b := make([]byte, 0, 16)
+	b = binary.LittleEndian.AppendUint64(b, uint64(to))
+	b = binary.LittleEndian.AppendUint64(b, uint64(m.ring.total))
+	if _, err := unix.Pwrite(m.kept[0], b, markAt); err != nil {
 		return fmt.Errorf("mark the spool: %w", err)
 	}
 	from := m.mark

@@ -3,7 +3,6 @@ package intake
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -107,20 +106,10 @@ func (in *Intake) readAll(ctx context.Context, q Queue) error {
 		return err
 	}
 	defer wake.close()
-	for {
-		err := in.read(wake)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil && !errors.Is(err, unix.EAGAIN) {
+	for ended := false; !ended; {
+		if ended, err = in.readLines(ctx, q, wake); err != nil {
 			return err
 		}
-		if err := in.append(ctx, q); err != nil {
-			return err
-		}
-	}
-	if err := in.finish(ctx, q); err != nil {
-		return err
 	}
 	for q.IntakeEnd(in.id) < in.end {
 		select {
