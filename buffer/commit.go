@@ -303,7 +303,7 @@ func (w *writer) markDurable() {
 	w.unsynced = nil
 	w.seg.written = w.off
 	q.consumerWaits = false
-	q.broadcast()
+	q.broadcastLocked()
 }
 
 // sealWanted reports whether something is on disk that no synced header states yet.

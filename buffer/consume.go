@@ -15,10 +15,10 @@ func (q *Queue) Next(ctx context.Context) (*Block, error) {
 			return b, err
 		}
 		q.mu.Lock()
-		for !q.available() && !q.isClosed() && err == nil {
+		for !q.availableLocked() && !q.isClosed() && err == nil {
 			q.consumerWaits = true
 			q.poke()
-			err = q.wait(ctx)
+			err = q.waitLocked(ctx)
 		}
 		q.mu.Unlock()
 		if err != nil {
@@ -36,7 +36,7 @@ func (q *Queue) TryNext() (*Block, error) {
 		if q.isClosed() {
 			return nil, ErrClosed
 		}
-		if !q.available() {
+		if !q.availableLocked() {
 			return nil, nil //nolint:nilnil // nothing waits: neither a block nor a failure
 		}
 		b := q.gaps.durable.at(q.next)
@@ -55,10 +55,10 @@ func (q *Queue) TryNext() (*Block, error) {
 				return nil, errors.Join(ErrClosed, q.reader.close())
 			case err != nil:
 				return nil, err
-			case moves != q.moves || !q.available():
+			case moves != q.moves || !q.availableLocked():
 				continue // by Rewind, or a gap; or it is being dropped
 			case got == nil:
-				q.requestGap(lost, "check the disk's health")
+				q.requestGapLocked(lost, "check the disk's health")
 				continue
 			}
 			b = got
@@ -77,9 +77,9 @@ func (q *Queue) TryNext() (*Block, error) {
 	}
 }
 
-// available reports whether there is a block to give out. There is none where a gap
+// availableLocked reports whether there is a block to give out. There is none where a gap
 // is on its way.
-func (q *Queue) available() bool {
+func (q *Queue) availableLocked() bool {
 	return q.next < q.durable && q.gaps.pending.at(q.next) == nil
 }
 
@@ -128,7 +128,7 @@ func (q *Queue) Ack(to uint64, r Receipt) error {
 	}
 	q.gaps.durable.acknowledge(q.acked)
 	q.receipt = r
-	q.broadcast()
+	q.broadcastLocked()
 	q.poke()
 	return nil
 }
@@ -147,7 +147,7 @@ func (q *Queue) Rewind(to uint64) error {
 		return fmt.Errorf("rewind to %d: it is not under way (%d to %d)", to, q.acked, q.next)
 	}
 	q.moves++
-	q.broadcast()
+	q.broadcastLocked()
 	return nil
 }
 
@@ -177,7 +177,7 @@ func (q *Queue) Diverge(seq uint64) error {
 	}
 	q.next, q.ring = min(q.next, seq), ring{}
 	q.moves++
-	q.broadcast()
+	q.broadcastLocked()
 	return nil
 }
 

@@ -45,7 +45,7 @@ func (w *Watch) Limit() int64 {
 func (w *Watch) Oldest() (time.Time, error) {
 	q := w.q
 	q.mu.Lock()
-	seq, onDisk, at := q.acked, q.acked < q.durable, q.oldestUnwritten()
+	seq, onDisk, at := q.acked, q.acked < q.durable, q.oldestUnwrittenLocked()
 	if g := q.gaps.durable.at(seq); g != nil {
 		onDisk, at = false, g.firstAt()
 	}
@@ -67,8 +67,8 @@ func (w *Watch) Oldest() (time.Time, error) {
 	return w.reader.scan.when(seq)
 }
 
-// oldestUnwritten is when the first line came that no file holds yet; mu is held.
-func (q *Queue) oldestUnwritten() time.Time {
+// oldestUnwrittenLocked is when the first line came that no file holds yet.
+func (q *Queue) oldestUnwrittenLocked() time.Time {
 	for _, b := range q.queued {
 		if b.kind == kindData {
 			return b.At()

@@ -43,7 +43,7 @@ func (w *writer) purge(q *Queue) (lines uint64, err error) {
 	if len(q.segs) > 0 {
 		gap.From = q.segs[0].created
 	}
-	blocks := q.gapBlocks(all, gap)
+	blocks := q.gapBlocksLocked(all, gap)
 	if len(blocks) == 0 {
 		return 0, w.now()
 	}

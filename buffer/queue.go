@@ -106,7 +106,7 @@ func (q *Queue) Append(ctx context.Context, lines []byte, n int, o Origin) (Rang
 	defer q.mu.Unlock()
 	for q.unsynced > 0 && q.unsynced+int64(len(lines)) > aheadLimit && !q.isClosed() {
 		q.waitingAppends++
-		err := q.wait(ctx)
+		err := q.waitLocked(ctx)
 		q.waitingAppends--
 		if err != nil {
 			return Range{}, err
@@ -117,16 +117,16 @@ func (q *Queue) Append(ctx context.Context, lines []byte, n int, o Origin) (Rang
 	}
 	r := Range{q.head, q.head + uint64(n)}
 	if n > 0 {
-		q.fill(lines, n, o)
+		q.fillLocked(lines, n, o)
 	}
 	q.origin = o
 	q.poke()
 	return r, nil
 }
 
-// fill puts the lines into the last block, or into a new one where they do not
+// fillLocked puts the lines into the last block, or into a new one where they do not
 // fit.
-func (q *Queue) fill(lines []byte, n int, o Origin) {
+func (q *Queue) fillLocked(lines []byte, n int, o Origin) {
 	var b *Block
 	if k := len(q.queued) - 1; k >= 0 {
 		b = q.queued[k]
@@ -173,7 +173,7 @@ func (q *Queue) waitFor(ctx context.Context, reached func() bool) error {
 		if closed(q.done) {
 			return ErrClosed
 		}
-		if err := q.wait(ctx); err != nil {
+		if err := q.waitLocked(ctx); err != nil {
 			return err
 		}
 	}
@@ -241,7 +241,7 @@ func (q *Queue) Close(ctx context.Context) error {
 	q.closing.Do(func() {
 		q.mu.Lock()
 		close(q.stop)
-		q.broadcast()
+		q.broadcastLocked()
 		q.mu.Unlock()
 		select {
 		case <-q.done:
@@ -253,7 +253,7 @@ func (q *Queue) Close(ctx context.Context) error {
 		}
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		q.broadcast()
+		q.broadcastLocked()
 		if !q.reading { // else the consumer closes it
 			q.closeErr = errors.Join(q.closeErr, q.reader.close())
 		}
@@ -288,14 +288,14 @@ func (q *Queue) poke() {
 	}
 }
 
-// broadcast wakes all waiters; mu is held.
-func (q *Queue) broadcast() {
+// broadcastLocked wakes all waiters.
+func (q *Queue) broadcastLocked() {
 	close(q.changed)
 	q.changed = make(chan struct{})
 }
 
-// wait releases mu until something changes.
-func (q *Queue) wait(ctx context.Context) error {
+// waitLocked releases mu until something changes.
+func (q *Queue) waitLocked(ctx context.Context) error {
 	ch := q.changed
 	q.mu.Unlock()
 	defer q.mu.Lock()

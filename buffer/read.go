@@ -158,10 +158,10 @@ func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, reop
 	return nil, 0, end, q.reopens
 }
 
-// requestGap asks for a gap of r. Nothing is said of these records before it is
-// durable; from then on it wins over whatever the files hold. mu is held.
-func (q *Queue) requestGap(r Range, hint string) {
-	for _, b := range q.gapBlocks(r, Gap{Why: "damaged"}) {
+// requestGapLocked asks for a gap of r. Nothing is given out of these records before
+// it is durable; from then on it counts, whatever the files hold.
+func (q *Queue) requestGapLocked(r Range, hint string) {
+	for _, b := range q.gapBlocksLocked(r, Gap{Why: "damaged"}) {
 		q.queued = append(q.queued, b)
 		q.gaps.pending.add(b)
 		q.o.Log.Error("records are damaged on disk", "first", b.first, "lines", b.count,
@@ -171,9 +171,9 @@ func (q *Queue) requestGap(r Range, hint string) {
 	q.poke()
 }
 
-// gapBlocks are the gap blocks for r: one for each stream, and none for what a
-// live gap covers already, or one that is on its way (R8); mu is held.
-func (q *Queue) gapBlocks(r Range, g Gap) (blocks []*Block) {
+// gapBlocksLocked are the gap blocks for r: one for each stream, and none for what a
+// live gap covers already, or one that is on its way (R8).
+func (q *Queue) gapBlocksLocked(r Range, g Gap) (blocks []*Block) {
 	for _, x := range q.gaps.without(r) {
 		for _, x := range q.ident.split(x) {
 			blocks = append(blocks, newGap(x, g, q.ident.sid(x.First), time.Now()))

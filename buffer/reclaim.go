@@ -139,20 +139,20 @@ func (w *writer) reclaimSegments() (gone []string, err error) {
 			return false
 		}
 		gone = append(gone, name)
-		q.missing(Range{s.base, s.next})
+		q.requestMissingLocked(Range{s.base, s.next})
 		return true
 	})
 	return gone, nil
 }
 
-// missing declares what of r is in no memory and not under way.
-func (q *Queue) missing(r Range) {
+// requestMissingLocked asks for a gap of what of r is not in memory and not under way.
+func (q *Queue) requestMissingLocked(r Range) {
 	r.First = max(r.First, q.next)
 	if ring := q.ring.blocks; len(ring) > 0 {
 		r.End = min(r.End, ring[0].first)
 	}
 	if r.First < r.End {
-		q.requestGap(r, removedHint)
+		q.requestGapLocked(r, removedHint)
 	}
 }
 

@@ -372,7 +372,7 @@ func (r *recoverer) readAgain(later []tailEntry) bool {
 // addGaps makes gaps of r, but for what is acknowledged or in a gap already.
 func (r *recoverer) addGaps(x Range, why string) {
 	x.First = max(x.First, r.q.acked)
-	for _, b := range r.q.gapBlocks(x, Gap{Why: why, Maybe: true}) {
+	for _, b := range r.q.gapBlocksLocked(x, Gap{Why: why, Maybe: true}) {
 		r.q.gaps.durable.add(b)
 		r.Gaps = append(r.Gaps, b.Range())
 	}

@@ -85,7 +85,7 @@ func (w *writer) trim() error {
 	}
 	w.retryAt = time.Time{} // there may be space again
 	q.mu.Lock()
-	q.broadcast()
+	q.broadcastLocked()
 	q.mu.Unlock()
 	return nil
 }
@@ -218,12 +218,12 @@ func (w *writer) dropSegment(why string, due func(next *segment) bool) (bool, er
 func (q *Queue) beginDrop(why string, due func(next *segment) bool) (s *segment, r Range, gaps []*Block) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s, next := q.droppable()
+	s, next := q.droppableLocked()
 	if s == nil || !due(next) {
 		return nil, Range{}, nil
 	}
 	r = Range{max(s.base, q.acked), s.next}
-	gaps = q.gapBlocks(r, Gap{Why: why, Maybe: r.First < q.handedOut, From: s.created, To: time.Now().UnixMilli()})
+	gaps = q.gapBlocksLocked(r, Gap{Why: why, Maybe: r.First < q.handedOut, From: s.created, To: time.Now().UnixMilli()})
 	for _, b := range gaps {
 		q.gaps.pending.add(b)
 	}
@@ -239,18 +239,17 @@ func (q *Queue) abortDrop(unwritten []*Block) {
 		q.gaps.pending.remove(b)
 	}
 	q.moves++
-	q.broadcast()
+	q.broadcastLocked()
 }
 
-// droppable is the oldest segment that has records to lose, but none under way
-// nor about to become a gap, and the segment after it. The newest is never one.
-// mu is held.
-func (q *Queue) droppable() (s, next *segment) {
+// droppableLocked is the oldest segment that has records to lose, but none under way
+// nor about to become a gap, and the segment after it. It is never the newest.
+func (q *Queue) droppableLocked() (s, next *segment) {
 	for k := range len(q.segs) - 1 {
 		s := q.segs[k]
 		first := max(s.base, q.acked)
-		coming := slices.ContainsFunc(q.gaps.pending, func(g *Block) bool { return g.first < s.next && first < g.next() })
-		if first < s.next && !coming && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
+		becomesGap := slices.ContainsFunc(q.gaps.pending, func(g *Block) bool { return g.first < s.next && first < g.next() })
+		if first < s.next && !becomesGap && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
 			return s, q.segs[k+1]
 		}
 	}

@@ -218,7 +218,7 @@ func (w *writer) encodeAppended(now time.Time) {
 	for _, b := range blocks {
 		n += len(b.buf) - headerLen
 	}
-	c := w.codec(n)
+	c := w.codecLocked(n)
 	q.mu.Unlock()
 	if w.rawTaken > 0 && w.lastCodec != c {
 		w.waitingSince = time.Time{} // of two codecs: nothing shows which of them took how long
@@ -236,9 +236,9 @@ func (w *writer) encodeAppended(now time.Time) {
 	}
 }
 
-// codec is what the next n bytes get: the smallest while there is time, or where space
-// on the disk is scarce, else what becomes durable fastest; mu is held.
-func (w *writer) codec(n int) codec.Codec {
+// codecLocked is what the next n bytes get: the densest while there is time, or where
+// space on the disk is scarce, else what becomes durable fastest.
+func (w *writer) codecLocked(n int) codec.Codec {
 	q := w.q
 	switch {
 	case q.o.Codec != nil:
@@ -265,7 +265,7 @@ func (w *writer) troubled(what, effect string, err error) {
 	q.mu.Lock()
 	first := q.trouble == nil
 	q.trouble = &Trouble{what + ": " + err.Error(), effect, Hint(err)}
-	q.broadcast()
+	q.broadcastLocked()
 	q.mu.Unlock()
 	if first {
 		q.o.Log.Error(what, "err", err, "effect", effect, "hint", Hint(err)) //nolint:sloglint // one of two constants

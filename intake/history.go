@@ -9,9 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// History is what keeper and spool know of a pipe.
+// History is what keeper and spool know of a pipe. It is zero where there is no keeper.
 type History struct {
-	Intake  uint64 // the pipe's id; 0: there is no keeper, and the rest is 0 as well
 	Workers uint64 // that the keeper has started, this one included
 	// Last is how the worker before ended, such as "killed by SIGKILL", "crashed" or
 	// "exit status 78". It is empty if there was none or an upgrade replaced it.
@@ -47,7 +46,7 @@ func (k kept) history() History {
 		return History{}
 	}
 	return History{
-		Intake: s.id, Workers: s.workers, Last: howItEnded(s.last), Pending: max(0, s.taken-s.mark),
+		Workers: s.workers, Last: howItEnded(s.last), Pending: max(0, s.taken-s.mark),
 		Stuck: s.stuck,
 	}
 }

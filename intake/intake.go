@@ -394,11 +394,19 @@ func (in *Intake) releaseDurable(ctx context.Context, q Queue) error {
 		if in.appended-m.mark <= maxUnsynced {
 			return nil
 		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := pauseForDisk(ctx); err != nil {
+			return err
 		}
+	}
+}
+
+// pauseForDisk waits a moment for the queue to have more on disk.
+func pauseForDisk(ctx context.Context) error {
+	select {
+	case <-time.After(10 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -111,12 +111,8 @@ func (in *Intake) readAll(ctx context.Context, q Queue) error {
 			return err
 		}
 	}
-	for q.IntakeEnd(in.id) < in.end {
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	for q.IntakeEnd(in.id) < in.end && err == nil {
+		err = pauseForDisk(ctx)
 	}
-	return nil
+	return err
 }

@@ -122,7 +122,7 @@ func (l *Link) Ack(rec buffer.Receipt, n uint64) *Fault {
 		return queueFault(err)
 	}
 	l.receipts++
-	l.r.status.receipt(rec, n)
+	l.r.status.receipt(n, 0)
 	st := l.r.q.Stats()
 	l.r.report.acknowledged(l.url, st.Head-st.Cursor)
 	return nil

@@ -72,8 +72,7 @@ func (s *session) acked(a *handshake.Ack, at time.Time) *Fault {
 	s.idle.Reset(s.r.o.IdleClose)
 	s.receipts++
 	s.pack.grow()
-	s.r.status.receipt(r, n)
-	s.r.status.rejected(len(a.Rej) + a.RejMore)
+	s.r.status.receipt(n, len(a.Rej)+a.RejMore)
 	st := s.r.q.Stats()
 	s.r.report.acknowledged(s.url, st.Head-st.Cursor)
 	s.log.Debug("receipt", "seq", a.Seq, "new", a.New, "dup", a.Dup, "took", millis(a.Took))

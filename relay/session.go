@@ -266,7 +266,7 @@ func (s *session) send() *Fault {
 		s.receipt.Reset(s.ackTo)
 	}
 	s.win.add(flight{
-		b: s.b, seq: b.seq, end: b.end, size: b.size(), raw: b.raw, enc: b.enc, recompressed: b.recompressed,
+		seq: b.seq, end: b.end, size: b.size(), raw: b.raw, enc: b.enc, recompressed: b.recompressed,
 	})
 	s.idle.Reset(s.r.o.IdleClose)
 	s.log.Debug("batch sent", "b", s.b, "seq", b.seq, "end", b.end, "bytes", n)

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"wsrelay/buffer"
 	"wsrelay/handshake"
 )
 
@@ -34,8 +33,7 @@ type Status struct {
 	Effect    string // what LastError means for the logs
 	Hint      string // what to do about it
 
-	Receipt   buffer.Receipt // the newest of this run
-	ReceiptAt time.Time
+	ReceiptAt time.Time // of the newest receipt of this run
 
 	Sessions       uint64 // that came to a welcome
 	Failures       uint64 // attempts and sessions that ended with an error
@@ -107,18 +105,13 @@ func (c *recorder) sent(b *batch, bytes int) {
 	c.high = max(c.high, b.end)
 }
 
-func (c *recorder) receipt(r buffer.Receipt, lines uint64) {
+func (c *recorder) receipt(lines uint64, rejected int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now.Receipt, c.now.ReceiptAt = r, time.Now()
+	c.now.ReceiptAt = time.Now()
 	c.now.ReceiptedLines += lines
+	c.now.Rejected += uint64(rejected)
 	c.now.Attempts, c.now.LastError, c.now.Effect, c.now.Hint = 0, "", "", ""
-}
-
-func (c *recorder) rejected(lines int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now.Rejected += uint64(lines)
 }
 
 // reporter logs that the receiver is unavailable and that it is back, not each
