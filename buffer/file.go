@@ -270,10 +270,10 @@ func (d *osDir) recreate() (bool, error) {
 	}
 	next, err := ownDir(d.path)
 	if err == nil {
-		var there []string
-		if there, err = queueFiles(next); len(there) > 0 {
+		if _, err = queueFiles(next); err == nil {
 			err = fmt.Errorf("%w: another queue is in %s now", ErrLocked, d.path)
 		}
+		err = ignore(err, fs.ErrNotExist)
 	}
 	if err != nil {
 		if next != nil {
@@ -286,13 +286,17 @@ func (d *osDir) recreate() (bool, error) {
 	return true, nil
 }
 
-// queueFiles are the names of what a queue is made of: none, and there is none.
-func queueFiles(fsys fileSystem) (names []string, err error) {
-	entries, err := fsys.list(".")
+// queueFiles are the names of what a queue is made of. Where no queue is, the error is
+// fs.ErrNotExist.
+func queueFiles(d *osDir) (names []string, err error) {
+	entries, err := d.list(".")
 	for _, e := range entries {
 		if _, ok := segmentID(e.Name()); ok || e.Name() == cursorName || e.Name() == identityName {
 			names = append(names, e.Name())
 		}
+	}
+	if len(names) == 0 && err == nil {
+		err = fmt.Errorf("%s: there is no queue: %w", d.path, fs.ErrNotExist)
 	}
 	return names, err
 }
@@ -303,11 +307,9 @@ func IsQueue(dir string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	there, err := queueFiles(d)
-	return len(there) > 0, errors.Join(err, d.Close())
+	_, err = queueFiles(d)
+	return err == nil, errors.Join(ignore(err, fs.ErrNotExist), d.Close())
 }
-
-func noQueue(dir string) error { return fmt.Errorf("%s: there is no queue: %w", dir, fs.ErrNotExist) }
 
 // freeBytes is as much as one could want where the file system does not say: some
 // have no blocks.

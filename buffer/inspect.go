@@ -154,9 +154,6 @@ func (v *View) readHeads() (ahead bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if len(there) == 0 {
-		return false, noQueue(v.dir.path)
-	}
 	if err := v.segments(there); err != nil {
 		return false, err
 	}

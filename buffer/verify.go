@@ -58,9 +58,6 @@ func walk(dir string, w io.Writer, each func(header, int64)) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	if len(there) == 0 {
-		return Report{}, noQueue(dir)
-	}
 	if err := v.headers(there); err != nil {
 		return Report{}, err
 	}

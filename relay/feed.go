@@ -19,10 +19,6 @@ type fed struct {
 	err   error
 }
 
-func newFeed(q Queue) feed {
-	return feed{q: q, got: make(chan fed, 1)}
-}
-
 func (f *feed) waiting() bool { return f.cancel != nil }
 
 // start begins to wait; what comes is taken from got, and then end is called.

@@ -68,7 +68,8 @@ type inbound struct {
 func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, sid string, key *handshake.Secret) *session {
 	s := &session{
 		r: r, conn: conn, wire: w, url: u, sid: sid, key: key, log: r.log.With("url", logURL(u)),
-		in: make(chan inbound, windowMost), done: make(chan struct{}), gone: make(chan struct{}), feed: newFeed(r.q),
+		in: make(chan inbound, windowMost), done: make(chan struct{}), gone: make(chan struct{}),
+		feed:    feed{q: r.q, got: make(chan fed, 1)},
 		rejects: throttle{every: r.pace.quiet},
 		receipt: stopped(), idle: stopped(), drain: stopped(),
 	}
@@ -152,11 +153,9 @@ func (s *session) setPing(d time.Duration) {
 }
 
 // always is ready whenever a select asks.
-var always = func() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
+var always = make(chan struct{})
+
+func init() { close(always) }
 
 // serve sends what waits and takes receipts until something ends the session.
 func (s *session) serve(ctx context.Context) *Fault {

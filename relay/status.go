@@ -45,19 +45,17 @@ type Status struct {
 }
 
 // Status is what the relay is doing.
-func (r *Relay) Status() Status { return r.status.get() }
+func (r *Relay) Status() Status {
+	r.status.mu.Lock()
+	defer r.status.mu.Unlock()
+	return r.status.now
+}
 
 // recorder keeps the status.
 type recorder struct {
 	mu   sync.Mutex
 	now  Status
 	high uint64 // every number below was sent once
-}
-
-func (c *recorder) get() Status {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
 }
 
 func (c *recorder) set(s State, url string) {

@@ -39,9 +39,7 @@ type wire struct {
 
 type netDial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-func dialNet(ctx context.Context, network, addr string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, network, addr)
-}
+var dialNet netDial = new(net.Dialer).DialContext
 
 // guard ends reads and writes after d without a sign of life.
 func (w *wire) guard(d time.Duration) {

@@ -2,6 +2,7 @@ package generic
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"unicode/utf8"
@@ -80,11 +81,7 @@ func (c *cutter) message() message {
 
 // notice is a message that records will never come.
 func (c *cutter) notice(m message) []byte {
-	name := c.uid
-	if name == "" {
-		name = "uid"
-	}
-	return encode(map[string]any{name: m.uid, "gap": struct {
+	return encode(map[string]any{cmp.Or(c.uid, "uid"): m.uid, "gap": struct {
 		Seq uint64 `json:"seq"`
 		N   uint64 `json:"n"`
 		buffer.Gap

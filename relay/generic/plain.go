@@ -1,6 +1,7 @@
 package generic
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,16 +69,10 @@ var usualPace = pace{probe: 10 * time.Second, receipt: time.Minute}
 
 // New makes a dialect that sends q. An error says which option is invalid.
 func New(q Queue, o Options) (*Plain, error) {
-	if o.Ack == "" {
-		o.Ack = AckPing
-	}
+	o.Ack = cmp.Or(o.Ack, AckPing)
 	if o.byUID() {
-		if o.UID == "" {
-			o.UID = "uid"
-		}
-		if o.Receipt == "" {
-			o.Receipt = o.UID
-		}
+		o.UID = cmp.Or(o.UID, "uid")
+		o.Receipt = cmp.Or(o.Receipt, o.UID)
 	}
 	p := &Plain{o: o, q: q, pace: usualPace}
 	path, value, ok := strings.Cut(o.If, "=")

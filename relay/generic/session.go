@@ -89,11 +89,9 @@ func (s *session) open(ctx context.Context) *relay.Fault {
 }
 
 // always is ready whenever a select asks.
-var always = func() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
+var always = make(chan struct{})
+
+func init() { close(always) }
 
 // serve sends what comes and takes acknowledgements until something ends it.
 func (s *session) serve(ctx context.Context, in *blocks) (fault *relay.Fault) {
