@@ -7,28 +7,37 @@ import (
 	"slices"
 )
 
-// Next gives the blocks in order, durable ones only, and waits for one.
+// Next is TryNext, but waits for a block.
 func (q *Queue) Next(ctx context.Context) (*Block, error) {
 	for {
-		b, err := q.TryNext()
-		if b != nil || err != nil {
+		if b, err := q.TryNext(); b != nil || err != nil {
 			return b, err
 		}
-		q.mu.Lock()
-		for !q.availableLocked() && !q.isClosed() && err == nil {
-			q.consumerWaits = true
-			q.poke()
-			err = q.waitLocked(ctx)
-		}
-		q.mu.Unlock()
-		if err != nil {
-			return nil, err
+		select {
+		case <-q.Ready():
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 }
 
-// TryNext is Next without the wait: nil, nil when nothing durable waits, or not
-// before a gap is durable that comes first.
+// Ready is called when TryNext had no block. The channel is closed when there may be
+// one.
+func (q *Queue) Ready() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.availableLocked() || q.isClosed() {
+		now := make(chan struct{})
+		close(now)
+		return now
+	}
+	q.consumerWaits = true
+	q.poke()
+	return q.changed
+}
+
+// TryNext gives the blocks in order, durable ones only: nil, nil when nothing durable
+// waits, or not before a gap is durable that comes first.
 func (q *Queue) TryNext() (*Block, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -49,7 +49,7 @@ type Origin struct {
 // Queue is the disk-backed queue. One goroutine of its own, the writer, owns
 // the files that change; the fields below mu are where everyone meets.
 //
-// Append is for one goroutine, Next and TryNext for one other; every other
+// Append is for one goroutine, TryNext and Next for one other; every other
 // method is safe for all.
 type Queue struct {
 	fsys        fileSystem

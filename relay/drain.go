@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"time"
 
 	"wsrelay/buffer"
@@ -53,23 +52,14 @@ func onWire(b *buffer.Block) int {
 	return len(b.Encoded())
 }
 
-// Next is Queue's.
-func (p *paced) Next(ctx context.Context) (*buffer.Block, error) {
-	for {
-		b, err := p.TryNext()
-		if b != nil || err != nil {
-			return b, err
-		}
-		if p.held == nil {
-			if p.held, err = p.Queue.Next(ctx); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if sleep(ctx, time.Until(p.notBefore)); ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+// Ready is Queue's.
+func (p *paced) Ready() <-chan struct{} {
+	if p.held == nil {
+		return p.Queue.Ready()
 	}
+	due := make(chan struct{})
+	time.AfterFunc(time.Until(p.notBefore), func() { close(due) })
+	return due
 }
 
 // Rewind is Queue's.

@@ -165,7 +165,6 @@ func (s *session) diverged(seq uint64) *Fault {
 	if seq == s.win.next {
 		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak that finds another line at %d, which was not sent", seq))
 	}
-	s.feed.stop()
 	if err := s.r.q.Diverge(seq); err != nil {
 		return queueFault(err)
 	}
@@ -179,7 +178,6 @@ func (s *session) diverged(seq uint64) *Fault {
 
 // goBack makes the session continue at seq.
 func (s *session) goBack(seq uint64) *Fault {
-	s.feed.stop()
 	if err := s.r.q.Rewind(seq); err != nil {
 		return queueFault(err)
 	}

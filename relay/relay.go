@@ -1,7 +1,7 @@
 // Package relay sends a queue over a WebSocket and moves the queue's cursor
 // when the receiver has answered with a receipt.
 //
-//	queue ──Next──▶ packer ──batch──▶ window ──data──▶ receiver
+//	queue ─TryNext▶ packer ──batch──▶ window ──data──▶ receiver
 //	  ▲                                 │                  │
 //	  └────────────Ack(seq)─────────────┴────receipt───────┘
 //
@@ -37,11 +37,11 @@ import (
 	"wsrelay/internal/retry"
 )
 
-// Queue is what the relay needs of a queue. The relay is its only consumer;
-// Ack and Stats may be called while Next waits, the others are not.
+// Queue is what the relay needs of a queue. The relay is its only consumer. It calls
+// Stats at any time, and the other methods from one goroutine after the other.
 type Queue interface {
-	Next(ctx context.Context) (*buffer.Block, error)
 	TryNext() (*buffer.Block, error)
+	Ready() <-chan struct{}
 	Ack(to uint64, r buffer.Receipt) error
 	Rewind(to uint64) error
 	Diverge(seq uint64) error
@@ -199,7 +199,7 @@ type outcome struct {
 // once waits for a record, connects, and runs one session to its end.
 func (r *Relay) once(ctx context.Context, u *url.URL) outcome {
 	r.status.set(StateIdle, "")
-	first, err := r.q.Next(ctx)
+	first, err := next(ctx, r.q)
 	if err != nil {
 		return outcome{fault: queueFault(err)}
 	}
@@ -223,6 +223,20 @@ func (r *Relay) once(ctx context.Context, u *url.URL) outcome {
 	end := outcome{fault: s.run(ctx, s.serve), acknowledged: s.receipts > 0, loopback: wire.loopback()}
 	r.learn(s, end.fault)
 	return end
+}
+
+// next waits for a block of q.
+func next(ctx context.Context, q Queue) (*buffer.Block, error) {
+	for {
+		if b, err := q.TryNext(); b != nil || err != nil {
+			return b, err
+		}
+		select {
+		case <-q.Ready():
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // learn takes from the session s, which has ended with f, how large the next

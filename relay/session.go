@@ -13,8 +13,8 @@ import (
 )
 
 // session is one WebSocket life. One goroutine, serve, owns everything below
-// and does all the writing; a second one reads and hands over what it read; a
-// third waits for the queue when nothing waits there. run ends them all.
+// and does all the writing; a second one reads and hands over what it read. run
+// ends both.
 type session struct {
 	r    *Relay
 	conn *websocket.Conn
@@ -32,7 +32,6 @@ type session struct {
 	in   chan inbound
 	done chan struct{} // closed when nobody takes from in any more
 	gone chan struct{} // closed when nobody puts into in any more
-	feed feed
 
 	pack  packer
 	win   window
@@ -69,7 +68,6 @@ func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, sid string,
 	s := &session{
 		r: r, conn: conn, wire: w, url: u, sid: sid, key: key, log: r.log.With("url", logURL(u)),
 		in: make(chan inbound, windowMost), done: make(chan struct{}), gone: make(chan struct{}),
-		feed:    feed{q: r.q, got: make(chan fed, 1)},
 		rejects: throttle{every: r.pace.quiet},
 		receipt: stopped(), idle: stopped(), drain: stopped(),
 	}
@@ -93,7 +91,6 @@ func (s *session) run(ctx context.Context, do func(context.Context) *Fault) *Fau
 	if fault == nil && ctx.Err() == nil {
 		fault = do(ctx)
 	}
-	s.feed.stop()
 	s.close(fault)
 	stop()
 	<-s.gone
@@ -163,7 +160,7 @@ func (s *session) serve(ctx context.Context) *Fault {
 	defer ping.Stop()
 	s.idle.Reset(s.r.o.IdleClose)
 	for {
-		now, fault := s.fill(ctx)
+		now, more, fault := s.fill()
 		if fault != nil {
 			return fault
 		}
@@ -175,8 +172,7 @@ func (s *session) serve(ctx context.Context) *Fault {
 			return nil
 		case m := <-s.in:
 			fault = s.handle(m)
-		case got := <-s.feed.got:
-			fault = s.fed(got)
+		case <-more:
 		case <-now:
 			fault = s.send()
 		case <-ping.C:
@@ -196,49 +192,36 @@ func (s *session) serve(ctx context.Context) *Fault {
 	}
 }
 
-// fill packs the next batch, or has the feed wait for one. The channel is
-// ready if the batch may leave.
-func (s *session) fill(ctx context.Context) (<-chan struct{}, *Fault) {
-	if s.draining || s.feed.waiting() {
-		return nil, nil
+// fill packs the next batch. The first channel is ready if that may leave, the second
+// one when the queue may have more; both are nil if neither is waited for.
+func (s *session) fill() (now, more <-chan struct{}, fault *Fault) {
+	if s.draining {
+		return nil, nil, nil
 	}
 	if s.ready == nil {
 		b, err := s.pack.next()
 		fault, known := errors.AsType[*Fault](err)
 		switch {
 		case errors.Is(err, errOtherStream):
-			return nil, s.beginDrain("drain", nil)
+			return nil, nil, s.beginDrain("drain", nil)
 		case known:
-			return nil, s.beginDrain("drain", fault)
+			return nil, nil, s.beginDrain("drain", fault)
 		case err != nil:
-			return nil, s.beginDrain("drain", queueFault(err))
+			return nil, nil, s.beginDrain("drain", queueFault(err))
 		case b == nil:
-			s.feed.start(ctx)
-			return nil, nil
+			return nil, s.r.q.Ready(), nil
 		}
 		if b.lost != nil {
 			if fault := s.quarantine(b); fault != nil {
-				return nil, s.beginDrain("drain", fault)
+				return nil, nil, s.beginDrain("drain", fault)
 			}
 		}
 		s.ready = b
 	}
 	if s.win.canSend(s.ready.size()) {
-		return always, nil
+		now = always
 	}
-	return nil, nil
-}
-
-func (s *session) fed(got fed) *Fault {
-	s.feed.end()
-	if errors.Is(got.err, context.Canceled) {
-		return nil // serve sees it too
-	}
-	if got.err != nil {
-		return s.beginDrain("drain", queueFault(got.err))
-	}
-	s.pack.held = got.block
-	return nil
+	return now, nil, nil
 }
 
 // send writes the batch that is ready.
@@ -300,7 +283,6 @@ func (s *session) beginDrain(why string, f *Fault) *Fault {
 
 // sendNoMore begins the wait for the last receipts.
 func (s *session) sendNoMore() {
-	s.feed.stop()
 	s.draining = true
 	s.drain.Reset(s.r.pace.drain)
 }

@@ -43,7 +43,8 @@ func (o *Options) byUID() bool { return o.Ack == AckReceipt && o.Receipt != InOr
 
 // Queue is what plain mode asks of a queue.
 type Queue interface {
-	Next(ctx context.Context) (*buffer.Block, error)
+	TryNext() (*buffer.Block, error)
+	Ready() <-chan struct{}
 	Stats() buffer.Stats
 }
 
@@ -98,18 +99,11 @@ func (p *Plain) Send(ctx context.Context, l *relay.Link, first *buffer.Block) *r
 		p.last = p.q.Stats().Receipt.UID
 	}
 	s := newSession(p, l)
-	ctx, cancel := context.WithCancel(ctx)
-	blocks := p.pull(ctx, first)
-	defer func() {
-		cancel()
-		for range blocks.c { // until it has ended
-		}
-	}()
 	if fault := s.open(ctx); fault != nil || ctx.Err() != nil {
 		return fault
 	}
 	l.Ready("a WebSocket server", promise[p.o.Ack])
-	fault := s.serve(ctx, blocks)
+	fault := s.serve(ctx, first)
 	if unsettled := s.commit(); fault == nil { // what came with the end
 		fault = unsettled
 	}
@@ -132,26 +126,4 @@ func (p *Plain) Probe(ctx context.Context, l *relay.Link) (found string, fault *
 		return "it answers pings; delivery is " + promise[AckPing], nil
 	}
 	return "delivery is " + promise[p.o.Ack] + "; whether it answers lines shows when there is one", nil
-}
-
-// blocks are what the queue gives out, while a session takes them.
-type blocks struct {
-	c   chan *buffer.Block // closed at the end
-	err error              // why, once c is closed
-}
-
-func (p *Plain) pull(ctx context.Context, b *buffer.Block) *blocks {
-	out := &blocks{c: make(chan *buffer.Block)}
-	go func() {
-		defer close(out.c)
-		for out.err == nil {
-			select {
-			case out.c <- b:
-			case <-ctx.Done():
-				return
-			}
-			b, out.err = p.q.Next(ctx)
-		}
-	}()
-	return out
 }

@@ -3,7 +3,6 @@ package generic
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -93,20 +92,23 @@ var always = make(chan struct{})
 
 func init() { close(always) }
 
-// serve sends what comes and takes acknowledgements until something ends it.
-func (s *session) serve(ctx context.Context, in *blocks) (fault *relay.Fault) {
+// serve sends first and what the queue has, and takes acknowledgements, until something
+// ends it.
+func (s *session) serve(ctx context.Context, first *buffer.Block) (fault *relay.Fault) {
 	beat := time.NewTicker(s.l.Ping)
 	defer beat.Stop()
 	for fault == nil {
 		if fault = s.commit(); fault != nil {
 			break
 		}
-		var more <-chan *buffer.Block
-		var now <-chan struct{}
-		switch {
-		case s.cut.empty():
-			more = in.c
-		case s.win.canSend():
+		var now, more <-chan struct{}
+		if s.cut.empty() {
+			if more, fault = s.load(first); fault != nil {
+				break
+			}
+			first = nil
+		}
+		if more == nil && s.win.canSend() {
 			now = always
 		}
 		select {
@@ -114,8 +116,7 @@ func (s *session) serve(ctx context.Context, in *blocks) (fault *relay.Fault) {
 			return nil
 		case <-s.l.Gone():
 			return s.l.Lost(nil)
-		case b := <-more:
-			fault = s.load(b, in)
+		case <-more:
 		case <-now:
 			fault = s.send()
 		case <-s.changed:
@@ -133,18 +134,24 @@ func (s *session) serve(ctx context.Context, in *blocks) (fault *relay.Fault) {
 	return fault
 }
 
-// load takes the queue's next block; nil: there is an end to them.
-func (s *session) load(b *buffer.Block, in *blocks) *relay.Fault {
+// load takes the block b, or, without one, the queue's next. If there is none, the
+// channel is closed when there may be one.
+func (s *session) load(b *buffer.Block) (more <-chan struct{}, fault *relay.Fault) {
 	var err error
-	if b != nil {
+	if b == nil {
+		b, err = s.p.q.TryNext()
+	}
+	switch {
+	case b != nil:
 		err = s.cut.load(b, s.p.done)
-	} else if err = in.err; err == nil || errors.Is(err, context.Canceled) {
-		return nil // serve sees why, too
+	case err == nil:
+		return s.p.q.Ready(), nil
 	}
 	if err != nil {
-		return relay.Transient("the queue cannot be read", "look at the disk and at the queue's directory: wsrelay queue verify", err)
+		return nil, relay.Transient("the queue cannot be read",
+			"look at the disk and at the queue's directory: wsrelay queue verify", err)
 	}
-	return nil
+	return nil, nil
 }
 
 // send sends one line, and asks for its acknowledgement if it is time to.
