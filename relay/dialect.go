@@ -34,6 +34,7 @@ type Link struct {
 	IdleClose time.Duration
 	Ping      time.Duration // between pings; 2.5 times this without a byte ends the connection
 	Host      string        // who sends
+	Queue     Blocks        // what is to be sent
 
 	r        *Relay
 	conn     *websocket.Conn
@@ -50,7 +51,7 @@ func (r *Relay) link(conn *websocket.Conn, w *wire, u *url.URL) *Link {
 	w.guard(r.o.Ping * 5 / 2)
 	gone := make(chan struct{})
 	return &Link{
-		Log: r.log.With("url", logURL(u)), IdleClose: r.o.IdleClose, Ping: r.o.Ping, Host: r.o.Host,
+		Log: r.log.With("url", logURL(u)), IdleClose: r.o.IdleClose, Ping: r.o.Ping, Host: r.o.Host, Queue: r.q,
 		r: r, conn: conn, wire: w, url: u, gone: gone,
 	}
 }

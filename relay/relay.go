@@ -40,11 +40,16 @@ import (
 // Queue is what the relay needs of a queue. The relay is its only consumer. It calls
 // Stats at any time, and the other methods from one goroutine after the other.
 type Queue interface {
-	TryNext() (*buffer.Block, error)
-	Ready() <-chan struct{}
+	Blocks
 	Ack(to uint64, r buffer.Receipt) error
 	Rewind(to uint64) error
 	Diverge(seq uint64) error
+}
+
+// Blocks is the part of a queue that is for reading.
+type Blocks interface {
+	TryNext() (*buffer.Block, error)
+	Ready() <-chan struct{}
 	Stats() buffer.Stats
 }
 

@@ -41,18 +41,10 @@ type Options struct {
 // byUID is whether answers name the line that they are for.
 func (o *Options) byUID() bool { return o.Ack == AckReceipt && o.Receipt != InOrder }
 
-// Queue is what plain mode asks of a queue.
-type Queue interface {
-	TryNext() (*buffer.Block, error)
-	Ready() <-chan struct{}
-	Stats() buffer.Stats
-}
-
 // Plain is plain mode, a [relay.Dialect]: a relay that is made with it sends in
 // this way.
 type Plain struct {
 	o    Options
-	q    Queue
 	pace pace
 
 	done   uint64    // every record below was acknowledged, also within a block
@@ -68,14 +60,14 @@ type pace struct {
 
 var usualPace = pace{probe: 10 * time.Second, receipt: time.Minute}
 
-// New makes a dialect that sends q. An error says which option is invalid.
-func New(q Queue, o Options) (*Plain, error) {
+// New makes a dialect. An error says which option is invalid.
+func New(o Options) (*Plain, error) {
 	o.Ack = cmp.Or(o.Ack, AckPing)
 	if o.byUID() {
 		o.UID = cmp.Or(o.UID, "uid")
 		o.Receipt = cmp.Or(o.Receipt, o.UID)
 	}
-	p := &Plain{o: o, q: q, pace: usualPace}
+	p := &Plain{o: o, pace: usualPace}
 	path, value, ok := strings.Cut(o.If, "=")
 	switch {
 	case o.Ack != AckPing && o.Ack != AckReceipt && o.Ack != AckNone:
@@ -96,7 +88,7 @@ func (p *Plain) Subprotocol() string { return p.o.Protocol }
 // Send is part of relay.Dialect.
 func (p *Plain) Send(ctx context.Context, l *relay.Link, first *buffer.Block) *relay.Fault {
 	if p.last == "" {
-		p.last = p.q.Stats().Receipt.UID
+		p.last = l.Queue.Stats().Receipt.UID
 	}
 	s := newSession(p, l)
 	if fault := s.open(ctx); fault != nil || ctx.Err() != nil {

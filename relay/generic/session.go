@@ -108,7 +108,7 @@ func (s *session) serve(ctx context.Context, first *buffer.Block) (fault *relay.
 			}
 			first = nil
 		}
-		if more == nil && s.win.canSend() {
+		if !s.cut.empty() && s.win.canSend() {
 			now = always
 		}
 		select {
@@ -139,13 +139,13 @@ func (s *session) serve(ctx context.Context, first *buffer.Block) (fault *relay.
 func (s *session) load(b *buffer.Block) (more <-chan struct{}, fault *relay.Fault) {
 	var err error
 	if b == nil {
-		b, err = s.p.q.TryNext()
+		b, err = s.l.Queue.TryNext()
 	}
 	switch {
 	case b != nil:
 		err = s.cut.load(b, s.p.done)
 	case err == nil:
-		return s.p.q.Ready(), nil
+		return s.l.Queue.Ready(), nil
 	}
 	if err != nil {
 		return nil, relay.Transient("the queue cannot be read",

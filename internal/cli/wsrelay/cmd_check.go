@@ -27,7 +27,7 @@ func (c *checkCmd) Run(s *stdio) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	o := relay.Options{Host: hostname(), Agent: "wsrelay/" + cli.Version(), Dial: c.dialConfig(), Dialect: c.dialect(nil)}
+	o := relay.Options{Host: hostname(), Agent: "wsrelay/" + cli.Version(), Dial: c.dialConfig(), Dialect: c.dialect()}
 	failed, hint := 0, ""
 	for _, u := range c.URL {
 		address, _, _ := strings.Cut(u, "?") // what follows may be secret

@@ -174,7 +174,7 @@ func runRelay(c *config, s *stdio, wrong error) error {
 	r := relay.New(out, relay.Options{
 		URLs: c.URL, Listen: c.Listen, Host: hostname(), Agent: "wsrelay/" + cli.Version(),
 		Boot:      strconv.FormatInt(time.Now().UnixNano(), 36),
-		IdleClose: c.IdleClose, Ping: c.Ping, Dial: c.dialConfig(), Dialect: c.dialect(q), Recompress: c.codec() == nil,
+		IdleClose: c.IdleClose, Ping: c.Ping, Dial: c.dialConfig(), Dialect: c.dialect(), Recompress: c.codec() == nil,
 		Quarantine: quarantine(q, c.QueueDir), Log: log,
 	})
 	stopReport := c.report(in, q, r, wrong, log)
