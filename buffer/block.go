@@ -200,7 +200,7 @@ func (b *Block) part(r Range) (*Block, error) {
 // encode computes the payload's checksum, of a block whose payload is the raw
 // lines; and, if that is shorter, turns it into one in codec c. What it gives
 // back is the buffer that the block had, for another use: what a block keeps is
-// not much larger than need be.
+// not much larger than necessary.
 func (b *Block) encode(c codec.Codec, u *encodeMemory) (freed []byte) {
 	lines := b.buf[headerLen:]
 	b.raw, b.stored, b.codec = uint32(len(lines)), uint32(len(lines)), codec.Raw

@@ -10,7 +10,7 @@
 // bytes whose checksum is taken here are the bytes that the receiver verifies.
 //
 // Every record has a number, from 1 on, and every queue a stream id. A number
-// names one byte string for ever: nothing is given out before it is durable,
+// names one byte string forever: nothing is given out before it is durable,
 // so no crash can take back a number that anybody has seen.
 //
 // # Use

@@ -153,7 +153,7 @@ func (d *osDir) at(call, name string, f func(dir int, base string) error) error 
 	return nil
 }
 
-// openAt opens a file, if need be after a chmod: it is ours.
+// openAt opens a file, if necessary after a chmod: it is ours.
 func (d *osDir) openAt(name string, flags int) (file, error) {
 	f, err := d.openOnce(name, flags)
 	if errors.Is(err, unix.EACCES) && d.at("chmod", name, func(dir int, base string) error {

@@ -16,7 +16,7 @@ const (
 )
 
 // identity is which stream a number belongs to. What was in the queue keeps
-// its sid for ever: same bytes, same id.
+// its sid forever: same bytes, same id.
 type identity struct {
 	home  string // where the directory was when this was written
 	pairs []pair // ascending; never empty once the queue is open

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Errors that say why a queue cannot be had.
+// Why a queue cannot be used.
 var (
 	ErrLocked  = errors.New("queue is in use")
 	ErrForeign = errors.New("the queue directory is another user's")

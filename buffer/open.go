@@ -39,7 +39,7 @@ type LiveInput struct {
 	Mark   int64
 }
 
-// Open takes the directory, which it makes if need be, and recovers what it
+// Open takes the directory, which it makes if necessary, and recovers what it
 // holds. While another process has it, Open waits, until ctx ends.
 func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error) {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
@@ -70,7 +70,7 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 	return q, rec, nil
 }
 
-// takeDir makes the directory, if need be, and locks it. A user may remove it
+// takeDir makes the directory, if necessary, and locks it. A user may remove it
 // at any moment, or move it while we wait for the lock.
 func takeDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) {
 	for try := 0; ; try++ {
@@ -87,7 +87,7 @@ func takeDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) 
 	}
 }
 
-// lockDir locks the directory, and waits for that if need be; nil: the path does
+// lockDir locks the directory, and waits for that if necessary; nil: the path does
 // not lead to it any more.
 func lockDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) {
 	path, err := filepath.EvalSymlinks(dir) // a link may lead elsewhere later, and so may a relative path

@@ -190,7 +190,7 @@ func (w *writer) dropSegment(why string, due func(next *segment) bool) (bool, er
 		return false, nil
 	}
 	for k, b := range gaps {
-		if err := w.write(b); err != nil { // the gaps before it will be durable one day
+		if err := w.write(b); err != nil { // the gaps before it will be durable later
 			q.abortDrop(gaps[k:])
 			return true, err
 		}

@@ -153,7 +153,7 @@ func (v *walker) segment(s *segment) error {
 	return err
 }
 
-// blocks looks at the blocks of s. Behind what was ever promised, a block that
+// blocks looks at the blocks of s. After what was ever promised, a block that
 // is damaged is one that a crash has torn, as crashes do.
 func (v *walker) blocks(f io.ReaderAt, s *segment) (n int, err error) {
 	scan := newScanner(f, s, s.size)

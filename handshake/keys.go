@@ -37,7 +37,7 @@ const (
 // either alphabet with or without padding; if it consists of hexadecimal digits
 // only, it is read as such. A token is 16 to 1024 characters of RFC 6750, 2.1.
 //
-// host=NAME and sid=SID, each as often as need be, restrict the senders: one
+// host=NAME and sid=SID, each as often as necessary, restrict the senders: one
 // with another host's name, or another stream, is refused.
 type Secret struct {
 	Name  string

@@ -299,7 +299,7 @@ func (in *Intake) resume(r *buffer.Recovery, log *slog.Logger) {
 	in.end, in.appended = m.read, m.read
 }
 
-// read reads once, if need be when there is something to read. unix.EAGAIN:
+// read reads once, if necessary when there is something to read. unix.EAGAIN:
 // there is nothing yet, but something else may have changed.
 func (in *Intake) read(wake *waker) error {
 	used := len(in.buf)
@@ -411,7 +411,7 @@ func pauseForDisk(ctx context.Context) error {
 }
 
 // pollTimeout, in milliseconds: while the spool holds what will soon be on disk,
-// look again, more and more seldom; and now and then for what other pipes left.
+// look again, more and more seldom; and sometimes for what other pipes left.
 func (in *Intake) pollTimeout() int {
 	switch {
 	case in.spool != nil && in.spool.mark < in.appended:

@@ -158,7 +158,7 @@ func (k *Keeper) reap() (status int, ok bool) {
 		return 0, false
 	}
 	if pid, _ := unix.Wait4(k.worker, &k.last, unix.WNOHANG, nil); pid != k.worker {
-		return 0, false // it lives
+		return 0, false // it still runs
 	}
 	_ = unix.Close(k.control)
 	k.worker = 0

@@ -181,8 +181,8 @@ func (m *spool) spill() error {
 }
 
 // Read gives what the spool holds and was not read, or else takes from the
-// pipe first. It is io.Reader's, but for unix.EAGAIN; after any other error
-// there is nothing more to be had.
+// pipe first. It is io.Reader's, except for unix.EAGAIN; after any other error there is
+// nothing more to read.
 func (m *spool) Read(b []byte) (n int, err error) {
 	for {
 		switch {

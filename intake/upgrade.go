@@ -78,7 +78,7 @@ func (k *Keeper) adopt(from string) error {
 	}
 	k.marked = s.mark
 	if k.worker == 0 {
-		return nil // none lived, and a new program may be the cure
+		return nil // none was running, and the new program may not have what ended them
 	}
 	_ = unix.Kill(k.worker, unix.SIGKILL) // a child of ours, if only a dead one
 	for err = unix.EINTR; errors.Is(err, unix.EINTR); {

@@ -30,7 +30,7 @@ func (k *waker) close() {
 	_ = k.w.Close()
 }
 
-// wait waits for events of fd, or its end, for so many milliseconds; -1: for ever.
+// wait waits for events of fd, or its end, for so many milliseconds; -1: forever.
 // False: neither came before the time was over or the context had ended.
 func (k *waker) wait(fd int, events int16, ms int) (ready bool, err error) {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: int32(k.r.Fd()), Events: unix.POLLIN}}

@@ -16,7 +16,7 @@ import (
 )
 
 // ParseURL reads the address of a receiver: ws://host or wss://host, with a
-// port and a path if need be. A secret has no place in it, for addresses are
+// port and a path if necessary. A secret has no place in it, for addresses are
 // logged.
 func ParseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)

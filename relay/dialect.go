@@ -27,7 +27,7 @@ type Dialect interface {
 	Probe(ctx context.Context, l *Link) (found string, fault *Fault)
 }
 
-// Link is a WebSocket that stands, lent to a Dialect. One goroutine writes; the
+// Link is an open WebSocket for a Dialect to use. One goroutine writes; the
 // relay closes it.
 type Link struct {
 	Log       *slog.Logger
@@ -129,7 +129,7 @@ func (l *Link) Ack(rec buffer.Receipt, n uint64) *Fault {
 	return nil
 }
 
-// lend hands the connection to use, and closes it afterwards.
+// lend lets use have the connection, and closes it afterwards.
 func (l *Link) lend(ctx context.Context, use func(context.Context) *Fault) *Fault {
 	stop := l.wire.closeAfter(ctx, l.r.pace.goodbye)
 	defer stop()

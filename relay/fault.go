@@ -94,7 +94,7 @@ func queueFault(err error) *Fault {
 	})
 }
 
-// dialFault explains in plain words why a connection did not come about.
+// dialFault explains in plain words why connecting failed.
 func dialFault(err error) *Fault {
 	var (
 		dns    *net.DNSError

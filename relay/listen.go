@@ -41,7 +41,8 @@ func (r *Relay) listen(ctx context.Context) {
 // listenPath is where receivers find a relay that listens.
 const listenPath = "/relay"
 
-// answer serves those who come to ln until ctx, or ln, ends; the error is ln's.
+// answer serves the receivers that connect to ln until ctx, or ln, ends; the error is
+// ln's.
 func (r *Relay) answer(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -56,7 +57,7 @@ func (r *Relay) answer(ctx context.Context, ln net.Listener) error {
 		Handler: mux, MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: r.pace.dial, ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
 	}
-	srv.SetKeepAlivesEnabled(false) // who is refused goes
+	srv.SetKeepAlivesEnabled(false) // a receiver that is refused has nothing more to ask
 	r.log.Info("listening", "url", a.url.String())
 	a.missing(0)
 	failed := make(chan error, 1)
@@ -70,15 +71,15 @@ func (r *Relay) answer(ctx context.Context, ln net.Listener) error {
 	return err
 }
 
-// acceptor is where receivers come to.
+// acceptor serves the receivers that dial.
 type acceptor struct {
 	r   *Relay
 	ctx context.Context // of the sessions
 	url *url.URL        // ours
 	up  websocket.Upgrader
 
-	// place is held by the one session that is served, and by any other caller that
-	// does what otherwise only Run's goroutine may.
+	// slot is held by the one session that is served, and by whatever else does what
+	// otherwise only Run's goroutine may.
 	slot chan struct{}
 
 	mu      sync.Mutex // guards the two below
@@ -103,8 +104,8 @@ func newAcceptor(ctx context.Context, r *Relay, addr net.Addr) *acceptor {
 	return a
 }
 
-// watch waits until the server has failed or ctx has ended, and says now and
-// then why nobody comes for the lines that wait.
+// watch waits until the server has failed or ctx has ended, and logs from time to time
+// why no receiver takes the lines that wait.
 func (a *acceptor) watch(failed <-chan error) error {
 	tick := time.NewTicker(a.r.pace.quiet)
 	defer tick.Stop()
@@ -195,7 +196,7 @@ func (a *acceptor) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // secondCaller is what a receiver hears while another one is served.
 var secondCaller = &Fault{What: "another receiver is connected", code: websocket.CloseTryAgainLater}
 
-// refuse takes leave of a caller that has not heard a word.
+// refuse closes the connection of a caller to which nothing was sent.
 func (a *acceptor) refuse(conn *websocket.Conn) {
 	soon := time.Now().Add(a.r.pace.goodbye)
 	words := websocket.FormatCloseMessage(secondCaller.code, secondCaller.What)

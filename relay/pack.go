@@ -42,7 +42,7 @@ var errOtherStream = errors.New("the next record belongs to another stream")
 // packer makes batches of the queue's blocks. A block goes out as it is, with
 // the checksum it has on disk, where it can. Small ones that wait are joined; where
 // the link limits they are encoded once more; one that the receiver cannot take is
-// decoded and, if need be, cut.
+// decoded and, if necessary, cut.
 type packer struct {
 	q          Queue
 	sid        string
@@ -96,7 +96,7 @@ func (p *packer) next() (*batch, error) {
 	if len(p.rest.payload) > 0 {
 		return p.cut()
 	}
-	if cap(p.buf) > 4*maxBatch { // once in a while a line is huge
+	if cap(p.buf) > 4*maxBatch { // occasionally a line is huge
 		p.buf = nil
 	}
 	b, err := p.nextBlock()

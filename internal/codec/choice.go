@@ -9,7 +9,7 @@ import (
 // Choice takes the codec with which bytes get through fastest; of those that are
 // about as fast, the one that is preferred. What is scarce, be it processor, disk or
 // link, shows in the time that bytes take. Choice gets that time, and tries each of
-// the other codecs now and then, so that trials take a few hundredths of the time.
+// the other codecs sometimes, so that trials take a few hundredths of the time.
 // What else the machine does makes some times longer, and none shorter: the longest
 // of the last times do not count.
 //
@@ -120,7 +120,7 @@ func (x *candidate) pace() (mean float64) {
 	return mean
 }
 
-// decide takes the preferred codec of those about as fast as any.
+// decide takes the preferred codec of those that are about as fast as the fastest.
 func (c *Choice) decide() {
 	fastest := 0.0
 	for _, x := range c.codecs {

@@ -42,7 +42,7 @@ func (c *cutter) load(b *buffer.Block, from uint64) (err error) {
 	if c.gap != nil {
 		return nil
 	}
-	if cap(c.buf) > keepBuffer { // once in a while a line is huge
+	if cap(c.buf) > keepBuffer { // occasionally a line is huge
 		c.buf = nil
 	}
 	c.buf, err = b.Lines(c.buf[:0])

@@ -285,7 +285,7 @@ func (s *session) answered(msg []byte) bool {
 	return known
 }
 
-// warnUnknown logs, once in a while, that an answer acknowledges nothing.
+// warnUnknown logs, occasionally, that an answer acknowledges nothing.
 func (s *session) warnUnknown(err error) {
 	s.unknownAnswers.Add(1)
 	if time.Since(s.p.warned) < time.Minute {

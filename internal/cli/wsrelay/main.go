@@ -282,6 +282,6 @@ type closer interface {
 }
 
 func hostname() string {
-	name, _ := os.Hostname() // none is as good as any
+	name, _ := os.Hostname() // without one it is empty
 	return name
 }

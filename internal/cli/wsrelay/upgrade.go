@@ -97,7 +97,7 @@ func running(dir string) (*relayProcesses, error) {
 		return nil, noRelay(fmt.Errorf("the wsrelay with the queue %q has ended: %w", dir, err))
 	}
 	name, _, _ := bytes.Cut(args, []byte{0})
-	p.program = string(name) // the keeper sees to it
+	p.program = string(name) // the keeper sets it so
 	if p.keeper, err = parent(p.worker); err != nil {
 		return nil, err
 	}
