@@ -28,7 +28,7 @@ func Check(ctx context.Context, o Options, address string, report func(step,
 ) (step string, fault *Fault) {
 	u, err := o.address(address)
 	if err != nil {
-		return "url", permanent("this is not an address", "wss://HOST/relay", err)
+		return "url", Permanent("this is not an address", "wss://HOST/relay", err)
 	}
 	c := &check{o: o, u: u, step: "files", report: report}
 	fault = c.run(ctx)
@@ -85,7 +85,7 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 		return fault
 	}
 	if s.granted == nil {
-		return transient("no welcome in time", hintServer, ctx.Err())
+		return Transient("no welcome in time", hintServer, ctx.Err())
 	}
 	c.stepDone(fmt.Sprintf("%s; the store is %s, %s", proved(s), clean(s.granted.Store), clean(s.granted.Guarantee)),
 		"ready")

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -11,9 +12,9 @@ import (
 
 // overdue is the end of the wait for a receipt.
 func (s *session) overdue() *Fault {
-	f := transient("no receipt in time", hintServer+", and at its store; the link may be too slow", nil)
+	f := Transient("no receipt in time", hintServer+", and at its store; the link may be too slow", nil)
 	f.shrink = true
-	return withGoodbye(f)
+	return f
 }
 
 // drainResult is how a session came out that was taking its last receipts.
@@ -22,11 +23,11 @@ func (s *session) drainResult() *Fault {
 	case s.peerErr != nil:
 		return closeFault(s.peerErr.Code, "", s.peerErr)
 	case s.peerBye != nil:
-		f := transient("the receiver ended the session: "+clean(s.peerBye.Why),
+		f := Transient("the receiver ended the session: "+clean(s.peerBye.Why),
 			"it should be back soon; if not, "+hintServer, nil)
 		away := millis(s.peerBye.AfterMS)
 		f.spread = &away
-		return withGoodbye(f)
+		return f
 	case s.fault != nil:
 		return s.fault
 	case !s.win.empty():
@@ -87,12 +88,11 @@ func (s *session) close(f *Fault) {
 // sayGoodbye sends the close frame after a session that ended with f. False: it could
 // not, or the end is not ours to announce.
 func (r *Relay) sayGoodbye(conn *websocket.Conn, f *Fault) bool {
-	code := websocket.CloseNormalClosure
-	if f != nil {
-		code = f.code
+	if f == nil {
+		f = &Fault{}
 	}
-	words := websocket.FormatCloseMessage(code, "")
-	return code != 0 && conn.WriteControl(websocket.CloseMessage, words, time.Now().Add(r.pace.goodbye)) == nil
+	words := websocket.FormatCloseMessage(cmp.Or(f.code, websocket.CloseNormalClosure), "")
+	return !f.closed && conn.WriteControl(websocket.CloseMessage, words, time.Now().Add(r.pace.goodbye)) == nil
 }
 
 // await waits until the receiver has closed too.

@@ -123,10 +123,10 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 	var fault *Fault
 	switch {
 	case conn.Subprotocol() != wanted && r.o.Dialect == nil:
-		fault = permanent("this server does not speak "+wanted,
+		fault = Permanent("this server does not speak "+wanted,
 			"check that the URL leads to wsreceive; for any other WebSocket server use --mode plain", nil)
 	case conn.Subprotocol() != wanted:
-		fault = permanent("this server speaks another subprotocol", "look at --plain-subprotocol",
+		fault = Permanent("this server speaks another subprotocol", "look at --plain-subprotocol",
 			fmt.Errorf("it is %q, we want %q", clean(conn.Subprotocol()), wanted))
 	case resp.Header.Get("Sec-WebSocket-Extensions") != "":
 		fault = protocolError(0, errors.New("it turns on an extension that was not offered"))

@@ -30,7 +30,7 @@ func (r *Relay) listen(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		fault := permanent("cannot listen", "another program, or another wsrelay, may have the address; --listen takes any other", err)
+		fault := Permanent("cannot listen", "another program, or another wsrelay, may have the address; --listen takes any other", err)
 		delay := r.backoff.NextBackOff()
 		r.status.failed(StateWaiting, fault, delay)
 		r.report.lost(fault, &url.URL{Scheme: "ws", Host: r.o.Listen, Path: listenPath}, delay)
@@ -130,7 +130,7 @@ func (a *acceptor) missing(due uint64) {
 	defer a.release()
 	fault := a.r.o.Dial.sound()
 	if fault == nil {
-		fault = transient("no receiver has dialled", "check wsreceive --dial on the receiving host, and the network in between", nil)
+		fault = Transient("no receiver has dialled", "check wsreceive --dial on the receiving host, and the network in between", nil)
 	}
 	a.r.status.set(StateListening, a.url.String())
 	a.r.status.failed(StateListening, fault, 0)

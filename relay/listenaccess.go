@@ -47,7 +47,7 @@ func (a *acceptor) admit(req *http.Request) (*credentials, *refusal) {
 		a.refused(req.RemoteAddr, fault)
 		return nil, &refusal{http.StatusServiceUnavailable, "This relay cannot tell who may dial it; its log says why."}
 	case token != "" && !handshake.SameMAC(req.Header.Get("Authorization"), "Bearer "+token):
-		a.refused(req.RemoteAddr, permanent("it sends another token than ours, or none",
+		a.refused(req.RemoteAddr, Permanent("it sends another token than ours, or none",
 			"compare wsreceive --dial-token with --token-file here", nil))
 		return nil, &refusal{http.StatusUnauthorized, "This relay requires another token."}
 	}

@@ -75,10 +75,10 @@ func proxyFault(status int, addr string) *Fault {
 	what := fmt.Sprintf("the proxy answered HTTP %d", status)
 	switch {
 	case status == http.StatusProxyAuthRequired:
-		return permanent(what+": it requires credentials, or other ones",
+		return Permanent(what+": it requires credentials, or other ones",
 			"put user and password into the proxy's URL, in the environment or in the file of --config", nil)
 	case status >= 500 || status == http.StatusTooManyRequests:
-		return transient(what+": it cannot reach "+addr, "check that the receiver runs, and the proxy's log", nil)
+		return Transient(what+": it cannot reach "+addr, "check that the receiver runs, and the proxy's log", nil)
 	}
-	return permanent(what+": it refuses to connect us to "+addr, "have the proxy allow CONNECT to this host and port", nil)
+	return Permanent(what+": it refuses to connect us to "+addr, "have the proxy allow CONNECT to this host and port", nil)
 }

@@ -34,7 +34,7 @@ func (r *Relay) ready(ctx context.Context, u *url.URL, with *credentials) (found
 	case status != http.StatusServiceUnavailable || !strings.HasPrefix(answer, "not ready"):
 		return fmt.Sprintf("not known: %s answers HTTP %d", at.Path, status), nil
 	}
-	return "", transient("the receiver cannot store lines now",
+	return "", Transient("the receiver cannot store lines now",
 		"the log of wsreceive says why; so does "+at.Path+" there, to users of the page", errors.New(answer))
 }
 

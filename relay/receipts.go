@@ -121,8 +121,8 @@ func (s *session) stalled(b *handshake.Busy) *Fault {
 	case s.busy.IsZero():
 		s.busy = time.Now()
 	case busy > s.r.pace.busy && len(s.r.o.URLs) > 1:
-		return withGoodbye(transient("the receiver has been busy for too long", hint,
-			fmt.Errorf("for %v", busy.Round(time.Second))))
+		return Transient("the receiver has been busy for too long", hint,
+			fmt.Errorf("for %v", busy.Round(time.Second)))
 	case b.Why == s.busyLogged || busy < s.busyAgain:
 		return nil
 	default: // less and less often: the receiver may be anybody
@@ -140,9 +140,9 @@ func (s *session) refused(n *handshake.Nak) *Fault {
 		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak that expects %d, where %d was sent last",
 			n.Expect, s.win.next))
 	case n.Expect < s.win.base:
-		return withGoodbye(permanent("the receiver asks again for lines that it has acknowledged",
+		return Permanent("the receiver asks again for lines that it has acknowledged",
 			"it may have lost data: look at the receiver's store",
-			fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base)))
+			fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base))
 	case n.Code == handshake.NakDiverged:
 		return s.diverged(n.Expect)
 	}
@@ -168,12 +168,12 @@ func (s *session) diverged(seq uint64) *Fault {
 	if err := s.r.q.Diverge(seq); err != nil {
 		return queueFault(err)
 	}
-	return withGoodbye(&Fault{
+	return &Fault{
 		What:   "the store holds other lines under our numbers",
 		Err:    fmt.Errorf("from seq %d of stream %s on", seq, s.sid),
 		Effect: "nothing is lost: what the store has stays there, and these lines go under a new stream",
 		Hint:   "this queue, or a copy of it, was restored from an older state; see that no other wsrelay uses a copy",
-	})
+	}
 }
 
 // goBack makes the session continue at seq.

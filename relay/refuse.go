@@ -72,8 +72,8 @@ func (s *session) halveBatch(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
 	case !ok || f.raw == 0 || n.Code == handshake.NakOrder, s.r.suspect != 0 && s.r.suspect != n.Expect:
-		return withGoodbye(permanent("the receiver refuses a batch repeatedly",
-			hintServer+"; if only this one is refused, report it", fmt.Errorf("%s at %d", n.Code, n.Expect)))
+		return Permanent("the receiver refuses a batch repeatedly",
+			hintServer+"; if only this one is refused, report it", fmt.Errorf("%s at %d", n.Code, n.Expect))
 	case f.end-f.seq > 1:
 		s.pack.ceiling, s.pack.plain = max(f.raw/2, 1), n.Expect
 	default:
@@ -94,8 +94,8 @@ func (s *session) quarantine(b *batch) *Fault {
 		where, err = s.r.o.Quarantine(s.sid, b.seq, b.lost, b.gap.Why)
 	}
 	if err != nil {
-		return withGoodbye(transient("cannot quarantine a line that the receiver refuses",
-			"look at the disk and at the queue's directory", err))
+		return Transient("cannot quarantine a line that the receiver refuses",
+			"look at the disk and at the queue's directory", err)
 	}
 	s.r.dropped = b.seq
 	hint := "raise the receiver's limit for lines, or have shorter ones written"
