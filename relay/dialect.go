@@ -120,7 +120,7 @@ func (l *Link) Sent(r buffer.Range, gap *buffer.Gap, bytes int) {
 // Ack moves the queue's cursor by the receipt rec, for n records more.
 func (l *Link) Ack(rec buffer.Receipt, n uint64) *Fault {
 	if err := l.r.q.Ack(rec.Seq, rec); err != nil {
-		return queueFault(err)
+		return QueueFault(err)
 	}
 	l.receipts++
 	l.r.status.receipt(n, 0)

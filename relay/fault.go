@@ -77,7 +77,8 @@ func tooLong(err error) *Fault {
 	return Permanent("a line is too long for the receiver", "raise the receiver's limit for lines", err)
 }
 
-func queueFault(err error) *Fault {
+// QueueFault is a fault of the queue, which is tried again.
+func QueueFault(err error) *Fault {
 	return &Fault{
 		What: "the queue cannot be read", Err: err,
 		Effect: "lines stay where they are; none is delivered until the queue can be read again",

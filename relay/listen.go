@@ -230,7 +230,7 @@ func (a *acceptor) serve(conn *websocket.Conn, with *credentials) {
 	defer a.release()
 	r.learn(s, fault)
 	if err := r.q.Rewind(r.q.Stats().Cursor); err != nil && fault == nil {
-		fault = queueFault(err)
+		fault = QueueFault(err)
 	}
 	if fault == nil || a.ctx.Err() != nil {
 		r.status.set(StateListening, "")

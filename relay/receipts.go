@@ -59,7 +59,7 @@ func (s *session) acked(a *handshake.Ack, at time.Time) *Fault {
 		r.UID = a.UID.Last
 	}
 	if err := s.r.q.Ack(a.Seq, r); err != nil {
-		return queueFault(err)
+		return QueueFault(err)
 	}
 	s.busy, s.busyAgain = time.Time{}, 0
 	if a.Seq > s.r.suspect+1 {
@@ -166,7 +166,7 @@ func (s *session) diverged(seq uint64) *Fault {
 		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak that finds another line at %d, which was not sent", seq))
 	}
 	if err := s.r.q.Diverge(seq); err != nil {
-		return queueFault(err)
+		return QueueFault(err)
 	}
 	return &Fault{
 		What:   "the store holds other lines under our numbers",
@@ -179,7 +179,7 @@ func (s *session) diverged(seq uint64) *Fault {
 // goBack makes the session continue at seq.
 func (s *session) goBack(seq uint64) *Fault {
 	if err := s.r.q.Rewind(seq); err != nil {
-		return queueFault(err)
+		return QueueFault(err)
 	}
 	s.ready = nil
 	s.pack.reset(seq)

@@ -180,7 +180,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		u := urls[r.turn%len(urls)]
 		end := r.once(ctx, u)
 		if err := r.q.Rewind(r.q.Stats().Cursor); err != nil && end.fault == nil {
-			end.fault = queueFault(err)
+			end.fault = QueueFault(err)
 		}
 		if end.fault == nil || ctx.Err() != nil {
 			continue
@@ -206,7 +206,7 @@ func (r *Relay) once(ctx context.Context, u *url.URL) outcome {
 	r.status.set(StateIdle, "")
 	first, err := next(ctx, r.q)
 	if err != nil {
-		return outcome{fault: queueFault(err)}
+		return outcome{fault: QueueFault(err)}
 	}
 	r.status.set(StateConnecting, logURL(u))
 	with, fault := r.o.Dial.ready(u)

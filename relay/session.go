@@ -207,7 +207,7 @@ func (s *session) fill() (now, more <-chan struct{}, fault *Fault) {
 		case known:
 			return nil, nil, s.beginDrain("drain", fault)
 		case err != nil:
-			return nil, nil, s.beginDrain("drain", queueFault(err))
+			return nil, nil, s.beginDrain("drain", QueueFault(err))
 		case b == nil:
 			return nil, s.r.q.Ready(), nil
 		}

@@ -148,8 +148,7 @@ func (s *session) load(b *buffer.Block) (more <-chan struct{}, fault *relay.Faul
 		return s.l.Queue.Ready(), nil
 	}
 	if err != nil {
-		return nil, relay.Transient("the queue cannot be read",
-			"look at the disk and at the queue's directory: wsrelay queue verify", err)
+		return nil, relay.QueueFault(err)
 	}
 	return nil, nil
 }
