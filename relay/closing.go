@@ -21,7 +21,9 @@ func (s *session) overdue() *Fault {
 func (s *session) drainResult() *Fault {
 	switch {
 	case s.peerErr != nil:
-		return closeFault(s.peerErr.Code, "", s.peerErr)
+		f := closeFault(s.peerErr.Code, s.peerErr.Msg)
+		f.floor = millis(s.peerErr.AfterMS)
+		return f
 	case s.peerBye != nil:
 		f := Transient("the receiver ended the session: "+clean(s.peerBye.Why),
 			"it should be back soon; if not, "+hintServer, nil)
@@ -43,12 +45,10 @@ func (s *session) ended(err error) *Fault {
 	switch {
 	case errors.As(err, &ours):
 		return ours
-	case s.peerErr != nil:
-		return closeFault(s.peerErr.Code, "", s.peerErr)
-	case s.peerBye != nil:
+	case s.peerErr != nil, s.peerBye != nil:
 		return s.drainResult()
 	case errors.As(err, &ce) && ce.Code != websocket.CloseAbnormalClosure:
-		return closeFault(ce.Code, ce.Text, nil)
+		return closeFault(ce.Code, ce.Text)
 	}
 	return lostFault(err)
 }

@@ -85,25 +85,30 @@ func (l *Link) Listen(limit int64, hear func(kind int, msg []byte)) {
 // Gone is closed when the connection has ended; Lost then gives the reason.
 func (l *Link) Gone() <-chan struct{} { return l.gone }
 
-// Lost is why the connection has ended, or does end: a write has failed with
-// err, and the server may have said why.
-func (l *Link) Lost(err error) *Fault {
-	t := time.NewTimer(l.r.pace.goodbye)
-	defer t.Stop()
-	select {
-	case <-l.gone:
-		return goneFault(l.err)
-	case <-t.C:
-		return lostFault(err)
-	}
-}
+// Lost is why the connection has ended, once Gone is closed.
+func (l *Link) Lost() *Fault { return goneFault(l.err) }
 
 // Write sends one message, in one frame up to a length of 1 MiB.
-func (l *Link) Write(kind int, msg []byte) error { return l.conn.WriteMessage(kind, msg) }
+func (l *Link) Write(kind int, msg []byte) *Fault {
+	return l.writeFault(l.conn.WriteMessage(kind, msg))
+}
 
 // WritePing sends a ping of at most 125 bytes.
-func (l *Link) WritePing(payload string) error {
-	return l.conn.WriteControl(websocket.PingMessage, []byte(payload), time.Now().Add(l.Ping))
+func (l *Link) WritePing(payload string) *Fault {
+	return l.writeFault(l.conn.WriteControl(websocket.PingMessage, []byte(payload), time.Now().Add(l.Ping)))
+}
+
+// writeFault finds out why a write failed: the server may have said it.
+func (l *Link) writeFault(err error) *Fault {
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-l.gone:
+		return l.Lost()
+	case <-time.After(l.r.pace.goodbye):
+		return lostFault(err)
+	}
 }
 
 // Ready reports that the server is known to understand us.

@@ -231,22 +231,16 @@ func goneFault(err error) *Fault {
 		f.closed = true
 		return f
 	}
-	return closeFault(ce.Code, ce.Text, nil)
+	return closeFault(ce.Code, ce.Text)
 }
 
-// closeFault explains why the receiver closes with code. said is the
-// err frame that came before, if one did.
-func closeFault(code int, text string, said *handshake.Err) *Fault {
-	var away time.Duration
-	if said != nil {
-		text, away = said.Msg, millis(said.AfterMS)
-	}
+// closeFault explains why the receiver closes with code and text.
+func closeFault(code int, text string) *Fault {
 	f := faultForCode(code)
-	f.closed, f.floor = true, away
+	f.closed = true
+	f.Err = fmt.Errorf("close code %d", code)
 	if text = clean(text); text != "" {
-		f.Err = fmt.Errorf("close code %d: %s", code, text)
-	} else {
-		f.Err = fmt.Errorf("close code %d", code)
+		f.Err = fmt.Errorf("%w: %s", f.Err, text)
 	}
 	return f
 }

@@ -60,8 +60,8 @@ func (s *session) open(ctx context.Context) *relay.Fault {
 	words := strings.NewReplacer("{uid}", s.p.last, "{host}", s.l.Host)
 	for _, text := range s.p.o.Open {
 		s.otherSent.Add(1)
-		if err := s.l.Write(websocket.TextMessage, []byte(words.Replace(text))); err != nil {
-			return s.l.Lost(err)
+		if fault := s.l.Write(websocket.TextMessage, []byte(words.Replace(text))); fault != nil {
+			return fault
 		}
 	}
 	if s.p.o.Ack != AckPing {
@@ -77,7 +77,7 @@ func (s *session) open(ctx context.Context) *relay.Fault {
 		case <-ctx.Done():
 			return nil
 		case <-s.l.Gone():
-			return s.l.Lost(nil)
+			return s.l.Lost()
 		case <-timeout.C:
 			return relay.Permanent("the server does not answer pings, which acknowledge lines here",
 				"use --plain-ack receipt, or none; "+hintServer, nil)
@@ -115,7 +115,7 @@ func (s *session) serve(ctx context.Context, first *buffer.Block) (fault *relay.
 		case <-ctx.Done():
 			return nil
 		case <-s.l.Gone():
-			return s.l.Lost(nil)
+			return s.l.Lost()
 		case <-more:
 		case <-now:
 			fault = s.send()
@@ -162,8 +162,8 @@ func (s *session) send() *relay.Fault {
 	s.win.add(m) // before it leaves: the answer may be there before Write returns
 	s.idle.Reset(s.l.IdleClose)
 	s.l.Sent(m.of, m.gap, len(m.text))
-	if err := s.l.Write(m.kind, m.text); err != nil {
-		return s.l.Lost(err)
+	if fault := s.l.Write(m.kind, m.text); fault != nil {
+		return fault
 	}
 	s.unpinged += len(m.text)
 	if !s.cut.empty() && s.unpinged < pingBytes && s.win.canSend() {
@@ -184,31 +184,24 @@ func (s *session) ping() *relay.Fault {
 	s.k++
 	s.unpinged = 0
 	s.win.ping(s.k)
-	if err := s.l.WritePing(s.pings + strconv.FormatUint(s.k, 10)); err != nil {
-		return s.l.Lost(err)
-	}
-	return nil
+	return s.l.WritePing(s.pings + strconv.FormatUint(s.k, 10))
 }
 
 // beat keeps the connection alive: a ping, and the heartbeat that the server
 // wants. The ping is one that asks, where pings do: a server may answer no ping
 // but the latest (RFC 6455, 5.5.3).
 func (s *session) beat() *relay.Fault {
+	var fault *relay.Fault
 	if s.p.o.Ack == AckPing {
-		if fault := s.ping(); fault != nil {
-			return fault
-		}
-	} else if err := s.l.WritePing(""); err != nil {
-		return s.l.Lost(err)
+		fault = s.ping()
+	} else {
+		fault = s.l.WritePing("")
 	}
-	if s.p.o.Heartbeat == "" {
-		return nil
+	if fault != nil || s.p.o.Heartbeat == "" {
+		return fault
 	}
 	s.otherSent.Add(1)
-	if err := s.l.Write(websocket.TextMessage, []byte(s.p.o.Heartbeat)); err != nil {
-		return s.l.Lost(err)
-	}
-	return nil
+	return s.l.Write(websocket.TextMessage, []byte(s.p.o.Heartbeat))
 }
 
 // commit moves the queue's cursor as far as everything was acknowledged.
