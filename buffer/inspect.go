@@ -53,17 +53,10 @@ func (w *Watch) Oldest() (time.Time, error) {
 	if !onDisk {
 		return at, nil
 	}
-	seg, limit, _, reopens := q.segmentOf(seq)
-	if seg == nil {
-		return time.Time{}, nil
+	seg, _, err := w.reader.openAt(q, seq)
+	if seg == nil || err != nil {
+		return time.Time{}, ignore(err, fs.ErrNotExist) // acknowledged by now
 	}
-	if r := &w.reader; r.seg != seg || r.scan.expect > seq || r.reopens != reopens {
-		r.reopens = reopens
-		if err := r.open(q.fsys, seg); err != nil {
-			return time.Time{}, ignore(err, fs.ErrNotExist) // acknowledged by now
-		}
-	}
-	w.reader.scan.limit = limit
 	return w.reader.scan.when(seq)
 }
 

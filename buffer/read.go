@@ -43,21 +43,16 @@ func (r *reader) failed(seq uint64) int {
 // read gets the block that begins at seq, which is durable, from its segment;
 // where that is damaged, the records that are lost.
 func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
-	seg, limit, end, reopens := q.segmentOf(seq)
-	if seg == nil {
-		return nil, Range{seq, end}, nil
-	}
 	r := &q.reader
-	if r.seg != seg || r.scan.expect > seq || r.reopens != reopens {
-		r.reopens = reopens
-		switch err := r.open(q.fsys, seg); {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange): // it was removed
-			return nil, Range{seq, end}, nil
-		case err != nil:
-			return nil, Range{}, err
-		}
+	seg, end, err := r.openAt(q, seq)
+	switch {
+	case seg == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange): // it was removed
+		return nil, Range{seq, end}, nil
+	case err != nil:
+		return nil, Range{}, err
 	}
-	r.scan.limit, r.scan.buffer = limit, q.pool.get
+	r.scan.buffer = q.pool.get
+	limit := r.scan.limit
 	h, err := r.scan.find(seq)
 	missing := err != nil || h.first > seq
 	if bad := r.scan.bad; missing && bad != nil && r.failed(seq) < maxReadFailures {
@@ -132,14 +127,24 @@ func keepDamaged(fsys fileSystem, f io.ReaderAt, seg *segment, from, to int64) {
 	}
 }
 
-func (r *reader) open(fsys fileSystem, seg *segment) error {
-	_ = r.close() // it was only read
-	f, err := fsys.open(segmentName(seg.id))
-	if err != nil {
-		return fmt.Errorf("open segment %s: %w", segmentName(seg.id), err)
+// openAt makes sure that the segment is open that holds seq, and not read past that.
+// end is the number after its last record; without a segment, none holds seq up to end.
+func (r *reader) openAt(q *Queue, seq uint64) (seg *segment, end uint64, err error) {
+	seg, limit, end, reopens := q.segmentOf(seq)
+	if seg == nil {
+		return nil, end, nil
 	}
-	r.seg, r.f, r.scan = seg, f, newScanner(f, seg, 0)
-	return nil
+	if r.seg != seg || r.scan.expect > seq || r.reopens != reopens {
+		r.reopens = reopens
+		_ = r.close() // it was only read
+		f, err := q.fsys.open(segmentName(seg.id))
+		if err != nil {
+			return seg, end, fmt.Errorf("open segment %s: %w", segmentName(seg.id), err)
+		}
+		r.seg, r.f, r.scan = seg, f, newScanner(f, seg, 0)
+	}
+	r.scan.limit = limit
+	return seg, end, nil
 }
 
 // segmentOf is the segment that holds seq, how many bytes of it can be read, and
