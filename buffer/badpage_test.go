@@ -72,7 +72,7 @@ func comesThrough(c *world, name string, page int64) {
 	c.drain()
 }
 
-// What is behind the page stays where it is, and is not looked for that long
+// What is after the page stays where it is, and is not looked for that long
 // again.
 func TestQueue_GivesUpAPageOnce(t *testing.T) {
 	for name, ends := range map[string][]uint64{

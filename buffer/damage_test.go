@@ -102,7 +102,7 @@ func TestQueue_SetsAsideAFileThatIsNoSegment(t *testing.T) {
 
 // FuzzOpen gives recovery arbitrary files. The bits of mode make the bytes
 // payloads and header fields of blocks, a slot of CURSOR, an IDENTITY, whose
-// checksums are right, so that what comes behind the checksums is reached.
+// checksums are right, so that what comes after the checksums is reached.
 func FuzzOpen(f *testing.F) {
 	w := newWorld(&quiet{}, 1, Options{})
 	for _, b := range [][]byte{nil, make([]byte, 9000), bytes.Repeat([]byte("WSRB"), 3000)} {

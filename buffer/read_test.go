@@ -80,7 +80,7 @@ func TestQueue_GivesUpABlockThatAloneCannotBeRead(t *testing.T) {
 			if name != segmentName(1) {
 				return nil
 			}
-			switch call { // the file's headers, the payload, what is behind it; opened anew after each failure
+			switch call { // the file's headers, the payload, what is after it; opened anew after each failure
 			case "open":
 				reads = 0
 			case "read":

@@ -194,7 +194,7 @@ func TestRecovery_KnowsThatTheLastLineGoesOn(t *testing.T) {
 	}
 }
 
-// A hole in what was never promised: what stands behind it is read again, if
+// A hole in what was never promised: what stands after it is read again, if
 // the spool has it, and kept otherwise (R5).
 func TestRecovery_ReadsAgainOnlyWhatTheSpoolHas(t *testing.T) {
 	for name, c := range map[string]struct {

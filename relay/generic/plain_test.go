@@ -47,7 +47,7 @@ func TestPing_TakesNoPongThatItHasNotAskedFor(t *testing.T) {
 			if pings++; pings > 2 {
 				return nil
 			}
-			if pings == 2 { // the one behind the line
+			if pings == 2 { // the one after the line
 				k, _ := strconv.Atoi(payload[strings.LastIndexByte(payload, ' ')+1:])
 				for _, p := range []string{
 					"", "wsrelay", "wsrelay x 1", payload + "x",
@@ -78,7 +78,7 @@ func TestPing_TakesThePongToALaterPing(t *testing.T) {
 		pings := 0
 		answer := c.PingHandler()
 		c.SetPingHandler(func(payload string) error {
-			if pings++; pings == 2 { // the one behind the line
+			if pings++; pings == 2 { // the one after the line
 				return nil
 			}
 			return answer(payload)
