@@ -51,7 +51,7 @@ func comesThrough(c *world, name string, page int64) {
 	rec := c.mustStart()
 	defer c.abandon()
 	c.resume(rec)
-	for range 3 * giveUpAfter {
+	for range 3 * maxReadFailures {
 		for c.next() {
 		}
 	}
@@ -72,7 +72,7 @@ func comesThrough(c *world, name string, page int64) {
 	c.drain()
 }
 
-// What is behind the page stays where it is, and is not looked for that long
+// What is after the page stays where it is, and is not looked for that long
 // again.
 func TestQueue_GivesUpAPageOnce(t *testing.T) {
 	for name, ends := range map[string][]uint64{
@@ -92,7 +92,7 @@ func TestQueue_GivesUpAPageOnce(t *testing.T) {
 			fs.spoil(segmentName(1), 2)
 			q, _ := openIn(t, fs, Options{Limit: modelLimit})
 			defer closeIn(t, q)
-			for _, want := range []int{giveUpAfter - 1, 0} {
+			for _, want := range []int{maxReadFailures - 1, 0} {
 				if failed := throughBadPage(t, q, blocks); failed != want {
 					t.Errorf("%s: failed %d times, want %d", name, failed, want)
 				}
@@ -134,7 +134,7 @@ func TestOpen_TriesAgainWhatCannotBeRead(t *testing.T) {
 				return nil
 			})
 			rec := w.mustStart()
-			if rec.NewSID || len(rec.Gaps)+len(rec.SetAside) > 0 || failed != 2 {
+			if rec.NewSID || len(rec.Gaps)+len(rec.Quarantined) > 0 || failed != 2 {
 				t.Errorf("%s: %+v after %d failures", name, rec, failed)
 			}
 			w.resume(rec)
@@ -166,7 +166,7 @@ func TestOpen_ChangesNothingOnADiskThatCannotBeRead(t *testing.T) {
 		w.setFault(nil)
 		rec := w.mustStart()
 		defer w.abandon()
-		if now := w.fs.segments(); !slices.Equal(now, names) || rec.NewSID || len(rec.SetAside)+len(rec.Gaps) > 0 {
+		if now := w.fs.segments(); !slices.Equal(now, names) || rec.NewSID || len(rec.Quarantined)+len(rec.Gaps) > 0 {
 			t.Errorf("%v, were %v; %+v", now, names, rec)
 		}
 		w.resume(rec)

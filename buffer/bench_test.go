@@ -147,7 +147,7 @@ func BenchmarkEncode(b *testing.B) {
 	lines := benchLines(n)
 	for _, c := range benchCodecs {
 		b.Run(c.name, func(b *testing.B) {
-			var u used
+			var u encodeMemory
 			block, whole := new(Block), make([]byte, wholeBlock)
 			b.SetBytes(int64(len(lines)))
 			b.ReportAllocs()

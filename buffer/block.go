@@ -35,12 +35,12 @@ type kind uint8
 const (
 	kindData kind = 1 + iota
 	kindGap       // records that will never come; takes no number of its own
-	kindSeal      // no records: says that all below durable is on disk
+	kindSeal      // no records: all below its durable is on disk
 	kindHead      // no records: the segment's header once more, on another page
 )
 
-// flagUnfinished: the last line is a piece of a longer one, the next line of
-// the same intake continues it.
+// flagUnfinished marks a block whose last line is a piece of a longer one, which the
+// next line of the same intake continues.
 const flagUnfinished = 1
 
 // header is a block's header in memory; the field names are the format's.
@@ -54,7 +54,7 @@ type header struct {
 	raw     uint32 // bytes of the payload once decoded
 	sum     uint32 // CRC-32C of the payload on disk
 	intake  uint64
-	end     int64  // stream offset of the intake behind the block's last byte
+	end     int64  // stream offset of the intake after the block's last byte
 	durable uint64 // every record below was on disk when this was written
 	acked   uint64 // every record below had its receipt
 	at      int64  // when the block's first line came, Unix ms
@@ -127,7 +127,7 @@ func (r Range) Len() uint64 { return r.End - r.First }
 
 func (r Range) has(seq uint64) bool { return r.First <= seq && seq < r.End }
 
-// Gap says why a block's records will never come.
+// Gap is why a block's records will never come.
 type Gap struct {
 	Why   string `json:"why"`             // overflow, expired, damaged, unsynced, oversize or purged
 	Maybe bool   `json:"maybe,omitempty"` // some may have been delivered before
@@ -168,8 +168,8 @@ func (b *Block) CRC() uint32 { return b.sum }
 // Encoded is the lines as they are stored: each with its newline, in Codec.
 func (b *Block) Encoded() []byte { return b.buf[headerLen : headerLen+int(b.stored)] }
 
-// Lines appends the lines, each with its newline, to dst. An error says that
-// the block passed its checksum and is wrong all the same: the encoder's fault.
+// Lines appends the lines, each with its newline, to dst. An error means
+// that the block passed its checksum and is still wrong, which is the encoder's fault.
 func (b *Block) Lines(dst []byte) ([]byte, error) {
 	dst, err := b.codec.Decode(dst, b.Encoded(), int(b.raw))
 	if err != nil {
@@ -200,11 +200,11 @@ func (b *Block) part(r Range) (*Block, error) {
 // encode computes the payload's checksum, of a block whose payload is the raw
 // lines; and, if that is shorter, turns it into one in codec c. What it gives
 // back is the buffer that the block had, for another use: what a block keeps is
-// not much larger than need be.
-func (b *Block) encode(c codec.Codec, u *used) (freed []byte) {
+// not much larger than necessary.
+func (b *Block) encode(c codec.Codec, u *encodeMemory) (freed []byte) {
 	lines := b.buf[headerLen:]
 	b.raw, b.stored, b.codec = uint32(len(lines)), uint32(len(lines)), codec.Raw
-	if c != codec.Raw && len(lines) >= codec.Least {
+	if c != codec.Raw && len(lines) >= codec.MinSize {
 		u.scratch = c.Encode(u.scratch, lines)
 		if n := len(u.scratch); n < len(lines) {
 			freed = b.buf
@@ -221,7 +221,7 @@ func (b *Block) encode(c codec.Codec, u *used) (freed []byte) {
 	return freed
 }
 
-// seal is the block that carries no records.
+// newSeal makes a block without records, which states that all below seq is durable.
 func newSeal(seq uint64) *Block {
 	return &Block{header: header{kind: kindSeal, first: seq}, buf: make([]byte, headerLen)}
 }
@@ -240,7 +240,7 @@ func newGap(r Range, g Gap, sid string, now time.Time) *Block {
 	return b
 }
 
-// check is the payload's half of R4, and fills in the gap.
+// check does the part of R4 that concerns the payload, and fills in the gap.
 func (b *Block) check() bool {
 	if crc32.Checksum(b.Encoded(), castagnoli) != b.sum {
 		return false

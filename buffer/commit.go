@@ -16,13 +16,13 @@ import (
 
 func (w *writer) writeAll() error {
 	if len(w.todo) > 0 {
-		if err := w.still(); err != nil {
+		if err := w.ensureSegment(); err != nil {
 			return err
 		}
 	}
 	for len(w.todo) > 0 {
 		b := w.todo[0]
-		if err := w.makeRoom(b); err != nil {
+		if err := w.makeSpace(b); err != nil {
 			return err
 		}
 		if err := w.write(b); err != nil {
@@ -83,14 +83,14 @@ func noSpace(err error) bool {
 	return errors.Is(err, errSpace) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
 }
 
-// makeRoom makes sure that b does not pass the limit, as the policy says.
-func (w *writer) makeRoom(b *Block) error {
+// makeSpace makes sure that b does not pass the limit, as the policy says.
+func (w *writer) makeSpace(b *Block) error {
 	if b.kind != kindData {
 		return nil // small, and the consumer may wait for it before it frees any space
 	}
 	for {
 		err := w.checkLimit(b)
-		if err != nil && w.spent() {
+		if err != nil && w.newestAcked() {
 			if failed := cmp.Or(w.rotate(nil), w.trim()); failed != nil {
 				return failed
 			}
@@ -105,9 +105,9 @@ func (w *writer) makeRoom(b *Block) error {
 	}
 }
 
-// spent tells whether all that the newest segment holds is acknowledged: then
+// newestAcked reports whether all that the newest segment holds is acknowledged: then
 // another can take its place, where the file system has no space for both.
-func (w *writer) spent() bool {
+func (w *writer) newestAcked() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
 	return w.q.acked == w.q.durable && len(w.unsynced) == 0 && len(w.q.segs) > 0 && (w.seg == nil || w.off > w.start)
@@ -128,7 +128,7 @@ func (w *writer) checkLimit(b *Block) error {
 		held += w.off - w.seg.size // the rest of a recycled file is ours already
 	}
 	var extra int64
-	if closed(w.q.ending) || w.q.isClosed() {
+	if closed(w.q.inputEnded) || w.q.isClosed() {
 		extra = reserve
 	}
 	switch limit := w.q.limit(); {
@@ -153,11 +153,11 @@ func (q *Queue) segmentSize() int64 { return min(segmentSize, q.limit()/8) }
 // live gaps and the blocks, and makes it the one that is written.
 func (w *writer) rotate(blocks []*Block) error {
 	q := w.q
-	if w.renew {
+	if w.identityStale {
 		if err := q.ident.write(q.fsys); err != nil {
 			return err
 		}
-		w.renew = false
+		w.identityStale = false
 	}
 	q.mu.Lock()
 	s := &segment{
@@ -197,8 +197,8 @@ func (w *writer) use(s *segment, f file, off int64) {
 	if n == 0 {
 		return
 	}
-	if was := q.segs[n-1]; was.base == s.base && q.fsys.remove(segmentName(was.id)) == nil { // else it goes when it is acknowledged
-		q.forget(was)
+	if was := q.segs[n-1]; was.base == s.base && q.fsys.remove(segmentName(was.id)) == nil {
+		q.forget(was) // one that cannot be removed now is when it is acknowledged
 	}
 }
 
@@ -216,12 +216,12 @@ func newNonce() uint64 {
 	return binary.LittleEndian.Uint64(b[:])
 }
 
-// syncDue: a sync is always due, unless --sync lets lines wait; and then too
-// when a caller waits for them or they fill the memory.
+// syncDue reports whether it is time to sync. It always is unless --sync lets lines
+// wait, and then also when a caller waits for them or they fill the memory.
 func (w *writer) syncDue(now time.Time) bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.q.o.Sync == 0 || w.q.wanted || w.q.urgent > w.q.durable || w.q.unsynced >= aheadLimit/2 ||
+	return w.q.o.Sync == 0 || w.q.consumerWaits || w.q.urgent > w.q.durable || w.q.unsynced >= aheadLimit/2 ||
 		now.Sub(w.lastSync) >= w.q.o.Sync
 }
 
@@ -241,7 +241,7 @@ func (w *writer) sync(now time.Time) error {
 				"hint", "check the disk's health")
 		}
 	}
-	if err := w.still(); err != nil {
+	if err := w.ensureSegment(); err != nil {
 		return err
 	}
 	if w.poisoned {
@@ -255,19 +255,19 @@ func (w *writer) sync(now time.Time) error {
 	return nil
 }
 
-// measure tells the choice of codec how long it took until lines became durable while
-// more waited: in memory, or in an Append that waits for space there, as all do whose
-// writer has just taken everything.
+// measure reports to the choice of codec how long it took until lines became durable
+// while more waited: in memory, or in an Append that waits for space there, as each
+// Append does when the writer has just taken everything.
 func (w *writer) measure(now time.Time) {
 	w.q.mu.Lock()
-	waiting := w.q.unsynced >= trickle || w.q.held > 0
+	waiting := w.q.unsynced >= trickle || w.q.waitingAppends > 0
 	w.q.mu.Unlock()
-	if !w.since.IsZero() {
-		w.choice.Took(w.with, w.fresh, now.Sub(w.since))
+	if !w.waitingSince.IsZero() {
+		w.choice.Observe(w.lastCodec, w.rawTaken, now.Sub(w.waitingSince))
 	}
-	w.since, w.fresh = time.Time{}, 0
+	w.waitingSince, w.rawTaken = time.Time{}, 0
 	if waiting {
-		w.since = now
+		w.waitingSince = now
 	}
 }
 
@@ -277,10 +277,10 @@ func (w *writer) markDurable() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, b := range w.unsynced {
-		w.recorded = max(w.recorded, b.durable)
+		w.syncedDurable = max(w.syncedDurable, b.durable)
 		q.table.set(b.origin())
 		if b.intake == w.q.origin.Intake {
-			w.noted = b.origin()
+			w.syncedOrigin = b.origin()
 		}
 		switch b.kind {
 		case kindData:
@@ -288,7 +288,7 @@ func (w *writer) markDurable() {
 			q.unsynced -= int64(b.raw)
 			q.ring.push(b)
 		case kindGap:
-			q.moved++ // what is being read there is void
+			q.moves++ // what is being read there is void
 			q.gaps.written(b)
 			q.losses.addGap(b)
 		case kindSeal:
@@ -296,25 +296,25 @@ func (w *writer) markDurable() {
 		}
 	}
 	for q.ring.size > ringLimit {
-		if b := q.ring.pop().buf; !q.spares.put(b) {
-			w.used.put(b)
+		if b := q.ring.pop().buf; !q.pool.put(b) {
+			w.encodeMemory.put(b)
 		}
 	}
 	w.unsynced = nil
 	w.seg.written = w.off
-	q.wanted = false
-	q.broadcast()
+	q.consumerWaits = false
+	q.broadcastLocked()
 }
 
-// sealWanted: something is true on disk that no synced header says yet.
+// sealWanted reports whether something is on disk that no synced header states yet.
 func (w *writer) sealWanted() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.recorded < w.q.durable || w.q.origin != w.noted && w.q.origin.Intake != 0
+	return w.syncedDurable < w.q.durable || w.q.origin != w.syncedOrigin && w.q.origin.Intake != 0
 }
 
 // writeSeal records that all is durable, once lines have stopped coming: from
-// then on recovery can tell damage from what was never promised (R6).
+// then on recovery can distinguish damage from what was never promised (R6).
 func (w *writer) writeSeal(now time.Time) error {
 	if len(w.unsynced) > 0 || !w.sealWanted() {
 		return nil
@@ -332,7 +332,7 @@ func (w *writer) writeSeal(now time.Time) error {
 	if !idle {
 		return nil
 	}
-	w.used = used{}
+	w.encodeMemory = encodeMemory{}
 	b.encode(codec.Raw, nil)
 	w.todo = append(w.todo, b)
 	if err := w.writeAll(); err != nil {

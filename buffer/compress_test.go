@@ -19,7 +19,9 @@ type slowFS struct {
 }
 
 func (s slowFS) create(name string) (file, error) { return s.slow(s.strictFS.create(name)) }
-func (s slowFS) change(name string) (file, error) { return s.slow(s.strictFS.change(name)) }
+func (s slowFS) openForWriting(name string) (file, error) {
+	return s.slow(s.strictFS.openForWriting(name))
+}
 
 func (s slowFS) slow(f file, err error) (file, error) { return slowFile{f, s.rate}, err }
 

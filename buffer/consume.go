@@ -7,28 +7,37 @@ import (
 	"slices"
 )
 
-// Next gives the blocks in order, durable ones only, and waits for one.
+// Next is TryNext, but waits for a block.
 func (q *Queue) Next(ctx context.Context) (*Block, error) {
 	for {
-		b, err := q.TryNext()
-		if b != nil || err != nil {
+		if b, err := q.TryNext(); b != nil || err != nil {
 			return b, err
 		}
-		q.mu.Lock()
-		for !q.available() && !q.isClosed() && err == nil {
-			q.wanted = true
-			q.poke()
-			err = q.wait(ctx)
-		}
-		q.mu.Unlock()
-		if err != nil {
-			return nil, err
+		select {
+		case <-q.Ready():
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
 }
 
-// TryNext is Next without the wait: nil, nil when nothing durable waits, or not
-// before a gap is durable that comes first.
+// Ready is called when TryNext had no block. The channel is closed when there may be
+// one.
+func (q *Queue) Ready() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.availableLocked() || q.isClosed() {
+		now := make(chan struct{})
+		close(now)
+		return now
+	}
+	q.consumerWaits = true
+	q.poke()
+	return q.changed
+}
+
+// TryNext gives the blocks in order, durable ones only: nil, nil when nothing durable
+// waits, or not before a gap is durable that comes first.
 func (q *Queue) TryNext() (*Block, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -36,7 +45,7 @@ func (q *Queue) TryNext() (*Block, error) {
 		if q.isClosed() {
 			return nil, ErrClosed
 		}
-		if !q.available() {
+		if !q.availableLocked() {
 			return nil, nil //nolint:nilnil // nothing waits: neither a block nor a failure
 		}
 		b := q.gaps.durable.at(q.next)
@@ -44,7 +53,7 @@ func (q *Queue) TryNext() (*Block, error) {
 			b = q.ring.take(q.next)
 		}
 		if b == nil {
-			seq, moved := q.next, q.moved
+			seq, moves := q.next, q.moves
 			q.reading = true
 			q.mu.Unlock()
 			got, lost, err := q.read(seq)
@@ -55,10 +64,10 @@ func (q *Queue) TryNext() (*Block, error) {
 				return nil, errors.Join(ErrClosed, q.reader.close())
 			case err != nil:
 				return nil, err
-			case moved != q.moved || !q.available():
+			case moves != q.moves || !q.availableLocked():
 				continue // by Rewind, or a gap; or it is being dropped
 			case got == nil:
-				q.requestGap(lost, "check the disk's health")
+				q.requestGapLocked(lost, "check the disk's health")
 				continue
 			}
 			b = got
@@ -71,15 +80,15 @@ func (q *Queue) TryNext() (*Block, error) {
 		}
 		b.sid = q.ident.sid(b.first)
 		q.next = b.next()
-		q.given = max(q.given, q.next)
+		q.handedOut = max(q.handedOut, q.next)
 		q.flight = append(q.flight, b.Range())
 		return b, nil
 	}
 }
 
-// available tells whether there is a block to give out: not, where a gap is on
-// its way.
-func (q *Queue) available() bool {
+// availableLocked reports whether there is a block to give out. There is none where a gap
+// is on its way.
+func (q *Queue) availableLocked() bool {
 	return q.next < q.durable && q.gaps.pending.at(q.next) == nil
 }
 
@@ -113,9 +122,9 @@ func (r *ring) take(seq uint64) *Block {
 	return nil
 }
 
-// Ack says that every record below to is final: the receipt r, kept with the
-// cursor. The cursor moves by whole blocks. What was not given out cannot be
-// acknowledged: ErrAck, and nothing is.
+// Ack reports that every record below to is final. The receipt r is kept with the
+// cursor, which moves by whole blocks. If to covers records that were not given out,
+// Ack returns ErrAck and acknowledges nothing.
 func (q *Queue) Ack(to uint64, r Receipt) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -128,7 +137,7 @@ func (q *Queue) Ack(to uint64, r Receipt) error {
 	}
 	q.gaps.durable.acknowledge(q.acked)
 	q.receipt = r
-	q.broadcast()
+	q.broadcastLocked()
 	q.poke()
 	return nil
 }
@@ -146,8 +155,8 @@ func (q *Queue) Rewind(to uint64) error {
 	case to != q.next:
 		return fmt.Errorf("rewind to %d: it is not under way (%d to %d)", to, q.acked, q.next)
 	}
-	q.moved++
-	q.broadcast()
+	q.moves++
+	q.broadcastLocked()
 	return nil
 }
 
@@ -158,8 +167,8 @@ func (q *Queue) Rewind(to uint64) error {
 func (q *Queue) Diverge(seq uint64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if seq < q.acked || seq >= q.given {
-		return fmt.Errorf("diverge at %d: it is not under way (%d to %d)", seq, q.acked, q.given)
+	if seq < q.acked || seq >= q.handedOut {
+		return fmt.Errorf("diverge at %d: it is not under way (%d to %d)", seq, q.acked, q.handedOut)
 	}
 	next := identity{home: q.ident.home, pairs: slices.Clone(q.ident.pairs)}
 	next.diverge(seq)
@@ -176,8 +185,8 @@ func (q *Queue) Diverge(seq uint64) error {
 		q.flight = q.flight[:len(q.flight)-1]
 	}
 	q.next, q.ring = min(q.next, seq), ring{}
-	q.moved++
-	q.broadcast()
+	q.moves++
+	q.broadcastLocked()
 	return nil
 }
 
@@ -186,7 +195,7 @@ func (q *Queue) Diverge(seq uint64) error {
 // not say so is only slower.
 func (q *Queue) Release(b *Block) {
 	if b.gap == nil { // a gap may be given out again
-		q.spares.put(b.buf)
+		q.pool.put(b.buf)
 		b.buf = nil
 	}
 }

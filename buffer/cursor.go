@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 )
 
@@ -69,16 +68,22 @@ func getString(b []byte) string { return string(b[1 : 1+min(int(b[0]), len(b)-1)
 
 // loadCursor reads CURSOR. A cursor that is not there, or cannot be read, is the
 // zero one: that costs repeats, never lines (R2).
-func loadCursor(fsys fileSystem) (cursor, error) {
-	f, err := fsys.open(cursorName)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange), errors.Is(err, fs.ErrPermission):
-		return cursor{}, nil
-	case err != nil:
-		return cursor{}, fmt.Errorf("open %s: %w", cursorName, err)
+func loadCursor(fsys fileSystem) (best cursor, err error) {
+	f, err := openIfUsable(fsys, cursorName)
+	if f == nil {
+		return cursor{}, err
 	}
 	defer f.Close() //nolint:errcheck // only read
-	return readCursor(f), nil
+	slots, b := withRetry(f), make([]byte, slotLen)
+	for off := int64(0); off <= slotStride; off += slotStride {
+		if _, err := slots.ReadAt(b, off); err != nil {
+			continue
+		}
+		if c, ok := getSlot(b); ok && c.generation > best.generation {
+			best = c
+		}
+	}
+	return best, nil
 }
 
 // openCursor opens CURSOR for writing, and makes it if it is not there. That may
@@ -87,30 +92,16 @@ func (w *writer) openCursor() error {
 	if w.cursorFile != nil {
 		return nil
 	}
-	f, err := w.q.fsys.change(cursorName)
+	f, err := w.q.fsys.openForWriting(cursorName)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) {
 		f, err = createAnew(w.q.fsys, cursorName)
-		w.stale = w.stale || w.cur.generation > 0
+		w.cursorStale = w.cursorStale || w.saved.generation > 0
 	}
 	if err != nil {
 		return fmt.Errorf("open %s: %w", cursorName, err)
 	}
 	w.cursorFile = f
 	return nil
-}
-
-func readCursor(f io.ReaderAt) (best cursor) {
-	f = withRetry(f)
-	b := make([]byte, slotLen)
-	for off := int64(0); off <= slotStride; off += slotStride {
-		if _, err := f.ReadAt(b, off); err != nil {
-			continue
-		}
-		if c, ok := getSlot(b); ok && c.generation > best.generation {
-			best = c
-		}
-	}
-	return best
 }
 
 // write puts c over the slot that the generation before the last had.

@@ -58,7 +58,7 @@ func TestInterleaving_FailedSyncOfCursorThenPowerCut(t *testing.T) {
 				return nil
 			})
 			w.ack(len(w.ranges))
-			w.idle() // the segments go all the same, behind a cursor that is on disk
+			w.idle() // the segments go all the same, after a cursor that is on disk
 			if n := len(w.fs.segments()); n != 1 || !failed {
 				t.Fatalf("%d segments, want 1; a sync failed: %v", n, failed)
 			}

@@ -94,15 +94,15 @@ func TestQueue_SetsAsideAFileThatIsNoSegment(t *testing.T) {
 		defer w.abandon()
 		w.resume(rec)
 		w.drain()
-		if len(rec.SetAside) != 5 || len(rec.Gaps) > 0 {
-			t.Errorf("quarantined %v, gaps %v", rec.SetAside, rec.Gaps)
+		if len(rec.Quarantined) != 5 || len(rec.Gaps) > 0 {
+			t.Errorf("quarantined %v, gaps %v", rec.Quarantined, rec.Gaps)
 		}
 	})
 }
 
 // FuzzOpen gives recovery arbitrary files. The bits of mode make the bytes
 // payloads and header fields of blocks, a slot of CURSOR, an IDENTITY, whose
-// checksums are right, so that what comes behind the checksums is reached.
+// checksums are right, so that what comes after the checksums is reached.
 func FuzzOpen(f *testing.F) {
 	w := newWorld(&quiet{}, 1, Options{})
 	for _, b := range [][]byte{nil, make([]byte, 9000), bytes.Repeat([]byte("WSRB"), 3000)} {

@@ -10,7 +10,7 @@
 // bytes whose checksum is taken here are the bytes that the receiver verifies.
 //
 // Every record has a number, from 1 on, and every queue a stream id. A number
-// names one byte string for ever: nothing is given out before it is durable,
+// names one byte string forever: nothing is given out before it is durable,
 // so no crash can take back a number that anybody has seen.
 //
 // # Use
@@ -51,7 +51,7 @@
 // and continues with blocks, each at a multiple of 64 bytes:
 //
 //	 0  magic "WSRB"            40  intake id, u64
-//	 4  kind, codec: u8         48  end: stream offset of the intake behind the block, i64
+//	 4  kind, codec: u8         48  end: stream offset of the intake after the block, i64
 //	 6  flags, u16              56  durable: every record below was on disk, u64
 //	 8  first number, u64       64  acked: every record below had its receipt, u64
 //	16  records, u64            72  when the first line came, Unix ms
@@ -102,11 +102,11 @@
 //	R4  A block counts if magic, header checksum, segment id, numbers that do not
 //	    go back, and payload checksum agree. Behind a bad one the search continues
 //	    in steps of 64 bytes. What cannot be read, after a few tries, is as
-//	    bad; the search continues behind its page of 4096 bytes. If nothing else
+//	    bad; the search continues after its page of 4096 bytes. If nothing else
 //	    of the file can be read either, it is the disk's trouble, which Open
 //	    reports, and changes nothing.
 //	R5  Numbers that are missing and that no durable covers were never promised.
-//	    With nothing valid behind them they are used again. In the middle, if
+//	    With nothing valid after them they are used again. In the middle, if
 //	    the living intake's spool still has the bytes, all from there on is
 //	    read from it again; else they become a gap "unsynced".
 //	R6  Missing numbers that some durable covers are damage: a gap with exactly
@@ -129,7 +129,7 @@
 //	    before anything is given out. That it reads well proves nothing: it may
 //	    be in the page cache only.
 //
-// Numbering continues behind the highest number that a valid block, a base, a gap
+// Numbering continues after the highest number that a valid block, a base, a gap
 // or the cursor has. Where numbers may have been used that nothing remembers (a
 // copied directory, a removed segment, an end that cannot be read), what comes
 // gets a new stream id.
@@ -138,8 +138,8 @@
 //
 //	F1  After a failed sync the file is not believed any more: what was not
 //	    durable is written again, from memory, to a new segment (as in R12).
-//	F2  A full disk, or the limit: the writer waits and tries again, Append waits
-//	    behind it. Nothing is dropped, unless the user has asked for it
+//	F2  A full disk, or the limit: the writer waits and tries again, and Append
+//	    waits for it. Nothing is dropped, unless the user has asked for it
 //	    (DropOldest, MaxAge): then whole segments go, a durable gap first.
 //	F3  A block that cannot be read is tried again and again, and so is a page
 //	    in which one may begin; it counts as damaged only after many tries, and

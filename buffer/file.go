@@ -19,25 +19,27 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsrelay/internal/fsutil"
 )
 
 // fileSystem is all that the queue asks of the operating system, so that tests
 // can take it away. Names are paths inside the queue's directory; "." is itself.
 // No link is followed.
 type fileSystem interface {
-	open(name string) (file, error)          // for reading; fs.ErrNotExist, errStrange
-	change(name string) (file, error)        // for reading and writing; the same errors
-	create(name string) (file, error)        // for both, empty; a former file of that name is removed
-	holds(name string, f file) (bool, error) // the name leads to f, and not to another file or none
+	open(name string) (file, error)           // for reading; fs.ErrNotExist, errStrange
+	openForWriting(name string) (file, error) // for reading and writing; the same errors
+	create(name string) (file, error)         // for both, empty; a former file of that name is removed
+	holds(name string, f file) (bool, error)  // the name leads to f, and not to another file or none
 	list(name string) ([]fs.DirEntry, error)
 	rename(from, to string) error
 	remove(name string) error
 	mkdir(name string) error
 	syncDir(name string) error
-	remake() (bool, error)                    // creates the directory again if it was removed
+	recreate() (bool, error)                  // creates the directory again if it was removed
 	freeBytes() (int64, error)                // bytes on the file system that we may take
 	home() string                             // differs in another place: a copy, a clone, a restored backup
-	clock() (boot [16]byte, up time.Duration) // which start of the machine this is, and how long ago, whatever the wall clock says
+	clock() (boot [16]byte, up time.Duration) // which start of the machine this is, and how long ago it was
 }
 
 // file is an open file of a fileSystem. writeAt writes all or returns an error.
@@ -49,7 +51,7 @@ type file interface {
 	size() (int64, error)
 }
 
-// errStrange says that a name leads to something that the queue has not made: a
+// errStrange means that a name leads to something that the queue has not made: a
 // link, a directory, a device, a file with another name elsewhere.
 var errStrange = errors.New("not a file of the queue")
 
@@ -120,7 +122,7 @@ func stat(f *os.File) (syscall.Stat_t, error) {
 	return *info.Sys().(*syscall.Stat_t), nil
 }
 
-// Close releases the directory, and of the lock.
+// Close releases the directory and the lock.
 func (d *osDir) Close() error {
 	err := d.dir.Load().Close()
 	for _, f := range d.keep {
@@ -151,7 +153,7 @@ func (d *osDir) at(call, name string, f func(dir int, base string) error) error 
 	return nil
 }
 
-// openAt opens a file, if need be after a chmod: it is ours.
+// openAt opens a file, if necessary after a chmod: it is ours.
 func (d *osDir) openAt(name string, flags int) (file, error) {
 	f, err := d.openOnce(name, flags)
 	if errors.Is(err, unix.EACCES) && d.at("chmod", name, func(dir int, base string) error {
@@ -164,14 +166,7 @@ func (d *osDir) openAt(name string, flags int) (file, error) {
 
 // openOnce opens a file. O_NONBLOCK is for what is none: a named pipe would wait.
 func (d *osDir) openOnce(name string, flags int) (file, error) {
-	var f *os.File
-	err := d.at("open", name, func(dir int, base string) error {
-		fd, err := unix.Openat(dir, base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
-		if err == nil {
-			f = os.NewFile(uintptr(fd), d.path+"/"+name)
-		}
-		return err
-	})
+	f, err := d.openAny(name, flags)
 	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.ENXIO) ||
 		errors.Is(err, unix.ENODEV) {
 		return nil, fmt.Errorf("%w: %w", errStrange, err)
@@ -189,8 +184,8 @@ func (d *osDir) openOnce(name string, flags int) (file, error) {
 	return osFile{f}, nil
 }
 
-func (d *osDir) open(name string) (file, error)   { return d.openAt(name, unix.O_RDONLY) }
-func (d *osDir) change(name string) (file, error) { return d.openAt(name, unix.O_RDWR) }
+func (d *osDir) open(name string) (file, error)           { return d.openAt(name, unix.O_RDONLY) }
+func (d *osDir) openForWriting(name string) (file, error) { return d.openAt(name, unix.O_RDWR) }
 
 func (d *osDir) create(name string) (file, error) {
 	if err := ignore(d.remove(name), fs.ErrNotExist); err != nil {
@@ -211,9 +206,10 @@ func (d *osDir) holds(name string, f file) (bool, error) {
 	return err == nil && st.Dev == ours.Dev && st.Ino == ours.Ino, ignore(err, fs.ErrNotExist)
 }
 
-func (d *osDir) openFolder(name string) (f *os.File, err error) {
+// openAny opens whatever has the name, a folder too.
+func (d *osDir) openAny(name string, flags int) (f *os.File, err error) {
 	err = d.at("open", name, func(dir int, base string) error {
-		fd, err := unix.Openat(dir, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		fd, err := unix.Openat(dir, base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0o600)
 		if err == nil {
 			f = os.NewFile(uintptr(fd), d.path+"/"+name)
 		}
@@ -223,7 +219,7 @@ func (d *osDir) openFolder(name string) (f *os.File, err error) {
 }
 
 func (d *osDir) list(name string) ([]fs.DirEntry, error) {
-	f, err := d.openFolder(name)
+	f, err := d.openAny(name, unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +247,7 @@ func (d *osDir) mkdir(name string) error {
 }
 
 func (d *osDir) syncDir(name string) error {
-	f, err := d.openFolder(name)
+	f, err := d.openAny(name, unix.O_DIRECTORY)
 	if err != nil {
 		return err
 	}
@@ -265,19 +261,19 @@ func (d *osDir) removed() bool {
 
 // remake makes the directory again, with the lock on it, if it was removed. What
 // is at the path by then may be another queue: that is left alone.
-func (d *osDir) remake() (bool, error) {
+func (d *osDir) recreate() (bool, error) {
 	if !d.removed() {
 		return false, nil
 	}
-	if err := makeDir(d.path, syncPath); err != nil {
+	if err := makeDir(d.path, fsutil.SyncDir); err != nil {
 		return false, err
 	}
 	next, err := ownDir(d.path)
 	if err == nil {
-		var there []string
-		if there, err = queueFiles(next); len(there) > 0 {
+		if _, err = queueFiles(next); err == nil {
 			err = fmt.Errorf("%w: another queue is in %s now", ErrLocked, d.path)
 		}
+		err = ignore(err, fs.ErrNotExist)
 	}
 	if err != nil {
 		if next != nil {
@@ -290,28 +286,30 @@ func (d *osDir) remake() (bool, error) {
 	return true, nil
 }
 
-// queueFiles are the names of what a queue is made of: none, and there is none.
-func queueFiles(fsys fileSystem) (names []string, err error) {
-	entries, err := fsys.list(".")
+// queueFiles are the names of what a queue is made of. Where no queue is, the error is
+// fs.ErrNotExist.
+func queueFiles(d *osDir) (names []string, err error) {
+	entries, err := d.list(".")
 	for _, e := range entries {
 		if _, ok := segmentID(e.Name()); ok || e.Name() == cursorName || e.Name() == identityName {
 			names = append(names, e.Name())
 		}
 	}
+	if len(names) == 0 && err == nil {
+		err = fmt.Errorf("%s: there is no queue: %w", d.path, fs.ErrNotExist)
+	}
 	return names, err
 }
 
-// IsQueue tells whether a queue is in dir. An error says that we may not look.
+// IsQueue reports whether a queue is in dir. An error means that it could not look.
 func IsQueue(dir string) (bool, error) {
 	d, err := openDir(dir)
 	if err != nil {
 		return false, err
 	}
-	there, err := queueFiles(d)
-	return len(there) > 0, errors.Join(err, d.Close())
+	_, err = queueFiles(d)
+	return err == nil, errors.Join(ignore(err, fs.ErrNotExist), d.Close())
 }
-
-func noQueue(dir string) error { return fmt.Errorf("%s: there is no queue: %w", dir, fs.ErrNotExist) }
 
 // freeBytes is as much as one could want where the file system does not say: some
 // have no blocks.
@@ -343,14 +341,6 @@ func (d *osDir) clock() (boot [16]byte, up time.Duration) {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // cannot fail
 	return boot, time.Duration(t.Nano())
-}
-
-func syncPath(name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // makeDir makes dir, and what is missing above it, so that they stay after a

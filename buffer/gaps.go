@@ -58,7 +58,7 @@ type queueGaps struct {
 	pending gaps // on their way to the disk: nothing that they cover is given out
 }
 
-// written says that b, which was pending, is durable.
+// written notes that b, which was pending, is durable.
 func (g *queueGaps) written(b *Block) {
 	g.pending.remove(b)
 	g.durable.add(b)

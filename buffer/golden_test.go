@@ -80,8 +80,8 @@ func readGolden(t *testing.T, golden string) {
 	}
 	q, rec := mustOpen(t, dir, Options{})
 	defer q.Close(context.Background())
-	if end, _, ok := rec.Intake(9); !ok || end != 4000 || len(rec.Gaps) > 0 || len(rec.SetAside) > 0 {
-		t.Errorf("intake at %d (%v), gaps %v, quarantined %v", end, ok, rec.Gaps, rec.SetAside)
+	if end, _, ok := rec.Intake(9); !ok || end != 4000 || len(rec.Gaps) > 0 || len(rec.Quarantined) > 0 {
+		t.Errorf("intake at %d (%v), gaps %v, quarantined %v", end, ok, rec.Gaps, rec.Quarantined)
 	}
 	for k, want := range []codec.Codec{codec.Raw, codec.Raw, codec.Zstd, codec.S2} {
 		b, err := q.Next(t.Context())

@@ -393,7 +393,7 @@ func TestGround_LinksInTheDirectoryAreNotFollowed(t *testing.T) {
 	g := &ground{T: t, dir: dir, o: manySegments, out: map[string]int{}}
 	g.open()
 	g.append(200)
-	_, err := g.q.SetAside("s", 1, []byte("line"), "oversize")
+	_, err := g.q.Quarantine("s", 1, []byte("line"), "oversize")
 	mustBe(t, err)
 	g.check(0)
 	g.close()
@@ -678,7 +678,7 @@ func TestGround_LossesAreRememberedAfterARestart(t *testing.T) {
 		w := NewWatch(g.q)
 		defer w.Close()
 		for _, l := range w.Lost() {
-			if l.Told == told && l.Why == "damaged" {
+			if l.Acknowledged == told && l.Why == "damaged" {
 				n += l.Len()
 			}
 		}
@@ -698,7 +698,7 @@ func TestGround_LossesAreRememberedAfterARestart(t *testing.T) {
 		g.close()
 		v, err := Inspect(g.dir)
 		mustBe(t, err)
-		if len(v.Lost) != 1 || !v.Lost[0].Told || v.Lost[0].Len() != was || v.Waiting() > 0 {
+		if len(v.Lost) != 1 || !v.Lost[0].Acknowledged || v.Lost[0].Len() != was || v.Waiting() > 0 {
 			t.Errorf("the files say %+v, %d wait", v.Lost, v.Waiting())
 		}
 		mustBe(t, v.Close())

@@ -3,28 +3,26 @@ package buffer
 import (
 	"crypto/rand"
 	"encoding/base32"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"slices"
 	"strings"
 )
 
 const (
 	identityName = "IDENTITY"
-	identityTmp  = "IDENTITY.tmp"
+	identityTmp  = identityName + tmpSuffix
 )
 
-// identity says which stream a number belongs to. What was in the queue keeps
-// its sid for ever: same bytes, same id.
+// identity is which stream a number belongs to. What was in the queue keeps
+// its sid forever: same bytes, same id.
 type identity struct {
 	home  string // where the directory was when this was written
 	pairs []pair // ascending; never empty once the queue is open
 }
 
-// pair: numbers from here on belong to sid, up to the next pair.
+// pair is a stream and its first number: it has the numbers up to the next pair.
 type pair struct {
 	from uint64
 	sid  string
@@ -49,6 +47,16 @@ func (i *identity) until(seq uint64) uint64 {
 		}
 	}
 	return ^uint64(0)
+}
+
+// split cuts r where the stream changes.
+func (i *identity) split(r Range) (parts []Range) {
+	for r.First < r.End {
+		end := min(r.End, i.until(r.First))
+		parts = append(parts, Range{r.First, end})
+		r.First = end
+	}
+	return parts
 }
 
 func (i *identity) has(sid string) bool {
@@ -88,26 +96,21 @@ func newSID() string {
 }
 
 func (i *identity) text() []byte {
-	var b strings.Builder
-	fmt.Fprintf(&b, "wsrelay identity 1\nhome %s\n", i.home)
+	b := fmt.Appendf(nil, "wsrelay identity 1\nhome %s\n", i.home)
 	for _, p := range i.pairs {
-		fmt.Fprintf(&b, "from %d sid %s\n", p.from, p.sid)
+		b = fmt.Appendf(b, "from %d sid %s\n", p.from, p.sid)
 	}
-	fmt.Fprintf(&b, "crc %08x\n", crc32.Checksum([]byte(b.String()), castagnoli))
-	return []byte(b.String())
+	return fmt.Appendf(b, "crc %08x\n", crc32.Checksum(b, castagnoli))
 }
 
 // readIdentity gives the zero identity for a file that is missing, or damaged,
 // or cannot be read: the segments name their sids themselves.
 func readIdentity(fsys fileSystem) (identity, error) {
-	f, err := fsys.open(identityName)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) || errors.Is(err, fs.ErrPermission) {
-		return identity{}, nil
+	f, err := openIfUsable(fsys, identityName)
+	if f == nil {
+		return identity{}, err
 	}
-	if err != nil {
-		return identity{}, fmt.Errorf("open %s: %w", identityName, err)
-	}
-	b, _ := io.ReadAll(io.NewSectionReader(withRetry(f), 0, 1<<20)) // the checksum tells if it is whole
+	b, _ := io.ReadAll(io.NewSectionReader(withRetry(f), 0, 1<<20)) // the checksum reports whether it is whole
 	if err := f.Close(); err != nil {
 		return identity{}, fmt.Errorf("read %s: %w", identityName, err)
 	}
@@ -127,19 +130,9 @@ func readIdentity(fsys fileSystem) (identity, error) {
 }
 
 func (i *identity) write(fsys fileSystem) error {
-	f, err := createAnew(fsys, identityTmp)
-	if err == nil {
-		err = errors.Join(f.writeAt(i.text(), 0), f.sync())
-		err = errors.Join(err, f.Close())
-	}
-	if err == nil {
-		err = renameOver(fsys, identityTmp, identityName)
-	}
+	err := replaceFile(fsys, identityName, i.text(), true)
 	if err == nil {
 		err = fsys.syncDir(".")
 	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", identityName, err)
-	}
-	return nil
+	return err
 }

@@ -24,7 +24,7 @@ func (w *Watch) Close() error { return w.reader.close() }
 func (w *Watch) Lost() []Lost {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.q.losses.beside(w.q.gaps.durable)
+	return w.q.losses.report(w.q.gaps.durable)
 }
 
 // Limit is what the queue's files may take, about: what Options say, or half of
@@ -34,7 +34,7 @@ func (w *Watch) Limit() int64 {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
 	if err != nil {
-		return w.q.limit() // the writer tells of it
+		return w.q.limit() // the writer reports it
 	}
 	return min(w.q.limit(), (w.q.diskLocked()+free)/2)
 }
@@ -45,30 +45,23 @@ func (w *Watch) Limit() int64 {
 func (w *Watch) Oldest() (time.Time, error) {
 	q := w.q
 	q.mu.Lock()
-	seq, onDisk, at := q.acked, q.acked < q.durable, q.youngest()
+	seq, onDisk, at := q.acked, q.acked < q.durable, q.oldestUnwrittenLocked()
 	if g := q.gaps.durable.at(seq); g != nil {
-		onDisk, at = false, g.since()
+		onDisk, at = false, g.firstAt()
 	}
 	q.mu.Unlock()
 	if !onDisk {
 		return at, nil
 	}
-	seg, limit, _, opening := q.segmentOf(seq)
-	if seg == nil {
-		return time.Time{}, nil
+	seg, _, err := w.reader.openAt(q, seq)
+	if seg == nil || err != nil {
+		return time.Time{}, ignore(err, fs.ErrNotExist) // acknowledged by now
 	}
-	if r := &w.reader; r.seg != seg || r.scan.expect > seq || r.opening != opening {
-		r.opening = opening
-		if err := r.open(q.fsys, seg); err != nil {
-			return time.Time{}, ignore(err, fs.ErrNotExist) // acknowledged by now
-		}
-	}
-	w.reader.scan.limit = limit
 	return w.reader.scan.when(seq)
 }
 
-// youngest is when the first line came that no file holds yet; mu is held.
-func (q *Queue) youngest() time.Time {
+// oldestUnwrittenLocked is when the first line came that no file holds yet.
+func (q *Queue) oldestUnwrittenLocked() time.Time {
 	for _, b := range q.queued {
 		if b.kind == kindData {
 			return b.At()
@@ -80,7 +73,7 @@ func (q *Queue) youngest() time.Time {
 	return time.Time{}
 }
 
-func (b *Block) since() time.Time {
+func (b *Block) firstAt() time.Time {
 	if b.gap.From > 0 {
 		return time.UnixMilli(b.gap.From).UTC()
 	}
@@ -148,14 +141,11 @@ func Inspect(dir string) (*View, error) {
 // Close releases the directory.
 func (v *View) Close() error { return v.dir.Close() }
 
-// readHeads tells, too, whether CURSOR names a newer segment than there is.
+// readHeads reads the files once; ahead: CURSOR names a newer segment than there is.
 func (v *View) readHeads() (ahead bool, err error) {
 	there, err := queueFiles(v.dir)
 	if err != nil {
 		return false, err
-	}
-	if len(there) == 0 {
-		return false, noQueue(v.dir.path)
 	}
 	if err := v.segments(there); err != nil {
 		return false, err
@@ -183,7 +173,7 @@ func (v *View) readHeads() (ahead bool, err error) {
 	v.Durable, v.SID = v.Head, v.id.sid(v.Cursor)
 	v.gaps.acknowledge(v.Cursor)
 	known := readLosses(v.dir, time.Now())
-	v.Lost = known.beside(v.gaps)
+	v.Lost = known.report(v.gaps)
 	for _, h := range v.holes {
 		h.First = max(h.First, v.Cursor)
 		for _, r := range v.gaps.without(h) {
@@ -199,7 +189,7 @@ func (v *View) readHeads() (ahead bool, err error) {
 func (v *View) Waiting() uint64 {
 	n := v.Head - v.Cursor
 	for _, l := range v.Lost {
-		if !l.Told {
+		if !l.Acknowledged {
 			n -= min(n, l.Len())
 		}
 	}
@@ -279,7 +269,7 @@ func (v *View) newest(scan *scanner, h header) error {
 	return err
 }
 
-// scan walks over the blocks of s, and says what number would come next. A segment
+// scan walks over the blocks of s, and returns the number that would come next. A segment
 // that is gone by now has none.
 func (v *View) scan(s *segment, each func(*scanner, header) error) (expect uint64, err error) {
 	f, err := v.dir.open(segmentName(s.id))
@@ -299,10 +289,10 @@ func (v *View) scan(s *segment, each func(*scanner, header) error) (expect uint6
 	return scan.expect, nil
 }
 
-// Oldest is as Watch's.
+// Oldest is what Watch.Oldest is, from the files.
 func (v *View) Oldest() (time.Time, error) {
 	if g := v.gaps.at(v.Cursor); g != nil {
-		return g.since(), nil
+		return g.firstAt(), nil
 	}
 	if v.Cursor >= v.Head {
 		return time.Time{}, nil
@@ -328,85 +318,53 @@ func (v *View) Oldest() (time.Time, error) {
 // were dropped. It reads each block once and keeps none. Numbers that neither
 // has are damaged, or were delivered meanwhile. An error of each ends it.
 func (v *View) Blocks(each func(*Block) error) error {
-	t := &teller{each: each, gaps: v.gaps, id: v.id, at: v.Cursor}
-	for _, s := range v.segs {
-		if err := v.blocks(s, t.lines); err != nil {
-			return err
+	left := v.gaps
+	gapsBelow := func(seq uint64) error {
+		for len(left) > 0 && left[0].first < seq {
+			gap := left[0]
+			left = left[1:]
+			if err := each(gap); err != nil {
+				return err
+			}
 		}
-	}
-	return t.skip(v.Head)
-}
-
-// teller puts lines and gaps in order.
-type teller struct {
-	each func(*Block) error
-	gaps gaps
-	id   identity
-	at   uint64 // next number
-}
-
-// lines gives the records of b up to end, but for those in gaps.
-func (t *teller) lines(b *Block, end uint64) error {
-	err := t.skip(b.first)
-	for err == nil && t.at < end {
-		stop := min(end, t.id.until(t.at))
-		if len(t.gaps) > 0 {
-			stop = min(stop, t.gaps[0].first)
-		}
-		var part *Block
-		if part, err = b.part(Range{t.at, stop}); err == nil {
-			part.sid = t.id.sid(t.at)
-			t.at, err = stop, t.each(part)
-		}
-		if err == nil {
-			err = t.here()
-		}
-	}
-	return err
-}
-
-// skip continues to seq, and gives the gaps on the way.
-func (t *teller) skip(seq uint64) error {
-	for {
-		if err := t.here(); err != nil || t.at >= seq {
-			return err
-		}
-		if t.at = seq; len(t.gaps) > 0 {
-			t.at = min(seq, t.gaps[0].first)
-		}
-	}
-}
-
-// here gives the gaps that begin here.
-func (t *teller) here() error {
-	for len(t.gaps) > 0 && t.gaps[0].first <= t.at {
-		g := t.gaps[0]
-		t.gaps, t.at = t.gaps[1:], max(t.at, g.next())
-		if err := t.each(g); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// blocks gives the blocks of s, each with the number where it ends to count.
-func (v *View) blocks(s *segment, give func(*Block, uint64) error) error {
-	if s.next > 0 && s.next <= v.Cursor {
 		return nil
 	}
-	_, err := v.scan(s, func(scan *scanner, h header) error {
-		end := h.next()
-		if s.next > 0 {
-			end = min(end, s.next)
+	for _, s := range v.segs {
+		if s.next > 0 && s.next <= v.Cursor {
+			continue
 		}
-		if h.kind != kindData || end <= v.Cursor {
+		_, err := v.scan(s, func(scan *scanner, h header) error {
+			lines := Range{max(h.first, v.Cursor), h.next()}
+			if s.next > 0 {
+				lines.End = min(lines.End, s.next)
+			}
+			if h.kind != kindData || lines.First >= lines.End {
+				return nil
+			}
+			b, err := scan.sound(h)
+			if b == nil {
+				return err
+			}
+			for _, r := range v.gaps.without(lines) {
+				for _, r := range v.id.split(r) {
+					part, err := b.part(r)
+					if err != nil {
+						return err
+					}
+					part.sid = v.id.sid(r.First)
+					if err = gapsBelow(r.First); err == nil {
+						err = each(part)
+					}
+					if err != nil {
+						return err
+					}
+				}
+			}
 			return nil
-		}
-		b, err := scan.sound(h)
-		if b == nil {
+		})
+		if err != nil {
 			return err
 		}
-		return give(b, end)
-	})
-	return err
+	}
+	return gapsBelow(v.Head)
 }

@@ -15,12 +15,7 @@ func (t *intakes) set(o Origin) {
 	if o.Intake == 0 {
 		return
 	}
-	next := make(intakes, 0, len(*t)+1)
-	for _, old := range *t {
-		if old.Intake != o.Intake {
-			next = append(next, old)
-		}
-	}
+	next := slices.DeleteFunc(slices.Clone(*t), func(old Origin) bool { return old.Intake == o.Intake })
 	next = append(next, o)
 	*t = next[max(0, len(next)-maxIntakes):]
 }

@@ -73,7 +73,7 @@ func passThrough(dir string) error {
 		if err != nil {
 			return err
 		}
-		if len(rec.Gaps) > 0 || len(rec.SetAside) > 0 || life > 0 && q.Stats().SID != sid {
+		if len(rec.Gaps) > 0 || len(rec.Quarantined) > 0 || life > 0 && q.Stats().SID != sid {
 			return fmt.Errorf("%+v, stream %s, was %s", rec, q.Stats().SID, sid)
 		}
 		sid = q.Stats().SID

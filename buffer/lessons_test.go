@@ -114,7 +114,7 @@ func TestLesson_DamageStopsNeitherTheStartNorDelivery(t *testing.T) {
 	})
 }
 
-// vector #22489; fluent-bit #6995: the source may move on only behind that.
+// vector #22489; fluent-bit #6995: the source may move on only after that.
 func TestLesson_NothingIsDurableBeforeTheSyncReturned(t *testing.T) {
 	lesson(t, func(w *world) {
 		was, end := w.head, w.q.IntakeEnd(w.intake)

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Errors that say why a queue cannot be had.
+// Why a queue cannot be used.
 var (
 	ErrLocked  = errors.New("queue is in use")
 	ErrForeign = errors.New("the queue directory is another user's")
 	errNoLock  = errors.New("the directory cannot be locked")
 )
 
-// Locked tells which process has the queue in dir, and which wait for it; 0:
-// none that we can see, which those in another container are not. It does not
+// Locked gives the process that has the queue in dir, and those that wait for it; 0:
+// none that can be seen from here, as those in another container cannot. It does not
 // try to lock anything: a wsrelay that starts at this moment must find the queue
 // free.
 func Locked(dir string) (holder int, waiting []int) {

@@ -1,7 +1,6 @@
 package buffer
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -10,7 +9,6 @@ import (
 
 const (
 	lostName = "LOST"
-	lostTmp  = "LOST.tmp"
 	maxLost  = 1000 // entries
 )
 
@@ -21,13 +19,13 @@ const KeepLosses = 7 * 24 * time.Hour
 // Lost is records that will never come.
 type Lost struct {
 	Range
-	Why  string // as in Gap
-	Told bool   // the receiver has acknowledged the gap
-	At   time.Time
+	Why          string // as in Gap
+	Acknowledged bool   // the receiver has acknowledged the gap
+	At           time.Time
 }
 
 // losses are all that the queue remembers, the oldest first. They are kept in
-// the file LOST, a line each: when, why, first number, number behind the last.
+// the file LOST, a line each: when, why, first number, number after the last.
 // Nothing but reports depends on it.
 type losses struct {
 	all   []Lost
@@ -58,12 +56,11 @@ func (l *losses) addGap(g *Block) {
 	l.add(Lost{Range: g.Range(), Why: g.gap.Why, At: time.Now()})
 }
 
-func (l *losses) text() []byte {
-	var b strings.Builder
+func (l *losses) text() (b []byte) {
 	for _, x := range l.all {
-		fmt.Fprintf(&b, "%d %s %d %d\n", x.At.Unix(), x.Why, x.First, x.End)
+		b = fmt.Appendf(b, "%d %s %d %d\n", x.At.Unix(), x.Why, x.First, x.End)
 	}
-	return []byte(b.String())
+	return b
 }
 
 // readLosses gives what is not too old. A time that cannot be is now: the clock
@@ -103,31 +100,24 @@ func (w *writer) saveLosses() error {
 	if !stale {
 		return nil
 	}
-	f, err := createAnew(q.fsys, lostTmp)
-	if err == nil {
-		err = errors.Join(f.writeAt(text, 0), f.Close())
-	}
-	if err == nil {
-		err = renameOver(q.fsys, lostTmp, lostName)
-	}
+	err := replaceFile(q.fsys, lostName, text, false)
 	if err != nil {
 		q.mu.Lock()
 		q.losses.stale = true
 		q.mu.Unlock()
-		return fmt.Errorf("write %s: %w", lostName, err)
 	}
-	return nil
+	return err
 }
 
-// beside is the losses of which the receiver has not acknowledged the gap, and
-// then those of which it has.
-func (l *losses) beside(g gaps) (all []Lost) {
+// report lists the losses whose gap the receiver has not acknowledged, and then those
+// whose gap it has.
+func (l *losses) report(g gaps) (all []Lost) {
 	for _, b := range g {
 		all = append(all, Lost{Range: b.Range(), Why: b.gap.Why, At: b.At()})
 	}
 	for _, x := range l.all {
 		for _, r := range g.without(x.Range) {
-			all = append(all, Lost{Range: r, Why: x.Why, Told: true, At: x.At})
+			all = append(all, Lost{Range: r, Why: x.Why, Acknowledged: true, At: x.At})
 		}
 	}
 	return all

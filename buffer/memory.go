@@ -14,14 +14,14 @@ const (
 	maxUsed    = 2 // a sync makes one block, seldom two, of many lines
 )
 
-// spares are buffers for whole blocks that nobody uses.
-type spares struct {
+// bufferPool has buffers for whole blocks that nobody uses.
+type bufferPool struct {
 	mu   sync.Mutex
 	free [][]byte
 }
 
 // get is a buffer of n bytes, from what was put back if it is worth it.
-func (s *spares) get(n int64) []byte {
+func (s *bufferPool) get(n int64) []byte {
 	if n <= wholeBlock/2 || n > wholeBlock {
 		return make([]byte, n)
 	}
@@ -37,7 +37,7 @@ func (s *spares) get(n int64) []byte {
 }
 
 // put keeps a buffer for a whole block, if b is one and they are few.
-func (s *spares) put(b []byte) bool {
+func (s *bufferPool) put(b []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if cap(b) != wholeBlock || len(s.free) == maxSpares {
@@ -47,14 +47,14 @@ func (s *spares) put(b []byte) bool {
 	return true
 }
 
-// used is memory that encoding needs again and again.
-type used struct {
+// encodeMemory is memory that encoding needs again and again.
+type encodeMemory struct {
 	scratch []byte
 	buffers [][]byte // of blocks that nobody will read
 }
 
 // buffer is an empty one for n bytes, and not many more.
-func (u *used) buffer(n int64) []byte {
+func (u *encodeMemory) buffer(n int64) []byte {
 	for k, b := range u.buffers {
 		if c := int64(cap(b)); n <= c && c <= n+n/4 {
 			u.buffers = slices.Delete(u.buffers, k, k+1)
@@ -68,7 +68,7 @@ func (u *used) buffer(n int64) []byte {
 }
 
 // put gives a buffer back, which is kept if it is no larger than usual.
-func (u *used) put(b []byte) {
+func (u *encodeMemory) put(b []byte) {
 	if cap(b) <= wholeBlock && len(u.buffers) < maxUsed {
 		u.buffers = append(u.buffers, b)
 	}

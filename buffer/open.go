@@ -13,19 +13,20 @@ import (
 	"time"
 
 	"wsrelay/internal/codec"
+	"wsrelay/internal/fsutil"
 )
 
-// Recovery tells what Open found.
+// Recovery is what Open found.
 type Recovery struct {
-	Gaps     []Range  // records that are lost, or were never promised and cannot be read
-	Copied   uint64   // records that were not yet proved durable and are now (R12)
-	SetAside []string // files in damaged/ that were not the queue's, or not readable
-	NewSID   bool     // the directory was copied, moved or restored: numbers continue under a new stream id
-	intakes  intakes
+	Gaps        []Range  // records that are lost, or were never promised and cannot be read
+	Copied      uint64   // records that were not yet proved durable and are now (R12)
+	Quarantined []string // files in damaged/ that were not the queue's, or not readable
+	NewSID      bool     // the directory was copied, moved or restored: numbers continue under a new stream id
+	intakes     intakes
 }
 
-// Intake is how far the pipe with this id is on disk: the offset behind the
-// last stream byte, and whether the last line continues behind it.
+// Intake is how far the pipe with this id is on disk: the offset after the
+// last stream byte, and whether the last line continues after it.
 func (r *Recovery) Intake(id uint64) (end int64, unfinished, ok bool) {
 	o, ok := r.intakes.get(id)
 	return o.End, o.Unfinished, ok
@@ -38,7 +39,7 @@ type LiveInput struct {
 	Mark   int64
 }
 
-// Open takes the directory, which it makes if need be, and recovers what it
+// Open takes the directory, which it makes if necessary, and recovers what it
 // holds. While another process has it, Open waits, until ctx ends.
 func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error) {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
@@ -69,11 +70,11 @@ func Open(ctx context.Context, dir string, o Options) (*Queue, *Recovery, error)
 	return q, rec, nil
 }
 
-// takeDir makes the directory, if need be, and locks it. A user may remove it
+// takeDir makes the directory, if necessary, and locks it. A user may remove it
 // at any moment, or move it while we wait for the lock.
 func takeDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) {
 	for try := 0; ; try++ {
-		if err := makeDir(dir, syncPath); err != nil {
+		if err := makeDir(dir, fsutil.SyncDir); err != nil {
 			return nil, err
 		}
 		d, err := lockDir(ctx, dir, log)
@@ -86,11 +87,14 @@ func takeDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) 
 	}
 }
 
-// lockDir locks the directory, and waits for that if need be; nil: the path does
+// lockDir locks the directory, and waits for that if necessary; nil: the path does
 // not lead to it any more.
 func lockDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) {
-	path, err := realPath(dir)
+	path, err := filepath.EvalSymlinks(dir) // a link may lead elsewhere later, and so may a relative path
 	if err != nil {
+		return nil, err
+	}
+	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
 	d, err := ownDir(path)
@@ -108,17 +112,8 @@ func lockDir(ctx context.Context, dir string, log *slog.Logger) (*osDir, error) 
 	return nil, errors.Join(err2, d.Close())
 }
 
-// realPath is absolute, and without links: these may change.
-func realPath(dir string) (string, error) {
-	path, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return "", err
-	}
-	return filepath.Abs(path)
-}
-
 // wait waits in line for the lock. flock(2) cannot be cancelled, so it waits in
-// a goroutine of its own, which lets go again if ctx ended meanwhile.
+// a goroutine of its own, which releases the lock if ctx has ended meanwhile.
 func (d *osDir) wait(ctx context.Context, log *slog.Logger) error {
 	holder, _ := Locked(d.path)
 	log.Warn("another wsrelay uses this queue: waiting for it to exit", "dir", d.path, "pid", holder,
@@ -165,12 +160,12 @@ func load(fsys fileSystem, o Options) (*Queue, *writer, *Recovery, error) {
 	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	q := &Queue{
 		fsys: fsys, o: o,
-		kick: make(chan struct{}, 1), ending: make(chan struct{}), stop: make(chan struct{}),
+		kick: make(chan struct{}, 1), inputEnded: make(chan struct{}), stop: make(chan struct{}),
 		abort: make(chan struct{}),
 		done:  make(chan struct{}), changed: make(chan struct{}),
 	}
-	w := &writer{q: q, spare: true, lastBusy: time.Now(), choice: codec.NewChoice(codec.S2, codec.Zstd, codec.S2,
-		codec.Raw)}
+	choice := codec.NewChoice(codec.Quick, codec.DensestFirst()...)
+	w := &writer{q: q, spare: true, lastActive: time.Now(), choice: choice}
 	r := &recoverer{q: q, w: w}
 	if err := r.run(); err != nil {
 		w.closeFiles()

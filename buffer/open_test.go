@@ -56,7 +56,7 @@ func TestOSDir_FollowsNoLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := mustOpenDir(t, dir)
-	for name, open := range map[string]func(string) (file, error){"open": d.open, "change": d.change} {
+	for name, open := range map[string]func(string) (file, error){"open": d.open, "change": d.openForWriting} {
 		if err := errors.Join(os.RemoveAll(filepath.Join(dir, spareName)),
 			os.Symlink(elsewhere, filepath.Join(dir, spareName))); err != nil {
 			t.Fatal(err)
@@ -197,7 +197,7 @@ func TestOSDir_OpensNothingButFiles(t *testing.T) {
 		names = append(names, "zero")
 	}
 	for _, name := range names {
-		for call, open := range map[string]func(string) (file, error){"open": d.open, "change": d.change} {
+		for call, open := range map[string]func(string) (file, error){"open": d.open, "change": d.openForWriting} {
 			if f, err := open(name); !errors.Is(err, errStrange) {
 				t.Errorf("%s %s: got %v, %v, want errStrange", call, name, f, err)
 			}

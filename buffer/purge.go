@@ -1,7 +1,6 @@
 package buffer
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,8 +21,8 @@ func Purge(dir string, o Options) (lines uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if there, err := queueFiles(d); err != nil || len(there) == 0 {
-		return 0, cmp.Or(err, noQueue(dir)) // what is none must not become one
+	if _, err := queueFiles(d); err != nil { // what is no queue must not become one
+		return 0, err
 	}
 	q, w, _, err := load(d, o)
 	if err != nil {
@@ -43,7 +42,7 @@ func (w *writer) purge(q *Queue) (lines uint64, err error) {
 	if len(q.segs) > 0 {
 		gap.From = q.segs[0].created
 	}
-	blocks := q.gapBlocks(all, gap)
+	blocks := q.gapBlocksLocked(all, gap)
 	if len(blocks) == 0 {
 		return 0, w.now()
 	}

@@ -14,7 +14,7 @@ func TestSetAside_IsDurable(t *testing.T) {
 		inBubble(t, func() {
 			fs := newStrictFS(seed)
 			q, _ := openIn(t, fs, Options{Limit: modelLimit})
-			name, err := q.SetAside(q.Stats().SID, 7, []byte("a line"), "oversize")
+			name, err := q.Quarantine(q.Stats().SID, 7, []byte("a line"), "oversize")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -37,7 +37,7 @@ func TestSetAside_KeepsTheBytesAsFarAsTheBoundGoes(t *testing.T) {
 	}
 	sid := q.Stats().SID
 	for range 2 { // the second time is that of a new session
-		name, err := q.SetAside(sid, 7, []byte("\xff a line"), "oversize")
+		name, err := q.Quarantine(sid, 7, []byte("\xff a line"), "oversize")
 		if err != nil || !strings.HasPrefix(name, damagedName) || !strings.HasSuffix(name, sid+"-7") {
 			t.Fatalf("%q, %v", name, err)
 		}
@@ -45,15 +45,15 @@ func TestSetAside_KeepsTheBytesAsFarAsTheBoundGoes(t *testing.T) {
 			t.Errorf("kept %q, %v", kept, err)
 		}
 	}
-	q.aside = keepAside - 1
-	if name, err := q.SetAside(sid, 8, []byte("xx"), "oversize"); !errors.Is(err, errAsideFull) || name != "" {
+	q.quarantined = quarantineLimit - 1
+	if name, err := q.Quarantine(sid, 8, []byte("xx"), "oversize"); !errors.Is(err, errQuarantineFull) || name != "" {
 		t.Errorf("%q, %v; want no more to be kept", name, err)
 	}
 	if err := q.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	q, found, err := Open(t.Context(), dir, Options{})
-	if err != nil || len(found.SetAside) != 0 {
+	if err != nil || len(found.Quarantined) != 0 {
 		t.Errorf("after a restart: %+v, %v", found, err)
 	}
 	if err := q.Close(t.Context()); err != nil {

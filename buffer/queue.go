@@ -41,63 +41,63 @@ const (
 
 // Origin says where lines came from: up to which stream byte of which intake.
 type Origin struct {
-	Intake     uint64 // 0: none that could tell after a restart
-	End        int64  // stream offset behind the last byte
+	Intake     uint64 // 0: one that cannot continue after a restart
+	End        int64  // stream offset after the last byte
 	Unfinished bool   // the last line is a piece; the intake's next line continues it
 }
 
 // Queue is the disk-backed queue. One goroutine of its own, the writer, owns
 // the files that change; the fields below mu are where everyone meets.
 //
-// Append is for one goroutine, Next and TryNext for one other; every other
+// Append is for one goroutine, TryNext and Next for one other; every other
 // method is safe for all.
 type Queue struct {
-	fsys     fileSystem
-	o        Options
-	locks    []io.Closer
-	dir      *osDir        // nil in tests without one
-	kick     chan struct{} // to the writer: there is something to do
-	ending   chan struct{} // closed by Reserve
-	stop     chan struct{} // closed by Close
-	abort    chan struct{} // closed when Close has waited long enough
-	done     chan struct{} // closed by the writer at its end
-	reserved sync.Once
-	closing  sync.Once
-	closeErr error
-	reader   reader // the consumer's, while reading; else below mu
-	spares   spares
-	aside    int64 // bytes that SetAside has written
+	fsys        fileSystem
+	o           Options
+	locks       []io.Closer
+	dir         *osDir        // nil in tests without one
+	kick        chan struct{} // to the writer: there is something to do
+	inputEnded  chan struct{} // closed by Reserve
+	stop        chan struct{} // closed by Close
+	abort       chan struct{} // closed when Close has waited long enough
+	done        chan struct{} // closed by the writer at its end
+	reserved    sync.Once
+	closing     sync.Once
+	closeErr    error
+	reader      reader // the consumer's, while reading; else below mu
+	pool        bufferPool
+	quarantined int64 // bytes that Quarantine has written
 
-	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced at every change that a caller may wait for
-	segs     []*segment    // ascending; the last is being written
-	ident    identity
-	gaps     queueGaps
-	head     uint64  // next number to give
-	durable  uint64  // every record below is on disk
-	acked    uint64  // the cursor: every record below has its receipt
-	next     uint64  // next record to give out
-	flight   []Range // given out and not acknowledged, ascending, contiguous
-	moved    int     // counts the times that next, or what stands there, was changed
-	opening  int     // counts the times that files must be opened again
-	given    uint64  // every record from here on was never given out
-	reading  bool    // the consumer reads a file
-	dropped  uint64  // records dropped since Open
-	receipt  Receipt
-	origin   Origin // of the newest bytes, skipped ones too
-	table    intakes
-	queued   []*Block // not yet taken by the writer; the last takes lines
-	unsynced int64    // raw bytes appended and not durable
-	held     int      // Appends that wait until there are fewer
-	ring     ring
-	wanted   bool     // the consumer waits for what is not durable
-	urgent   uint64   // a caller waits until every record below is durable
-	trouble  *Trouble // nil: none
-	losses   losses
+	mu             sync.Mutex
+	changed        chan struct{} // closed and replaced at every change that a caller may wait for
+	segs           []*segment    // ascending; the last is being written
+	ident          identity
+	gaps           queueGaps
+	head           uint64  // next number to give
+	durable        uint64  // every record below is on disk
+	acked          uint64  // the cursor: every record below has its receipt
+	next           uint64  // next record to give out
+	flight         []Range // given out and not acknowledged, ascending, contiguous
+	moves          int     // counts the times that next, or what stands there, was changed
+	reopens        int     // counts the times that files must be opened again
+	handedOut      uint64  // every record from here on was never given out
+	reading        bool    // the consumer reads a file
+	dropped        uint64  // records dropped since Open
+	receipt        Receipt
+	origin         Origin // of the newest bytes, skipped ones too
+	table          intakes
+	queued         []*Block // not yet taken by the writer; the last takes lines
+	unsynced       int64    // raw bytes appended and not durable
+	waitingAppends int      // Appends that wait until there are fewer
+	ring           ring
+	consumerWaits  bool     // the consumer waits for what is not durable
+	urgent         uint64   // a caller waits until every record below is durable
+	trouble        *Trouble // nil: none
+	losses         losses
 }
 
 // Append adds n whole lines, each with its newline, from o. They are not yet
-// durable when it returns: WaitDurable tells. At most MaxBlock bytes or
+// durable when it returns: WaitDurable waits for that. At most MaxBlock bytes or
 // MaxBlockLines lines at a time, or one line of up to MaxLine bytes. With n = 0
 // only o moves on: bytes that no line holds. Append waits while what is not yet
 // durable passes a bound: that is where a full disk is felt.
@@ -105,9 +105,9 @@ func (q *Queue) Append(ctx context.Context, lines []byte, n int, o Origin) (Rang
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.unsynced > 0 && q.unsynced+int64(len(lines)) > aheadLimit && !q.isClosed() {
-		q.held++
-		err := q.wait(ctx)
-		q.held--
+		q.waitingAppends++
+		err := q.waitLocked(ctx)
+		q.waitingAppends--
 		if err != nil {
 			return Range{}, err
 		}
@@ -117,16 +117,16 @@ func (q *Queue) Append(ctx context.Context, lines []byte, n int, o Origin) (Rang
 	}
 	r := Range{q.head, q.head + uint64(n)}
 	if n > 0 {
-		q.fill(lines, n, o)
+		q.fillLocked(lines, n, o)
 	}
 	q.origin = o
 	q.poke()
 	return r, nil
 }
 
-// fill puts the lines into the last block, or into a new one where they do not
+// fillLocked puts the lines into the last block, or into a new one where they do not
 // fit.
-func (q *Queue) fill(lines []byte, n int, o Origin) {
+func (q *Queue) fillLocked(lines []byte, n int, o Origin) {
 	var b *Block
 	if k := len(q.queued) - 1; k >= 0 {
 		b = q.queued[k]
@@ -140,7 +140,7 @@ func (q *Queue) fill(lines []byte, n int, o Origin) {
 		q.queued = append(q.queued, b)
 	}
 	if n := len(b.buf) + len(lines); n > cap(b.buf) && n <= wholeBlock {
-		b.buf = append(q.spares.get(wholeBlock)[:0], b.buf...)
+		b.buf = append(q.pool.get(wholeBlock)[:0], b.buf...)
 	}
 	b.buf = append(b.buf, lines...)
 	b.count += uint64(n)
@@ -173,7 +173,7 @@ func (q *Queue) waitFor(ctx context.Context, reached func() bool) error {
 		if closed(q.done) {
 			return ErrClosed
 		}
-		if err := q.wait(ctx); err != nil {
+		if err := q.waitLocked(ctx); err != nil {
 			return err
 		}
 	}
@@ -201,7 +201,7 @@ type Stats struct {
 	Trouble      *Trouble // nil: none
 }
 
-// Stats tells the state.
+// Stats is the state at this moment.
 func (q *Queue) Stats() Stats {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -234,14 +234,14 @@ func (q *Queue) diskLocked() (n int64) {
 	return n
 }
 
-// Close makes everything durable, says so on disk, and releases the
+// Close makes everything durable, records that on disk, and releases the
 // directory. It tries until ctx ends; the error then says how many lines are
 // not on disk: none, if only the cursor could not be saved.
 func (q *Queue) Close(ctx context.Context) error {
 	q.closing.Do(func() {
 		q.mu.Lock()
 		close(q.stop)
-		q.broadcast()
+		q.broadcastLocked()
 		q.mu.Unlock()
 		select {
 		case <-q.done:
@@ -253,7 +253,7 @@ func (q *Queue) Close(ctx context.Context) error {
 		}
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		q.broadcast()
+		q.broadcastLocked()
 		if !q.reading { // else the consumer closes it
 			q.closeErr = errors.Join(q.closeErr, q.reader.close())
 		}
@@ -267,7 +267,7 @@ func (q *Queue) Close(ctx context.Context) error {
 // Reserve lets what comes from now on pass the limit a little, as Close does
 // with what is in memory: the input has ended, and its rest must get to the disk
 // though nobody takes lines.
-func (q *Queue) Reserve() { q.reserved.Do(func() { close(q.ending) }) }
+func (q *Queue) Reserve() { q.reserved.Do(func() { close(q.inputEnded) }) }
 
 func (q *Queue) isClosed() bool { return closed(q.stop) }
 
@@ -280,7 +280,7 @@ func closed(ch <-chan struct{}) bool {
 	}
 }
 
-// poke tells the writer that there is something to do.
+// poke wakes the writer: there is something to do.
 func (q *Queue) poke() {
 	select {
 	case q.kick <- struct{}{}:
@@ -288,14 +288,14 @@ func (q *Queue) poke() {
 	}
 }
 
-// broadcast wakes all waiters; mu is held.
-func (q *Queue) broadcast() {
+// broadcastLocked wakes all waiters.
+func (q *Queue) broadcastLocked() {
 	close(q.changed)
 	q.changed = make(chan struct{})
 }
 
-// wait releases mu until something changes.
-func (q *Queue) wait(ctx context.Context) error {
+// waitLocked releases mu until something changes.
+func (q *Queue) waitLocked(ctx context.Context) error {
 	ch := q.changed
 	q.mu.Unlock()
 	defer q.mu.Lock()

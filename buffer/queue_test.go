@@ -174,3 +174,24 @@ func TestQueue_KeepsBlocksInBuffersOfTheirSize(t *testing.T) {
 		})
 	}
 }
+
+func TestQueue_IsReadyWhileABlockWaitsAndOnceItIsClosed(t *testing.T) {
+	q, _ := mustOpen(t, t.TempDir(), Options{})
+	ready := func() bool { return closed(q.Ready()) }
+	if ready() {
+		t.Error("an empty queue is ready")
+	}
+	r, err := q.Append(t.Context(), []byte("a line\n"), 1, Origin{})
+	mustBe(t, err)
+	mustBe(t, q.WaitDurable(t.Context(), r.End))
+	if !ready() { // the block may have come after a consumer found none
+		t.Error("a queue with a block is not ready")
+	}
+	if _, err := q.TryNext(); err != nil || ready() {
+		t.Errorf("after its only block: ready %v, %v", ready(), err)
+	}
+	mustBe(t, q.Close(t.Context()))
+	if !ready() {
+		t.Error("a closed queue is not ready: who waits for it hears of no end")
+	}
+}

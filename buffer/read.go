@@ -16,7 +16,7 @@ type reader struct {
 	seg     *segment
 	f       file
 	scan    *scanner
-	opening int // as the queue's, when f was opened
+	reopens int // as the queue's, when f was opened
 
 	failedAt uint64 // the record that could not be read, and how often in a row
 	failures int
@@ -43,24 +43,19 @@ func (r *reader) failed(seq uint64) int {
 // read gets the block that begins at seq, which is durable, from its segment;
 // where that is damaged, the records that are lost.
 func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
-	seg, limit, end, opening := q.segmentOf(seq)
-	if seg == nil {
-		return nil, Range{seq, end}, nil
-	}
 	r := &q.reader
-	if r.seg != seg || r.scan.expect > seq || r.opening != opening {
-		r.opening = opening
-		switch err := r.open(q.fsys, seg); {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange): // it was removed
-			return nil, Range{seq, end}, nil
-		case err != nil:
-			return nil, Range{}, err
-		}
+	seg, end, err := r.openAt(q, seq)
+	switch {
+	case seg == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange): // it was removed
+		return nil, Range{seq, end}, nil
+	case err != nil:
+		return nil, Range{}, err
 	}
-	r.scan.limit, r.scan.buffer = limit, q.spares.get
+	r.scan.buffer = q.pool.get
+	limit := r.scan.limit
 	h, err := r.scan.find(seq)
 	missing := err != nil || h.first > seq
-	if bad := r.scan.bad; missing && bad != nil && r.failed(seq) < giveUpAfter {
+	if bad := r.scan.bad; missing && bad != nil && r.failed(seq) < maxReadFailures {
 		err = bad
 	}
 	switch {
@@ -78,7 +73,7 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 	at := r.scan.off
 	b, err = r.scan.block(h)
 	r.scan.skip(h)
-	if err != nil && (r.failed(seq) < giveUpAfter || !readable(r.f, r.scan.off, limit)) {
+	if err != nil && (r.failed(seq) < maxReadFailures || !readable(r.f, r.scan.off, limit)) {
 		_ = r.close()
 		return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
 	}
@@ -93,10 +88,10 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 	return b, Range{}, nil
 }
 
-// giveUpAfter is how often a block, or where it should be, must fail to be read,
-// while other pages can be, until it counts as damaged (F3). The relay backs off
-// in between.
-const giveUpAfter = 16
+// maxReadFailures is how often a block, or the place where it should be, must fail to
+// be read, while other pages can be, until it counts as damaged (F3). The relay backs
+// off in between.
+const maxReadFailures = 16
 
 // What is kept of damage: the rest would only fill the disk.
 const (
@@ -132,36 +127,46 @@ func keepDamaged(fsys fileSystem, f io.ReaderAt, seg *segment, from, to int64) {
 	}
 }
 
-func (r *reader) open(fsys fileSystem, seg *segment) error {
-	_ = r.close() // it was only read
-	f, err := fsys.open(segmentName(seg.id))
-	if err != nil {
-		return fmt.Errorf("open segment %s: %w", segmentName(seg.id), err)
+// openAt makes sure that the segment is open that holds seq, and not read past that.
+// end is the number after its last record; without a segment, none holds seq up to end.
+func (r *reader) openAt(q *Queue, seq uint64) (seg *segment, end uint64, err error) {
+	seg, limit, end, reopens := q.segmentOf(seq)
+	if seg == nil {
+		return nil, end, nil
 	}
-	r.seg, r.f, r.scan = seg, f, newScanner(f, seg, 0)
-	return nil
+	if r.seg != seg || r.scan.expect > seq || r.reopens != reopens {
+		r.reopens = reopens
+		_ = r.close() // it was only read
+		f, err := q.fsys.open(segmentName(seg.id))
+		if err != nil {
+			return seg, end, fmt.Errorf("open segment %s: %w", segmentName(seg.id), err)
+		}
+		r.seg, r.f, r.scan = seg, f, newScanner(f, seg, 0)
+	}
+	r.scan.limit = limit
+	return seg, end, nil
 }
 
 // segmentOf is the segment that holds seq, how many bytes of it can be read, and
-// the number behind its last record; nil: no segment does, up to that number.
-func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, opening int) {
+// the number after its last record; nil: no segment does, up to that number.
+func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, reopens int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	end = q.durable
 	for _, s := range slices.Backward(q.segs) {
 		if s.base <= seq {
-			return s, s.written, end, q.opening
+			return s, s.written, end, q.reopens
 		} else if s.base < end {
 			end = s.base
 		}
 	}
-	return nil, 0, end, q.opening
+	return nil, 0, end, q.reopens
 }
 
-// requestGap asks for a gap of r. Nothing is said of these records before it is
-// durable; from then on it wins over whatever the files hold. mu is held.
-func (q *Queue) requestGap(r Range, hint string) {
-	for _, b := range q.gapBlocks(r, Gap{Why: "damaged"}) {
+// requestGapLocked asks for a gap of r. Nothing is given out of these records before
+// it is durable; from then on it counts, whatever the files hold.
+func (q *Queue) requestGapLocked(r Range, hint string) {
+	for _, b := range q.gapBlocksLocked(r, Gap{Why: "damaged"}) {
 		q.queued = append(q.queued, b)
 		q.gaps.pending.add(b)
 		q.o.Log.Error("records are damaged on disk", "first", b.first, "lines", b.count,
@@ -171,14 +176,12 @@ func (q *Queue) requestGap(r Range, hint string) {
 	q.poke()
 }
 
-// gapBlocks are the gap blocks for r: one for each stream, and none for what a
-// live gap covers already, or one that is on its way (R8); mu is held.
-func (q *Queue) gapBlocks(r Range, g Gap) (blocks []*Block) {
+// gapBlocksLocked are the gap blocks for r: one for each stream, and none for what a
+// live gap covers already, or one that is on its way (R8).
+func (q *Queue) gapBlocksLocked(r Range, g Gap) (blocks []*Block) {
 	for _, x := range q.gaps.without(r) {
-		for x.First < x.End {
-			end := min(x.End, q.ident.until(x.First))
-			blocks = append(blocks, newGap(Range{x.First, end}, g, q.ident.sid(x.First), time.Now()))
-			x.First = end
+		for _, x := range q.ident.split(x) {
+			blocks = append(blocks, newGap(x, g, q.ident.sid(x.First), time.Now()))
 		}
 	}
 	return blocks

@@ -57,7 +57,7 @@ func TestQueue_WaitsForADiskThatCannotBeRead(t *testing.T) {
 				}
 				return nil
 			})
-			for range 3 * giveUpAfter {
+			for range 3 * maxReadFailures {
 				if b, err := q.TryNext(); !errors.Is(err, unix.EIO) {
 					t.Fatalf("got %v, %v", b, err)
 				}
@@ -80,7 +80,7 @@ func TestQueue_GivesUpABlockThatAloneCannotBeRead(t *testing.T) {
 			if name != segmentName(1) {
 				return nil
 			}
-			switch call { // the file's headers, the payload, what is behind it; opened anew after each failure
+			switch call { // the file's headers, the payload, what is after it; opened anew after each failure
 			case "open":
 				reads = 0
 			case "read":
@@ -90,7 +90,7 @@ func TestQueue_GivesUpABlockThatAloneCannotBeRead(t *testing.T) {
 			}
 			return nil
 		})
-		for range giveUpAfter - 1 {
+		for range maxReadFailures - 1 {
 			if b, err := q.TryNext(); !errors.Is(err, unix.EIO) {
 				t.Fatalf("got %v, %v", b, err)
 			}

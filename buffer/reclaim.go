@@ -15,14 +15,14 @@ import (
 
 // A user may remove, move or replace the files of a running queue, or its
 // whole directory. What an open descriptor still has is written again under the
-// name that it had; of what is gone, gaps tell.
+// name that it had; what is gone gets gaps.
 
 // inspectInterval is how often the files are looked at while lines wait and none come.
 const inspectInterval = 5 * time.Second
 
 // still makes sure that the segment that is written has its name and its bytes.
 // What a file without a name holds is not on disk, whatever fdatasync said.
-func (w *writer) still() error {
+func (w *writer) ensureSegment() error {
 	if w.seg == nil || w.poisoned {
 		return nil
 	}
@@ -48,17 +48,17 @@ const removedHint = "never touch the files of a queue while wsrelay runs; wsrela
 // inspectFiles is still, for all files, from time to time, and at the end: what is open
 // then can be written again, and nobody can later.
 func (w *writer) inspectFiles(now time.Time, closing bool) error {
-	if now.Sub(w.lastLook) < inspectInterval && !closing {
+	if now.Sub(w.lastInspected) < inspectInterval && !closing {
 		return nil
 	}
-	w.lastLook = now
+	w.lastInspected = now
 	return w.reclaim()
 }
 
 // reclaim makes again what is not where it was.
 func (w *writer) reclaim() error {
 	q := w.q
-	made, err := q.fsys.remake()
+	made, err := q.fsys.recreate()
 	if err != nil {
 		return fmt.Errorf("create the removed queue directory again: %w", err)
 	}
@@ -73,7 +73,7 @@ func (w *writer) reclaim() error {
 		}
 		if !ok {
 			_ = w.cursorFile.Close() // nobody can read it any more
-			w.cursorFile, w.stale, w.kept = nil, true, false
+			w.cursorFile, w.cursorStale, w.cursorSynced = nil, true, false
 			gone = append(gone, cursorName)
 		}
 	}
@@ -139,20 +139,20 @@ func (w *writer) reclaimSegments() (gone []string, err error) {
 			return false
 		}
 		gone = append(gone, name)
-		q.missing(Range{s.base, s.next})
+		q.requestMissingLocked(Range{s.base, s.next})
 		return true
 	})
 	return gone, nil
 }
 
-// missing declares what of r is in no memory and not under way.
-func (q *Queue) missing(r Range) {
+// requestMissingLocked asks for a gap of what of r is not in memory and not under way.
+func (q *Queue) requestMissingLocked(r Range) {
 	r.First = max(r.First, q.next)
 	if ring := q.ring.blocks; len(ring) > 0 {
 		r.End = min(r.End, ring[0].first)
 	}
 	if r.First < r.End {
-		q.requestGap(r, removedHint)
+		q.requestGapLocked(r, removedHint)
 	}
 }
 
@@ -213,8 +213,8 @@ func (w *writer) restore(o openSegment) error {
 	}
 	q.mu.Lock()
 	o.seg.size = end
-	q.moved++ // what the consumer finds in the old file is void
-	q.opening++
+	q.moves++ // what the consumer finds in the old file is void
+	q.reopens++
 	q.mu.Unlock()
 	if w.f != o.f {
 		return f.Close()
@@ -266,6 +266,42 @@ func createAnew(fsys fileSystem, name string) (file, error) {
 		return fsys.create(name)
 	}
 	return f, err
+}
+
+// tmpSuffix ends the name under which replaceFile writes.
+const tmpSuffix = ".tmp"
+
+// replaceFile gives the file of this name other contents, in one step. With sync
+// they are durable, and their name is once the directory is synced.
+func replaceFile(fsys fileSystem, name string, text []byte, sync bool) error {
+	f, err := createAnew(fsys, name+tmpSuffix)
+	if err == nil {
+		err = f.writeAt(text, 0)
+		if sync {
+			err = errors.Join(err, f.sync())
+		}
+		err = errors.Join(err, f.Close())
+	}
+	if err == nil {
+		err = renameOver(fsys, name+tmpSuffix, name)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", name, err)
+	}
+	return nil
+}
+
+// openIfUsable opens a file that the queue can do without. Without an error nil means
+// that it is not there, or not a file that can be read.
+func openIfUsable(fsys fileSystem, name string) (file, error) {
+	f, err := fsys.open(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errStrange), errors.Is(err, fs.ErrPermission):
+		return nil, nil //nolint:nilnil // as the comment says
+	case err != nil:
+		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	return f, nil
 }
 
 // renameOver is rename, also where something is that is no file.

@@ -18,15 +18,15 @@ const damagedName = "damaged"
 // the next one finds the same (R11).
 type recoverer struct {
 	Recovery
-	q        *Queue
-	w        *writer
-	proved   uint64      // every record below is known to have been durable
-	recorded uint64      // what the last segment's headers say of that
-	tail     []tailEntry // of the last segment, in file order: what is not below proved, a few MiB
-	expect   uint64      // behind the last data block of the tail
-	unread   bool        // behind the last data block are bytes that cannot be read
-	sealed   bool        // the last block is a seal: all before it was synced
-	alone    bool        // and it alone knows how far an intake is
+	q             *Queue
+	w             *writer
+	proved        uint64      // every record below is known to have been durable
+	headerDurable uint64      // what the last segment's headers say of that
+	tail          []tailEntry // of the last segment, in file order: what is not below proved, a few MiB
+	expect        uint64      // after the last data block of the tail
+	unreadableEnd bool        // after the last data block are bytes that cannot be read
+	sealed        bool        // the last block is a seal: all before it was synced
+	sealAlone     bool        // and it alone knows how far an intake is
 }
 
 // tailEntry is a data block of the last segment, or numbers that it lacks.
@@ -44,12 +44,12 @@ func (r *recoverer) run() error {
 	if err := r.findSegments(); err != nil {
 		return err
 	}
-	if r.w.cur, err = loadCursor(q.fsys); err != nil {
+	if r.w.saved, err = loadCursor(q.fsys); err != nil {
 		return err
 	}
 	_ = r.w.syncCursor() // it is tried again
-	q.acked, q.receipt = r.w.cur.acked, r.w.cur.receipt
-	q.table = slices.Clone(r.w.cur.intakes)
+	q.acked, q.receipt = r.w.saved.acked, r.w.saved.receipt
+	q.table = slices.Clone(r.w.saved.intakes)
 	if err := r.scanLast(); err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (r *recoverer) findSegments() error {
 	if err != nil {
 		return err
 	}
-	r.clear(entries)
+	r.moveStrangers(entries)
 	var strange, unreadable []string
 	for _, e := range entries {
 		id, ok := segmentID(e.Name())
@@ -98,7 +98,7 @@ func (r *recoverer) findSegments() error {
 		}
 	}
 	for _, name := range strange {
-		if err := r.setAside(name); err != nil {
+		if err := r.quarantineFile(name); err != nil {
 			return err
 		}
 	}
@@ -107,7 +107,7 @@ func (r *recoverer) findSegments() error {
 		if err != nil {
 			return err
 		}
-		r.SetAside = append(r.SetAside, to)
+		r.Quarantined = append(r.Quarantined, to)
 	}
 	if err := r.dropSpare(); err != nil {
 		return err
@@ -148,7 +148,7 @@ func (r *recoverer) dropSpare() error {
 	return nil
 }
 
-// rebuildIdentity: the segments name their streams themselves.
+// rebuildIdentity takes the streams from the segments, which name them too.
 func (r *recoverer) rebuildIdentity() {
 	for _, s := range r.q.segs {
 		if s.sid != r.q.ident.sid(s.base) {
@@ -157,22 +157,22 @@ func (r *recoverer) rebuildIdentity() {
 	}
 }
 
-// setAside moves a file into damaged/. Where nothing may be changed it is only
-// named.
-func (r *recoverer) setAside(name string) error {
+// quarantineFile moves a file into damaged/. Where nothing may be changed it only names
+// the file.
+func (r *recoverer) quarantineFile(name string) error {
 	to, err := quarantine(r.q.fsys, name)
 	if refused(err) {
 		to, err = name, nil
 	}
 	if err == nil {
-		r.SetAside = append(r.SetAside, to)
+		r.Quarantined = append(r.Quarantined, to)
 	}
 	return err
 }
 
-// clear moves away what has a name of the queue's and is no file, or, as
-// damaged/, no folder.
-func (r *recoverer) clear(entries []fs.DirEntry) {
+// moveStrangers moves away what has a name of the queue's and is not a file, or, under
+// the name damaged/, not a folder.
+func (r *recoverer) moveStrangers(entries []fs.DirEntry) {
 	for _, e := range entries {
 		var want fs.FileMode
 		switch e.Name() {
@@ -183,13 +183,13 @@ func (r *recoverer) clear(entries []fs.DirEntry) {
 			continue
 		}
 		if e.Type() != want {
-			_ = r.setAside(e.Name()) // nothing depends on it: what is not there is made
+			_ = r.quarantineFile(e.Name()) // nothing depends on it: what is not there is made
 		}
 	}
 }
 
-// refused says that we may not change anything, which is no reason not to
-// deliver what is there.
+// refused reports whether nothing may be changed, which is no reason not to deliver
+// what is there.
 func refused(err error) bool {
 	return errors.Is(err, unix.EROFS) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 }
@@ -200,12 +200,12 @@ func (r *recoverer) scanLast() error {
 	for _, s := range q.segs {
 		q.acked = max(q.acked, s.acked)
 	}
-	r.proved, r.recorded = max(q.acked, r.w.cur.durable), 1
+	r.proved, r.headerDurable = max(q.acked, r.w.saved.durable), 1
 	if len(q.segs) == 0 {
 		return nil
 	}
 	seg := q.segs[len(q.segs)-1]
-	r.recorded = seg.base
+	r.headerDurable = seg.base
 	for _, o := range seg.intakes {
 		r.noteInput(o)
 	}
@@ -229,7 +229,7 @@ func (r *recoverer) scanLast() error {
 		}
 		r.noteBlock(h, b)
 	}
-	r.expect, r.unread = scan.expect, scan.bad != nil
+	r.expect, r.unreadableEnd = scan.expect, scan.bad != nil
 	if r.expect < r.proved {
 		keepDamaged(q.fsys, f, seg, scan.good, seg.size)
 	}
@@ -251,7 +251,7 @@ func (r *recoverer) noteBlock(h header, b *Block) {
 	}
 	r.advanceDurable(h)
 	r.sealed = h.kind == kindSeal && h.durable >= h.first
-	r.alone = h.kind == kindSeal && r.noteInput(h.origin())
+	r.sealAlone = h.kind == kindSeal && r.noteInput(h.origin())
 }
 
 // findHoles looks for segments that are missing in the middle (R8). What cannot
@@ -275,11 +275,11 @@ func (r *recoverer) findHoles() {
 	}
 }
 
-// advanceDurable takes a header's word for what had been durable, and releases what
-// is below.
+// advanceDurable notes what a header states to have been durable, and settles what is
+// below.
 func (r *recoverer) advanceDurable(h header) {
 	r.proved = max(r.proved, h.durable, h.acked)
-	r.recorded = max(r.recorded, h.durable)
+	r.headerDurable = max(r.headerDurable, h.durable)
 	r.q.acked = max(r.q.acked, h.acked)
 	r.settleBelow(r.proved)
 }
@@ -301,7 +301,7 @@ func (r *recoverer) settleBelow(seq uint64) {
 	}
 }
 
-// noteInput notes how far an intake is on disk, and tells if that is news.
+// noteInput notes how far an intake is on disk, and reports whether that is new.
 func (r *recoverer) noteInput(o Origin) bool {
 	old, ok := r.q.table.get(o.Intake)
 	if o.Intake == 0 || ok && (old == o || old.End > o.End) {
@@ -352,19 +352,19 @@ func (r *recoverer) resolveTail() {
 	if live := q.gaps.durable; len(live) > 0 {
 		q.acked = min(q.acked, live[0].first) // a gap is delivered whole, as it was made
 	}
-	q.durable, q.next, q.given = q.head, q.acked, q.head
+	q.durable, q.next, q.handedOut = q.head, q.acked, q.head
 	r.intakes = q.table
 }
 
-// readAgain: all that stands behind the hole came from the living intake, and
-// its pipe's spool still has it (R5).
-func (r *recoverer) readAgain(behind []tailEntry) bool {
+// readAgain reports whether all that stands after the hole came from the live intake,
+// and its pipe's spool still has it (R5).
+func (r *recoverer) readAgain(later []tailEntry) bool {
 	l := r.q.o.LiveInput
 	last, ok := r.q.table.get(l.Intake)
 	if !ok || last.End < l.Mark || r.q.table[len(r.q.table)-1] != last {
 		return false
 	}
-	return !slices.ContainsFunc(behind, func(t tailEntry) bool {
+	return !slices.ContainsFunc(later, func(t tailEntry) bool {
 		return t.Block != nil && t.intake != l.Intake
 	})
 }
@@ -372,7 +372,7 @@ func (r *recoverer) readAgain(behind []tailEntry) bool {
 // addGaps makes gaps of r, but for what is acknowledged or in a gap already.
 func (r *recoverer) addGaps(x Range, why string) {
 	x.First = max(x.First, r.q.acked)
-	for _, b := range r.q.gapBlocks(x, Gap{Why: why, Maybe: true}) {
+	for _, b := range r.q.gapBlocksLocked(x, Gap{Why: why, Maybe: true}) {
 		r.q.gaps.durable.add(b)
 		r.Gaps = append(r.Gaps, b.Range())
 	}
@@ -390,10 +390,10 @@ func (r *recoverer) identify() error {
 	if len(q.segs) > 0 {
 		newest = q.segs[len(q.segs)-1].id
 	}
-	switch known := newest > 0 || r.w.cur.generation > 0; {
+	switch known := newest > 0 || r.w.saved.generation > 0; {
 	case len(was.pairs) == 0 && !known:
 		q.ident.renew(1)
-	case !known, was.home != here, newest < r.w.cur.segment, r.unread:
+	case !known, was.home != here, newest < r.w.saved.segment, r.unreadableEnd:
 		q.ident.pairs = slices.Clone(was.pairs)
 		q.ident.renew(q.head)
 		r.NewSID = true
@@ -405,7 +405,7 @@ func (r *recoverer) identify() error {
 	}
 	err := q.ident.write(q.fsys)
 	if refused(err) {
-		r.w.renew, err = true, nil // before anything gets a number
+		r.w.identityStale, err = true, nil // before anything gets a number
 	}
 	return err
 }
@@ -424,8 +424,8 @@ func (r *recoverer) rewriteUnproven() {
 		}
 	}
 	live := q.gaps.durable
-	if len(copies) == 0 && len(r.Gaps) == 0 && (len(live) == 0 || r.sealed) && !r.alone {
-		w.recorded = r.recorded // where only CURSOR knows more, a seal will follow
+	if len(copies) == 0 && len(r.Gaps) == 0 && (len(live) == 0 || r.sealed) && !r.sealAlone {
+		w.syncedDurable = r.headerDurable // where only CURSOR knows more, a seal will follow
 		return
 	}
 	if len(copies) > 0 {

@@ -194,7 +194,7 @@ func TestRecovery_KnowsThatTheLastLineGoesOn(t *testing.T) {
 	}
 }
 
-// A hole in what was never promised: what stands behind it is read again, if
+// A hole in what was never promised: what stands after it is read again, if
 // the spool has it, and kept otherwise (R5).
 func TestRecovery_ReadsAgainOnlyWhatTheSpoolHas(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -240,9 +240,9 @@ func TestRecovery_SetsASegmentOfAForeignStreamAside(t *testing.T) {
 		defer w.abandon()
 		w.resume(rec)
 		w.drain()
-		if len(rec.SetAside) != 1 || !strings.HasPrefix(rec.SetAside[0], "damaged/"+segmentName(50)) ||
+		if len(rec.Quarantined) != 1 || !strings.HasPrefix(rec.Quarantined[0], "damaged/"+segmentName(50)) ||
 			len(w.gone) > 0 {
-			t.Errorf("quarantined %v, lost %v", rec.SetAside, w.gone)
+			t.Errorf("quarantined %v, lost %v", rec.Quarantined, w.gone)
 		}
 	})
 }

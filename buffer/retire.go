@@ -9,8 +9,8 @@ import (
 func (w *writer) cursorWanted() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.stale || w.cur.acked != w.q.acked || w.cur.durable != w.q.durable || w.cur.receipt != w.q.receipt ||
-		w.seg != nil && w.cur.segment != w.seg.id
+	return w.cursorStale || w.saved.acked != w.q.acked || w.saved.durable != w.q.durable || w.saved.receipt != w.q.receipt ||
+		w.seg != nil && w.saved.segment != w.seg.id
 }
 
 // saveCursor writes CURSOR, and syncs it only where something is about to
@@ -20,8 +20,8 @@ func (w *writer) saveCursor(now time.Time, sync bool) error {
 		return err
 	}
 	if w.cursorWanted() {
-		next := cursor{generation: w.cur.generation + 1, segment: w.cur.segment}
-		if !w.kept {
+		next := cursor{generation: w.saved.generation + 1, segment: w.saved.segment}
+		if !w.cursorSynced {
 			next.generation++ // over the same slot: the other one is all that is on disk
 		}
 		if w.seg != nil {
@@ -33,10 +33,10 @@ func (w *writer) saveCursor(now time.Time, sync bool) error {
 		if err := next.write(w.cursorFile); err != nil {
 			return err
 		}
-		if next.acked != w.cur.acked {
-			w.lastBusy = now
+		if next.acked != w.saved.acked {
+			w.lastActive = now
 		}
-		w.cur, w.kept = next, false
+		w.saved, w.cursorSynced = next, false
 	}
 	w.lastCursor = now
 	if !sync {
@@ -45,22 +45,22 @@ func (w *writer) saveCursor(now time.Time, sync bool) error {
 	return w.syncCursor()
 }
 
-// syncCursor makes cur durable. After a failed sync, what CURSOR should hold is
-// written again, as of any file (F1); what was on disk before still is.
+// syncCursor makes what was saved durable. After a failed sync, what CURSOR should
+// hold is written again, as with any file (F1); what was on disk before still is.
 func (w *writer) syncCursor() error {
-	if w.kept {
+	if w.cursorSynced {
 		return nil
 	}
 	if err := w.openCursor(); err != nil {
 		return err
 	}
 	err := w.cursorFile.sync()
-	w.kept, w.stale = err == nil, err != nil
+	w.cursorSynced, w.cursorStale = err == nil, err != nil
 	return err
 }
 
 // trim removes the segments whose records are all acknowledged, after the
-// cursor that says so is durable. The newest segment always stays. One acked
+// cursor that covers them is durable. The newest segment always stays. One acked
 // segment is kept to be written again: blocks that exist need no journal.
 func (w *writer) trim() error {
 	q := w.q
@@ -85,25 +85,25 @@ func (w *writer) trim() error {
 	}
 	w.retryAt = time.Time{} // there may be space again
 	q.mu.Lock()
-	q.broadcast()
+	q.broadcastLocked()
 	q.mu.Unlock()
 	return nil
 }
 
-// idle: all is delivered, and the files still take much space.
+// idle reports whether all is delivered and the files still take much space.
 func (w *writer) idle() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
-	return w.q.acked == w.q.head && len(w.unsynced) == 0 && (w.spare || w.q.diskLocked() > littleSpace)
+	return w.q.acked == w.q.head && len(w.unsynced) == 0 && (w.spare || w.q.diskLocked() > idleSpace)
 }
 
-// giveBack gives the space of a queue that is idle back to others: a small
-// segment takes the newest one's place.
-func (w *writer) giveBack(now time.Time) error {
-	if !w.idle() || now.Sub(w.lastBusy) < giveBackAfter {
+// releaseSpace returns the space of an idle queue to others: a small segment takes
+// the newest one's place.
+func (w *writer) releaseSpace(now time.Time) error {
+	if !w.idle() || now.Sub(w.lastActive) < releaseAfter {
 		return nil
 	}
-	w.lastBusy = now // not again at once
+	w.lastActive = now // not again at once
 	if err := ignore(w.q.fsys.remove(spareName), fs.ErrNotExist); err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (w *writer) expire(now time.Time) error {
 	}
 }
 
-// firstRelease: no wsrelay has written a line before.
+// firstRelease is before any wsrelay has written a line.
 var firstRelease = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // age is how old the segment is at least. The wall clock may have been wrong
@@ -190,7 +190,7 @@ func (w *writer) dropSegment(why string, due func(next *segment) bool) (bool, er
 		return false, nil
 	}
 	for k, b := range gaps {
-		if err := w.write(b); err != nil { // the gaps before it will be durable one day
+		if err := w.write(b); err != nil { // the gaps before it will be durable later
 			q.abortDrop(gaps[k:])
 			return true, err
 		}
@@ -218,12 +218,12 @@ func (w *writer) dropSegment(why string, due func(next *segment) bool) (bool, er
 func (q *Queue) beginDrop(why string, due func(next *segment) bool) (s *segment, r Range, gaps []*Block) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s, next := q.droppable()
+	s, next := q.droppableLocked()
 	if s == nil || !due(next) {
 		return nil, Range{}, nil
 	}
 	r = Range{max(s.base, q.acked), s.next}
-	gaps = q.gapBlocks(r, Gap{Why: why, Maybe: r.First < q.given, From: s.created, To: time.Now().UnixMilli()})
+	gaps = q.gapBlocksLocked(r, Gap{Why: why, Maybe: r.First < q.handedOut, From: s.created, To: time.Now().UnixMilli()})
 	for _, b := range gaps {
 		q.gaps.pending.add(b)
 	}
@@ -238,19 +238,18 @@ func (q *Queue) abortDrop(unwritten []*Block) {
 	for _, b := range unwritten {
 		q.gaps.pending.remove(b)
 	}
-	q.moved++
-	q.broadcast()
+	q.moves++
+	q.broadcastLocked()
 }
 
-// droppable is the oldest segment that has records to lose, but none under way
-// nor about to become a gap, and the segment behind it. The newest is never one.
-// mu is held.
-func (q *Queue) droppable() (s, next *segment) {
+// droppableLocked is the oldest segment that has records to lose, but none under way
+// nor about to become a gap, and the segment after it. It is never the newest.
+func (q *Queue) droppableLocked() (s, next *segment) {
 	for k := range len(q.segs) - 1 {
 		s := q.segs[k]
 		first := max(s.base, q.acked)
-		coming := slices.ContainsFunc(q.gaps.pending, func(g *Block) bool { return g.first < s.next && first < g.next() })
-		if first < s.next && !coming && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
+		becomesGap := slices.ContainsFunc(q.gaps.pending, func(g *Block) bool { return g.first < s.next && first < g.next() })
+		if first < s.next && !becomesGap && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
 			return s, q.segs[k+1]
 		}
 	}

@@ -13,10 +13,10 @@ type scanner struct {
 	seg    *segment
 	limit  int64 // the file's size, or how far it is written
 	off    int64 // where the next block is looked for, or the one that was found begins
-	good   int64 // behind the last block that counted: from here to off is damage, or what bad says
+	good   int64 // after the last block that counted: from here to off is damage, or what bad says
 	void   bool  // the block at off does not count: its numbers are missing
 	expect uint64
-	bad    error  // why some bytes behind the last data block could not be read; nil: all could
+	bad    error  // why some bytes after the last data block could not be read; nil: all could
 	window []byte // n bytes of the file, from offset at
 	at     int64
 	n      int
@@ -115,7 +115,7 @@ func (s *scanner) seek() (header, error) {
 	}
 }
 
-// skip continues behind the block that seek found. The header of one that is
+// skip continues after the block that seek found. The header of one that is
 // void is sound: it says where the next block is.
 func (s *scanner) skip(h header) {
 	s.off += h.span()
@@ -129,7 +129,7 @@ func (s *scanner) skip(h header) {
 	}
 }
 
-// block reads the payload behind a header that seek found; nil: it is damaged.
+// block reads the payload after a header that seek found; nil: it is damaged.
 func (s *scanner) block(h header) (*Block, error) {
 	b := &Block{header: h, sid: s.seg.sid, buf: s.buffer(h.span())}
 	n := int64(headerLen + int(h.stored))
@@ -154,7 +154,7 @@ func (s *scanner) sound(h header) (*Block, error) {
 	return b, err
 }
 
-// readable tells whether anything of the file can be read behind the page of
+// readable reports whether anything of the file can be read after the page of
 // off, or, if nothing is there, before it: then what cannot be is damage, and
 // not the whole disk's.
 func readable(f io.ReaderAt, off, limit int64) bool {

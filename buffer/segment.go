@@ -44,7 +44,7 @@ type segment struct {
 	boot    [16]byte      // the start of the machine in which it was created
 	up      time.Duration // and how long after it
 	size    int64         // of the file, for the account
-	written int64         // bytes of it that can be read: those behind are from its former life
+	written int64         // bytes of it that can be read: those after are from its former life
 	next    uint64        // base of the next one; open end: 0
 }
 
@@ -79,7 +79,7 @@ func (s *segment) page() []byte {
 	return append(b, b...)
 }
 
-// head is the page, and behind it the header once more as a block: should the
+// head is the page, and after it the header once more as a block: should the
 // page be lost, without which no block of the segment counts.
 func (s *segment) head() []byte {
 	page := s.page()
@@ -165,7 +165,7 @@ func parseSegment(b []byte, id uint64) (*segment, error) {
 // with its blocks before it has its name. It is built in the file spare: a
 // recycled one if there is one. The offset is where the next block goes.
 func createSegment(fsys fileSystem, s *segment, blocks []*Block) (file, int64, error) {
-	f, err := fsys.change(spareName)
+	f, err := fsys.openForWriting(spareName)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) {
 		f, err = createAnew(fsys, spareName)
 	}
@@ -204,7 +204,7 @@ func fillSegment(f file, s *segment, blocks []*Block) (off int64, err error) {
 	return off, f.sync()
 }
 
-// write puts the block at off, in one write, and moves off behind it.
+// write puts the block at off, in one write, and moves off after it.
 func (s *segment) write(f file, off *int64, b *Block) error {
 	b.segment = s.id
 	b.put(b.buf, s.nonce)

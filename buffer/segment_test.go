@@ -64,8 +64,8 @@ func TestRecovery_AVersionCountsOnlyWithItsChecksum(t *testing.T) {
 		}
 		q, rec := openIn(t, fs, Options{Limit: modelLimit})
 		closeIn(t, q)
-		if len(rec.SetAside) != 1 {
-			t.Errorf("quarantined %v", rec.SetAside)
+		if len(rec.Quarantined) != 1 {
+			t.Errorf("quarantined %v", rec.Quarantined)
 		}
 	})
 }

@@ -87,8 +87,8 @@ func (s *strictFS) alter(f func(map[string]*inode)) {
 	s.log = append(s.log, f)
 }
 
-func (s *strictFS) open(name string) (file, error)   { return s.openFor("open", name) }
-func (s *strictFS) change(name string) (file, error) { return s.openFor("change", name) }
+func (s *strictFS) open(name string) (file, error)           { return s.openFor("open", name) }
+func (s *strictFS) openForWriting(name string) (file, error) { return s.openFor("change", name) }
 
 func (s *strictFS) openFor(call, name string) (file, error) {
 	s.mu.Lock()
@@ -201,7 +201,7 @@ func (s *strictFS) freeLocked() int64 {
 
 func (s *strictFS) home() string { return s.place }
 
-func (s *strictFS) remake() (bool, error) { return false, nil }
+func (s *strictFS) recreate() (bool, error) { return false, nil }
 
 func (s *strictFS) clock() (boot [16]byte, up time.Duration) {
 	boot[0] = s.boot

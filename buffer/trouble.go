@@ -23,7 +23,7 @@ func (t *Trouble) String() string {
 	return t.What
 }
 
-// Hint says what to do about an error of a queue. It is tried again in any case.
+// Hint is what to do about an error of a queue. The queue tries again in any case.
 func Hint(err error) string {
 	is := func(errs ...error) bool {
 		return slices.ContainsFunc(errs, func(e error) bool { return errors.Is(err, e) })

@@ -20,7 +20,7 @@ type Report struct {
 // Verify reads the whole queue in dir, without a lock and without changing
 // anything, and writes a line to w for each segment and each problem. Beside a
 // running wsrelay the newest lines may look unfinished, as they are. An error
-// says that it could not look.
+// means that it could not look.
 func Verify(dir string, w io.Writer) (Report, error) {
 	return walk(dir, w, func(header, int64) {})
 }
@@ -57,9 +57,6 @@ func walk(dir string, w io.Writer, each func(header, int64)) (Report, error) {
 	there, err := queueFiles(d)
 	if err != nil {
 		return Report{}, err
-	}
-	if len(there) == 0 {
-		return Report{}, noQueue(dir)
 	}
 	if err := v.headers(there); err != nil {
 		return Report{}, err
@@ -156,7 +153,7 @@ func (v *walker) segment(s *segment) error {
 	return err
 }
 
-// blocks looks at the blocks of s. Behind what was ever promised, a block that
+// blocks looks at the blocks of s. After what was ever promised, a block that
 // is damaged is one that a crash has torn, as crashes do.
 func (v *walker) blocks(f io.ReaderAt, s *segment) (n int, err error) {
 	scan := newScanner(f, s, s.size)

@@ -242,7 +242,7 @@ func (w *world) tryNext() (*Block, error) {
 func gapIsNear(q *Queue) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.gaps.pending) > 0 || q.available()
+	return len(q.gaps.pending) > 0 || q.availableLocked()
 }
 
 func (w *world) gap(b *Block) {

@@ -10,15 +10,15 @@ import (
 )
 
 const (
-	syncGap       = 2 * time.Millisecond // between syncs when lines trickle
-	giveBackAfter = time.Minute          // without lines and receipts: what the files take is returned
-	littleSpace   = 1 << 20              // not worth it
-	trickle       = 64 << 10             // raw bytes: more than this does not wait for syncGap
-	sealAfter     = time.Second          // without new lines
-	cursorEvery   = time.Second
-	retryFirst    = 100 * time.Millisecond
-	retryMax      = 5 * time.Second
-	reserve       = 2*aheadLimit + 2*maxRaw // bytes beyond the limit, for what is in pipe and memory when the input ends
+	syncGap      = 2 * time.Millisecond // between syncs when few lines come
+	releaseAfter = time.Minute          // without lines and receipts: then the files' space is released
+	idleSpace    = 1 << 20              // bytes that are too few to be released
+	trickle      = 64 << 10             // raw bytes: more than this does not wait for syncGap
+	sealAfter    = time.Second          // without new lines
+	cursorEvery  = time.Second
+	retryFirst   = 100 * time.Millisecond
+	retryMax     = 5 * time.Second
+	reserve      = 2*aheadLimit + 2*maxRaw // bytes beyond the limit, for what is in pipe and memory when the input ends
 )
 
 // What keeps the queue from growing.
@@ -32,55 +32,55 @@ var (
 // only waits. What is not durable stays in memory, so that a failed sync is
 // survivable (F1).
 type writer struct {
-	q          *Queue
-	cursorFile file
-	cur        cursor // as in cursorFile
-	stale      bool   // or perhaps not
-	kept       bool   // cur is on disk
+	q            *Queue
+	cursorFile   file
+	saved        cursor // what was last written to cursorFile
+	cursorStale  bool   // cursorFile may hold something else
+	cursorSynced bool   // saved is on disk
 
-	seg      *segment // nil until the first block after Open
-	f        file     // of the newest segment
-	off      int64
-	start    int64    // off when seg was new
-	poisoned bool     // a sync of f failed: nothing written to it is believed any more
-	todo     []*Block // encoded, not in a file
-	unsynced []*Block // in f, not synced
-	used     used     // of take
-	recorded uint64   // the highest durable that a synced header carries
-	noted    Origin   // the newest origin that a synced header carries
+	seg           *segment // nil until the first block after Open
+	f             file     // of the newest segment
+	off           int64
+	start         int64        // off when seg was new
+	poisoned      bool         // a sync of f failed: nothing written to it is believed any more
+	todo          []*Block     // encoded, not in a file
+	unsynced      []*Block     // in f, not synced
+	encodeMemory  encodeMemory // of encodeAppended
+	syncedDurable uint64       // the highest durable that a synced header carries
+	syncedOrigin  Origin       // the newest origin that a synced header carries
 
-	spare    bool // a file spare may be there
-	renew    bool // IDENTITY is not what it must be before a segment is made
-	dropping bool // gaps of a segment that goes are written, and perhaps not durable
+	spare         bool // a file spare may be there
+	identityStale bool // IDENTITY is not what it must be before a segment is made
+	dropping      bool // gaps of a segment that goes are written, and perhaps not durable
 
-	lastData   time.Time
-	lastLook   time.Time
-	lastBusy   time.Time // when lines came, or the cursor moved
-	shedAt     time.Time
-	shedding   error // of the last time
-	sheds      int   // failures in a row
-	lastSync   time.Time
-	lastCursor time.Time
-	retryAt    time.Time
-	retries    int
+	lastData        time.Time
+	lastInspected   time.Time
+	lastActive      time.Time // when lines came, or the cursor moved
+	cleanUpAt       time.Time
+	cleanUpErr      error // of the last time
+	cleanUpFailures int   // failures in a row
+	lastSync        time.Time
+	lastCursor      time.Time
+	retryAt         time.Time
+	retries         int
 
-	choice *codec.Choice // without Options.Codec
-	fresh  int           // bytes taken and not synced, before encoding
-	with   codec.Codec   // what encoded them
-	since  time.Time     // when the bytes before became durable, if these waited then; else zero
+	choice       *codec.Choice // without Options.Codec
+	rawTaken     int           // bytes that were encoded and are not synced, counted before encoding
+	lastCodec    codec.Codec   // that encoded them
+	waitingSince time.Time     // when the bytes before them became durable, if these waited then; else zero
 }
 
 func (w *writer) run() {
 	q := w.q
 	defer close(q.done)
-	ending, stop, timer := q.ending, q.stop, time.NewTimer(0)
+	inputEnded, stop, timer := q.inputEnded, q.stop, time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-q.kick:
 		case <-timer.C:
-		case <-ending:
-			ending = nil            // once
+		case <-inputEnded:
+			inputEnded = nil        // once
 			w.retryAt = time.Time{} // there is space now
 		case <-stop:
 			stop = nil
@@ -106,10 +106,10 @@ func (w *writer) closeFiles() {
 	}
 }
 
-// step does what there is to do and says when it wants to be called again at
-// the latest. With closing, nothing is put off.
+// step does what there is to do and returns when it is to be called again at the
+// latest. With closing, nothing is put off.
 func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
-	kept := w.shed(now) // an error that keeps old lines on disk, and no new ones from it
+	cleanUpErr := w.cleanUp(now) // an error that keeps old lines on disk, and no new ones from it
 	if wait := w.retryAt; now.Before(wait) && !closing {
 		return wait
 	}
@@ -133,37 +133,37 @@ func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 	switch {
 	case err != nil:
 		return w.failed(err, now)
-	case kept != nil:
+	case cleanUpErr != nil:
 		w.retries, w.retryAt = 0, time.Time{}
 		w.troubled("cannot remove what is delivered from the queue",
-			"no line is lost, and none is kept waiting; the files take space on the disk", kept)
-		return earlier(w.nextWake(now), w.shedAt)
+			"no line is lost, and none is kept waiting; the files take space on the disk", cleanUpErr)
+		return earlier(w.nextWake(now), w.cleanUpAt)
 	}
 	w.recovered()
 	return w.nextWake(now)
 }
 
-// shed removes what is acknowledged or too old. Where that fails, as with a file
-// that may not be removed, it is tried again after a while: lines that come do
-// not wait for it.
-func (w *writer) shed(now time.Time) error {
-	if now.Before(w.shedAt) {
-		return w.shedding
+// cleanUp removes what is acknowledged or too old. Where that fails, as with a file
+// that may not be removed, it is tried again after a while: new lines do not wait
+// for it.
+func (w *writer) cleanUp(now time.Time) error {
+	if now.Before(w.cleanUpAt) {
+		return w.cleanUpErr
 	}
-	w.shedding = errors.Join(w.trim(), w.saveLosses())
+	w.cleanUpErr = errors.Join(w.trim(), w.saveLosses())
 	if wait := w.retryAt; !now.Before(wait) {
-		w.shedding = errors.Join(w.shedding, w.expire(now), w.giveBack(now))
+		w.cleanUpErr = errors.Join(w.cleanUpErr, w.expire(now), w.releaseSpace(now))
 	}
-	if w.shedding == nil {
-		w.sheds = 0
+	if w.cleanUpErr == nil {
+		w.cleanUpFailures = 0
 		return nil
 	}
-	w.shedAt = now.Add(backoff(w.sheds))
-	w.sheds++
-	return w.shedding
+	w.cleanUpAt = now.Add(backoff(w.cleanUpFailures))
+	w.cleanUpFailures++
+	return w.cleanUpErr
 }
 
-// trickling: so little waits that one more line is worth waiting for.
+// trickling reports whether so few bytes wait that it is worth waiting for more.
 func (w *writer) trickling() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -178,7 +178,7 @@ func (w *writer) nextWake(now time.Time) time.Time {
 		wake = now.Add(max(time.Second, age/16))
 	}
 	if w.waiting() {
-		wake = earlier(wake, w.lastLook.Add(inspectInterval))
+		wake = earlier(wake, w.lastInspected.Add(inspectInterval))
 	}
 	if len(w.unsynced) > 0 {
 		wake = w.lastSync.Add(w.q.o.Sync)
@@ -186,7 +186,7 @@ func (w *writer) nextWake(now time.Time) time.Time {
 		wake = earlier(wake, w.lastData.Add(sealAfter))
 	}
 	if w.idle() {
-		wake = earlier(wake, w.lastBusy.Add(giveBackAfter))
+		wake = earlier(wake, w.lastActive.Add(releaseAfter))
 	}
 	if w.cursorWanted() {
 		wake = earlier(wake, w.lastCursor.Add(cursorEvery))
@@ -194,7 +194,7 @@ func (w *writer) nextWake(now time.Time) time.Time {
 	return wake
 }
 
-// waiting: lines are on disk that have no receipt.
+// waiting reports whether lines are on disk that have no receipt.
 func (w *writer) waiting() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -218,16 +218,16 @@ func (w *writer) encodeAppended(now time.Time) {
 	for _, b := range blocks {
 		n += len(b.buf) - headerLen
 	}
-	c := w.codec(n)
+	c := w.codecLocked(n)
 	q.mu.Unlock()
-	if w.fresh > 0 && w.with != c {
-		w.since = time.Time{} // of two codecs: it cannot tell what took how long
+	if w.rawTaken > 0 && w.lastCodec != c {
+		w.waitingSince = time.Time{} // of two codecs: nothing shows which of them took how long
 	}
-	w.with = c
-	w.fresh += n
+	w.lastCodec = c
+	w.rawTaken += n
 	for _, b := range blocks {
-		q.spares.put(b.encode(c, &w.used))
-		w.lastData, w.lastBusy = now, now
+		q.pool.put(b.encode(c, &w.encodeMemory))
+		w.lastData, w.lastActive = now, now
 		if b.kind == kindGap { // the consumer waits for it; lines may have to wait for space
 			w.todo = slices.Insert(w.todo, 0, b)
 		} else {
@@ -236,15 +236,15 @@ func (w *writer) encodeAppended(now time.Time) {
 	}
 }
 
-// codec is what the next n bytes get: the smallest while there is time, or where space
-// on the disk is scarce, else what becomes durable fastest; mu is held.
-func (w *writer) codec(n int) codec.Codec {
+// codecLocked is what the next n bytes get: the densest while there is time, or where
+// space on the disk is scarce, else what becomes durable fastest.
+func (w *writer) codecLocked(n int) codec.Codec {
 	q := w.q
 	switch {
 	case q.o.Codec != nil:
 		return *q.o.Codec
 	case q.unsynced < trickle || q.diskLocked() > q.limit()/2:
-		return codec.Zstd
+		return codec.Dense
 	}
 	return w.choice.Codec(n)
 }
@@ -259,13 +259,13 @@ func (w *writer) failed(err error, now time.Time) time.Time {
 
 func backoff(failures int) time.Duration { return min(retryFirst<<min(failures, 10), retryMax) }
 
-// troubled says so, once.
+// troubled makes the trouble known, and logs it when it begins.
 func (w *writer) troubled(what, effect string, err error) {
 	q := w.q
 	q.mu.Lock()
 	first := q.trouble == nil
 	q.trouble = &Trouble{what + ": " + err.Error(), effect, Hint(err)}
-	q.broadcast()
+	q.broadcastLocked()
 	q.mu.Unlock()
 	if first {
 		q.o.Log.Error(what, "err", err, "effect", effect, "hint", Hint(err)) //nolint:sloglint // one of two constants

@@ -15,7 +15,7 @@ const MechHMAC = "hmac-sha256"
 // Channel bindings of chal.cb.
 const (
 	CBExporter = "tls-exporter" // RFC 9266
-	CBNone     = "none"         // only where the receiver allows it: behind a proxy that ends TLS
+	CBNone     = "none"         // only where the receiver allows it: behind a proxy that terminates TLS
 )
 
 // TLSBinding is the channel binding that both ends of one TLS connection derive
@@ -61,9 +61,7 @@ func (t *Transcript) ReceiverMAC(key []byte) string {
 func (t *Transcript) mac(key []byte, label string, messages ...[]byte) string {
 	said := sha256.New()
 	for _, m := range messages {
-		var length [4]byte
-		binary.BigEndian.PutUint32(length[:], uint32(len(m))) //nolint:gosec // MaxHello and MaxControl are far below
-		said.Write(length[:])
+		said.Write(binary.BigEndian.AppendUint32(nil, uint32(len(m)))) // MaxHello and MaxControl are far below
 		said.Write(m)
 	}
 	return sum(key, []byte(label), said.Sum(nil), t.Binding)
@@ -73,9 +71,8 @@ func (t *Transcript) mac(key []byte, label string, messages ...[]byte) string {
 // ack, ack.seq and ack.uid.last. All receivers of one store share the secret, so
 // that each knows a receipt of the others.
 func ReceiptToken(secret []byte, sid string, seq uint64, uid string) string {
-	var number [8]byte
-	binary.BigEndian.PutUint64(number[:], seq)
-	return sum(secret, []byte("rt1"), []byte(sid), number[:], []byte(uid))[:32]
+	number := binary.BigEndian.AppendUint64(nil, seq)
+	return sum(secret, []byte("rt1"), []byte(sid), number, []byte(uid))[:32]
 }
 
 // Verify reports whether p is a receipt that a holder of secret has given to a
@@ -87,7 +84,7 @@ func (p *Proof) Verify(secret []byte) bool {
 	return SameMAC(p.RT, ReceiptToken(secret, p.UID[:SIDLen], p.Seq, p.UID))
 }
 
-// SameMAC compares in a time that tells nothing about where two differ.
+// SameMAC compares in a time that does not depend on where the two differ.
 func SameMAC(got, want string) bool {
 	return hmac.Equal([]byte(got), []byte(want))
 }

@@ -3,6 +3,7 @@ package handshake
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -120,7 +121,7 @@ func checkRange(seq, n uint64) error {
 	return nil
 }
 
-// isNext says whether seq can be the number behind a range.
+// isNext reports whether seq can be the number after a range.
 func isNext(seq uint64) bool { return 1 <= seq && seq <= MaxSeq+1 }
 
 func isBatch(b uint64) bool { return 1 <= b && b <= MaxSeq }
@@ -135,14 +136,4 @@ var lastMilli = time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC).UnixMilli()
 // isTime keeps to the years that every date format of the stores can write.
 func isTime(ms int64) bool { return 0 <= ms && ms <= lastMilli }
 
-func isCRC(s string) bool {
-	if len(s) != 8 {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
+func isCRC(s string) bool { return len(s) == 8 && strings.Trim(s, "0123456789abcdef") == "" }

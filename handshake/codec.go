@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -26,11 +27,7 @@ func Encode(f Frame) []byte {
 	if err != nil {
 		panic(err) // plain structs of strings and numbers: cannot happen
 	}
-	msg := make([]byte, 0, len(body)+16)
-	msg = append(msg, `{"t":"`...)
-	msg = append(msg, name(f)...)
-	msg = append(msg, `",`...)
-	return append(msg, body[1:]...)
+	return append([]byte(`{"t":"`+name(f)+`",`), body[1:]...)
 }
 
 // Decode reads a TEXT message. Errors wrap ErrFrame.
@@ -50,10 +47,10 @@ func Decode(msg []byte) (Frame, error) {
 	if t == "hello" && len(msg) > MaxHello {
 		return nil, fmt.Errorf("%w: a hello of %d bytes, limit %d", ErrFrame, len(msg), MaxHello)
 	}
-	if err := json.Unmarshal(msg, f); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrFrame, t, err)
+	if err = json.Unmarshal(msg, f); err == nil {
+		err = f.check()
 	}
-	if err := f.check(); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrFrame, t, err)
 	}
 	if a, ok := f.(*Ack); ok {
@@ -82,14 +79,13 @@ func DecodeData(msg []byte) (d Data, payload []byte, err error) {
 	if end < 0 {
 		return Data{}, nil, fmt.Errorf("%w: data: no header line within %d bytes", ErrFrame, MaxHeader)
 	}
-	head := msg[:end]
-	if _, err := parse(head); err != nil {
-		return Data{}, nil, fmt.Errorf("%w: data: %w", ErrFrame, err)
+	if _, err = parse(msg[:end]); err == nil {
+		err = json.Unmarshal(msg[:end], &d)
 	}
-	if err := json.Unmarshal(head, &d); err != nil {
-		return Data{}, nil, fmt.Errorf("%w: data: %w", ErrFrame, err)
+	if err == nil {
+		err = d.check()
 	}
-	if err := d.check(); err != nil {
+	if err != nil {
 		return Data{}, nil, fmt.Errorf("%w: data: %w", ErrFrame, err)
 	}
 	return d, msg[end+1:], nil
@@ -120,8 +116,8 @@ func checkNames(v gjson.Result, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("nested deeper than %d", maxDepth)
 	}
-	var room [16]string
-	seen, isObject := room[:0], v.IsObject()
+	var space [16]string
+	seen, isObject := space[:0], v.IsObject()
 	var err error
 	v.ForEach(func(key, value gjson.Result) bool {
 		switch {
@@ -144,12 +140,7 @@ func checkNames(v gjson.Result, depth int) error {
 }
 
 func plainName(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
-			return false
-		}
-	}
-	return s != ""
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
 }
 
 // clipped is a with its list of rejected lines within MaxRejected and
@@ -179,54 +170,28 @@ func clip(s string, limit int) string {
 	return s[:limit]
 }
 
+// kinds are the types of control frames, under the names that the member "t" has.
+var kinds = map[string]reflect.Type{
+	"hello": reflect.TypeFor[Hello](), "chal": reflect.TypeFor[Chal](), "auth": reflect.TypeFor[Auth](),
+	"welcome": reflect.TypeFor[Welcome](), "gap": reflect.TypeFor[Gap](), "ack": reflect.TypeFor[Ack](),
+	"busy": reflect.TypeFor[Busy](), "nak": reflect.TypeFor[Nak](), "bye": reflect.TypeFor[Bye](),
+	"err": reflect.TypeFor[Err](),
+}
+
 func name(f Frame) string {
-	switch f.(type) {
-	case *Hello:
-		return "hello"
-	case *Chal:
-		return "chal"
-	case *Auth:
-		return "auth"
-	case *Welcome:
-		return "welcome"
-	case *Gap:
-		return "gap"
-	case *Ack:
-		return "ack"
-	case *Busy:
-		return "busy"
-	case *Nak:
-		return "nak"
-	case *Bye:
-		return "bye"
-	case *Err:
-		return "err"
+	for name, kind := range kinds {
+		if kind == reflect.TypeOf(f).Elem() {
+			return name
+		}
 	}
 	panic(fmt.Sprintf("handshake: %T is not a frame", f))
 }
 
-func blank(t string) Frame {
-	switch t {
-	case "hello":
-		return new(Hello)
-	case "chal":
-		return new(Chal)
-	case "auth":
-		return new(Auth)
-	case "welcome":
-		return new(Welcome)
-	case "gap":
-		return new(Gap)
-	case "ack":
-		return new(Ack)
-	case "busy":
-		return new(Busy)
-	case "nak":
-		return new(Nak)
-	case "bye":
-		return new(Bye)
-	case "err":
-		return new(Err)
+// blank is an empty frame of the kind with this name; nil: there is none.
+func blank(name string) Frame {
+	kind, ok := kinds[name]
+	if !ok {
+		return nil
 	}
-	return nil
+	return reflect.New(kind).Interface().(Frame)
 }

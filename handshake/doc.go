@@ -46,7 +46,7 @@
 //     to an equal frame, and what decodes encodes to the same again.
 //  4. An ack never outgrows MaxControl, whatever the store said about refused
 //     lines: what is too much is counted, not listed.
-//  5. Every sequence number, and every number just behind a range, is exact in
+//  5. Every sequence number, and every number just after a range, is exact in
 //     a double; no range wraps around.
 //  6. No duration that an end is to wait for exceeds MaxWait, so no timer
 //     overflows.

@@ -170,7 +170,7 @@ type UIDs struct {
 	Last  string `json:"last"`
 }
 
-// Busy says that the receiver lives but its store keeps it waiting.
+// Busy reports that the receiver lives but its store keeps it waiting.
 type Busy struct {
 	MS  int64  `json:"ms"`  // for how long so far; for people, not for timers
 	Why string `json:"why"` // store, quota or disk
@@ -201,7 +201,7 @@ type Bye struct {
 	AfterMS int64  `json:"after_ms,omitempty"`
 }
 
-// Err says in words why the connection is about to be closed with Code.
+// Err is, in words, why the connection is about to be closed with Code.
 type Err struct {
 	Code    int    `json:"code"`
 	Msg     string `json:"msg"`

@@ -37,7 +37,7 @@ const (
 // either alphabet with or without padding; if it consists of hexadecimal digits
 // only, it is read as such. A token is 16 to 1024 characters of RFC 6750, 2.1.
 //
-// host=NAME and sid=SID, each as often as need be, restrict the senders: one
+// host=NAME and sid=SID, each as often as necessary, restrict the senders: one
 // with another host's name, or another stream, is refused.
 type Secret struct {
 	Name  string
@@ -67,8 +67,8 @@ func (s Secrets) Named(name string) Secrets {
 	return live
 }
 
-// Find gives the secret of this value, nil if there is none. How long it takes
-// tells nothing about the values.
+// Find gives the secret of this value, nil if there is none. The time that it
+// takes does not depend on the values.
 func (s Secrets) Find(value []byte) *Secret {
 	var found *Secret
 	want := sha256.Sum256(value)

@@ -3,9 +3,12 @@ package handshake
 import (
 	"crypto/rand"
 	"encoding/base32"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"hash/crc32"
 	"strconv"
+	"strings"
 )
 
 // SIDLen and UIDLen are the lengths, in characters, of a stream's identity
@@ -15,9 +18,11 @@ const (
 	UIDLen = SIDLen + 13
 )
 
+const digits = "0123456789abcdefghijklmnopqrstuv" // of base32hex, RFC 4648, in lower case
+
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
-	base32hex  = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
+	base32hex  = base32.NewEncoding(digits).WithPadding(base32.NoPadding)
 )
 
 // NewSID draws a stream identity: 80 random bits as 16 lower-case base32hex
@@ -37,7 +42,6 @@ func ValidSID(s string) bool {
 // sid, then seq in 13 base32hex digits. It has a fixed width, so the ids of a
 // stream sort in the order of its lines.
 func UID(sid string, seq uint64) string {
-	const digits = "0123456789abcdefghijklmnopqrstuv"
 	var b [UIDLen]byte
 	copy(b[:SIDLen], sid)
 	for i := UIDLen - 1; i >= SIDLen; i-- {
@@ -74,19 +78,8 @@ func CRC(b []byte) string {
 
 // FormatCRC writes a CRC-32C that is already at hand in the form of CRC.
 func FormatCRC(sum uint32) string {
-	const digits = "0123456789abcdef"
 	var text [8]byte
-	for i := range text {
-		text[i] = digits[sum>>(28-4*i)&15]
-	}
-	return string(text[:])
+	return string(hex.AppendEncode(text[:0], binary.BigEndian.AppendUint32(nil, sum)))
 }
 
-func isBase32hex(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'v') {
-			return false
-		}
-	}
-	return true
-}
+func isBase32hex(s string) bool { return strings.Trim(s, digits) == "" }

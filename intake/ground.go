@@ -55,7 +55,7 @@ func probe() error {
 
 // makeThreads lets the runtime make now the threads that starting a worker may
 // need later, when a limit of processes leaves none: a runtime that can make no
-// thread ends the process. Threads that have nothing to do are kept for ever.
+// thread ends the process. Threads that have nothing to do are kept forever.
 func makeThreads() {
 	var have, done sync.WaitGroup
 	release := make(chan struct{})

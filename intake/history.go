@@ -9,13 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// History is what keeper and spool tell of a pipe.
+// History is what keeper and spool know of a pipe. It is zero where there is no keeper.
 type History struct {
-	Intake  uint64 // the pipe's id; 0: there is no keeper, and the rest is 0 as well
 	Workers uint64 // that the keeper has started, this one included
-	Last    string // how the one before ended, such as "killed by SIGKILL", "crashed" or "exit status 78"; "": there was none, or it was replaced by an upgrade
-	Pending int64  // bytes taken from the pipe that are not on disk
-	Stuck   int    // workers in a row that died soon and got nothing on disk
+	// Last is how the worker before ended, such as "killed by SIGKILL", "crashed" or
+	// "exit status 78". It is empty if there was none or an upgrade replaced it.
+	Last    string
+	Pending int64 // bytes taken from the pipe that are not on disk
+	Stuck   int   // workers in a row that died soon and got nothing on disk
 }
 
 // History may be called at any time and concurrently.
@@ -26,8 +27,8 @@ func (in *Intake) History() History {
 	return in.spool.history()
 }
 
-// Before is a worker's History, until New has run.
-func Before() History {
+// InheritedHistory is a worker's History before New has run.
+func InheritedHistory() History {
 	kept, _, err := inherited(os.Getenv(workerEnv))
 	if err != nil {
 		return History{}
@@ -35,9 +36,9 @@ func Before() History {
 	return kept.history()
 }
 
-// Stays tells whether the keeper tries again after this worker has found a
+// Retries reports whether the keeper tries again after this worker has found a
 // mistake in its configuration. For a service it always does.
-func (h History) Stays(service bool) bool { return h.Workers > 0 && (service || h.Workers > 1) }
+func (h History) Retries(service bool) bool { return h.Workers > 0 && (service || h.Workers > 1) }
 
 func (k kept) history() History {
 	s, err := k.state()
@@ -45,7 +46,7 @@ func (k kept) history() History {
 		return History{}
 	}
 	return History{
-		Intake: s.id, Workers: s.workers, Last: howItEnded(s.last), Pending: max(0, s.taken-s.mark),
+		Workers: s.workers, Last: howItEnded(s.last), Pending: max(0, s.taken-s.mark),
 		Stuck: s.stuck,
 	}
 }
@@ -68,8 +69,8 @@ const stuckFrom = 3
 
 const crashed = "crashed"
 
-// log says that a worker has died, if one has; one that has exited normally has
-// said why.
+// log reports that a worker has died, if one has; one that has exited normally has
+// logged why.
 func (h History) log(log *slog.Logger) {
 	died := strings.HasPrefix(h.Last, "killed") || h.Last == crashed
 	if died && h.Stuck >= stuckFrom {

@@ -1,7 +1,7 @@
 // Package intake moves lines from a pipe into the queue.
 //
 // A line is what stands between two newlines, whatever its bytes are: CR, NUL
-// and invalid UTF-8 stay. Empty lines are skipped. What stands behind the last
+// and invalid UTF-8 stay. Empty lines are skipped. What stands after the last
 // newline when the pipe ends is a line too. A line longer than
 // [buffer.MaxLine] is cut into pieces of that length, each a line of its own.
 //
@@ -20,7 +20,7 @@
 //	 1. The worker takes from the pipe with splice(2) only, to the end of the
 //	    spool, which is pipes and a file in memory that the keeper holds open. As
 //	    seen from a kill that is all or nothing: what the spool was ever given is
-//	    what was ever taken. What it reads is a twin, made by tee(2).
+//	    what was ever taken. What it reads is a copy, made by tee(2).
 //	 2. The queue knows on disk up to which stream offset it has everything. What
 //	    is pending is exactly from there to what was taken, and a new worker begins
 //	    there.
@@ -82,7 +82,7 @@ type Intake struct {
 	idle          bool          // wait before the next read
 	idlePolls     int           // in a row for what has come to be on disk
 	buf           []byte        // read and not yet appended: at most one line and one read
-	end           int64         // stream offset behind buf
+	end           int64         // stream offset after buf
 	appended      int64         // stream offset up to which the queue has everything
 	lines         uint64
 	pieces        int // of lines that are too long, but for the last ones
@@ -123,13 +123,13 @@ func coalesceDelay(pipe int) time.Duration {
 	return max(0, time.Duration(capacity)*time.Second/2e9)
 }
 
-// Worker tells whether a keeper started this process; until New has run.
+// Worker reports whether a keeper started this process. It must be called before New.
 func Worker() bool {
 	_, ok := os.LookupEnv(workerEnv)
 	return ok
 }
 
-// Kept tells whether a keeper holds the input.
+// Kept reports whether a keeper holds the input.
 func (in *Intake) Kept() bool { return in.spool != nil }
 
 // LiveInput is the pipe as the queue's recovery has to know it.
@@ -193,7 +193,7 @@ func (in *Intake) Fill(ctx context.Context) {
 	}
 	defer wake.close()
 	for in.spool.taken()-in.spool.mark < spoolAhead && ctx.Err() == nil {
-		if got, err := wake.wait(in.fd, unix.POLLIN, -1); err != nil || got != readable {
+		if ready, err := wake.wait(in.fd, unix.POLLIN, -1); err != nil || !ready {
 			return
 		}
 		if n, err := in.spool.spliceIn(readSize); n == 0 && !errors.Is(err, unix.EAGAIN) {
@@ -219,7 +219,7 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 		return err
 	}
 	defer unwatch()
-	last, told := int64(math.MaxInt64), false // stream offset where stop ends it
+	last, warned := int64(math.MaxInt64), false // stream offset where stop ends it
 	for {
 		if err := in.releaseDurable(ctx, q); err != nil {
 			return err
@@ -231,21 +231,27 @@ func (in *Intake) Run(ctx, stop context.Context, q Queue, r *buffer.Recovery, lo
 		if in.end >= last {
 			return in.finish(ctx, q)
 		}
-		switch err := in.read(wake); {
-		case errors.Is(err, io.EOF):
-			return in.finish(ctx, q)
-		case err != nil && !errors.Is(err, unix.EAGAIN):
-			return fmt.Errorf("read lines: %w", err)
-		}
-		if err := in.append(ctx, q); err != nil {
+		if ended, err := in.readLines(ctx, q, wake); ended || err != nil {
 			return err
 		}
-		if in.pieces > 0 && !told {
-			told = true
+		if in.pieces > 0 && !warned {
+			warned = true
 			log.Warn("a line is longer than 16 MiB", "effect", "it is stored in pieces, each a document; nothing is lost",
 				"hint", "let its program write shorter lines; in syslog-ng, log-msg-size() cuts them")
 		}
 	}
+}
+
+// readLines reads once, and appends the lines that are complete, or, when the input has
+// ended, all that is left of it.
+func (in *Intake) readLines(ctx context.Context, q Queue, wake *waker) (ended bool, err error) {
+	switch err := in.read(wake); {
+	case errors.Is(err, io.EOF):
+		return true, in.finish(ctx, q)
+	case err != nil && !errors.Is(err, unix.EAGAIN):
+		return false, fmt.Errorf("read lines: %w", err)
+	}
+	return false, in.append(ctx, q)
 }
 
 // watchEnd lets the queue have the rest of the input, beyond its limit if need
@@ -293,7 +299,7 @@ func (in *Intake) resume(r *buffer.Recovery, log *slog.Logger) {
 	in.end, in.appended = m.read, m.read
 }
 
-// read reads once, if need be when there is something to read. unix.EAGAIN:
+// read reads once, if necessary when there is something to read. unix.EAGAIN:
 // there is nothing yet, but something else may have changed.
 func (in *Intake) read(wake *waker) error {
 	used := len(in.buf)
@@ -305,10 +311,10 @@ func (in *Intake) read(wake *waker) error {
 	}
 	for range 2 { // a pipe under load never needs the wait
 		if in.idle {
-			switch got, err := wake.wait(in.fd, unix.POLLIN, in.pollTimeout()); {
+			switch ready, err := wake.wait(in.fd, unix.POLLIN, in.pollTimeout()); {
 			case err != nil:
 				return err
-			case got != readable:
+			case !ready:
 				return unix.EAGAIN
 			}
 		}
@@ -374,8 +380,8 @@ func (in *Intake) origin(end int64) buffer.Origin {
 	return buffer.Origin{Intake: in.id, End: end}
 }
 
-// releaseDurable releases what the spool holds and the disk has. Where that is far
-// behind, it waits: so many newlines and no line.
+// releaseDurable releases what the spool holds and the disk has. It waits while too
+// many bytes are not on disk: they may be newlines without a line.
 func (in *Intake) releaseDurable(ctx context.Context, q Queue) error {
 	m := in.spool
 	if m == nil {
@@ -388,16 +394,24 @@ func (in *Intake) releaseDurable(ctx context.Context, q Queue) error {
 		if in.appended-m.mark <= maxUnsynced {
 			return nil
 		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := pauseForDisk(ctx); err != nil {
+			return err
 		}
 	}
 }
 
+// pauseForDisk waits a moment for the queue to have more on disk.
+func pauseForDisk(ctx context.Context) error {
+	select {
+	case <-time.After(10 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // pollTimeout, in milliseconds: while the spool holds what will soon be on disk,
-// look again, more and more seldom; and now and then for what other pipes left.
+// look again, more and more seldom; and sometimes for what other pipes left.
 func (in *Intake) pollTimeout() int {
 	switch {
 	case in.spool != nil && in.spool.mark < in.appended:

@@ -23,26 +23,26 @@ type Keeper struct {
 	Abandoned int64 // set by Keep: bytes taken from the pipe that are lost, after a second signal
 	Unread    int64 // set with it: bytes that are still in the pipe
 
-	program string // path of this program, and of a new one in its place
-	argv    []string
-	plan    syscall.ProcAttr // of a worker
-	options bool             // OptionsFD is open, and can be read again
-	spool   kept
-	control int             // to the worker; its end says that the keeper has died
-	worker  int             // pid; 0: none now
-	born    time.Time       // when the worker, or the last try to have one, began
-	last    unix.WaitStatus // of the worker before; 0: none, or it was ended for an upgrade
-	marked  int64           // the mark when that ended
-	idle    int             // workers in a row that died early and got nothing on disk
+	program    string // path of this program, and of a new one in its place
+	argv       []string
+	workerAttr syscall.ProcAttr // of a worker
+	options    bool             // OptionsFD is open, and can be read again
+	spool      kept
+	control    int             // to the worker; its end means that the keeper has died
+	worker     int             // pid; 0: none now
+	startedAt  time.Time       // when the worker, or the last try to have one, began
+	last       unix.WaitStatus // of the worker before; 0: none, or it was ended for an upgrade
+	marked     int64           // the mark when that ended
+	stuck      int             // workers in a row that died early and got nothing on disk
 
-	signals  []byte // the signals that count, as they go to each worker
-	toldAt   time.Time
-	lastCall time.Time // when to end with lines that are not on disk; zero: never
+	signals     []byte // the signals that count, as they go to each worker
+	signalledAt time.Time
+	abandonAt   time.Time // when to end with lines that are not on disk; zero: never
 }
 
 // Keep runs workers until one ends for good, and gives its exit status. An
-// error says that there can be no keeper, and that nothing was taken from the
-// pipe; but behind ErrTakeOver the pipe is another's.
+// error means that there can be no keeper, and that nothing was taken from the
+// pipe; but with ErrTakeOver the pipe is another's.
 func (k *Keeper) Keep() (int, error) {
 	ended, sigs := make(chan os.Signal, 1), make(chan os.Signal, 8)
 	signal.Notify(ended, unix.SIGCHLD) // before there is a worker to lose
@@ -50,19 +50,19 @@ func (k *Keeper) Keep() (int, error) {
 	if err := k.prepare(); err != nil {
 		return 0, err
 	}
-	k.arrange()
+	k.prepareWorkers()
 	makeThreads()
 	debug.SetGCPercent(50) // of 4 MiB: what starting workers leaves behind stays little
-	again, look := time.NewTimer(0), time.NewTicker(reapInterval)
+	restart, reapTick := time.NewTimer(0), time.NewTicker(reapInterval)
 	for {
 		select {
-		case <-again.C:
+		case <-restart.C:
 			if err := k.start(); err != nil { // of memory or processes there are too few, or there is no /proc
 				if s, _ := k.spool.state(); s.taken == 0 {
 					debug.SetGCPercent(100)
 					return 0, err
 				}
-				again.Reset(k.pause())
+				restart.Reset(k.pause())
 			}
 		case sig := <-sigs:
 			if sig == unix.SIGUSR2 {
@@ -71,7 +71,7 @@ func (k *Keeper) Keep() (int, error) {
 				k.signalWorker(sig)
 			}
 		case <-ended:
-		case <-look.C:
+		case <-reapTick.C:
 		}
 		if k.overdue() {
 			return k.abandon(), nil
@@ -80,7 +80,7 @@ func (k *Keeper) Keep() (int, error) {
 			if k.final(status) {
 				return status, nil
 			}
-			again.Reset(k.pause())
+			restart.Reset(k.pause())
 		}
 	}
 }
@@ -106,8 +106,8 @@ func notify(to chan<- os.Signal, sigs ...os.Signal) {
 // start begins a worker from this very binary, even if another has its name by
 // now. Its name is the path where an upgrade would look.
 func (k *Keeper) start() error {
-	k.born = time.Now()
-	if k.Service && time.Since(k.toldAt) > signalMemory {
+	k.startedAt = time.Now()
+	if k.Service && time.Since(k.signalledAt) > signalMemory {
 		k.signals = nil
 	}
 	var control [2]int
@@ -118,11 +118,11 @@ func (k *Keeper) start() error {
 	if k.options {
 		_, _ = unix.Seek(k.OptionsFD, 0, 0) // a memory file
 	}
-	k.plan.Files[len(k.plan.Files)-1] = uintptr(control[0])
-	k.spool.count(1, k.last, k.idle) // before the worker reads it
-	pid, err := syscall.ForkExec("/proc/self/exe", k.argv, &k.plan)
+	k.workerAttr.Files[len(k.workerAttr.Files)-1] = uintptr(control[0])
+	k.spool.count(1, k.last, k.stuck) // before the worker reads it
+	pid, err := syscall.ForkExec("/proc/self/exe", k.argv, &k.workerAttr)
 	if err != nil {
-		k.spool.count(-1, k.last, k.idle)
+		k.spool.count(-1, k.last, k.stuck)
 		_ = unix.Close(control[1])
 		return os.NewSyscallError("start a worker", err)
 	}
@@ -131,9 +131,9 @@ func (k *Keeper) start() error {
 	return nil
 }
 
-// arrange makes what all workers are started with: garbage costs the keeper more
-// than all else.
-func (k *Keeper) arrange() {
+// prepareWorkers makes once what all workers are started with: garbage costs the
+// keeper more than anything else.
+func (k *Keeper) prepareWorkers() {
 	const closed = ^uintptr(0)
 	files := []uintptr{0, 1, 2}
 	for len(files) <= k.OptionsFD {
@@ -148,8 +148,8 @@ func (k *Keeper) arrange() {
 		files = append(files, uintptr(fd))
 	}
 	files = append(files, closed) // where control will be
-	k.plan.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", workerEnv, n, len(files)-1))
-	k.plan.Files = files
+	k.workerAttr.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d", workerEnv, n, len(files)-1))
+	k.workerAttr.Files = files
 }
 
 // reap takes the exit status of a worker that has ended; -1: a signal ended it.
@@ -158,24 +158,24 @@ func (k *Keeper) reap() (status int, ok bool) {
 		return 0, false
 	}
 	if pid, _ := unix.Wait4(k.worker, &k.last, unix.WNOHANG, nil); pid != k.worker {
-		return 0, false // it lives
+		return 0, false // it still runs
 	}
 	_ = unix.Close(k.control)
 	k.worker = 0
 	return k.last.ExitStatus(), true
 }
 
-// final: the worker meant to end, and not by dying. A configuration that cannot
-// work is no end as long as there is a pipe or a line: they wait, and the next
-// worker may find it fixed. But where the exit status is seen, and the
-// first worker found the mistake, nothing was promised yet.
+// final reports whether the worker exited on purpose, so that no other is started.
+// With an invalid configuration it did not, as long as there is a pipe or a line: they
+// wait, and the next worker may find the configuration fixed. But where the exit
+// status is seen, and the first worker found the mistake, nothing was promised yet.
 func (k *Keeper) final(status int) bool {
 	switch status {
 	case 0, 75:
 		return true
 	case 64, 78:
 		h := k.spool.history()
-		return !h.Stays(k.Service) || h.Pending == 0 && Ended(os.Stdin)
+		return !h.Retries(k.Service) || h.Pending == 0 && Ended(os.Stdin)
 	}
 	return false
 }
@@ -184,13 +184,13 @@ func (k *Keeper) final(status int) bool {
 // has ended: time for a disk that takes lines.
 const lastGrace = 5 * time.Second
 
-// overdue: nothing more comes, a second signal to exit has come, and still lines
-// wait for a disk or a configuration.
+// overdue reports whether the input has ended and a second signal to exit was
+// received, and lines still wait for a disk or a configuration.
 func (k *Keeper) overdue() bool {
-	return !k.lastCall.IsZero() && time.Now().After(k.lastCall) && k.spool.history().Pending+waiting(0) > 0
+	return !k.abandonAt.IsZero() && time.Now().After(k.abandonAt) && k.spool.history().Pending+waiting(0) > 0
 }
 
-// abandon ends without what is not on disk.
+// abandon kills the worker, and counts what is not on disk and is lost.
 func (k *Keeper) abandon() (status int) {
 	if k.worker != 0 {
 		_ = unix.Kill(k.worker, unix.SIGKILL)
@@ -200,28 +200,28 @@ func (k *Keeper) abandon() (status int) {
 	return 1
 }
 
-// pause is how long to wait for the next worker: not at all behind one that
-// lived for long or got something on disk.
+// pause is how long to wait for the next worker. It is zero after one that lived for
+// long or got something on disk.
 func (k *Keeper) pause() time.Duration {
 	s, _ := k.spool.state()
-	if s.mark > k.marked || time.Since(k.born) > 10*time.Second {
-		k.marked, k.idle = s.mark, 0
+	if s.mark > k.marked || time.Since(k.startedAt) > 10*time.Second {
+		k.marked, k.stuck = s.mark, 0
 		return 0
 	}
-	k.idle++
-	return min(10*time.Millisecond<<min(k.idle, 12), 30*time.Second)
+	k.stuck++
+	return min(10*time.Millisecond<<min(k.stuck, 12), 30*time.Second)
 }
 
 // signalWorker passes a signal on, once for all that come within a second: systemd,
 // syslog-ng, timeout(1) and a terminal each reach the whole process group.
 func (k *Keeper) signalWorker(sig os.Signal) {
-	if time.Since(k.toldAt) < time.Second {
+	if time.Since(k.signalledAt) < time.Second {
 		return
 	}
-	if !k.toldAt.IsZero() && k.lastCall.IsZero() && hungUp(0) {
-		k.lastCall = time.Now().Add(lastGrace)
+	if !k.signalledAt.IsZero() && k.abandonAt.IsZero() && hungUp(0) {
+		k.abandonAt = time.Now().Add(lastGrace)
 	}
-	k.toldAt = time.Now()
+	k.signalledAt = time.Now()
 	what := byte('T')
 	if sig == unix.SIGINT {
 		what = 'I'

@@ -93,14 +93,14 @@ func noWorker(t *testing.T) *Keeper {
 	must(t, err)
 	t.Cleanup(spool.close)
 	k := &Keeper{spool: spool}
-	k.arrange()
-	k.plan.Dir = filepath.Join(t.TempDir(), "none")
+	k.prepareWorkers()
+	k.workerAttr.Dir = filepath.Join(t.TempDir(), "none")
 	return k
 }
 
 func TestKeeper_ThatCanStartNoWorkerTriesMoreAndMoreSeldom(t *testing.T) {
 	k := noWorker(t)
-	k.born = time.Now().Add(-time.Hour) // the one before lived for long
+	k.startedAt = time.Now().Add(-time.Hour) // the one before lived for long
 	for last := time.Duration(0); last < time.Second; {
 		if err := k.start(); err == nil {
 			t.Fatal("it has started a worker")
@@ -125,7 +125,7 @@ func TestKeeper_OfAServiceForgetsASignalThatEndedNothing(t *testing.T) {
 		k := noWorker(t)
 		k.Service = tt.service
 		k.signalWorker(unix.SIGTERM)
-		k.toldAt = k.toldAt.Add(-tt.age)
+		k.signalledAt = k.signalledAt.Add(-tt.age)
 		_ = k.start()
 		if got := string(k.signals); got != tt.want {
 			t.Errorf("service %v, after %v: the next worker learns %q, want %q", tt.service, tt.age, got, tt.want)
@@ -136,7 +136,7 @@ func TestKeeper_OfAServiceForgetsASignalThatEndedNothing(t *testing.T) {
 func TestKeeper_TellsAnUpgradeOfASignal(t *testing.T) {
 	k := noWorker(t)
 	k.Service = true
-	to, err := json.Marshal(handed{Spool: k.spool, Told: []byte("T")})
+	to, err := json.Marshal(handed{Spool: k.spool, Signals: []byte("T")})
 	must(t, err)
 	must(t, k.adopt(string(to)))
 	_ = k.start()

@@ -219,7 +219,7 @@ func TestIntake_TellsHowTheWorkerBeforeEnded(t *testing.T) {
 	must(t, err)
 	k := in.spool.kept
 	k.count(1, 0, 0)
-	if got, want := in.History(), (History{Intake: in.spool.id, Workers: 1, Pending: 2}); got != want {
+	if got, want := in.History(), (History{Workers: 1, Pending: 2}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	k.count(1, unix.WaitStatus(unix.SIGKILL), 0)
@@ -228,7 +228,7 @@ func TestIntake_TellsHowTheWorkerBeforeEnded(t *testing.T) {
 		t.Errorf("it says %q", log)
 	}
 	k.count(1, 1<<8, 0)
-	if got, want := in.History(), (History{Intake: in.spool.id, Workers: 3, Last: "exit status 1"}); got != want {
+	if got, want := in.History(), (History{Workers: 3, Last: "exit status 1"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

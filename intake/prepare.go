@@ -31,7 +31,7 @@ func inherited(env string) (spool kept, control int, err error) {
 	return spool, control, nil
 }
 
-// Wanted tells whether these arguments ask for a keeper: the input is a pipe,
+// Wanted reports whether these arguments ask for a keeper: the input is a pipe,
 // and nobody has said --keeper off. It looks no closer than that.
 func Wanted(args []string, stdin *os.File) (k *Keeper, ok bool) {
 	var st unix.Stat_t
@@ -44,18 +44,18 @@ func Wanted(args []string, stdin *os.File) (k *Keeper, ok bool) {
 	}
 	fd, _ := strconv.Atoi(FlagValue(args, "--options-fd", ""))
 	if fd < 3 || fd > 255 {
-		fd = 0 // the worker says what is wrong with it
+		fd = 0 // the worker reports what is wrong with it
 	}
 	return &Keeper{Args: args, OptionsFD: fd}, true
 }
 
-// Ended tells whether the input is a pipe that nobody can write to and that is
+// Ended reports whether the input is a pipe that nobody can write to and that is
 // empty.
 func Ended(stdin *os.File) bool {
 	return events(int(stdin.Fd())) == unix.POLLHUP
 }
 
-// hungUp: nobody can write to the pipe any more.
+// hungUp reports whether nobody can write to the pipe any more.
 func hungUp(pipe int) bool { return events(pipe)&unix.POLLHUP != 0 }
 
 func events(pipe int) int16 {
@@ -120,7 +120,8 @@ func programPath() (string, error) {
 	return os.Executable()
 }
 
-// liftFileSize: the spool's size only grows, though what it holds is little.
+// liftFileSize removes the limit of file sizes: the spool's size only grows, though it
+// holds little.
 func liftFileSize() error {
 	limit := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	if unix.Setrlimit(unix.RLIMIT_FSIZE, &limit) == nil {
@@ -134,7 +135,7 @@ func liftFileSize() error {
 }
 
 // keepOptions puts a copy that can be read again in the place of the options.
-// A descriptor that cannot be read stays out: the worker says so.
+// A descriptor that cannot be read stays out, and the worker reports it.
 func (k *Keeper) keepOptions() error {
 	if _, err := unix.FcntlInt(uintptr(k.OptionsFD), unix.F_GETFD, 0); k.OptionsFD == 0 || err != nil {
 		return nil

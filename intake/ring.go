@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A ring is pipes that the keeper holds, used one behind the other. Bytes move
+// A ring is pipes that the keeper holds, used one after the other. Bytes move
 // into it and out of it by splice(2), which between pipes moves pages and copies
 // nothing, so that the writer of the first pipe never waits for a copy. The bytes
 // of a move are, as seen from a kill, in one place or in the other.
 //
 // At least one pipe is always empty: so what the ring holds begins in the pipe
-// behind an empty one.
+// after an empty one.
 type ring struct {
 	pipes []int   // descriptors, each for both ends
 	held  []int64 // bytes in each
@@ -67,20 +67,15 @@ func waiting(pipe int) int64 {
 	return int64(n)
 }
 
-// ready: there is something to read, or the end.
-func ready(pipe int) bool {
-	return events(pipe) != 0
-}
-
 func (r *ring) next(k int) int { return (k + 1) % len(r.pipes) }
 
 // spliceIn moves at most n bytes from a pipe to the end. 0: the pipe has ended.
 // unix.EAGAIN: it holds nothing now. errRingFull: nothing fits. To a full pipe
-// splice says EAGAIN whatever the other one holds, even at its end.
+// splice gives EAGAIN whatever the other one holds, even at its end.
 func (r *ring) spliceIn(pipe int, n int64) (int64, error) {
 	for {
 		moved, err := splice(pipe, r.pipes[r.last], nil, n)
-		if errors.Is(err, unix.EAGAIN) && r.held[r.last] > 0 && ready(pipe) {
+		if errors.Is(err, unix.EAGAIN) && r.held[r.last] > 0 && events(pipe) != 0 {
 			next := r.next(r.last)
 			if r.held[next] > 0 || r.held[r.next(next)] > 0 {
 				return 0, errRingFull

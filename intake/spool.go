@@ -12,11 +12,11 @@ import (
 )
 
 // A spool holds what was taken from a pipe and is not yet on disk, in
-// descriptors that the keeper holds: a memory file and, behind its end, a ring.
+// descriptors that the keeper holds: a memory file and, after its end, a ring.
 // Bytes get into the ring, and from there to the file's end, by splice(2) alone,
 // and that is all or nothing as seen from a kill. So the file's size and what the
 // ring holds are together how many bytes were ever taken, and after any death of
-// the process that took them they tell exactly where to continue.
+// the process that took them they show exactly where to continue.
 //
 //	page 0   magic "WSRMIRR\3" | intake id, u64 | mark, i64 | held, i64 | workers, u64 | wait status, u32 | stuck, u32
 //	then     the stream, byte for byte; below the mark there are holes
@@ -24,7 +24,7 @@ import (
 // Bytes below the mark, which are on disk, are never read again. Usually they
 // never were in the file: they go from the ring to nowhere, and the file grows by
 // a hole. Both cannot be one step: held is what the ring had before, so that a
-// mark beyond the file's end tells how much of it is still to do.
+// mark beyond the file's end shows how much of it is still to do.
 //
 // The keeper counts the workers that it has started, and says how the one before
 // ended, and how many in a row died soon and got nothing on disk.
@@ -34,13 +34,12 @@ type spool struct {
 	pipe    int // where the bytes come from
 	null    int // where they go to be forgotten
 	id      uint64
-	mark    int64    // stream offset: everything below is on disk
-	base    int64    // stream offset: the file ends and the ring begins
-	data    int64    // stream offset: behind it, the file is a hole
-	read    int64    // stream offset: what Read gives next
-	note    [16]byte // mark and held, as they are written
-	teePipe int      // a pipe of this process: what went to the ring last, once more
-	twins   int      // bytes in it
+	mark    int64 // stream offset: everything below is on disk
+	base    int64 // stream offset: the file ends and the ring begins
+	data    int64 // stream offset: after it, the file is a hole
+	read    int64 // stream offset: what Read gives next
+	teePipe int   // a pipe of this process: what went to the ring last, once more
+	teed    int   // bytes in it
 }
 
 // kept is what of a spool outlives a process: the descriptors of the memory
@@ -84,16 +83,16 @@ func (k kept) close() {
 	}
 }
 
-// state is what the descriptors tell, at any time and to any process.
+// state is what the descriptors show, at any time and to any process.
 type state struct {
-	id      uint64
-	mark    int64
-	base    int64
-	taken   int64 // stream bytes ever taken; while a worker lives, about so
-	left    int64 // of the ring, to be forgotten by the next process
-	workers uint64
-	last    unix.WaitStatus
-	stuck   int // workers in a row that died at the same mark
+	id       uint64
+	mark     int64
+	base     int64
+	taken    int64 // stream bytes ever taken; while a worker lives, about so
+	leftover int64 // of the ring, to be forgotten by the next process
+	workers  uint64
+	last     unix.WaitStatus
+	stuck    int // workers in a row that died at the same mark
 }
 
 func (k kept) state() (s state, err error) {
@@ -122,7 +121,7 @@ func (k kept) state() (s state, err error) {
 	s.taken = s.base + held
 	if s.mark > s.base {
 		s.taken = s.base + int64(binary.LittleEndian.Uint64(page[heldAt:]))
-		s.left = held - (s.taken - s.mark)
+		s.leftover = held - (s.taken - s.mark)
 	}
 	return s, nil
 }
@@ -154,7 +153,7 @@ func openSpool(k kept, pipe int) (*spool, error) {
 	if m.teePipe, err = newPipe(); err != nil {
 		return nil, fmt.Errorf("open the spool: %w", err)
 	}
-	return m, errors.Join(m.forget(s.left), m.punch(0)) // what a kill has left to do
+	return m, errors.Join(m.forget(s.leftover), m.punch(0)) // what a kill has left to do
 }
 
 // taken is how many stream bytes were ever taken.
@@ -182,15 +181,15 @@ func (m *spool) spill() error {
 }
 
 // Read gives what the spool holds and was not read, or else takes from the
-// pipe first. It is io.Reader's, but for unix.EAGAIN; behind any other error
-// there is nothing more to be had.
+// pipe first. It is io.Reader's, except for unix.EAGAIN; after any other error there is
+// nothing more to read.
 func (m *spool) Read(b []byte) (n int, err error) {
 	for {
 		switch {
-		case m.twins > 0:
-			n, err = unix.Read(m.teePipe, b[:min(len(b), m.twins)])
+		case m.teed > 0:
+			n, err = unix.Read(m.teePipe, b[:min(len(b), m.teed)])
 			n = max(n, 0)
-			m.twins -= n
+			m.teed -= n
 			m.read += int64(n)
 			return n, err
 		case m.read < m.base:
@@ -210,7 +209,7 @@ func (m *spool) Read(b []byte) (n int, err error) {
 }
 
 // spliceAndTee takes at most n bytes from the pipe, to the ring and to be read.
-// Where tee(2) gives none, splice tells whether it is the end: some kernels'
+// Where tee(2) gives none, splice finds out whether it is the end: some kernels'
 // tee stops at a buffer that a failed write has left empty.
 func (m *spool) spliceAndTee(n int) error {
 	tees, err := unix.Tee(m.pipe, m.teePipe, n, unix.SPLICE_F_NONBLOCK)
@@ -232,7 +231,7 @@ func (m *spool) spliceAndTee(n int) error {
 			return nil
 		}
 	}
-	m.twins = int(tees)
+	m.teed = int(tees)
 	return nil
 }
 
@@ -241,9 +240,10 @@ func (m *spool) release(to int64) error {
 	if to <= m.mark {
 		return nil
 	}
-	binary.LittleEndian.PutUint64(m.note[:], uint64(to))
-	binary.LittleEndian.PutUint64(m.note[8:], uint64(m.ring.total))
-	if _, err := unix.Pwrite(m.kept[0], m.note[:], markAt); err != nil {
+	b := make([]byte, 0, 16)
+	b = binary.LittleEndian.AppendUint64(b, uint64(to))
+	b = binary.LittleEndian.AppendUint64(b, uint64(m.ring.total))
+	if _, err := unix.Pwrite(m.kept[0], b, markAt); err != nil {
 		return fmt.Errorf("mark the spool: %w", err)
 	}
 	from := m.mark

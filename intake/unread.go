@@ -3,7 +3,6 @@ package intake
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -29,8 +28,8 @@ type Unread struct {
 	Ours func(shell []byte) bool // tells from the shell's arguments whether the lines are for this queue
 	Log  *slog.Logger
 
-	looked time.Time
-	failed string // the last error that was logged
+	checkedAt time.Time
+	failed    string // the last error that was logged
 }
 
 // unreadEvery is how often the intake looks: after a reload the shell of the
@@ -43,10 +42,10 @@ const shellArgs = 3 // /bin/sh -c COMMAND
 // look. What goes wrong stays in its file.
 func (in *Intake) takeUnread(ctx context.Context, q Queue) {
 	u := &in.Unread
-	if u.Dir == "" || time.Since(u.looked) < unreadEvery {
+	if u.Dir == "" || time.Since(u.checkedAt) < unreadEvery {
 		return
 	}
-	u.looked = time.Now()
+	u.checkedAt = time.Now()
 	names, _ := filepath.Glob(filepath.Join(u.Dir, "unread.*.lines")) // an odd name of a directory: none
 	for _, name := range names {
 		lines, ours, err := u.readFile(ctx, q, name)
@@ -107,27 +106,13 @@ func (in *Intake) readAll(ctx context.Context, q Queue) error {
 		return err
 	}
 	defer wake.close()
-	for {
-		err := in.read(wake)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil && !errors.Is(err, unix.EAGAIN) {
-			return err
-		}
-		if err := in.append(ctx, q); err != nil {
+	for ended := false; !ended; {
+		if ended, err = in.readLines(ctx, q, wake); err != nil {
 			return err
 		}
 	}
-	if err := in.finish(ctx, q); err != nil {
-		return err
+	for q.IntakeEnd(in.id) < in.end && err == nil {
+		err = pauseForDisk(ctx)
 	}
-	for q.IntakeEnd(in.id) < in.end {
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+	return err
 }

@@ -19,7 +19,7 @@ import (
 // stays the same process, with the same pipe and spool, so the worker stays
 // its child. At every step a process has the pipe:
 //
-//  1. A binary that cannot even tell its version is not run.
+//  1. A binary that cannot even print its version is not run.
 //  2. execve(2); the old worker lives. If it fails, the old program continues.
 //  3. The new keeper has its handlers, and kills and reaps the old worker.
 //  4. It starts its own, which continues where the spool and the queue say.
@@ -49,7 +49,7 @@ func (k *Keeper) upgrade(sigs <-chan os.Signal) {
 	_ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil)
 }
 
-// ErrTakeOver says that the keeper before was of another version, and that its
+// ErrTakeOver means that the keeper before was of another version, and that its
 // worker, which this one cannot know of, still reads the pipe.
 var ErrTakeOver = errors.New("this version cannot take over from the previous one")
 
@@ -58,18 +58,18 @@ type handed struct {
 	Spool   kept
 	Options bool   // there are, and can be read again
 	Worker  int    // pid; 0: none lived
-	Told    []byte // the signals that count
+	Signals []byte `json:"Told"` // the signals that count; the name is that of other versions
 }
 
-// adopt is upgrade's other half.
+// adopt takes over from the keeper that upgrade has replaced.
 func (k *Keeper) adopt(from string) error {
 	var h handed
 	if err := json.Unmarshal([]byte(from), &h); err != nil || len(h.Spool) == 0 {
 		return fmt.Errorf("%s=%q is not what a keeper hands on", adoptEnv, from)
 	}
-	k.spool, k.options, k.worker, k.signals = h.Spool, h.Options, h.Worker, h.Told
+	k.spool, k.options, k.worker, k.signals = h.Spool, h.Options, h.Worker, h.Signals
 	if len(k.signals) > 0 {
-		k.toldAt = time.Now() // or not long ago
+		k.signalledAt = time.Now() // or not long ago
 	}
 	k.inherit(unix.FD_CLOEXEC)
 	s, err := k.spool.state()
@@ -78,7 +78,7 @@ func (k *Keeper) adopt(from string) error {
 	}
 	k.marked = s.mark
 	if k.worker == 0 {
-		return nil // none lived, and a new program may be the cure
+		return nil // none was running, and the new program may not have what ended them
 	}
 	_ = unix.Kill(k.worker, unix.SIGKILL) // a child of ours, if only a dead one
 	for err = unix.EINTR; errors.Is(err, unix.EINTR); {

@@ -30,30 +30,13 @@ func (k *waker) close() {
 	_ = k.w.Close()
 }
 
-// What a wait can end with.
-type outcome int
-
-const (
-	readable outcome = iota // the events, or the end
-	stopped                 // there are none, and the context has ended
-	nothing                 // there are none, and the time is over
-)
-
-// wait waits for events of fd, or its end, for so many milliseconds; -1: for ever.
-func (k *waker) wait(fd int, events int16, ms int) (outcome, error) {
+// wait waits for events of fd, or its end, for so many milliseconds; -1: forever.
+// False: neither came before the time was over or the context had ended.
+func (k *waker) wait(fd int, events int16, ms int) (ready bool, err error) {
 	fds := []unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: int32(k.r.Fd()), Events: unix.POLLIN}}
 	for {
-		n, err := unix.Poll(fds, ms)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return nothing, err
-		case n == 0:
-			return nothing, nil
-		case fds[0].Revents != 0:
-			return readable, nil
-		default:
-			return stopped, nil
+		if _, err := unix.Poll(fds, ms); !errors.Is(err, unix.EINTR) {
+			return err == nil && fds[0].Revents != 0, err
 		}
 	}
 }
@@ -61,5 +44,6 @@ func (k *waker) wait(fd int, events int16, ms int) (outcome, error) {
 // pause waits for the context alone, for at most d.
 func (k *waker) pause(d time.Duration) {
 	timeout := unix.NsecToTimespec(d.Nanoseconds())
-	_, _ = unix.Ppoll([]unix.PollFd{{Fd: int32(k.r.Fd()), Events: unix.POLLIN}}, &timeout, nil) // a signal may cut it short
+	// A signal may cut it short.
+	_, _ = unix.Ppoll([]unix.PollFd{{Fd: int32(k.r.Fd()), Events: unix.POLLIN}}, &timeout, nil)
 }

@@ -87,7 +87,7 @@ var errEnded = errors.New("session ended")
 // memory is reserved for one that does not.
 func check(d handshake.Data, wire []byte) bool {
 	c, known := codec.Named(d.Enc)
-	return known && c.States(wire, d.Raw)
+	return known && c.HasSize(wire, d.Raw)
 }
 
 // decode makes the body of a payload that has passed check, and takes wire.

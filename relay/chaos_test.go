@@ -22,7 +22,7 @@ import (
 
 // briskly makes r wait as little as real sockets allow.
 func briskly(r *Relay) *Relay {
-	r.pace.first, r.pace.firstNear, r.pace.backoff = 5*time.Millisecond, 5*time.Millisecond, time.Millisecond
+	r.pace.first, r.pace.firstLoopback, r.pace.backoff = 5*time.Millisecond, 5*time.Millisecond, time.Millisecond
 	r.pace.permanent = 50 * time.Millisecond
 	return r
 }

@@ -18,16 +18,17 @@ import (
 	"wsrelay/handshake"
 )
 
-// Check goes all the way to a receiver's welcome and away again, without a line,
-// and under a stream identity of its own, so that it disturbs no relay. It
+// Check connects to a receiver up to its welcome and leaves again, without a line and
+// under a stream identity of its own, so that it disturbs no relay. It
 // reports what it found at each step: files, dns, tcp, proxy, tls, upgrade,
-// handshake, ready, as far as the way has it. A fault is of the step that it returns.
+// handshake, ready, as far as the connection has it. A fault is of the step that it
+// returns.
 func Check(ctx context.Context, o Options, address string, report func(step,
 	found string),
 ) (step string, fault *Fault) {
 	u, err := o.address(address)
 	if err != nil {
-		return "url", permanent("this is not an address", "wss://HOST/relay", err)
+		return "url", Permanent("this is not an address", "wss://HOST/relay", err)
 	}
 	c := &check{o: o, u: u, step: "files", report: report}
 	fault = c.run(ctx)
@@ -84,7 +85,7 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 		return fault
 	}
 	if s.granted == nil {
-		return transient("no welcome in time", hintServer, ctx.Err())
+		return Transient("no welcome in time", hintServer, ctx.Err())
 	}
 	c.stepDone(fmt.Sprintf("%s; the store is %s, %s", proved(s), clean(s.granted.Store), clean(s.granted.Guarantee)),
 		"ready")
@@ -93,7 +94,7 @@ func (c *check) run(ctx context.Context) (fault *Fault) {
 	return fault
 }
 
-// files says what was read, and what is to be fixed about it.
+// files lists what was read, and what is to be fixed about it.
 func (c *check) files() string {
 	var all []string
 	if c.with.key != nil {
@@ -106,7 +107,7 @@ func (c *check) files() string {
 			all = append(all, f.is+" in "+f.name)
 		}
 	}
-	for _, name := range c.with.loose {
+	for _, name := range c.with.exposed {
 		all = append(all, "others can read "+name+": chmod 600")
 	}
 	return strings.Join(all, "; ")
@@ -177,12 +178,7 @@ func proved(s *session) string {
 	return fmt.Sprintf("both ends proved the key %q; TLS, if any, ends before the receiver", s.key.Name)
 }
 
-// noQueue is the queue of a relay that has nothing to send.
-type noQueue struct{}
+// noQueue is the queue of a relay that only says hello: no other method is called.
+type noQueue struct{ Queue }
 
-func (noQueue) Next(ctx context.Context) (*buffer.Block, error) { <-ctx.Done(); return nil, ctx.Err() }
-func (noQueue) TryNext() (*buffer.Block, error)                 { return nil, nil }
-func (noQueue) Ack(uint64, buffer.Receipt) error                { return nil }
-func (noQueue) Rewind(uint64) error                             { return nil }
-func (noQueue) Diverge(uint64) error                            { return nil }
-func (noQueue) Stats() buffer.Stats                             { return buffer.Stats{Cursor: 1, Head: 1} }
+func (noQueue) Stats() buffer.Stats { return buffer.Stats{Cursor: 1, Head: 1} }

@@ -1,32 +1,35 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
 	"github.com/gorilla/websocket"
 )
 
-// How a session comes to its end, and why.
+// How a session ends, and why.
 
 // overdue is the end of the wait for a receipt.
 func (s *session) overdue() *Fault {
-	f := transient("no receipt in time", hintServer+", and at its store; the link may be too slow", nil)
+	f := Transient("no receipt in time", hintServer+", and at its store; the link may be too slow", nil)
 	f.shrink = true
-	return withGoodbye(f)
+	return f
 }
 
 // drainResult is how a session came out that was taking its last receipts.
 func (s *session) drainResult() *Fault {
 	switch {
 	case s.peerErr != nil:
-		return closeFault(s.peerErr.Code, "", s.peerErr)
+		f := closeFault(s.peerErr.Code, s.peerErr.Msg)
+		f.floor = millis(s.peerErr.AfterMS)
+		return f
 	case s.peerBye != nil:
-		f := transient("the receiver ended the session: "+clean(s.peerBye.Why),
+		f := Transient("the receiver ended the session: "+clean(s.peerBye.Why),
 			"it should be back soon; if not, "+hintServer, nil)
 		away := millis(s.peerBye.AfterMS)
 		f.spread = &away
-		return withGoodbye(f)
+		return f
 	case s.fault != nil:
 		return s.fault
 	case !s.win.empty():
@@ -35,19 +38,17 @@ func (s *session) drainResult() *Fault {
 	return nil
 }
 
-// ended says why the reader came to an end.
+// ended is the reason why the reader came to an end.
 func (s *session) ended(err error) *Fault {
 	var ours *Fault
 	var ce *websocket.CloseError
 	switch {
 	case errors.As(err, &ours):
 		return ours
-	case s.peerErr != nil:
-		return closeFault(s.peerErr.Code, "", s.peerErr)
-	case s.peerBye != nil:
+	case s.peerErr != nil, s.peerBye != nil:
 		return s.drainResult()
 	case errors.As(err, &ce) && ce.Code != websocket.CloseAbnormalClosure:
-		return closeFault(ce.Code, ce.Text, nil)
+		return closeFault(ce.Code, ce.Text)
 	}
 	return lostFault(err)
 }
@@ -72,22 +73,26 @@ func (s *session) writeFault(err error) *Fault {
 	}
 }
 
-// close takes leave as far as that can be done shortly: it sends the close
-// frame and waits for the answer, so that what we wrote last is not lost to a
-// reset. Then the connection goes.
+// close sends the close frame and waits a short time for the answer, so that what we
+// wrote last is not lost to a reset. Then it closes the connection.
 func (s *session) close(f *Fault) {
 	cut := time.AfterFunc(s.r.pace.goodbye, func() { s.wire.Close() })
 	defer cut.Stop()
-	code := websocket.CloseNormalClosure
-	if f != nil {
-		code = f.code
-	}
-	words := websocket.FormatCloseMessage(code, "")
-	if code != 0 && s.conn.WriteControl(websocket.CloseMessage, words, time.Now().Add(s.r.pace.goodbye)) == nil {
+	if s.r.sayGoodbye(s.conn, f) {
 		s.await()
 	}
 	s.wire.Close()
 	close(s.done)
+}
+
+// sayGoodbye sends the close frame after a session that ended with f. False: it could
+// not, or the end is not ours to announce.
+func (r *Relay) sayGoodbye(conn *websocket.Conn, f *Fault) bool {
+	if f == nil {
+		f = &Fault{}
+	}
+	words := websocket.FormatCloseMessage(cmp.Or(f.code, websocket.CloseNormalClosure), "")
+	return !f.closed && conn.WriteControl(websocket.CloseMessage, words, time.Now().Add(r.pace.goodbye)) == nil
 }
 
 // await waits until the receiver has closed too.

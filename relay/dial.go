@@ -16,14 +16,14 @@ import (
 )
 
 // ParseURL reads the address of a receiver: ws://host or wss://host, with a
-// port and a path if need be. A secret has no place in it, for addresses are
+// port and a path if necessary. A secret has no place in it, for addresses are
 // logged.
 func ParseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		return nil, fmt.Errorf("URL: %w", redact(err))
 	}
-	// What is behind these, and what an @ is part of, may be a secret.
+	// What is after these, and what an @ is part of, may be a secret.
 	name := fmt.Sprintf("URL %q", s[:strings.IndexAny(s+"?", "?#")])
 	if strings.Contains(s, "@") {
 		name = "URL"
@@ -65,7 +65,7 @@ func (o *Options) subprotocol() string {
 
 // shown is u as logs and status have it: without the query, which may hold
 // what nobody else should read.
-func shown(u *url.URL) string {
+func logURL(u *url.URL) string {
 	c := *u
 	c.RawQuery = ""
 	return c.String()
@@ -97,17 +97,9 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 		HandshakeTimeout: r.pace.dial,
 		WriteBufferSize:  frameBytes,
 		WriteBufferPool:  &frameBuffers,
-		NetDialContext: func(brief context.Context, network, addr string) (net.Conn, error) {
-			if with.proxy != nil {
-				c, err := through(brief, r.net, with.proxy, addr, begun)
-				return &wire{Conn: c}, err
-			}
-			c, err := r.net(brief, network, addr)
-			if err != nil {
-				return nil, err
-			}
-			begun(c)
-			return &wire{Conn: c}, nil
+		NetDialContext: func(brief context.Context, _, addr string) (net.Conn, error) {
+			c, err := with.connect(brief, r.net, addr, begun)
+			return &wire{Conn: c}, err
 		},
 	}
 	wanted := r.o.subprotocol()
@@ -131,15 +123,15 @@ func (r *Relay) dial(ctx context.Context, u *url.URL, with *credentials) (*webso
 	var fault *Fault
 	switch {
 	case conn.Subprotocol() != wanted && r.o.Dialect == nil:
-		fault = permanent("this server does not speak "+wanted,
+		fault = Permanent("this server does not speak "+wanted,
 			"check that the URL leads to wsreceive; for any other WebSocket server use --mode plain", nil)
 	case conn.Subprotocol() != wanted:
-		fault = permanent("this server speaks another subprotocol", "look at --plain-subprotocol",
+		fault = Permanent("this server speaks another subprotocol", "look at --plain-subprotocol",
 			fmt.Errorf("it is %q, we want %q", clean(conn.Subprotocol()), wanted))
 	case resp.Header.Get("Sec-WebSocket-Extensions") != "":
 		fault = protocolError(0, errors.New("it turns on an extension that was not offered"))
 	default:
-		return conn, under(conn.NetConn()), nil
+		return conn, wireOf(conn.NetConn()), nil
 	}
 	conn.Close()
 	return nil, nil, fault

@@ -74,7 +74,7 @@ func TestShown_LeavesOutTheQuery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := shown(u), "wss://h:1/a"; got != want || u.RawQuery == "" {
+	if got, want := logURL(u), "wss://h:1/a"; got != want || u.RawQuery == "" {
 		t.Errorf("got %s, want %s, and the URL as it was: %s", got, want, u)
 	}
 }

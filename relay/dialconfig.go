@@ -35,11 +35,11 @@ type DialConfig struct {
 
 // credentials are what one attempt goes with: what the files hold right now.
 type credentials struct {
-	key    *handshake.Secret // nil: none
-	tls    *tls.Config
-	header http.Header
-	proxy  *url.URL // nil: none
-	loose  []string // secret files that others can read
+	key     *handshake.Secret // nil: none
+	tls     *tls.Config
+	header  http.Header
+	proxy   *url.URL // nil: none
+	exposed []string // secret files that others can read
 }
 
 // ready reads what an attempt at u takes. Whatever is configured and cannot be
@@ -70,7 +70,7 @@ func (w *DialConfig) readProxy(c *credentials, u *url.URL) (fault *Fault) {
 		err = fmt.Errorf("%q is not a kind of proxy that wsrelay can use", c.proxy.Scheme)
 	}
 	if err != nil {
-		return permanent("the proxy cannot be used", "use --proxy http://HOST:PORT, or none", redact(err))
+		return Permanent("the proxy cannot be used", "use --proxy http://HOST:PORT, or none", redact(err))
 	}
 	return nil
 }
@@ -103,7 +103,7 @@ func (w *DialConfig) readKey(c *credentials, _ *url.URL) *Fault {
 		}
 		err = fmt.Errorf("%s: %w", w.KeyFile, err)
 	}
-	return permanent("the key cannot be used", "wsrelay keygen makes a file for --key-file", err)
+	return Permanent("the key cannot be used", "wsrelay keygen makes a file for --key-file", err)
 }
 
 func (w *DialConfig) readToken(c *credentials, u *url.URL) *Fault {
@@ -111,7 +111,7 @@ func (w *DialConfig) readToken(c *credentials, u *url.URL) *Fault {
 		return nil
 	}
 	if u.Scheme != "wss" && (!connlimit.Loopback(u.Hostname()) || c.proxy != nil) {
-		return permanent("a token must not travel without TLS", "use wss://, or --key-file, which reveals no secret", nil)
+		return Permanent("a token must not travel without TLS", "use wss://, or --key-file, which reveals no secret", nil)
 	}
 	token, err := c.token(w.TokenFile)
 	if err != nil {
@@ -122,7 +122,7 @@ func (w *DialConfig) readToken(c *credentials, u *url.URL) *Fault {
 }
 
 func tokenFault(err error) *Fault {
-	return permanent("the token cannot be used", "the file must contain the token and nothing else", err)
+	return Permanent("the token cannot be used", "the file must contain the token and nothing else", err)
 }
 
 // token reads a file that holds a token and nothing else.
@@ -141,7 +141,7 @@ func (c *credentials) token(name string) (string, error) {
 // secret reads a file that only we should be able to read.
 func (c *credentials) secret(name string) ([]byte, error) {
 	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
-		c.loose = append(c.loose, name)
+		c.exposed = append(c.exposed, name)
 	}
 	return os.ReadFile(name)
 }
@@ -151,21 +151,21 @@ func (w *DialConfig) readTLS(c *credentials, _ *url.URL) *Fault {
 	if w.CAFile != "" {
 		pem, err := os.ReadFile(w.CAFile)
 		if err != nil {
-			return permanent("the authorities cannot be read", "--tls-ca names a file of certificates in PEM", err)
+			return Permanent("the authorities cannot be read", "--tls-ca names a file of certificates in PEM", err)
 		}
 		c.tls.RootCAs = x509.NewCertPool()
 		if !c.tls.RootCAs.AppendCertsFromPEM(pem) {
-			return permanent("the file of authorities holds no certificate",
+			return Permanent("the file of authorities holds no certificate",
 				"--tls-ca names a file of certificates in PEM", errors.New(w.CAFile))
 		}
 	}
 	if w.CertFile != "" {
 		if _, err := c.secret(w.CertKeyFile); err != nil {
-			return permanent("the key of our certificate cannot be read", "look at --tls-key", err)
+			return Permanent("the key of our certificate cannot be read", "look at --tls-key", err)
 		}
 		cert, err := tls.LoadX509KeyPair(w.CertFile, w.CertKeyFile)
 		if err != nil {
-			return permanent("our certificate cannot be used", "look at --tls-cert and --tls-key", err)
+			return Permanent("our certificate cannot be used", "look at --tls-cert and --tls-key", err)
 		}
 		c.tls.Certificates = []tls.Certificate{cert}
 	}
@@ -185,7 +185,7 @@ func Pin(cert *x509.Certificate) string {
 	return pinPrefix + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// ParsePin says whether s has the form that Pin gives.
+// ParsePin reports whether s has the form that Pin gives.
 func ParsePin(s string) error {
 	text, ok := strings.CutPrefix(s, pinPrefix)
 	sum, err := base64.StdEncoding.DecodeString(text)

@@ -338,7 +338,7 @@ func TestRelay_SaysOnceThatOthersCanReadASecret(t *testing.T) {
 		if f != nil {
 			t.Fatal(f)
 		}
-		r.warn(c.loose)
+		r.warn(c.exposed)
 	}
 	if got := log.count("others can read"); got != 1 {
 		t.Errorf("said %d times, want once:\n%s", got, log.text())

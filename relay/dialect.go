@@ -18,22 +18,23 @@ import (
 type Dialect interface {
 	// Subprotocol is what the server must agree to; "": none.
 	Subprotocol() string
-	// Ship sends first, and then what the queue has, until ctx or the connection
+	// Send sends first, and then what the queue has, until ctx or the connection
 	// ends or nothing has moved for l.IdleClose. The fault is nil if the end was
 	// our own wish. Whatever was not acknowledged by then is given out again.
-	Ship(ctx context.Context, l *Link, first *buffer.Block) *Fault
-	// Probe finds out, without a line, whether Ship could work, and says what it
+	Send(ctx context.Context, l *Link, first *buffer.Block) *Fault
+	// Probe finds out, without a line, whether Send could work, and returns what it
 	// has seen.
 	Probe(ctx context.Context, l *Link) (found string, fault *Fault)
 }
 
-// Link is a WebSocket that stands, lent to a Dialect. One goroutine writes; the
+// Link is an open WebSocket for a Dialect to use. One goroutine writes; the
 // relay closes it.
 type Link struct {
 	Log       *slog.Logger
 	IdleClose time.Duration
 	Ping      time.Duration // between pings; 2.5 times this without a byte ends the connection
 	Host      string        // who sends
+	Queue     Blocks        // what is to be sent
 
 	r        *Relay
 	conn     *websocket.Conn
@@ -50,7 +51,7 @@ func (r *Relay) link(conn *websocket.Conn, w *wire, u *url.URL) *Link {
 	w.guard(r.o.Ping * 5 / 2)
 	gone := make(chan struct{})
 	return &Link{
-		Log: r.log.With("url", shown(u)), IdleClose: r.o.IdleClose, Ping: r.o.Ping, Host: r.o.Host,
+		Log: r.log.With("url", logURL(u)), IdleClose: r.o.IdleClose, Ping: r.o.Ping, Host: r.o.Host, Queue: r.q,
 		r: r, conn: conn, wire: w, url: u, gone: gone,
 	}
 }
@@ -81,33 +82,38 @@ func (l *Link) Listen(limit int64, hear func(kind int, msg []byte)) {
 	}()
 }
 
-// Gone is closed when the connection has ended; Lost then says why.
+// Gone is closed when the connection has ended; Lost then gives the reason.
 func (l *Link) Gone() <-chan struct{} { return l.gone }
 
-// Lost is why the connection has ended, or does end: a write has failed with
-// err, and the server may have said why.
-func (l *Link) Lost(err error) *Fault {
-	t := time.NewTimer(l.r.pace.goodbye)
-	defer t.Stop()
+// Lost is why the connection has ended, once Gone is closed.
+func (l *Link) Lost() *Fault { return goneFault(l.err) }
+
+// Write sends one message, in one frame up to a length of 1 MiB.
+func (l *Link) Write(kind int, msg []byte) *Fault {
+	return l.writeFault(l.conn.WriteMessage(kind, msg))
+}
+
+// WritePing sends a ping of at most 125 bytes.
+func (l *Link) WritePing(payload string) *Fault {
+	return l.writeFault(l.conn.WriteControl(websocket.PingMessage, []byte(payload), time.Now().Add(l.Ping)))
+}
+
+// writeFault finds out why a write failed: the server may have said it.
+func (l *Link) writeFault(err error) *Fault {
+	if err == nil {
+		return nil
+	}
 	select {
 	case <-l.gone:
-		return goneFault(l.err)
-	case <-t.C:
+		return l.Lost()
+	case <-time.After(l.r.pace.goodbye):
 		return lostFault(err)
 	}
 }
 
-// Write sends one message, in one frame up to a length of 1 MiB.
-func (l *Link) Write(kind int, msg []byte) error { return l.conn.WriteMessage(kind, msg) }
-
-// WritePing sends a ping of at most 125 bytes.
-func (l *Link) WritePing(payload string) error {
-	return l.conn.WriteControl(websocket.PingMessage, []byte(payload), time.Now().Add(l.Ping))
-}
-
-// Ready says that the server is known to understand us.
+// Ready reports that the server is known to understand us.
 func (l *Link) Ready(store, guarantee string) {
-	l.r.status.set(StateConnected, shown(l.url))
+	l.r.status.set(StateConnected, logURL(l.url))
 	l.r.report.welcomed(l.url, &handshake.Welcome{Store: store, Guarantee: guarantee})
 }
 
@@ -119,36 +125,26 @@ func (l *Link) Sent(r buffer.Range, gap *buffer.Gap, bytes int) {
 // Ack moves the queue's cursor by the receipt rec, for n records more.
 func (l *Link) Ack(rec buffer.Receipt, n uint64) *Fault {
 	if err := l.r.q.Ack(rec.Seq, rec); err != nil {
-		return queueFault(err)
+		return QueueFault(err)
 	}
 	l.receipts++
-	l.r.status.receipt(rec, n)
+	l.r.status.receipt(n, 0)
 	st := l.r.q.Stats()
 	l.r.report.acknowledged(l.url, st.Head-st.Cursor)
 	return nil
 }
 
-// lend hands the connection to use, and closes it afterwards.
+// lend lets use have the connection, and closes it afterwards.
 func (l *Link) lend(ctx context.Context, use func(context.Context) *Fault) *Fault {
-	// A write to a peer that has stopped reading must not outlive ctx.
-	stop := context.AfterFunc(ctx, func() {
-		time.AfterFunc(l.r.pace.goodbye, func() { l.wire.Close() })
-	})
+	stop := l.wire.closeAfter(ctx, l.r.pace.goodbye)
 	defer stop()
 	fault := use(ctx)
-	l.close(fault)
-	return fault
-}
-
-// close takes leave as far as that can be done shortly.
-func (l *Link) close(f *Fault) {
 	cut := time.AfterFunc(l.r.pace.goodbye, func() { l.wire.Close() })
 	defer cut.Stop()
-	words := websocket.FormatCloseMessage(websocket.CloseNormalClosure, "")
-	if (f != nil && f.code == 0) || l.conn.WriteControl(websocket.CloseMessage, words,
-		time.Now().Add(l.r.pace.goodbye)) != nil {
+	if !l.r.sayGoodbye(l.conn, fault) {
 		l.wire.Close()
 	}
 	<-l.gone
 	l.wire.Close()
+	return fault
 }

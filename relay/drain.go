@@ -1,19 +1,18 @@
 package relay
 
 import (
-	"context"
 	"time"
 
 	"wsrelay/buffer"
 )
 
-// backlogAge tells a backlog from lines that have just come.
+// backlogAge distinguishes a backlog from lines that have just come.
 const backlogAge = 10 * time.Second
 
 // Paced gives out q's backlog, lines that have waited for 10 s, at no more than
 // rate bytes a second, counted as they go on the wire and by whole blocks, which
-// have up to 1 MiB, or one line. Newer lines are not held up by themselves; but
-// the order is kept, so behind a backlog they wait for it. At a rate below that
+// have up to 1 MiB, or one line. Newer lines alone are not delayed; but the
+// order is kept, so they wait for a backlog before them. At a rate below that
 // of what comes in, a backlog never ends.
 func Paced(q Queue, rate int64) Queue { return &paced{Queue: q, rate: float64(rate)} }
 
@@ -53,23 +52,14 @@ func onWire(b *buffer.Block) int {
 	return len(b.Encoded())
 }
 
-// Next is Queue's.
-func (p *paced) Next(ctx context.Context) (*buffer.Block, error) {
-	for {
-		b, err := p.TryNext()
-		if b != nil || err != nil {
-			return b, err
-		}
-		if p.held == nil {
-			if p.held, err = p.Queue.Next(ctx); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if sleep(ctx, time.Until(p.notBefore)); ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
+// Ready is Queue's.
+func (p *paced) Ready() <-chan struct{} {
+	if p.held == nil {
+		return p.Queue.Ready()
 	}
+	due := make(chan struct{})
+	time.AfterFunc(time.Until(p.notBefore), func() { close(due) })
+	return due
 }
 
 // Rewind is Queue's.

@@ -37,7 +37,7 @@ func take(t *testing.T, q Queue, n int) time.Duration {
 	t.Helper()
 	start := time.Now()
 	for range n {
-		if _, err := q.Next(t.Context()); err != nil {
+		if _, err := next(t.Context(), q); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -82,7 +82,7 @@ func TestPaced_KeepsWhatIsTooEarly(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if b, err := p.Next(ctx); b != nil || !errors.Is(err, context.DeadlineExceeded) {
+		if b, err := next(ctx, p); b != nil || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a wait that ends: %v, %v", b, err)
 		}
 		time.Sleep(time.Second)

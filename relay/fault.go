@@ -21,7 +21,7 @@ import (
 	"wsrelay/handshake"
 )
 
-// Fault says why there is no session, in the three parts an operator needs.
+// Fault is why there is no session, in the three parts an operator needs.
 type Fault struct {
 	What   string // what happened
 	Effect string // what it means for the logs
@@ -30,9 +30,10 @@ type Fault struct {
 
 	permanent bool           // waiting alone does not fix it: retry slowly, and log an error
 	shrink    bool           // smaller batches may get through
-	floor     time.Duration  // the receiver asks us to stay away so long
+	floor     time.Duration  // the receiver asks us not to come back sooner
 	spread    *time.Duration // the receiver asks us to come back within it
-	code      int            // to close the connection with; 0: it is not ours to say
+	code      int            // to close the connection with; 0: a normal closure
+	closed    bool           // the connection is lost, or the receiver closes it: there is no close frame to send
 }
 
 func (f *Fault) Error() string {
@@ -54,65 +55,38 @@ const (
 	hintTLS    = "check that the URL names the right host, or give its authority with --tls-ca"
 )
 
-func transient(what, hint string, err error) *Fault {
+// Transient is a fault that may end without action: the relay backs off.
+func Transient(what, hint string, err error) *Fault {
 	return &Fault{What: what, Effect: effectWait, Hint: hint, Err: err}
 }
 
-func permanent(what, hint string, err error) *Fault {
+// Permanent is a fault that needs an operator: the relay logs an error and tries about
+// once a minute.
+func Permanent(what, hint string, err error) *Fault {
 	return &Fault{What: what, Effect: effectHold, Hint: hint, Err: err, permanent: true}
 }
 
-// Transient is a Dialect's fault that may end without action: the relay backs off.
-func Transient(what, hint string, err error) *Fault { return withGoodbye(transient(what, hint, err)) }
-
-// Permanent is a Dialect's fault that needs an operator: the relay logs an error
-// and tries about once a minute.
-func Permanent(what, hint string, err error) *Fault { return withGoodbye(permanent(what, hint, err)) }
-
 // protocolError is a fault of the protocol that the receiver is to hear of.
 func protocolError(code int, err error) *Fault {
-	f := permanent("the receiver violates the protocol", hintBug, err)
+	f := Permanent("the receiver violates the protocol", hintBug, err)
 	f.code = code
 	return f
 }
 
-// withGoodbye is a fault that is not reported to the receiver: it gets a normal close.
-func withGoodbye(f *Fault) *Fault {
-	f.code = websocket.CloseNormalClosure
-	return f
-}
-
 func tooLong(err error) *Fault {
-	return withGoodbye(permanent("a line is too long for the receiver", "raise the receiver's limit for lines", err))
+	return Permanent("a line is too long for the receiver", "raise the receiver's limit for lines", err)
 }
 
-func queueFault(err error) *Fault {
-	return withGoodbye(&Fault{
+// QueueFault is a fault of the queue, which is tried again.
+func QueueFault(err error) *Fault {
+	return &Fault{
 		What: "the queue cannot be read", Err: err,
 		Effect: "lines stay where they are; none is delivered until the queue can be read again",
 		Hint:   buffer.Hint(err) + "; wsrelay queue verify says what is there",
-	})
-}
-
-// addressOf is an error that says where it happened and nothing else, for what
-// happened is said beside it.
-func addressOf(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
-		return &located{err, op.Addr.String()}
 	}
-	return err
 }
 
-type located struct {
-	error
-	at string
-}
-
-func (l *located) Error() string { return l.at }
-
-func (l *located) Unwrap() error { return l.error }
-
-// dialFault says in plain words why a connection did not come about.
+// dialFault explains in plain words why connecting failed.
 func dialFault(err error) *Fault {
 	var (
 		dns    *net.DNSError
@@ -124,36 +98,38 @@ func dialFault(err error) *Fault {
 	switch {
 	case errors.As(err, &known):
 		return known
-	case errors.Is(err, errTalkative):
-		return permanent("this is not a receiver", "check that the URL leads to wsreceive", err)
+	case errors.Is(err, errEndlessAnswer):
+		return Permanent("this is not a receiver", "check that the URL leads to wsreceive", err)
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return transient("no such host", "check the name in the URL and this host's DNS", err)
+		return Transient("no such host", "check the name in the URL and this host's DNS", err)
 	case errors.As(err, &dns):
-		return transient("the host's name could not be looked up", "check this host's DNS", err)
+		return Transient("the host's name could not be looked up", "check this host's DNS", err)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return transient("connection refused", "check that the receiver runs and that the port is right",
-			addressOf(err))
+		if errors.As(err, &op) && op.Addr != nil {
+			err = errors.New(op.Addr.String()) // the rest would say the same once more
+		}
+		return Transient("connection refused", "check that the receiver runs and that the port is right", err)
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return transient("the host cannot be reached", "check network and firewall", err)
+		return Transient("the host cannot be reached", "check network and firewall", err)
 	case errors.As(err, &record):
-		return permanent("the port does not speak TLS", "use ws:// for this port, or the receiver's TLS port", err)
+		return Permanent("the port does not speak TLS", "use ws:// for this port, or the receiver's TLS port", err)
 	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`):
-		return permanent("the port requires TLS", "use wss:// for this port", err)
+		return Permanent("the port requires TLS", "use wss:// for this port", err)
 	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
-		return permanent("the receiver refuses our side of TLS",
+		return Permanent("the receiver refuses our side of TLS",
 			"it may want a client certificate: --tls-cert and --tls-key", err)
 	case errors.As(err, &ne) && ne.Timeout(), errors.Is(err, os.ErrDeadlineExceeded):
-		return transient("no answer in time", "check network and firewall, and that the receiver runs", err)
+		return Transient("no answer in time", "check network and firewall, and that the receiver runs", err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
-		return transient("the connection was closed before the upgrade", hintServer+", and at what stands in between", err)
+		return Transient("the connection was closed before the upgrade", hintServer+", and at what stands in between", err)
 	}
 	if f := certFault(err); f != nil {
 		return f
 	}
-	return transient("no connection", "check URL, network and proxy", err)
+	return Transient("no connection", "check URL, network and proxy", err)
 }
 
-// certFault tells apart why the receiver's certificate is not good enough.
+// certFault explains why the receiver's certificate is not good enough.
 func certFault(err error) *Fault {
 	var (
 		unknown x509.UnknownAuthorityError
@@ -164,47 +140,47 @@ func certFault(err error) *Fault {
 	)
 	switch {
 	case errors.As(err, &pin):
-		return permanent("the receiver's certificate is not the pinned one",
+		return Permanent("the receiver's certificate is not the pinned one",
 			"if its key was changed, pin the new one with --tls-pin; if not, another server answers in its place", err)
 	case errors.As(err, &unknown):
-		return permanent("the receiver's certificate is signed by an unknown authority", hintTLS, err)
+		return Permanent("the receiver's certificate is signed by an unknown authority", hintTLS, err)
 	case errors.As(err, &name):
-		return permanent("the receiver's certificate is for another name", hintTLS, err)
+		return Permanent("the receiver's certificate is for another name", hintTLS, err)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return permanent("the receiver's certificate has expired, or a clock is wrong", "renew it; check both clocks", err)
+		return Permanent("the receiver's certificate has expired, or a clock is wrong", "renew it; check both clocks", err)
 	case errors.As(err, &other):
-		return permanent("the receiver's certificate cannot be verified", hintTLS, err)
+		return Permanent("the receiver's certificate cannot be verified", hintTLS, err)
 	}
 	return nil
 }
 
-// statusFault says what an HTTP answer means that is not the upgrade.
+// statusFault explains an HTTP answer that is not the upgrade.
 func statusFault(resp *http.Response) *Fault {
 	what := "the server answered HTTP " + strconv.Itoa(resp.StatusCode)
 	switch code := resp.StatusCode; {
 	case code == http.StatusUnauthorized:
-		return permanent(what+": not authenticated", hintKnown, nil)
+		return Permanent(what+": not authenticated", hintKnown, nil)
 	case code == http.StatusForbidden:
-		return permanent(what+": forbidden", "check what the receiver allows this host to send", nil)
+		return Permanent(what+": forbidden", "check what the receiver allows this host to send", nil)
 	case code == http.StatusNotFound:
-		return permanent(what+": nothing at this path", "check the path in the URL; wsreceive serves /relay", nil)
+		return Permanent(what+": nothing at this path", "check the path in the URL; wsreceive serves /relay", nil)
 	case code == http.StatusUpgradeRequired:
-		return permanent(what+": it wants another version of the protocol", "update the older of the two ends", nil)
+		return Permanent(what+": it wants another version of the protocol", "update the older of the two ends", nil)
 	case code == http.StatusTooManyRequests, code == http.StatusServiceUnavailable:
-		f := transient(what+": it asks us to retry later", hintServer, nil)
+		f := Transient(what+": it asks us to retry later", hintServer, nil)
 		f.floor = retryAfter(resp.Header.Get("Retry-After"))
 		return f
 	case code == http.StatusProxyAuthRequired:
-		return permanent(what+": the proxy requires credentials", "give them with --proxy", nil)
+		return Permanent(what+": the proxy requires credentials", "give them with --proxy", nil)
 	case code >= 500:
-		return transient(what, hintServer+", and at what stands in between", nil)
+		return Transient(what, hintServer+", and at what stands in between", nil)
 	case code >= 300 && code < 400:
-		return permanent(what+": it redirects to another address",
+		return Permanent(what+": it redirects to another address",
 			"use the address it names: "+clean(resp.Header.Get("Location")), nil)
 	case code == http.StatusBadRequest && wantsTLS(resp.Body):
-		return permanent("the port requires TLS", "use wss:// for this port", nil)
+		return Permanent("the port requires TLS", "use wss:// for this port", nil)
 	}
-	return permanent(what+" instead of opening a WebSocket", "check that the URL leads to wsreceive", nil)
+	return Permanent(what+" instead of opening a WebSocket", "check that the URL leads to wsreceive", nil)
 }
 
 // wantsTLS knows how Go's server and nginx answer plain HTTP on a TLS port.
@@ -225,23 +201,24 @@ func retryAfter(s string) time.Duration {
 	return 0
 }
 
-// lostFault says why a session broke that nobody had closed.
+// lostFault explains why a session broke that neither end had closed.
 func lostFault(err error) *Fault {
 	var ne net.Error
 	switch {
 	case errors.As(err, &ne) && ne.Timeout():
-		f := transient("the receiver has stopped answering", "check the network, and that the receiver runs", err)
-		f.shrink = true
+		f := Transient("the receiver has stopped answering", "check the network, and that the receiver runs", err)
+		f.shrink, f.closed = true, true
 		return f
 	case errors.Is(err, websocket.ErrReadLimit):
 		return protocolError(websocket.CloseMessageTooBig, err)
 	}
-	f := transient("the connection was lost", "check the network, and "+hintServer, err)
+	f := Transient("the connection was lost", "check the network, and "+hintServer, err)
+	f.closed = true
 	f.shrink = true // on a network that breaks often, only short messages get through
 	return f
 }
 
-// goneFault says why the connection to a server of another dialect has ended.
+// goneFault explains why the connection to a server of another dialect has ended.
 // What codes beyond those of RFC 6455 mean there, we do not know.
 func goneFault(err error) *Fault {
 	ce, ok := errors.AsType[*websocket.CloseError](err)
@@ -249,25 +226,21 @@ func goneFault(err error) *Fault {
 	case !ok || ce.Code == websocket.CloseAbnormalClosure:
 		return lostFault(err)
 	case ce.Code >= 3000:
-		return transient("the server closed the connection", hintServer,
+		f := Transient("the server closed the connection", hintServer,
 			fmt.Errorf("close code %d: %s", ce.Code, clean(ce.Text)))
+		f.closed = true
+		return f
 	}
-	return closeFault(ce.Code, ce.Text, nil)
+	return closeFault(ce.Code, ce.Text)
 }
 
-// closeFault says what the receiver means by closing with code. said is the
-// err frame that came before, if one did.
-func closeFault(code int, text string, said *handshake.Err) *Fault {
-	var away time.Duration
-	if said != nil {
-		text, away = said.Msg, millis(said.AfterMS)
-	}
+// closeFault explains why the receiver closes with code and text.
+func closeFault(code int, text string) *Fault {
 	f := faultForCode(code)
-	f.floor = away
+	f.closed = true
+	f.Err = fmt.Errorf("close code %d", code)
 	if text = clean(text); text != "" {
-		f.Err = fmt.Errorf("close code %d: %s", code, text)
-	} else {
-		f.Err = fmt.Errorf("close code %d", code)
+		f.Err = fmt.Errorf("%w: %s", f.Err, text)
 	}
 	return f
 }
@@ -275,32 +248,32 @@ func closeFault(code int, text string, said *handshake.Err) *Fault {
 func faultForCode(code int) *Fault {
 	switch code {
 	case websocket.CloseNormalClosure, websocket.CloseGoingAway, websocket.CloseServiceRestart:
-		return transient("the receiver closed the connection", "it should be back soon; if not, "+hintServer, nil)
+		return Transient("the receiver closed the connection", "it should be back soon; if not, "+hintServer, nil)
 	case websocket.CloseProtocolError, websocket.CloseUnsupportedData, websocket.CloseInvalidFramePayloadData,
 		handshake.CloseBadFrame:
-		return permanent("the receiver reports that we violate the protocol", hintBug, nil)
+		return Permanent("the receiver reports that we violate the protocol", hintBug, nil)
 	case websocket.ClosePolicyViolation, handshake.CloseForbidden:
-		return permanent("the receiver forbids it", "check what the receiver allows this host to send", nil)
+		return Permanent("the receiver forbids it", "check what the receiver allows this host to send", nil)
 	case websocket.CloseMessageTooBig:
-		f := transient("a message was too big for the receiver, or for what stands in between", "raise the limit there", nil)
+		f := Transient("a message was too big for the receiver, or for what stands in between", "raise the limit there", nil)
 		f.shrink = true
 		return f
 	case handshake.CloseUnauthenticated:
-		return permanent("the receiver does not know us", hintKnown, nil)
+		return Permanent("the receiver does not know us", hintKnown, nil)
 	case handshake.CloseHandshakeTimeout:
-		return transient("the handshake took too long", "check the network, and "+hintServer, nil)
+		return Transient("the handshake took too long", "check the network, and "+hintServer, nil)
 	case handshake.CloseSuperseded:
-		return transient("another sender with our identity took over", "let no other wsrelay use a copy of this queue", nil)
+		return Transient("another sender with our identity took over", "let no other wsrelay use a copy of this queue", nil)
 	case handshake.CloseRecordTooBig:
-		return permanent("a line is too long for the receiver", "raise its limit for lines", nil)
+		return Permanent("a line is too long for the receiver", "raise its limit for lines", nil)
 	case handshake.CloseVersion:
-		return permanent("the receiver wants another version of the protocol", "update the older of the two ends", nil)
+		return Permanent("the receiver wants another version of the protocol", "update the older of the two ends", nil)
 	case handshake.CloseQuota:
-		return transient("the receiver's quota for us is used up", "raise the quota, or send less", nil)
+		return Transient("the receiver's quota for us is used up", "raise the quota, or send less", nil)
 	case handshake.CloseStoreDown:
-		return transient("the receiver's store does not answer", "look at the store", nil)
+		return Transient("the receiver's store does not answer", "look at the store", nil)
 	}
-	return transient("the receiver closed the connection", hintServer, nil)
+	return Transient("the receiver closed the connection", hintServer, nil)
 }
 
 // millis reads a duration of the wire; it is not negative and has a bound.

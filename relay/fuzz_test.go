@@ -55,7 +55,7 @@ func FuzzSession(f *testing.F) {
 				t.Fatal(b, err)
 			}
 			s.b++
-			s.win.add(flight{b: s.b, seq: b.seq, end: b.end, size: b.size(), raw: b.raw})
+			s.win.add(flight{seq: b.seq, end: b.end, size: b.size(), raw: b.raw})
 		}
 		for _, msg := range []string{one, two} {
 			sent := s.win.next

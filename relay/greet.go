@@ -21,14 +21,14 @@ func (s *session) open(ctx context.Context) *Fault {
 	if err := s.conn.WriteMessage(websocket.TextMessage, s.transcript.Hello); err != nil {
 		return s.writeFault(err)
 	}
-	late := time.NewTimer(s.r.pace.dial)
-	defer late.Stop()
+	timeout := time.NewTimer(s.r.pace.dial)
+	defer timeout.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-late.C:
-			f := transient("no welcome in time", hintServer, nil)
+		case <-timeout.C:
+			f := Transient("no welcome in time", hintServer, nil)
 			f.code = handshake.CloseHandshakeTimeout
 			return f
 		case m := <-s.in:
@@ -48,7 +48,7 @@ func (s *session) open(ctx context.Context) *Fault {
 				if fault := s.answerChallenge(f, m.raw); fault != nil {
 					return fault
 				}
-				late.Reset(s.r.pace.dial)
+				timeout.Reset(s.r.pace.dial)
 			case *handshake.Err:
 				s.peerErr = f // the close that follows says the rest
 			case nil:
@@ -79,7 +79,7 @@ func (s *session) hello(st buffer.Stats) *handshake.Hello {
 func (s *session) answerChallenge(c *handshake.Chal, raw []byte) *Fault {
 	switch {
 	case s.key == nil:
-		return withGoodbye(permanent("the receiver asks for a key", "give this host's key with --key-file", nil))
+		return Permanent("the receiver asks for a key", "give this host's key with --key-file", nil)
 	case s.transcript.Chal != nil:
 		return protocolError(websocket.CloseProtocolError, errors.New("a second challenge"))
 	case c.Mech != handshake.MechHMAC || !handshake.ValidNonce(c.Nonce):
@@ -100,20 +100,20 @@ func (s *session) bind(cb string) *Fault {
 	t, ok := s.conn.NetConn().(*tls.Conn)
 	switch {
 	case cb == handshake.CBNone && ok && s.r.o.Listen != "":
-		return withGoodbye(permanent("the receiver's proof leaves this TLS connection out",
-			"remove --behind-proxy or --allow-insecure from the wsreceive that dials here", nil))
+		return Permanent("the receiver's proof leaves this TLS connection out",
+			"remove --behind-proxy or --allow-insecure from the wsreceive that dials here", nil)
 	case cb == handshake.CBNone:
 		return nil
 	case cb != handshake.CBExporter:
-		return withGoodbye(permanent("the receiver asks for an unknown kind of proof",
-			"update the older of the two ends", fmt.Errorf("channel binding %.40q", cb)))
+		return Permanent("the receiver asks for an unknown kind of proof",
+			"update the older of the two ends", fmt.Errorf("channel binding %.40q", cb))
 	case !ok:
-		return withGoodbye(permanent("a proxy terminates TLS between us and the receiver",
-			"use wss:// as far as the receiver, or run wsreceive with --behind-proxy", nil))
+		return Permanent("a proxy terminates TLS between us and the receiver",
+			"use wss:// as far as the receiver, or run wsreceive with --behind-proxy", nil)
 	}
 	var err error
 	if s.transcript.Binding, err = handshake.TLSBinding(t.ConnectionState()); err != nil {
-		return withGoodbye(permanent("this TLS connection cannot be part of a proof", "have both ends speak TLS 1.3", err))
+		return Permanent("this TLS connection cannot be part of a proof", "have both ends speak TLS 1.3", err)
 	}
 	return nil
 }
@@ -125,11 +125,11 @@ func (s *session) checkProof(w *handshake.Welcome) *Fault {
 	case s.key == nil:
 		return nil
 	case s.transcript.Auth == nil:
-		return withGoodbye(permanent("the receiver did not ask for our key and does not prove that it has it",
-			"give wsreceive this host's key with --keys, or remove --key-file here", nil))
+		return Permanent("the receiver did not ask for our key and does not prove that it has it",
+			"give wsreceive this host's key with --keys, or remove --key-file here", nil)
 	case !handshake.SameMAC(w.MAC, s.transcript.ReceiverMAC(s.key.Value)):
-		return withGoodbye(permanent("the receiver does not prove that it has our key",
-			"something pretends to be the receiver; check the URL and what stands in between", nil))
+		return Permanent("the receiver does not prove that it has our key",
+			"something pretends to be the receiver; check the URL and what stands in between", nil)
 	}
 	return nil
 }

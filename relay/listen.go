@@ -30,7 +30,7 @@ func (r *Relay) listen(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		fault := permanent("cannot listen", "another program, or another wsrelay, may have the address; --listen takes any other", err)
+		fault := Permanent("cannot listen", "another program, or another wsrelay, may have the address; --listen takes any other", err)
 		delay := r.backoff.NextBackOff()
 		r.status.failed(StateWaiting, fault, delay)
 		r.report.lost(fault, &url.URL{Scheme: "ws", Host: r.o.Listen, Path: listenPath}, delay)
@@ -41,45 +41,46 @@ func (r *Relay) listen(ctx context.Context) {
 // listenPath is where receivers find a relay that listens.
 const listenPath = "/relay"
 
-// answer serves those who come to ln until ctx, or ln, ends; the error is ln's.
+// answer serves the receivers that connect to ln until ctx, or ln, ends; the error is
+// ln's.
 func (r *Relay) answer(ctx context.Context, ln net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	h := newHall(ctx, r, ln.Addr())
-	ln = wireListener{connlimit.New(ln, callers, r.pace.minSession)}
-	if h.url.Scheme == "wss" {
-		ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: h.tls})
+	a := newAcceptor(ctx, r, ln.Addr())
+	ln = wireListener{connlimit.New(ln, maxCallers, r.pace.minSession)}
+	if a.url.Scheme == "wss" {
+		ln = tls.NewListener(ln, &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: a.tls})
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET "+listenPath, h)
+	mux.Handle("GET "+listenPath, a)
 	srv := &http.Server{
 		Handler: mux, MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: r.pace.dial, ErrorLog: slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
 	}
-	srv.SetKeepAlivesEnabled(false) // who is refused goes
-	r.log.Info("listening", "url", h.url.String())
-	h.missing(0)
+	srv.SetKeepAlivesEnabled(false) // a receiver that is refused has nothing more to ask
+	r.log.Info("listening", "url", a.url.String())
+	a.missing(0)
 	failed := make(chan error, 1)
 	var serving sync.WaitGroup
 	serving.Go(func() { failed <- srv.Serve(ln) })
-	err := h.watch(failed)
+	err := a.watch(failed)
 	cancel()
 	_ = srv.Close() // its listener's error says nothing new
 	serving.Wait()
-	h.close()
+	a.close()
 	return err
 }
 
-// acceptor is where receivers come to.
+// acceptor serves the receivers that dial.
 type acceptor struct {
 	r   *Relay
 	ctx context.Context // of the sessions
 	url *url.URL        // ours
 	up  websocket.Upgrader
 
-	// place is held by the one session that is served, and by any other caller that
-	// does what otherwise only Run's goroutine may.
-	place chan struct{}
+	// slot is held by the one session that is served, and by whatever else does what
+	// otherwise only Run's goroutine may.
+	slot chan struct{}
 
 	mu      sync.Mutex // guards the two below
 	refusal throttle
@@ -87,10 +88,10 @@ type acceptor struct {
 	running sync.WaitGroup // the sessions
 }
 
-func newHall(ctx context.Context, r *Relay, addr net.Addr) *acceptor {
-	h := &acceptor{
+func newAcceptor(ctx context.Context, r *Relay, addr net.Addr) *acceptor {
+	a := &acceptor{
 		r: r, ctx: ctx, url: &url.URL{Scheme: "ws", Host: addr.String(), Path: listenPath},
-		place: make(chan struct{}, 1), refusal: throttle{every: r.pace.quiet},
+		slot: make(chan struct{}, 1), refusal: throttle{every: r.pace.quiet},
 		up: websocket.Upgrader{
 			HandshakeTimeout: r.pace.dial, WriteBufferSize: frameBytes, WriteBufferPool: &frameBuffers,
 			Subprotocols: []string{handshake.Subprotocol},
@@ -98,94 +99,94 @@ func newHall(ctx context.Context, r *Relay, addr net.Addr) *acceptor {
 		},
 	}
 	if r.o.Dial.CertFile != "" {
-		h.url.Scheme = "wss"
+		a.url.Scheme = "wss"
 	}
-	return h
+	return a
 }
 
-// watch waits until the server has failed or ctx has ended, and says now and
-// then why nobody comes for the lines that wait.
-func (h *acceptor) watch(failed <-chan error) error {
-	tick := time.NewTicker(h.r.pace.quiet)
+// watch waits until the server has failed or ctx has ended, and logs from time to time
+// why no receiver takes the lines that wait.
+func (a *acceptor) watch(failed <-chan error) error {
+	tick := time.NewTicker(a.r.pace.quiet)
 	defer tick.Stop()
 	for {
 		select {
-		case <-h.ctx.Done():
+		case <-a.ctx.Done():
 			return nil
 		case err := <-failed:
 			return err
 		case <-tick.C:
 		}
-		h.missing(h.r.q.Stats().Head)
+		a.missing(a.r.q.Stats().Head)
 	}
 }
 
-// missing notes that there is no session, and says so if lines below due wait
-// or none can come about.
-func (h *acceptor) missing(due uint64) {
-	if !h.acquire() {
+// missing notes that there is no session, and logs that if lines below due wait or no
+// session is possible.
+func (a *acceptor) missing(due uint64) {
+	if !a.acquire() {
 		return
 	}
-	defer h.release()
-	fault := h.r.o.Dial.sound()
+	defer a.release()
+	fault := a.r.o.Dial.sound()
 	if fault == nil {
-		fault = transient("no receiver has dialled", "check wsreceive --dial on the receiving host, and the network in between", nil)
+		fault = Transient("no receiver has dialled", "check wsreceive --dial on the receiving host, and the network in between", nil)
 	}
-	h.r.status.set(StateListening, h.url.String())
-	h.r.status.failed(StateListening, fault, 0)
-	if fault.permanent || h.r.q.Stats().Cursor < due {
-		h.r.report.lost(fault, h.url, 0)
+	a.r.status.set(StateListening, a.url.String())
+	a.r.status.failed(StateListening, fault, 0)
+	if fault.permanent || a.r.q.Stats().Cursor < due {
+		a.r.report.lost(fault, a.url, 0)
 	}
 }
 
-func (h *acceptor) acquire() bool {
+func (a *acceptor) acquire() bool {
 	select {
-	case h.place <- struct{}{}:
+	case a.slot <- struct{}{}:
 		return true
 	default:
 		return false
 	}
 }
 
-func (h *acceptor) release() { <-h.place }
+func (a *acceptor) release() { <-a.slot }
 
-// close waits for the sessions, which h.ctx ends.
-func (h *acceptor) close() {
-	h.mu.Lock()
-	h.closed = true
-	h.mu.Unlock()
-	h.running.Wait()
+// close waits for the sessions, which a.ctx ends.
+func (a *acceptor) close() {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	a.running.Wait()
 }
 
 // begin runs a session in a goroutine of its own, unless the acceptor is closed: one
 // of http.Server would hide a panic.
-func (h *acceptor) begin(session func()) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.closed {
-		h.running.Go(session)
+func (a *acceptor) begin(session func()) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.closed {
+		a.running.Go(session)
 	}
-	return !h.closed
+	return !a.closed
 }
 
 // ServeHTTP begins a session, if the request may have one.
-func (h *acceptor) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	with, refusal := h.admit(req)
+func (a *acceptor) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	with, refusal := a.admit(req)
 	if refusal != nil {
 		refusal.answer(w)
 		return
 	}
-	conn, err := h.up.Upgrade(w, req, nil)
+	conn, err := a.up.Upgrade(w, req, nil)
 	if err != nil {
-		h.r.log.Debug("upgrade failed", "remote", req.RemoteAddr, "err", err)
+		a.r.log.Debug("upgrade failed", "remote", req.RemoteAddr, "err", err)
 		return
 	}
-	begun := h.begin(func() {
-		if len(h.place) > 0 { // a hello would end the session that it may have under way itself
-			h.refuse(conn)
+	begun := a.begin(func() {
+		if len(a.slot) > 0 { // a hello would end the session that it may have under way itself
+			a.refuse(conn)
 			return
 		}
-		h.serve(conn, with)
+		a.serve(conn, with)
 	})
 	if !begun {
 		conn.Close()
@@ -195,9 +196,9 @@ func (h *acceptor) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // secondCaller is what a receiver hears while another one is served.
 var secondCaller = &Fault{What: "another receiver is connected", code: websocket.CloseTryAgainLater}
 
-// refuse takes leave of a caller that has not heard a word.
-func (h *acceptor) refuse(conn *websocket.Conn) {
-	soon := time.Now().Add(h.r.pace.goodbye)
+// refuse closes the connection of a caller to which nothing was sent.
+func (a *acceptor) refuse(conn *websocket.Conn) {
+	soon := time.Now().Add(a.r.pace.goodbye)
 	words := websocket.FormatCloseMessage(secondCaller.code, secondCaller.What)
 	if conn.WriteControl(websocket.CloseMessage, words, soon) == nil && conn.SetReadDeadline(soon) == nil {
 		_, _, _ = conn.NextReader() // its Close, or nothing
@@ -206,52 +207,52 @@ func (h *acceptor) refuse(conn *websocket.Conn) {
 }
 
 // serve runs one session from hello to its end.
-func (h *acceptor) serve(conn *websocket.Conn, with *credentials) {
-	r, remote := h.r, conn.RemoteAddr().String()
+func (a *acceptor) serve(conn *websocket.Conn, with *credentials) {
+	r, remote := a.r, conn.RemoteAddr().String()
 	conn.SetReadLimit(handshake.MaxControl)
-	s := newSession(r, conn, under(conn.NetConn()), h.url, r.q.Stats().SID, with.key)
+	s := newSession(r, conn, wireOf(conn.NetConn()), a.url, r.q.Stats().SID, with.key)
 	s.log = s.log.With("remote", remote)
 	entered := false
 	s.claim = func() *Fault {
-		if entered = h.acquire(); !entered {
+		if entered = a.acquire(); !entered {
 			return secondCaller
 		}
 		connlimit.Admit(s.wire.Conn)
-		r.warn(with.loose)
+		r.warn(with.exposed)
 		r.report.log = r.log.With("remote", remote)
 		return nil
 	}
-	fault := s.run(h.ctx, s.serve)
+	fault := s.run(a.ctx, s.serve)
 	if !entered {
-		h.refused(remote, fault)
+		a.refused(remote, fault)
 		return
 	}
-	defer h.release()
+	defer a.release()
 	r.learn(s, fault)
 	if err := r.q.Rewind(r.q.Stats().Cursor); err != nil && fault == nil {
-		fault = queueFault(err)
+		fault = QueueFault(err)
 	}
-	if fault == nil || h.ctx.Err() != nil {
+	if fault == nil || a.ctx.Err() != nil {
 		r.status.set(StateListening, "")
 		return
 	}
 	r.status.failed(StateListening, fault, 0)
-	r.report.lost(fault, h.url, 0)
+	r.report.lost(fault, a.url, 0)
 }
 
 // refused logs why a caller was not served. Strangers can make this happen as
 // often as they like, so there is a limit to it.
-func (h *acceptor) refused(remote string, f *Fault) {
-	if f == nil || f == secondCaller || h.ctx.Err() != nil {
+func (a *acceptor) refused(remote string, f *Fault) {
+	if f == nil || f == secondCaller || a.ctx.Err() != nil {
 		return
 	}
-	h.mu.Lock()
-	suppressed, ok := h.refusal.allow(time.Now())
-	h.mu.Unlock()
+	a.mu.Lock()
+	suppressed, ok := a.refusal.allow(time.Now())
+	a.mu.Unlock()
 	if !ok {
 		return
 	}
-	h.r.log.Warn("receiver refused", "remote", remote, "err", f.Error(), "suppressed", suppressed,
+	a.r.log.Warn("receiver refused", "remote", remote, "err", f.Error(), "suppressed", suppressed,
 		"effect", "it got no line", "hint", f.Hint)
 }
 
@@ -267,4 +268,4 @@ func (l wireListener) Accept() (net.Conn, error) {
 }
 
 // callers are how many may be connected without having given a good welcome.
-const callers = 256
+const maxCallers = 256

@@ -348,14 +348,14 @@ func TestListen_WantsAReceiversCertificate(t *testing.T) {
 func TestListen_StrangersKeepNobodyOut(t *testing.T) {
 	h := hostPaced(t, DialConfig{}, func(p *pace) { p.minSession = 0 })
 	oldest := h.silent()
-	for range 2 * callers {
+	for range 2 * maxCallers {
 		h.silent()
 	}
 	h.shutOut(oldest)
 	first, _ := h.call(nil, nil)
 	first.readHello()
 	var last *peer
-	for range callers { // these have got the hello, too, and say nothing
+	for range maxCallers { // these have got the hello, too, and say nothing
 		if last, _ = h.call(nil, nil); last == nil {
 			t.Fatal("a caller was kept out")
 		}
@@ -376,11 +376,11 @@ func TestListen_ManyStrangersDoNotShutOutWhoHasJustCome(t *testing.T) {
 	h := hostPaced(t, DialConfig{}, func(p *pace) { p.minSession = time.Hour })
 	p, _ := h.call(nil, nil)
 	p.readHello()
-	strangers := make([]net.Conn, 2*callers) // half of them are not let in
+	strangers := make([]net.Conn, 2*maxCallers) // half of them are not let in
 	for i := range strangers {
 		strangers[i] = h.silent()
 	}
-	inside := strangers[callers-2] // who took the last place
+	inside := strangers[maxCallers-2] // who took the last place
 	if _, err := inside.Write([]byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n")); err != nil {
 		t.Fatal(err)
 	}

@@ -33,21 +33,21 @@ func (f *refusal) answer(w http.ResponseWriter) {
 	http.Error(w, f.words, f.status)
 }
 
-// admit says whether req may become a session, and what both then prove.
-func (h *acceptor) admit(req *http.Request) (*credentials, *refusal) {
+// admit decides whether req may become a session, and what both then prove.
+func (a *acceptor) admit(req *http.Request) (*credentials, *refusal) {
 	if req.Header.Get("Origin") != "" {
 		return nil, &refusal{http.StatusForbidden, "Requests with an Origin header come from web pages. This endpoint is for log receivers only."}
 	}
 	if !slices.Contains(websocket.Subprotocols(req), handshake.Subprotocol) {
 		return nil, &refusal{http.StatusUpgradeRequired, "This endpoint gives logs over WebSocket with the subprotocol " + handshake.Subprotocol + ", and the request does not offer it."}
 	}
-	with, token, fault := h.r.o.Dial.expected()
+	with, token, fault := a.r.o.Dial.expected()
 	switch {
 	case fault != nil:
-		h.refused(req.RemoteAddr, fault)
+		a.refused(req.RemoteAddr, fault)
 		return nil, &refusal{http.StatusServiceUnavailable, "This relay cannot tell who may dial it; its log says why."}
 	case token != "" && !handshake.SameMAC(req.Header.Get("Authorization"), "Bearer "+token):
-		h.refused(req.RemoteAddr, permanent("it sends another token than ours, or none",
+		a.refused(req.RemoteAddr, Permanent("it sends another token than ours, or none",
 			"compare wsreceive --dial-token with --token-file here", nil))
 		return nil, &refusal{http.StatusUnauthorized, "This relay requires another token."}
 	}
@@ -69,7 +69,7 @@ func (w *DialConfig) expected() (c *credentials, token string, fault *Fault) {
 	return c, token, nil
 }
 
-// sound tells what of the files cannot be used.
+// sound reports which of the files cannot be used.
 func (w *DialConfig) sound() *Fault {
 	if _, _, fault := w.expected(); fault != nil {
 		return fault
@@ -79,10 +79,10 @@ func (w *DialConfig) sound() *Fault {
 }
 
 // tls is what the relay shows to a caller, and what it wants to see.
-func (h *acceptor) tls(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	config, fault := h.r.o.Dial.server()
+func (a *acceptor) tls(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	config, fault := a.r.o.Dial.server()
 	if fault != nil {
-		h.refused(hello.Conn.RemoteAddr().String(), fault)
+		a.refused(hello.Conn.RemoteAddr().String(), fault)
 		return nil, fault
 	}
 	return config, nil

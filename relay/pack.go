@@ -24,45 +24,33 @@ const (
 // batch is what one message carries. Its payload is valid until the packer is
 // asked again.
 type batch struct {
-	seq, end uint64
-	at       time.Time
-	enc      codec.Codec
-	raw      int
-	crc      string
-	payload  []byte
-	gap      *buffer.Gap // instead of a payload
-	lost     []byte      // the line that this gap stands for, if the packer has it
-	squeezed bool        // packed while squeeze makes batches smaller
+	seq, end     uint64
+	at           time.Time
+	enc          codec.Codec
+	raw          int
+	crc          string
+	payload      []byte
+	gap          *buffer.Gap // instead of a payload
+	lost         []byte      // the line that this gap stands for, if the packer has it
+	recompressed bool        // packed while the recompressor makes batches smaller
 }
 
-// errOtherStream says that the records of this session's stream are all
-// taken: the next ones need a session of their own.
+// errOtherStream reports that all records of this session's stream are taken: the
+// next ones need a session of their own.
 var errOtherStream = errors.New("the next record belongs to another stream")
 
-// oversizeError is a line that is longer than the receiver takes, which takes
-// so little that it can only be a mistake.
-type oversizeError struct {
-	seq   uint64
-	bytes int
-	limit int
-}
-
-func (e *oversizeError) Error() string {
-	return fmt.Sprintf("line %d has %d bytes, the receiver takes %d", e.seq, e.bytes, e.limit)
-}
-
 // packer makes batches of the queue's blocks. A block goes out as it is, with
-// the checksum it has on disk, where it can; small ones that wait are joined; where
-// the link limits it is encoded once more;
-// one that the receiver cannot take is decoded and, if need be, cut.
+// the checksum it has on disk, where it can. Small ones that wait are joined; where
+// the link limits they are encoded once more; one that the receiver cannot take is
+// decoded and, if necessary, cut.
 type packer struct {
-	q       Queue
-	sid     string
-	enc     []string // what the receiver decodes, beside raw
-	max     int      // payload bytes the receiver takes in one message
-	maxRaw  int      // and decoded
-	ceiling int      // payload bytes of a batch of several lines: what seems to get through
-	several int      // decoded bytes of such a batch: lowered when one was too big
+	q          Queue
+	sid        string
+	enc        []string // what the receiver decodes, beside raw
+	max        int      // payload bytes the receiver takes in one message
+	maxRaw     int      // and decoded
+	ceiling    int      // payload bytes of a batch of several lines: what seems to get through
+	maxDecoded int      // decoded bytes of such a batch: lowered when one was too big
 
 	from     uint64        // records below it are left out: the receiver has them
 	plain    uint64        // the block that holds it goes out decoded
@@ -71,7 +59,7 @@ type packer struct {
 	rest     batch         // decoded lines of a block that is being cut
 	buf      []byte
 
-	squeeze *squeeze // nil: batches go out as the queue has them
+	recompressor *recompressor // nil: batches go out as the queue has them
 }
 
 // rejection is a record that the receiver will not take, and why; seq 0: none.
@@ -91,7 +79,7 @@ func (p *packer) limit(w *handshake.Welcome, ceiling int) {
 	p.max = int(min(max(w.Max-headerRoom, 1), handshake.MaxMessage))
 	p.maxRaw = int(min(w.MaxRaw, handshake.MaxMessage))
 	p.ceiling = min(ceiling, p.max)
-	p.several = p.maxRaw
+	p.maxDecoded = p.maxRaw
 }
 
 // grow is called with each receipt.
@@ -102,13 +90,13 @@ func (p *packer) reset(seq uint64) {
 	p.from, p.held, p.rest = seq, nil, batch{}
 }
 
-// next gives the next batch, nil if nothing waits. Errors are errOtherStream,
-// an *oversizeError, or the queue's.
+// next gives the next batch, nil if nothing waits. Errors are errOtherStream, a
+// *Fault, or the queue's.
 func (p *packer) next() (*batch, error) {
 	if len(p.rest.payload) > 0 {
 		return p.cut()
 	}
-	if cap(p.buf) > 4*maxBatch { // once in a while a line is huge
+	if cap(p.buf) > 4*maxBatch { // occasionally a line is huge
 		p.buf = nil
 	}
 	b, err := p.nextBlock()
@@ -135,17 +123,17 @@ func (p *packer) next() (*batch, error) {
 		seq: r.First, end: r.End, at: b.At(),
 		enc: b.Codec(), raw: b.RawLen(), crc: handshake.FormatCRC(b.CRC()), payload: b.Encoded(),
 	}
-	if !p.squeezes(out) {
+	if !p.recompresses(out) {
 		return out, nil
 	}
 	if p.buf, err = b.Lines(p.buf[:0]); err == nil {
-		p.squeeze.pack(out, p.buf)
+		p.recompressor.pack(out, p.buf)
 	} // else the receiver says what is wrong with it
 	return out, nil
 }
 
-// squeezes reports whether b is to be made smaller, and the receiver decodes that.
-func (p *packer) squeezes(b *batch) bool { return p.takes(codec.Zstd) && p.squeeze.wants(b) }
+// recompresses reports whether b is to be made smaller, and the receiver decodes that.
+func (p *packer) recompresses(b *batch) bool { return p.takes(codec.Dense) && p.recompressor.wants(b) }
 
 func (p *packer) nextBlock() (*buffer.Block, error) {
 	if b := p.held; b != nil {
@@ -161,7 +149,7 @@ func (p *packer) whole(b *buffer.Block) bool {
 	if p.from > r.First || r.First <= p.plain && p.plain < r.End {
 		return false
 	}
-	size, raw := p.ceiling, p.several
+	size, raw := p.ceiling, p.maxDecoded
 	if r.Len() == 1 {
 		size, raw = p.max, p.maxRaw
 	}
@@ -178,12 +166,12 @@ func (p *packer) takes(c codec.Codec) bool {
 func (p *packer) joins(b, c *buffer.Block, raw int, first uint64) bool {
 	const day = 24 * time.Hour
 	return c.SID() == p.sid && c.Gap() == nil && p.whole(c) &&
-		raw+c.RawLen() <= min(joinBytes, p.ceiling, p.several) && c.Range().End-first <= joinLines &&
+		raw+c.RawLen() <= min(joinBytes, p.ceiling, p.maxDecoded) && c.Range().End-first <= joinLines &&
 		b.At().UTC().Truncate(day).Equal(c.At().UTC().Truncate(day))
 }
 
 // merge packs b and all that waits and fits with it into one raw batch. What is
-// wrong with a block behind b waits for its own turn: b must not.
+// wrong with a block after b waits for its own turn: b must not.
 func (p *packer) merge(b *buffer.Block) (*batch, error) {
 	out := batch{seq: b.Range().First, end: b.Range().End, at: b.At()}
 	buf, err := b.Lines(p.buf[:0])
@@ -203,8 +191,8 @@ func (p *packer) merge(b *buffer.Block) (*batch, error) {
 	}
 	p.buf = buf
 	out.raw, out.crc, out.payload = len(buf), handshake.CRC(buf), buf
-	if p.squeezes(&out) {
-		p.squeeze.pack(&out, buf)
+	if p.recompresses(&out) {
+		p.recompressor.pack(&out, buf)
 	}
 	return &out, nil
 }
@@ -235,14 +223,14 @@ func (p *packer) cut() (*batch, error) {
 		return p.takeGap(p.rejected.gap), nil
 	}
 	size := len(lines)
-	if most := min(p.ceiling, p.several); size > most {
+	if most := min(p.ceiling, p.maxDecoded); size > most {
 		size = bytes.LastIndexByte(lines[:most], '\n') + 1
 	}
 	if size == 0 { // not even one line fits: it goes alone
 		size = bytes.IndexByte(lines, '\n') + 1
 		switch most := min(p.max, p.maxRaw); {
-		case size > most && most < fairLine:
-			return nil, &oversizeError{p.rest.seq, size, most}
+		case size > most && most < fairLine: // so little can only be a mistake of the receiver
+			return nil, tooLong(fmt.Errorf("line %d has %d bytes, the receiver takes %d", p.rest.seq, size, most))
 		case size > most:
 			return p.takeGap(buffer.Gap{Why: handshake.GapOversize}), nil
 		}

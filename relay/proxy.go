@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -13,29 +14,35 @@ import (
 	"time"
 )
 
-// through opens a connection to addr by way of an HTTP proxy (CONNECT, RFC
-// 9110, 9.3.6). begun is called with the connection to the proxy.
-func through(ctx context.Context, dial netDial, proxy *url.URL, addr string, begun func(net.Conn)) (net.Conn, error) {
-	host := proxy.Host
-	if proxy.Port() == "" {
-		host = net.JoinHostPort(proxy.Hostname(), "80")
+// connect opens a connection to addr, through the HTTP proxy if there is one (CONNECT,
+// RFC 9110, 9.3.6). begun is called with the TCP connection as soon as it is there.
+func (c *credentials) connect(ctx context.Context, dial netDial, addr string, begun func(net.Conn)) (net.Conn, error) {
+	host := addr
+	if c.proxy != nil {
+		host = net.JoinHostPort(c.proxy.Hostname(), cmp.Or(c.proxy.Port(), "80"))
 	}
-	c, err := dial(ctx, "tcp", host)
-	if err != nil {
+	conn, err := dial(ctx, "tcp", host)
+	if err != nil && c.proxy != nil {
 		f := dialFault(err)
 		f.What = "the proxy " + host + ": " + f.What
 		return nil, f
 	}
-	begun(c)
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = c.SetDeadline(deadline)
-	}
-	if err := connectTo(c, proxy, addr); err != nil {
-		c.Close()
+	if err != nil {
 		return nil, err
 	}
-	_ = c.SetDeadline(time.Time{})
-	return c, nil
+	begun(conn)
+	if c.proxy == nil {
+		return conn, nil
+	}
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(deadline)
+	}
+	if err := connectTo(conn, c.proxy, addr); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	_ = conn.SetDeadline(time.Time{})
+	return conn, nil
 }
 
 // maxProxyAnswer is what the head of a proxy's answer may have, in bytes.
@@ -63,15 +70,15 @@ func connectTo(c net.Conn, proxy *url.URL, addr string) error {
 	return proxyFault(resp.StatusCode, addr)
 }
 
-// proxyFault says what it means that the proxy does not let us through.
+// proxyFault explains why the proxy does not connect us.
 func proxyFault(status int, addr string) *Fault {
 	what := fmt.Sprintf("the proxy answered HTTP %d", status)
 	switch {
 	case status == http.StatusProxyAuthRequired:
-		return permanent(what+": it requires credentials, or other ones",
+		return Permanent(what+": it requires credentials, or other ones",
 			"put user and password into the proxy's URL, in the environment or in the file of --config", nil)
 	case status >= 500 || status == http.StatusTooManyRequests:
-		return transient(what+": it cannot reach "+addr, "check that the receiver runs, and the proxy's log", nil)
+		return Transient(what+": it cannot reach "+addr, "check that the receiver runs, and the proxy's log", nil)
 	}
-	return permanent(what+": it refuses to connect us to "+addr, "have the proxy allow CONNECT to this host and port", nil)
+	return Permanent(what+": it refuses to connect us to "+addr, "have the proxy allow CONNECT to this host and port", nil)
 }

@@ -18,7 +18,7 @@ const readyAnswer = 4 << 10
 
 // ready asks a receiver, beside its WebSocket, whether it would store lines now. A
 // receiver that is not ours, or what stands before it, may not know the path; then
-// found says that it is not known.
+// found reads "not known".
 func (r *Relay) ready(ctx context.Context, u *url.URL, with *credentials) (found string, fault *Fault) {
 	ctx, cancel := context.WithTimeout(ctx, r.pace.dial)
 	defer cancel()
@@ -34,7 +34,7 @@ func (r *Relay) ready(ctx context.Context, u *url.URL, with *credentials) (found
 	case status != http.StatusServiceUnavailable || !strings.HasPrefix(answer, "not ready"):
 		return fmt.Sprintf("not known: %s answers HTTP %d", at.Path, status), nil
 	}
-	return "", transient("the receiver cannot store lines now",
+	return "", Transient("the receiver cannot store lines now",
 		"the log of wsreceive says why; so does "+at.Path+" there, to users of the page", errors.New(answer))
 }
 
@@ -49,12 +49,7 @@ func (r *Relay) get(ctx context.Context, u *url.URL, with *credentials) (status 
 	if u.Port() == "" {
 		addr = net.JoinHostPort(u.Hostname(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 	}
-	var conn net.Conn
-	if with.proxy != nil {
-		conn, err = through(ctx, dialNet, with.proxy, addr, func(net.Conn) {})
-	} else {
-		conn, err = dialNet(ctx, "tcp", addr)
-	}
+	conn, err := with.connect(ctx, dialNet, addr, func(net.Conn) {})
 	if err != nil {
 		return 0, "", err
 	}

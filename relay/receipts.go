@@ -47,7 +47,7 @@ func (s *session) acked(a *handshake.Ack, at time.Time) *Fault {
 	if err != nil {
 		return protocolError(websocket.CloseProtocolError, err)
 	}
-	s.r.squeeze.acked(sent[:len(sent)-len(s.win.sent)], s.ready != nil, at)
+	s.r.recompressor.acked(sent[:len(sent)-len(s.win.sent)], s.ready != nil, at)
 	if a.Win != nil {
 		s.win.limit = *a.Win
 	}
@@ -59,7 +59,7 @@ func (s *session) acked(a *handshake.Ack, at time.Time) *Fault {
 		r.UID = a.UID.Last
 	}
 	if err := s.r.q.Ack(a.Seq, r); err != nil {
-		return queueFault(err)
+		return QueueFault(err)
 	}
 	s.busy, s.busyAgain = time.Time{}, 0
 	if a.Seq > s.r.suspect+1 {
@@ -72,8 +72,7 @@ func (s *session) acked(a *handshake.Ack, at time.Time) *Fault {
 	s.idle.Reset(s.r.o.IdleClose)
 	s.receipts++
 	s.pack.grow()
-	s.r.status.receipt(r, n)
-	s.r.status.rejected(len(a.Rej) + a.RejMore)
+	s.r.status.receipt(n, len(a.Rej)+a.RejMore)
 	st := s.r.q.Stats()
 	s.r.report.acknowledged(s.url, st.Head-st.Cursor)
 	s.log.Debug("receipt", "seq", a.Seq, "new", a.New, "dup", a.Dup, "took", millis(a.Took))
@@ -109,8 +108,8 @@ func (s *session) logRejected(a *handshake.Ack) {
 		"hint", "fix the index's mapping, or the lines, and index them again from there")
 }
 
-// stalled: the receiver lives, but its store keeps it waiting. One that continues
-// and on loses us to the next URL, if there is one.
+// stalled handles a receiver that lives while its store keeps it waiting. If that
+// lasts too long, the relay goes to the next URL, if there is one.
 func (s *session) stalled(b *handshake.Busy) *Fault {
 	if s.win.empty() { // we are not waiting
 		return nil
@@ -118,19 +117,19 @@ func (s *session) stalled(b *handshake.Busy) *Fault {
 	s.receipt.Reset(s.ackTo)
 	const hint = "look at the receiver's store"
 	s.r.status.stalled("the receiver is busy: "+clean(b.Why), hint)
-	switch away := time.Since(s.busy); {
+	switch busy := time.Since(s.busy); {
 	case s.busy.IsZero():
-		s.busy, s.busyTold = time.Now(), b.Why
-		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait,
-			"hint", hint)
-	case away > s.r.pace.busy && len(s.r.o.URLs) > 1:
-		return withGoodbye(transient("the receiver has been busy for too long", hint,
-			fmt.Errorf("for %v", away.Round(time.Second))))
-	case b.Why != s.busyTold && away >= s.busyAgain: // less and less often: the receiver may be anybody
-		s.busyAgain, s.busyTold = 2*(away+time.Second), b.Why
-		s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait,
-			"hint", hint)
+		s.busy = time.Now()
+	case busy > s.r.pace.busy && len(s.r.o.URLs) > 1:
+		return Transient("the receiver has been busy for too long", hint,
+			fmt.Errorf("for %v", busy.Round(time.Second)))
+	case b.Why == s.busyLogged || busy < s.busyAgain:
+		return nil
+	default: // less and less often: the receiver may be anybody
+		s.busyAgain = 2 * (busy + time.Second)
 	}
+	s.busyLogged = b.Why
+	s.log.Warn("the receiver is busy", "why", clean(b.Why), "since", millis(b.MS), "effect", effectWait, "hint", hint)
 	return nil
 }
 
@@ -141,9 +140,9 @@ func (s *session) refused(n *handshake.Nak) *Fault {
 		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak that expects %d, where %d was sent last",
 			n.Expect, s.win.next))
 	case n.Expect < s.win.base:
-		return withGoodbye(permanent("the receiver asks again for lines that it has acknowledged",
+		return Permanent("the receiver asks again for lines that it has acknowledged",
 			"it may have lost data: look at the receiver's store",
-			fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base)))
+			fmt.Errorf("expects %d, receipts up to %d", n.Expect, s.win.base))
 	case n.Code == handshake.NakDiverged:
 		return s.diverged(n.Expect)
 	}
@@ -151,7 +150,7 @@ func (s *session) refused(n *handshake.Nak) *Fault {
 		s.naks = refusals{seq: n.Expect}
 	}
 	s.naks.n++
-	if f := s.yield(n); f != nil {
+	if f := s.adapt(n); f != nil {
 		return f
 	}
 	s.log.Warn("the receiver refused a batch", "code", n.Code, "seq", n.Expect, "times", s.naks.n,
@@ -166,23 +165,21 @@ func (s *session) diverged(seq uint64) *Fault {
 	if seq == s.win.next {
 		return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak that finds another line at %d, which was not sent", seq))
 	}
-	s.feed.stop()
 	if err := s.r.q.Diverge(seq); err != nil {
-		return queueFault(err)
+		return QueueFault(err)
 	}
-	return withGoodbye(&Fault{
+	return &Fault{
 		What:   "the store holds other lines under our numbers",
 		Err:    fmt.Errorf("from seq %d of stream %s on", seq, s.sid),
 		Effect: "nothing is lost: what the store has stays there, and these lines go under a new stream",
 		Hint:   "this queue, or a copy of it, was restored from an older state; see that no other wsrelay uses a copy",
-	})
+	}
 }
 
 // goBack makes the session continue at seq.
 func (s *session) goBack(seq uint64) *Fault {
-	s.feed.stop()
 	if err := s.r.q.Rewind(seq); err != nil {
-		return queueFault(err)
+		return QueueFault(err)
 	}
 	s.ready = nil
 	s.pack.reset(seq)

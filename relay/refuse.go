@@ -21,18 +21,18 @@ type refusals struct {
 // encoding is the trouble; after that in smaller and smaller batches, until it
 // is one line that is refused.
 const (
-	refusalsPlain  = 3
-	refusalsNarrow = 4
+	refusalsPlain = 3
+	refusalsHalve = 4
 )
 
-// yield changes how the refused batch is sent the next time.
-func (s *session) yield(n *handshake.Nak) *Fault {
+// adapt changes how the refused batch is sent the next time.
+func (s *session) adapt(n *handshake.Nak) *Fault {
 	switch n.Code {
 	case handshake.NakTooBig:
-		return s.smaller(n)
+		return s.shrinkBatches(n)
 	case handshake.NakCRC, handshake.NakDecode, handshake.NakOrder:
-		if s.naks.n >= refusalsNarrow {
-			return s.narrow(n)
+		if s.naks.n >= refusalsHalve {
+			return s.halveBatch(n)
 		}
 		if s.naks.n >= refusalsPlain {
 			s.pack.plain = n.Expect
@@ -42,10 +42,10 @@ func (s *session) yield(n *handshake.Nak) *Fault {
 	return protocolError(websocket.CloseProtocolError, fmt.Errorf("a nak with code %q", clean(n.Code)))
 }
 
-// smaller lowers the size of batches to half of what the receiver refused, or
-// to what it names if that is less. So it comes to an end, at the latest with
-// a single line, which is dropped.
-func (s *session) smaller(n *handshake.Nak) *Fault {
+// shrinkBatches lowers the size of batches to half of what the receiver refused, or to
+// what it names if that is less. So refusals end, at the latest with a single line,
+// which is dropped.
+func (s *session) shrinkBatches(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
 	case !ok:
@@ -57,23 +57,23 @@ func (s *session) smaller(n *handshake.Nak) *Fault {
 		s.pack.reject(f.seq, buffer.Gap{Why: handshake.GapOversize})
 		return nil
 	}
-	s.pack.several = max(f.raw/2, 1)
-	if n.Max > 0 && n.Max < int64(s.pack.several) {
-		s.pack.several = int(n.Max)
+	s.pack.maxDecoded = max(f.raw/2, 1)
+	if n.Max > 0 && n.Max < int64(s.pack.maxDecoded) {
+		s.pack.maxDecoded = int(n.Max)
 	}
 	return nil
 }
 
-// narrow halves the batch that is refused again and again; a single line is
-// dropped. But where nothing was taken since the last line was, the trouble is
-// not in the lines, and the queue must not be emptied into gaps: then the
-// session ends.
-func (s *session) narrow(n *handshake.Nak) *Fault {
+// halveBatch halves the batch that is refused again and again; a single line is
+// dropped. But if nothing was accepted since the last line was dropped, the trouble is
+// not in the lines, and the queue must not be emptied into gaps: then the session
+// ends.
+func (s *session) halveBatch(n *handshake.Nak) *Fault {
 	f, ok := s.win.at(n.Expect)
 	switch {
 	case !ok || f.raw == 0 || n.Code == handshake.NakOrder, s.r.suspect != 0 && s.r.suspect != n.Expect:
-		return withGoodbye(permanent("the receiver refuses a batch repeatedly",
-			hintServer+"; if only this one is refused, report it", fmt.Errorf("%s at %d", n.Code, n.Expect)))
+		return Permanent("the receiver refuses a batch repeatedly",
+			hintServer+"; if only this one is refused, report it", fmt.Errorf("%s at %d", n.Code, n.Expect))
 	case f.end-f.seq > 1:
 		s.pack.ceiling, s.pack.plain = max(f.raw/2, 1), n.Expect
 	default:
@@ -83,19 +83,19 @@ func (s *session) narrow(n *handshake.Nak) *Fault {
 	return nil
 }
 
-// quarantine says, before the gap leaves, which line the receiver will never get, and
-// keeps its bytes. If they cannot be kept, the line stays.
+// quarantine keeps the bytes of a line that the receiver will never get, and logs which
+// it is, before the gap is sent. If they cannot be kept, the line stays.
 func (s *session) quarantine(b *batch) *Fault {
 	if b.seq == s.r.dropped {
 		return nil
 	}
 	where, err := "nowhere", error(nil)
-	if s.r.o.Keep != nil {
-		where, err = s.r.o.Keep(s.sid, b.seq, b.lost, b.gap.Why)
+	if s.r.o.Quarantine != nil {
+		where, err = s.r.o.Quarantine(s.sid, b.seq, b.lost, b.gap.Why)
 	}
 	if err != nil {
-		return withGoodbye(transient("cannot quarantine a line that the receiver refuses",
-			"look at the disk and at the queue's directory", err))
+		return Transient("cannot quarantine a line that the receiver refuses",
+			"look at the disk and at the queue's directory", err)
 	}
 	s.r.dropped = b.seq
 	hint := "raise the receiver's limit for lines, or have shorter ones written"

@@ -78,7 +78,7 @@ func TestSession_GivesUpTheLinesThatAreRefusedAgainAndAgain(t *testing.T) {
 					var encs []string
 					var gaps []*handshake.Gap
 					left := make(chan struct{})
-					r := connect(t, q, Options{Log: log.logger(), Keep: aside.keep}, func(p *peer) {
+					r := connect(t, q, Options{Log: log.logger(), Quarantine: aside.keep}, func(p *peer) {
 						defer close(left)
 						p.greet(func(w *handshake.Welcome) { w.Enc = []string{"zstd"} })
 						encs, gaps = p.picky(st, func(d handshake.Data, _ []byte) *handshake.Nak {
@@ -133,7 +133,7 @@ func TestSession_GivesUpNoMoreWhereNothingIsTaken(t *testing.T) {
 				gaps = append(gaps, g.Seq) // once more after each break: the cursor moves by blocks
 			}
 		}
-		r := connect(t, q, Options{Log: log.logger(), Keep: aside.keep}, broken, broken, func(p *peer) {
+		r := connect(t, q, Options{Log: log.logger(), Quarantine: aside.keep}, broken, broken, func(p *peer) {
 			p.greet()
 			p.receive(st)
 		})
@@ -174,7 +174,7 @@ func TestSession_MakesALineThatIsTooLongAGap(t *testing.T) {
 				aside := keeper{}
 				var gaps []*handshake.Gap
 				left := make(chan struct{})
-				r := connect(t, q, Options{Keep: aside.keep}, func(p *peer) {
+				r := connect(t, q, Options{Quarantine: aside.keep}, func(p *peer) {
 					defer close(left)
 					p.greet(tt.greet)
 					_, gaps = p.picky(st, func(_ handshake.Data, payload []byte) *handshake.Nak {
@@ -213,7 +213,7 @@ func TestSession_KeepsALineThatCannotBePutAside(t *testing.T) {
 		appendLine(t, q, 1, long)
 		full := func(string, uint64, []byte, string) (string, error) { return "", errors.New("no space left") }
 		var log logged
-		r := connect(t, q, Options{Keep: full, Log: log.logger()}, func(p *peer) {
+		r := connect(t, q, Options{Quarantine: full, Log: log.logger()}, func(p *peer) {
 			p.greet(func(w *handshake.Welcome) { w.MaxRaw = fairLine })
 			if _, gaps := p.picky(st, func(handshake.Data, []byte) *handshake.Nak { return nil }); gaps != nil {
 				p.fail("gaps %+v, want none", gaps)
@@ -241,7 +241,7 @@ func TestSession_BelievesNoReceiverThatTakesTooLittle(t *testing.T) {
 			p.send(&handshake.Nak{B: 1, Code: handshake.NakTooBig, Expect: 1})
 			p.closed()
 		}
-		r := connect(t, q, Options{Keep: func(string, uint64, []byte, string) (string, error) {
+		r := connect(t, q, Options{Quarantine: func(string, uint64, []byte, string) (string, error) {
 			t.Error("the line is dropped")
 			return "", nil
 		}}, refuses, func(p *peer) {

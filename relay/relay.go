@@ -1,7 +1,7 @@
-// Package relay ships a queue over a WebSocket and moves the queue's cursor
+// Package relay sends a queue over a WebSocket and moves the queue's cursor
 // when the receiver has answered with a receipt.
 //
-//	queue ──Next──▶ packer ──batch──▶ window ──data──▶ receiver
+//	queue ─TryNext▶ packer ──batch──▶ window ──data──▶ receiver
 //	  ▲                                 │                  │
 //	  └────────────Ack(seq)─────────────┴────receipt───────┘
 //
@@ -22,6 +22,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -36,14 +37,19 @@ import (
 	"wsrelay/internal/retry"
 )
 
-// Queue is what the relay needs of a queue. The relay is its only consumer;
-// Ack and Stats may be called while Next waits, the others are not.
+// Queue is what the relay needs of a queue. The relay is its only consumer. It calls
+// Stats at any time, and the other methods from one goroutine after the other.
 type Queue interface {
-	Next(ctx context.Context) (*buffer.Block, error)
-	TryNext() (*buffer.Block, error)
+	Blocks
 	Ack(to uint64, r buffer.Receipt) error
 	Rewind(to uint64) error
 	Diverge(seq uint64) error
+}
+
+// Blocks is the part of a queue that is for reading.
+type Blocks interface {
+	TryNext() (*buffer.Block, error)
+	Ready() <-chan struct{}
 	Stats() buffer.Stats
 }
 
@@ -58,16 +64,16 @@ type Options struct {
 	IdleClose time.Duration // 60 s: close when nothing has moved for so long; never where the relay listens
 	Ping      time.Duration // 20 s: between pings; 2.5 times this without a byte: dead
 
-	Dial    DialConfig   // to the receiver
-	Dialect Dialect      // nil: wsrelay.v1
-	Squeeze bool         // encode batches once more where the link limits
-	Keep    Keep         // nil: what the receiver will never take is not kept
-	Log     *slog.Logger // nil: discard
+	Dial       DialConfig   // to the receiver
+	Dialect    Dialect      // nil: wsrelay.v1
+	Recompress bool         // encode batches once more where the link limits
+	Quarantine Quarantine   // nil: lines that the receiver will never take are not kept
+	Log        *slog.Logger // nil: discard
 }
 
-// Keep puts the line seq of stream sid aside, durably, and says where; why is as
-// in its gap. It may be asked for the same line again.
-type Keep func(sid string, seq uint64, line []byte, why string) (where string, err error)
+// Quarantine keeps the line seq of stream sid, durably, and returns where; why is as
+// in its gap. It may be called for the same line again.
+type Quarantine func(sid string, seq uint64, line []byte, why string) (where string, err error)
 
 const (
 	defaultIdleClose = time.Minute
@@ -76,35 +82,35 @@ const (
 
 // pace is how long the relay waits for what. Tests shorten it.
 type pace struct {
-	dial       time.Duration // TCP, TLS and upgrade together, and each handshake step
-	drain      time.Duration // for the last receipts after a bye
-	goodbye    time.Duration // for the close frame to leave, and to be answered
-	permanent  time.Duration // mean time between tries when a human has to act
-	first      time.Duration // the first try after a lost session comes within it
-	firstNear  time.Duration // the same for a receiver on this host
-	backoff    time.Duration // where the exponential backoff begins
-	busy       time.Duration // that a receiver may be, if there is another one
-	minSession time.Duration // that a caller has to himself before he may be shut out
-	quiet      time.Duration // between log lines about the same trouble
+	dial          time.Duration // TCP, TLS and upgrade together, and each handshake step
+	drain         time.Duration // for the last receipts after a bye
+	goodbye       time.Duration // for the close frame to leave, and to be answered
+	permanent     time.Duration // mean time between tries when a human has to act
+	first         time.Duration // the first try after a lost session comes within it
+	firstLoopback time.Duration // the same for a receiver on this host
+	backoff       time.Duration // where the exponential backoff begins
+	busy          time.Duration // that a receiver may be, if there is another one
+	minSession    time.Duration // that a caller has to himself before he may be shut out
+	quiet         time.Duration // between log lines about the same trouble
 }
 
 var usualPace = pace{
-	dial:       10 * time.Second,
-	drain:      10 * time.Second,
-	goodbye:    250 * time.Millisecond,
-	permanent:  time.Minute,
-	first:      10 * time.Second,
-	firstNear:  time.Second,
-	backoff:    time.Second,
-	busy:       10 * time.Minute,
-	minSession: 2 * time.Second,
-	quiet:      time.Minute,
+	dial:          10 * time.Second,
+	drain:         10 * time.Second,
+	goodbye:       250 * time.Millisecond,
+	permanent:     time.Minute,
+	first:         10 * time.Second,
+	firstLoopback: time.Second,
+	backoff:       time.Second,
+	busy:          10 * time.Minute,
+	minSession:    2 * time.Second,
+	quiet:         time.Minute,
 }
 
 // maxAway bounds what a receiver can ask for with after_ms or Retry-After.
 const maxAway = 10 * time.Minute
 
-// Relay ships one queue. Its methods may be called concurrently; Run once.
+// Relay sends one queue. Its methods may be called concurrently; Run once.
 type Relay struct {
 	q    Queue
 	o    Options
@@ -116,14 +122,14 @@ type Relay struct {
 	report reporter
 
 	// Owned by Run.
-	backoff *backoff.ExponentialBackOff
-	turn    int             // which of the URLs is next
-	held    int             // attempts in a row that ended with a fault that holds
-	squeeze *squeeze        // with Options.Squeeze, else nil
-	ceiling int             // where the next session's packer.ceiling begins
-	dropped uint64          // the last line that was dropped, and it was said; 0: none
-	suspect uint64          // the same, if it was refused as damaged and nothing behind it was taken yet
-	loose   map[string]bool // secret files that others can read, and it was said
+	backoff         *backoff.ExponentialBackOff
+	turn            int             // which of the URLs is next
+	permanentFaults int             // attempts in a row that ended with a fault that holds
+	recompressor    *recompressor   // with Options.Recompress, else nil
+	ceiling         int             // where the next session's packer.ceiling begins
+	dropped         uint64          // the last line that was dropped, and it was said; 0: none
+	suspect         uint64          // the same, if it was refused as damaged and nothing after it was taken yet
+	exposed         map[string]bool // secret files that others can read, and it was said
 }
 
 // New makes a relay of q. It opens nothing: Run does.
@@ -137,21 +143,19 @@ func New(q Queue, o Options) *Relay {
 	if o.Ping <= 0 {
 		o.Ping = defaultPing
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	r := &Relay{
-		q: q, o: o, log: o.Log, pace: usualPace, net: dialNet, ceiling: maxBatch, loose: map[string]bool{},
+		q: q, o: o, log: o.Log, pace: usualPace, net: dialNet, ceiling: maxBatch, exposed: map[string]bool{},
 		report: reporter{log: o.Log},
 	}
-	if o.Squeeze {
-		r.squeeze = newSqueeze()
+	if o.Recompress {
+		r.recompressor = newRecompressor()
 	}
 	r.status.set(StateIdle, "")
 	return r
 }
 
-// Run ships the queue until ctx ends, and then returns nil. It has an error
+// Run sends the queue until ctx ends, and then returns nil. It has an error
 // only for options that no waiting can fix.
 func (r *Relay) Run(ctx context.Context) error {
 	r.report.every = r.pace.quiet
@@ -176,7 +180,7 @@ func (r *Relay) Run(ctx context.Context) error {
 		u := urls[r.turn%len(urls)]
 		end := r.once(ctx, u)
 		if err := r.q.Rewind(r.q.Stats().Cursor); err != nil && end.fault == nil {
-			end.fault = queueFault(err)
+			end.fault = QueueFault(err)
 		}
 		if end.fault == nil || ctx.Err() != nil {
 			continue
@@ -194,36 +198,50 @@ func (r *Relay) Run(ctx context.Context) error {
 type outcome struct {
 	fault        *Fault // nil: the session came to its end
 	acknowledged bool   // it had brought at least one receipt
-	near         bool   // the receiver is on this host
+	loopback     bool   // the receiver is on this host
 }
 
 // once waits for a record, connects, and runs one session to its end.
 func (r *Relay) once(ctx context.Context, u *url.URL) outcome {
 	r.status.set(StateIdle, "")
-	first, err := r.q.Next(ctx)
+	first, err := next(ctx, r.q)
 	if err != nil {
-		return outcome{fault: queueFault(err)}
+		return outcome{fault: QueueFault(err)}
 	}
-	r.status.set(StateConnecting, shown(u))
+	r.status.set(StateConnecting, logURL(u))
 	with, fault := r.o.Dial.ready(u)
 	if fault != nil {
 		return outcome{fault: fault}
 	}
-	r.warn(with.loose)
+	r.warn(with.exposed)
 	conn, wire, fault := r.dial(ctx, u, with)
 	if fault != nil {
 		return outcome{fault: fault}
 	}
 	if r.o.Dialect != nil {
 		l := r.link(conn, wire, u)
-		fault := l.lend(ctx, func(ctx context.Context) *Fault { return r.o.Dialect.Ship(ctx, l, first) })
-		return outcome{fault: fault, acknowledged: l.receipts > 0, near: wire.loopback()}
+		fault := l.lend(ctx, func(ctx context.Context) *Fault { return r.o.Dialect.Send(ctx, l, first) })
+		return outcome{fault: fault, acknowledged: l.receipts > 0, loopback: wire.loopback()}
 	}
 	s := newSession(r, conn, wire, u, first.SID(), with.key)
 	s.pack.held = first
-	end := outcome{fault: s.run(ctx, s.serve), acknowledged: s.receipts > 0, near: wire.loopback()}
+	end := outcome{fault: s.run(ctx, s.serve), acknowledged: s.receipts > 0, loopback: wire.loopback()}
 	r.learn(s, end.fault)
 	return end
+}
+
+// next waits for a block of q.
+func next(ctx context.Context, q Queue) (*buffer.Block, error) {
+	for {
+		if b, err := q.TryNext(); b != nil || err != nil {
+			return b, err
+		}
+		select {
+		case <-q.Ready():
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // learn takes from the session s, which has ended with f, how large the next
@@ -237,11 +255,11 @@ func (r *Relay) learn(s *session, f *Fault) {
 	}
 }
 
-// warn says, once for each, which secrets are not.
+// warn logs, once for each, which secret files others can read.
 func (r *Relay) warn(loose []string) {
 	for _, name := range loose {
-		if !r.loose[name] {
-			r.loose[name] = true
+		if !r.exposed[name] {
+			r.exposed[name] = true
 			r.log.Warn("others can read a secret", "file", name,
 				"effect", "a user who reads it can send lines in this host's name",
 				"hint", "chmod 600 the file, and make a new secret if in doubt")
@@ -249,21 +267,21 @@ func (r *Relay) warn(loose []string) {
 	}
 }
 
-// delay says how long to stay away. Of many relays that lose their receiver
-// at the same moment, few must come back at the same moment: everything here
-// is drawn by lot.
+// delay is the pause before the next attempt. Of many relays that lose their receiver
+// at the same moment, few must come back at the same moment: each pause here is
+// random.
 func (r *Relay) delay(end outcome, urls int) time.Duration {
 	f := end.fault
 	if f.permanent {
-		r.held++
+		r.permanentFaults++
 	} else {
-		r.held = 0
+		r.permanentFaults = 0
 	}
 	if end.acknowledged {
 		r.backoff.Reset()
 	}
 	switch {
-	case f.permanent && r.held%urls == 0: // no other URL is left to try first
+	case f.permanent && r.permanentFaults%urls == 0: // no other URL is left to try first
 		return r.pace.permanent/2 + upTo(r.pace.permanent)
 	case f.floor > 0:
 		floor := min(f.floor, maxAway)
@@ -272,8 +290,8 @@ func (r *Relay) delay(end outcome, urls int) time.Duration {
 		return r.backoff.NextBackOff()
 	case f.spread != nil:
 		return upTo(min(*f.spread, maxAway))
-	case end.near:
-		return upTo(r.pace.firstNear)
+	case end.loopback:
+		return upTo(r.pace.firstLoopback)
 	}
 	return upTo(r.pace.first)
 }
@@ -284,10 +302,8 @@ func upTo(d time.Duration) time.Duration {
 }
 
 func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
 	select {
-	case <-t.C:
+	case <-time.After(d):
 	case <-ctx.Done():
 	}
 }

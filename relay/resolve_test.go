@@ -30,7 +30,7 @@ func (n *names) use(t *testing.T) {
 	}}
 }
 
-// answer answers as RFC 1035, 4.2.2 has it on TCP: each message behind its length.
+// answer answers as RFC 1035, 4.2.2 has it on TCP: each message after its length.
 func (n *names) answer(c net.Conn) {
 	defer c.Close()
 	for {

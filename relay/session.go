@@ -13,8 +13,8 @@ import (
 )
 
 // session is one WebSocket life. One goroutine, serve, owns everything below
-// and does all the writing; a second one reads and hands over what it read; a
-// third waits for the queue when nothing waits there. run ends them all.
+// and does all the writing; a second one reads and hands over what it read. run
+// ends both.
 type session struct {
 	r    *Relay
 	conn *websocket.Conn
@@ -32,7 +32,6 @@ type session struct {
 	in   chan inbound
 	done chan struct{} // closed when nobody takes from in any more
 	gone chan struct{} // closed when nobody puts into in any more
-	feed feed
 
 	pack  packer
 	win   window
@@ -43,16 +42,16 @@ type session struct {
 	interval time.Duration // between pings
 	ackTo    time.Duration
 
-	draining  bool           // send nothing more, take the last receipts, close
-	fault     *Fault         // why; nil: there were no more lines
-	peerBye   *handshake.Bye // the receiver's bye
-	peerErr   *handshake.Err // the receiver's word on why it is about to close
-	receipts  int
-	naks      refusals
-	busy      time.Time     // when the receiver first said so since its last receipt; zero: it has not
-	busyTold  string        // the reason that was logged last
-	busyAgain time.Duration // how long after busy another one may be logged
-	rejects   throttle
+	draining   bool           // send nothing more, take the last receipts, close
+	fault      *Fault         // why; nil: there were no more lines
+	peerBye    *handshake.Bye // the receiver's bye
+	peerErr    *handshake.Err // the receiver's word on why it is about to close
+	receipts   int
+	naks       refusals
+	busy       time.Time     // when the receiver first said so since its last receipt; zero: it has not
+	busyLogged string        // the reason that was logged last
+	busyAgain  time.Duration // how long after busy another one may be logged
+	rejects    throttle
 
 	receipt, idle, drain *time.Timer
 }
@@ -67,12 +66,12 @@ type inbound struct {
 
 func newSession(r *Relay, conn *websocket.Conn, w *wire, u *url.URL, sid string, key *handshake.Secret) *session {
 	s := &session{
-		r: r, conn: conn, wire: w, url: u, sid: sid, key: key, log: r.log.With("url", shown(u)),
-		in: make(chan inbound, windowMost), done: make(chan struct{}), gone: make(chan struct{}), feed: newFeed(r.q),
+		r: r, conn: conn, wire: w, url: u, sid: sid, key: key, log: r.log.With("url", logURL(u)),
+		in: make(chan inbound, windowMost), done: make(chan struct{}), gone: make(chan struct{}),
 		rejects: throttle{every: r.pace.quiet},
 		receipt: stopped(), idle: stopped(), drain: stopped(),
 	}
-	s.pack = packer{q: r.q, sid: s.sid, squeeze: r.squeeze}
+	s.pack = packer{q: r.q, sid: s.sid, recompressor: r.recompressor}
 	return s
 }
 
@@ -87,15 +86,11 @@ func stopped() *time.Timer {
 // as always.
 func (s *session) run(ctx context.Context, do func(context.Context) *Fault) *Fault {
 	go s.read()
-	// A write to a peer that has stopped reading must not outlive ctx.
-	stop := context.AfterFunc(ctx, func() {
-		time.AfterFunc(s.r.pace.goodbye, func() { s.wire.Close() })
-	})
+	stop := s.wire.closeAfter(ctx, s.r.pace.goodbye)
 	fault := s.open(ctx)
 	if fault == nil && ctx.Err() == nil {
 		fault = do(ctx)
 	}
-	s.feed.stop()
 	s.close(fault)
 	stop()
 	<-s.gone
@@ -137,12 +132,12 @@ func decode(kind int, msg []byte) inbound {
 
 func (s *session) welcome(w *handshake.Welcome, cursor uint64) {
 	s.granted = w
-	s.r.squeeze.begin()
+	s.r.recompressor.begin()
 	s.pack.limit(w, s.r.ceiling)
 	s.win = newWindow(cursor, w.Win)
 	s.setPing(min(max(millis(w.HB), minPing), s.r.o.Ping))
 	s.ackTo = millis(w.AckTo)
-	s.r.status.set(StateConnected, shown(s.url))
+	s.r.status.set(StateConnected, logURL(s.url))
 	s.r.report.welcomed(s.url, w)
 }
 
@@ -155,11 +150,9 @@ func (s *session) setPing(d time.Duration) {
 }
 
 // always is ready whenever a select asks.
-var always = func() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
+var always = make(chan struct{})
+
+func init() { close(always) }
 
 // serve sends what waits and takes receipts until something ends the session.
 func (s *session) serve(ctx context.Context) *Fault {
@@ -167,7 +160,7 @@ func (s *session) serve(ctx context.Context) *Fault {
 	defer ping.Stop()
 	s.idle.Reset(s.r.o.IdleClose)
 	for {
-		now, fault := s.fill(ctx)
+		now, more, fault := s.fill()
 		if fault != nil {
 			return fault
 		}
@@ -179,8 +172,7 @@ func (s *session) serve(ctx context.Context) *Fault {
 			return nil
 		case m := <-s.in:
 			fault = s.handle(m)
-		case got := <-s.feed.got:
-			fault = s.fed(got)
+		case <-more:
 		case <-now:
 			fault = s.send()
 		case <-ping.C:
@@ -200,49 +192,36 @@ func (s *session) serve(ctx context.Context) *Fault {
 	}
 }
 
-// fill packs the next batch, or has the feed wait for one. The channel is
-// ready if the batch may leave.
-func (s *session) fill(ctx context.Context) (<-chan struct{}, *Fault) {
-	if s.draining || s.feed.waiting() {
-		return nil, nil
+// fill packs the next batch. The first channel is ready if that may leave, the second
+// one when the queue may have more; both are nil if neither is waited for.
+func (s *session) fill() (now, more <-chan struct{}, fault *Fault) {
+	if s.draining {
+		return nil, nil, nil
 	}
 	if s.ready == nil {
 		b, err := s.pack.next()
-		var big *oversizeError
+		fault, known := errors.AsType[*Fault](err)
 		switch {
 		case errors.Is(err, errOtherStream):
-			return nil, s.beginDrain("drain", nil)
-		case errors.As(err, &big):
-			return nil, s.beginDrain("drain", tooLong(err))
+			return nil, nil, s.beginDrain("drain", nil)
+		case known:
+			return nil, nil, s.beginDrain("drain", fault)
 		case err != nil:
-			return nil, s.beginDrain("drain", queueFault(err))
+			return nil, nil, s.beginDrain("drain", QueueFault(err))
 		case b == nil:
-			s.feed.start(ctx)
-			return nil, nil
+			return nil, s.r.q.Ready(), nil
 		}
 		if b.lost != nil {
 			if fault := s.quarantine(b); fault != nil {
-				return nil, s.beginDrain("drain", fault)
+				return nil, nil, s.beginDrain("drain", fault)
 			}
 		}
 		s.ready = b
 	}
 	if s.win.canSend(s.ready.size()) {
-		return always, nil
+		now = always
 	}
-	return nil, nil
-}
-
-func (s *session) fed(got fed) *Fault {
-	s.feed.end()
-	if errors.Is(got.err, context.Canceled) {
-		return nil // serve sees it too
-	}
-	if got.err != nil {
-		return s.beginDrain("drain", queueFault(got.err))
-	}
-	s.pack.held = got.block
-	return nil
+	return now, nil, nil
 }
 
 // send writes the batch that is ready.
@@ -268,7 +247,9 @@ func (s *session) send() *Fault {
 	if s.win.empty() {
 		s.receipt.Reset(s.ackTo)
 	}
-	s.win.add(flight{b: s.b, seq: b.seq, end: b.end, size: b.size(), raw: b.raw, enc: b.enc, squeezed: b.squeezed})
+	s.win.add(flight{
+		seq: b.seq, end: b.end, size: b.size(), raw: b.raw, enc: b.enc, recompressed: b.recompressed,
+	})
 	s.idle.Reset(s.r.o.IdleClose)
 	s.log.Debug("batch sent", "b", s.b, "seq", b.seq, "end", b.end, "bytes", n)
 	return s.writeFault(err)
@@ -302,7 +283,6 @@ func (s *session) beginDrain(why string, f *Fault) *Fault {
 
 // sendNoMore begins the wait for the last receipts.
 func (s *session) sendNoMore() {
-	s.feed.stop()
 	s.draining = true
 	s.drain.Reset(s.r.pace.drain)
 }

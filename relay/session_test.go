@@ -42,8 +42,8 @@ func TestRelay_DeliversEachLineOnceInOrder(t *testing.T) {
 		if got.State != StateConnected || got.SentLines != end-1 || got.SentAgain != 0 || got.ReceiptedLines != end-1 {
 			t.Errorf("status is %+v", got)
 		}
-		if want := handshake.UID(q.Stats().SID, end-1); got.Receipt.Seq != end || got.Receipt.UID != want {
-			t.Errorf("receipt is %+v, want uid %s", got.Receipt, want)
+		if want := handshake.UID(q.Stats().SID, end-1); q.Stats().Receipt.Seq != end || q.Stats().Receipt.UID != want {
+			t.Errorf("receipt is %+v, want uid %s", q.Stats().Receipt, want)
 		}
 	})
 }

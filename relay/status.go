@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"wsrelay/buffer"
 	"wsrelay/handshake"
 )
 
@@ -34,8 +33,7 @@ type Status struct {
 	Effect    string // what LastError means for the logs
 	Hint      string // what to do about it
 
-	Receipt   buffer.Receipt // the newest of this run
-	ReceiptAt time.Time
+	ReceiptAt time.Time // of the newest receipt of this run
 
 	Sessions       uint64 // that came to a welcome
 	Failures       uint64 // attempts and sessions that ended with an error
@@ -46,20 +44,18 @@ type Status struct {
 	Rejected       uint64 // of those: in the dead-letter index
 }
 
-// Status tells what the relay is doing.
-func (r *Relay) Status() Status { return r.status.get() }
+// Status is what the relay is doing.
+func (r *Relay) Status() Status {
+	r.status.mu.Lock()
+	defer r.status.mu.Unlock()
+	return r.status.now
+}
 
 // recorder keeps the status.
 type recorder struct {
 	mu   sync.Mutex
 	now  Status
 	high uint64 // every number below was sent once
-}
-
-func (c *recorder) get() Status {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
 }
 
 func (c *recorder) set(s State, url string) {
@@ -107,28 +103,23 @@ func (c *recorder) sent(b *batch, bytes int) {
 	c.high = max(c.high, b.end)
 }
 
-func (c *recorder) receipt(r buffer.Receipt, lines uint64) {
+func (c *recorder) receipt(lines uint64, rejected int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now.Receipt, c.now.ReceiptAt = r, time.Now()
+	c.now.ReceiptAt = time.Now()
 	c.now.ReceiptedLines += lines
+	c.now.Rejected += uint64(rejected)
 	c.now.Attempts, c.now.LastError, c.now.Effect, c.now.Hint = 0, "", "", ""
 }
 
-func (c *recorder) rejected(lines int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now.Rejected += uint64(lines)
-}
-
-// reporter logs that the receiver is away and that it is back, not each
+// reporter logs that the receiver is unavailable and that it is back, not each
 // attempt in between. The receiver counts as back when it has given a
 // receipt. Run's goroutine alone uses it.
 type reporter struct {
 	log   *slog.Logger
 	every time.Duration
 
-	since    time.Time // the receiver is away; zero: it is not
+	since    time.Time // the receiver is unavailable; zero: it is not
 	attempts int
 	again    throttle
 	known    bool // it has been there before
@@ -150,7 +141,7 @@ func (p *reporter) lost(f *Fault, u *url.URL, delay time.Duration) {
 	if f.permanent {
 		level = slog.LevelError
 	}
-	log := p.log.With("url", shown(u), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed)
+	log := p.log.With("url", logURL(u), "err", f.Error(), "attempts", p.attempts, "suppressed", suppressed)
 	if delay > 0 {
 		log = log.With("next_try", delay.Round(time.Millisecond))
 	}
@@ -167,7 +158,7 @@ func (p *reporter) welcomed(u *url.URL, w *handshake.Welcome) {
 		return // until it has given a receipt
 	}
 	p.known = true
-	p.log.Info("connected", "url", shown(u), "session", clean(w.Session),
+	p.log.Info("connected", "url", logURL(u), "session", clean(w.Session),
 		"store", clean(w.Store), "guarantee", clean(w.Guarantee))
 }
 
@@ -175,7 +166,7 @@ func (p *reporter) acknowledged(u *url.URL, backlog uint64) {
 	if !p.down() {
 		return
 	}
-	log := p.log.With("url", shown(u), "attempts", p.attempts,
+	log := p.log.With("url", logURL(u), "attempts", p.attempts,
 		"down", time.Since(p.since).Round(time.Second), "backlog", backlog)
 	if p.known {
 		log.Info("reconnected")

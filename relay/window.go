@@ -25,12 +25,11 @@ type window struct {
 
 // flight is one batch on its way: the records seq <= x < end.
 type flight struct {
-	b        uint64
-	seq, end uint64
-	size     int // of the message, about
-	raw      int // of the lines; 0: it is a gap
-	enc      codec.Codec
-	squeezed bool
+	seq, end     uint64
+	size         int // of the message, about
+	raw          int // of the lines; 0: it is a gap
+	enc          codec.Codec
+	recompressed bool
 }
 
 func newWindow(base uint64, limit handshake.Win) window {

@@ -13,7 +13,7 @@ func TestWindow_GrowsByOneWithEachReceipt(t *testing.T) {
 	next := uint64(1)
 	for _, want := range []int{2, 3, 4, 5, 5, 5} {
 		for w.canSend(1) {
-			w.add(flight{b: next, seq: next, end: next + 1, size: 1})
+			w.add(flight{seq: next, end: next + 1, size: 1})
 			next++
 		}
 		if got := len(w.sent); got != want {
@@ -30,7 +30,7 @@ func TestWindow_OneBatchMayAlwaysLeave(t *testing.T) {
 	if !w.canSend(1 << 30) {
 		t.Error("no space for the only batch")
 	}
-	w.add(flight{b: 1, seq: 1, end: 2, size: 1})
+	w.add(flight{seq: 1, end: 2, size: 1})
 	if w.canSend(1) {
 		t.Error("space for a second one in a window of nothing")
 	}

@@ -21,7 +21,7 @@ const aliveBytes = 1 << 10
 // limit.
 const maxGreeting = 256 << 10
 
-var errTalkative = errors.New("its answer does not end")
+var errEndlessAnswer = errors.New("its answer does not end")
 
 // wire is the TCP connection below TLS and WebSocket. Once guarded, it gives
 // up when the peer has been silent for too long, where every byte counts, be
@@ -39,9 +39,7 @@ type wire struct {
 
 type netDial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-func dialNet(ctx context.Context, network, addr string) (net.Conn, error) {
-	return new(net.Dialer).DialContext(ctx, network, addr)
-}
+var dialNet netDial = new(net.Dialer).DialContext
 
 // guard ends reads and writes after d without a sign of life.
 func (w *wire) guard(d time.Duration) {
@@ -55,7 +53,7 @@ func (w *wire) Read(p []byte) (int, error) {
 		return w.Conn.Read(p)
 	}
 	if w.heard > maxGreeting {
-		return 0, errTalkative
+		return 0, errEndlessAnswer
 	}
 	n, err := w.Conn.Read(p)
 	w.heard += n
@@ -81,6 +79,14 @@ func (w *wire) Write(p []byte) (int, error) {
 	}
 }
 
+// closeAfter closes the connection some time after ctx has ended: a write to a peer
+// that has stopped reading must not outlive ctx by more.
+func (w *wire) closeAfter(ctx context.Context, d time.Duration) (stop func() bool) {
+	return context.AfterFunc(ctx, func() {
+		time.AfterFunc(d, func() { w.Close() })
+	})
+}
+
 // loopback reports whether the peer is on this host.
 func (w *wire) loopback() bool {
 	a, ok := w.RemoteAddr().(*net.TCPAddr)
@@ -88,7 +94,7 @@ func (w *wire) loopback() bool {
 }
 
 // under finds the wire below what gorilla made of it.
-func under(c net.Conn) *wire {
+func wireOf(c net.Conn) *wire {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
 	}

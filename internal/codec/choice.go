@@ -9,22 +9,22 @@ import (
 // Choice takes the codec with which bytes get through fastest; of those that are
 // about as fast, the one that is preferred. What is scarce, be it processor, disk or
 // link, shows in the time that bytes take. Choice gets that time, and tries each of
-// the other codecs now and then, so that trials take a few hundredths of the time.
+// the other codecs sometimes, so that trials take a few hundredths of the time.
 // What else the machine does makes some times longer, and none shorter: the longest
 // of the last times do not count.
 //
 // It is not safe for concurrent use.
 type Choice struct {
-	// AsFast is how fast a preferred codec must be to be taken, as a part of the
-	// fastest one's speed.
-	AsFast float64
+	// FastEnough is the part of the fastest codec's speed that a preferred one must
+	// reach to be taken.
+	FastEnough float64
 
-	codecs []*candidate // in order of preference
-	best   *candidate
-	trial  *candidate    // what the next bytes are for; nil: best
-	left   int           // so many of them
-	clock  time.Duration // the sum of all that was reported
-	before float64       // the pace of best when it was taken; 0: not known
+	codecs    []*candidate // in order of preference
+	best      *candidate
+	trial     *candidate    // what the next bytes are for; nil: best
+	trialLeft int           // so many of them
+	clock     time.Duration // the sum of all that was reported
+	bestPace  float64       // the pace of best when it was taken; 0: not known
 }
 
 type candidate struct {
@@ -37,20 +37,20 @@ type candidate struct {
 }
 
 const (
-	sampleTime  = 100 * time.Millisecond // what the bytes of a sample take, about
-	sampleBytes = 256 << 10              // bytes of a sample, at least
-	samples     = 8                      // of each codec that are remembered
-	fewest      = 2                      // samples that a codec is judged by, at least,
-	decisive    = 3                      // unless its first one is so many times slower than the best
-	again       = 10 * sampleTime        // the pause before what was the best is tried again
-	changed     = 4                      // samples in a row that show that something has changed
-	trialPart   = 64                     // the pause between trials, in lengths of a trial
-	keepRatio   = 0.95                   // the one in use stays while it has this part of the speed for which it was taken
+	sampleTime    = 100 * time.Millisecond // what the bytes of a sample take, about
+	sampleBytes   = 256 << 10              // bytes of a sample, at least
+	samples       = 8                      // of each codec that are remembered
+	minSamples    = 2                      // samples that a codec is judged by, at least,
+	hopeless      = 3                      // unless its first one is so many times slower than the best
+	retryBest     = 10 * sampleTime        // the pause before what was the best is tried again
+	changeSamples = 4                      // samples in a row that show that something has changed
+	trialPart     = 64                     // the pause between trials, in lengths of a trial
+	keepRatio     = 0.95                   // the part of the speed for which it was taken that keeps a codec in use
 )
 
 // NewChoice chooses from codecs, preferred ones first. It begins with begin.
 func NewChoice(begin Codec, codecs ...Codec) *Choice {
-	c := &Choice{AsFast: 0.95}
+	c := &Choice{FastEnough: 0.95}
 	for _, codec := range codecs {
 		x := &candidate{Codec: codec, size: sampleBytes}
 		if c.codecs = append(c.codecs, x); codec == begin {
@@ -66,15 +66,15 @@ func (c *Choice) Codec(n int) Codec {
 		return c.best.Codec
 	}
 	with := c.trial.Codec
-	if c.left -= n; c.left <= 0 {
+	if c.trialLeft -= n; c.trialLeft <= 0 {
 		c.trial = nil
 	}
 	return with
 }
 
-// Took says that n bytes, before encoding, took d to get through while more
-// waited behind them, and that all of them were encoded with one codec.
-func (c *Choice) Took(with Codec, n int, d time.Duration) {
+// Observe reports that n bytes, before encoding, took d to get through while more
+// bytes waited, and that all of them were encoded with one codec.
+func (c *Choice) Observe(with Codec, n int, d time.Duration) {
 	k := slices.IndexFunc(c.codecs, func(x *candidate) bool { return x.Codec == with })
 	if k < 0 || n <= 0 || d <= 0 {
 		return
@@ -93,16 +93,16 @@ func (c *Choice) Took(with Codec, n int, d time.Duration) {
 		x.paces, x.due = nil, 0
 	}
 	x.paces = append(x.paces[max(0, len(x.paces)-samples+1):], pace)
-	if x.due = max(x.due, c.clock+trialPart*x.took); len(x.paces) < fewest && pace < decisive*c.best.pace() {
+	if x.due = max(x.due, c.clock+trialPart*x.took); len(x.paces) < minSamples && pace < hopeless*c.best.pace() {
 		x.due = 0 // one sample may be bad luck
 	}
 	x.size, x.bytes, x.took = c.sample(x), 0, 0
 	c.decide()
-	c.notice()
-	c.try()
+	c.forgetIfChanged()
+	c.startTrial()
 }
 
-// sample is how many bytes of x tell something.
+// sample is how many bytes of x are enough for a measurement.
 func (c *Choice) sample(x *candidate) int {
 	p := cmp.Or(x.pace(), c.best.pace())
 	if p == 0 {
@@ -120,7 +120,7 @@ func (x *candidate) pace() (mean float64) {
 	return mean
 }
 
-// decide takes the preferred codec of those about as fast as any.
+// decide takes the preferred codec of those that are about as fast as the fastest.
 func (c *Choice) decide() {
 	fastest := 0.0
 	for _, x := range c.codecs {
@@ -128,15 +128,15 @@ func (c *Choice) decide() {
 			fastest = p
 		}
 	}
-	enough := c.best.pace() * c.AsFast * keepRatio // no more than this of the others', for it to stay
+	enough := c.best.pace() * c.FastEnough * keepRatio // no more than this of the others', for it to stay
 	for _, x := range c.codecs {
 		p := x.pace()
 		if x == c.best && enough <= fastest {
 			return
 		}
-		if p > 0 && p*c.AsFast <= fastest {
-			c.best.paces, c.best.due = nil, c.clock+again // it may have been bad luck
-			c.best, c.before = x, 0
+		if p > 0 && p*c.FastEnough <= fastest {
+			c.best.paces, c.best.due = nil, c.clock+retryBest // it may have been bad luck
+			c.best, c.bestPace = x, 0
 			return
 		}
 	}
@@ -144,15 +144,15 @@ func (c *Choice) decide() {
 
 // notice forgets what was known of all codecs if the last samples of best are all
 // much slower, or all much faster, than when it was taken.
-func (c *Choice) notice() {
-	last := c.best.paces[max(0, len(c.best.paces)-changed):]
+func (c *Choice) forgetIfChanged() {
+	last := c.best.paces[max(0, len(c.best.paces)-changeSamples):]
 	switch {
-	case len(last) < changed:
+	case len(last) < changeSamples:
 		return
-	case c.before == 0:
-		c.before = c.best.pace()
+	case c.bestPace == 0:
+		c.bestPace = c.best.pace()
 		return
-	case slices.Min(last) < 2*c.before && slices.Max(last) > c.before/2:
+	case slices.Min(last) < 2*c.bestPace && slices.Max(last) > c.bestPace/2:
 		return
 	}
 	for _, x := range c.codecs {
@@ -161,18 +161,18 @@ func (c *Choice) notice() {
 		}
 	}
 	c.best.paces = last
-	c.before = c.best.pace()
+	c.bestPace = c.best.pace()
 }
 
 // try begins a trial of a codec that is due.
-func (c *Choice) try() {
+func (c *Choice) startTrial() {
 	for _, x := range c.codecs {
 		if c.trial != nil || x == c.best || c.clock < x.due {
 			continue
 		}
 		x.size = c.sample(x)
-		c.trial, c.left = x, x.size
+		c.trial, c.trialLeft = x, x.size
 		// If it never learns how long these took, another follows.
-		x.due = c.clock + trialPart*time.Duration(float64(c.left)*max(x.pace(), c.best.pace()))
+		x.due = c.clock + trialPart*time.Duration(float64(c.trialLeft)*max(x.pace(), c.best.pace()))
 	}
 }

@@ -80,7 +80,7 @@ func (p *path) spend(c *Choice, n int) (seconds float64) {
 		if p.rnd.Float64() < p.tail {
 			took *= 5
 		}
-		c.Took(with, piece, time.Duration(took*1e9))
+		c.Observe(with, piece, time.Duration(took*1e9))
 		seconds += took
 	}
 	return seconds
@@ -130,7 +130,7 @@ func TestChoice_FollowsAChange(t *testing.T) {
 func TestChoice_OfEqualsTakesThePreferred(t *testing.T) {
 	c := NewChoice(Raw, S2, Zstd, Raw)
 	for range 100 {
-		c.Took(c.Codec(1<<20), 1<<20, time.Second)
+		c.Observe(c.Codec(1<<20), 1<<20, time.Second)
 	}
 	if c.best.Codec != S2 {
 		t.Errorf("took %v", c.best)

@@ -20,14 +20,23 @@ const (
 	S2                // one block of the S2 format
 )
 
-// Longest is the most bytes that decoding makes: what a receiver takes in one message.
-const Longest = 17 << 20
+// What those who choose between them need to know.
+const (
+	Dense = Zstd // the smallest payloads
+	Quick = S2   // compresses in the least time
+)
+
+// DensestFirst lists the encodings, those with smaller payloads before others.
+func DensestFirst() []Codec { return []Codec{Dense, Quick, Raw} }
+
+// MaxSize is the most bytes that decoding makes: what a receiver takes in one message.
+const MaxSize = 17 << 20
 
 var table = [...]struct {
 	name   string // on the wire, and on the command line
 	encode func(scratch, text []byte) []byte
 	decode func(text, payload []byte) ([]byte, error) // into text, an empty slice with enough space
-	size   func(payload []byte) (uint64, bool)        // what the payload says that it decodes to, which it must
+	size   func(payload []byte) (uint64, bool)        // the bytes that the payload states to decode to
 	most   func(n int) int                            // bytes that an encoder makes of n at worst, also another one
 }{
 	Raw: {
@@ -60,9 +69,9 @@ var table = [...]struct {
 	},
 }
 
-// Least is the fewest bytes that are worth encoding. Of less, a payload need not say
+// MinSize is the fewest bytes that are worth encoding. Of less, a payload need not say
 // its size.
-const Least = 256
+const MinSize = 256
 
 // Names are those of all encodings.
 func Names() (names []string) {
@@ -78,7 +87,7 @@ func Named(name string) (c Codec, ok bool) {
 	return Codec(max(k, 0)), k >= 0
 }
 
-// Known tells whether there is such an encoding.
+// Known reports whether there is such an encoding.
 func (c Codec) Known() bool { return int(c) < len(table) }
 
 // String is the encoding's name.
@@ -89,15 +98,15 @@ func (c Codec) String() string {
 	return table[c].name
 }
 
-// Encode gives text, of Least bytes or more, in this encoding: in scratch if it has room, or in new memory,
-// or text itself.
+// Encode gives text, of MinSize bytes or more, in this encoding. The result is in
+// scratch if that is large enough, else in new memory, or it is text itself.
 func (c Codec) Encode(scratch, text []byte) []byte { return table[c].encode(scratch, text) }
 
 // MaxEncoded is how many bytes an encoder makes of n bytes of text at worst.
 func (c Codec) MaxEncoded(n int) int { return table[c].most(n) }
 
-// States tells whether a payload says of itself that it decodes to n bytes.
-func (c Codec) States(payload []byte, n int) bool {
+// HasSize reports whether a payload states that it decodes to n bytes.
+func (c Codec) HasSize(payload []byte, n int) bool {
 	if !c.Known() {
 		return false
 	}
@@ -108,7 +117,7 @@ func (c Codec) States(payload []byte, n int) bool {
 // Decode appends to dst the n bytes that a payload decodes to. It never makes
 // more of a payload than that, whatever it says.
 func (c Codec) Decode(dst, payload []byte, n int) ([]byte, error) {
-	if !c.States(payload, n) || n > Longest {
+	if !c.HasSize(payload, n) || n > MaxSize {
 		return dst, fmt.Errorf("%v: a payload of %d bytes that is not of %d", c, len(payload), n)
 	}
 	start := len(dst)
@@ -130,7 +139,7 @@ var (
 	encoder = must(zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithWindowSize(window)))
 	decoder = must(zstd.NewReader(nil, zstd.WithDecodeAllCapLimit(true), zstd.WithDecoderConcurrency(0),
-		zstd.WithDecoderMaxMemory(Longest), zstd.WithDecoderMaxWindow(Longest)))
+		zstd.WithDecoderMaxMemory(MaxSize), zstd.WithDecoderMaxWindow(MaxSize)))
 )
 
 func must[T any](v T, err error) T {

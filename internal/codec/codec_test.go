@@ -17,7 +17,7 @@ func TestCodec_DecodesWhatItEncodes(t *testing.T) {
 			t.Fatalf("%q is %v", name, c)
 		}
 		line := rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "line")
-		text := bytes.Repeat(line, Least/len(line)+rapid.IntRange(1, 2000).Draw(t, "lines"))
+		text := bytes.Repeat(line, MinSize/len(line)+rapid.IntRange(1, 2000).Draw(t, "lines"))
 		scratch := make([]byte, 0, rapid.IntRange(0, 2*len(text)).Draw(t, "scratch"))
 		payload := c.Encode(scratch, text)
 		got, err := c.Decode([]byte("before"), payload, len(text))
@@ -31,7 +31,7 @@ func TestCodec_DecodesWhatItEncodes(t *testing.T) {
 }
 
 func TestCodec_KnowsItsWorstCase(t *testing.T) {
-	for _, n := range []int{Least, 4095, 1 << 20, Longest} {
+	for _, n := range []int{MinSize, 4095, 1 << 20, MaxSize} {
 		text := make([]byte, n)
 		_, _ = rand.NewChaCha8([32]byte{}).Read(text)
 		for _, name := range Names() {
@@ -50,7 +50,7 @@ func TestCodec_MakesNoMoreThanWasSaid(t *testing.T) {
 	for _, name := range Names() {
 		c, _ := Named(name)
 		payload := c.Encode(nil, text)
-		for _, n := range []int{0, 1, len(text) - 1, len(text) + 1, Longest + 1, 1 << 40} {
+		for _, n := range []int{0, 1, len(text) - 1, len(text) + 1, MaxSize + 1, 1 << 40} {
 			if got, err := c.Decode(nil, payload, n); err == nil || cap(got) > 0 {
 				t.Errorf("%s: %d bytes decoded to %d, as %d, in memory for %d", name, len(payload), len(got), n,
 					cap(got))

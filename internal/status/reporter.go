@@ -159,7 +159,7 @@ func (s *Snapshot) lost(all []buffer.Lost) {
 	for _, l := range all {
 		sum := sums[l.Why]
 		sum.Why, sum.Lines = l.Why, sum.Lines+l.Len()
-		if l.Told {
+		if l.Acknowledged {
 			sum.Told += l.Len()
 		} else {
 			s.BacklogLines -= min(l.Len(), s.BacklogLines)

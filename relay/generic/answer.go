@@ -27,7 +27,7 @@ var (
 	errUnknown = errors.New("it is for no line that is under way")
 )
 
-// answer reads a message of the server; an error says why it is none.
+// answer reads a message of the server; an error is why it is not an answer.
 func (o *Options) answer(msg []byte) (a answer, err error) {
 	if o.Receipt == InOrder && o.If == "" {
 		return answer{oldest: true}, nil

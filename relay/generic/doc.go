@@ -1,4 +1,4 @@
-// Package generic ships a queue to a WebSocket server that does not speak
+// Package generic sends a queue to a WebSocket server that does not speak
 // wsrelay.v1: one line is one message, TEXT if it is UTF-8 and BINARY if not,
 // without its newline.
 //
@@ -9,7 +9,7 @@
 // What counts as the server's word that a line has arrived is for the user to
 // choose, since RFC 6455 has no such thing:
 //
-//   - [AckPing]: the pong to a ping that we send behind the lines. A connection
+//   - [AckPing]: the pong to a ping that we send after the lines. A connection
 //     keeps its order, so the hop that answers has read them: the next WebSocket hop.
 //     What that one does then, it does not say.
 //   - [AckReceipt]: an answer that carries the line's UID, or one answer for each

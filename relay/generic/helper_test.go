@@ -164,7 +164,7 @@ func ship(t testing.TB, q *buffer.Queue, url string, o Options,
 	change ...func(*Plain, *relay.Options),
 ) (r *relay.Relay, log *logged, stop func()) {
 	t.Helper()
-	p, err := New(q, o)
+	p, err := New(o)
 	must(t, err)
 	log = &logged{}
 	ro := relay.Options{URLs: []string{url}, Host: "host-1", Dialect: p, Log: slog.New(slog.NewTextHandler(log, nil))}

@@ -2,6 +2,7 @@ package generic
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"unicode/utf8"
@@ -41,7 +42,7 @@ func (c *cutter) load(b *buffer.Block, from uint64) (err error) {
 	if c.gap != nil {
 		return nil
 	}
-	if cap(c.buf) > keepBuffer { // once in a while a line is huge
+	if cap(c.buf) > keepBuffer { // occasionally a line is huge
 		c.buf = nil
 	}
 	c.buf, err = b.Lines(c.buf[:0])
@@ -78,13 +79,9 @@ func (c *cutter) message() message {
 	return m
 }
 
-// notice says that records will never come.
+// notice is a message that records will never come.
 func (c *cutter) notice(m message) []byte {
-	name := c.uid
-	if name == "" {
-		name = "uid"
-	}
-	return encode(map[string]any{name: m.uid, "gap": struct {
+	return encode(map[string]any{cmp.Or(c.uid, "uid"): m.uid, "gap": struct {
 		Seq uint64 `json:"seq"`
 		N   uint64 `json:"n"`
 		buffer.Gap

@@ -1,6 +1,7 @@
 package generic
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,8 +22,8 @@ const (
 	AckNone    Ack = "none"
 )
 
-// InOrder as Options.Receipt says that each answer is for the oldest line that
-// has none.
+// InOrder as Options.Receipt means that each answer is for the oldest line without
+// one.
 const InOrder = "-"
 
 // Options of plain mode. The zero value sends lines as they are and takes pongs
@@ -30,7 +31,7 @@ const InOrder = "-"
 type Options struct {
 	Ack       Ack      // "": AckPing
 	Protocol  string   // the subprotocol to ask for; "": none
-	Open      []string // messages to begin a connection with; {uid} stands for the last UID acknowledged, {host} for this host
+	Open      []string // the first messages of a connection; {uid}: the last UID acknowledged, {host}: this host
 	Heartbeat string   // a message that is sent at every ping; "": none
 	UID       string   // name of a member that carries a line's UID; "": none, but "uid" with AckReceipt by UID
 	Receipt   string   // gjson path of the UID, or a list of UIDs, in an answer; "": UID; InOrder
@@ -40,17 +41,10 @@ type Options struct {
 // byUID is whether answers name the line that they are for.
 func (o *Options) byUID() bool { return o.Ack == AckReceipt && o.Receipt != InOrder }
 
-// Queue is what plain mode asks of a queue.
-type Queue interface {
-	Next(ctx context.Context) (*buffer.Block, error)
-	Stats() buffer.Stats
-}
-
-// Plain is plain mode, a [relay.Dialect]: a relay that is made with it ships in
+// Plain is plain mode, a [relay.Dialect]: a relay that is made with it sends in
 // this way.
 type Plain struct {
 	o    Options
-	q    Queue
 	pace pace
 
 	done   uint64    // every record below was acknowledged, also within a block
@@ -66,20 +60,14 @@ type pace struct {
 
 var usualPace = pace{probe: 10 * time.Second, receipt: time.Minute}
 
-// New makes a dialect that ships q. An error says which option cannot be.
-func New(q Queue, o Options) (*Plain, error) {
-	if o.Ack == "" {
-		o.Ack = AckPing
-	}
+// New makes a dialect. An error says which option is invalid.
+func New(o Options) (*Plain, error) {
+	o.Ack = cmp.Or(o.Ack, AckPing)
 	if o.byUID() {
-		if o.UID == "" {
-			o.UID = "uid"
-		}
-		if o.Receipt == "" {
-			o.Receipt = o.UID
-		}
+		o.UID = cmp.Or(o.UID, "uid")
+		o.Receipt = cmp.Or(o.Receipt, o.UID)
 	}
-	p := &Plain{o: o, q: q, pace: usualPace}
+	p := &Plain{o: o, pace: usualPace}
 	path, value, ok := strings.Cut(o.If, "=")
 	switch {
 	case o.Ack != AckPing && o.Ack != AckReceipt && o.Ack != AckNone:
@@ -97,24 +85,17 @@ func New(q Queue, o Options) (*Plain, error) {
 // Subprotocol is part of relay.Dialect.
 func (p *Plain) Subprotocol() string { return p.o.Protocol }
 
-// Ship is part of relay.Dialect.
-func (p *Plain) Ship(ctx context.Context, l *relay.Link, first *buffer.Block) *relay.Fault {
+// Send is part of relay.Dialect.
+func (p *Plain) Send(ctx context.Context, l *relay.Link, first *buffer.Block) *relay.Fault {
 	if p.last == "" {
-		p.last = p.q.Stats().Receipt.UID
+		p.last = l.Queue.Stats().Receipt.UID
 	}
 	s := newSession(p, l)
-	ctx, cancel := context.WithCancel(ctx)
-	blocks := p.pull(ctx, first)
-	defer func() {
-		cancel()
-		for range blocks.c { // until it has ended
-		}
-	}()
 	if fault := s.open(ctx); fault != nil || ctx.Err() != nil {
 		return fault
 	}
 	l.Ready("a WebSocket server", promise[p.o.Ack])
-	fault := s.serve(ctx, blocks)
+	fault := s.serve(ctx, first)
 	if unsettled := s.commit(); fault == nil { // what came with the end
 		fault = unsettled
 	}
@@ -137,26 +118,4 @@ func (p *Plain) Probe(ctx context.Context, l *relay.Link) (found string, fault *
 		return "it answers pings; delivery is " + promise[AckPing], nil
 	}
 	return "delivery is " + promise[p.o.Ack] + "; whether it answers lines shows when there is one", nil
-}
-
-// blocks are what the queue gives out, while a session takes them.
-type blocks struct {
-	c   chan *buffer.Block // closed at the end
-	err error              // why, once c is closed
-}
-
-func (p *Plain) pull(ctx context.Context, b *buffer.Block) *blocks {
-	out := &blocks{c: make(chan *buffer.Block)}
-	go func() {
-		defer close(out.c)
-		for out.err == nil {
-			select {
-			case out.c <- b:
-			case <-ctx.Done():
-				return
-			}
-			b, out.err = p.q.Next(ctx)
-		}
-	}()
-	return out
 }

@@ -1,6 +1,7 @@
 package generic
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"github.com/gorilla/websocket"
 	"github.com/tidwall/gjson"
 
+	"wsrelay/buffer"
 	"wsrelay/handshake"
 	"wsrelay/relay"
 )
@@ -45,7 +47,7 @@ func TestPing_TakesNoPongThatItHasNotAskedFor(t *testing.T) {
 			if pings++; pings > 2 {
 				return nil
 			}
-			if pings == 2 { // the one behind the line
+			if pings == 2 { // the one after the line
 				k, _ := strconv.Atoi(payload[strings.LastIndexByte(payload, ' ')+1:])
 				for _, p := range []string{
 					"", "wsrelay", "wsrelay x 1", payload + "x",
@@ -76,7 +78,7 @@ func TestPing_TakesThePongToALaterPing(t *testing.T) {
 		pings := 0
 		answer := c.PingHandler()
 		c.SetPingHandler(func(payload string) error {
-			if pings++; pings == 2 { // the one behind the line
+			if pings++; pings == 2 { // the one after the line
 				return nil
 			}
 			return answer(payload)
@@ -393,7 +395,7 @@ func TestNone_TakesTheWriteForIt(t *testing.T) {
 func TestProbe_SaysWhatItFinds(t *testing.T) {
 	g := &got{}
 	url := serve(t, takes(g, nil))
-	p, err := New(nil, Options{})
+	p, err := New(Options{})
 	must(t, err)
 	var steps []string
 	step, fault := relay.Check(t.Context(), relay.Options{Dialect: p}, url,
@@ -417,8 +419,40 @@ func TestNew_RefusesWhatCannotBe(t *testing.T) {
 		"a kind unknown": {Ack: "hope"}, "answers that nobody reads": {Receipt: "uid"}, "no value": {Ack: AckReceipt, If: "status"},
 		"no path": {Ack: AckReceipt, If: "=1"}, "in order, with other answers": {Ack: AckReceipt, Receipt: InOrder, Open: []string{"x"}},
 	} {
-		if _, err := New(nil, o); err == nil {
+		if _, err := New(o); err == nil {
 			t.Errorf("%s: no error", name)
 		}
+	}
+}
+
+// slow is a queue that gives out one block and no more, as [relay.Paced] does for a
+// while.
+type slow struct {
+	relay.Queue
+	given bool
+}
+
+func (s *slow) TryNext() (*buffer.Block, error) {
+	if s.given {
+		return nil, nil
+	}
+	s.given = true
+	return s.Queue.TryNext()
+}
+
+func (s *slow) Ready() <-chan struct{} { return nil }
+
+func TestPlain_SendsNoMoreThanItsRelaysQueueGivesOut(t *testing.T) {
+	q, g := openQueue(t, t.TempDir()), &got{}
+	put(t, q, "one")
+	put(t, q, "two")
+	p, err := New(Options{})
+	must(t, err)
+	r := relay.New(&slow{Queue: q}, relay.Options{URLs: []string{serve(t, takes(g, nil))}, Dialect: p})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	must(t, r.Run(ctx))
+	if texts := g.all(); !slices.Equal(texts, []string{"one"}) {
+		t.Errorf("got %q, want the one line that the queue gave out", texts)
 	}
 }

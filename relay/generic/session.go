@@ -3,7 +3,6 @@ package generic
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -23,30 +22,30 @@ const pingBytes = 64 << 10
 const hintServer = "look at the server's log"
 
 // session is one connection. Its listener marks in the window what the server
-// acknowledges, and tells changed; everything else is one goroutine's.
+// acknowledges, and sends to changed; everything else is one goroutine's.
 type session struct {
 	p *Plain
 	l *relay.Link
 
-	cut     cutter
-	win     window
-	pings   string // what the payload of our pings begins with
-	k       uint64 // number of the last ping
-	loose   int    // bytes sent since
-	changed chan struct{}
-	refused atomic.Bool
-	asked   atomic.Int64 // messages sent that are no lines: as many may be answered
-	strange atomic.Int64 // messages that answer nothing
+	cut            cutter
+	win            window
+	pings          string // what the payload of our pings begins with
+	k              uint64 // number of the last ping
+	unpinged       int    // bytes sent since
+	changed        chan struct{}
+	refused        atomic.Bool
+	otherSent      atomic.Int64 // messages sent that are no lines: as many may be answered
+	unknownAnswers atomic.Int64 // messages that answer nothing
 
-	late, idle *time.Timer
+	ackTimeout, idle *time.Timer
 }
 
 func newSession(p *Plain, l *relay.Link) *session {
-	late := time.NewTimer(p.pace.receipt)
-	late.Stop()
+	ackTimeout := time.NewTimer(p.pace.receipt)
+	ackTimeout.Stop()
 	return &session{
 		p: p, l: l, cut: cutter{uid: p.o.UID}, pings: "wsrelay " + rand.Text()[:8] + " ",
-		changed: make(chan struct{}, 1), late: late, idle: time.NewTimer(l.IdleClose),
+		changed: make(chan struct{}, 1), ackTimeout: ackTimeout, idle: time.NewTimer(l.IdleClose),
 	}
 }
 
@@ -60,9 +59,9 @@ func (s *session) open(ctx context.Context) *relay.Fault {
 	s.l.Listen(limit, s.hear)
 	words := strings.NewReplacer("{uid}", s.p.last, "{host}", s.l.Host)
 	for _, text := range s.p.o.Open {
-		s.asked.Add(1)
-		if err := s.l.Write(websocket.TextMessage, []byte(words.Replace(text))); err != nil {
-			return s.l.Lost(err)
+		s.otherSent.Add(1)
+		if fault := s.l.Write(websocket.TextMessage, []byte(words.Replace(text))); fault != nil {
+			return fault
 		}
 	}
 	if s.p.o.Ack != AckPing {
@@ -71,15 +70,15 @@ func (s *session) open(ctx context.Context) *relay.Fault {
 	if fault := s.ping(); fault != nil {
 		return fault
 	}
-	late := time.NewTimer(s.p.pace.probe)
-	defer late.Stop()
+	timeout := time.NewTimer(s.p.pace.probe)
+	defer timeout.Stop()
 	for !s.win.answered() {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.l.Gone():
-			return s.l.Lost(nil)
-		case <-late.C:
+			return s.l.Lost()
+		case <-timeout.C:
 			return relay.Permanent("the server does not answer pings, which acknowledge lines here",
 				"use --plain-ack receipt, or none; "+hintServer, nil)
 		case <-s.changed:
@@ -89,42 +88,42 @@ func (s *session) open(ctx context.Context) *relay.Fault {
 }
 
 // always is ready whenever a select asks.
-var always = func() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
+var always = make(chan struct{})
 
-// serve sends what comes and takes acknowledgements until something ends it.
-func (s *session) serve(ctx context.Context, in *blocks) (fault *relay.Fault) {
+func init() { close(always) }
+
+// serve sends first and what the queue has, and takes acknowledgements, until something
+// ends it.
+func (s *session) serve(ctx context.Context, first *buffer.Block) (fault *relay.Fault) {
 	beat := time.NewTicker(s.l.Ping)
 	defer beat.Stop()
 	for fault == nil {
 		if fault = s.commit(); fault != nil {
 			break
 		}
-		var more <-chan *buffer.Block
-		var now <-chan struct{}
-		switch {
-		case s.cut.empty():
-			more = in.c
-		case s.win.canSend():
+		var now, more <-chan struct{}
+		if s.cut.empty() {
+			if more, fault = s.load(first); fault != nil {
+				break
+			}
+			first = nil
+		}
+		if !s.cut.empty() && s.win.canSend() {
 			now = always
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.l.Gone():
-			return s.l.Lost(nil)
-		case b := <-more:
-			fault = s.load(b, in)
+			return s.l.Lost()
+		case <-more:
 		case <-now:
 			fault = s.send()
 		case <-s.changed:
-			fault = s.heard()
+			fault = s.checkRefused()
 		case <-beat.C:
 			fault = s.beat()
-		case <-s.late.C:
+		case <-s.ackTimeout.C:
 			fault = s.overdue()
 		case <-s.idle.C:
 			if s.win.empty() && s.cut.empty() {
@@ -135,41 +134,46 @@ func (s *session) serve(ctx context.Context, in *blocks) (fault *relay.Fault) {
 	return fault
 }
 
-// load takes the queue's next block; nil: there is an end to them.
-func (s *session) load(b *buffer.Block, in *blocks) *relay.Fault {
+// load takes the block b, or, without one, the queue's next. If there is none, the
+// channel is closed when there may be one.
+func (s *session) load(b *buffer.Block) (more <-chan struct{}, fault *relay.Fault) {
 	var err error
-	if b != nil {
+	if b == nil {
+		b, err = s.l.Queue.TryNext()
+	}
+	switch {
+	case b != nil:
 		err = s.cut.load(b, s.p.done)
-	} else if err = in.err; err == nil || errors.Is(err, context.Canceled) {
-		return nil // serve sees why, too
+	case err == nil:
+		return s.l.Queue.Ready(), nil
 	}
 	if err != nil {
-		return relay.Transient("the queue cannot be read", "look at the disk and at the queue's directory: wsrelay queue verify", err)
+		return nil, relay.QueueFault(err)
 	}
-	return nil
+	return nil, nil
 }
 
 // send sends one line, and asks for its acknowledgement if it is time to.
 func (s *session) send() *relay.Fault {
 	m := s.cut.message()
 	if s.win.empty() {
-		s.late.Reset(s.p.pace.receipt)
+		s.ackTimeout.Reset(s.p.pace.receipt)
 	}
 	s.win.add(m) // before it leaves: the answer may be there before Write returns
 	s.idle.Reset(s.l.IdleClose)
 	s.l.Sent(m.of, m.gap, len(m.text))
-	if err := s.l.Write(m.kind, m.text); err != nil {
-		return s.l.Lost(err)
+	if fault := s.l.Write(m.kind, m.text); fault != nil {
+		return fault
 	}
-	s.loose += len(m.text)
-	if !s.cut.empty() && s.loose < pingBytes && s.win.canSend() {
+	s.unpinged += len(m.text)
+	if !s.cut.empty() && s.unpinged < pingBytes && s.win.canSend() {
 		return nil
 	}
 	switch s.p.o.Ack {
 	case AckPing:
 		return s.ping()
 	case AckNone:
-		s.loose = 0
+		s.unpinged = 0
 		s.win.passAll()
 	}
 	return nil
@@ -178,33 +182,26 @@ func (s *session) send() *relay.Fault {
 // ping sends a ping whose answer acknowledges all that was sent.
 func (s *session) ping() *relay.Fault {
 	s.k++
-	s.loose = 0
+	s.unpinged = 0
 	s.win.ping(s.k)
-	if err := s.l.WritePing(s.pings + strconv.FormatUint(s.k, 10)); err != nil {
-		return s.l.Lost(err)
-	}
-	return nil
+	return s.l.WritePing(s.pings + strconv.FormatUint(s.k, 10))
 }
 
 // beat keeps the connection alive: a ping, and the heartbeat that the server
 // wants. The ping is one that asks, where pings do: a server may answer no ping
 // but the latest (RFC 6455, 5.5.3).
 func (s *session) beat() *relay.Fault {
+	var fault *relay.Fault
 	if s.p.o.Ack == AckPing {
-		if fault := s.ping(); fault != nil {
-			return fault
-		}
-	} else if err := s.l.WritePing(""); err != nil {
-		return s.l.Lost(err)
+		fault = s.ping()
+	} else {
+		fault = s.l.WritePing("")
 	}
-	if s.p.o.Heartbeat == "" {
-		return nil
+	if fault != nil || s.p.o.Heartbeat == "" {
+		return fault
 	}
-	s.asked.Add(1)
-	if err := s.l.Write(websocket.TextMessage, []byte(s.p.o.Heartbeat)); err != nil {
-		return s.l.Lost(err)
-	}
-	return nil
+	s.otherSent.Add(1)
+	return s.l.Write(websocket.TextMessage, []byte(s.p.o.Heartbeat))
 }
 
 // commit moves the queue's cursor as far as everything was acknowledged.
@@ -215,9 +212,9 @@ func (s *session) commit() *relay.Fault {
 	}
 	s.p.done, s.p.last = last.of.End, last.uid
 	s.idle.Reset(s.l.IdleClose)
-	s.late.Stop()
+	s.ackTimeout.Stop()
 	if !s.win.empty() {
-		s.late.Reset(s.p.pace.receipt)
+		s.ackTimeout.Reset(s.p.pace.receipt)
 	}
 	return s.l.Ack(buffer.Receipt{Seq: last.of.End, UID: last.uid}, records)
 }
@@ -226,15 +223,15 @@ func (s *session) commit() *relay.Fault {
 func (s *session) overdue() *relay.Fault {
 	var why error
 	hint := hintServer
-	if n := s.strange.Load(); n > 0 {
+	if n := s.unknownAnswers.Load(); n > 0 {
 		why = fmt.Errorf("%d messages came that acknowledge no line", n)
 		hint += ", and at --plain-receipt: it must say where an answer has the UID"
 	}
 	return relay.Transient("no acknowledgement in time", hint, why)
 }
 
-// heard sees what the listener has not marked in the window.
-func (s *session) heard() *relay.Fault {
+// checkRefused ends the session if the listener has noted that a line was refused.
+func (s *session) checkRefused() *relay.Fault {
 	if s.refused.Load() {
 		return relay.Transient("the server refuses a line: its answer is not what --plain-receipt-if asks for",
 			hintServer+"; the line is sent again until it is taken", nil)
@@ -274,15 +271,15 @@ func (s *session) answered(msg []byte) bool {
 	if err == nil && !known {
 		err = errUnknown
 	}
-	if err != nil && s.asked.Add(-1) < 0 {
-		s.doubt(err)
+	if err != nil && s.otherSent.Add(-1) < 0 {
+		s.warnUnknown(err)
 	}
 	return known
 }
 
-// doubt says, once in a while, that an answer is none.
-func (s *session) doubt(err error) {
-	s.strange.Add(1)
+// warnUnknown logs, occasionally, that an answer acknowledges nothing.
+func (s *session) warnUnknown(err error) {
+	s.unknownAnswers.Add(1)
 	if time.Since(s.p.warned) < time.Minute {
 		return
 	}

@@ -55,7 +55,7 @@ func (w *window) add(m message) {
 	w.bytes += len(m.text)
 }
 
-// ping notes that the ping k is sent behind all that was added.
+// ping notes that the ping k is sent after all that was added.
 func (w *window) ping(k uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -78,12 +78,12 @@ func (w *window) pong(k uint64) bool {
 	for len(w.pings) > 0 && w.pings[0].k <= k {
 		end, w.pings = w.pings[0].end, w.pings[1:]
 	}
-	w.pass(end)
+	w.passLocked(end)
 	return true
 }
 
-// pass takes an acknowledgement for every record below end; mu is held.
-func (w *window) pass(end uint64) {
+// passLocked takes an acknowledgement for every record below end.
+func (w *window) passLocked(end uint64) {
 	for i := range w.lines {
 		if w.lines[i].of.End > end {
 			return
@@ -96,7 +96,7 @@ func (w *window) pass(end uint64) {
 func (w *window) passAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.pass(math.MaxUint64)
+	w.passLocked(math.MaxUint64)
 }
 
 // answered reports whether no ping is under way.

@@ -64,35 +64,27 @@ func (m *memory) release() {
 	m.more = make(chan struct{})
 }
 
-// Next is relay.Queue's.
-func (m *memory) Next(ctx context.Context) (*buffer.Block, error) {
-	for {
-		b, more := m.next()
-		if b != nil {
-			return b, nil
-		}
-		select {
-		case <-more:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
 // TryNext is relay.Queue's.
 func (m *memory) TryNext() (*buffer.Block, error) {
-	b, _ := m.next()
-	return b, nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.read == m.free {
+		return nil, nil //nolint:nilnil // nothing waits
+	}
+	m.read++
+	return m.blocks[m.read-1], nil
 }
 
-func (m *memory) next() (b *buffer.Block, more <-chan struct{}) {
+// Ready is relay.Queue's.
+func (m *memory) Ready() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.read < m.free {
-		b = m.blocks[m.read]
-		m.read++
+		now := make(chan struct{})
+		close(now)
+		return now
 	}
-	return b, m.more
+	return m.more
 }
 
 // Ack is relay.Queue's.

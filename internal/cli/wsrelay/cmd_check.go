@@ -21,13 +21,13 @@ type checkCmd struct {
 }
 
 // Run goes to each URL as a relay would, as far as the receiver's welcome.
-func (c *checkCmd) Run(s *streams) error {
+func (c *checkCmd) Run(s *stdio) error {
 	if err := c.check(); err != nil {
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	o := relay.Options{Host: hostname(), Agent: "wsrelay/" + cli.Version(), Dial: c.way(), Dialect: c.dialect(nil)}
+	o := relay.Options{Host: hostname(), Agent: "wsrelay/" + cli.Version(), Dial: c.dialConfig(), Dialect: c.dialect()}
 	failed, hint := 0, ""
 	for _, u := range c.URL {
 		address, _, _ := strings.Cut(u, "?") // what follows may be secret

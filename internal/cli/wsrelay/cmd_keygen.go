@@ -16,7 +16,7 @@ type keygenCmd struct {
 }
 
 // Run makes a key.
-func (k *keygenCmd) Run(s *streams) error {
+func (k *keygenCmd) Run(s *stdio) error {
 	if k.Name == "" {
 		k.Name = regexp.MustCompile(`[^A-Za-z0-9_.-]`).ReplaceAllString(hostname(), "-")
 	}

@@ -38,13 +38,13 @@ type (
 )
 
 // Run is kong's.
-func (c *verifyCmd) Run(s *streams) error {
+func (c *verifyCmd) Run(s *stdio) error {
 	r, err := buffer.Verify(c.dir(), s.out)
 	return c.conclude(s, r, err)
 }
 
 // Run is kong's.
-func (c *dumpCmd) Run(s *streams) error {
+func (c *dumpCmd) Run(s *stdio) error {
 	r, err := buffer.Dump(c.dir(), s.out)
 	return c.conclude(s, r, err)
 }
@@ -56,7 +56,7 @@ func (q *queueAt) dir() string {
 	return queueDir("default")
 }
 
-func (q *queueAt) conclude(s *streams, r buffer.Report, err error) error {
+func (q *queueAt) conclude(s *stdio, r buffer.Report, err error) error {
 	if err != nil {
 		return cannotLook(err)
 	}
@@ -84,7 +84,7 @@ type exportCmd struct {
 }
 
 // Run writes the backlog; what is not there is named on stderr.
-func (c *exportCmd) Run(s *streams) error {
+func (c *exportCmd) Run(s *stdio) error {
 	v, err := buffer.Inspect(c.dir())
 	if err != nil {
 		return cannotLook(err)
@@ -94,7 +94,7 @@ func (c *exportCmd) Run(s *streams) error {
 		fmt.Fprintf(s.err, "wsrelay: %s is not there: lines may be among these that were delivered, and the newest ones may be missing\n", name)
 	}
 	out, missing := bufio.NewWriterSize(s.out, 1<<20), uint64(0)
-	lack := func(first, end uint64, why string) {
+	reportMissing := func(first, end uint64, why string) {
 		if first < end {
 			missing += end - first
 			fmt.Fprintf(s.err, "wsrelay: %s not there: %d-%d %s\n", cli.Count(end-first, "line is", "lines are"), first,
@@ -103,11 +103,11 @@ func (c *exportCmd) Run(s *streams) error {
 	}
 	at, lines := v.Cursor, []byte(nil)
 	err = v.Blocks(func(b *buffer.Block) error {
-		lack(at, b.Range().First, "(damaged, or delivered meanwhile)")
+		reportMissing(at, b.Range().First, "(damaged, or delivered meanwhile)")
 		first := max(at, b.Range().First)
 		at = b.Range().End
 		if g := b.Gap(); g != nil {
-			lack(first, at, "("+g.Why+")")
+			reportMissing(first, at, "("+g.Why+")")
 			return nil
 		}
 		var err error
@@ -123,7 +123,7 @@ func (c *exportCmd) Run(s *streams) error {
 			Hint:   "check where the output goes, and the disk", Code: exitFailed,
 		}
 	}
-	lack(at, v.Head, "(damaged, or delivered meanwhile)")
+	reportMissing(at, v.Head, "(damaged, or delivered meanwhile)")
 	if missing > 0 {
 		return &cli.Error{
 			Err:    errors.New(cli.Count(missing, "number has", "numbers have") + " no line"),
@@ -155,7 +155,7 @@ type purgeCmd struct {
 }
 
 // Run drops the backlog, once the user is sure.
-func (c *purgeCmd) Run(s *streams) error {
+func (c *purgeCmd) Run(s *stdio) error {
 	v, err := buffer.Inspect(c.dir())
 	if err != nil {
 		return cannotLook(err)

@@ -25,8 +25,8 @@ type statusCmd struct {
 
 const watchEvery = time.Second
 
-// Run tells about the relays. Its exit status is of use to a health check.
-func (c *statusCmd) Run(s *streams) error {
+// Run shows the state of the relays. Its exit status is of use to a health check.
+func (c *statusCmd) Run(s *stdio) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	for {

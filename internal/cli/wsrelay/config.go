@@ -181,7 +181,7 @@ func (c *config) unread(log *slog.Logger) intake.Unread {
 	}}
 }
 
-// delivers tells whether there is a way for the lines out of the queue.
+// delivers reports whether lines can leave the queue.
 func (c *config) delivers() bool { return len(c.URL) > 0 || c.Listen != "" }
 
 // queueDir is where an instance keeps its queue by default. For root, and for a

@@ -8,7 +8,7 @@ import (
 	"wsrelay/buffer"
 )
 
-// confirm says OK on w now, as one that is ready, and then once for each line
+// confirm writes OK to w now, because it is ready, and then once for each line
 // that comes, when it is on disk, if that is wanted. It ends when the queue is
 // closed, or nobody listens any more.
 func (c *config) confirm(q *buffer.Queue, w io.Writer) (ended <-chan struct{}) {

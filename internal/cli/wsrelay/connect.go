@@ -152,8 +152,8 @@ func (r *connectOptions) headers() (http.Header, error) {
 	return all, nil
 }
 
-// way is what the relay makes of it, once it was checked.
-func (r *connectOptions) way() relay.DialConfig {
+// dialConfig is the relay's form of these options, once they were checked.
+func (r *connectOptions) dialConfig() relay.DialConfig {
 	header, _ := r.headers()
 	return relay.DialConfig{
 		KeyFile: r.KeyFile, TokenFile: r.TokenFile, CAFile: r.TLSCA, Pins: r.TLSPin,

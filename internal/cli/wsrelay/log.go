@@ -92,7 +92,7 @@ func (l *logFile) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// prepare makes sure that there is a file to write to, and tells if it is there
+// prepare makes sure that there is a file to write to, and reports whether it is there
 // again.
 func (l *logFile) prepare() (again bool, err error) {
 	if l.open != nil {
@@ -172,8 +172,8 @@ func (l *logFile) create() error {
 // be used, nor the log in it, nobody would learn why. It also takes the record
 // after the file was removed. It never waits for the
 // system's log, which may be the syslog-ng that waits for us; and as that may
-// hand us what we tell it, which may be one more thing to tell, it says little:
-// a few records a minute.
+// return to us what we send it, which may cause one more record, it is used little:
+// for a few records a minute.
 type systemLog struct {
 	file   io.Writer
 	name   string // of the file; "": it is /dev/null

@@ -50,11 +50,11 @@ func exitEnded(args []string, otherwise int) int {
 }
 
 func run(args []string, stdin, stdout, stderr *os.File) int {
-	var alone error // why there is no keeper
-	if k, ok := intake.Wanted(args, stdin); ok && ships(args) {
+	var keeperErr error // why there is no keeper
+	if k, ok := intake.Wanted(args, stdin); ok && meansRun(args) {
 		var status int
 		k.Service = isNull(stderr)
-		if status, alone = k.Keep(); alone == nil {
+		if status, keeperErr = k.Keep(); keeperErr == nil {
 			sayAbandoned(k, stderr)
 			return status
 		}
@@ -62,20 +62,20 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	}
 	var c commandLine
 	command, err := parse(&c, args, stdout)
-	s := &streams{in: stdin, out: stdout, err: stderr, log: sync.OnceValue(func() *slog.Logger { return c.Run.logger(stderr) })}
+	s := &stdio{in: stdin, out: stdout, err: stderr, log: sync.OnceValue(func() *slog.Logger { return c.Run.logger(stderr) })}
 	kept := intake.Worker()
 	switch {
 	case errors.Is(err, errHelp):
 		return 0
-	case err == nil && errors.Is(alone, intake.ErrTakeOver):
+	case err == nil && errors.Is(keeperErr, intake.ErrTakeOver):
 		err = &cli.Error{
-			Err: alone, Code: exitFailed,
+			Err: keeperErr, Code: exitFailed,
 			Effect: "the previous version still has its pipe, and stores what is in it in the queue; if its worker had just died, what that had read is lost",
 			Hint:   "syslog-ng starts wsrelay again automatically; without syslog-ng, start it again",
 		}
 	case err == nil:
-		if alone != nil {
-			s.log().Warn("running without a keeper", "err", alone,
+		if keeperErr != nil {
+			s.log().Warn("running without a keeper", "err", keeperErr,
 				cli.Effect, "if wsrelay is killed, it loses what it has read and not yet put on disk",
 				cli.Hint, "allow it memory files (memfd_create), processes, a few pipes, /proc, and files of any size (ulimit -f)")
 		}
@@ -87,31 +87,31 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 		return 0
 	}
 	status := cli.Report(s.log(), err)
-	if (status == exitUsage || status == exitConfig) && isNull(stderr) && !kept && ships(args) {
+	if (status == exitUsage || status == exitConfig) && isNull(stderr) && !kept && meansRun(args) {
 		signal.Reset() // a signal to exit need not wait for that
 		time.Sleep(retryInterval)
 	}
 	return status
 }
 
-// ships tells whether args mean the command run, by its name or by none.
-func ships(args []string) bool {
+// meansRun reports whether args name the command run, or no command.
+func meansRun(args []string) bool {
 	return len(args) == 0 || args[0] == "run" || strings.HasPrefix(args[0], "-") || strings.Contains(args[0], "://")
 }
 
-// streams are what a command reads and writes.
-type streams struct {
+// stdio is what a command reads and writes.
+type stdio struct {
 	in, out, err *os.File
 	log          func() *slog.Logger // made when it is first needed: that may make a file
 }
 
-// Run ships lines: the command that is meant when none is named.
-func (c *config) Run(s *streams) error {
+// Run sends lines: it is the command where none is named.
+func (c *config) Run(s *stdio) error {
 	if len(c.exposed) > 0 {
 		s.log().Warn("a secret is in the arguments of a process", "options", strings.Join(c.exposed, ", "),
 			cli.Effect, "every local user can read it", cli.Hint, "put it into a file that only this user can read, and name that with header-file or proxy-file; then replace the secret")
 	}
-	return ship(c, s, nil)
+	return runRelay(c, s, nil)
 }
 
 // retryInterval is how often a configuration that cannot work is looked at again, where
@@ -122,7 +122,7 @@ var retryInterval = 30 * time.Second
 // queueOnly keeps lines under a configuration that cannot work, where nobody sees an
 // exit status and the pipe must not be left alone. After a while it ends, and the
 // keeper's next worker looks at the configuration again.
-func (c *config) queueOnly(wrong error, s *streams) error {
+func (c *config) queueOnly(wrong error, s *stdio) error {
 	if c.QueueDir == "" {
 		return wrong
 	}
@@ -134,19 +134,19 @@ func (c *config) queueOnly(wrong error, s *streams) error {
 	if c.QueueLimit < buffer.MinLimit {
 		c.QueueLimit = 0
 	}
-	if err := ship(c, s, wrong); !errors.Is(err, errAgain) {
+	if err := runRelay(c, s, wrong); !errors.Is(err, errAgain) {
 		return err
 	}
 	return cli.Exit(status)
 }
 
-// errAgain says that ship ended for another process to take its place.
+// errAgain reports that runRelay returned for another process to take its place.
 var errAgain = errors.New("another worker is to look at the configuration")
 
-// ship moves lines from stdin to the receiver, unless something is wrong with
-// the way there, until the input ends and all is delivered, or until a signal
-// and all is on disk.
-func ship(c *config, s *streams, wrong error) error {
+// runRelay moves lines from stdin to the receiver until the input has ended and all
+// is delivered, or, after a signal, all is on disk. With a configuration that is
+// wrong it only fills the queue.
+func runRelay(c *config, s *stdio, wrong error) error {
 	debug.SetGCPercent(50) // what is live is some MiB of buffers, and little of it is garbage
 	limitMemory()
 	log := s.log()
@@ -174,8 +174,8 @@ func ship(c *config, s *streams, wrong error) error {
 	r := relay.New(out, relay.Options{
 		URLs: c.URL, Listen: c.Listen, Host: hostname(), Agent: "wsrelay/" + cli.Version(),
 		Boot:      strconv.FormatInt(time.Now().UnixNano(), 36),
-		IdleClose: c.IdleClose, Ping: c.Ping, Dial: c.way(), Dialect: c.dialect(q), Squeeze: c.codec() == nil,
-		Keep: keep(q, c.QueueDir), Log: log,
+		IdleClose: c.IdleClose, Ping: c.Ping, Dial: c.dialConfig(), Dialect: c.dialect(), Recompress: c.codec() == nil,
+		Quarantine: quarantine(q, c.QueueDir), Log: log,
 	})
 	stopReport := c.report(in, q, r, wrong, log)
 	session, endSession := context.WithCancel(context.Background())
@@ -189,9 +189,9 @@ func ship(c *config, s *streams, wrong error) error {
 	}()
 
 	err = in.Run(context.Background(), stop.now, q, found, log)
-	told := stop.stopRequested()
-	if err == nil && c.delivers() && told.Err() == nil {
-		drain(q, c.Drain, told, s.err)
+	stopRequested := stop.stopRequested()
+	if err == nil && c.delivers() && stopRequested.Err() == nil {
+		drain(q, c.Drain, stopRequested, s.err)
 	}
 	endSession()
 	err = errors.Join(err, <-ended)
@@ -207,7 +207,7 @@ func ship(c *config, s *streams, wrong error) error {
 	if err == nil && stop.again.Load() {
 		return errAgain
 	}
-	if err == nil && waiting > 0 && told.Err() == nil {
+	if err == nil && waiting > 0 && stopRequested.Err() == nil {
 		return notDeliveredError(c, waiting, st)
 	}
 	return err
@@ -220,8 +220,8 @@ func ship(c *config, s *streams, wrong error) error {
 func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffer.Queue, *buffer.Recovery, error) {
 	filling, stopFilling := context.WithCancel(stop.now)
 	filled := make(chan struct{})
-	wait, giveUp := context.WithCancel(context.Background())
-	defer giveUp()
+	wait, cancelWait := context.WithCancel(context.Background())
+	defer cancelWait()
 	holder, others := buffer.Locked(c.QueueDir)
 	others = append(others, holder)
 	go func() {
@@ -230,7 +230,7 @@ func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffe
 			in.Fill(filling)
 		}
 		if <-filling.Done(); in.History().Pending == 0 {
-			giveUp()
+			cancelWait()
 		}
 	}()
 	q, found, err := buffer.Open(wait, c.QueueDir, buffer.Options{
@@ -242,18 +242,18 @@ func open(c *config, in *intake.Intake, stop *stopper, log *slog.Logger) (*buffe
 	return q, found, err
 }
 
-// keep is where lines go that the receiver will never take.
-func keep(q *buffer.Queue, dir string) relay.Keep {
+// quarantine keeps lines that the receiver will never take.
+func quarantine(q *buffer.Queue, dir string) relay.Quarantine {
 	return func(sid string, seq uint64, line []byte, why string) (string, error) {
-		name, err := q.SetAside(sid, seq, line, why)
+		name, err := q.Quarantine(sid, seq, line, why)
 		return filepath.Join(dir, name), err
 	}
 }
 
 // drain waits until the queue is delivered, for the time that the user gives,
 // or until a signal to exit.
-func drain(q *buffer.Queue, limit time.Duration, told context.Context, stderr *os.File) {
-	ctx, cancel := context.WithTimeout(told, limit)
+func drain(q *buffer.Queue, limit time.Duration, stop context.Context, stderr *os.File) {
+	ctx, cancel := context.WithTimeout(stop, limit)
 	defer cancel()
 	drawn := make(chan struct{})
 	go func() {
@@ -282,6 +282,6 @@ type closer interface {
 }
 
 func hostname() string {
-	name, _ := os.Hostname() // none is as good as any
+	name, _ := os.Hostname() // without one it is empty
 	return name
 }

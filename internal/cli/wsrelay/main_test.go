@@ -229,7 +229,7 @@ func (d *deadline) Close(ctx context.Context) error {
 }
 
 // A worker that exited would leave the queue to another wsrelay, and the lines
-// behind that one's.
+// after that one's.
 func TestPersist_WaitsForADiskAsLongAsAKeeperHasTheLines(t *testing.T) {
 	for _, kept := range []bool{true, false} {
 		var q deadline

@@ -47,10 +47,10 @@ func (c *config) report(in *intake.Intake, q *buffer.Queue, r *relay.Relay, wron
 		DrainRate: int64(c.DrainRate), Relay: r.Status,
 		Keeper: func() status.Keeper { h := in.History(); return status.Keeper{Workers: h.Workers, Last: h.Last} },
 	}
-	if complaint := (*cli.Error)(nil); errors.As(wrong, &complaint) {
+	if configErr := (*cli.Error)(nil); errors.As(wrong, &configErr) {
 		o.Problem = &status.Problem{
-			What: complaint.Error(), Effect: "no line is lost: they wait in the queue",
-			Hint: complaint.Hint,
+			What: configErr.Error(), Effect: "no line is lost: they wait in the queue",
+			Hint: configErr.Hint,
 		}
 	}
 	reporter := status.NewReporter(q, o)

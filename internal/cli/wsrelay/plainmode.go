@@ -38,18 +38,18 @@ func (m *plainMode) check(r *connectOptions) error {
 	case r.KeyFile != "":
 		return usageError(errors.New("--key-file is for receivers that speak wsrelay.v1: a server of --mode plain proves nothing; it can ask for --token-file or --tls-cert"))
 	}
-	if _, err := generic.New(nil, m.options()); err != nil {
+	if _, err := generic.New(m.options()); err != nil {
 		return usageError(fmt.Errorf("--mode plain: %w", err))
 	}
 	return nil
 }
 
 // dialect is what the relay is to speak, once the options were checked.
-func (m *plainMode) dialect(q generic.Queue) relay.Dialect {
+func (m *plainMode) dialect() relay.Dialect {
 	if m.Mode != "plain" {
 		return nil
 	}
-	p, err := generic.New(q, m.options())
+	p, err := generic.New(m.options())
 	if err != nil {
 		return nil // check has refused it: nothing is shipped
 	}

@@ -24,7 +24,7 @@ type stopper struct {
 	again atomic.Bool // now has ended because of stopOptions.again
 
 	mu          sync.Mutex
-	asked       context.Context // ends with the first signal
+	requested   context.Context // ends with the first signal
 	requestStop context.CancelFunc
 	release     func() // forget about signals
 }
@@ -48,27 +48,27 @@ func watchSignals(sigs <-chan os.Signal, o stopOptions) *stopper {
 	s.release = func() { close(done); <-released; s.requestStop(); end() }
 	go func() {
 		defer close(released)
-		var late, again <-chan time.Time
+		var graceOver, retry <-chan time.Time
 		if o.again > 0 {
-			again = time.After(o.again)
+			retry = time.After(o.again)
 		}
 		for {
 			select {
 			case <-sigs:
 				s.requestStop()
-				if o.terminal || late != nil && !o.service {
+				if o.terminal || graceOver != nil && !o.service {
 					end()
 				}
-				late = time.After(grace)
-			case <-late:
-				late = nil
+				graceOver = time.After(grace)
+			case <-graceOver:
+				graceOver = nil
 				if !o.service {
 					end()
 					break
 				}
 				s.renew()
 				o.log.Warn("received a signal to exit, but the input is still open: continuing", cli.Effect, "nothing is lost", cli.Hint, "stop syslog-ng, or remove its destination, to stop wsrelay")
-			case <-again:
+			case <-retry:
 				s.again.Store(true)
 				end()
 			case <-done:
@@ -83,7 +83,7 @@ func watchSignals(sigs <-chan os.Signal, o stopOptions) *stopper {
 func (s *stopper) renew() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked, s.requestStop = context.WithCancel(context.Background())
+	s.requested, s.requestStop = context.WithCancel(context.Background())
 }
 
 // stopRequested is done once wsrelay was asked to end: what is read from then on is
@@ -91,5 +91,5 @@ func (s *stopper) renew() {
 func (s *stopper) stopRequested() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.asked
+	return s.requested
 }

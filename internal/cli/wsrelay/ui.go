@@ -27,7 +27,7 @@ func noneRead(h intake.History) string {
 	switch bytes := humanize.IBytes(uint64(h.Pending)); {
 	case h.Pending == 0:
 		return "nothing was read: no line is lost"
-	case h.Stays(isNull(os.Stderr)):
+	case h.Retries(isNull(os.Stderr)):
 		return "no line is lost: " + bytes + " that were read wait in memory until this is fixed"
 	default:
 		return "the lines in " + bytes + " that were read and are not on disk are lost"
@@ -36,7 +36,7 @@ func noneRead(h intake.History) string {
 
 // configError is an error before anything is read.
 func configError(err error, hint string, code int) error {
-	return &cli.Error{Err: err, Effect: noneRead(intake.Before()), Hint: hint, Code: code}
+	return &cli.Error{Err: err, Effect: noneRead(intake.InheritedHistory()), Hint: hint, Code: code}
 }
 
 func usageError(err error) error {
@@ -55,7 +55,7 @@ func queueError(dir string, in *intake.Intake, err error) error {
 	return c
 }
 
-// sayAbandoned says what a keeper has lost that was asked twice to end.
+// sayAbandoned logs what a keeper has lost that was asked twice to exit.
 func sayAbandoned(k *intake.Keeper, stderr *os.File) {
 	if k.Abandoned+k.Unread == 0 {
 		return
@@ -73,7 +73,7 @@ func sayAbandoned(k *intake.Keeper, stderr *os.File) {
 		cli.Effect, effect, cli.Hint, "the log says why the lines could not be written to disk")
 }
 
-// notDeliveredError says what the end of the input has left in the queue.
+// notDeliveredError reports what is left in the queue at the end of the input.
 func notDeliveredError(c *config, waiting uint64, st relay.Status) error {
 	err := fmt.Errorf("%s not delivered within %s", cli.Count(waiting, "line was", "lines were"), c.Drain)
 	hint := "run wsrelay with this queue again when the receiver takes lines"
@@ -96,7 +96,7 @@ func logRecovery(log *slog.Logger, r *buffer.Recovery) {
 	if r.Copied > 0 {
 		log.Info("wsrelay was killed; what it had not made durable is durable now", "lines", r.Copied)
 	}
-	for _, name := range r.SetAside {
+	for _, name := range r.Quarantined {
 		log.Warn("a file is not a segment of this queue", "moved_to", name,
 			cli.Effect, "no line that the queue knows of is lost by this", cli.Hint, "look at the file, then remove it")
 	}

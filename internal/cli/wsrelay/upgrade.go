@@ -30,7 +30,7 @@ const (
 
 // Run asks the keeper to continue as the program that now stands in its place, and
 // waits until that has the queue.
-func (u *upgradeCmd) Run(s *streams) error {
+func (u *upgradeCmd) Run(s *stdio) error {
 	if u.QueueDir == "" {
 		u.QueueDir = queueDir(u.Instance)
 	}
@@ -97,7 +97,7 @@ func running(dir string) (*relayProcesses, error) {
 		return nil, noRelay(fmt.Errorf("the wsrelay with the queue %q has ended: %w", dir, err))
 	}
 	name, _, _ := bytes.Cut(args, []byte{0})
-	p.program = string(name) // the keeper sees to it
+	p.program = string(name) // the keeper sets it so
 	if p.keeper, err = parent(p.worker); err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func running(dir string) (*relayProcesses, error) {
 	return p, nil
 }
 
-// ours: this very user has made the file, or runs the process.
+// ours reports an error unless this very user has made the file, or runs the process.
 func ours(path string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {

@@ -97,7 +97,7 @@ func (l *path) deliver(t *testing.T, blocks ...int) (raw int) {
 		}
 	}
 	end := q.Stats().Head
-	r := connect(t, q, Options{Squeeze: true}, l.receive)
+	r := connect(t, q, Options{Recompress: true}, l.receive)
 	stop := run(t, r)
 	waitAcked(t, q, end)
 	stop()
