@@ -28,7 +28,7 @@ func (c *backupCmd) Run(ctx context.Context, to *streams) error {
 	if err != nil {
 		return err
 	}
-	store, err := connectSocket(ctx, path, to)
+	store, err := openDatabase(ctx, path, to)
 	if err != nil {
 		return err
 	}

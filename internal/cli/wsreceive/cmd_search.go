@@ -127,23 +127,23 @@ func (c *searchCmd) query(now time.Time) (filter, pipes string, err error) {
 	return logsql.Within(filter, bounds[0], bounds[1]), pipes, nil
 }
 
-// finder answers for a log database.
-type finder interface {
+// database is a log database that answers queries.
+type database interface {
 	// lines calls f with the lines that the arguments query, limit and follow ask for.
 	lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error
 	// get asks a path.
 	get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error)
 }
 
-// asked is a log database that answers: that of the wsreceive which has it open,
-// or, where none has, one that this process opens.
-type asked struct {
+// localDatabase is the log database of this host: that of the wsreceive which has it
+// open, or, where none has, one that this process opens.
+type localDatabase struct {
 	http.Client
 	close func()
 }
 
 // connect finds who answers for the log database that --url or --to names.
-func (c *searchCmd) connect(ctx context.Context, to *streams) (store finder, stop func(), err error) {
+func (c *searchCmd) connect(ctx context.Context, to *streams) (store database, stop func(), err error) {
 	if c.URL != "" {
 		r, err := c.remoteOptions.connect(newLogger(to.err, "warn", "text"))
 		if err != nil {
@@ -158,46 +158,45 @@ func (c *searchCmd) connect(ctx context.Context, to *streams) (store finder, sto
 			Hint: "search reads the log database, --to logs:DIR; of another host, --url https://HOST:PORT",
 		}
 	}
-	connect := connectSocket
+	open := openDatabase
 	if c.Follow {
-		connect = awaitSocket
+		open = awaitSocket
 	}
-	a, err := connect(ctx, path, to)
+	d, err := open(ctx, path, to)
 	if err != nil {
 		return nil, nil, err
 	}
-	return a, a.close, nil
+	return d, d.close, nil
 }
 
-// patienceOfSearch is how long the process that has the store open may take until
-// it begins to answer.
-const patienceOfSearch = 2 * time.Minute
+// answerTimeout is how long another process may have the store open without
+// answering, and how long it may take until it begins to answer.
+const answerTimeout = 2 * time.Minute
 
-// connectSocket connects to the process that has the store open. If there is none,
-// it opens the store itself.
-func connectSocket(ctx context.Context, path string, to *streams) (a *asked, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patienceOfSearch)
+// openDatabase connects to the wsreceive that has the store open. If there is none,
+// it opens the store for this command alone: one that served others would cut their
+// answers short when it ends.
+func openDatabase(ctx context.Context, path string, to *streams) (*localDatabase, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	serve := serveCmd{To: "logs:" + path, LogLevel: "warn", LogFormat: "text"}
-	log := serve.logger(to.err)
+	log := newLogger(to.err, "warn", "text")
 	for start, said := time.Now(), false; ; {
-		if a, err = dialSocket(ctx, path); a != nil || err != nil {
-			return a, err
+		if d, err := dialSocket(ctx, path); d != nil || err != nil {
+			return d, err
 		}
-		store, err := serve.openStore(ctx, to.out, log)
+		store, err := logs.Open(path, logs.Options{Private: true, Log: log})
 		if err == nil {
-			a := askedAt(path)
-			a.close = func() { _ = store.Close() } // what it has not written is still in the journal
-			return a, nil
+			d := newLocalDatabase(store.Dial)
+			d.close = func() { _ = store.Close() } // what it has not written is still in the journal
+			return d, nil
 		}
 		if !errors.Is(err, receiver.ErrInUse) || ctx.Err() != nil {
-			return nil, err
+			return nil, &cli.Error{Err: err, Code: 1, Hint: logsNeeds}
 		}
 		if !said && time.Since(start) > time.Second { // it starts, or ends
 			said = true
-			log.Warn("the process that has the log database open does not answer yet",
-				cli.Effect, "none: it is asked again for up to 2 minutes",
-				cli.Hint, "a wsreceive that starts first recovers its database")
+			log.Warn("the log database is in use", cli.Effect, "none: this command waits for up to 2 minutes",
+				cli.Hint, "wait for another search or backup to end; a wsreceive that starts recovers its database first")
 		}
 		wait(ctx)
 	}
@@ -205,10 +204,10 @@ func connectSocket(ctx context.Context, path string, to *streams) (a *asked, err
 
 // awaitSocket waits for a wsreceive that has the store open: no lines come without
 // one, and none could start while this process had the store open.
-func awaitSocket(ctx context.Context, path string, to *streams) (*asked, error) {
+func awaitSocket(ctx context.Context, path string, to *streams) (*localDatabase, error) {
 	for said := false; ; said = true {
-		if a, err := dialSocket(ctx, path); a != nil || err != nil {
-			return a, err
+		if d, err := dialSocket(ctx, path); d != nil || err != nil {
+			return d, err
 		}
 		if ctx.Err() != nil {
 			return nil, cli.Exit(0)
@@ -233,10 +232,11 @@ func wait(ctx context.Context) {
 }
 
 // dialSocket connects to the process that has the store open; nil if none answers.
-func dialSocket(ctx context.Context, path string) (*asked, error) {
-	conn, err := logs.Dial(ctx, path)
+func dialSocket(ctx context.Context, path string) (*localDatabase, error) {
+	dial := func(ctx context.Context) (net.Conn, error) { return logs.Dial(ctx, path) }
+	conn, err := dial(ctx)
 	if err == nil {
-		return askedAt(path), conn.Close()
+		return newLocalDatabase(dial), conn.Close()
 	}
 	if _, err := os.Stat(path); err != nil {
 		return nil, &cli.Error{Err: err, Code: 1, Hint: "--to logs:DIR says where wsreceive stores"}
@@ -247,10 +247,12 @@ func dialSocket(ctx context.Context, path string) (*asked, error) {
 	return nil, nil
 }
 
-func askedAt(path string) *asked {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, path) }
-	return &asked{
-		http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: patienceOfSearch}},
+func newLocalDatabase(dial func(context.Context) (net.Conn, error)) *localDatabase {
+	return &localDatabase{
+		http.Client{Transport: &http.Transport{
+			DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+			ResponseHeaderTimeout: answerTimeout,
+		}},
 		func() {},
 	}
 }
@@ -269,9 +271,9 @@ func becomeOwner(path string) error {
 	return errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(st.Gid)), syscall.Setuid(int(st.Uid)))
 }
 
-// get implements finder.
-func (a *asked) get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
-	return post(ctx, &a.Client, "http://store"+path, args, nil)
+// get implements database.
+func (d *localDatabase) get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
+	return post(ctx, &d.Client, "http://store"+path, args, nil)
 }
 
 // post sends a form, and gives the answer if it is one to the question.
@@ -314,9 +316,9 @@ func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.Re
 	return nil, c
 }
 
-// lines implements finder.
-func (a *asked) lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error {
-	body, err := a.get(ctx, "/lines", args)
+// lines implements database.
+func (d *localDatabase) lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error {
+	body, err := d.get(ctx, "/lines", args)
 	if err != nil {
 		return err
 	}

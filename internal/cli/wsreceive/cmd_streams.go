@@ -78,7 +78,7 @@ func (c *streamsMoveCmd) Run(ctx context.Context, to *streams) error {
 // with calls f with the store.
 func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) error) (err error) {
 	if k, path, ok := kindOf(c.To); ok && k.logs { // wsreceive may have it open
-		store, err := connectSocket(ctx, path, to)
+		store, err := openDatabase(ctx, path, to)
 		if err != nil {
 			return err
 		}
@@ -116,6 +116,6 @@ func storeFailed(to string, err error) error {
 }
 
 var (
-	_ receiver.Owners = (*asked)(nil)
+	_ receiver.Owners = (*localDatabase)(nil)
 	_ receiver.Owners = (*elastic.Store)(nil)
 )

@@ -28,7 +28,7 @@ func (c *verifyCmd) Run(ctx context.Context, to *streams) error {
 			Hint: "verify looks at the log database, --to logs:DIR",
 		}
 	}
-	store, err := connectSocket(ctx, path, to)
+	store, err := openDatabase(ctx, path, to)
 	if err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ var errEndsEarly = errors.New("the answer is incomplete")
 
 // follow prints lines as they come. When wsreceive is restarted, or the network
 // breaks, it continues where it was.
-func (c *searchCmd) follow(ctx context.Context, store finder, filter string, p *printer, log *slog.Logger) error {
+func (c *searchCmd) follow(ctx context.Context, store database, filter string, p *printer, log *slog.Logger) error {
 	args := c.args(filter)
 	args.Set("follow", "true")
 	var newest time.Time
@@ -86,7 +86,7 @@ const maxContext = 1000
 
 // around prints each line that matches with its neighbours: those of its host and
 // program.
-func (c *searchCmd) around(ctx context.Context, store finder, filter string, p *printer) error {
+func (c *searchCmd) around(ctx context.Context, store database, filter string, p *printer) error {
 	var hits []logs.Found
 	if err := store.lines(ctx, c.args(filter), func(l *logs.Found) error {
 		hits = append(hits, *l)
@@ -129,7 +129,7 @@ func (c *searchCmd) around(ctx context.Context, store finder, filter string, p *
 }
 
 // neighbours gives a line and those around it, in their order.
-func (c *searchCmd) neighbours(ctx context.Context, store finder, hit *logs.Found) ([]logs.Found, error) {
+func (c *searchCmd) neighbours(ctx context.Context, store database, hit *logs.Found) ([]logs.Found, error) {
 	lines, err := near.Around(ctx, func(ctx context.Context, query string) ([]map[string]string, error) {
 		return queryRows(ctx, store, query)
 	}, hit.UID, "", c.Context)
@@ -146,7 +146,7 @@ func (c *searchCmd) neighbours(ctx context.Context, store finder, hit *logs.Foun
 }
 
 // queryRows gives the rows of a query.
-func queryRows(ctx context.Context, store finder, query string) (rows []map[string]string, err error) {
+func queryRows(ctx context.Context, store database, query string) (rows []map[string]string, err error) {
 	body, err := store.get(ctx, "/select/logsql/query", url.Values{"query": {query}})
 	if err != nil {
 		return nil, err

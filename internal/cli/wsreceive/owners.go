@@ -11,8 +11,8 @@ import (
 )
 
 // Owner implements receiver.Owners.
-func (a *asked) Owner(ctx context.Context, sid string) (owner string, err error) {
-	err = a.owners(ctx, url.Values{"sid": {sid}}, func(o logs.Owned) bool {
+func (d *localDatabase) Owner(ctx context.Context, sid string) (owner string, err error) {
+	err = d.owners(ctx, url.Values{"sid": {sid}}, func(o logs.Owned) bool {
 		owner = o.Owner
 		return true
 	})
@@ -20,8 +20,8 @@ func (a *asked) Owner(ctx context.Context, sid string) (owner string, err error)
 }
 
 // SetOwner implements receiver.Owners.
-func (a *asked) SetOwner(ctx context.Context, sid, from, to string) (owner string, err error) {
-	err = a.owners(ctx, url.Values{"sid": {sid}, "from": {from}, "to": {to}}, func(o logs.Owned) bool {
+func (d *localDatabase) SetOwner(ctx context.Context, sid, from, to string) (owner string, err error) {
+	err = d.owners(ctx, url.Values{"sid": {sid}, "from": {from}, "to": {to}}, func(o logs.Owned) bool {
 		owner = o.Owner
 		return true
 	})
@@ -29,12 +29,12 @@ func (a *asked) SetOwner(ctx context.Context, sid, from, to string) (owner strin
 }
 
 // EachOwner implements receiver.Owners.
-func (a *asked) EachOwner(ctx context.Context, f func(sid, owner string) bool) error {
-	return a.owners(ctx, nil, func(o logs.Owned) bool { return f(o.SID, o.Owner) })
+func (d *localDatabase) EachOwner(ctx context.Context, f func(sid, owner string) bool) error {
+	return d.owners(ctx, nil, func(o logs.Owned) bool { return f(o.SID, o.Owner) })
 }
 
-func (a *asked) owners(ctx context.Context, q url.Values, f func(logs.Owned) bool) error {
-	body, err := a.get(ctx, "/store/owners", q)
+func (d *localDatabase) owners(ctx context.Context, q url.Values, f func(logs.Owned) bool) error {
+	body, err := d.get(ctx, "/store/owners", q)
 	if err != nil {
 		return err
 	}

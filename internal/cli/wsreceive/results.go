@@ -20,7 +20,7 @@ const tableRows = 1000
 
 // results prints what pipes make of lines, and tells how many rows that is: for a
 // terminal a table, else JSON.
-func (c *searchCmd) results(ctx context.Context, store finder, query string, to io.Writer,
+func (c *searchCmd) results(ctx context.Context, store database, query string, to io.Writer,
 	out *bufio.Writer,
 ) (rows int, err error) {
 	body, err := store.get(ctx, "/select/logsql/query", url.Values{"query": {query}})

@@ -38,7 +38,7 @@ func TestSearchURL_GetsAllLinesInOneAnswer(t *testing.T) {
 		}
 	}))
 	defer s.Close()
-	r := &remote{base: s.URL}
+	r := &remoteDatabase{base: s.URL}
 	got := 0
 	err := r.lines(t.Context(), url.Values{"query": {"x"}, "limit": {"2000"}, "follow": {"false"}},
 		func(l *logs.Found) error {

@@ -30,6 +30,9 @@ import (
 // logsDefault is where the log database is unless --to says otherwise.
 const logsDefault = "logs:./wsreceive-data"
 
+// logsNeeds is what to look at when the log database cannot be opened.
+const logsNeeds = "the directory must be writable; one wsreceive at a time has a log database open"
+
 // kind is a kind of store. A new one is a package, and an entry in kinds.
 type kind struct {
 	words []string // before the colon of --to
@@ -52,7 +55,7 @@ type kind struct {
 var kinds = []kind{
 	{
 		words: []string{"logs"}, open: openLogs, form: "logs:DIR", logs: true, senders: logs.Senders,
-		needs: "the directory must be writable; one wsreceive at a time has a log database open",
+		needs: logsNeeds,
 	},
 	{
 		words: []string{"http", "https"}, open: openEngine, form: "http(s)://HOST:PORT of Elasticsearch or OpenSearch",

@@ -11,6 +11,7 @@
 //	  damaged/           what was moved aside, and notes of what will be
 //	  trash/             days on their way out
 //	  query.sock         the query API for the command line
+//	  command.sock       the same, of a command that has opened the store for itself
 //
 // # What holds
 //

@@ -29,6 +29,7 @@ type Options struct {
 	Memory      int64         // bytes for the caches and the queries of the engine; 0: 96 MiB
 	Reserve     int64         // bytes of the disk that stay free; 0: 64 MiB
 	QueryTime   time.Duration // 0: 30 s
+	Private     bool          // only this process asks the store, by Store.Dial
 	Log         *slog.Logger
 
 	coder func(row.Skeletons) (func() coder, error) // for tests; nil: package row's
@@ -246,16 +247,30 @@ func (s *Store) oldestDay() (first time.Time) {
 	return first
 }
 
-// serve answers the command line on a Unix socket in the directory. A socket's path
-// may have about 100 bytes; below the descriptor it is short.
+// The sockets of a store, in its directory. A store that is Private answers on one of its own:
+// who asks on querySocket expects that the store stays open until the answer is complete.
+const (
+	querySocket   = "query.sock"
+	privateSocket = "command.sock"
+)
+
+func (s *Store) socket() string {
+	if s.opts.Private {
+		return s.under(privateSocket)
+	}
+	return s.under(querySocket)
+}
+
+// serve answers on the socket. A socket's path may have about 100 bytes; below the
+// descriptor it is short.
 func (s *Store) serve(ctx context.Context) error {
-	path := s.under("query.sock")
+	path := s.socket()
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return fmt.Errorf("listen on query.sock: %w", err)
+		return fmt.Errorf("listen on %s: %w", filepath.Base(path), err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		return errors.Join(err, l.Close())
@@ -264,14 +279,22 @@ func (s *Store) serve(ctx context.Context) error {
 	return nil
 }
 
-// Dial connects to the query API of the process that has the store open.
+// Dial connects to the query API of the process that has the store at path open, unless it
+// has opened it for itself.
 func Dial(ctx context.Context, path string) (net.Conn, error) {
 	dir, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close() //nolint:errcheck // only read
-	return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/query.sock", dir.Fd()))
+	return dialSocket(ctx, fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), querySocket))
+}
+
+// Dial connects to the query API of this store.
+func (s *Store) Dial(ctx context.Context) (net.Conn, error) { return dialSocket(ctx, s.socket()) }
+
+func dialSocket(ctx context.Context, path string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "unix", path)
 }
 
 func (o *Options) defaults() {
