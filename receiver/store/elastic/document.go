@@ -160,7 +160,7 @@ func (o *op) appendDocument(dst []byte, r *scratch, k *known) []byte {
 	line := bytes.Trim(o.line, " \t\r\n")
 	members, why := r.readObject(line)
 	if members == nil && why == "" {
-		if finite, ok := receiver.QuoteNonFinite(line); ok {
+		if finite, ok := quoteNonFinite(line); ok {
 			line = finite
 			members, why = r.readObject(line)
 		}
@@ -410,7 +410,7 @@ func (r *scratch) readObject(line []byte) (_ []member, why string) {
 		return nil, ""
 	case len(line) > maxObject:
 		return nil, whyLarge
-	case receiver.IsDeep(line, maxDepth):
+	case isDeep(line, maxDepth):
 		return nil, whyDeepLine
 	case !gjson.ValidBytes(line):
 		return nil, ""
