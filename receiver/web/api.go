@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"wsrelay/handshake"
+	"wsrelay/receiver/store/logs/row"
 )
 
 // Bounds of an answer.
@@ -165,10 +166,10 @@ func (p *page) line(w http.ResponseWriter, r *http.Request) {
 	fields := []field{}
 	for _, f := range found.fields {
 		switch {
-		case f.Name == fieldAt:
+		case f.Name == row.FieldAt:
 			arrived, _ = time.Parse(time.RFC3339Nano, f.Value)
 		case f.Name == fieldMsg && f.Value == found.text, f.Name == fieldTime, f.Name == "_stream", f.Name == "_stream_id":
-		case strings.HasPrefix(f.Name, "wsrelay.") && f.Name != fieldFrom && f.Name != fieldGap:
+		case strings.HasPrefix(f.Name, "wsrelay.") && f.Name != row.FieldSender && f.Name != row.FieldGap:
 		case len(fields) < maxFields:
 			fields = append(fields, field{f.Name, cut(f.Value, cutList)})
 		}

@@ -9,7 +9,6 @@ import (
 
 	"wsrelay/handshake"
 	"wsrelay/receiver/store/logs/logsql"
-	"wsrelay/receiver/store/logs/near"
 	"wsrelay/receiver/store/logs/row"
 
 	"github.com/tidwall/gjson"
@@ -76,14 +75,14 @@ func (a *queryAPI) around(ctx context.Context, q *query, uid string, at time.Tim
 		within = logsql.Within("*", at, at.Add(time.Millisecond))
 	}
 	// One more on either side tells whether there are more.
-	found, err := near.Around(ctx, a.queryRows, uid, within, n+1)
+	found, err := logsql.Around(ctx, a.queryRows, uid, within, n+1)
 	if err != nil || found == nil {
 		return nil, err
 	}
 	first, end := max(0, found.Hit-n), min(len(found.IDs), found.Hit+n+1)
 	f := &neighbours{moreBefore: first > 0, moreNext: end < len(found.IDs), complete: true}
 	for {
-		ids := near.Lines{IDs: found.IDs[first:end]}
+		ids := logsql.Neighbours{IDs: found.IDs[first:end]}
 		got, err := a.search(ctx, &query{logsql: ids.Filter(), oldest: true, columns: q.columns}, end-first)
 		if err != nil {
 			return nil, err

@@ -3,10 +3,12 @@ package web
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	"wsrelay/receiver/store/logs/logsql"
+	"wsrelay/receiver/store/logs/row"
 )
 
 // Bounds of a download. It is made of slices of time, each small enough to be sorted
@@ -171,7 +173,8 @@ func (d *downloading) slices(q *query) error {
 		return nil
 	}
 	for _, p := range parts {
-		from, to := latest(p.at, q.from), earliest(p.at.Add(width), q.to)
+		from := slices.MaxFunc([]time.Time{p.at, q.from}, time.Time.Compare)
+		to := slices.MinFunc([]time.Time{p.at.Add(width), q.to}, time.Time.Compare)
 		if bytes > 0 && bytes+p.bytes > sliceBytes {
 			if err := flush(from); err != nil {
 				return err
@@ -192,20 +195,6 @@ func (d *downloading) slices(q *query) error {
 		next.from = to
 	}
 	return flush(q.to)
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-func earliest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // slice sends the lines of a time, in the order of their times; where a millisecond
@@ -238,7 +227,7 @@ func (d *downloading) slice(q *query, most int) error {
 			return nil
 		}
 		last := rows[len(rows)-1]
-		sid, seq := strconv.Quote(get(last, fieldSID)), strconv.Quote(get(last, fieldSeq))
+		sid, seq := strconv.Quote(row.Value(last, row.FieldSID)), strconv.Quote(row.Value(last, row.FieldSeq))
 		after = ` | filter ("wsrelay.sid":>` + sid + ` or "wsrelay.sid":=` + sid + ` "wsrelay.seq":>` + seq + `)`
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"wsrelay/receiver/store/logs/logsql"
+	"wsrelay/receiver/store/logs/row"
 )
 
 // form is what a download is made of.
@@ -59,7 +60,7 @@ func (f *jsonForm) line(fields []logsql.Field, text func([]logsql.Field) ([]byte
 		hit.Line64 = raw
 	}
 	for _, name := range f.columns {
-		if value := get(fields, name); value != "" {
+		if value := row.Value(fields, name); value != "" {
 			if hit.Fields == nil {
 				hit.Fields = map[string]string{}
 			}
@@ -75,8 +76,8 @@ const timeForm = "2006-01-02T15:04:05.000Z07:00"
 
 // bytesOf gives a line as it came, or what stands for a gap.
 func bytesOf(fields []logsql.Field, text func([]logsql.Field) ([]byte, error)) ([]byte, error) {
-	if get(fields, fieldGap) != "" {
-		return []byte(get(fields, fieldMsg)), nil
+	if row.Value(fields, row.FieldGap) != "" {
+		return []byte(row.Value(fields, fieldMsg)), nil
 	}
 	return text(fields)
 }
@@ -107,7 +108,7 @@ func (f *csvForm) head() []byte { return record(f.names) }
 
 func (f *csvForm) line(fields []logsql.Field, text func([]logsql.Field) ([]byte, error)) ([]byte, error) {
 	l := newLine(fields, nil)
-	message := get(fields, fieldMsg)
+	message := row.Value(fields, fieldMsg)
 	if message == "" {
 		raw, err := bytesOf(fields, text)
 		if err != nil {
@@ -117,7 +118,7 @@ func (f *csvForm) line(fields []logsql.Field, text func([]logsql.Field) ([]byte,
 	}
 	cells := []string{l.at.UTC().Format(timeForm), l.Host, l.Program, l.Level, message, l.UID}
 	for _, name := range f.columns {
-		cells = append(cells, get(fields, name))
+		cells = append(cells, row.Value(fields, name))
 	}
 	return record(cells), nil
 }
@@ -137,7 +138,7 @@ func (f *csvForm) ofTable(rows [][]logsql.Field) form {
 func (f *csvForm) row(fields []logsql.Field) []byte {
 	cells := make([]string, len(f.names))
 	for i, name := range f.names {
-		cells[i] = get(fields, name)
+		cells[i] = row.Value(fields, name)
 	}
 	return record(cells)
 }

@@ -151,22 +151,27 @@ func (c *searchCmd) connect(ctx context.Context, to *streams) (store database, s
 		}
 		return r, r.CloseIdleConnections, nil
 	}
-	k, path, ok := kindOf(c.To)
-	if !ok || !k.logs {
-		return nil, nil, &cli.Error{
-			Err: fmt.Errorf("cannot search %s", withoutPassword(c.To)), Code: exitUsage,
-			Hint: "search reads the log database, --to logs:DIR; of another host, --url https://HOST:PORT",
-		}
-	}
 	open := openDatabase
 	if c.Follow {
 		open = awaitSocket
 	}
-	d, err := open(ctx, path, to)
+	d, err := open(ctx, c.To, to)
 	if err != nil {
 		return nil, nil, err
 	}
 	return d, d.close, nil
+}
+
+// databaseDir gives the directory of the log database that to names.
+func databaseDir(to string) (string, error) {
+	k, path, ok := kindOf(to)
+	if !ok || !k.logs {
+		return "", &cli.Error{
+			Err: fmt.Errorf("--to %s is not the log database", withoutPassword(to)), Code: exitUsage,
+			Hint: "use --to logs:DIR; search can also ask another host, with --url https://HOST:PORT",
+		}
+	}
+	return path, nil
 }
 
 // answerTimeout is how long another process may have the store open without
@@ -176,7 +181,11 @@ const answerTimeout = 2 * time.Minute
 // openDatabase connects to the wsreceive that has the store open. If there is none,
 // it opens the store for this command alone: one that served others would cut their
 // answers short when it ends.
-func openDatabase(ctx context.Context, path string, to *streams) (*localDatabase, error) {
+func openDatabase(ctx context.Context, store string, to *streams) (*localDatabase, error) {
+	path, err := databaseDir(store)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	log := newLogger(to.err, "warn", "text")
@@ -204,7 +213,11 @@ func openDatabase(ctx context.Context, path string, to *streams) (*localDatabase
 
 // awaitSocket waits for a wsreceive that has the store open: no lines come without
 // one, and none could start while this process had the store open.
-func awaitSocket(ctx context.Context, path string, to *streams) (*localDatabase, error) {
+func awaitSocket(ctx context.Context, store string, to *streams) (*localDatabase, error) {
+	path, err := databaseDir(store)
+	if err != nil {
+		return nil, err
+	}
 	for said := false; ; said = true {
 		if d, err := dialSocket(ctx, path); d != nil || err != nil {
 			return d, err
@@ -323,20 +336,20 @@ func (d *localDatabase) lines(ctx context.Context, args url.Values, f func(*logs
 		return err
 	}
 	defer body.Close()
-	return eachFound(body, f)
+	return each(body, f)
 }
 
-// eachFound calls f with each line of an answer.
-func eachFound(body io.Reader, f func(*logs.Found) error) error {
+// each calls f with each object of an answer, until f returns an error.
+func each[T any](body io.Reader, f func(*T) error) error {
 	for in := json.NewDecoder(body); ; {
-		var l logs.Found
-		switch err := in.Decode(&l); {
+		one := new(T)
+		switch err := in.Decode(one); {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return fmt.Errorf("%w: %w", errEndsEarly, err)
 		}
-		if err := f(&l); err != nil {
+		if err := f(one); err != nil {
 			return err
 		}
 	}

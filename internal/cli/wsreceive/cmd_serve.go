@@ -20,6 +20,7 @@ import (
 	"wsrelay/internal/cli"
 	"wsrelay/internal/cli/options"
 	"wsrelay/internal/connlimit"
+	"wsrelay/internal/metrics"
 	"wsrelay/receiver"
 	"wsrelay/receiver/web/login"
 )
@@ -119,7 +120,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	log.Info("listening", "url", url, "store", withoutPassword(c.To), "guarantee", guarantee, "senders", who.describe())
 	sees := login.New(c.policy(who, ln.Addr()))
 	c.logPageAccess(log, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), who, ln.Addr())
-	stopReload := onHangup(hangup, func() {
+	reload := func() {
 		who, err := c.load(log)
 		if err != nil {
 			log.Error("cannot reload the keys, tokens and certificates", "err", err,
@@ -131,13 +132,26 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		sees.Set(c.policy(who, ln.Addr()))
 		relays.retry()
 		log.Info("reloaded", "senders", who.describe(), "certificate_until", who.expiry())
-	})
-	defer stopReload()
+	}
+	defer background(context.Background(), func(ctx context.Context) { // also while sessions end
+		for {
+			select {
+			case <-hangup:
+				reload()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})()
 	dialling, stopDialling := context.WithCancel(ctx)
 	defer relays.run(dialling)()
 	defer stopDialling()
-	defer keepSenders(ctx, rcv)()
-	defer c.metrics(ctx, metricsOf(rcv, store), log)()
+	defer background(ctx, rcv.KeepSenders)()
+	if c.Metrics != "" {
+		defer background(ctx, func(ctx context.Context) {
+			metrics.Serve(ctx, c.Metrics, metricsOf(rcv, store), log)
+		})()
+	}
 	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.webOptions(store, rcv)), store, rcv, relays), ready(sees, rcv),
 		log); err != nil {
 		return err
@@ -206,22 +220,14 @@ const (
 	shutdownGrace = 2 * time.Second
 )
 
-// onHangup calls reload at each hangup, until it is stopped.
-func onHangup(hangup <-chan os.Signal, reload func()) (stop func()) {
-	done := make(chan struct{})
+// background runs a goroutine whose context ends with ctx or with stop, which waits
+// for it.
+func background(ctx context.Context, run func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			select {
-			case <-hangup:
-				reload()
-			case <-done:
-				return
-			}
-		}
-	})
+	wg.Go(func() { run(ctx) })
 	return func() {
-		close(done)
+		cancel()
 		wg.Wait()
 	}
 }

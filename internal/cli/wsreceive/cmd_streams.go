@@ -77,8 +77,8 @@ func (c *streamsMoveCmd) Run(ctx context.Context, to *streams) error {
 
 // with calls f with the store.
 func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) error) (err error) {
-	if k, path, ok := kindOf(c.To); ok && k.logs { // wsreceive may have it open
-		store, err := openDatabase(ctx, path, to)
+	if k, _, ok := kindOf(c.To); ok && k.logs { // wsreceive may have it open
+		store, err := openDatabase(ctx, c.To, to)
 		if err != nil {
 			return err
 		}

@@ -21,14 +21,7 @@ type verifyCmd struct {
 // Run waits until the journal is in the database, compares both for each stream,
 // and fails if they do not agree.
 func (c *verifyCmd) Run(ctx context.Context, to *streams) error {
-	k, path, ok := kindOf(c.To)
-	if !ok || !k.logs {
-		return &cli.Error{
-			Err: fmt.Errorf("cannot verify %s", withoutPassword(c.To)), Code: exitUsage,
-			Hint: "verify looks at the log database, --to logs:DIR",
-		}
-	}
-	store, err := openDatabase(ctx, path, to)
+	store, err := openDatabase(ctx, c.To, to)
 	if err != nil {
 		return err
 	}

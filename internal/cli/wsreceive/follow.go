@@ -2,10 +2,7 @@ package wsreceive
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"net/url"
 	"strconv"
@@ -15,7 +12,6 @@ import (
 	"wsrelay/internal/cli"
 	"wsrelay/receiver/store/logs"
 	"wsrelay/receiver/store/logs/logsql"
-	"wsrelay/receiver/store/logs/near"
 )
 
 // followAgain is how long --follow waits before it asks again, and followOverlap how
@@ -130,7 +126,7 @@ func (c *searchCmd) around(ctx context.Context, store database, filter string, p
 
 // neighbours gives a line and those around it, in their order.
 func (c *searchCmd) neighbours(ctx context.Context, store database, hit *logs.Found) ([]logs.Found, error) {
-	lines, err := near.Around(ctx, func(ctx context.Context, query string) ([]map[string]string, error) {
+	lines, err := logsql.Around(ctx, func(ctx context.Context, query string) ([]map[string]string, error) {
 		return queryRows(ctx, store, query)
 	}, hit.UID, "", c.Context)
 	if err != nil || lines == nil {
@@ -152,14 +148,9 @@ func queryRows(ctx context.Context, store database, query string) (rows []map[st
 		return nil, err
 	}
 	defer body.Close()
-	for in := json.NewDecoder(body); ; {
-		var one map[string]string
-		switch err := in.Decode(&one); {
-		case errors.Is(err, io.EOF):
-			return rows, nil
-		case err != nil:
-			return rows, fmt.Errorf("%w: %w", errEndsEarly, err)
-		}
-		rows = append(rows, one)
-	}
+	err = each(body, func(row *map[string]string) error {
+		rows = append(rows, *row)
+		return nil
+	})
+	return rows, err
 }

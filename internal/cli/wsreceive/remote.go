@@ -126,7 +126,7 @@ func (r *remoteDatabase) lines(ctx context.Context, args url.Values, f func(*log
 		return err
 	}
 	seen := map[string]bool{}
-	err = eachFound(body, func(l *logs.Found) error {
+	err = each(body, func(l *logs.Found) error {
 		if come != nil {
 			seen[l.UID] = true
 		}

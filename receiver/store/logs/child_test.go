@@ -123,7 +123,7 @@ func TestBarrier_WhatIsBehindItSurvivesAKillInMidFlood(t *testing.T) {
 	// The stream's name is behind the barrier, too.
 	n := uint64(0)
 	if err := s.db.query(t.Context(), `_stream:{host="web1"} | stats count() as n`,
-		func(r columns) error { n, _ = r.number("n"); return nil }, "n"); err != nil ||
+		func(r map[string]string) error { n, _ = number(r, "n"); return nil }); err != nil ||
 		n < uint64(10000*len(segments)) {
 		t.Errorf("%d rows are found by their stream, %v; want %d", n, err, 10000*len(segments))
 	}

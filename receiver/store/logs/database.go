@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"wsrelay/internal/fsutil"
-
 	"wsrelay/receiver"
 	"wsrelay/receiver/store/logs/row"
 
@@ -33,6 +31,7 @@ const (
 // database is the rows. Its methods may be called concurrently.
 type database struct {
 	*Store
+	Rows
 
 	adding sync.RWMutex // held for reading while rows are added, for writing while none may be
 
@@ -109,7 +108,7 @@ func (a *pendingWrite) put(b *receiver.Batch, text []byte) error {
 	}
 	fields := a.row.Fields
 	if a.row.Whole {
-		where, err := a.blobs.append(day, text)
+		where, err := a.blobs.Append(day, text)
 		if err != nil {
 			return fmt.Errorf("write a blob: %w", err)
 		}
@@ -146,14 +145,14 @@ func (a *pendingWrite) bare(fields []logstorage.Field, day string, text []byte) 
 		"hint", "please report this: rows are brought within the database's limits before they are added")
 	own := []logstorage.Field{{Name: "_msg", Value: "a line that the log database does not take"}}
 	for _, f := range fields {
-		if strings.HasPrefix(f.Name, "wsrelay.") && f.Name != fieldLine && len(f.Value) < 1000 {
+		if strings.HasPrefix(f.Name, "wsrelay.") && f.Name != row.FieldLine && len(f.Value) < 1000 {
 			own = append(own, f)
 		}
 	}
 	if text == nil || a.row.Whole {
 		return own, nil
 	}
-	where, err := a.blobs.append(day, text)
+	where, err := a.blobs.Append(day, text)
 	return append(own, logstorage.Field{Name: fieldBlob, Value: where}), err
 }
 
@@ -162,7 +161,7 @@ func (a *pendingWrite) flush() error {
 	if a.rows.RowsCount() == 0 {
 		return nil
 	}
-	if err := a.blobs.sync(); err != nil {
+	if err := a.blobs.Sync(); err != nil {
 		return fmt.Errorf("write a blob: %w", err)
 	}
 	a.engine.MustAddRows(a.rows)
@@ -313,17 +312,9 @@ func (d *database) attached(days []string) error {
 	return nil
 }
 
-// Mark is the last one set; SetMark is durable when it returns.
-func (d *database) Mark() (string, error) {
-	b, err := os.ReadFile(filepath.Join(d.engine.path, "MARK"))
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	return string(b), err
-}
-
+// SetMark implements journal.Database.
 func (d *database) SetMark(mark string) error {
 	d.adding.RLock() // a backup must not see it change
 	defer d.adding.RUnlock()
-	return fsutil.ReplaceFile(filepath.Join(d.engine.path, "MARK"), []byte(mark))
+	return d.Rows.SetMark(mark)
 }

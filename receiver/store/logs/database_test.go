@@ -90,7 +90,7 @@ func TestDatabase_LinesThatFitNoRowComeBackByteForByte(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				got[b.GetColumnByName(fieldSeq).Values[i]] = string(text)
+				got[b.GetColumnByName(row.FieldSeq).Values[i]] = string(text)
 			}
 			return nil
 		}); err != nil {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -62,13 +60,13 @@ func (s *Store) follow(ctx context.Context, me *follower, filter string, f func(
 		}
 		for i := range batches {
 			for k, text := range batches[i].Lines {
-				l := lineOf(&batches[i], k)
-				c.Row(&made, l)
-				if !match.MatchRow(seen(&made)) {
+				b, seq := &batches[i], batches[i].Seq+uint64(k)
+				c.Row(&made, &row.Line{SID: b.SID, Host: b.Host, Seq: seq, At: b.At, Text: text})
+				if !match.MatchRow(made.Queried()) {
 					continue
 				}
 				if err := f(&Found{
-					UID: handshake.UID(l.SID, l.Seq), Time: made.Time, Host: hostOf(&made),
+					UID: handshake.UID(b.SID, seq), Time: made.Time, Host: row.Value(made.Fields, "host"),
 					Text: text,
 				}); err != nil {
 					return err
@@ -76,28 +74,6 @@ func (s *Store) follow(ctx context.Context, me *follower, filter string, f func(
 			}
 		}
 	}
-}
-
-// seen gives the fields of a row as a query sees them.
-func seen(r *row.Row) []logstorage.Field {
-	var labels []string
-	for _, f := range r.Fields[:r.Stream] {
-		labels = append(labels, f.Name+"="+strconv.Quote(f.Value))
-	}
-	return append(r.Fields, logstorage.Field{Name: "_time", Value: r.Time.UTC().Format(time.RFC3339Nano)},
-		logstorage.Field{Name: "_stream", Value: "{" + strings.Join(labels, ",") + "}"})
-}
-
-func lineOf(b *receiver.Batch, k int) *row.Line {
-	return &row.Line{SID: b.SID, Host: b.Host, Seq: b.Seq + uint64(k), At: b.At, Text: b.Lines[k]}
-}
-
-func hostOf(r *row.Row) string {
-	i := slices.IndexFunc(r.Fields, func(f logstorage.Field) bool { return f.Name == "host" })
-	if i < 0 {
-		return ""
-	}
-	return r.Fields[i].Value
 }
 
 func (f *followers) subscribe() *follower {

@@ -56,8 +56,8 @@ func (s *Store) linesWithin(ctx context.Context, filter string, limit, held int,
 		})
 	}
 	var all []Found
-	err := s.eachLine(ctx, fmt.Sprintf("%s | sort by (_time desc, %q desc, %q desc) limit %d", filter, fieldSID,
-		fieldSeq, limit), func(l *Found) error {
+	err := s.eachLine(ctx, fmt.Sprintf("%s | sort by (_time desc, %q desc, %q desc) limit %d", filter, row.FieldSID,
+		row.FieldSeq, limit), func(l *Found) error {
 		if held -= len(l.Text); held < 0 {
 			return errTooLarge
 		}
@@ -107,11 +107,11 @@ func (s *Store) found(fields []logstorage.Field) (*Found, error) {
 			l.Time, err = time.Parse(time.RFC3339Nano, f.Value)
 		case "host":
 			l.Host = f.Value
-		case fieldSID:
+		case row.FieldSID:
 			sid = f.Value
-		case fieldSeq:
+		case row.FieldSeq:
 			seq, err = row.Seq(f.Value)
-		case fieldGap:
+		case row.FieldGap:
 			gap, err = strconv.ParseUint(f.Value, 10, 64)
 		case "_msg":
 			message = f.Value

@@ -55,7 +55,7 @@ type Store struct {
 	claimed   bool     // the library is ours
 	engine    *engine
 	db        *database
-	blobs     *blobs
+	blobs     *Blobs
 	skeletons *skeletons
 	damage    *damage
 	retention *retention
@@ -100,7 +100,7 @@ func (s *Store) start() (err error) {
 	if err := s.emptyTrash(); err != nil {
 		return err
 	}
-	s.blobs = &blobs{dir: s.under("blobs"), open: map[string]*os.File{}}
+	s.blobs = NewBlobs(s.under("blobs"))
 	s.damage = &damage{dir: s.under("damaged"), days: s.under("database/partitions"), log: s.log}
 	if s.skeletons, err = openSkeletons(s.under("skeletons")); err != nil {
 		return fmt.Errorf("skeletons: %w", err)
@@ -121,6 +121,7 @@ func (s *Store) start() (err error) {
 		return fmt.Errorf("read every day: %w", err)
 	}
 	s.db = &database{Store: s, days: map[string]bool{}, touched: map[string]bool{}, newDays: newDays}
+	s.db.Rows = Rows{Dir: s.engine.path, Query: s.db.query}
 	days, err := s.engine.days()
 	if err != nil {
 		return err

@@ -164,7 +164,7 @@ func TestSkeleton_SavesTheLine(t *testing.T) {
 	} {
 		var r Row
 		c.Row(&r, lineOf(1, line))
-		if valueOf(r.Fields, fieldSkeleton) == "" || valueOf(r.Fields, fieldLine) != "" {
+		if Value(r.Fields, fieldSkeleton) == "" || Value(r.Fields, FieldLine) != "" {
 			t.Errorf("%s: the row is %q", line, r.Fields)
 		}
 	}
@@ -179,7 +179,7 @@ func TestSkeleton_IsOneForTheLinesOfAProgram(t *testing.T) {
 	} {
 		var r Row
 		c.Row(&r, lineOf(1, line))
-		numbers[strings.Clone(valueOf(r.Fields, fieldSkeleton))] = true
+		numbers[strings.Clone(Value(r.Fields, fieldSkeleton))] = true
 	}
 	if len(numbers) != 1 || numbers[""] {
 		t.Errorf("the skeletons are %v", numbers)
@@ -345,7 +345,7 @@ func TestStreams_OfASenderAreBounded(t *testing.T) {
 		checkLine(t, c, line)
 		c.Row(&r, lineOf(7, line))
 		streams[fmt.Sprint(r.Fields[:r.Stream])] = true
-		if got := valueOf(r.Fields, "program"); got != fmt.Sprintf("p%d", i) {
+		if got := Value(r.Fields, "program"); got != fmt.Sprintf("p%d", i) {
 			t.Errorf("%s: the program is %q", line, got)
 		}
 	}
@@ -379,7 +379,7 @@ func TestText_OfADamagedRowIsAnError(t *testing.T) {
 	var r Row
 	c.Row(&r, lineOf(1, `{"a":"b","msg":"hello"}`))
 	for i, f := range r.Fields {
-		if f.Name != "a" && f.Name != "_msg" && f.Name != fieldSkeleton && f.Name != fieldCRC {
+		if f.Name != "a" && f.Name != "_msg" && f.Name != fieldSkeleton && f.Name != FieldCRC {
 			continue
 		}
 		fields := slices.Clone(r.Fields)
@@ -389,8 +389,8 @@ func TestText_OfADamagedRowIsAnError(t *testing.T) {
 		}
 	}
 	if want := strconv.FormatUint(uint64(crc32.Checksum([]byte(`{"a":"b","msg":"hello"}`), castagnoli)),
-		10); valueOf(r.Fields, fieldCRC) != want {
-		t.Errorf("the checksum is %s, want %s", valueOf(r.Fields, fieldCRC), want)
+		10); Value(r.Fields, FieldCRC) != want {
+		t.Errorf("the checksum is %s, want %s", Value(r.Fields, FieldCRC), want)
 	}
 }
 

@@ -147,7 +147,7 @@ func (e *engine) taken(c *Coder, query string, blobs map[string]string) map[stri
 	e.t.Helper()
 	lines := map[string]string{}
 	err := e.query(query, func(fields []logstorage.Field) {
-		seq := valueOf(fields, fieldSeq)
+		seq := Value(fields, FieldSeq)
 		line, err := c.Text(fields, func() ([]byte, error) {
 			blob, ok := blobs[seq]
 			if !ok {

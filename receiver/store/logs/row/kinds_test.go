@@ -191,7 +191,7 @@ func TestKinds_EachComesBackAndIsFound(t *testing.T) {
 				want["_time"] = "2026-03-14T03:00:00.123456789Z"
 			}
 			for name, w := range want {
-				if g := valueOf(fields, name); g != w {
+				if g := Value(fields, name); g != w {
 					t.Errorf("%s: %s is %q, want %q", k.name, name, g, w)
 				}
 			}
