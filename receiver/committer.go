@@ -18,7 +18,7 @@ func (s *session) commitBatches(turn *stream) {
 	if !turn.acquire(s.ctx) {
 		return
 	}
-	defer turn.give()
+	defer turn.releaseTurn()
 	s.storeSince.Store(0)
 	s.r.store.Begin(s.hello)
 	for {

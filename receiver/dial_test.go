@@ -234,7 +234,7 @@ func accept(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-func attempt(t *testing.T, url string) *absence {
+func attempt(t *testing.T, url string) *dialFailure {
 	t.Helper()
 	d, err := NewDialer(New(&memStore{}, Options{}), url, func() DialConfig { return DialConfig{} })
 	if err != nil {
@@ -250,26 +250,26 @@ func TestDialer_StaysAwayForAWhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := &absence{}
-	useful := &absence{session: &session{start: time.Now()}}
+	nobody := &dialFailure{}
+	useful := &dialFailure{session: &session{start: time.Now()}}
 	useful.session.lines.Store(1)
 	hourAgo := time.Now().Add(-time.Hour)
 	for name, tt := range map[string]struct {
-		before   []*absence // since the last session that was one
-		a        *absence
+		before   []*dialFailure // since the last session that was one
+		a        *dialFailure
 		min, max time.Duration
 	}{
 		"after lines":           {nil, useful, 0, dialFirst},
-		"after an hour":         {nil, &absence{session: &session{start: hourAgo}}, 0, dialFirst},
-		"after a bye":           {nil, &absence{session: &session{start: hourAgo, back: time.Minute}}, 0, time.Minute},
-		"after a long bye":      {nil, &absence{session: &session{start: hourAgo, back: time.Hour}}, 0, dialMost},
-		"after nothing":         {nil, &absence{session: &session{start: time.Now()}}, 0, time.Second},
+		"after an hour":         {nil, &dialFailure{session: &session{start: hourAgo}}, 0, dialFirst},
+		"after a bye":           {nil, &dialFailure{session: &session{start: hourAgo, back: time.Minute}}, 0, time.Minute},
+		"after a long bye":      {nil, &dialFailure{session: &session{start: hourAgo, back: time.Hour}}, 0, dialMost},
+		"after nothing":         {nil, &dialFailure{session: &session{start: time.Now()}}, 0, time.Second},
 		"nobody there":          {nil, nobody, 0, time.Second},
-		"the third time":        {[]*absence{nobody, nobody}, nobody, 0, 4 * time.Second},
-		"the tenth time":        {slices.Repeat([]*absence{nobody}, 9), nobody, 0, 30 * time.Second},
-		"a wrong key":           {nil, &absence{lasting: true}, dialHold / 2, dialHold * 3 / 2},
-		"asked to leave":        {nil, &absence{floor: 8 * time.Second}, 8 * time.Second, 10 * time.Second},
-		"asked to leave for it": {nil, &absence{floor: time.Hour}, dialMost, dialMost * 5 / 4},
+		"the third time":        {[]*dialFailure{nobody, nobody}, nobody, 0, 4 * time.Second},
+		"the tenth time":        {slices.Repeat([]*dialFailure{nobody}, 9), nobody, 0, 30 * time.Second},
+		"a wrong key":           {nil, &dialFailure{lasting: true}, dialHold / 2, dialHold * 3 / 2},
+		"asked to leave":        {nil, &dialFailure{floor: 8 * time.Second}, 8 * time.Second, 10 * time.Second},
+		"asked to leave for it": {nil, &dialFailure{floor: time.Hour}, dialMost, dialMost * 5 / 4},
 	} {
 		least, most := time.Duration(math.MaxInt64), time.Duration(0)
 		for range 300 {

@@ -61,7 +61,7 @@ func (f *fleet) add(all []Sender) {
 // the receiver learns what was kept, and, as other receivers may have the same
 // store, again and again.
 func (r *Receiver) KeepSenders(ctx context.Context) {
-	store, ok := behind[SenderKeeper](r.store)
+	store, ok := storeAs[SenderKeeper](r.store)
 	if !ok {
 		return
 	}
@@ -99,7 +99,7 @@ func (r *Receiver) keepSenders(store SenderKeeper) error {
 	defer cancel()
 	err := store.KeepSenders(ctx, all, changed, removed)
 	if err != nil {
-		r.fleet.giveBack(changed, removed)
+		r.fleet.markUnsaved(changed, removed)
 	}
 	return err
 }
@@ -123,7 +123,7 @@ func (f *fleet) snapshot(now time.Time) (all, changed []Sender, removed []string
 	return all, changed, removed
 }
 
-func (f *fleet) giveBack(changed []Sender, removed []string) {
+func (f *fleet) markUnsaved(changed []Sender, removed []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := range changed {

@@ -40,7 +40,7 @@ func (s *session) greet() *closeReason {
 	if e := s.r.addSession(s); e != nil {
 		return e
 	}
-	if e := s.own(access); e != nil {
+	if e := s.authorizeStream(access); e != nil {
 		return e
 	}
 	s.proved.Store(&s.who)
@@ -70,7 +70,7 @@ func (s *session) listen(raw *[]byte) (handshake.Frame, *closeReason) {
 			msg:  fmt.Sprintf("no answer within %v", s.r.opts.HandshakeTimeout),
 		}
 	case err != nil:
-		return nil, readEnding(err)
+		return nil, readError(err)
 	case kind != websocket.TextMessage:
 		return nil, &closeReason{code: handshake.CloseBadFrame, msg: "data in the handshake"}
 	}

@@ -26,7 +26,7 @@ type counters struct {
 	gaps map[string]int64 // lines that will never come, by why
 }
 
-func newFigures() *counters {
+func newCounters() *counters {
 	return &counters{
 		begun: time.Now(), gaps: map[string]int64{},
 		commits: metrics.NewHistogram(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30),

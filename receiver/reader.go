@@ -25,7 +25,7 @@ func (s *session) readMessages() *closeReason {
 		s.alive()
 		kind, r, err := s.conn.NextReader()
 		if err != nil {
-			return readEnding(err)
+			return readError(err)
 		}
 		r = aliveReader{s, r}
 		var e *closeReason
@@ -43,7 +43,7 @@ func (s *session) readMessages() *closeReason {
 		}
 		switch {
 		case err != nil:
-			return readEnding(err)
+			return readError(err)
 		case e != nil:
 			return e
 		}
@@ -141,14 +141,14 @@ func (s *session) readData(r *bufio.Reader) (*closeReason, error) {
 // unpack reads the payload of d and takes it apart. It pays for memory before it
 // takes it. After an error nothing is held.
 func (s *session) unpack(d handshake.Data, r io.Reader) (b *body, held share, err error) {
-	defer s.comesSince.Store(0)
+	defer s.arrivingSince.Store(0)
 	mem, price := &s.r.memory, cost(d)
 	move := func(of *fair.Budget, n int64) bool {
-		s.comesSince.Store(0) // it is not the sender that is slow
+		s.arrivingSince.Store(0) // it is not the sender that is slow
 		next, ok := s.pay(of, n)
 		held.release()
 		held = next
-		s.comesSince.Store(time.Now().UnixNano())
+		s.arrivingSince.Store(time.Now().UnixNano())
 		return ok
 	}
 	grow := func(size int) bool {

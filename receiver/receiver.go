@@ -101,7 +101,7 @@ func New(store Store, o Options) *Receiver {
 		owners:     ownersOf(store),
 		memory:     newMemory(o.Budget),
 		health:     health{log: o.Log, blockedAfter: blockedAfter},
-		counters:   newFigures(),
+		counters:   newCounters(),
 		fleet:      newFleet(),
 		sessions:   make(map[*session]struct{}),
 		streams:    make(map[string]*stream),
@@ -228,7 +228,7 @@ func (r *Receiver) endSlow() {
 	oldest := time.Now().Add(-r.opts.AckTimeout).UnixNano()
 
 	for s := range r.sessions {
-		if since := s.comesSince.Load(); since != 0 && since <= oldest && s.ctx.Err() == nil {
+		if since := s.arrivingSince.Load(); since != 0 && since <= oldest && s.ctx.Err() == nil {
 			s.end(&closeReason{code: websocket.CloseMessageTooBig, msg: fmt.Sprintf(
 				"the message is incomplete after %v, and other senders wait for its memory",
 				time.Since(time.Unix(0, since)).Round(time.Second))})

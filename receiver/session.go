@@ -45,11 +45,11 @@ type session struct {
 	order   sequence
 	refused int // the reader's: batches answered with nak
 
-	storeSince atomic.Int64 // Unix ns since when the committer waits for the store; 0: it does not
-	quotaSince atomic.Int64 // the same for the reader and memory
-	daySince   atomic.Int64 // the same for the reader and admitDay
-	comesSince atomic.Int64 // Unix ns since when a message comes that has memory for what comes next; 0: none
-	lines      atomic.Int64 // acknowledged
+	storeSince    atomic.Int64 // Unix ns since when the committer waits for the store; 0: it does not
+	memorySince   atomic.Int64 // the same for the reader and memory
+	daysSince     atomic.Int64 // the same for the reader and admitDay
+	arrivingSince atomic.Int64 // Unix ns since when a message comes that has memory for what comes next; 0: none
+	lines         atomic.Int64 // acknowledged
 
 	proved     atomic.Pointer[[]identity] // who, once that is complete
 	drainOnce  sync.Once
@@ -109,12 +109,12 @@ func (s *session) serve() {
 	if e != nil {
 		s.end(e)
 		if s.hello != nil {
-			s.r.fleet.turnedAway(s, s.why())
+			s.r.fleet.rejected(s, s.why())
 		}
 		if !s.dialled { // else the Dialer says it
 			s.r.refused(s.log, s.why())
 		}
-		s.lastWords()
+		s.writeClose()
 		s.linger()
 		return
 	}
@@ -195,8 +195,8 @@ func (s *session) linger() {
 	}
 }
 
-// readEnding is the ending that an error of reading stands for.
-func readEnding(err error) *closeReason {
+// readError is the ending that an error of reading stands for.
+func readError(err error) *closeReason {
 	var closed *websocket.CloseError
 	switch {
 	case errors.As(err, &closed):

@@ -40,7 +40,7 @@ func (s *session) writeFrames() {
 		case <-watch.C:
 			err = s.reportWaiting()
 		case <-s.ctx.Done():
-			s.lastWords()
+			s.writeClose()
 			return
 		}
 		if err != nil {
@@ -56,9 +56,9 @@ func (s *session) writeFrames() {
 // not come. It is the writer's task because the committer may hang in the store.
 func (s *session) reportWaiting() error {
 	why, since := "store", s.storeSince.Load()
-	memory := s.quotaSince.Load()
+	memory := s.memorySince.Load()
 	if since == 0 {
-		why, since = "quota", cmp.Or(memory, s.daySince.Load())
+		why, since = "quota", cmp.Or(memory, s.daysSince.Load())
 	}
 	if since == 0 {
 		return nil
@@ -85,9 +85,9 @@ func (s *session) reportWaiting() error {
 	return s.writeMessage(&handshake.Busy{MS: waited.Milliseconds(), Why: why})
 }
 
-// lastWords says what is left to say: receipts that are ready, then why the
+// writeClose says what is left to say: receipts that are ready, then why the
 // session ends. Nobody may write beside it.
-func (s *session) lastWords() {
+func (s *session) writeClose() {
 	e := s.why()
 	if e.code == 0 {
 		return

@@ -82,7 +82,7 @@ func (p *page) search(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	defer loan.giveBack()
+	defer loan.release()
 	leave, ok := p.acquire(r)
 	if !ok {
 		return
@@ -127,7 +127,7 @@ func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loa
 	}
 	leave, ok := p.acquire(r)
 	if !ok {
-		l.giveBack()
+		l.release()
 		return nil, nil, false
 	}
 	at := timeOf(r)
@@ -139,8 +139,8 @@ func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loa
 	if found != nil {
 		return found, l, true
 	}
-	l.giveBack()
-	answer := notHere(r.FormValue("uid"))
+	l.release()
+	answer := lineMissing(r.FormValue("uid"))
 	if err != nil {
 		answer = "This line cannot be shown: " + err.Error()
 	}
@@ -148,15 +148,15 @@ func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loa
 	return nil, nil, false
 }
 
-// notHere says that there is no line of this UID.
-func notHere(uid string) string { return "This line is not here (any more). Its UID is " + uid }
+// lineMissing says that there is no line of this UID.
+func lineMissing(uid string) string { return "This line is not here (any more). Its UID is " + uid }
 
 func (p *page) line(w http.ResponseWriter, r *http.Request) {
 	found, loan, ok := p.one(w, r)
 	if !ok {
 		return
 	}
-	defer loan.giveBack()
+	defer loan.release()
 	type field struct {
 		Name  string `json:"name"`
 		Value string `json:"value"`
@@ -188,7 +188,7 @@ func (p *page) raw(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	defer loan.giveBack()
+	defer loan.release()
 	text, uid := found.text, newLine(found.fields, nil).UID
 	found = nil
 	loan.shrink(int64(len(text)))

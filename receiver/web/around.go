@@ -33,7 +33,7 @@ func (p *page) around(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	defer loan.giveBack()
+	defer loan.release()
 	leave, ok := p.acquire(r)
 	if !ok {
 		return
@@ -49,7 +49,7 @@ func (p *page) around(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		failed(w, err)
 	case found == nil:
-		reply(w, http.StatusNotFound, map[string]any{"error": notHere(uid)})
+		reply(w, http.StatusNotFound, map[string]any{"error": lineMissing(uid)})
 	default:
 		loan.shrink(int64(len(found.lines)) * hitMemoryOf(q))
 		reply(w, http.StatusOK, map[string]any{

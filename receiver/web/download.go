@@ -37,7 +37,7 @@ func (p *page) download(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusServiceUnavailable, map[string]any{"error": "another download is not finished yet: wait for it, or cancel it"})
 		return
 	}
-	defer loan.giveBack()
+	defer loan.release()
 	d := &downloading{page: p, w: w, r: r, left: maxDownload, form: formOf(r.FormValue("format"), q.columns)}
 	var err error
 	if q.pipes {

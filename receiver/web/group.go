@@ -40,7 +40,7 @@ func (p *page) groups(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	defer loan.giveBack()
+	defer loan.release()
 	leave, ok := p.acquire(r)
 	if !ok {
 		return

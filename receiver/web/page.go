@@ -224,7 +224,7 @@ func (l *loan) shrink(n int64) {
 	}
 }
 
-func (l *loan) giveBack() { l.shrink(0) }
+func (l *loan) release() { l.shrink(0) }
 
 func file(static fs.FS, name string) http.Handler {
 	body, err := fs.ReadFile(static, name)

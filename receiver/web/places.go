@@ -15,9 +15,9 @@ func (p *page) acquire(r *http.Request) (leave func(), ok bool) {
 	return func() { p.queries.Release(who, 1) }, true
 }
 
-// enterTail takes a place for a live view. If there is none it says so to the
+// acquireTail takes a place for a live view. If there is none it says so to the
 // client.
-func (p *page) enterTail(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
+func (p *page) acquireTail(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
 	who := p.who(r)
 	if !p.tails.TryAcquire(who, 1) {
 		http.Error(w, "too many live views are open", http.StatusServiceUnavailable)
@@ -27,13 +27,13 @@ func (p *page) enterTail(w http.ResponseWriter, r *http.Request) (leave func(), 
 }
 
 // selects passes a request on to the query API of the store. It takes its place
-// among those of its user: so a user of Grafana, curl or the engine's own page
+// among those of its user: so a user of Grafana, curl or the library's own page
 // has no more than who uses this one. The API bounds each answer itself.
 func (p *page) selects(w http.ResponseWriter, r *http.Request) {
 	leave, ok := func() {}, true
 	switch {
 	case r.URL.Path == "/select/logsql/tail":
-		leave, ok = p.enterTail(w, r)
+		leave, ok = p.acquireTail(w, r)
 	case !strings.HasPrefix(r.URL.Path, "/select/vmui"): // which is files
 		leave, ok = p.acquire(r)
 	}

@@ -27,7 +27,7 @@ const (
 )
 
 // listMemory is how many bytes the rows of a list may have together. The store's
-// engine sorts them within a fifth of its memory, 19 MiB by default.
+// library sorts them within a fifth of its memory, 19 MiB by default.
 const listMemory = 8 << 20
 
 // queryAPI is a source over the query API of a store.
@@ -165,7 +165,7 @@ func (q *query) sorted(n int) string {
 }
 
 // upTo gives the pipe that leaves the lines up to this one, in the order in which
-// sorted has them. To sort whole rows would take the engine's memory.
+// sorted has them. To sort whole rows would take the library's memory.
 func (q *query) upTo(last []logsql.Field) string {
 	sign := ">"
 	if q.oldest {

@@ -30,7 +30,7 @@ func (p *page) tail(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusBadRequest, map[string]any{"error": errPipes.Error()})
 		return
 	}
-	leave, ok := p.enterTail(w, r)
+	leave, ok := p.acquireTail(w, r)
 	if !ok {
 		return
 	}

@@ -123,7 +123,7 @@ func readAuthorities(name string) (*x509.CertPool, error) {
 }
 
 func (a *authOptions) loadTLS(l *loaded, log *slog.Logger) error {
-	warnLoose(a.TLSKey, log)
+	warnReadable(a.TLSKey, log)
 	cert, err := tls.LoadX509KeyPair(a.TLSCert, a.TLSKey)
 	if err != nil {
 		return fmt.Errorf("%s and %s: %w", a.TLSCert, a.TLSKey, err)
@@ -146,7 +146,7 @@ func readSecrets(name string, parse func([]byte) (handshake.Secrets, error),
 	if err != nil {
 		return nil, err
 	}
-	warnLoose(name, log)
+	warnReadable(name, log)
 	all, err := parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -154,7 +154,7 @@ func readSecrets(name string, parse func([]byte) (handshake.Secrets, error),
 	return all, nil
 }
 
-func warnLoose(name string, log *slog.Logger) {
+func warnReadable(name string, log *slog.Logger) {
 	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
 		log.Warn("others can read a secret", "file", name,
 			cli.Effect, "a user who reads it can impersonate a sender, or this receiver",

@@ -11,7 +11,7 @@ import (
 type backupCmd struct {
 	Dir string `arg:"" help:"Directory of the copy, which must not exist yet. The copy is a complete log database: --to logs:DIR."`
 	To  string `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
-	configured
+	configOption
 }
 
 // Run copies the store as it is at one moment, with every line that is final by then.

@@ -34,7 +34,7 @@ type searchCmd struct {
 	Output  string   `short:"o" default:"short" enum:"short,json,raw,csv" help:"short: time, host, program and message; json: one object a line with uid, time, host, line, and line64, the bytes in base64, if they are not UTF-8; raw: the lines as they came; csv. Results of pipes are JSON, unless the output is a terminal. Default: ${default}."`
 	JSON    bool     `help:"Same as --output json."`
 	remoteOptions
-	configured
+	configOption
 }
 
 // Help is shown below the options.
@@ -316,10 +316,10 @@ func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.Re
 	defer res.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
 	said := strings.TrimSpace(string(text))
-	c := &cli.Error{Err: errors.New(harmless(said)), Code: 1}
+	c := &cli.Error{Err: errors.New(escapeControls(said)), Code: 1}
 	switch res.StatusCode {
 	case http.StatusBadRequest:
-		c.Err, c.Code, c.Hint = errors.New(harmless(logsql.Explain(errors.New(said)).Error())), exitUsage,
+		c.Err, c.Code, c.Hint = errors.New(escapeControls(logsql.Explain(errors.New(said)).Error())), exitUsage,
 			"wsreceive search --help shows how a query is written"
 	case http.StatusUnauthorized:
 		c.Hint = "give --user and --password-file; the users are in the file of --page-users there"
@@ -355,10 +355,10 @@ func each[T any](body io.Reader, f func(*T) error) error {
 	}
 }
 
-// harmless shows control characters, those that turn the direction of writing,
+// escapeControls shows control characters, those that turn the direction of writing,
 // and bytes that are no UTF-8, which a terminal may take for control characters,
 // instead of sending them there: a log line is written by strangers.
-func harmless(s string) string {
+func escapeControls(s string) string {
 	if !strings.ContainsFunc(s, isControl) && utf8.ValidString(s) {
 		return s
 	}

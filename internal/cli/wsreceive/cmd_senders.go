@@ -46,7 +46,7 @@ func (t *stateOptions) thresholds() receiver.Thresholds {
 }
 
 type sendersCmd struct {
-	owned
+	storeOptions
 	stateOptions
 	State []string `placeholder:"STATE" help:"Show only senders in this state: refused, diverged, silent, late, delivering."`
 	JSON  bool     `help:"Print one JSON object a line."`
@@ -180,7 +180,7 @@ func (c *sendersCmd) table(out io.Writer, all []receiver.Report, now time.Time) 
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.State, cell(r.Host), cell(r.Name),
 			ago(r.LastLine, now), seconds(r.Lag),
 			humanize.Comma(int64(r.Backlog)), humanize.FtoaWithDigits(r.Rate, 1)+"/s", cell(r.Version), r.SID,
-			harmless(r.Why))
+			escapeControls(r.Why))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -195,7 +195,7 @@ func (c *sendersCmd) table(out io.Writer, all []receiver.Report, now time.Time) 
 	return err
 }
 
-func cell(s string) string { return cmp.Or(strings.ReplaceAll(harmless(s), "\t", `\x09`), "-") }
+func cell(s string) string { return cmp.Or(strings.ReplaceAll(escapeControls(s), "\t", `\x09`), "-") }
 
 func ago(at, now time.Time) string {
 	if at.IsZero() {

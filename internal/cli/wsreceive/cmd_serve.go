@@ -48,7 +48,7 @@ type serveCmd struct {
 func (c *serveCmd) load(log *slog.Logger) (*loaded, error) {
 	l, err := c.authOptions.load(log)
 	if err == nil {
-		l.dial, err = c.way(l, log)
+		l.dial, err = c.dialConfig(l, log)
 	}
 	if err == nil {
 		l.users, err = c.users(log)
@@ -72,7 +72,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	}
 	log := c.logger(to.err)
 	if c.Config != "" && withoutPassword(c.To) != c.To {
-		warnLoose(string(c.Config), log)
+		warnReadable(string(c.Config), log)
 	}
 	who, err := c.load(log)
 	if err != nil {
@@ -106,7 +106,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		Trouble: c.thresholds(),
 	})
 	url := "ws://" + ln.Addr().String() + "/relay"
-	ln = connlimit.New(ln, strangers, shutdownGrace)
+	ln = connlimit.New(ln, maxUnauthenticated, authTimeout)
 	var current atomic.Pointer[loaded]
 	if current.Store(who); who.tls != nil {
 		url = "wss" + strings.TrimPrefix(url, "ws")
@@ -118,7 +118,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	}
 	_, guarantee := store.Describe()
 	log.Info("listening", "url", url, "store", withoutPassword(c.To), "guarantee", guarantee, "senders", who.describe())
-	sees := login.New(c.policy(who, ln.Addr()))
+	auth := login.New(c.policy(who, ln.Addr()))
 	c.logPageAccess(log, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), who, ln.Addr())
 	reload := func() {
 		who, err := c.load(log)
@@ -129,7 +129,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		}
 		current.Store(who)
 		rcv.SetAccess(who.Access)
-		sees.Set(c.policy(who, ln.Addr()))
+		auth.Set(c.policy(who, ln.Addr()))
 		relays.retry()
 		log.Info("reloaded", "senders", who.describe(), "certificate_until", who.expiry())
 	}
@@ -152,8 +152,8 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 			metrics.Serve(ctx, c.Metrics, metricsOf(rcv, store), log)
 		})()
 	}
-	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.webOptions(store, rcv)), store, rcv, relays), ready(sees, rcv),
-		log); err != nil {
+	page := pageHandler(auth, pageOf(c.webOptions(store, rcv)), store, rcv, relays)
+	if err := serve(ctx, ln, rcv, page, readyHandler(auth, rcv), log); err != nil {
 		return err
 	}
 	if c := (*cli.Error)(nil); errors.As(context.Cause(ctx), &c) {
@@ -216,8 +216,8 @@ const nothingReceived = "nothing is received; senders keep their lines and try a
 // How many connections may be open that have not proved anything, and how long
 // each may be when that is not enough.
 const (
-	strangers     = 512
-	shutdownGrace = 2 * time.Second
+	maxUnauthenticated = 512
+	authTimeout        = 2 * time.Second
 )
 
 // background runs a goroutine whose context ends with ctx or with stop, which waits

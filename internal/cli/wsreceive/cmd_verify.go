@@ -15,7 +15,7 @@ import (
 type verifyCmd struct {
 	To   string `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
 	JSON bool   `help:"Print the whole report as JSON."`
-	configured
+	configOption
 }
 
 // Run waits until the journal is in the database, compares both for each stream,
@@ -51,7 +51,7 @@ func report(to *streams, r *logs.Report) error {
 		}
 	}
 	for _, what := range r.Damaged {
-		fmt.Fprintln(to.out, "damaged, moved aside:", what)
+		fmt.Fprintln(to.out, "damaged, quarantined:", what)
 	}
 	fmt.Fprintf(to.out, "%s lines of %d streams are final; %s missing, %s too many\n", humanize.Comma(int64(lines)),
 		len(r.Streams), humanize.Comma(int64(missing)), humanize.Comma(int64(excess)))
@@ -63,7 +63,7 @@ func report(to *streams, r *logs.Report) error {
 		return &cli.Error{
 			Err: errors.New("journal and database do not agree"), Code: 1,
 			Effect: "the lines that are missing cannot be found",
-			Hint:   "restore a backup beside this store to look for them; the log says when a day was moved aside",
+			Hint:   "restore a backup beside this store to look for them; the log says when a day was quarantined",
 		}
 	}
 	return nil

@@ -24,7 +24,7 @@ func (c *serveCmd) checkMetrics() error {
 // metricsOf gives what writes the metrics of the receiver and, if it has some, of
 // its store.
 func metricsOf(rcv *receiver.Receiver, store receiver.Store) func(*metrics.Text) {
-	measured, ok := behind(store).(interface{ Metrics(t *metrics.Text) })
+	measured, ok := unwrapLive(store).(interface{ Metrics(t *metrics.Text) })
 	return func(t *metrics.Text) {
 		rcv.Metrics(t)
 		if ok {

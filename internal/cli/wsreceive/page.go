@@ -50,7 +50,7 @@ func (s *pageOptions) users(log *slog.Logger) (login.Users, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--page-users: %w", err)
 	}
-	warnLoose(s.PageUsers, log)
+	warnReadable(s.PageUsers, log)
 	users, err := login.ParseUsers(text)
 	if err != nil {
 		return nil, fmt.Errorf("--page-users %s: %w", s.PageUsers, err)
@@ -61,7 +61,7 @@ func (s *pageOptions) users(log *slog.Logger) (login.Users, error) {
 // policy says who gets in at addr. Through a proxy comes who is anywhere.
 func (c *serveCmd) policy(l *loaded, addr net.Addr) login.Policy {
 	p := login.Policy{
-		Users: l.users, Proxied: c.BehindProxy, Local: isLocal(addr) && !c.BehindProxy,
+		Users: l.users, Proxied: c.BehindProxy, Local: isLoopback(addr) && !c.BehindProxy,
 		Hosts: c.PageHosts,
 	}
 	if l.tls != nil {
@@ -80,8 +80,8 @@ func storeAndPage(store receiver.Store) (receiver.Store, func(web.Options) http.
 	return live, func(o web.Options) http.Handler { return web.NewWatch(live, o) }
 }
 
-// behind gives the store that a Live stands before.
-func behind(store receiver.Store) receiver.Store {
+// unwrapLive gives the store that a Live stands before.
+func unwrapLive(store receiver.Store) receiver.Store {
 	if live, ok := store.(*web.Live); ok {
 		return live.Unwrap()
 	}
@@ -107,8 +107,8 @@ func (c *serveCmd) webOptions(store receiver.Store, rcv *receiver.Receiver) web.
 	return o
 }
 
-// show returns the handler of page and metrics, behind the login.
-func show(g *login.Auth, shown http.Handler, store receiver.Store, rcv *receiver.Receiver,
+// pageHandler returns the handler of page and metrics, behind the login.
+func pageHandler(g *login.Auth, shown http.Handler, store receiver.Store, rcv *receiver.Receiver,
 	relays dialers,
 ) http.Handler {
 	mux := http.NewServeMux()
@@ -125,23 +125,23 @@ func (c *serveCmd) logPageAccess(log *slog.Logger, url string, l *loaded, addr n
 	switch {
 	case l.users == nil && !c.policy(l, addr).Local:
 		log.Info("page is closed", "url", url, "hint", "--page-users says who may see it; wsreceive passwd makes users")
-	case !isLocal(addr) && l.tls == nil:
+	case !isLoopback(addr) && l.tls == nil:
 		log.Warn("passwords of the page travel in the clear", "url", url,
 			cli.Effect, "anyone on the network path can read them, and with them all lines",
 			cli.Hint, "give --tls-cert and --tls-key")
 	default:
-		log.Info("page", "url", url, "users", l.whoSees())
+		log.Info("page", "url", url, "users", l.pageUsers())
 	}
 }
 
-func (l *loaded) whoSees() string {
+func (l *loaded) pageUsers() string {
 	if l.users == nil {
 		return "anybody"
 	}
 	return strconv.Itoa(len(l.users))
 }
 
-func isLocal(addr net.Addr) bool {
+func isLoopback(addr net.Addr) bool {
 	tcp, ok := addr.(*net.TCPAddr)
 	return ok && tcp.IP.IsLoopback()
 }

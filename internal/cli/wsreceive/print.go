@@ -61,7 +61,7 @@ func (p *printer) write(l *logs.Found, sign string) error {
 		_ = json.NewEncoder(p.out).Encode(h) // Flush says what went wrong
 	case "raw":
 		if p.tty {
-			p.out.WriteString(harmless(string(l.Text)) + "\n")
+			p.out.WriteString(escapeControls(string(l.Text)) + "\n")
 		} else {
 			p.out.Write(append(bytes.Clone(l.Text), '\n'))
 		}
@@ -145,18 +145,18 @@ func (p *printer) short(l *logs.Found, sign string) {
 		color = yellow
 	}
 	first, rest, more := strings.Cut(strings.TrimRight(m.message, "\n"), "\n")
-	who := harmless(m.program)
+	who := escapeControls(m.program)
 	if m.pid != "" && who != "" {
-		who += "[" + harmless(m.pid) + "]"
+		who += "[" + escapeControls(m.pid) + "]"
 	}
 	if who != "" {
 		who += ": "
 	}
 	p.out.WriteString(sign + p.paint(dim, l.Time.In(time.Local).Format(timeForm)) + " " +
-		p.paint(cyan, harmless(l.Host)) + " " + who + p.paint(color, harmless(first)) + "\n")
+		p.paint(cyan, escapeControls(l.Host)) + " " + who + p.paint(color, escapeControls(first)) + "\n")
 	if more {
 		for line := range strings.SplitSeq(rest, "\n") {
-			p.out.WriteString("    " + sign + p.paint(color, harmless(line)) + "\n")
+			p.out.WriteString("    " + sign + p.paint(color, escapeControls(line)) + "\n")
 		}
 	}
 }

@@ -108,26 +108,26 @@ func kindOf(to string) (k kind, at string, ok bool) {
 	return k, at, (at != "") == colon && colon == (word != k.form) // stdout is all of its form
 }
 
-// patienceOfServe is how long another process may have the store open when
+// openTimeout is how long another process may have the store open when
 // wsreceive starts: a search, or a wsreceive that ends. A variable for tests.
-var patienceOfServe = 30 * time.Second
+var openTimeout = 30 * time.Second
 
 // openWhenFree opens the store, and waits for another process that has it open. Its
 // error is receiver.ErrInUse if that takes too long, or ctx ends meanwhile.
 func (c *serveCmd) openWhenFree(ctx context.Context, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
-	patience, cancel := context.WithTimeout(ctx, patienceOfServe)
+	waiting, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	for waits := false; ; waits = true {
 		store, err := c.openStore(ctx, stdout, log)
-		if !errors.Is(err, receiver.ErrInUse) || patience.Err() != nil {
+		if !errors.Is(err, receiver.ErrInUse) || waiting.Err() != nil {
 			return store, err
 		}
 		if !waits {
-			log.Warn("the store is in use", "err", err, "patience", patienceOfServe,
+			log.Warn("the store is in use", "err", err, "patience", openTimeout,
 				cli.Effect, "nothing is received yet; senders keep their lines",
 				cli.Hint, "wait for a search or backup to end, or stop the other wsreceive")
 		}
-		wait(patience)
+		wait(waiting)
 	}
 }
 
@@ -167,13 +167,13 @@ func openLogs(_ context.Context, c *serveCmd, at string, _ io.Writer, log *slog.
 	if c.Memory > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memory * 5 / 8) // of the runtime; the rest is for mapped files
 	}
-	return some(logs.Open(at, logs.Options{
+	return asStore(logs.Open(at, logs.Options{
 		Retain: c.Retain.Age, RetainBytes: c.Retain.Bytes, Memory: memory * 3 / 16, Log: log,
 	}))
 }
 
 func openFile(_ context.Context, _ *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
-	return some(file.Open(at, file.Options{Log: log}))
+	return asStore(file.Open(at, file.Options{Log: log}))
 }
 
 func openStdout(_ context.Context, _ *serveCmd, _ string, to io.Writer, _ *slog.Logger) (receiver.Store, error) {
@@ -185,7 +185,7 @@ func openEngine(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *s
 	if err != nil {
 		return nil, err
 	}
-	return some(elastic.Open(ctx, at, elastic.Options{
+	return asStore(elastic.Open(ctx, at, elastic.Options{
 		Prefix: c.Index, DataStream: c.DataStream, Pipeline: c.Pipeline,
 		Access: access, DeadFile: c.DeadFile, Log: log,
 	}))
@@ -195,12 +195,12 @@ func openVictoriaLogs(_ context.Context, c *serveCmd, at string, _ io.Writer,
 	log *slog.Logger,
 ) (receiver.Store, error) {
 	address := strings.TrimPrefix(at, "victorialogs+")
-	return some(victorialogs.Open(cmp.Or(c.Journal, journalDefault), address, victorialogs.Options{Log: log}))
+	return asStore(victorialogs.Open(cmp.Or(c.Journal, journalDefault), address, victorialogs.Options{Log: log}))
 }
 
-// some makes an interface of a store. S is a type of its own so that a nil
+// asStore makes an interface of a store. S is a type of its own so that a nil
 // pointer does not become a Store.
-func some[S receiver.Store](store S, err error) (receiver.Store, error) {
+func asStore[S receiver.Store](store S, err error) (receiver.Store, error) {
 	if err != nil {
 		return nil, err
 	}

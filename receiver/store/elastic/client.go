@@ -222,7 +222,7 @@ func (c *Client) call(ctx context.Context, method, path, contentType string, bod
 	case int64(len(answer)) > c.maxAnswer:
 		return nil, &Error{Err: errTooLong}
 	case !gjson.ValidBytes(answer):
-		return nil, &Error{Err: fmt.Errorf("the answer is not JSON: %s", glimpse(answer)), strange: true}
+		return nil, &Error{Err: fmt.Errorf("the answer is not JSON: %s", beginning(answer)), strange: true}
 	}
 	return answer, nil
 }

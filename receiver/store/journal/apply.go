@@ -56,12 +56,12 @@ func (j *Journal) news(err error) <-chan struct{} {
 }
 
 // step does the next thing there is to do for the oldest segment; where the
-// database is late, for the oldest that has something to do. If there is nothing,
+// database is asynchronous, for the oldest that has something to do. If there is nothing,
 // it gives how long to wait.
 func (j *Journal) step(ctx context.Context, lines *[][]byte) (worked bool, wait time.Duration, err error) {
 	j.mu.Lock()
 	segs := j.segs
-	if _, late := j.db.(Late); !late {
+	if _, async := j.db.(AsyncDatabase); !async {
 		segs = segs[:min(1, len(segs))]
 	}
 	segs = slices.Clone(segs)
@@ -83,11 +83,11 @@ func (j *Journal) stepOn(ctx context.Context, s *segment, oldest bool,
 	j.mu.Lock()
 	end, rows, applied, sealed, recount := s.end, s.rows, s.applied, s.sealed, s.recount
 	due := time.Until(s.first.Add(j.o.age))
-	if j.pressed || s.id.number <= j.wanted {
+	if j.emptying || s.id.number <= j.wanted {
 		due = 0
 	}
 	if !sealed && due <= 0 && applied == end {
-		j.pressed = false
+		j.emptying = false
 	}
 	j.mu.Unlock()
 	switch {
@@ -109,14 +109,14 @@ func (j *Journal) stepOn(ctx context.Context, s *segment, oldest bool,
 	return false, due, nil
 }
 
-// final asks a late database whether it has a segment on disk. If it has lost
+// final asks an asynchronous database whether it has a segment on disk. If it has lost
 // rows, any segment may lack some.
 func (j *Journal) final(ctx context.Context, s *segment, rows uint64) (wait time.Duration, err error) {
-	late, ok := j.db.(Late)
+	async, ok := j.db.(AsyncDatabase)
 	if !ok {
 		return 0, nil
 	}
-	if wait, err = late.Final(ctx, s.name, rows); errors.Is(err, ErrForgot) {
+	if wait, err = async.Final(ctx, s.name, rows); errors.Is(err, ErrForgot) {
 		j.mu.Lock()
 		for _, o := range j.segs {
 			o.recount = true

@@ -32,7 +32,7 @@ const (
 // linesPath is ours alone: the query API gives rows, and no line as it came.
 const linesPath = "/select/lines"
 
-// vmuiPolicy lets the engine's page load what stands beside it, and nothing else.
+// vmuiPolicy lets the library's page load what stands beside it, and nothing else.
 const vmuiPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; " +
 	"manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 

@@ -25,19 +25,19 @@ import (
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 )
 
-// The engine has helpers that live as long as the process.
-var engineHelpers []goleak.Option
+// The library has helpers that live as long as the process.
+var libraryHelpers []goleak.Option
 
 func TestMain(m *testing.M) {
 	if f := children[os.Getenv("LOGS_TEST_CHILD")]; f != nil {
 		os.Exit(f(os.Getenv("LOGS_TEST_DIR")))
 	}
 	os.Setenv("LOGS_TEST_BEGINNING", time.Now().UTC().Format(dayFormat)) // for the children too
-	engineHelpers = []goleak.Option{
+	libraryHelpers = []goleak.Option{
 		goleak.IgnoreCurrent(), // of packages' initialisation
 		goleak.IgnoreAnyFunction("github.com/VictoriaMetrics/VictoriaMetrics/lib/blockcache.(*Cache).cleaner"),
 	}
-	goleak.VerifyTestMain(m, engineHelpers...)
+	goleak.VerifyTestMain(m, libraryHelpers...)
 }
 
 // plain is a coder that keeps a line as the message of its row.
@@ -178,4 +178,4 @@ func ids(t testing.TB, s *Store, segment string) (list []uint64) {
 	return list
 }
 
-func goleakFind() error { return goleak.Find(engineHelpers...) }
+func goleakFind() error { return goleak.Find(libraryHelpers...) }

@@ -135,7 +135,7 @@ func (d *database) rows(ctx context.Context, q string, f func([]logstorage.Field
 		return err
 	}
 	var fields []logstorage.Field
-	return d.engine.query(ctx, q, func(b *logstorage.DataBlock) error {
+	return d.library.query(ctx, q, func(b *logstorage.DataBlock) error {
 		cols := b.GetColumns(false)
 		for i := range b.RowsCount() {
 			fields = fields[:0]

@@ -37,7 +37,7 @@ func (d *database) query(ctx context.Context, q string, f func(map[string]string
 		return err
 	}
 	r := map[string]string{}
-	return d.engine.query(ctx, q, func(b *logstorage.DataBlock) error {
+	return d.library.query(ctx, q, func(b *logstorage.DataBlock) error {
 		cols := b.GetColumns(false)
 		for i := range b.RowsCount() {
 			for _, c := range cols {
@@ -60,5 +60,5 @@ func (d *database) see() error {
 	if !unseen {
 		return nil
 	}
-	return d.engine.flush()
+	return d.library.flush()
 }

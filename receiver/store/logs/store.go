@@ -26,7 +26,7 @@ import (
 type Options struct {
 	Retain      time.Duration // age of a line beyond which its day goes; 0: none
 	RetainBytes int64         // size beyond which the oldest days go; 0: none
-	Memory      int64         // bytes for the caches and the queries of the engine; 0: 96 MiB
+	Memory      int64         // bytes for the caches and the queries of the library; 0: 96 MiB
 	Reserve     int64         // bytes of the disk that stay free; 0: 64 MiB
 	QueryTime   time.Duration // 0: 30 s
 	Private     bool          // only this process asks the store, by Store.Dial
@@ -53,7 +53,7 @@ type Store struct {
 	path      string
 	dir       *os.File // locked
 	claimed   bool     // the library is ours
-	engine    *engine
+	library   *library
 	db        *database
 	blobs     *Blobs
 	skeletons *skeletons
@@ -71,8 +71,8 @@ type Store struct {
 
 // Open opens the store in a directory, which is made if it is missing; it returns
 // receiver.ErrInUse if another process has it open. If the
-// engine cannot open what is there, it ends the process; the next Open moves what
-// was wrong aside.
+// library cannot open what is there, it ends the process; the next Open quarantines
+// what was wrong.
 func Open(path string, o Options) (_ *Store, err error) {
 	o.defaults()
 	if path, err = filepath.Abs(path); err != nil {
@@ -105,7 +105,7 @@ func (s *Store) start() (err error) {
 	if s.skeletons, err = openSkeletons(s.under("skeletons")); err != nil {
 		return fmt.Errorf("skeletons: %w", err)
 	}
-	if err := errors.Join(s.dir.Sync(), claimEngine(s)); err != nil {
+	if err := errors.Join(s.dir.Sync(), claimLibrary(s)); err != nil {
 		return err
 	}
 	if err := errors.Join(s.damage.findCrash(), s.damage.repair()); err != nil {
@@ -116,13 +116,13 @@ func (s *Store) start() (err error) {
 		return fmt.Errorf("skeletons: %w", err)
 	}
 	s.coders.New = func() any { return made() }
-	s.engine = startEngine(s)
+	s.library = startLibrary(s)
 	if err := s.probe(); err != nil {
 		return fmt.Errorf("read every day: %w", err)
 	}
 	s.db = &database{Store: s, days: map[string]bool{}, touched: map[string]bool{}, newDays: newDays}
-	s.db.Rows = Rows{Dir: s.engine.path, Query: s.db.query}
-	days, err := s.engine.days()
+	s.db.Rows = Rows{Dir: s.library.path, Query: s.db.query}
+	days, err := s.library.days()
 	if err != nil {
 		return err
 	}
@@ -177,11 +177,11 @@ func (s *Store) Close() error {
 	if s.Journal != nil {
 		err = s.Journal.Close()
 	}
-	if s.engine != nil {
-		s.engine.stop()
+	if s.library != nil {
+		s.library.stop()
 	}
 	if s.claimed {
-		releaseEngine()
+		releaseLibrary()
 	}
 	if s.skeletons != nil {
 		err = errors.Join(err, s.skeletons.Close())
@@ -213,7 +213,7 @@ func (s *Store) Text(fields []logstorage.Field) ([]byte, error) {
 
 // Metrics writes what there is to know for Prometheus.
 func (s *Store) Metrics(t *metrics.Text) {
-	f := s.engine.counters()
+	f := s.library.counters()
 	damaged, _ := s.damage.list()
 	t.Counter("wsreceive_store_rows_added_total", "Rows that were given to the log database; those of a recovery included.", float64(s.added.Load()))
 	t.Counter("wsreceive_store_rows_refused_total", "Rows that the log database refused; it should be 0. Their lines are kept whole, and only their numbers can be searched for.", float64(s.refused.Load()))
@@ -240,7 +240,7 @@ func (s *Store) Metrics(t *metrics.Text) {
 
 // oldestDay is the zero time if there is no day.
 func (s *Store) oldestDay() (first time.Time) {
-	days, err := s.engine.days()
+	days, err := s.library.days()
 	if err != nil || len(days) == 0 {
 		return first
 	}

@@ -226,7 +226,7 @@ func (d *database) Barrier(ctx context.Context) error {
 	return body.Close()
 }
 
-// Final implements journal.Late.
+// Final implements journal.AsyncDatabase.
 func (d *database) Final(ctx context.Context, segment string, rows uint64) (wait time.Duration, err error) {
 	s := d.segments[segment]
 	if s == nil {

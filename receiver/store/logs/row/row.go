@@ -6,7 +6,7 @@
 // fields beside it where its form is known. Invariants:
 //
 //  1. Text gives each line as it came, or the error that says why it cannot.
-//  2. The engine takes each row: it drops those beyond its limits without an error, also
+//  2. The library takes each row: it drops those beyond its limits without an error, also
 //     when it merges rows later. See maxNames, maxRow and maxName.
 //  3. Each word of a line is found: in a field, else in _msg or wsrelay.line.
 //  4. Row decides by the line, its arrival and the table, never by the clock.
@@ -43,7 +43,7 @@ const (
 
 const (
 	maxStream = 128            // bytes of a value that tells streams apart
-	maxRow    = 2<<20 - 64<<10 // bytes of a row, as the engine counts; it drops larger ones than 2 MiB
+	maxRow    = 2<<20 - 64<<10 // bytes of a row, as the library counts; it drops larger ones than 2 MiB
 	maxText   = 1 << 20        // bytes of the message of a line that no row can hold
 	keptBytes = 4 << 20        // of memory that a Coder keeps for the next line
 	maxAhead  = 24 * time.Hour // of a line's own time before its arrival
@@ -323,7 +323,7 @@ func (c *Coder) Gap(dst *Row, l *Line, g *handshake.Gap) {
 	dst.add(FieldSegment, l.Segment)
 }
 
-// guard stands before a raw line that the engine would otherwise take for a number,
+// guard stands before a raw line that the library would otherwise take for a number,
 // or that begins with one, and for an empty line on a server.
 const guard = `\`
 

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// The engine silently drops rows of a block, also later when it merges blocks, if
+	// The library silently drops rows of a block, also later when it merges blocks, if
 	// the names of all fields of the block and those of one row are more than 2,000. A
 	// block is of one stream. So the rows of one program have at most so many names,
 	// our own and those of fixed forms of text apart, which are below 60.
