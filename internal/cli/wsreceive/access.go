@@ -19,7 +19,7 @@ import (
 // authOptions is the options that say who may send. The files are read again on
 // SIGHUP.
 type authOptions struct {
-	Keys           string `placeholder:"FILE" help:"Keys of senders, one 'name key' a line as wsrelay keygen makes them; host=NAME or sid=SID after it restricts a key. A name can have two keys on two lines, so that one can be replaced."`
+	Keys           string `placeholder:"FILE" help:"Keys of senders, one 'name key' a line as wsrelay keygen makes them; host=NAME or sid=SID after a key restricts it."`
 	Tokens         string `placeholder:"FILE" help:"Bearer tokens of senders, one 'name token' a line, with the same restrictions."`
 	ClientCA       string `name:"client-ca" placeholder:"FILE" help:"Authorities (PEM) for client certificates of senders. A sender needs one of key, token and certificate."`
 	ClientHosts    bool   `help:"Restrict a client certificate to the hosts of its DNS names, by their full name or its first part. Without DNS names, the common name is used."`
@@ -28,7 +28,7 @@ type authOptions struct {
 	BehindProxy    bool   `help:"Accept senders without TLS because a proxy terminates it. Keys are then not bound to the TLS connection."`
 	AllowInsecure  bool   `help:"Allow an address beyond loopback without TLS or without authentication of senders."`
 	ReceiptSecret  string `placeholder:"FILE" help:"Sign receipts with the key in FILE, a line as wsrelay keygen makes it; all receivers of one store share it."`
-	MaxStreams     int    `placeholder:"N" help:"Most streams that one key, token or certificate can have connected at the same time, and can start within an hour. Default: 64 for each host that it is restricted to; 10000 without such a restriction."`
+	MaxStreams     int    `placeholder:"N" help:"Most streams that one key, token or certificate can have connected, and can start within an hour. Default: 64 for each host that it is restricted to, else 10000."`
 	RequireReceipt bool   `help:"Refuse a stream that is not new and has no signed receipt. Default: only log it."`
 }
 

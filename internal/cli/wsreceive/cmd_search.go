@@ -31,7 +31,7 @@ type searchCmd struct {
 	Until   string   `short:"U" placeholder:"TIME" help:"Search lines older than this, in the same forms."`
 	Context int      `short:"C" placeholder:"N" help:"Also print the N lines of the same host and program before and after each."`
 	Follow  bool     `short:"f" help:"Continue to print lines as they are stored, until interrupted; also after wsreceive is restarted."`
-	Output  string   `short:"o" default:"short" enum:"short,json,raw,csv" help:"short: time, host, program and message; json: one object a line with uid, time, host, line, and line64, the bytes in base64, if they are not UTF-8; raw: the lines as they came; csv. Results of pipes are JSON, unless the output is a terminal. Default: ${default}."`
+	Output  string   `short:"o" default:"short" enum:"short,json,raw,csv" help:"Form of the output: short, json, raw, csv. Default: ${default}."`
 	JSON    bool     `help:"Same as --output json."`
 	remoteOptions
 	configOption
@@ -53,6 +53,15 @@ func (c *searchCmd) Help() string {
   host: program: level:  fields that every line can have
   'status:>=500 | stats by (path) count() as n | sort by (n desc)'
                          counted, grouped, sorted: a table, or where the output is no terminal JSON
+
+The forms of --output:
+
+  short  time, host, program and message
+  json   one object a line with uid, time, host and line; bytes that are not UTF-8 are in line64, too, in base64
+  raw    the lines as they came
+  csv    time, host, program, level, message and uid
+
+Results of pipes are a table on a terminal, and JSON elsewhere.
 
 Put a query with -, quotes or parentheses into quotes of the shell, and one that begins with - behind "--".
 

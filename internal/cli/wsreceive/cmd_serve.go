@@ -30,18 +30,29 @@ type serveCmd struct {
 	To      string `default:"${logs}" placeholder:"STORE" help:"Store for lines: ${stores}. Default: ${default}."`
 	Journal string `default:"${journal}" placeholder:"DIR" help:"Directory of the journal, in which lines wait until a VictoriaLogs server has them on disk. Default: ${default}."`
 	Retain  retain `placeholder:"LIMIT" help:"Largest age of lines in the log database, its largest size, or both: 30d, 50GiB, or 30d,50GiB. The oldest days are deleted first. Default: no limit."`
-	Memory  size   `placeholder:"SIZE" help:"Soft limit of memory with the log database, such as 512MiB. Close to it wsreceive uses more CPU; thousands of senders need more memory. Default: no limit; about 512MiB is usual."`
+	Memory  size   `placeholder:"SIZE" help:"Soft limit of memory with the log database, such as 512MiB. Default: no limit; about 512MiB is usual."`
 	engineOptions
 	DeadFile string `placeholder:"FILE" help:"File for dead letters that the engine refuses as well, up to 64 MiB. Default: none, their lines wait with their senders."`
 	dialOptions
 	authOptions
 	pageOptions
 	stateOptions
-	Metrics   string `placeholder:"ADDR" help:"Also serve metrics at http://ADDR/metrics, without the authentication that /metrics of --listen has (see --page-users). An address beyond loopback needs --allow-insecure."`
+	Metrics   string `placeholder:"ADDR" help:"Also serve metrics at http://ADDR/metrics, without authentication. An address beyond loopback needs --allow-insecure."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"Lowest level that is logged: debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"Format of the log: text, json. Default: ${default}."`
 
 	Config options.File `placeholder:"FILE" env:"WSRECEIVE_CONFIG" help:"Read options from FILE, one 'name = value' a line, then from FILE.d/*.conf."`
+}
+
+// Help is shown below the options.
+func (*serveCmd) Help() string {
+	return `A name in the file of --keys can have two keys, on two lines. So a key can be replaced while its sender continues.
+
+A relay that wsreceive dials (--dial) authenticates with a key of --keys, or with a certificate that --client-ca or, by default, an authority of the system has signed. wsreceive shows it --tls-cert, if the relay asks for a certificate.
+
+The page and /metrics of --listen need no authentication on a loopback address. Beyond it, and with --behind-proxy, they are closed until --page-users names users. wsreceive passwd and htpasswd -B make their lines.
+
+Close to the limit of --memory wsreceive uses more CPU. Thousands of senders need more memory.`
 }
 
 // load reads what the options name.

@@ -19,7 +19,7 @@ import (
 
 // dialOptions is the options for relays that listen.
 type dialOptions struct {
-	Dial      []string `sep:"none" placeholder:"URL" help:"Dial a relay that listens (wsrelay --listen), ws://HOST:PORT or wss://HOST:PORT; give it once for each relay. The relay authenticates with a key of --keys or a certificate signed by --client-ca (default: the system's authorities); wsreceive with --tls-cert, if the relay asks."`
+	Dial      []string `sep:"none" placeholder:"URL" help:"Dial a relay that listens (wsrelay --listen), ws://HOST:PORT or wss://HOST:PORT; give it once for each relay."`
 	DialToken string   `placeholder:"FILE" help:"Send the token in FILE to the relays of --dial, only over TLS or within this host."`
 }
 

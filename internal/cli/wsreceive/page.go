@@ -20,7 +20,7 @@ import (
 
 // pageOptions is the options for the page. The file is read again on SIGHUP.
 type pageOptions struct {
-	PageUsers string   `placeholder:"FILE" help:"Users of the page at / and of /metrics, one 'name:hash' a line, as wsreceive passwd and htpasswd -B make them. Default: no authentication on a loopback --listen address; beyond that, and with --behind-proxy, no access."`
+	PageUsers string   `placeholder:"FILE" help:"Users of the page at / and of /metrics, one 'name:hash' a line. Default: no authentication on a loopback --listen address, and no access beyond it."`
 	PageHosts []string `placeholder:"NAME" help:"Names that browsers can use for the page besides localhost, addresses and those of --tls-cert, such as the name of a proxy."`
 	Kibana    string   `placeholder:"URL" help:"URL of Kibana or OpenSearch Dashboards, for a link on the page."`
 }
