@@ -13,9 +13,8 @@ import (
 	"wsrelay/handshake"
 )
 
-// Access says who may send. With neither keys nor tokens nor certificates,
-// everybody may who can reach the receiver. Of those that are there, any one
-// will do.
+// Access says who may send. Without keys, tokens and certificates, every client that can
+// reach the receiver may send; with them, a sender needs one of them.
 type Access struct {
 	Keys         handshake.Secrets // proved in the handshake, both ways
 	Tokens       handshake.Secrets // bearer tokens of the upgrade request
@@ -25,8 +24,8 @@ type Access struct {
 	// DNS names in it, as a key is held to its hosts.
 	CertificateHosts bool
 
-	// Unbound is for a receiver behind a proxy that ends TLS: it believes
-	// what comes without TLS of its own, and binds no key to a connection.
+	// Unbound is for a receiver behind a proxy that terminates TLS: it accepts senders
+	// without TLS of its own, and binds no key to a connection.
 	Unbound bool
 
 	ReceiptSecret  []byte // of the receivers of one store; nil: receipts carry no token

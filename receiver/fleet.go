@@ -17,7 +17,7 @@ type Standing string
 // The standings, in the order of their trouble.
 const (
 	Refused    Standing = "refused"    // its lines, or it, are not taken
-	Diverged   Standing = "diverged"   // its queue has other lines under numbers that are stored, and it has not come back under a new stream
+	Diverged   Standing = "diverged"   // its queue has other lines under stored numbers; no new stream has come yet
 	Silent     Standing = "silent"     // no line has come for long
 	Late       Standing = "late"       // its lines come, and are old when they do
 	Delivering Standing = "delivering" // all is well

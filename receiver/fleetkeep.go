@@ -135,7 +135,7 @@ func (f *fleet) markUnsaved(changed []Sender, removed []string) {
 }
 
 // WriteSenders replaces the file in which a store on disk keeps senders, one a line.
-// It is not synced: if it is lost, they come back by themselves.
+// It is not synced: if it is lost, the senders are listed again when they connect.
 func WriteSenders(path string, all []Sender) error {
 	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {

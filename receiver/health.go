@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	blockedAfter  = 10 * time.Second // how long a stream fails, while the store works for others, before it counts as blocked
+	blockedAfter  = 10 * time.Second // a stream that fails for so long, while the store works for others, is blocked
 	forgetFailure = 10 * time.Minute // a stream that has not tried for so long is forgotten
 )
 

@@ -25,8 +25,8 @@ func ownersOf(s Store) Owners {
 }
 
 // authorizeStream makes sure that the stream of hello is the sender's, or becomes it, and that
-// the receipt that hello shows is good where one is needed. Where nobody is asked
-// who he is, a stream is anybody's.
+// the receipt that hello shows is good where one is needed. Without authentication, a
+// stream is anybody's.
 func (s *session) authorizeStream(a *Access) *closeReason {
 	asks, shown := a.asksFor(s), s.showsReceipt(a)
 	if !asks && !a.RequireReceipt {
@@ -110,8 +110,7 @@ func (s *session) showsReceipt(a *Access) receipt {
 
 // checkReceipt says whether hello may show this of a receipt. It need not be one
 // of this stream if the stream is new, or the sender's by a name that it proves.
-// One that is not valid proves nothing alone: another store may have given
-// it.
+// One that is not valid proves nothing alone: another store may have given it.
 func (s *session) checkReceipt(a *Access, shown receipt, own bool) *closeReason {
 	switch {
 	case shown == receiptOwn, shown != receiptLacks && own:

@@ -39,9 +39,12 @@ type Options struct {
 	Log     *slog.Logger // nil: no log
 	Budget  int64        // bytes of batches in memory, over all sessions; default 256 MiB, at least minBudget
 	Access  Access       // who may send; the zero value: everybody
-	Streams int          // that one name may have connected, and begin in an hour; default 64 for each host that it is restricted to, else 10,000
 	Trouble Thresholds   // from when on a sender counts as silent, or late
 	Greets  float64      // sessions a second that may begin without a token or certificate; default 1000
+
+	// Streams is how many streams one name may have connected, and start in an hour;
+	// default 64 for each host that it is restricted to, else 10,000.
+	Streams int
 
 	HandshakeTimeout time.Duration // for the upgrade, for hello and for auth, each; default 10 s
 	Heartbeat        time.Duration // between pings; 2.5 times this without a byte: dead; default 20 s
@@ -250,7 +253,7 @@ func (r *Receiver) register(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sessions[s] = struct{}{}
-	if r.closing { // since enter
+	if r.closing { // since beginSession
 		s.end(shuttingDown)
 	}
 }

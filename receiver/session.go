@@ -31,7 +31,7 @@ type session struct {
 	begun   func()        // called when the session is one; nil: nothing
 	back    time.Duration // the sender's bye: it wants to see us again within it; the reader's
 
-	// ctx is over when the session is; its cause is an *ending. commitCtx
+	// ctx is over when the session is; its cause is a *closeReason. commitCtx
 	// outlives it: a peer that is gone does not stop a commit under way, or
 	// a flapping line would stop all progress.
 	ctx        context.Context
@@ -195,7 +195,7 @@ func (s *session) linger() {
 	}
 }
 
-// readError is the ending that an error of reading stands for.
+// readError gives the reason for closing that an error of reading stands for.
 func readError(err error) *closeReason {
 	var closed *websocket.CloseError
 	switch {

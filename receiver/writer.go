@@ -51,9 +51,9 @@ func (s *session) writeFrames() {
 }
 
 // reportWaiting keeps the sender patient while the store, or the budget, keeps
-// the session waiting, and ends the wait for a store that has not answered for
-// Options.StoreTimeout, and on whoever keeps the budget for a message that does
-// not come. It is the writer's task because the committer may hang in the store.
+// the session waiting. It ends the session if the store has not answered for
+// Options.StoreTimeout, and other sessions if their incomplete messages hold the memory
+// that this one waits for. It is the writer's task: the committer may hang in the store.
 func (s *session) reportWaiting() error {
 	why, since := "store", s.storeSince.Load()
 	memory := s.memorySince.Load()

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"wsrelay/handshake"
 	"wsrelay/receiver/store/logs/row"
@@ -29,17 +28,6 @@ const (
 const usualPace = 128 << 10
 
 var rawPace = usualPace // but for tests
-
-// cut gives the beginning of s, whole characters of it.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
-}
 
 func number(r *http.Request, name string, def, most int) int {
 	n, err := strconv.Atoi(r.FormValue(name))
@@ -171,13 +159,13 @@ func (p *page) line(w http.ResponseWriter, r *http.Request) {
 		case f.Name == fieldMsg && f.Value == found.text, f.Name == fieldTime, f.Name == "_stream", f.Name == "_stream_id":
 		case strings.HasPrefix(f.Name, "wsrelay.") && f.Name != row.FieldSender && f.Name != row.FieldGap:
 		case len(fields) < maxFields:
-			fields = append(fields, field{f.Name, cut(f.Value, cutList)})
+			fields = append(fields, field{f.Name, row.Cut(f.Value, cutList)})
 		}
 	}
 	sid, seq, _ := handshake.ParseUID(l.UID)
 	reply(w, http.StatusOK, map[string]any{
 		"uid": l.UID, "time": l.Time, "arrived": arrived.UnixMilli(), "sid": sid, "seq": strconv.FormatUint(seq, 10),
-		"size": found.size, "text": cut(found.text, cutLine), "here": len(found.text), "cut": found.size > cutLine,
+		"size": found.size, "text": row.Cut(found.text, cutLine), "here": len(found.text), "cut": found.size > cutLine,
 		"fields": fields,
 	})
 }

@@ -111,7 +111,7 @@ func (p *page) fields(w http.ResponseWriter, r *http.Request) {
 		gjson.GetBytes(line, "values").ForEach(func(_, value gjson.Result) bool {
 			name := value.Get("value").String()
 			if !internal(name) && len(all) < maxFields {
-				all = append(all, field{cut(name, cutColumn), value.Get("hits").Int()})
+				all = append(all, field{row.Cut(name, cutColumn), value.Get("hits").Int()})
 			}
 			return true
 		})

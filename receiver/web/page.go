@@ -188,7 +188,8 @@ func guard(next http.Handler) http.Handler {
 
 // extend gives an answer so much time from now on to be read.
 func extend(w http.ResponseWriter, d time.Duration) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d)) // without a connection there is nobody who reads slowly
+	// An error means that there is no connection, and so no client that reads slowly.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
 }
 
 // who gives the name of the user that asks.

@@ -26,9 +26,9 @@ func (p *page) acquireTail(w http.ResponseWriter, r *http.Request) (leave func()
 	return func() { p.tails.Release(who, 1) }, true
 }
 
-// selects passes a request on to the query API of the store. It takes its place
-// among those of its user: so a user of Grafana, curl or the library's own page
-// has no more than who uses this one. The API bounds each answer itself.
+// selects passes a request on to the query API of the store. It counts as a query of its
+// user, so Grafana, curl and the library's own page give a user no more than this page
+// does. The API bounds each answer itself.
 func (p *page) selects(w http.ResponseWriter, r *http.Request) {
 	leave, ok := func() {}, true
 	switch {

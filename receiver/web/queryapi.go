@@ -105,7 +105,7 @@ func (w *lineWriter) writeLine(line []byte) {
 	switch {
 	case len(line) == 0:
 	case line[0] != '{':
-		w.err = errors.New(cut(string(line), 300))
+		w.err = errors.New(row.Cut(string(line), 300))
 	default:
 		w.err = w.f(line)
 	}

@@ -34,8 +34,8 @@ type authOptions struct {
 
 func (a *authOptions) asks() bool { return a.Keys != "" || a.Tokens != "" || a.ClientCA != "" }
 
-// check is what the options must be together, and with the address. Who dials
-// may let nobody in without TLS, and have keys all the same.
+// check refuses options that do not fit together, or not to the address. A receiver
+// that dials may have keys without TLS of its own: they are for the relays.
 func (a *authOptions) check(listen string, dials bool) error {
 	host, _, err := net.SplitHostPort(listen)
 	wrong := func(code int, hint, format string, args ...any) error {
@@ -130,7 +130,8 @@ func (a *authOptions) loadTLS(l *loaded, log *slog.Logger) error {
 	}
 	l.tls = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}
 	if l.senders != nil {
-		l.tls.ClientAuth, l.tls.ClientCAs = tls.VerifyClientCertIfGiven, l.senders // without one it is said in HTTP, in plainer words
+		// A sender without a certificate is refused in HTTP, in plainer words than TLS has.
+		l.tls.ClientAuth, l.tls.ClientCAs = tls.VerifyClientCertIfGiven, l.senders
 	}
 	return nil
 }

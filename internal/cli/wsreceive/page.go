@@ -41,7 +41,7 @@ func (s *pageOptions) check(to string) error {
 	return nil
 }
 
-// users reads who may see the page; nil: nobody is named.
+// users reads the users of the page; nil: there is no file of them.
 func (s *pageOptions) users(log *slog.Logger) (login.Users, error) {
 	if s.PageUsers == "" {
 		return nil, nil
@@ -58,7 +58,7 @@ func (s *pageOptions) users(log *slog.Logger) (login.Users, error) {
 	return users, nil
 }
 
-// policy says who gets in at addr. Through a proxy comes who is anywhere.
+// policy says which clients are admitted at addr. Behind a proxy they can be anywhere.
 func (c *serveCmd) policy(l *loaded, addr net.Addr) login.Policy {
 	p := login.Policy{
 		Users: l.users, Proxied: c.BehindProxy, Local: isLoopback(addr) && !c.BehindProxy,

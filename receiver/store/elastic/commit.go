@@ -112,7 +112,7 @@ func (s *Store) tryRefused(ctx context.Context, ops []*op, try *int) error {
 	for i, o := range ops {
 		switch {
 		case o.dead != nil && o.outcome == refused: // settle knows
-		case o.outcome == refused && o.err.Status == http.StatusNotFound: // the index was there once: the next try makes it
+		case o.outcome == refused && o.err.Status == http.StatusNotFound: // the next try makes the index again
 			s.indices.forget()
 			o.outcome = unknown
 			waiting = i

@@ -59,7 +59,8 @@ func (d *dispatcher) engineThreads(n int) {
 }
 
 // do sends the documents, if need be apart from those of others, and waits until
-// each has its outcome. After an error the documents are not the caller's any more: they may still be under way.
+// each has its outcome. After an error the documents are not the caller's any more: they
+// may still be under way.
 func (d *dispatcher) do(ctx context.Context, ops []*op, alone bool) error {
 	c := &call{left: len(ops), alone: alone, done: make(chan struct{})}
 	for _, o := range ops {

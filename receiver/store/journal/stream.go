@@ -19,7 +19,7 @@ type Stream struct {
 	Lines  Spans     `json:"lines,omitempty"`  // committed
 	Gaps   Spans     `json:"gaps,omitempty"`   // numbers that a committed gap covers
 	Lacks  Spans     `json:"lacks,omitempty"`  // of Lines: the database lacked them after it was restored
-	Forgot uint64    `json:"forgot,omitempty"` // lines below this are committed if they are found, and may be missing in Lines
+	Forgot uint64    `json:"forgot,omitempty"` // lines below may be committed without being in Lines
 }
 
 // maxSpans is how many spans of a stream are remembered. Below the lowest of

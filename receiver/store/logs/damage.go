@@ -97,7 +97,8 @@ func (d *damage) check(e fs.DirEntry) error {
 	if t, err := time.Parse(dayFormat, day); err != nil || !e.IsDir() || t.Format(dayFormat) != day {
 		return d.quarantine(day, "it is not a day")
 	}
-	if err := os.RemoveAll(filepath.Join(d.days, day, "snapshots")); err != nil { // of a barrier that a kill interrupted
+	// A kill may have interrupted a barrier, and left its snapshots.
+	if err := os.RemoveAll(filepath.Join(d.days, day, "snapshots")); err != nil {
 		return err
 	}
 	data := filepath.Join(d.days, day, "datadb")

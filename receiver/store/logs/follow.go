@@ -14,7 +14,7 @@ import (
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 )
 
-// followers are those who watch lines come.
+// followers get lines as they are stored.
 type followers struct {
 	mu  sync.Mutex
 	all map[*follower]bool
@@ -31,7 +31,7 @@ const maxBehind = 64
 
 // follow calls f with each line that matches a LogsQL filter as it is stored, until
 // ctx ends or f returns an error. A line may come again if its sender has sent it
-// again. Who is too slow gets a line that says how many it has missed.
+// again. A follower that is too slow gets a line that says how many it has missed.
 func (s *Store) follow(ctx context.Context, me *follower, filter string, f func(*Found) error) error {
 	var match *logstorage.Filter
 	var parsed time.Time
@@ -100,7 +100,7 @@ func (f *followers) missed(one *follower) (n int) {
 	return n
 }
 
-// publish hands on what was stored; who is too slow misses it.
+// publish hands on what was stored. A follower that is too slow misses it.
 func (f *followers) publish(batches []receiver.Batch, results []receiver.Result) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

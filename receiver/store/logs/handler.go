@@ -37,8 +37,9 @@ const vmuiPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'uns
 	"manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // Handler answers the query API of VictoriaLogs under its own paths, /select/logsql/...,
-// its page, /select/vmui/, and with lines as they came, /select/lines. It does not ask who the user is. Nothing that
-// changes the store can be asked, and no other site may ask or read.
+// its page, /select/vmui/, and with lines as they came, /select/lines. It does not
+// authenticate the user. No request changes the store, and no other site may send one or
+// read an answer.
 func (s *Store) Handler() http.Handler { return http.HandlerFunc(s.selects) }
 
 func (s *Store) selects(w http.ResponseWriter, r *http.Request) {

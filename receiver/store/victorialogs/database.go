@@ -263,7 +263,7 @@ func (d *database) Count(ctx context.Context, segment string) (n uint64, err err
 	if err != nil {
 		return 0, err
 	}
-	// It was looked at up to lookEvery ago: has it started again since?
+	// The last look is up to inspectInterval old: the server may have started again since.
 	now, err := d.inspect(ctx)
 	if err != nil {
 		return 0, err

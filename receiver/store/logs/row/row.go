@@ -143,7 +143,7 @@ func (c *Coder) Row(dst *Row, l *Line) {
 	c.origin(dst, l, f.timed)
 	if logstorage.EstimatedJSONRowLen(dst.Fields) > maxRow {
 		dst.Fields, dst.Whole = dst.Fields[:head], true
-		dst.add("_msg", c.uncoloured(cut(text(line), maxText)))
+		dst.add("_msg", c.uncoloured(Cut(text(line), maxText)))
 		dst.add(fieldSize, c.decimal(uint64(len(l.Text))))
 		c.origin(dst, l, f.timed)
 	}

@@ -31,7 +31,7 @@ type Skeletons interface {
 type Options struct {
 	MaxAge  time.Duration  // of a line's own time at its arrival; 0: 30 days
 	Zone    *time.Location // of times that name none; nil: UTC
-	FarDays int            // days that the lines of a stream may name in a segment, its arrival and the day on either side apart; 0: 8
+	FarDays int            // days that lines of a stream may name in a segment, far from their arrival; 0: 8
 	Raw     bool           // a row has its line beside the fields: its reader has no skeletons
 	Streams int            // pairs of host and program that a sender's lines may name in a day; 0: 10,000
 }
