@@ -192,7 +192,7 @@ func (deaf) EachOwner(context.Context, func(string, string) bool) error { return
 func TestStream_IsNobodysWhileTheStoreCannotTell(t *testing.T) {
 	r, url := serve(t, deaf{&memStore{}}, Options{Access: twoSenders()})
 	greetAs(t, url, "web-a", hello(1)).wantClose(handshake.CloseStoreDown)
-	if _, err := r.health.state(); err == nil {
+	if _, _, err := r.health.state(); err == nil {
 		t.Error("the store is in good health")
 	}
 }
@@ -299,7 +299,7 @@ func TestSession_WhatAStoreCannotTakeEndsItsSession(t *testing.T) {
 	want[*handshake.Welcome](hog)
 	hog.lines(1<<41, "far out")
 	hog.wantClose(handshake.CloseForbidden)
-	if _, err := r.health.state(); err != nil {
+	if _, _, err := r.health.state(); err != nil {
 		t.Errorf("the store is said to be down: %v", err)
 	}
 	honest := connect(t, url)

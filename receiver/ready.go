@@ -49,7 +49,7 @@ func (r *Receiver) Ready() error {
 }
 
 func (r *Receiver) askStore() error {
-	since, last, err := r.health.failing()
+	since, last, err := r.health.state()
 	store, ok := storeAs[Readier](r.store)
 	if ok {
 		ctx, cancel := context.WithTimeout(context.Background(), readyTime)

@@ -36,7 +36,9 @@ const logsNeeds = "the directory must be writable; one wsreceive at a time has a
 // kind is a kind of store. A new one is a package, and an entry in kinds.
 type kind struct {
 	words []string // before the colon of --to
-	open  func(ctx context.Context, c *serveCmd, at string, stdout io.Writer, log *slog.Logger) (receiver.Store, error)
+
+	// open opens the store; what it gives beside an error is no store.
+	open func(ctx context.Context, c *serveCmd, at string, stdout io.Writer, log *slog.Logger) (receiver.Store, error)
 
 	form   string // of --to, for people
 	needs  string // what to look at when it cannot be opened
@@ -167,13 +169,13 @@ func openLogs(_ context.Context, c *serveCmd, at string, _ io.Writer, log *slog.
 	if c.Memory > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memory * 5 / 8) // of the runtime; the rest is for mapped files
 	}
-	return asStore(logs.Open(at, logs.Options{
+	return logs.Open(at, logs.Options{
 		Retain: c.Retain.Age, RetainBytes: c.Retain.Bytes, Memory: memory * 3 / 16, Log: log,
-	}))
+	})
 }
 
 func openFile(_ context.Context, _ *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
-	return asStore(file.Open(at, file.Options{Log: log}))
+	return file.Open(at, file.Options{Log: log})
 }
 
 func openStdout(_ context.Context, _ *serveCmd, _ string, to io.Writer, _ *slog.Logger) (receiver.Store, error) {
@@ -185,26 +187,17 @@ func openEngine(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *s
 	if err != nil {
 		return nil, err
 	}
-	return asStore(elastic.Open(ctx, at, elastic.Options{
+	return elastic.Open(ctx, at, elastic.Options{
 		Prefix: c.Index, DataStream: c.DataStream, Pipeline: c.Pipeline,
 		Access: access, DeadFile: c.DeadFile, Log: log,
-	}))
+	})
 }
 
 func openVictoriaLogs(_ context.Context, c *serveCmd, at string, _ io.Writer,
 	log *slog.Logger,
 ) (receiver.Store, error) {
 	address := strings.TrimPrefix(at, "victorialogs+")
-	return asStore(victorialogs.Open(cmp.Or(c.Journal, journalDefault), address, victorialogs.Options{Log: log}))
-}
-
-// asStore makes an interface of a store. S is a type of its own so that a nil
-// pointer does not become a Store.
-func asStore[S receiver.Store](store S, err error) (receiver.Store, error) {
-	if err != nil {
-		return nil, err
-	}
-	return store, nil
+	return victorialogs.Open(cmp.Or(c.Journal, journalDefault), address, victorialogs.Options{Log: log})
 }
 
 // retain says how long the log database keeps lines; what is zero is no limit.

@@ -94,7 +94,7 @@ func (j *Journal) stepOn(ctx context.Context, s *segment, oldest bool,
 	case recount:
 		return true, 0, j.addMissing(ctx, s, end, rows, lines)
 	case applied < end:
-		return true, 0, j.addNext(ctx, s, end, lines)
+		return true, 0, j.add(ctx, s, s.scan(s.applied, end), nil, lines)
 	case sealed && !oldest:
 		return false, j.o.age, nil
 	case sealed:
@@ -129,11 +129,6 @@ func (j *Journal) final(ctx context.Context, s *segment, rows uint64) (wait time
 	return wait, nil
 }
 
-// addNext adds the next records of a segment.
-func (j *Journal) addNext(ctx context.Context, s *segment, end int64, lines *[][]byte) error {
-	return j.add(ctx, s, s.scan(s.applied, end), applyBytes, nil, lines)
-}
-
 // addMissing adds what the database does not have of a segment (J4).
 func (j *Journal) addMissing(ctx context.Context, s *segment, end int64, rows uint64, lines *[][]byte) error {
 	if err := j.db.Barrier(ctx); err != nil { // after it the database sees all its rows
@@ -154,23 +149,23 @@ func (j *Journal) addMissing(ctx context.Context, s *segment, end int64, rows ui
 		return fmt.Errorf("list the rows of segment %s: %w", s.name, err)
 	}
 	for scan := s.scan(segHead, end); scan.off < end; {
-		if err := j.add(ctx, s, scan, applyBytes, there, lines); err != nil {
+		if err := j.add(ctx, s, scan, there, lines); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// add gives the database up to about limit bytes of records, without the rows
+// add gives the database up to about applyBytes of records, without the rows
 // that are there. The memory of the lines is used again.
-func (j *Journal) add(ctx context.Context, s *segment, scan *scanner, limit int, there present, lines *[][]byte) error {
+func (j *Journal) add(ctx context.Context, s *segment, scan *scanner, there present, lines *[][]byte) error {
 	var batches []receiver.Batch
 	var last time.Time
 	*lines = (*lines)[:0]
 	text := j.text[:0]
 	scan.buf, scan.at = j.window[:0], 0
 	scan.damage = func(from, to int64) { j.damaged(s, from, to) }
-	for len(text) < limit {
+	for len(text) < applyBytes {
 		r, err := scan.next()
 		if errors.Is(err, io.EOF) {
 			break

@@ -94,9 +94,7 @@ func (o *Options) setDefaults() {
 	o.age = cmp.Or(o.age, time.Minute)
 	o.retry = cmp.Or(o.retry, 5*time.Second)
 	o.recent = cmp.Or(o.recent, recentLines)
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.wrap == nil {
 		o.wrap = func(f fileSystem) fileSystem { return f }
 	}

@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -299,22 +300,14 @@ func dialSocket(ctx context.Context, path string) (net.Conn, error) {
 }
 
 func (o *Options) defaults() {
-	if o.Memory == 0 {
-		o.Memory = 96 << 20
-	}
-	if o.Reserve == 0 {
-		o.Reserve = 64 << 20
-	}
-	if o.QueryTime == 0 {
-		o.QueryTime = 30 * time.Second
-	}
+	o.Memory = cmp.Or(o.Memory, 96<<20)
+	o.Reserve = cmp.Or(o.Reserve, 64<<20)
+	o.QueryTime = cmp.Or(o.QueryTime, 30*time.Second)
 	if o.coder == nil {
 		o.coder = func(s row.Skeletons) (func() coder, error) {
 			table, err := row.Open(s, row.Options{MaxAge: o.Retain})
 			return func() coder { return table.Coder() }, err
 		}
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 }

@@ -1,6 +1,7 @@
 package row
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"sync"
@@ -61,18 +62,10 @@ type program struct {
 
 // Open reads the skeletons.
 func Open(store Skeletons, o Options) (*Table, error) {
-	if o.MaxAge == 0 {
-		o.MaxAge = 30 * 24 * time.Hour
-	}
-	if o.Zone == nil {
-		o.Zone = time.UTC
-	}
-	if o.FarDays == 0 {
-		o.FarDays = 8
-	}
-	if o.Streams == 0 {
-		o.Streams = 10_000
-	}
+	o.MaxAge = cmp.Or(o.MaxAge, 30*24*time.Hour)
+	o.Zone = cmp.Or(o.Zone, time.UTC)
+	o.FarDays = cmp.Or(o.FarDays, 8)
+	o.Streams = cmp.Or(o.Streams, 10_000)
 	t := &Table{opts: o, store: store, programs: map[string]*program{}, shapes: map[uint32]*shape{}}
 	for n := range store.Len() {
 		entry, err := store.Skeleton(uint32(n))
