@@ -156,8 +156,7 @@ func (p *page) line(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case f.Name == row.FieldAt:
 			arrived, _ = time.Parse(time.RFC3339Nano, f.Value)
-		case f.Name == fieldMsg && f.Value == found.text, f.Name == fieldTime, f.Name == "_stream", f.Name == "_stream_id":
-		case strings.HasPrefix(f.Name, "wsrelay.") && f.Name != row.FieldSender && f.Name != row.FieldGap:
+		case internal(f.Name), f.Name == fieldMsg && f.Value == found.text:
 		case len(fields) < maxFields:
 			fields = append(fields, field{f.Name, row.Cut(f.Value, cutList)})
 		}

@@ -111,7 +111,7 @@ func (s *Store) tryRefused(ctx context.Context, ops []*op, try *int) error {
 	waiting := -1
 	for i, o := range ops {
 		switch {
-		case o.dead != nil && o.outcome == refused: // settle knows
+		case o.dead != nil && o.outcome == refused: // classify knows
 		case o.outcome == refused && o.err.Status == http.StatusNotFound: // the next try makes the index again
 			s.indices.forget()
 			o.outcome = unknown
