@@ -115,7 +115,7 @@ func (d *Dialer) Run(ctx context.Context) {
 		if e.session != nil { // it has said itself how it ended
 			d.lastLogged = time.Time{}
 		} else {
-			d.complain(e, delay)
+			d.logFailure(e, delay)
 		}
 		t := time.NewTimer(delay)
 		select {
@@ -139,8 +139,8 @@ func (d *Dialer) Retry() {
 // dialFailure is why there is no session, or no longer one.
 type dialFailure struct {
 	reason, hint string
-	lasting      bool          // waiting alone does not fix it
-	floor        time.Duration // the relay asks us to stay away so long
+	permanent    bool          // waiting alone does not fix it
+	minDelay     time.Duration // the relay asks us to stay away so long
 	session      *session      // nil: none came about
 }
 
@@ -176,7 +176,7 @@ func (d *Dialer) once(ctx context.Context) *dialFailure {
 		conn.Close()
 		return &dialFailure{
 			reason: "this server does not speak " + handshake.Subprotocol,
-			hint:   "check that the URL leads to wsrelay --listen", lasting: true,
+			hint:   "check that the URL leads to wsrelay --listen", permanent: true,
 		}
 	}
 	first.left = -1
@@ -189,11 +189,11 @@ func (d *Dialer) converse(conn *websocket.Conn) *dialFailure {
 		return &dialFailure{reason: shuttingDown.msg}
 	}
 	defer d.r.running.Done()
-	s := newSession(d.r, conn, d.r.access.Load().shown(conn))
+	s := newSession(d.r, conn, d.r.access.Load().identityOf(conn))
 	s.dialled = true
 	s.log = s.log.With("url", d.url.String())
 	a := &dialFailure{hint: "look at the log of wsrelay there"}
-	s.begun = func() { a.session = s; d.connected() }
+	s.onWelcome = func() { a.session = s; d.connected() }
 	e := d.r.run(s)
 	a.reason = e.msg
 	if e.log != "" {
@@ -201,9 +201,9 @@ func (d *Dialer) converse(conn *websocket.Conn) *dialFailure {
 	}
 	switch e.code {
 	case handshake.CloseUnauthenticated, handshake.CloseForbidden:
-		a.hint, a.lasting = "compare its --key-file, or its certificate, with --keys or --client-ca here", true
+		a.hint, a.permanent = "compare its --key-file, or its certificate, with --keys or --client-ca here", true
 	case handshake.CloseBadFrame, handshake.CloseVersion:
-		a.hint, a.lasting = "update the older of the two ends", true
+		a.hint, a.permanent = "update the older of the two ends", true
 	}
 	return a
 }
@@ -237,17 +237,17 @@ func (d *Dialer) delay(a *dialFailure) time.Duration {
 		return rand.N(soon)
 	}
 	switch {
-	case a.lasting:
+	case a.permanent:
 		return dialHold/2 + rand.N(dialHold)
-	case a.floor > 0:
-		floor := min(a.floor, dialMost)
-		return floor + rand.N(floor/4+1)
+	case a.minDelay > 0:
+		minDelay := min(a.minDelay, dialMost)
+		return minDelay + rand.N(minDelay/4+1)
 	}
 	return d.pause.NextBackOff()
 }
 
-// complain logs that there is no session: once, and then now and then.
-func (d *Dialer) complain(a *dialFailure, delay time.Duration) {
+// logFailure logs that there is no session: once, and then now and then.
+func (d *Dialer) logFailure(a *dialFailure, delay time.Duration) {
 	now := time.Now()
 	if now.Sub(d.lastLogged) < dialQuiet && a.hint == d.hint {
 		return
@@ -262,15 +262,15 @@ func (d *Dialer) complain(a *dialFailure, delay time.Duration) {
 func answered(resp *http.Response) *dialFailure {
 	a := &dialFailure{
 		reason: "the server answered HTTP " + strconv.Itoa(resp.StatusCode),
-		hint:   "check that the URL leads to wsrelay --listen", lasting: true,
+		hint:   "check that the URL leads to wsrelay --listen", permanent: true,
 	}
 	switch code := resp.StatusCode; {
 	case code == http.StatusUnauthorized:
 		a.hint = "give the token that the relay has in --token-file with --dial-token"
 	case code == http.StatusTooManyRequests, code >= 500:
-		a.hint, a.lasting = "look at the log of wsrelay there, and at what stands in between", false
+		a.hint, a.permanent = "look at the log of wsrelay there, and at what stands in between", false
 		if n, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && n > 0 {
-			a.floor = time.Duration(min(n, int(dialMost/time.Second))) * time.Second
+			a.minDelay = time.Duration(min(n, int(dialMost/time.Second))) * time.Second
 		}
 	}
 	return a
@@ -287,11 +287,11 @@ func unreachable(err error) *dialFailure {
 	)
 	switch {
 	case errors.As(err, &untrusted), errors.As(err, &name):
-		a.hint, a.lasting = "--client-ca names the authority of the relay's certificate, which must be for the host in the URL", true
+		a.hint, a.permanent = "--client-ca names the authority of the relay's certificate, which must be for the host in the URL", true
 	case errors.As(err, &noTLS):
-		a.reason, a.hint, a.lasting = "the port does not speak TLS", "use ws:// for this port", true
+		a.reason, a.hint, a.permanent = "the port does not speak TLS", "use ws:// for this port", true
 	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
-		a.hint, a.lasting = "the relay may want a certificate: --tls-cert and --tls-key", true
+		a.hint, a.permanent = "the relay may want a certificate: --tls-cert and --tls-key", true
 	}
 	return a
 }

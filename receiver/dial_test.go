@@ -160,8 +160,8 @@ func TestDialer_AsksTheRelayForAKey(t *testing.T) {
 	r, _, _, log := dialling(t, p.url, Options{Access: access})
 	s := <-p.calls
 	defer s.conn.Close()
-	said := s.prove(helloWith("web"), access.Keys[0])
-	if w := want[*handshake.Welcome](s); w.MAC != said.ReceiverMAC(access.Keys[0].Value) {
+	transcript := s.prove(helloWith("web"), access.Keys[0])
+	if w := want[*handshake.Welcome](s); w.MAC != transcript.ReceiverMAC(access.Keys[0].Value) {
 		t.Error("the receiver does not prove the key")
 	}
 	r.SetAccess(Access{Keys: keys(t, "other "+key2)})
@@ -173,11 +173,11 @@ func TestDialer_AsksTheRelayForAKey(t *testing.T) {
 
 func TestDialer_SaysWhatAnAnswerMeans(t *testing.T) {
 	for name, tt := range map[string]struct {
-		answer  string
-		reason  string
-		hint    string
-		lasting bool
-		floor   time.Duration
+		answer    string
+		reason    string
+		hint      string
+		permanent bool
+		minDelay  time.Duration
 	}{
 		"not authenticated": {"HTTP/1.1 401 Unauthorized\r\n\r\n", "HTTP 401", "--dial-token", true, 0},
 		"another path":      {"HTTP/1.1 404 Not Found\r\n\r\n", "HTTP 404", "--listen", true, 0},
@@ -213,7 +213,7 @@ func TestDialer_SaysWhatAnAnswerMeans(t *testing.T) {
 			defer srv.Close()
 			a := attempt(t, strings.Replace(srv.URL, "http", "ws", 1))
 			if !strings.Contains(a.reason, tt.reason) || !strings.Contains(a.hint, tt.hint) ||
-				a.lasting != tt.lasting || a.floor != tt.floor {
+				a.permanent != tt.permanent || a.minDelay != tt.minDelay {
 				t.Errorf("got %+v, want %+v", a, tt)
 			}
 		})
@@ -223,7 +223,7 @@ func TestDialer_SaysWhatAnAnswerMeans(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone.Close()
-	if a := attempt(t, "ws://"+gone.Addr().String()); !strings.Contains(a.reason, "refused") || a.lasting {
+	if a := attempt(t, "ws://"+gone.Addr().String()); !strings.Contains(a.reason, "refused") || a.permanent {
 		t.Errorf("nobody there: %+v", a)
 	}
 }
@@ -267,9 +267,9 @@ func TestDialer_StaysAwayForAWhile(t *testing.T) {
 		"nobody there":          {nil, nobody, 0, time.Second},
 		"the third time":        {[]*dialFailure{nobody, nobody}, nobody, 0, 4 * time.Second},
 		"the tenth time":        {slices.Repeat([]*dialFailure{nobody}, 9), nobody, 0, 30 * time.Second},
-		"a wrong key":           {nil, &dialFailure{lasting: true}, dialHold / 2, dialHold * 3 / 2},
-		"asked to leave":        {nil, &dialFailure{floor: 8 * time.Second}, 8 * time.Second, 10 * time.Second},
-		"asked to leave for it": {nil, &dialFailure{floor: time.Hour}, dialMost, dialMost * 5 / 4},
+		"a wrong key":           {nil, &dialFailure{permanent: true}, dialHold / 2, dialHold * 3 / 2},
+		"asked to leave":        {nil, &dialFailure{minDelay: 8 * time.Second}, 8 * time.Second, 10 * time.Second},
+		"asked to leave for it": {nil, &dialFailure{minDelay: time.Hour}, dialMost, dialMost * 5 / 4},
 	} {
 		least, most := time.Duration(math.MaxInt64), time.Duration(0)
 		for range 300 {

@@ -238,9 +238,9 @@ func (f *fleet) disconnected(s *session) {
 	})
 }
 
-// begins notes that lines are on their way into the store; the first of them came to
+// commitStarted notes that lines are on their way into the store; the first of them came to
 // the sender at.
-func (f *fleet) begins(s *session, at time.Time) {
+func (f *fleet) commitStarted(s *session, at time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if k := f.known[s.hello.SID]; k != nil {

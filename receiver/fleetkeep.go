@@ -65,7 +65,7 @@ func (r *Receiver) KeepSenders(ctx context.Context) {
 	if !ok {
 		return
 	}
-	complained := false
+	warned := false
 	for {
 		if err := r.loadSenders(ctx, store); err != nil && ctx.Err() == nil {
 			r.log.Debug("cannot read what is kept of senders", "err", err)
@@ -78,12 +78,12 @@ func (r *Receiver) KeepSenders(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		err := r.keepSenders(store)
-		if err != nil && !complained {
+		if err != nil && !warned {
 			r.log.Warn("cannot keep what is known of senders", "err", err,
 				"effect", "no line is affected; after a restart, senders that are not connected may be unknown until they return",
 				"hint", "The error says what the store lacks. It is tried again automatically.")
 		}
-		complained = err != nil
+		warned = err != nil
 		if ctx.Err() != nil {
 			return
 		}

@@ -28,8 +28,8 @@ func ownersOf(s Store) Owners {
 // the receipt that hello shows is good where one is needed. Without authentication, a
 // stream is anybody's.
 func (s *session) authorizeStream(a *Access) *closeReason {
-	asks, shown := a.asksFor(s), s.showsReceipt(a)
-	if !asks && !a.RequireReceipt {
+	required, shown := a.requiresProofOf(s), s.showsReceipt(a)
+	if !required && !a.RequireReceipt {
 		return s.checkReceipt(a, shown, true)
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.r.opts.HandshakeTimeout)
@@ -38,30 +38,30 @@ func (s *session) authorizeStream(a *Access) *closeReason {
 	if err != nil {
 		return s.ownerUnknown(err)
 	}
-	free := owner == "" || asks && owner == Anybody
-	if asks && !free && !s.proves(owner) {
+	free := owner == "" || required && owner == Anybody
+	if required && !free && !s.proves(owner) {
 		return &closeReason{
 			code: handshake.CloseForbidden, msg: "this stream belongs to another sender",
 			log: fmt.Sprintf("the stream belongs to %q, and the sender is %s; if the sender is right, run wsreceive streams move", owner, names(s.who)),
 		}
 	}
-	if e := s.checkReceipt(a, shown, free || asks); e != nil {
+	if e := s.checkReceipt(a, shown, free || required); e != nil {
 		return e
 	}
 	name := Anybody
 	switch {
-	case !free, !asks && shown != receiptOwn:
+	case !free, !required && shown != receiptOwn:
 		return nil
-	case asks:
+	case required:
 		name = s.who[len(s.who)-1].Name
-		if owner == "" && !s.party.begins() {
+		if owner == "" && !s.party.allowStream() {
 			return tooMany("this sender has started too many streams within the hour")
 		}
 	}
 	if owner, err = s.r.owners.SetOwner(ctx, s.hello.SID, owner, name); err != nil {
 		return s.ownerUnknown(err)
 	}
-	if asks && !s.proves(owner) { // another receiver was faster
+	if required && !s.proves(owner) { // another receiver was faster
 		return &closeReason{
 			code: handshake.CloseForbidden, msg: "this stream belongs to another sender",
 			log: fmt.Sprintf("the stream belongs to %q", owner),

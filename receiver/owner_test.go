@@ -113,8 +113,8 @@ func answer(t *testing.T, s *sender, key handshake.Secret) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := handshake.Transcript{Hello: s.hello, Chal: chal}
-	s.control(&handshake.Auth{MAC: said.SenderMAC(key.Value)})
+	transcript := handshake.Transcript{Hello: s.hello, Chal: chal}
+	s.control(&handshake.Auth{MAC: transcript.SenderMAC(key.Value)})
 }
 
 // Where nobody was asked who he is, the first that is asked gets the stream.

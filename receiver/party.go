@@ -70,8 +70,8 @@ func (r *Receiver) leaveLocked(s *session) {
 	}
 }
 
-// begins counts a new stream, if the sender may begin one more.
-func (p *party) begins() bool { return p.streams.Allow() }
+// allowStream counts a new stream, if the sender may begin one more.
+func (p *party) allowStream() bool { return p.streams.Allow() }
 
 // days bounds for how many days a sender may bring lines. A store may keep the
 // lines of a day in an index or directory of its own, so a sender that dates each

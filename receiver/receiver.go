@@ -83,7 +83,7 @@ type Receiver struct {
 	counters        *counters
 	access          atomic.Pointer[Access]
 	greets          *rate.Limiter
-	complaints      complaints
+	refusals        logLimiter
 
 	mu       sync.Mutex // guards the fields below
 	closing  bool
@@ -98,19 +98,19 @@ type Receiver struct {
 func New(store Store, o Options) *Receiver {
 	o = o.withDefaults()
 	r := &Receiver{
-		store:      store,
-		opts:       o,
-		log:        o.Log,
-		owners:     ownersOf(store),
-		memory:     newMemory(o.Budget),
-		health:     health{log: o.Log, blockedAfter: blockedAfter},
-		counters:   newCounters(),
-		fleet:      newFleet(),
-		sessions:   make(map[*session]struct{}),
-		streams:    make(map[string]*stream),
-		parties:    make(map[string]*party),
-		greets:     limiter(o.Greets, o.Greets),
-		complaints: complaints{Limiter: limiter(1, 20)},
+		store:    store,
+		opts:     o,
+		log:      o.Log,
+		owners:   ownersOf(store),
+		memory:   newMemory(o.Budget),
+		health:   health{log: o.Log, blockedAfter: blockedAfter},
+		counters: newCounters(),
+		fleet:    newFleet(),
+		sessions: make(map[*session]struct{}),
+		streams:  make(map[string]*stream),
+		parties:  make(map[string]*party),
+		greets:   limiter(o.Greets, o.Greets),
+		refusals: logLimiter{Limiter: limiter(1, 20)},
 	}
 	r.access.Store(&o.Access)
 	r.name, r.guarantee = store.Describe()

@@ -26,10 +26,10 @@ type session struct {
 	hello *handshake.Hello // set by greet, constant from then on
 	party *party           // the same
 
-	start   time.Time
-	dialled bool          // by us
-	begun   func()        // called when the session is one; nil: nothing
-	back    time.Duration // the sender's bye: it wants to see us again within it; the reader's
+	start     time.Time
+	dialled   bool          // by us
+	onWelcome func()        // called when the session is one; nil: nothing
+	back      time.Duration // the sender's bye: it wants to see us again within it; the reader's
 
 	// ctx is over when the session is; its cause is a *closeReason. commitCtx
 	// outlives it: a peer that is gone does not stop a commit under way, or
@@ -51,7 +51,7 @@ type session struct {
 	arrivingSince atomic.Int64 // Unix ns since when a message comes that has memory for what comes next; 0: none
 	lines         atomic.Int64 // acknowledged
 
-	proved     atomic.Pointer[[]identity] // who, once that is complete
+	identities atomic.Pointer[[]identity] // who, once that is complete
 	drainOnce  sync.Once
 	deadlineMu sync.Mutex // see alive
 }
@@ -120,8 +120,8 @@ func (s *session) serve() {
 	}
 	s.r.fleet.connected(s)
 	defer s.r.fleet.disconnected(s)
-	if s.begun != nil {
-		s.begun()
+	if s.onWelcome != nil {
+		s.onWelcome()
 	}
 	s.log.Info("connected", "acked", s.hello.Acked, "agent", s.hello.Agent, "proved", names(s.who))
 

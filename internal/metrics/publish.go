@@ -66,13 +66,13 @@ const (
 // program continues without metrics.
 func Serve(ctx context.Context, addr string, write func(*Text), log *slog.Logger) {
 	var ln net.Listener
-	for complained := false; ln == nil; {
+	for warned := false; ln == nil; {
 		var err error
 		if ln, err = net.Listen("tcp", addr); err == nil {
 			break
 		}
-		if !complained {
-			complained = true
+		if !warned {
+			warned = true
 			log.Warn("cannot serve metrics", "addr", addr, "err", err,
 				"effect", "none: lines are still delivered", "hint", "stop the program that uses the address, or choose another with --metrics")
 		}
@@ -111,14 +111,14 @@ func Serve(ctx context.Context, addr string, write func(*Text), log *slog.Logger
 func Keep(ctx context.Context, name string, write func(*Text), log *slog.Logger) {
 	tick := time.NewTicker(fileEvery)
 	defer tick.Stop()
-	complained := false
+	warned := false
 	for {
 		err := WriteFile(name, write)
-		if err != nil && !complained {
+		if err != nil && !warned {
 			log.Warn("cannot write metrics", "err", err,
 				"effect", "none: lines are still delivered", "hint", "make the directory writable for wsrelay, or name another with --metrics-file")
 		}
-		complained = err != nil
+		warned = err != nil
 		if ctx.Err() != nil {
 			return
 		}

@@ -71,13 +71,13 @@ func (p *page) search(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer loan.release()
-	leave, ok := p.acquire(r)
+	release, ok := p.acquire(r)
 	if !ok {
 		return
 	}
 	start := time.Now()
 	found, err := p.source.search(r.Context(), q, limit)
-	leave()
+	release()
 	extend(w, answerTime)
 	if err != nil {
 		failed(w, err)
@@ -113,14 +113,14 @@ func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loa
 	if l, ok = p.borrow(r, rawMemory); !ok {
 		return nil, nil, false
 	}
-	leave, ok := p.acquire(r)
+	release, ok := p.acquire(r)
 	if !ok {
 		l.release()
 		return nil, nil, false
 	}
 	at := timeOf(r)
 	found, err := p.source.line(r.Context(), r.FormValue("uid"), at)
-	leave()
+	release()
 	if found == nil && err == nil && p.api != nil { // it may be too new for a search
 		found, err = p.live.line(r.Context(), r.FormValue("uid"), at)
 	}

@@ -34,7 +34,7 @@ func (p *page) around(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer loan.release()
-	leave, ok := p.acquire(r)
+	release, ok := p.acquire(r)
 	if !ok {
 		return
 	}
@@ -43,7 +43,7 @@ func (p *page) around(w http.ResponseWriter, r *http.Request) {
 	if found == nil && err == nil && p.api != nil { // it may be too new for a search
 		found, err = p.live.around(r.Context(), q, uid, at, n)
 	}
-	leave()
+	release()
 	extend(w, answerTime)
 	switch {
 	case err != nil:
@@ -128,13 +128,13 @@ func (l *Live) around(_ context.Context, q *query, uid string, _ time.Time, n in
 	if at < 0 {
 		return nil, nil
 	}
-	show := func(k *keptLine) line {
+	lineOf := func(k *keptLine) line {
 		return newLine(rowOf(c, k), func([]logsql.Field) ([]byte, error) { return []byte(k.text), nil }, q.columns...)
 	}
-	own := show(&kept[at])
+	own := lineOf(&kept[at])
 	side := func(step int) (lines []line, more bool) {
 		for i := at + step; i >= 0 && i < len(kept); i += step {
-			l := show(&kept[i])
+			l := lineOf(&kept[i])
 			switch {
 			case l.Host != own.Host || l.Program != own.Program || l.Sender != own.Sender:
 			case len(lines) == n:

@@ -92,11 +92,11 @@ func (d *downloading) send(text []byte) error {
 
 // query runs f, which asks the store, with a place for queries.
 func (d *downloading) query(f func() error) error {
-	leave, ok := d.acquire(d.r)
+	release, ok := d.acquire(d.r)
 	if !ok {
 		return d.r.Context().Err()
 	}
-	defer leave()
+	defer release()
 	return f()
 }
 

@@ -41,12 +41,12 @@ func (p *page) groups(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer loan.release()
-	leave, ok := p.acquire(r)
+	release, ok := p.acquire(r)
 	if !ok {
 		return
 	}
 	found, lines, having, err := p.api.groups(r.Context(), q, by, limit+1)
-	leave()
+	release()
 	extend(w, answerTime)
 	if err != nil {
 		failed(w, err)
@@ -96,7 +96,7 @@ func (p *page) fields(w http.ResponseWriter, r *http.Request) {
 	if q == nil {
 		return
 	}
-	leave, ok := p.acquire(r)
+	release, ok := p.acquire(r)
 	if !ok {
 		return
 	}
@@ -105,9 +105,9 @@ func (p *page) fields(w http.ResponseWriter, r *http.Request) {
 		Hits int64  `json:"hits"`
 	}
 	all := []field{}
-	asked := q.args()
-	asked.Set("limit", strconv.Itoa(maxFields))
-	err := p.api.get(r.Context(), "field_names", asked, func(line []byte) error {
+	args := q.args()
+	args.Set("limit", strconv.Itoa(maxFields))
+	err := p.api.get(r.Context(), "field_names", args, func(line []byte) error {
 		gjson.GetBytes(line, "values").ForEach(func(_, value gjson.Result) bool {
 			name := value.Get("value").String()
 			if !internal(name) && len(all) < maxFields {
@@ -117,7 +117,7 @@ func (p *page) fields(w http.ResponseWriter, r *http.Request) {
 		})
 		return nil
 	})
-	leave()
+	release()
 	extend(w, answerTime)
 	if err != nil {
 		failed(w, err)

@@ -116,13 +116,13 @@ func (p *page) histogram(w http.ResponseWriter, r *http.Request) {
 	}
 	b := &bars{}
 	if !q.pipes { // what pipes make has no place in time
-		leave, ok := p.acquire(r)
+		release, ok := p.acquire(r)
 		if !ok {
 			return
 		}
 		var err error
 		b, err = p.api.count(r.Context(), q, number(r, "bars", 60, 500))
-		leave()
+		release()
 		if err != nil {
 			failed(w, err)
 			return

@@ -7,7 +7,7 @@ import (
 
 // acquire waits until a query may run in the name of the user that asks; ok is false
 // if the client has gone meanwhile.
-func (p *page) acquire(r *http.Request) (leave func(), ok bool) {
+func (p *page) acquire(r *http.Request) (release func(), ok bool) {
 	who := p.who(r)
 	if p.queries.Acquire(r.Context(), who, 1) != nil {
 		return nil, false
@@ -17,7 +17,7 @@ func (p *page) acquire(r *http.Request) (leave func(), ok bool) {
 
 // acquireTail takes a place for a live view. If there is none it says so to the
 // client.
-func (p *page) acquireTail(w http.ResponseWriter, r *http.Request) (leave func(), ok bool) {
+func (p *page) acquireTail(w http.ResponseWriter, r *http.Request) (release func(), ok bool) {
 	who := p.who(r)
 	if !p.tails.TryAcquire(who, 1) {
 		http.Error(w, "too many live views are open", http.StatusServiceUnavailable)
@@ -30,17 +30,17 @@ func (p *page) acquireTail(w http.ResponseWriter, r *http.Request) (leave func()
 // user, so Grafana, curl and the library's own page give a user no more than this page
 // does. The API bounds each answer itself.
 func (p *page) selects(w http.ResponseWriter, r *http.Request) {
-	leave, ok := func() {}, true
+	release, ok := func() {}, true
 	switch {
 	case r.URL.Path == "/select/logsql/tail":
-		leave, ok = p.acquireTail(w, r)
+		release, ok = p.acquireTail(w, r)
 	case !strings.HasPrefix(r.URL.Path, "/select/vmui"): // which is files
-		leave, ok = p.acquire(r)
+		release, ok = p.acquire(r)
 	}
 	if !ok {
 		return
 	}
-	defer leave()
+	defer release()
 	extend(w, answerTime)
 	p.api.handler.ServeHTTP(w, r)
 }

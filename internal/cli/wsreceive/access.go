@@ -32,7 +32,7 @@ type authOptions struct {
 	RequireReceipt bool   `help:"Refuse a stream that is not new and has no signed receipt. Default: only log it."`
 }
 
-func (a *authOptions) asks() bool { return a.Keys != "" || a.Tokens != "" || a.ClientCA != "" }
+func (a *authOptions) authenticates() bool { return a.Keys != "" || a.Tokens != "" || a.ClientCA != "" }
 
 // check refuses options that do not fit together, or not to the address. A receiver
 // that dials may have keys without TLS of its own: they are for the relays.
@@ -56,13 +56,13 @@ func (a *authOptions) check(listen string, dials bool) error {
 		return wrong(exitUsage, "wsrelay keygen makes a file for --receipt-secret",
 			"--require-receipt needs --receipt-secret")
 	case a.AllowInsecure:
-	case notLoopback && !a.asks():
+	case notLoopback && !a.authenticates():
 		return wrong(exitConfig, "give --keys and --tls-cert, or listen on 127.0.0.1; --allow-insecure if you trust the network",
 			"--listen %s is not a loopback address, and anyone who can reach it could write lines", listen)
 	case notLoopback && a.TLSCert == "":
 		return wrong(exitConfig, "give --tls-cert and --tls-key, or listen on 127.0.0.1; --allow-insecure if you trust the network",
 			"--listen %s is not a loopback address, and without TLS anyone on the network path could read and change lines", listen)
-	case a.asks() && a.TLSCert == "" && !a.BehindProxy && !dials:
+	case a.authenticates() && a.TLSCert == "" && !a.BehindProxy && !dials:
 		return wrong(exitConfig, "give --tls-cert and --tls-key; --behind-proxy if a proxy on this host terminates TLS; --allow-insecure for a test",
 			"senders cannot authenticate without TLS")
 	}

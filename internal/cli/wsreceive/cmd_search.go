@@ -198,7 +198,7 @@ func openDatabase(ctx context.Context, store string, to *streams) (*localDatabas
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	log := newLogger(to.err, "warn", "text")
-	for start, said := time.Now(), false; ; {
+	for start, warned := time.Now(), false; ; {
 		if d, err := dialSocket(ctx, path); d != nil || err != nil {
 			return d, err
 		}
@@ -211,8 +211,8 @@ func openDatabase(ctx context.Context, store string, to *streams) (*localDatabas
 		if !errors.Is(err, receiver.ErrInUse) || ctx.Err() != nil {
 			return nil, &cli.Error{Err: err, Code: 1, Hint: logsNeeds}
 		}
-		if !said && time.Since(start) > time.Second { // it starts, or ends
-			said = true
+		if !warned && time.Since(start) > time.Second { // it starts, or ends
+			warned = true
 			log.Warn("the log database is in use", cli.Effect, "none: this command waits for up to 2 minutes",
 				cli.Hint, "wait for another search or backup to end; a wsreceive that starts recovers its database first")
 		}
@@ -227,14 +227,14 @@ func awaitSocket(ctx context.Context, store string, to *streams) (*localDatabase
 	if err != nil {
 		return nil, err
 	}
-	for said := false; ; said = true {
+	for warned := false; ; warned = true {
 		if d, err := dialSocket(ctx, path); d != nil || err != nil {
 			return d, err
 		}
 		if ctx.Err() != nil {
 			return nil, cli.Exit(0)
 		}
-		if !said {
+		if !warned {
 			newLogger(to.err, "warn", "text").Warn("no wsreceive has the log database open", "path", path,
 				cli.Effect, "lines are printed after one has started",
 				cli.Hint, "search without --follow to see what is stored")
@@ -324,11 +324,11 @@ func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.Re
 	}
 	defer res.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	said := strings.TrimSpace(string(text))
-	c := &cli.Error{Err: errors.New(escapeControls(said)), Code: 1}
+	message := strings.TrimSpace(string(text))
+	c := &cli.Error{Err: errors.New(escapeControls(message)), Code: 1}
 	switch res.StatusCode {
 	case http.StatusBadRequest:
-		c.Err, c.Code, c.Hint = errors.New(escapeControls(logsql.Explain(errors.New(said)).Error())), exitUsage,
+		c.Err, c.Code, c.Hint = errors.New(escapeControls(logsql.Explain(errors.New(message)).Error())), exitUsage,
 			"wsreceive search --help shows how a query is written"
 	case http.StatusUnauthorized:
 		c.Hint = "give --user and --password-file; the users are in the file of --page-users there"

@@ -175,12 +175,12 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 }
 
 // serve answers on ln until ctx ends, then lets the sessions end cleanly.
-func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown, ready http.Handler,
+func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, page, ready http.Handler,
 	log *slog.Logger,
 ) error {
 	mux := http.NewServeMux()
-	mux.Handle("GET /", shown)
-	mux.Handle("POST /select/", shown)
+	mux.Handle("GET /", page)
+	mux.Handle("POST /select/", page)
 	mux.Handle("GET /relay", rcv)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	for _, path := range []string{"/readyz", "/healthz", "/health"} { // the last is that of VictoriaLogs

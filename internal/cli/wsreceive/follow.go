@@ -51,14 +51,14 @@ func (c *searchCmd) follow(ctx context.Context, store database, filter string, p
 			}
 			return p.print(l)
 		})
-		complaint := (*cli.Error)(nil)
+		failure := (*cli.Error)(nil)
 		worked = worked || err == nil || errors.Is(err, errEndsEarly)
 		switch {
 		case ctx.Err() != nil:
 			return nil // this is how it ends
 		case errors.Is(err, syscall.EPIPE):
 			return err
-		case !worked, errors.As(err, &complaint) && complaint.Code == exitUsage:
+		case !worked, errors.As(err, &failure) && failure.Code == exitUsage:
 			return err
 		case !lost:
 			lost = true

@@ -101,19 +101,19 @@ func (c *serveCmd) webOptions(store receiver.Store, rcv *receiver.Receiver) web.
 		if c.Kibana == "" {
 			o.Where += " Search them with Kibana or OpenSearch Dashboards; --kibana URL puts a link here."
 		}
-	case k.shown != "":
-		o.Where = strings.ReplaceAll(k.shown, "%s", at)
+	case k.pageNote != "":
+		o.Where = strings.ReplaceAll(k.pageNote, "%s", at)
 	}
 	return o
 }
 
 // pageHandler returns the handler of page and metrics, behind the login.
-func pageHandler(g *login.Auth, shown http.Handler, store receiver.Store, rcv *receiver.Receiver,
+func pageHandler(g *login.Auth, page http.Handler, store receiver.Store, rcv *receiver.Receiver,
 	relays dialers,
 ) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /", shown)
-	mux.Handle("POST /select/", shown) // as Grafana asks
+	mux.Handle("GET /", page)
+	mux.Handle("POST /select/", page) // as Grafana asks
 	mux.Handle("GET /metrics", metrics.Handler(metricsOf(rcv, store)))
 	mux.HandleFunc("GET /relays", relays.list)
 	return g.Before(mux)

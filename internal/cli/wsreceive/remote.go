@@ -113,13 +113,13 @@ func (r *remoteDatabase) request(ctx context.Context, path string, args url.Valu
 // lines implements database: those that are there come in one answer; of those that
 // come later, which are looked for by the page, each is fetched.
 func (r *remoteDatabase) lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error {
-	var come io.ReadCloser
+	var events io.ReadCloser
 	if args.Get("follow") == "true" { // first, so that none is missed in between
 		var err error
-		if come, err = r.request(ctx, "/api/tail", url.Values{"q": args["query"]}); err != nil {
+		if events, err = r.request(ctx, "/api/tail", url.Values{"q": args["query"]}); err != nil {
 			return err
 		}
-		defer come.Close()
+		defer events.Close()
 	}
 	body, err := r.get(ctx, "/select/lines", url.Values{"query": args["query"], "limit": args["limit"]})
 	if err != nil {
@@ -127,15 +127,15 @@ func (r *remoteDatabase) lines(ctx context.Context, args url.Values, f func(*log
 	}
 	seen := map[string]bool{}
 	err = each(body, func(l *logs.Found) error {
-		if come != nil {
+		if events != nil {
 			seen[l.UID] = true
 		}
 		return f(l)
 	})
-	if err = errors.Join(err, body.Close()); err != nil || come == nil {
+	if err = errors.Join(err, body.Close()); err != nil || events == nil {
 		return err
 	}
-	return r.follow(ctx, come, seen, f)
+	return r.follow(ctx, events, seen, f)
 }
 
 // fetch calls f with a line, whose text it gets first.
@@ -172,7 +172,7 @@ func (r *remoteDatabase) follow(ctx context.Context, events io.Reader, seen map[
 		if !ok {
 			continue
 		}
-		var come struct {
+		var event struct {
 			Skipped int
 			Lines   []struct {
 				UID  string
@@ -180,16 +180,16 @@ func (r *remoteDatabase) follow(ctx context.Context, events io.Reader, seen map[
 				Host string
 			}
 		}
-		if err := json.Unmarshal([]byte("{"+data), &come); err != nil {
+		if err := json.Unmarshal([]byte("{"+data), &event); err != nil {
 			return err
 		}
-		if come.Skipped > 0 {
+		if event.Skipped > 0 {
 			if err := f(&logs.Found{Time: time.Now(), Text: fmt.Appendf(nil, "(%d lines came too fast to be shown)",
-				come.Skipped)}); err != nil {
+				event.Skipped)}); err != nil {
 				return err
 			}
 		}
-		for _, one := range come.Lines {
+		for _, one := range event.Lines {
 			if seen[one.UID] {
 				continue
 			}

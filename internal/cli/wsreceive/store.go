@@ -40,13 +40,13 @@ type kind struct {
 	// open opens the store; what it gives beside an error is no store.
 	open func(ctx context.Context, c *serveCmd, at string, stdout io.Writer, log *slog.Logger) (receiver.Store, error)
 
-	form   string // of --to, for people
-	needs  string // what to look at when it cannot be opened
-	url    bool   // it is at a URL, which is what the whole of --to is
-	engine bool   // --index and the other options of engines mean something to it
-	remote bool   // its rows are on another host, behind a journal: --journal
-	logs   bool   // the log database: --retain, search, backup, verify
-	shown  string // what the page, which shows the newest lines only, says of where all are; %s is at
+	form     string // of --to, for people
+	needs    string // what to look at when it cannot be opened
+	url      bool   // it is at a URL, which is what the whole of --to is
+	engine   bool   // --index and the other options of engines mean something to it
+	remote   bool   // its rows are on another host, behind a journal: --journal
+	logs     bool   // the log database: --retain, search, backup, verify
+	pageNote string // what the page, which shows the newest lines only, says of where all are; %s is at
 
 	// What can be read while another process has the store open; nil: nothing.
 	senders func(at string) ([]receiver.Sender, error)
@@ -71,17 +71,17 @@ var kinds = []kind{
 	{
 		words: []string{"victorialogs+http", "victorialogs+https"}, open: openVictoriaLogs,
 		form: "victorialogs+http(s)://HOST:PORT", url: true, remote: true,
-		needs: "the directory of --journal must be writable for one wsreceive; curl http://HOST:PORT/metrics shows whether the server answers",
-		shown: "The newest lines, as they come. All are in VictoriaLogs, which has a page of its own at /select/vmui/.",
+		needs:    "the directory of --journal must be writable for one wsreceive; curl http://HOST:PORT/metrics shows whether the server answers",
+		pageNote: "The newest lines, as they come. All are in VictoriaLogs, which has a page of its own at /select/vmui/.",
 	},
 	{
 		words: []string{"file"}, open: openFile, form: "file:PATH", senders: file.Senders, owners: file.EachOwner,
-		needs: "the directory must exist and be writable; one wsreceive writes a file at a time",
-		shown: "The newest lines, as they come. All are in the file %s.",
+		needs:    "the directory must exist and be writable; one wsreceive writes a file at a time",
+		pageNote: "The newest lines, as they come. All are in the file %s.",
 	},
 	{
 		words: []string{"stdout"}, open: openStdout, form: "stdout",
-		shown: "The newest lines, as they come. All go to the standard output of wsreceive.",
+		pageNote: "The newest lines, as they come. All go to the standard output of wsreceive.",
 	},
 }
 

@@ -93,11 +93,11 @@ func (s *Store) ready(ctx context.Context, ops []*op) *Error {
 	if err := s.indices.ensure(ctx, s.client, ops); err != nil {
 		return err
 	}
-	asked := ""
+	learned := ""
 	for _, o := range ops {
-		if o.dead == nil && o.index != asked {
+		if o.dead == nil && o.index != learned {
 			s.names.learn(ctx, s.client, o.index)
-			asked = o.index
+			learned = o.index
 		}
 	}
 	s.names.write(ops)

@@ -126,7 +126,7 @@ type Journal struct {
 	segs       []*segment // those in use, in order
 	streams    map[string]*stream
 	lastStream uint32
-	begun      bool   // by this process: there was no stream
+	wasEmpty   bool   // by this process: there was no stream
 	wanted     uint64 // segments up to this number are sealed and retired now
 	emptying   bool   // so are all, for the journal is full
 	failed     error  // of the applier; nil: it gets on
@@ -175,7 +175,7 @@ func Open(dir *os.File, path string, db Database, o Options) (*Journal, error) {
 		j.stop()
 		return nil, errors.Join(fmt.Errorf("open journal %s: %w", path, err), j.closeFiles())
 	}
-	j.begun = len(j.streams) == 0
+	j.wasEmpty = len(j.streams) == 0
 	go j.run(ctx)
 	j.nameLacks(ctx)
 	return j, nil

@@ -106,7 +106,7 @@ func (j *Journal) Begin(hello *handshake.Hello) {
 	first := max(st.Lines.End(), st.Gaps.End(), 1)
 	known := first > 1 || hello.Proof != nil && strings.HasPrefix(hello.Proof.UID, hello.SID)
 	j.mu.Lock()
-	lacks := hello.Acked > first && (known || j.begun && !j.hasHostLocked(hello.Host))
+	lacks := hello.Acked > first && (known || j.wasEmpty && !j.hasHostLocked(hello.Host))
 	if lacks {
 		st.Host = hello.Host
 		st.Lacks.add(first, hello.Acked)

@@ -18,7 +18,7 @@ import (
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 )
 
-// Limits on what is asked.
+// Limits on what is requested.
 const (
 	maxTails    = 64      // at the same time
 	maxLimit    = 100_000 // rows that limit may ask for: they are sorted in memory
@@ -49,32 +49,32 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	asked := path.Clean(r.URL.Path)
+	requested := path.Clean(r.URL.Path)
 	if strings.HasSuffix(r.URL.Path, "/") {
-		asked += "/"
+		requested += "/"
 	}
-	page := asked == "/select/vmui" || strings.HasPrefix(asked, "/select/vmui/")
+	page := requested == "/select/vmui" || strings.HasPrefix(requested, "/select/vmui/")
 	if page {
 		h.Set("Content-Security-Policy", vmuiPolicy)
 	} else if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		http.Error(w, "another site may not ask this", http.StatusForbidden)
 		return
 	}
-	if !page && !strings.HasPrefix(asked, "/select/logsql/") && asked != linesPath && asked != "/select/buildinfo" &&
-		asked != "/select/tenant_ids" {
+	if !page && !strings.HasPrefix(requested, "/select/logsql/") && requested != linesPath && requested != "/select/buildinfo" &&
+		requested != "/select/tenant_ids" {
 		http.NotFound(w, r)
 		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	r = r.Clone(ctx) // the library changes the address
-	r.URL.Path = asked
+	r.URL.Path = requested
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if reason := unbounded(r, asked); reason != "" {
+	if reason := unbounded(r, requested); reason != "" {
 		http.Error(w, reason, http.StatusBadRequest)
 		return
 	}
-	if asked == "/select/logsql/tail" {
+	if requested == "/select/logsql/tail" {
 		select {
 		case s.tails <- struct{}{}:
 			defer func() { <-s.tails }()
@@ -88,7 +88,7 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 		ResponseWriter: w, left: maxAnswer, stop: cancel, control: http.NewResponseController(w),
 		limit: s.opts.QueryTime,
 	}
-	if asked == linesPath {
+	if requested == linesPath {
 		s.newest(b, r)
 	} else if !vlselect.RequestHandler(b, r) && !b.begun {
 		http.NotFound(w, r)
@@ -98,11 +98,11 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 }
 
 // unbounded gives the reason why what a request asks for has no bound.
-func unbounded(r *http.Request, asked string) string {
-	if n, err := strconv.ParseInt(r.FormValue("limit"), 10, 64); err == nil && n > maxLimit && asked != linesPath {
+func unbounded(r *http.Request, requested string) string {
+	if n, err := strconv.ParseInt(r.FormValue("limit"), 10, 64); err == nil && n > maxLimit && requested != linesPath {
 		return fmt.Sprintf("limit may be at most %d; leave it out to get all lines, not sorted", maxLimit)
 	}
-	if asked != "/select/logsql/tail" {
+	if requested != "/select/logsql/tail" {
 		return ""
 	}
 	if d, ok := logstorage.TryParseDuration(r.FormValue("refresh_interval")); ok && d < int64(minRefresh) {

@@ -161,24 +161,24 @@ func (s *Store) lines(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx, filter := r.Context(), r.FormValue("query")
-	var come *follower
+	var follower *follower
 	if r.FormValue("follow") == "true" {
-		come = s.followers.subscribe()
-		defer s.followers.unsubscribe(come)
+		follower = s.followers.subscribe()
+		defer s.followers.unsubscribe(follower)
 	}
 	s.applied(ctx)
 	out, sent := json.NewEncoder(w), map[string]bool{}
 	err = s.Lines(ctx, filter, limit, func(l *Found) error {
-		if come != nil || len(sent) == 0 {
+		if follower != nil || len(sent) == 0 {
 			sent[l.UID] = true
 		}
 		return out.Encode(l)
 	})
-	if err == nil && come != nil {
+	if err == nil && follower != nil {
 		flush := http.NewResponseController(w).Flush
 		err = flush()
 		if err == nil {
-			err = s.follow(ctx, come, filter, func(l *Found) error {
+			err = s.follow(ctx, follower, filter, func(l *Found) error {
 				if sent[l.UID] {
 					return nil
 				}

@@ -106,7 +106,7 @@ func (g *Auth) Admits(r *http.Request) bool {
 	case s.Users == nil:
 		return s.Local
 	}
-	_, status := g.proved(r, s)
+	_, status := g.authenticate(r, s)
 	return status == http.StatusOK
 }
 

@@ -19,7 +19,7 @@ import (
 // login gives the user whose password the request has; if it has none, it has been
 // answered.
 func (g *Auth) login(w http.ResponseWriter, r *http.Request, s *state) (user string, ok bool) {
-	user, status := g.proved(r, s)
+	user, status := g.authenticate(r, s)
 	switch status {
 	case http.StatusOK:
 		return user, true
@@ -33,8 +33,8 @@ func (g *Auth) login(w http.ResponseWriter, r *http.Request, s *state) (user str
 	return "", false
 }
 
-// proved gives the user whose password the request has, with status 200.
-func (g *Auth) proved(r *http.Request, s *state) (user string, status int) {
+// authenticate gives the user whose password the request has, with status 200.
+func (g *Auth) authenticate(r *http.Request, s *state) (user string, status int) {
 	name, password, ok := r.BasicAuth()
 	if ok && s.known.has(name, password) {
 		return name, http.StatusOK
