@@ -349,8 +349,8 @@ func TestRetention_DoesNotBelieveAClockThatJumpsYearsAhead(t *testing.T) {
 
 func TestSkeletons_GiveEachNumberOnceWhateverIsDamaged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "skeletons")
-	reopen := func() *skeletons {
-		s, err := openSkeletons(path)
+	reopen := func() *Skeletons {
+		s, err := OpenSkeletons(path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -57,7 +57,7 @@ type Store struct {
 	library   *library
 	db        *database
 	blobs     *Blobs
-	skeletons *skeletons
+	skeletons *Skeletons
 	damage    *damage
 	retention *retention
 	coders    sync.Pool
@@ -103,7 +103,7 @@ func (s *Store) start() (err error) {
 	}
 	s.blobs = NewBlobs(s.under("blobs"))
 	s.damage = &damage{dir: s.under("damaged"), days: s.under("database/partitions"), log: s.log}
-	if s.skeletons, err = openSkeletons(s.under("skeletons")); err != nil {
+	if s.skeletons, err = OpenSkeletons(s.under("skeletons")); err != nil {
 		return fmt.Errorf("skeletons: %w", err)
 	}
 	if err := errors.Join(s.dir.Sync(), claimLibrary(s)); err != nil {

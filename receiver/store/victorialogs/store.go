@@ -24,7 +24,7 @@ type Store struct {
 	*journal.Journal
 	db        *database
 	dir       *os.File
-	skeletons logs.SkeletonFile
+	skeletons *logs.Skeletons
 }
 
 // journalLimit is larger than that of a store on one host: what was sent stays in
