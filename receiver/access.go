@@ -13,9 +13,8 @@ import (
 	"wsrelay/handshake"
 )
 
-// Access says who may send. With neither keys nor tokens nor certificates,
-// everybody may who can reach the receiver. Of those that are there, any one
-// will do.
+// Access says who may send. Without keys, tokens and certificates, every client that can
+// reach the receiver may send; with them, a sender needs one of them.
 type Access struct {
 	Keys         handshake.Secrets // proved in the handshake, both ways
 	Tokens       handshake.Secrets // bearer tokens of the upgrade request
@@ -25,29 +24,29 @@ type Access struct {
 	// DNS names in it, as a key is held to its hosts.
 	CertificateHosts bool
 
-	// Unbound is for a receiver behind a proxy that ends TLS: it believes
-	// what comes without TLS of its own, and binds no key to a connection.
+	// Unbound is for a receiver behind a proxy that terminates TLS: it accepts senders
+	// without TLS of its own, and binds no key to a connection.
 	Unbound bool
 
 	ReceiptSecret  []byte // of the receivers of one store; nil: receipts carry no token
 	RequireReceipt bool   // refuse a stream that is not new and shows no receipt
 }
 
-func (a *Access) asks() bool { return a.asksDialled() || len(a.Tokens) > 0 }
+func (a *Access) requiresProof() bool { return a.requiresProofDialled() || len(a.Tokens) > 0 }
 
-// asksDialled is asks for a sender that we have dialled: it sent no request, and
+// requiresProofDialled is requiresProof for a sender that we have dialled: it sent no request, and
 // so no token.
-func (a *Access) asksDialled() bool { return len(a.Keys) > 0 || a.Certificates }
+func (a *Access) requiresProofDialled() bool { return len(a.Keys) > 0 || a.Certificates }
 
-func (a *Access) asksFor(s *session) bool {
+func (a *Access) requiresProofOf(s *session) bool {
 	if s.dialled {
-		return a.asksDialled()
+		return a.requiresProofDialled()
 	}
-	return a.asks()
+	return a.requiresProof()
 }
 
-// shown is what the TLS of a sender that we have dialled proves.
-func (a *Access) shown(conn *websocket.Conn) []identity {
+// identityOf is what the TLS of a sender that we have dialled proves.
+func (a *Access) identityOf(conn *websocket.Conn) []identity {
 	t, ok := conn.NetConn().(*tls.Conn)
 	if !ok || !a.Certificates || len(t.ConnectionState().VerifiedChains) == 0 {
 		return nil
@@ -104,7 +103,7 @@ func names(who []identity) string {
 // identify is what the upgrade request itself proves. An empty list means that
 // hello is to name a key. If status is not 200 the request is refused.
 func (a *Access) identify(req *http.Request) (who []identity, status int, words string) {
-	if !a.asks() {
+	if !a.requiresProof() {
 		return nil, http.StatusOK, ""
 	}
 	if req.TLS == nil && !a.Unbound {
@@ -155,8 +154,8 @@ func (r *Receiver) SetAccess(a Access) {
 // recheck ends a session that would not be welcome any more. One that is not
 // welcome yet looks for itself, in greet.
 func (s *session) recheck(a *Access) {
-	who := s.proved.Load()
-	if who == nil || !a.asksFor(s) {
+	who := s.identities.Load()
+	if who == nil || !a.requiresProofOf(s) {
 		return
 	}
 	withdrawn := func(w identity) bool { return !a.stillValid(w, s.hello) }
@@ -172,7 +171,7 @@ func (s *session) recheck(a *Access) {
 // happen as often as they like, so there is a limit to it.
 func (r *Receiver) refused(log *slog.Logger, e *closeReason) {
 	r.counters.refusedSenders.Add(1)
-	suppressed, ok := r.complaints.allow()
+	suppressed, ok := r.refusals.allow()
 	if !ok {
 		return
 	}

@@ -120,19 +120,19 @@ func helloWith(kid string) *handshake.Hello {
 // said.
 func (s *sender) prove(h *handshake.Hello, key handshake.Secret) *handshake.Transcript {
 	s.t.Helper()
-	said := &handshake.Transcript{Hello: handshake.Encode(h)}
-	s.write(websocket.TextMessage, said.Hello)
+	transcript := &handshake.Transcript{Hello: handshake.Encode(h)}
+	s.write(websocket.TextMessage, transcript.Hello)
 	chal := want[*handshake.Chal](s)
-	said.Chal = handshake.Encode(chal)
+	transcript.Chal = handshake.Encode(chal)
 	if t, ok := s.conn.NetConn().(*tls.Conn); ok && chal.CB == handshake.CBExporter {
 		var err error
-		if said.Binding, err = handshake.TLSBinding(t.ConnectionState()); err != nil {
+		if transcript.Binding, err = handshake.TLSBinding(t.ConnectionState()); err != nil {
 			s.t.Fatal(err)
 		}
 	}
-	said.Auth = handshake.Encode(&handshake.Auth{MAC: said.SenderMAC(key.Value)})
-	s.write(websocket.TextMessage, said.Auth)
-	return said
+	transcript.Auth = handshake.Encode(&handshake.Auth{MAC: transcript.SenderMAC(key.Value)})
+	s.write(websocket.TextMessage, transcript.Auth)
+	return transcript
 }
 
 func TestAccess_AKeyIsProvedBothWays(t *testing.T) {
@@ -140,10 +140,10 @@ func TestAccess_AKeyIsProvedBothWays(t *testing.T) {
 	srv := serveTLS(t, Options{Access: Access{Keys: live}}, 10)
 	for _, key := range live {
 		s := srv.connect(t)
-		said := s.prove(helloWith("web"), key)
-		if w := want[*handshake.Welcome](s); w.MAC != said.ReceiverMAC(key.Value) || said.Binding == nil {
-			t.Errorf("got mac %q over binding %x, want %q over that of this connection", w.MAC, said.Binding,
-				said.ReceiverMAC(key.Value))
+		transcript := s.prove(helloWith("web"), key)
+		if w := want[*handshake.Welcome](s); w.MAC != transcript.ReceiverMAC(key.Value) || transcript.Binding == nil {
+			t.Errorf("got mac %q over binding %x, want %q over that of this connection", w.MAC, transcript.Binding,
+				transcript.ReceiverMAC(key.Value))
 		}
 		s.lines(1, "one")
 		s.wantAck(2)
@@ -196,13 +196,13 @@ func TestAccess_ARecordedHandshakeIsWorthNothing(t *testing.T) {
 	access := Access{Keys: keys(t, "web "+key1)}
 	srv := serveTLS(t, Options{Access: access}, 10)
 	s := srv.connect(t)
-	said := s.prove(helloWith("web"), access.Keys[0])
+	transcript := s.prove(helloWith("web"), access.Keys[0])
 	want[*handshake.Welcome](s)
 
 	s = srv.connect(t)
-	s.write(websocket.TextMessage, said.Hello)
+	s.write(websocket.TextMessage, transcript.Hello)
 	want[*handshake.Chal](s)
-	s.write(websocket.TextMessage, said.Auth)
+	s.write(websocket.TextMessage, transcript.Auth)
 	s.wantClose(handshake.CloseUnauthenticated)
 }
 
@@ -214,9 +214,9 @@ func TestAccess_AManInTheMiddleCannotPassTheProofOn(t *testing.T) {
 	h := helloWith("web")
 	middle.control(h)
 	chal := want[*handshake.Chal](middle)
-	said := handshake.Transcript{Hello: handshake.Encode(h), Chal: handshake.Encode(chal)}
-	said.Binding, _ = handshake.TLSBinding(victim.conn.NetConn().(*tls.Conn).ConnectionState())
-	middle.control(&handshake.Auth{MAC: said.SenderMAC(access.Keys[0].Value)})
+	transcript := handshake.Transcript{Hello: handshake.Encode(h), Chal: handshake.Encode(chal)}
+	transcript.Binding, _ = handshake.TLSBinding(victim.conn.NetConn().(*tls.Conn).ConnectionState())
+	middle.control(&handshake.Auth{MAC: transcript.SenderMAC(access.Keys[0].Value)})
 	middle.wantClose(handshake.CloseUnauthenticated)
 	if got := srv.log.String(); !strings.Contains(got, "a proxy terminates TLS in between") {
 		t.Errorf("log:\n%s", got)
@@ -233,10 +233,10 @@ func TestAccess_BelievesNobodyWithoutTLSUnlessToldSo(t *testing.T) {
 	access.Unbound = true
 	_, url = serve(t, &memStore{}, Options{Access: access})
 	s := dial(t, url)
-	said := s.prove(helloWith("web"), access.Keys[0])
-	if w := want[*handshake.Welcome](s); w.MAC != said.ReceiverMAC(access.Keys[0].Value) ||
-		!bytes.Contains(said.Chal, []byte(`"cb":"none"`)) {
-		t.Errorf("got mac %q after %s", w.MAC, said.Chal)
+	transcript := s.prove(helloWith("web"), access.Keys[0])
+	if w := want[*handshake.Welcome](s); w.MAC != transcript.ReceiverMAC(access.Keys[0].Value) ||
+		!bytes.Contains(transcript.Chal, []byte(`"cb":"none"`)) {
+		t.Errorf("got mac %q after %s", w.MAC, transcript.Chal)
 	}
 }
 

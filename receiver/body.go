@@ -36,7 +36,7 @@ func power(size int) (n int, recycled bool) {
 // newBody gives the body of d, whose text fill writes. fill must write all of
 // it: the memory holds what another batch has left.
 func newBody(d handshake.Data, fill func(text []byte) error) (*body, error) {
-	b := takeBody(d.Raw)
+	b := acquireBody(d.Raw)
 	err := fill(b.text)
 	if err == nil && !b.split(d.N) {
 		err = errDecode
@@ -48,7 +48,7 @@ func newBody(d handshake.Data, fill func(text []byte) error) (*body, error) {
 	return b, nil
 }
 
-func takeBody(size int) *body {
+func acquireBody(size int) *body {
 	n, recycled := power(size)
 	if !recycled {
 		return &body{text: make([]byte, size)}

@@ -18,7 +18,7 @@ func (s *session) commitBatches(turn *stream) {
 	if !turn.acquire(s.ctx) {
 		return
 	}
-	defer turn.give()
+	defer turn.releaseTurn()
 	s.storeSince.Store(0)
 	s.r.store.Begin(s.hello)
 	for {
@@ -113,7 +113,7 @@ func (s *session) commitAndAck(group []*item) error {
 	start := time.Now()
 	s.storeSince.Store(start.UnixNano())
 	defer s.storeSince.Store(0)
-	s.r.fleet.begins(s, group[0].At)
+	s.r.fleet.commitStarted(s, group[0].At)
 
 	var results []Result
 	try := func() (err error) {

@@ -27,10 +27,10 @@ import (
 // Access says whether it may send. Its bearer tokens are not asked for; a
 // certificate is the relay's own, that of the TLS server.
 type Dialer struct {
-	r   *Receiver
-	url *url.URL
-	way func() DialConfig
-	log *slog.Logger
+	r      *Receiver
+	url    *url.URL
+	config func() DialConfig
+	log    *slog.Logger
 
 	again      chan struct{}               // see Retry
 	pause      *backoff.ExponentialBackOff // Run's
@@ -74,9 +74,9 @@ const (
 )
 
 // NewDialer makes a Dialer of the relay at address, ws://HOST:PORT or wss://…,
-// by default with the path /relay. It asks way for each attempt anew. Errors
+// by default with the path /relay. It asks config for each attempt anew. Errors
 // hold no secret.
-func NewDialer(r *Receiver, address string, way func() DialConfig) (*Dialer, error) {
+func NewDialer(r *Receiver, address string, config func() DialConfig) (*Dialer, error) {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil:
@@ -89,7 +89,7 @@ func NewDialer(r *Receiver, address string, way func() DialConfig) (*Dialer, err
 	if u.Path == "" {
 		u.Path = "/relay"
 	}
-	d := &Dialer{r: r, url: u, way: way, again: make(chan struct{}, 1), log: r.log.With("url", u.String())}
+	d := &Dialer{r: r, url: u, config: config, again: make(chan struct{}, 1), log: r.log.With("url", u.String())}
 	d.pause = retry.Connect(dialLeast)
 	d.state = DialState{URL: u.String(), Since: time.Now(), Err: "not tried yet"}
 	return d, nil
@@ -110,12 +110,12 @@ func (d *Dialer) Run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		d.away(e)
+		d.disconnected(e)
 		delay := d.delay(e)
 		if e.session != nil { // it has said itself how it ended
 			d.lastLogged = time.Time{}
 		} else {
-			d.complain(e, delay)
+			d.logFailure(e, delay)
 		}
 		t := time.NewTimer(delay)
 		select {
@@ -136,20 +136,20 @@ func (d *Dialer) Retry() {
 	}
 }
 
-// absence is why there is no session, or no longer one.
-type absence struct {
+// dialFailure is why there is no session, or no longer one.
+type dialFailure struct {
 	reason, hint string
-	lasting      bool          // waiting alone does not fix it
-	floor        time.Duration // the relay asks us to stay away so long
+	permanent    bool          // waiting alone does not fix it
+	minDelay     time.Duration // the relay asks us to stay away so long
 	session      *session      // nil: none came about
 }
 
 // once dials and runs one session to its end.
-func (d *Dialer) once(ctx context.Context) *absence {
-	way := d.way()
-	first := &shortWire{left: maxAnswer}
+func (d *Dialer) once(ctx context.Context) *dialFailure {
+	config := d.config()
+	first := &limitedConn{left: maxAnswer}
 	dialer := websocket.Dialer{
-		TLSClientConfig: way.TLS, HandshakeTimeout: d.r.opts.HandshakeTimeout,
+		TLSClientConfig: config.TLS, HandshakeTimeout: d.r.opts.HandshakeTimeout,
 		Subprotocols:   []string{handshake.Subprotocol},
 		ReadBufferSize: readBuffer, WriteBufferSize: writeBuffer, WriteBufferPool: d.r.upgrader.WriteBufferPool,
 		NetDialContext: func(brief context.Context, network, addr string) (net.Conn, error) {
@@ -163,7 +163,7 @@ func (d *Dialer) once(ctx context.Context) *absence {
 			return first, nil
 		},
 	}
-	conn, resp, err := dialer.DialContext(ctx, d.url.String(), way.Header)
+	conn, resp, err := dialer.DialContext(ctx, d.url.String(), config.Header)
 	if first.stop != nil {
 		first.stop()
 	}
@@ -174,26 +174,26 @@ func (d *Dialer) once(ctx context.Context) *absence {
 		return unreachable(err)
 	case conn.Subprotocol() != handshake.Subprotocol:
 		conn.Close()
-		return &absence{
+		return &dialFailure{
 			reason: "this server does not speak " + handshake.Subprotocol,
-			hint:   "check that the URL leads to wsrelay --listen", lasting: true,
+			hint:   "check that the URL leads to wsrelay --listen", permanent: true,
 		}
 	}
 	first.left = -1
 	return d.converse(conn)
 }
 
-func (d *Dialer) converse(conn *websocket.Conn) *absence {
+func (d *Dialer) converse(conn *websocket.Conn) *dialFailure {
 	if !d.r.beginSession() {
 		conn.Close()
-		return &absence{reason: shuttingDown.msg}
+		return &dialFailure{reason: shuttingDown.msg}
 	}
 	defer d.r.running.Done()
-	s := newSession(d.r, conn, d.r.access.Load().shown(conn))
+	s := newSession(d.r, conn, d.r.access.Load().identityOf(conn))
 	s.dialled = true
 	s.log = s.log.With("url", d.url.String())
-	a := &absence{hint: "look at the log of wsrelay there"}
-	s.begun = func() { a.session = s; d.connected() }
+	a := &dialFailure{hint: "look at the log of wsrelay there"}
+	s.onWelcome = func() { a.session = s; d.connected() }
 	e := d.r.run(s)
 	a.reason = e.msg
 	if e.log != "" {
@@ -201,9 +201,9 @@ func (d *Dialer) converse(conn *websocket.Conn) *absence {
 	}
 	switch e.code {
 	case handshake.CloseUnauthenticated, handshake.CloseForbidden:
-		a.hint, a.lasting = "compare its --key-file, or its certificate, with --keys or --client-ca here", true
+		a.hint, a.permanent = "compare its --key-file, or its certificate, with --keys or --client-ca here", true
 	case handshake.CloseBadFrame, handshake.CloseVersion:
-		a.hint, a.lasting = "update the older of the two ends", true
+		a.hint, a.permanent = "update the older of the two ends", true
 	}
 	return a
 }
@@ -214,7 +214,7 @@ func (d *Dialer) connected() {
 	d.state = DialState{URL: d.state.URL, Connected: true, Since: time.Now()}
 }
 
-func (d *Dialer) away(a *absence) {
+func (d *Dialer) disconnected(a *dialFailure) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.state.Connected {
@@ -226,7 +226,7 @@ func (d *Dialer) away(a *absence) {
 
 // delay says how long to stay away. A session counts as one if it has brought a
 // line, or lasted: then the next may come soon.
-func (d *Dialer) delay(a *absence) time.Duration {
+func (d *Dialer) delay(a *dialFailure) time.Duration {
 	s := a.session
 	if s != nil && (s.lines.Load() > 0 || time.Since(s.start) > dialHold) {
 		d.pause.Reset()
@@ -237,17 +237,17 @@ func (d *Dialer) delay(a *absence) time.Duration {
 		return rand.N(soon)
 	}
 	switch {
-	case a.lasting:
+	case a.permanent:
 		return dialHold/2 + rand.N(dialHold)
-	case a.floor > 0:
-		floor := min(a.floor, dialMost)
-		return floor + rand.N(floor/4+1)
+	case a.minDelay > 0:
+		minDelay := min(a.minDelay, dialMost)
+		return minDelay + rand.N(minDelay/4+1)
 	}
 	return d.pause.NextBackOff()
 }
 
-// complain logs that there is no session: once, and then now and then.
-func (d *Dialer) complain(a *absence, delay time.Duration) {
+// logFailure logs that there is no session: once, and then now and then.
+func (d *Dialer) logFailure(a *dialFailure, delay time.Duration) {
 	now := time.Now()
 	if now.Sub(d.lastLogged) < dialQuiet && a.hint == d.hint {
 		return
@@ -259,26 +259,26 @@ func (d *Dialer) complain(a *absence, delay time.Duration) {
 }
 
 // answered is what an answer means that is not the upgrade.
-func answered(resp *http.Response) *absence {
-	a := &absence{
+func answered(resp *http.Response) *dialFailure {
+	a := &dialFailure{
 		reason: "the server answered HTTP " + strconv.Itoa(resp.StatusCode),
-		hint:   "check that the URL leads to wsrelay --listen", lasting: true,
+		hint:   "check that the URL leads to wsrelay --listen", permanent: true,
 	}
 	switch code := resp.StatusCode; {
 	case code == http.StatusUnauthorized:
 		a.hint = "give the token that the relay has in --token-file with --dial-token"
 	case code == http.StatusTooManyRequests, code >= 500:
-		a.hint, a.lasting = "look at the log of wsrelay there, and at what stands in between", false
+		a.hint, a.permanent = "look at the log of wsrelay there, and at what stands in between", false
 		if n, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && n > 0 {
-			a.floor = time.Duration(min(n, int(dialMost/time.Second))) * time.Second
+			a.minDelay = time.Duration(min(n, int(dialMost/time.Second))) * time.Second
 		}
 	}
 	return a
 }
 
 // unreachable is why there was no answer.
-func unreachable(err error) *absence {
-	a := &absence{reason: err.Error(), hint: "check that wsrelay --listen runs there, and network and firewall"}
+func unreachable(err error) *dialFailure {
+	a := &dialFailure{reason: err.Error(), hint: "check that wsrelay --listen runs there, and network and firewall"}
 	var (
 		untrusted *tls.CertificateVerificationError
 		name      x509.HostnameError
@@ -287,11 +287,11 @@ func unreachable(err error) *absence {
 	)
 	switch {
 	case errors.As(err, &untrusted), errors.As(err, &name):
-		a.hint, a.lasting = "--client-ca names the authority of the relay's certificate, which must be for the host in the URL", true
+		a.hint, a.permanent = "--client-ca names the authority of the relay's certificate, which must be for the host in the URL", true
 	case errors.As(err, &noTLS):
-		a.reason, a.hint, a.lasting = "the port does not speak TLS", "use ws:// for this port", true
+		a.reason, a.hint, a.permanent = "the port does not speak TLS", "use ws:// for this port", true
 	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
-		a.hint, a.lasting = "the relay may want a certificate: --tls-cert and --tls-key", true
+		a.hint, a.permanent = "the relay may want a certificate: --tls-cert and --tls-key", true
 	}
 	return a
 }
@@ -301,18 +301,18 @@ func unreachable(err error) *absence {
 // limit.
 const maxAnswer = 256 << 10
 
-// shortWire is a connection whose peer may say so much.
-type shortWire struct {
+// limitedConn is a connection whose peer may say so much.
+type limitedConn struct {
 	net.Conn
 	left int         // bytes; below 0: any number
 	stop func() bool // does not close it when the attempt is over
 }
 
-var errLong = errors.New("the answer does not end")
+var errTooLong = errors.New("the answer does not end")
 
-func (w *shortWire) Read(p []byte) (int, error) {
+func (w *limitedConn) Read(p []byte) (int, error) {
 	if w.left == 0 {
-		return 0, errLong
+		return 0, errTooLong
 	}
 	if w.left > 0 {
 		p = p[:min(len(p), w.left)]

@@ -160,8 +160,8 @@ func TestDialer_AsksTheRelayForAKey(t *testing.T) {
 	r, _, _, log := dialling(t, p.url, Options{Access: access})
 	s := <-p.calls
 	defer s.conn.Close()
-	said := s.prove(helloWith("web"), access.Keys[0])
-	if w := want[*handshake.Welcome](s); w.MAC != said.ReceiverMAC(access.Keys[0].Value) {
+	transcript := s.prove(helloWith("web"), access.Keys[0])
+	if w := want[*handshake.Welcome](s); w.MAC != transcript.ReceiverMAC(access.Keys[0].Value) {
 		t.Error("the receiver does not prove the key")
 	}
 	r.SetAccess(Access{Keys: keys(t, "other "+key2)})
@@ -173,11 +173,11 @@ func TestDialer_AsksTheRelayForAKey(t *testing.T) {
 
 func TestDialer_SaysWhatAnAnswerMeans(t *testing.T) {
 	for name, tt := range map[string]struct {
-		answer  string
-		reason  string
-		hint    string
-		lasting bool
-		floor   time.Duration
+		answer    string
+		reason    string
+		hint      string
+		permanent bool
+		minDelay  time.Duration
 	}{
 		"not authenticated": {"HTTP/1.1 401 Unauthorized\r\n\r\n", "HTTP 401", "--dial-token", true, 0},
 		"another path":      {"HTTP/1.1 404 Not Found\r\n\r\n", "HTTP 404", "--listen", true, 0},
@@ -213,7 +213,7 @@ func TestDialer_SaysWhatAnAnswerMeans(t *testing.T) {
 			defer srv.Close()
 			a := attempt(t, strings.Replace(srv.URL, "http", "ws", 1))
 			if !strings.Contains(a.reason, tt.reason) || !strings.Contains(a.hint, tt.hint) ||
-				a.lasting != tt.lasting || a.floor != tt.floor {
+				a.permanent != tt.permanent || a.minDelay != tt.minDelay {
 				t.Errorf("got %+v, want %+v", a, tt)
 			}
 		})
@@ -223,7 +223,7 @@ func TestDialer_SaysWhatAnAnswerMeans(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone.Close()
-	if a := attempt(t, "ws://"+gone.Addr().String()); !strings.Contains(a.reason, "refused") || a.lasting {
+	if a := attempt(t, "ws://"+gone.Addr().String()); !strings.Contains(a.reason, "refused") || a.permanent {
 		t.Errorf("nobody there: %+v", a)
 	}
 }
@@ -234,7 +234,7 @@ func accept(key string) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-func attempt(t *testing.T, url string) *absence {
+func attempt(t *testing.T, url string) *dialFailure {
 	t.Helper()
 	d, err := NewDialer(New(&memStore{}, Options{}), url, func() DialConfig { return DialConfig{} })
 	if err != nil {
@@ -250,26 +250,26 @@ func TestDialer_StaysAwayForAWhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := &absence{}
-	useful := &absence{session: &session{start: time.Now()}}
+	nobody := &dialFailure{}
+	useful := &dialFailure{session: &session{start: time.Now()}}
 	useful.session.lines.Store(1)
 	hourAgo := time.Now().Add(-time.Hour)
 	for name, tt := range map[string]struct {
-		before   []*absence // since the last session that was one
-		a        *absence
+		before   []*dialFailure // since the last session that was one
+		a        *dialFailure
 		min, max time.Duration
 	}{
 		"after lines":           {nil, useful, 0, dialFirst},
-		"after an hour":         {nil, &absence{session: &session{start: hourAgo}}, 0, dialFirst},
-		"after a bye":           {nil, &absence{session: &session{start: hourAgo, back: time.Minute}}, 0, time.Minute},
-		"after a long bye":      {nil, &absence{session: &session{start: hourAgo, back: time.Hour}}, 0, dialMost},
-		"after nothing":         {nil, &absence{session: &session{start: time.Now()}}, 0, time.Second},
+		"after an hour":         {nil, &dialFailure{session: &session{start: hourAgo}}, 0, dialFirst},
+		"after a bye":           {nil, &dialFailure{session: &session{start: hourAgo, back: time.Minute}}, 0, time.Minute},
+		"after a long bye":      {nil, &dialFailure{session: &session{start: hourAgo, back: time.Hour}}, 0, dialMost},
+		"after nothing":         {nil, &dialFailure{session: &session{start: time.Now()}}, 0, time.Second},
 		"nobody there":          {nil, nobody, 0, time.Second},
-		"the third time":        {[]*absence{nobody, nobody}, nobody, 0, 4 * time.Second},
-		"the tenth time":        {slices.Repeat([]*absence{nobody}, 9), nobody, 0, 30 * time.Second},
-		"a wrong key":           {nil, &absence{lasting: true}, dialHold / 2, dialHold * 3 / 2},
-		"asked to leave":        {nil, &absence{floor: 8 * time.Second}, 8 * time.Second, 10 * time.Second},
-		"asked to leave for it": {nil, &absence{floor: time.Hour}, dialMost, dialMost * 5 / 4},
+		"the third time":        {[]*dialFailure{nobody, nobody}, nobody, 0, 4 * time.Second},
+		"the tenth time":        {slices.Repeat([]*dialFailure{nobody}, 9), nobody, 0, 30 * time.Second},
+		"a wrong key":           {nil, &dialFailure{permanent: true}, dialHold / 2, dialHold * 3 / 2},
+		"asked to leave":        {nil, &dialFailure{minDelay: 8 * time.Second}, 8 * time.Second, 10 * time.Second},
+		"asked to leave for it": {nil, &dialFailure{minDelay: time.Hour}, dialMost, dialMost * 5 / 4},
 	} {
 		least, most := time.Duration(math.MaxInt64), time.Duration(0)
 		for range 300 {

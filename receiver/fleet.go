@@ -17,7 +17,7 @@ type Standing string
 // The standings, in the order of their trouble.
 const (
 	Refused    Standing = "refused"    // its lines, or it, are not taken
-	Diverged   Standing = "diverged"   // its queue has other lines under numbers that are stored, and it has not come back under a new stream
+	Diverged   Standing = "diverged"   // its queue has other lines under stored numbers; no new stream has come yet
 	Silent     Standing = "silent"     // no line has come for long
 	Late       Standing = "late"       // its lines come, and are old when they do
 	Delivering Standing = "delivering" // all is well
@@ -130,17 +130,17 @@ func MostTrouble(now time.Time, t Thresholds) func(a, b Sender) int {
 // Bounds of a fleet: where nobody is asked who he is, anybody can add to it.
 const (
 	maxFleet     = 50_000
-	maxStrangers = 200                 // that are refused and were never known
-	strangerTime = time.Hour           // they are shown for
+	maxUnknown   = 200                 // that are refused and were never known
+	unknownTime  = time.Hour           // they are shown for
 	forgetSender = 30 * 24 * time.Hour // without a sign of it
 )
 
 // fleet is what a receiver knows of its senders.
 type fleet struct {
-	mu        sync.Mutex // guards the fields below
-	known     map[string]*known
-	strangers map[string]*known // by the stream that they claim
-	removed   []string          // sids, since the last save
+	mu      sync.Mutex // guards the fields below
+	known   map[string]*known
+	unknown map[string]*known // by the stream that they claim
+	removed []string          // sids, since the last save
 }
 
 // known is a sender, and what is true of it at this moment only.
@@ -152,7 +152,7 @@ type known struct {
 }
 
 func newFleet() fleet {
-	return fleet{known: map[string]*known{}, strangers: map[string]*known{}}
+	return fleet{known: map[string]*known{}, unknown: map[string]*known{}}
 }
 
 // change calls f with the sender of a session, if it is known.
@@ -178,15 +178,15 @@ func (f *fleet) connected(s *session) {
 	f.succeed(s, name)
 	k := f.known[s.hello.SID]
 	if k == nil {
-		f.makeRoom()
+		f.forgetOldest()
 		k = &known{Sender: Sender{SID: s.hello.SID, First: time.Now()}}
 		f.known[s.hello.SID] = k
 	}
 	k.session, k.changed, k.succeeded = s, true, false
-	k.Host, k.Agent, k.Name = s.hello.Host, cut(s.hello.Agent), name
+	k.Host, k.Agent, k.Name = s.hello.Host, clipText(s.hello.Agent), name
 	k.Seen, k.Online, k.Behind = time.Now(), true, s.hello.Head-s.hello.Acked
 	k.Refused, k.Why, k.Diverged = time.Time{}, "", time.Time{}
-	delete(f.strangers, s.hello.SID)
+	delete(f.unknown, s.hello.SID)
 }
 
 // succeed forgets the stream that the sender had before, if it shows a receipt of
@@ -211,8 +211,8 @@ func (f *fleet) forget(sid string) {
 	f.removed = append(f.removed, sid)
 }
 
-// makeRoom forgets the sender that has been away for longest if there are too many.
-func (f *fleet) makeRoom() {
+// forgetOldest forgets the sender that has been away for longest if there are too many.
+func (f *fleet) forgetOldest() {
 	if len(f.known) < maxFleet {
 		return
 	}
@@ -238,9 +238,9 @@ func (f *fleet) disconnected(s *session) {
 	})
 }
 
-// begins notes that lines are on their way into the store; the first of them came to
+// commitStarted notes that lines are on their way into the store; the first of them came to
 // the sender at.
-func (f *fleet) begins(s *session, at time.Time) {
+func (f *fleet) commitStarted(s *session, at time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if k := f.known[s.hello.SID]; k != nil {
@@ -277,13 +277,13 @@ func (f *fleet) refused(s *session, why string) {
 		if k.Refused.IsZero() {
 			k.Refused = now
 		}
-		k.Why, k.Waits = cut(why), time.Time{}
+		k.Why, k.Waits = clipText(why), time.Time{}
 	})
 }
 
-// turnedAway notes a sender that did not become a session. Anybody can claim to be
+// rejected notes a sender that did not become a session. Anybody can claim to be
 // one, so one that is connected is none.
-func (f *fleet) turnedAway(s *session, e *closeReason) {
+func (f *fleet) rejected(s *session, e *closeReason) {
 	switch e.code {
 	case handshake.CloseUnauthenticated, handshake.CloseForbidden, handshake.CloseQuota:
 	default:
@@ -296,7 +296,7 @@ func (f *fleet) turnedAway(s *session, e *closeReason) {
 	case k != nil && k.session != nil:
 		return
 	case k == nil:
-		if k = f.strangerOf(s); k == nil {
+		if k = f.unknownSender(s); k == nil {
 			return
 		}
 	}
@@ -304,30 +304,30 @@ func (f *fleet) turnedAway(s *session, e *closeReason) {
 	if k.Refused.IsZero() {
 		k.Refused = now
 	}
-	k.Seen, k.Why, k.changed = now, cut(e.msg), true
+	k.Seen, k.Why, k.changed = now, clipText(e.msg), true
 }
 
-// strangerOf gives the stranger that this session is, nil if there are too many.
-func (f *fleet) strangerOf(s *session) *known {
-	if k := f.strangers[s.hello.SID]; k != nil {
+// unknownSender gives the entry of a sender that was never known; nil if there are too many.
+func (f *fleet) unknownSender(s *session) *known {
+	if k := f.unknown[s.hello.SID]; k != nil {
 		return k
 	}
 	now := time.Now()
-	for sid, k := range f.strangers {
-		if now.Sub(k.Seen) > strangerTime {
-			delete(f.strangers, sid)
+	for sid, k := range f.unknown {
+		if now.Sub(k.Seen) > unknownTime {
+			delete(f.unknown, sid)
 		}
 	}
-	if len(f.strangers) >= maxStrangers {
+	if len(f.unknown) >= maxUnknown {
 		return nil
 	}
-	k := &known{Sender: Sender{SID: s.hello.SID, Host: s.hello.Host, Agent: cut(s.hello.Agent), First: now}}
-	f.strangers[s.hello.SID] = k
+	k := &known{Sender: Sender{SID: s.hello.SID, Host: s.hello.Host, Agent: clipText(s.hello.Agent), First: now}}
+	f.unknown[s.hello.SID] = k
 	return k
 }
 
-// cut bounds what is kept of a text that a sender chooses.
-func cut(s string) string { return strings.ToValidUTF8(s[:min(len(s), 200)], "") }
+// clipText bounds what is kept of a text that a sender chooses.
+func clipText(s string) string { return strings.ToValidUTF8(s[:min(len(s), 200)], "") }
 
 // Senders tells of all senders that the receiver knows, those that are away
 // included, in no order.
@@ -336,12 +336,12 @@ func (r *Receiver) Senders() []Sender {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
-	all := make([]Sender, 0, len(f.known)+len(f.strangers))
+	all := make([]Sender, 0, len(f.known)+len(f.unknown))
 	for _, k := range f.known {
 		all = append(all, k.withBlock(&r.health))
 	}
-	for _, k := range f.strangers {
-		if now.Sub(k.Seen) <= strangerTime {
+	for _, k := range f.unknown {
+		if now.Sub(k.Seen) <= unknownTime {
 			all = append(all, k.Sender)
 		}
 	}
@@ -356,7 +356,7 @@ func (k *known) withBlock(h *health) Sender {
 		return s
 	}
 	if since, err := h.blocked(s.SID); err != nil {
-		s.Refused, s.Why = since, cut(err.Error())
+		s.Refused, s.Why = since, clipText(err.Error())
 	}
 	return s
 }

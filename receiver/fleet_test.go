@@ -117,7 +117,7 @@ func TestFleet_NamesWhoIsRefused(t *testing.T) {
 	want[*handshake.Welcome](p)
 	reported(t, r, sid, "the sender", func(s *Sender) bool { return s.Online })
 	impostor := &session{hello: helloOf("web1", sid, 1, 1)}
-	r.fleet.turnedAway(impostor, &closeReason{code: handshake.CloseUnauthenticated, msg: "no"})
+	r.fleet.rejected(impostor, &closeReason{code: handshake.CloseUnauthenticated, msg: "no"})
 	if s := reported(t, r, sid, "the sender", func(*Sender) bool { return true }); !s.Refused.IsZero() {
 		t.Errorf("a stranger has made it look refused: %+v", s)
 	}
@@ -199,12 +199,12 @@ func TestFleet_ALineThatWaitsForTheStoreMakesItsSenderLate(t *testing.T) {
 // The list stays bounded, and orders senders by trouble.
 func TestFleet_IsBoundedAndOrdered(t *testing.T) {
 	r := New(&memStore{}, Options{})
-	for i := range maxStrangers + 50 {
+	for i := range maxUnknown + 50 {
 		s := &session{hello: helloOf(fmt.Sprintf("host%d", i), fmt.Sprintf("%016x", i), 1, 1)}
-		r.fleet.turnedAway(s, &closeReason{code: handshake.CloseForbidden, msg: strings.Repeat("x", 1000)})
+		r.fleet.rejected(s, &closeReason{code: handshake.CloseForbidden, msg: strings.Repeat("x", 1000)})
 	}
 	all := r.Senders()
-	if len(all) != maxStrangers || len(all[0].Why) != 200 {
+	if len(all) != maxUnknown || len(all[0].Why) != 200 {
 		t.Errorf("%d strangers are remembered, the reason with %d bytes", len(all), len(all[0].Why))
 	}
 	now := time.Now()

@@ -61,11 +61,11 @@ func (f *fleet) add(all []Sender) {
 // the receiver learns what was kept, and, as other receivers may have the same
 // store, again and again.
 func (r *Receiver) KeepSenders(ctx context.Context) {
-	store, ok := behind[SenderKeeper](r.store)
+	store, ok := storeAs[SenderKeeper](r.store)
 	if !ok {
 		return
 	}
-	complained := false
+	warned := false
 	for {
 		if err := r.loadSenders(ctx, store); err != nil && ctx.Err() == nil {
 			r.log.Debug("cannot read what is kept of senders", "err", err)
@@ -78,12 +78,12 @@ func (r *Receiver) KeepSenders(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		err := r.keepSenders(store)
-		if err != nil && !complained {
+		if err != nil && !warned {
 			r.log.Warn("cannot keep what is known of senders", "err", err,
 				"effect", "no line is affected; after a restart, senders that are not connected may be unknown until they return",
 				"hint", "The error says what the store lacks. It is tried again automatically.")
 		}
-		complained = err != nil
+		warned = err != nil
 		if ctx.Err() != nil {
 			return
 		}
@@ -99,7 +99,7 @@ func (r *Receiver) keepSenders(store SenderKeeper) error {
 	defer cancel()
 	err := store.KeepSenders(ctx, all, changed, removed)
 	if err != nil {
-		r.fleet.giveBack(changed, removed)
+		r.fleet.markUnsaved(changed, removed)
 	}
 	return err
 }
@@ -123,7 +123,7 @@ func (f *fleet) snapshot(now time.Time) (all, changed []Sender, removed []string
 	return all, changed, removed
 }
 
-func (f *fleet) giveBack(changed []Sender, removed []string) {
+func (f *fleet) markUnsaved(changed []Sender, removed []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for i := range changed {
@@ -135,7 +135,7 @@ func (f *fleet) giveBack(changed []Sender, removed []string) {
 }
 
 // WriteSenders replaces the file in which a store on disk keeps senders, one a line.
-// It is not synced: if it is lost, they come back by themselves.
+// It is not synced: if it is lost, the senders are listed again when they connect.
 func WriteSenders(path string, all []Sender) error {
 	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {

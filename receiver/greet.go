@@ -20,8 +20,8 @@ const maxHost = 255
 // greet takes hello, has the sender prove who it is, and answers welcome.
 func (s *session) greet() *closeReason {
 	s.conn.SetReadLimit(handshake.MaxHello)
-	said := &handshake.Transcript{}
-	frame, e := s.listen(&said.Hello)
+	transcript := &handshake.Transcript{}
+	frame, e := s.listen(&transcript.Hello)
 	if e != nil {
 		return e
 	}
@@ -34,16 +34,16 @@ func (s *session) greet() *closeReason {
 	s.order.expect = hello.Acked
 	welcome := s.welcome()
 	access := s.r.access.Load()
-	if welcome.MAC, e = s.authenticate(access, said); e != nil {
+	if welcome.MAC, e = s.authenticate(access, transcript); e != nil {
 		return e
 	}
 	if e := s.r.addSession(s); e != nil {
 		return e
 	}
-	if e := s.own(access); e != nil {
+	if e := s.authorizeStream(access); e != nil {
 		return e
 	}
-	s.proved.Store(&s.who)
+	s.identities.Store(&s.who)
 	s.recheck(s.r.access.Load()) // what the upgrade proved, or hello, may have been withdrawn since
 	if s.ctx.Err() != nil {
 		return s.why()
@@ -70,7 +70,7 @@ func (s *session) listen(raw *[]byte) (handshake.Frame, *closeReason) {
 			msg:  fmt.Sprintf("no answer within %v", s.r.opts.HandshakeTimeout),
 		}
 	case err != nil:
-		return nil, readEnding(err)
+		return nil, readError(err)
 	case kind != websocket.TextMessage:
 		return nil, &closeReason{code: handshake.CloseBadFrame, msg: "data in the handshake"}
 	}
@@ -104,16 +104,16 @@ func asHello(frame handshake.Frame) (*handshake.Hello, *closeReason) {
 // authenticate asks for a proof of the key that hello names, if it names one,
 // and gives ours. It fails when nothing proves who the sender is, or when that
 // one may not send this.
-func (s *session) authenticate(a *Access, said *handshake.Transcript) (mac string, e *closeReason) {
+func (s *session) authenticate(a *Access, transcript *handshake.Transcript) (mac string, e *closeReason) {
 	if s.hello.KID != "" && len(a.Keys) > 0 {
-		key, e := s.challenge(a, said)
+		key, e := s.challenge(a, transcript)
 		if e != nil {
 			return "", e
 		}
-		mac = said.ReceiverMAC(key.Value)
+		mac = transcript.ReceiverMAC(key.Value)
 		s.who = append(s.who, identity{byKey, key})
 	}
-	if a.asksFor(s) && len(s.who) == 0 {
+	if a.requiresProofOf(s) && len(s.who) == 0 {
 		return "", &closeReason{
 			code: handshake.CloseUnauthenticated,
 			msg:  "this receiver wants a key, and hello names none", log: "no key, token or certificate",
@@ -132,7 +132,7 @@ func (s *session) authenticate(a *Access, said *handshake.Transcript) (mac strin
 
 // challenge gives the key that the sender has proved to hold. A sender without
 // one is not told whether the name or the proof was wrong.
-func (s *session) challenge(a *Access, said *handshake.Transcript) (*handshake.Secret, *closeReason) {
+func (s *session) challenge(a *Access, transcript *handshake.Transcript) (*handshake.Secret, *closeReason) {
 	unproved := func(why string) *closeReason {
 		return &closeReason{code: handshake.CloseUnauthenticated, msg: "unknown key, or it does not match", log: why}
 	}
@@ -142,16 +142,16 @@ func (s *session) challenge(a *Access, said *handshake.Transcript) (*handshake.S
 	chal := &handshake.Chal{Nonce: handshake.NewNonce(), Mech: handshake.MechHMAC, CB: handshake.CBNone}
 	if t, ok := s.conn.NetConn().(*tls.Conn); ok && !a.Unbound {
 		var err error
-		if said.Binding, err = handshake.TLSBinding(t.ConnectionState()); err != nil {
+		if transcript.Binding, err = handshake.TLSBinding(t.ConnectionState()); err != nil {
 			return nil, unproved("no channel binding: " + err.Error())
 		}
 		chal.CB = handshake.CBExporter
 	}
-	said.Chal = handshake.Encode(chal)
-	if err := s.writeText(said.Chal); err != nil {
+	transcript.Chal = handshake.Encode(chal)
+	if err := s.writeText(transcript.Chal); err != nil {
 		return nil, &closeReason{msg: err.Error()}
 	}
-	frame, e := s.listen(&said.Auth)
+	frame, e := s.listen(&transcript.Auth)
 	if e != nil {
 		return nil, e
 	}
@@ -161,7 +161,7 @@ func (s *session) challenge(a *Access, said *handshake.Transcript) (*handshake.S
 	}
 	live := a.Keys.Named(s.hello.KID)
 	for i := range live {
-		if handshake.SameMAC(auth.MAC, said.SenderMAC(live[i].Value)) {
+		if handshake.SameMAC(auth.MAC, transcript.SenderMAC(live[i].Value)) {
 			return &live[i], nil
 		}
 	}

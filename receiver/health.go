@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	blockedAfter  = 10 * time.Second // how long a stream fails, while the store works for others, before it counts as blocked
+	blockedAfter  = 10 * time.Second // a stream that fails for so long, while the store works for others, is blocked
 	forgetFailure = 10 * time.Minute // a stream that has not tried for so long is forgotten
 )
 
@@ -100,21 +100,14 @@ func (h *health) works(sid string) {
 	}
 }
 
-// state tells since when the store does not answer, and what it said; nil: it does.
-func (h *health) state() (since time.Time, err error) {
+// state tells since when the store does not answer, when it last failed, and what it said
+// first; nil: it does answer.
+func (h *health) state() (since, last time.Time, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.down.Load() {
-		return time.Time{}, nil
+	if h.down.Load() {
+		since, err = h.since, h.err
 	}
-	return h.since, h.err
-}
-
-// failing tells the same as state, and when the store last failed.
-func (h *health) failing() (since, last time.Time, err error) {
-	since, err = h.state()
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	return since, h.last, err
 }
 

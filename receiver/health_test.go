@@ -98,14 +98,14 @@ func TestHealth_AStoreThatAnswersNobodyIsDown(t *testing.T) {
 	time.Sleep(time.Millisecond)
 	h.failed("a", "web1", &DocumentError{ID: "x", Err: errors.New("no")})
 	h.failed("b", "web2", errors.New("no"))
-	if _, err := h.state(); err == nil {
+	if _, _, err := h.state(); err == nil {
 		t.Error("the store counts as up")
 	}
 	if _, err := h.blocked("a"); err != nil {
 		t.Error("the stream counts as blocked")
 	}
 	h.works("b")
-	if _, err := h.state(); err != nil {
+	if _, _, err := h.state(); err != nil {
 		t.Error("the store counts as down")
 	}
 	h.failed("a", "web1", errors.New("no"))

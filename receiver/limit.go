@@ -11,13 +11,13 @@ func limiter(perSecond, burst float64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), int(max(burst, 1)))
 }
 
-// complaints lets few log lines through and counts the others.
-type complaints struct {
+// logLimiter lets few log lines through and counts the others.
+type logLimiter struct {
 	*rate.Limiter
 	suppressed atomic.Int64
 }
 
-func (c *complaints) allow() (suppressed int64, ok bool) {
+func (c *logLimiter) allow() (suppressed int64, ok bool) {
 	if !c.Allow() {
 		c.suppressed.Add(1)
 		return 0, false

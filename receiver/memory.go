@@ -64,8 +64,8 @@ func (s *session) pay(of *fair.Budget, n int64) (share, bool) {
 	if of.TryAcquire(h.name, n) {
 		return h, true
 	}
-	s.quotaSince.Store(time.Now().UnixNano())
-	defer s.quotaSince.Store(0)
+	s.memorySince.Store(time.Now().UnixNano())
+	defer s.memorySince.Store(0)
 	if of.Acquire(s.ctx, h.name, n) != nil {
 		return share{}, false
 	}

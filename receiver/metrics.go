@@ -13,7 +13,7 @@ import (
 
 // counters are what a receiver counts, from its beginning on.
 type counters struct {
-	begun          time.Time
+	started        time.Time
 	fresh          atomic.Int64 // documents that the store has now
 	again          atomic.Int64 // that it had
 	rejected       atomic.Int64 // that are among the dead letters
@@ -26,9 +26,9 @@ type counters struct {
 	gaps map[string]int64 // lines that will never come, by why
 }
 
-func newFigures() *counters {
+func newCounters() *counters {
 	return &counters{
-		begun: time.Now(), gaps: map[string]int64{},
+		started: time.Now(), gaps: map[string]int64{},
 		commits: metrics.NewHistogram(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30),
 		lag:     metrics.NewHistogram(.05, .1, .5, 1, 5, 10, 60, 300, 1800, 3600, 6*3600, 24*3600),
 	}
@@ -98,7 +98,7 @@ func (r *Receiver) Metrics(t *metrics.Text) {
 		float64(r.health.failures.Load()))
 	t.Histogram("wsreceive_commit_seconds", "How long the store took for a group of batches, tries that failed included.", f.commits)
 	r.senders(t)
-	t.Time("wsreceive_start_time_seconds", "When the receiver started.", f.begun)
+	t.Time("wsreceive_start_time_seconds", "When the receiver started.", f.started)
 }
 
 // senders writes about all that are known. A stream has one owner, so nothing is

@@ -18,19 +18,19 @@ const Anybody = "*"
 // ownersOf gives what remembers the owners of streams: the store, or one that it
 // stands for, or for a store that cannot, the receiver as long as it runs.
 func ownersOf(s Store) Owners {
-	if o, ok := behind[Owners](s); ok {
+	if o, ok := storeAs[Owners](s); ok {
 		return o
 	}
-	return &forgetful{}
+	return &memoryOwners{}
 }
 
-// own makes sure that the stream of hello is the sender's, or becomes it, and that
-// the receipt that hello shows is good where one is needed. Where nobody is asked
-// who he is, a stream is anybody's.
-func (s *session) own(a *Access) *closeReason {
-	asks, shown := a.asksFor(s), s.showsReceipt(a)
-	if !asks && !a.RequireReceipt {
-		return s.judgeReceipt(a, shown, true)
+// authorizeStream makes sure that the stream of hello is the sender's, or becomes it, and that
+// the receipt that hello shows is good where one is needed. Without authentication, a
+// stream is anybody's.
+func (s *session) authorizeStream(a *Access) *closeReason {
+	required, shown := a.requiresProofOf(s), s.showsReceipt(a)
+	if !required && !a.RequireReceipt {
+		return s.checkReceipt(a, shown, true)
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.r.opts.HandshakeTimeout)
 	defer cancel()
@@ -38,30 +38,30 @@ func (s *session) own(a *Access) *closeReason {
 	if err != nil {
 		return s.ownerUnknown(err)
 	}
-	free := owner == "" || asks && owner == Anybody
-	if asks && !free && !s.proves(owner) {
+	free := owner == "" || required && owner == Anybody
+	if required && !free && !s.proves(owner) {
 		return &closeReason{
 			code: handshake.CloseForbidden, msg: "this stream belongs to another sender",
 			log: fmt.Sprintf("the stream belongs to %q, and the sender is %s; if the sender is right, run wsreceive streams move", owner, names(s.who)),
 		}
 	}
-	if e := s.judgeReceipt(a, shown, free || asks); e != nil {
+	if e := s.checkReceipt(a, shown, free || required); e != nil {
 		return e
 	}
 	name := Anybody
 	switch {
-	case !free, !asks && shown != receiptOwn:
+	case !free, !required && shown != receiptOwn:
 		return nil
-	case asks:
+	case required:
 		name = s.who[len(s.who)-1].Name
-		if owner == "" && !s.party.begins() {
+		if owner == "" && !s.party.allowStream() {
 			return tooMany("this sender has started too many streams within the hour")
 		}
 	}
 	if owner, err = s.r.owners.SetOwner(ctx, s.hello.SID, owner, name); err != nil {
 		return s.ownerUnknown(err)
 	}
-	if asks && !s.proves(owner) { // another receiver was faster
+	if required && !s.proves(owner) { // another receiver was faster
 		return &closeReason{
 			code: handshake.CloseForbidden, msg: "this stream belongs to another sender",
 			log: fmt.Sprintf("the stream belongs to %q", owner),
@@ -108,11 +108,10 @@ func (s *session) showsReceipt(a *Access) receipt {
 	return receiptOwn
 }
 
-// judgeReceipt says whether hello may show this of a receipt. It need not be one
+// checkReceipt says whether hello may show this of a receipt. It need not be one
 // of this stream if the stream is new, or the sender's by a name that it proves.
-// One that is not valid proves nothing alone: another store may have given
-// it.
-func (s *session) judgeReceipt(a *Access, shown receipt, own bool) *closeReason {
+// One that is not valid proves nothing alone: another store may have given it.
+func (s *session) checkReceipt(a *Access, shown receipt, own bool) *closeReason {
 	switch {
 	case shown == receiptOwn, shown != receiptLacks && own:
 		return nil
@@ -135,19 +134,19 @@ func tooMany(msg string) *closeReason {
 // quotaRetry is how soon a sender may come back that has used up its quota.
 const quotaRetry = time.Minute
 
-// forgetful is Owners that last as long as the process.
-type forgetful struct {
+// memoryOwners is Owners that last as long as the process.
+type memoryOwners struct {
 	mu    sync.Mutex // guards names
 	names map[string]string
 }
 
-func (o *forgetful) Owner(_ context.Context, sid string) (string, error) {
+func (o *memoryOwners) Owner(_ context.Context, sid string) (string, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.names[sid], nil
 }
 
-func (o *forgetful) SetOwner(_ context.Context, sid, from, to string) (string, error) {
+func (o *memoryOwners) SetOwner(_ context.Context, sid, from, to string) (string, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.names == nil {
@@ -159,7 +158,7 @@ func (o *forgetful) SetOwner(_ context.Context, sid, from, to string) (string, e
 	return o.names[sid], nil
 }
 
-func (o *forgetful) EachOwner(_ context.Context, f func(sid, owner string) bool) error {
+func (o *memoryOwners) EachOwner(_ context.Context, f func(sid, owner string) bool) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for sid, owner := range o.names {

@@ -113,8 +113,8 @@ func answer(t *testing.T, s *sender, key handshake.Secret) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	said := handshake.Transcript{Hello: s.hello, Chal: chal}
-	s.control(&handshake.Auth{MAC: said.SenderMAC(key.Value)})
+	transcript := handshake.Transcript{Hello: s.hello, Chal: chal}
+	s.control(&handshake.Auth{MAC: transcript.SenderMAC(key.Value)})
 }
 
 // Where nobody was asked who he is, the first that is asked gets the stream.
@@ -192,7 +192,7 @@ func (deaf) EachOwner(context.Context, func(string, string) bool) error { return
 func TestStream_IsNobodysWhileTheStoreCannotTell(t *testing.T) {
 	r, url := serve(t, deaf{&memStore{}}, Options{Access: twoSenders()})
 	greetAs(t, url, "web-a", hello(1)).wantClose(handshake.CloseStoreDown)
-	if _, err := r.health.state(); err == nil {
+	if _, _, err := r.health.state(); err == nil {
 		t.Error("the store is in good health")
 	}
 }
@@ -299,7 +299,7 @@ func TestSession_WhatAStoreCannotTakeEndsItsSession(t *testing.T) {
 	want[*handshake.Welcome](hog)
 	hog.lines(1<<41, "far out")
 	hog.wantClose(handshake.CloseForbidden)
-	if _, err := r.health.state(); err != nil {
+	if _, _, err := r.health.state(); err != nil {
 		t.Errorf("the store is said to be down: %v", err)
 	}
 	honest := connect(t, url)

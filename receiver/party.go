@@ -70,8 +70,8 @@ func (r *Receiver) leaveLocked(s *session) {
 	}
 }
 
-// begins counts a new stream, if the sender may begin one more.
-func (p *party) begins() bool { return p.streams.Allow() }
+// allowStream counts a new stream, if the sender may begin one more.
+func (p *party) allowStream() bool { return p.streams.Allow() }
 
 // days bounds for how many days a sender may bring lines. A store may keep the
 // lines of a day in an index or directory of its own, so a sender that dates each
@@ -105,8 +105,8 @@ func (s *session) admitDay(at time.Time) bool {
 	s.log.Warn("sender sends lines of too many days", "day", at.UTC().Format(time.DateOnly),
 		"effect", "nothing is lost: lines of further days are taken at "+strconv.Itoa(daysPerHour)+" days an hour",
 		"hint", "expected if its queue has waited for more than a month; otherwise its clock, or the sender, is faulty")
-	s.daySince.Store(time.Now().UnixNano())
-	defer s.daySince.Store(0)
+	s.daysSince.Store(time.Now().UnixNano())
+	defer s.daysSince.Store(0)
 	for {
 		select {
 		case <-time.After(time.Second):

@@ -20,17 +20,17 @@ func (s *session) readMessages() *closeReason {
 	s.conn.SetPingHandler(func(data string) error { s.alive(); return answerPing(data) })
 	s.conn.SetPongHandler(func(string) error { s.alive(); return nil })
 
-	leaving := false // the sender said bye
+	saidBye := false // the sender said bye
 	for {
 		s.alive()
 		kind, r, err := s.conn.NextReader()
 		if err != nil {
-			return readEnding(err)
+			return readError(err)
 		}
 		r = aliveReader{s, r}
 		var e *closeReason
 		switch {
-		case leaving || s.ctx.Err() != nil:
+		case saidBye || s.ctx.Err() != nil:
 			_, err = io.Copy(io.Discard, r)
 		case kind == websocket.BinaryMessage:
 			header := headers.Get().(*bufio.Reader)
@@ -39,11 +39,11 @@ func (s *session) readMessages() *closeReason {
 			header.Reset(nil)
 			headers.Put(header)
 		default:
-			leaving, e, err = s.readControl(r)
+			saidBye, e, err = s.readControl(r)
 		}
 		switch {
 		case err != nil:
-			return readEnding(err)
+			return readError(err)
 		case e != nil:
 			return e
 		}
@@ -66,7 +66,7 @@ func (a aliveReader) Read(b []byte) (int, error) {
 	return a.r.Read(b)
 }
 
-func (s *session) readControl(r io.Reader) (leaving bool, e *closeReason, err error) {
+func (s *session) readControl(r io.Reader) (saidBye bool, e *closeReason, err error) {
 	msg, err := io.ReadAll(io.LimitReader(r, handshake.MaxControl+1))
 	if err != nil {
 		return false, nil, err
@@ -141,14 +141,14 @@ func (s *session) readData(r *bufio.Reader) (*closeReason, error) {
 // unpack reads the payload of d and takes it apart. It pays for memory before it
 // takes it. After an error nothing is held.
 func (s *session) unpack(d handshake.Data, r io.Reader) (b *body, held share, err error) {
-	defer s.comesSince.Store(0)
+	defer s.arrivingSince.Store(0)
 	mem, price := &s.r.memory, cost(d)
 	move := func(of *fair.Budget, n int64) bool {
-		s.comesSince.Store(0) // it is not the sender that is slow
+		s.arrivingSince.Store(0) // it is not the sender that is slow
 		next, ok := s.pay(of, n)
 		held.release()
 		held = next
-		s.comesSince.Store(time.Now().UnixNano())
+		s.arrivingSince.Store(time.Now().UnixNano())
 		return ok
 	}
 	grow := func(size int) bool {
@@ -193,11 +193,11 @@ func readHeader(r *bufio.Reader) (handshake.Data, error) {
 // inOrder says whether the batch b, which starts at seq, is the next one. If
 // not, it has been answered or is to be ignored.
 func (s *session) inOrder(seq, b uint64) (epoch int, ok bool) {
-	epoch, expect, verdict := s.order.check(seq)
-	if verdict == outOfOrder {
+	epoch, expect, result := s.order.check(seq)
+	if result == outOfOrder {
 		s.refuse(&handshake.Nak{B: b, Code: handshake.NakOrder, Expect: expect})
 	}
-	return epoch, verdict == next
+	return epoch, result == next
 }
 
 // refuse answers a batch with nak; all data is ignored until nak.Expect comes.

@@ -49,8 +49,8 @@ func (r *Receiver) Ready() error {
 }
 
 func (r *Receiver) askStore() error {
-	since, last, err := r.health.failing()
-	store, ok := behind[Readier](r.store)
+	since, last, err := r.health.state()
+	store, ok := storeAs[Readier](r.store)
 	if ok {
 		ctx, cancel := context.WithTimeout(context.Background(), readyTime)
 		defer cancel()
@@ -65,8 +65,8 @@ func (r *Receiver) askStore() error {
 	return nil
 }
 
-// behind gives the store as a T, or the one that it stands for.
-func behind[T any](s Store) (found T, ok bool) {
+// storeAs gives the store as a T, or the one that it stands for.
+func storeAs[T any](s Store) (found T, ok bool) {
 	for {
 		if found, ok = s.(T); ok {
 			return found, true

@@ -39,9 +39,12 @@ type Options struct {
 	Log     *slog.Logger // nil: no log
 	Budget  int64        // bytes of batches in memory, over all sessions; default 256 MiB, at least minBudget
 	Access  Access       // who may send; the zero value: everybody
-	Streams int          // that one name may have connected, and begin in an hour; default 64 for each host that it is restricted to, else 10,000
 	Trouble Thresholds   // from when on a sender counts as silent, or late
 	Greets  float64      // sessions a second that may begin without a token or certificate; default 1000
+
+	// Streams is how many streams one name may have connected, and start in an hour;
+	// default 64 for each host that it is restricted to, else 10,000.
+	Streams int
 
 	HandshakeTimeout time.Duration // for the upgrade, for hello and for auth, each; default 10 s
 	Heartbeat        time.Duration // between pings; 2.5 times this without a byte: dead; default 20 s
@@ -80,7 +83,7 @@ type Receiver struct {
 	counters        *counters
 	access          atomic.Pointer[Access]
 	greets          *rate.Limiter
-	complaints      complaints
+	refusals        logLimiter
 
 	mu       sync.Mutex // guards the fields below
 	closing  bool
@@ -95,19 +98,19 @@ type Receiver struct {
 func New(store Store, o Options) *Receiver {
 	o = o.withDefaults()
 	r := &Receiver{
-		store:      store,
-		opts:       o,
-		log:        o.Log,
-		owners:     ownersOf(store),
-		memory:     newMemory(o.Budget),
-		health:     health{log: o.Log, blockedAfter: blockedAfter},
-		counters:   newFigures(),
-		fleet:      newFleet(),
-		sessions:   make(map[*session]struct{}),
-		streams:    make(map[string]*stream),
-		parties:    make(map[string]*party),
-		greets:     limiter(o.Greets, o.Greets),
-		complaints: complaints{Limiter: limiter(1, 20)},
+		store:    store,
+		opts:     o,
+		log:      o.Log,
+		owners:   ownersOf(store),
+		memory:   newMemory(o.Budget),
+		health:   health{log: o.Log, blockedAfter: blockedAfter},
+		counters: newCounters(),
+		fleet:    newFleet(),
+		sessions: make(map[*session]struct{}),
+		streams:  make(map[string]*stream),
+		parties:  make(map[string]*party),
+		greets:   limiter(o.Greets, o.Greets),
+		refusals: logLimiter{Limiter: limiter(1, 20)},
 	}
 	r.access.Store(&o.Access)
 	r.name, r.guarantee = store.Describe()
@@ -228,7 +231,7 @@ func (r *Receiver) endSlow() {
 	oldest := time.Now().Add(-r.opts.AckTimeout).UnixNano()
 
 	for s := range r.sessions {
-		if since := s.comesSince.Load(); since != 0 && since <= oldest && s.ctx.Err() == nil {
+		if since := s.arrivingSince.Load(); since != 0 && since <= oldest && s.ctx.Err() == nil {
 			s.end(&closeReason{code: websocket.CloseMessageTooBig, msg: fmt.Sprintf(
 				"the message is incomplete after %v, and other senders wait for its memory",
 				time.Since(time.Unix(0, since)).Round(time.Second))})
@@ -250,7 +253,7 @@ func (r *Receiver) register(s *session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sessions[s] = struct{}{}
-	if r.closing { // since enter
+	if r.closing { // since beginSession
 		s.end(shuttingDown)
 	}
 }

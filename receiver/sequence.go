@@ -7,7 +7,7 @@ import "sync"
 type sequence struct {
 	mu      sync.Mutex
 	expect  uint64 // hello.acked until the first data came
-	begun   bool   // it came; until then any seq from expect on will do
+	started bool   // it came; until then any seq from expect on will do
 	waiting bool   // after a nak: what is not expect is ignored
 	epoch   int    // how often rewound: what was checked in another epoch is void
 }
@@ -23,8 +23,8 @@ const (
 func (q *sequence) check(seq uint64) (epoch int, expect uint64, v orderResult) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !q.begun && seq >= q.expect {
-		q.begun, q.expect = true, seq
+	if !q.started && seq >= q.expect {
+		q.started, q.expect = true, seq
 	}
 	switch {
 	case seq == q.expect:

@@ -26,12 +26,12 @@ type session struct {
 	hello *handshake.Hello // set by greet, constant from then on
 	party *party           // the same
 
-	start   time.Time
-	dialled bool          // by us
-	begun   func()        // called when the session is one; nil: nothing
-	back    time.Duration // the sender's bye: it wants to see us again within it; the reader's
+	start     time.Time
+	dialled   bool          // by us
+	onWelcome func()        // called when the session is one; nil: nothing
+	back      time.Duration // the sender's bye: it wants to see us again within it; the reader's
 
-	// ctx is over when the session is; its cause is an *ending. commitCtx
+	// ctx is over when the session is; its cause is a *closeReason. commitCtx
 	// outlives it: a peer that is gone does not stop a commit under way, or
 	// a flapping line would stop all progress.
 	ctx        context.Context
@@ -45,13 +45,13 @@ type session struct {
 	order   sequence
 	refused int // the reader's: batches answered with nak
 
-	storeSince atomic.Int64 // Unix ns since when the committer waits for the store; 0: it does not
-	quotaSince atomic.Int64 // the same for the reader and memory
-	daySince   atomic.Int64 // the same for the reader and admitDay
-	comesSince atomic.Int64 // Unix ns since when a message comes that has memory for what comes next; 0: none
-	lines      atomic.Int64 // acknowledged
+	storeSince    atomic.Int64 // Unix ns since when the committer waits for the store; 0: it does not
+	memorySince   atomic.Int64 // the same for the reader and memory
+	daysSince     atomic.Int64 // the same for the reader and admitDay
+	arrivingSince atomic.Int64 // Unix ns since when a message comes that has memory for what comes next; 0: none
+	lines         atomic.Int64 // acknowledged
 
-	proved     atomic.Pointer[[]identity] // who, once that is complete
+	identities atomic.Pointer[[]identity] // who, once that is complete
 	drainOnce  sync.Once
 	deadlineMu sync.Mutex // see alive
 }
@@ -109,19 +109,19 @@ func (s *session) serve() {
 	if e != nil {
 		s.end(e)
 		if s.hello != nil {
-			s.r.fleet.turnedAway(s, s.why())
+			s.r.fleet.rejected(s, s.why())
 		}
 		if !s.dialled { // else the Dialer says it
 			s.r.refused(s.log, s.why())
 		}
-		s.lastWords()
+		s.writeClose()
 		s.linger()
 		return
 	}
 	s.r.fleet.connected(s)
 	defer s.r.fleet.disconnected(s)
-	if s.begun != nil {
-		s.begun()
+	if s.onWelcome != nil {
+		s.onWelcome()
 	}
 	s.log.Info("connected", "acked", s.hello.Acked, "agent", s.hello.Agent, "proved", names(s.who))
 
@@ -195,8 +195,8 @@ func (s *session) linger() {
 	}
 }
 
-// readEnding is the ending that an error of reading stands for.
-func readEnding(err error) *closeReason {
+// readError gives the reason for closing that an error of reading stands for.
+func readError(err error) *closeReason {
 	var closed *websocket.CloseError
 	switch {
 	case errors.As(err, &closed):

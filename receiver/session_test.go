@@ -471,14 +471,14 @@ func TestSequence_AdmitsNothingCheckedBeforeARewind(t *testing.T) {
 	q := sequence{expect: 1}
 	epoch, _, v := q.check(5)
 	if v != next {
-		t.Fatalf("got verdict %v for the first", v)
+		t.Fatalf("got result %v for the first", v)
 	}
 	q.rewind(3)
 	if q.advance(epoch, 9) {
 		t.Error("advanced past a rewind")
 	}
 	if _, expect, v := q.check(9); v != ignored || expect != 3 {
-		t.Errorf("got verdict %v, expect %d; want ignored, 3", v, expect)
+		t.Errorf("got result %v, expect %d; want ignored, 3", v, expect)
 	}
 }
 

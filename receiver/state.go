@@ -16,9 +16,9 @@ type State struct {
 // State tells how things stand.
 func (r *Receiver) State() State {
 	f := r.counters
-	s := State{Since: f.begun, Dead: f.rejected.Load()}
+	s := State{Since: f.started, Dead: f.rejected.Load()}
 	s.Stored = f.fresh.Load() + s.Dead
-	s.StoreDown, s.StoreErr = r.health.state()
+	s.StoreDown, _, s.StoreErr = r.health.state()
 	f.mu.Lock()
 	for _, n := range f.gaps {
 		s.Lost += n

@@ -18,9 +18,9 @@ type Store interface {
 	// order. Results stand in the order of the batches. Commit is idempotent
 	// by UID: a record that is there already counts as Dup. If some record
 	// that is there differs, it returns a *DivergedError and has stored
-	// nothing of the batches; neither after a *RefusedError. Any other error
-	// means: the outcome is unknown, the caller tries again. Once Commit has returned, the memory of the
-	// lines is the caller's, who uses it again.
+	// nothing of the batches; neither has it after a *RefusedError. After any other
+	// error the outcome is unknown, and the caller tries again. Once Commit has
+	// returned, the caller uses the memory of the lines again.
 	Commit(ctx context.Context, batches []Batch) ([]Result, error)
 
 	// Describe gives the store's name for welcome and its guarantee:

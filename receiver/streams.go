@@ -94,4 +94,4 @@ func (st *stream) acquire(ctx context.Context) bool {
 	}
 }
 
-func (st *stream) give() { <-st.turn }
+func (st *stream) releaseTurn() { <-st.turn }

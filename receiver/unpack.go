@@ -51,7 +51,7 @@ func readWire(d handshake.Data, r io.Reader, grow func(size int) bool) (wire *bo
 			break
 		}
 		old := wire
-		wire = takeBody(size)
+		wire = acquireBody(size)
 		if old != nil {
 			copy(wire.text, old.text)
 			old.recycle()

@@ -40,7 +40,7 @@ func (s *session) writeFrames() {
 		case <-watch.C:
 			err = s.reportWaiting()
 		case <-s.ctx.Done():
-			s.lastWords()
+			s.writeClose()
 			return
 		}
 		if err != nil {
@@ -51,14 +51,14 @@ func (s *session) writeFrames() {
 }
 
 // reportWaiting keeps the sender patient while the store, or the budget, keeps
-// the session waiting, and ends the wait for a store that has not answered for
-// Options.StoreTimeout, and on whoever keeps the budget for a message that does
-// not come. It is the writer's task because the committer may hang in the store.
+// the session waiting. It ends the session if the store has not answered for
+// Options.StoreTimeout, and other sessions if their incomplete messages hold the memory
+// that this one waits for. It is the writer's task: the committer may hang in the store.
 func (s *session) reportWaiting() error {
 	why, since := "store", s.storeSince.Load()
-	memory := s.quotaSince.Load()
+	memory := s.memorySince.Load()
 	if since == 0 {
-		why, since = "quota", cmp.Or(memory, s.daySince.Load())
+		why, since = "quota", cmp.Or(memory, s.daysSince.Load())
 	}
 	if since == 0 {
 		return nil
@@ -85,9 +85,9 @@ func (s *session) reportWaiting() error {
 	return s.writeMessage(&handshake.Busy{MS: waited.Milliseconds(), Why: why})
 }
 
-// lastWords says what is left to say: receipts that are ready, then why the
+// writeClose says what is left to say: receipts that are ready, then why the
 // session ends. Nobody may write beside it.
-func (s *session) lastWords() {
+func (s *session) writeClose() {
 	e := s.why()
 	if e.code == 0 {
 		return

@@ -22,20 +22,20 @@ import (
 // of chance which connection is accepted.
 type Limiter struct {
 	net.Listener
-	places      int
+	limit       int
 	authTimeout time.Duration
-	left        chan struct{} // has something when a caller has left
+	left        chan struct{} // has something when a pending connection has left
 
 	mu      sync.Mutex // guards the fields below
-	callers *list.List // of *caller, who came first in front
+	pending *list.List // of *pendingConn, the oldest in front
 }
 
 // New limits ln to so many connections that are not admitted; none is closed
 // before authTimeout. One goroutine may call its Accept.
-func New(ln net.Listener, places int, authTimeout time.Duration) *Limiter {
+func New(ln net.Listener, limit int, authTimeout time.Duration) *Limiter {
 	return &Limiter{
-		Listener: ln, places: places, authTimeout: authTimeout, left: make(chan struct{}, 1),
-		callers: list.New(),
+		Listener: ln, limit: limit, authTimeout: authTimeout, left: make(chan struct{}, 1),
+		pending: list.New(),
 	}
 }
 
@@ -53,8 +53,8 @@ func (d *Limiter) Accept() (net.Conn, error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	c := &caller{Conn: conn, limiter: d, since: time.Now()}
-	c.place = d.callers.PushBack(c)
+	c := &pendingConn{Conn: conn, limiter: d, since: time.Now()}
+	c.place = d.pending.PushBack(c)
 	return c, nil
 }
 
@@ -63,19 +63,19 @@ func (d *Limiter) Accept() (net.Conn, error) {
 func (d *Limiter) makePlace() (wait time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.callers.Len() < d.places {
+	if d.pending.Len() < d.limit {
 		return 0
 	}
-	first := d.callers.Front().Value.(*caller)
+	first := d.pending.Front().Value.(*pendingConn)
 	if wait = d.authTimeout - time.Since(first.since); wait <= 0 {
-		d.callers.Remove(first.place)
+		d.pending.Remove(first.place)
 		first.Conn.Close()
 	}
 	return wait
 }
 
-// caller is a connection before it is admitted.
-type caller struct {
+// pendingConn is a connection before it is admitted.
+type pendingConn struct {
 	net.Conn
 	limiter *Limiter
 	place   *list.Element
@@ -83,10 +83,10 @@ type caller struct {
 }
 
 // release makes c's place available; a second time it does nothing.
-func (c *caller) release() {
+func (c *pendingConn) release() {
 	c.limiter.mu.Lock()
 	defer c.limiter.mu.Unlock()
-	c.limiter.callers.Remove(c.place)
+	c.limiter.pending.Remove(c.place)
 	select {
 	case c.limiter.left <- struct{}{}:
 	default: // Accept will look anyway
@@ -94,7 +94,7 @@ func (c *caller) release() {
 }
 
 // Close is net.Conn's.
-func (c *caller) Close() error {
+func (c *pendingConn) Close() error {
 	c.release()
 	return c.Conn.Close()
 }
@@ -105,7 +105,7 @@ func Admit(conn net.Conn) {
 	if t, ok := conn.(*tls.Conn); ok {
 		conn = t.NetConn()
 	}
-	if c, ok := conn.(*caller); ok {
+	if c, ok := conn.(*pendingConn); ok {
 		c.release()
 	}
 }

@@ -27,9 +27,8 @@ func Handler(write func(*Text)) http.Handler {
 	})
 }
 
-// CheckAddr refuses an address that cannot be listened on, and, but for
-// insecure, one that other machines can reach: metrics are
-// served without authentication.
+// CheckAddr refuses an address that cannot be listened on and, unless insecure is set,
+// one that other machines can reach: metrics are served without authentication.
 func CheckAddr(addr string, insecure bool) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -41,8 +40,8 @@ func CheckAddr(addr string, insecure bool) error {
 	return fmt.Errorf("%s is not a loopback address, and anyone who can reach it could read how much is logged, and by whom", addr)
 }
 
-// Local lets nobody in who asks for a name that is not this machine's: a web
-// page that has its own name lead to 127.0.0.1 could read along otherwise.
+// Local refuses requests for a name that is not this machine's: otherwise a web page
+// whose name resolves to 127.0.0.1 could read the metrics.
 func Local(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host
@@ -62,18 +61,18 @@ const (
 	fileEvery = 15 * time.Second
 )
 
-// Serve answers GET /metrics on addr with what write writes, until ctx ends. An
-// address that cannot be had is tried again and again, and complained of once:
-// whatever wsrelay has to do matters more.
+// Serve answers GET /metrics on addr with what write writes, until ctx ends. If it cannot
+// listen on the address, it tries again every 10 s, and logs it once: the rest of the
+// program continues without metrics.
 func Serve(ctx context.Context, addr string, write func(*Text), log *slog.Logger) {
 	var ln net.Listener
-	for complained := false; ln == nil; {
+	for warned := false; ln == nil; {
 		var err error
 		if ln, err = net.Listen("tcp", addr); err == nil {
 			break
 		}
-		if !complained {
-			complained = true
+		if !warned {
+			warned = true
 			log.Warn("cannot serve metrics", "addr", addr, "err", err,
 				"effect", "none: lines are still delivered", "hint", "stop the program that uses the address, or choose another with --metrics")
 		}
@@ -112,14 +111,14 @@ func Serve(ctx context.Context, addr string, write func(*Text), log *slog.Logger
 func Keep(ctx context.Context, name string, write func(*Text), log *slog.Logger) {
 	tick := time.NewTicker(fileEvery)
 	defer tick.Stop()
-	complained := false
+	warned := false
 	for {
 		err := WriteFile(name, write)
-		if err != nil && !complained {
+		if err != nil && !warned {
 			log.Warn("cannot write metrics", "err", err,
 				"effect", "none: lines are still delivered", "hint", "make the directory writable for wsrelay, or name another with --metrics-file")
 		}
-		complained = err != nil
+		warned = err != nil
 		if ctx.Err() != nil {
 			return
 		}
@@ -137,7 +136,7 @@ func WriteFile(name string, write func(*Text)) error {
 	var t Text
 	write(&t)
 	next := filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".next") // not *.prom: the collector passes it by
-	_ = os.Remove(next)                                                        // what is there is of nobody, or not ours
+	_ = os.Remove(next)                                                        // an earlier run has left it, or it is not ours
 	f, err := os.OpenFile(next, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err

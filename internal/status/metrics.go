@@ -14,7 +14,7 @@ var whys = []string{"overflow", "expired", "purged", "damaged", "unsynced", "ove
 // Metrics writes s for Prometheus. Lines are counted by the queue's numbers,
 // which a restart does not set back; a restored queue, whose numbers do go back,
 // has another sid. The other counters begin with the worker, at
-// wsrelay_start_time_seconds. Up is false in the last words of a relay that ends.
+// wsrelay_start_time_seconds. Up is false in the last snapshot of a relay that exits.
 func (s *Snapshot) Metrics(t *metrics.Text, up bool) {
 	at := []string{"relay", s.Instance}
 	with := func(labels ...string) []string { return append(slices.Clip(at), labels...) }

@@ -17,8 +17,8 @@ import (
 // Read tells of the relay whose queue is in dir: as it says itself, or, where
 // nobody answers, as the files say.
 func Read(dir string) Snapshot {
-	s, asked := query(dir)
-	if asked == nil {
+	s, queryErr := query(dir)
+	if queryErr == nil {
 		s.waiting(dir)
 		return s
 	}
@@ -34,9 +34,9 @@ func Read(dir string) Snapshot {
 	}
 	unknown := "it is not known whether lines wait there"
 	switch {
-	case errors.Is(asked, fs.ErrPermission), errors.Is(err, fs.ErrPermission):
+	case errors.Is(queryErr, fs.ErrPermission), errors.Is(err, fs.ErrPermission):
 		s.problem(Problem{
-			"no permission to read the queue: " + cmp.Or(err, asked).Error(), unknown,
+			"no permission to read the queue: " + cmp.Or(err, queryErr).Error(), unknown,
 			"ask as the user that wsrelay runs as, or as root",
 		})
 		return s
@@ -59,7 +59,7 @@ func Read(dir string) Snapshot {
 	if s.PID = v.PID; s.PID != 0 {
 		s.State = Silent
 		s.problem(Problem{
-			fmt.Sprintf("process %d uses the queue and does not answer: %v", v.PID, asked),
+			fmt.Sprintf("process %d uses the queue and does not answer: %v", v.PID, queryErr),
 			"it is not known whether lines are delivered; what follows is what the queue's files say",
 			"it may be starting or exiting: try again in a moment; if it still does not answer, read its log",
 		})

@@ -79,7 +79,7 @@ type Snapshot struct {
 // Lost is lines that are lost for one reason.
 type Lost struct {
 	Why   string `json:"why"`   // overflow, expired, purged, damaged, unsynced, oversize
-	Lines uint64 `json:"lines"` // since the start and in the seven days before, and those that the receiver has not heard of
+	Lines uint64 `json:"lines"` // since seven days before the start, and older ones that the receiver does not know
 	Told  uint64 `json:"told_lines"`
 }
 

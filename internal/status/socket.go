@@ -71,15 +71,15 @@ func within(dir string) (path string, done func(), err error) {
 // gone. If it is removed, it is created again. Path leads to the queue
 // directory at any time.
 func Serve(ctx context.Context, path func() string, snapshot func() Snapshot, log *slog.Logger) {
-	for told := false; ctx.Err() == nil; {
+	for warned := false; ctx.Err() == nil; {
 		ln, err := Listen(path())
 		if err == nil {
-			told = false
+			warned = false
 			serve(ctx, ln, path, snapshot)
 			continue
 		}
-		if !told {
-			told = true
+		if !warned {
+			warned = true
 			log.Warn("wsrelay status will only see the queue's files", "err", err,
 				cli.Effect, "none: lines are still delivered", cli.Hint, buffer.Hint(err))
 		}

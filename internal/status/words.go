@@ -150,14 +150,14 @@ func (s *Snapshot) losses() string {
 		if !ok {
 			reason = l.Why
 		}
-		told := ""
+		note := ""
 		switch {
 		case l.Told == 0:
-			told = " (not yet reported to the receiver)"
+			note = " (not yet reported to the receiver)"
 		case l.Told < l.Lines:
-			told = fmt.Sprintf(" (%s of them reported to the receiver)", humanize.Comma(int64(l.Told)))
+			note = fmt.Sprintf(" (%s of them reported to the receiver)", humanize.Comma(int64(l.Told)))
 		}
-		all = append(all, lines(l.Lines)+" "+reason+told)
+		all = append(all, lines(l.Lines)+" "+reason+note)
 	}
 	return strings.Join(all, ", ")
 }

@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"wsrelay/handshake"
+	"wsrelay/receiver/store/logs/row"
 )
 
 // Bounds of an answer.
@@ -28,17 +28,6 @@ const (
 const usualPace = 128 << 10
 
 var rawPace = usualPace // but for tests
-
-// cut gives the beginning of s, whole characters of it.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
-}
 
 func number(r *http.Request, name string, def, most int) int {
 	n, err := strconv.Atoi(r.FormValue(name))
@@ -81,14 +70,14 @@ func (p *page) search(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	defer loan.giveBack()
-	leave, ok := p.acquire(r)
+	defer loan.release()
+	release, ok := p.acquire(r)
 	if !ok {
 		return
 	}
 	start := time.Now()
 	found, err := p.source.search(r.Context(), q, limit)
-	leave()
+	release()
 	extend(w, answerTime)
 	if err != nil {
 		failed(w, err)
@@ -124,22 +113,22 @@ func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loa
 	if l, ok = p.borrow(r, rawMemory); !ok {
 		return nil, nil, false
 	}
-	leave, ok := p.acquire(r)
+	release, ok := p.acquire(r)
 	if !ok {
-		l.giveBack()
+		l.release()
 		return nil, nil, false
 	}
 	at := timeOf(r)
 	found, err := p.source.line(r.Context(), r.FormValue("uid"), at)
-	leave()
+	release()
 	if found == nil && err == nil && p.api != nil { // it may be too new for a search
 		found, err = p.live.line(r.Context(), r.FormValue("uid"), at)
 	}
 	if found != nil {
 		return found, l, true
 	}
-	l.giveBack()
-	answer := notHere(r.FormValue("uid"))
+	l.release()
+	answer := lineMissing(r.FormValue("uid"))
 	if err != nil {
 		answer = "This line cannot be shown: " + err.Error()
 	}
@@ -147,15 +136,15 @@ func (p *page) one(w http.ResponseWriter, r *http.Request) (found *whole, l *loa
 	return nil, nil, false
 }
 
-// notHere says that there is no line of this UID.
-func notHere(uid string) string { return "This line is not here (any more). Its UID is " + uid }
+// lineMissing says that there is no line of this UID.
+func lineMissing(uid string) string { return "This line is not here (any more). Its UID is " + uid }
 
 func (p *page) line(w http.ResponseWriter, r *http.Request) {
 	found, loan, ok := p.one(w, r)
 	if !ok {
 		return
 	}
-	defer loan.giveBack()
+	defer loan.release()
 	type field struct {
 		Name  string `json:"name"`
 		Value string `json:"value"`
@@ -165,18 +154,17 @@ func (p *page) line(w http.ResponseWriter, r *http.Request) {
 	fields := []field{}
 	for _, f := range found.fields {
 		switch {
-		case f.Name == fieldAt:
+		case f.Name == row.FieldAt:
 			arrived, _ = time.Parse(time.RFC3339Nano, f.Value)
-		case f.Name == fieldMsg && f.Value == found.text, f.Name == fieldTime, f.Name == "_stream", f.Name == "_stream_id":
-		case strings.HasPrefix(f.Name, "wsrelay.") && f.Name != fieldFrom && f.Name != fieldGap:
+		case internal(f.Name), f.Name == fieldMsg && f.Value == found.text:
 		case len(fields) < maxFields:
-			fields = append(fields, field{f.Name, cut(f.Value, cutList)})
+			fields = append(fields, field{f.Name, row.Cut(f.Value, cutList)})
 		}
 	}
 	sid, seq, _ := handshake.ParseUID(l.UID)
 	reply(w, http.StatusOK, map[string]any{
 		"uid": l.UID, "time": l.Time, "arrived": arrived.UnixMilli(), "sid": sid, "seq": strconv.FormatUint(seq, 10),
-		"size": found.size, "text": cut(found.text, cutLine), "here": len(found.text), "cut": found.size > cutLine,
+		"size": found.size, "text": row.Cut(found.text, cutLine), "here": len(found.text), "cut": found.size > cutLine,
 		"fields": fields,
 	})
 }
@@ -187,7 +175,7 @@ func (p *page) raw(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	defer loan.giveBack()
+	defer loan.release()
 	text, uid := found.text, newLine(found.fields, nil).UID
 	found = nil
 	loan.shrink(int64(len(text)))

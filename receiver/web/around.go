@@ -9,7 +9,6 @@ import (
 
 	"wsrelay/handshake"
 	"wsrelay/receiver/store/logs/logsql"
-	"wsrelay/receiver/store/logs/near"
 	"wsrelay/receiver/store/logs/row"
 
 	"github.com/tidwall/gjson"
@@ -34,8 +33,8 @@ func (p *page) around(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	defer loan.giveBack()
-	leave, ok := p.acquire(r)
+	defer loan.release()
+	release, ok := p.acquire(r)
 	if !ok {
 		return
 	}
@@ -44,13 +43,13 @@ func (p *page) around(w http.ResponseWriter, r *http.Request) {
 	if found == nil && err == nil && p.api != nil { // it may be too new for a search
 		found, err = p.live.around(r.Context(), q, uid, at, n)
 	}
-	leave()
+	release()
 	extend(w, answerTime)
 	switch {
 	case err != nil:
 		failed(w, err)
 	case found == nil:
-		reply(w, http.StatusNotFound, map[string]any{"error": notHere(uid)})
+		reply(w, http.StatusNotFound, map[string]any{"error": lineMissing(uid)})
 	default:
 		loan.shrink(int64(len(found.lines)) * hitMemoryOf(q))
 		reply(w, http.StatusOK, map[string]any{
@@ -76,14 +75,14 @@ func (a *queryAPI) around(ctx context.Context, q *query, uid string, at time.Tim
 		within = logsql.Within("*", at, at.Add(time.Millisecond))
 	}
 	// One more on either side tells whether there are more.
-	found, err := near.Around(ctx, a.queryRows, uid, within, n+1)
+	found, err := logsql.Around(ctx, a.queryRows, uid, within, n+1)
 	if err != nil || found == nil {
 		return nil, err
 	}
 	first, end := max(0, found.Hit-n), min(len(found.IDs), found.Hit+n+1)
 	f := &neighbours{moreBefore: first > 0, moreNext: end < len(found.IDs), complete: true}
 	for {
-		ids := near.Lines{IDs: found.IDs[first:end]}
+		ids := logsql.Neighbours{IDs: found.IDs[first:end]}
 		got, err := a.search(ctx, &query{logsql: ids.Filter(), oldest: true, columns: q.columns}, end-first)
 		if err != nil {
 			return nil, err
@@ -129,13 +128,13 @@ func (l *Live) around(_ context.Context, q *query, uid string, _ time.Time, n in
 	if at < 0 {
 		return nil, nil
 	}
-	show := func(k *keptLine) line {
+	lineOf := func(k *keptLine) line {
 		return newLine(rowOf(c, k), func([]logsql.Field) ([]byte, error) { return []byte(k.text), nil }, q.columns...)
 	}
-	own := show(&kept[at])
+	own := lineOf(&kept[at])
 	side := func(step int) (lines []line, more bool) {
 		for i := at + step; i >= 0 && i < len(kept); i += step {
-			l := show(&kept[i])
+			l := lineOf(&kept[i])
 			switch {
 			case l.Host != own.Host || l.Program != own.Program || l.Sender != own.Sender:
 			case len(lines) == n:

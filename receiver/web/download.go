@@ -3,10 +3,12 @@ package web
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
 	"wsrelay/receiver/store/logs/logsql"
+	"wsrelay/receiver/store/logs/row"
 )
 
 // Bounds of a download. It is made of slices of time, each small enough to be sorted
@@ -35,7 +37,7 @@ func (p *page) download(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusServiceUnavailable, map[string]any{"error": "another download is not finished yet: wait for it, or cancel it"})
 		return
 	}
-	defer loan.giveBack()
+	defer loan.release()
 	d := &downloading{page: p, w: w, r: r, left: maxDownload, form: formOf(r.FormValue("format"), q.columns)}
 	var err error
 	if q.pipes {
@@ -90,11 +92,11 @@ func (d *downloading) send(text []byte) error {
 
 // query runs f, which asks the store, with a place for queries.
 func (d *downloading) query(f func() error) error {
-	leave, ok := d.acquire(d.r)
+	release, ok := d.acquire(d.r)
 	if !ok {
 		return d.r.Context().Err()
 	}
-	defer leave()
+	defer release()
 	return f()
 }
 
@@ -171,7 +173,8 @@ func (d *downloading) slices(q *query) error {
 		return nil
 	}
 	for _, p := range parts {
-		from, to := latest(p.at, q.from), earliest(p.at.Add(width), q.to)
+		from := slices.MaxFunc([]time.Time{p.at, q.from}, time.Time.Compare)
+		to := slices.MinFunc([]time.Time{p.at.Add(width), q.to}, time.Time.Compare)
 		if bytes > 0 && bytes+p.bytes > sliceBytes {
 			if err := flush(from); err != nil {
 				return err
@@ -192,20 +195,6 @@ func (d *downloading) slices(q *query) error {
 		next.from = to
 	}
 	return flush(q.to)
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
-func earliest(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // slice sends the lines of a time, in the order of their times; where a millisecond
@@ -238,7 +227,7 @@ func (d *downloading) slice(q *query, most int) error {
 			return nil
 		}
 		last := rows[len(rows)-1]
-		sid, seq := strconv.Quote(get(last, fieldSID)), strconv.Quote(get(last, fieldSeq))
+		sid, seq := strconv.Quote(row.Value(last, row.FieldSID)), strconv.Quote(row.Value(last, row.FieldSeq))
 		after = ` | filter ("wsrelay.sid":>` + sid + ` or "wsrelay.sid":=` + sid + ` "wsrelay.seq":>` + seq + `)`
 	}
 }

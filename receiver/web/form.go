@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"wsrelay/receiver/store/logs/logsql"
+	"wsrelay/receiver/store/logs/row"
 )
 
 // form is what a download is made of.
@@ -32,8 +34,26 @@ func formOf(name string, columns []string) form {
 	return &jsonForm{columns}
 }
 
-// jsonForm has one object a line; a line has what wsreceive search --output json
-// prints, and the fields in columns.
+// Hit is a line as programs get it, in JSON.
+type Hit struct {
+	UID    string            `json:"uid"`
+	Time   string            `json:"time"`
+	Host   string            `json:"host"`
+	Line   string            `json:"line"`
+	Line64 []byte            `json:"line64,omitempty"` // the bytes of a line that is not UTF-8
+	Fields map[string]string `json:"fields,omitempty"` // that were asked for
+}
+
+// NewHit makes a Hit of a line.
+func NewHit(uid string, at time.Time, host string, line []byte) Hit {
+	h := Hit{UID: uid, Time: at.UTC().Format(TimeForm), Host: host, Line: string(line)}
+	if !utf8.Valid(line) {
+		h.Line64 = line
+	}
+	return h
+}
+
+// jsonForm has one object a line: a Hit with the fields in columns.
 type jsonForm struct{ columns []string }
 
 func (*jsonForm) kind() string                    { return "application/x-ndjson" }
@@ -47,19 +67,9 @@ func (f *jsonForm) line(fields []logsql.Field, text func([]logsql.Field) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	hit := struct {
-		UID    string            `json:"uid"`
-		Time   string            `json:"time"`
-		Host   string            `json:"host"`
-		Line   string            `json:"line"`
-		Line64 []byte            `json:"line64,omitempty"` // where the bytes are no UTF-8
-		Fields map[string]string `json:"fields,omitempty"`
-	}{UID: l.UID, Time: l.at.UTC().Format(timeForm), Host: l.Host, Line: string(raw)}
-	if !utf8.Valid(raw) {
-		hit.Line64 = raw
-	}
+	hit := NewHit(l.UID, l.at, l.Host, raw)
 	for _, name := range f.columns {
-		if value := get(fields, name); value != "" {
+		if value := row.Value(fields, name); value != "" {
 			if hit.Fields == nil {
 				hit.Fields = map[string]string{}
 			}
@@ -70,13 +80,14 @@ func (f *jsonForm) line(fields []logsql.Field, text func([]logsql.Field) ([]byte
 	return append(out, '\n'), err
 }
 
-// timeForm is how downloads write a time.
-const timeForm = "2006-01-02T15:04:05.000Z07:00"
+// TimeForm is how times are written for programs and on a terminal: its width is fixed, so
+// that columns line up and lines sort, and it names the zone.
+const TimeForm = "2006-01-02T15:04:05.000Z07:00"
 
 // bytesOf gives a line as it came, or what stands for a gap.
 func bytesOf(fields []logsql.Field, text func([]logsql.Field) ([]byte, error)) ([]byte, error) {
-	if get(fields, fieldGap) != "" {
-		return []byte(get(fields, fieldMsg)), nil
+	if row.Value(fields, row.FieldGap) != "" {
+		return []byte(row.Value(fields, fieldMsg)), nil
 	}
 	return text(fields)
 }
@@ -107,7 +118,7 @@ func (f *csvForm) head() []byte { return record(f.names) }
 
 func (f *csvForm) line(fields []logsql.Field, text func([]logsql.Field) ([]byte, error)) ([]byte, error) {
 	l := newLine(fields, nil)
-	message := get(fields, fieldMsg)
+	message := row.Value(fields, fieldMsg)
 	if message == "" {
 		raw, err := bytesOf(fields, text)
 		if err != nil {
@@ -115,9 +126,9 @@ func (f *csvForm) line(fields []logsql.Field, text func([]logsql.Field) ([]byte,
 		}
 		message = string(raw)
 	}
-	cells := []string{l.at.UTC().Format(timeForm), l.Host, l.Program, l.Level, message, l.UID}
+	cells := []string{l.at.UTC().Format(TimeForm), l.Host, l.Program, l.Level, message, l.UID}
 	for _, name := range f.columns {
-		cells = append(cells, get(fields, name))
+		cells = append(cells, row.Value(fields, name))
 	}
 	return record(cells), nil
 }
@@ -137,7 +148,7 @@ func (f *csvForm) ofTable(rows [][]logsql.Field) form {
 func (f *csvForm) row(fields []logsql.Field) []byte {
 	cells := make([]string, len(f.names))
 	for i, name := range f.names {
-		cells[i] = get(fields, name)
+		cells[i] = row.Value(fields, name)
 	}
 	return record(cells)
 }

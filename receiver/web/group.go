@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"wsrelay/receiver/store/logs/logsql"
+	"wsrelay/receiver/store/logs/row"
 
 	"github.com/tidwall/gjson"
 )
@@ -39,13 +40,13 @@ func (p *page) groups(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	defer loan.giveBack()
-	leave, ok := p.acquire(r)
+	defer loan.release()
+	release, ok := p.acquire(r)
 	if !ok {
 		return
 	}
 	found, lines, having, err := p.api.groups(r.Context(), q, by, limit+1)
-	leave()
+	release()
 	extend(w, answerTime)
 	if err != nil {
 		failed(w, err)
@@ -64,8 +65,8 @@ func (a *queryAPI) groups(ctx context.Context, q *query, by []string,
 ) (found []group, lines, having int64, err error) {
 	err = a.rows(ctx, q, ` | stats count() as "lines", count(`+strconv.Quote(by[0])+`) as "having"`, 1,
 		func(fields []logsql.Field) {
-			lines, _ = strconv.ParseInt(get(fields, "lines"), 10, 64)
-			having, _ = strconv.ParseInt(get(fields, "having"), 10, 64)
+			lines, _ = strconv.ParseInt(row.Value(fields, "lines"), 10, 64)
+			having, _ = strconv.ParseInt(row.Value(fields, "having"), 10, 64)
 		})
 	if err != nil {
 		return nil, 0, 0, err
@@ -82,7 +83,7 @@ func (a *queryAPI) groups(ctx context.Context, q *query, by []string,
 		for _, name := range by {
 			g.Values = append(g.Values, clip(fields, name, cutColumn))
 		}
-		g.Count, _ = strconv.ParseInt(get(fields, "wsrelay.lines"), 10, 64)
+		g.Count, _ = strconv.ParseInt(row.Value(fields, "wsrelay.lines"), 10, 64)
 		found = append(found, g)
 	})
 	return found, lines, having, err
@@ -95,7 +96,7 @@ func (p *page) fields(w http.ResponseWriter, r *http.Request) {
 	if q == nil {
 		return
 	}
-	leave, ok := p.acquire(r)
+	release, ok := p.acquire(r)
 	if !ok {
 		return
 	}
@@ -104,19 +105,19 @@ func (p *page) fields(w http.ResponseWriter, r *http.Request) {
 		Hits int64  `json:"hits"`
 	}
 	all := []field{}
-	asked := q.args()
-	asked.Set("limit", strconv.Itoa(maxFields))
-	err := p.api.get(r.Context(), "field_names", asked, func(line []byte) error {
+	args := q.args()
+	args.Set("limit", strconv.Itoa(maxFields))
+	err := p.api.get(r.Context(), "field_names", args, func(line []byte) error {
 		gjson.GetBytes(line, "values").ForEach(func(_, value gjson.Result) bool {
 			name := value.Get("value").String()
 			if !internal(name) && len(all) < maxFields {
-				all = append(all, field{cut(name, cutColumn), value.Get("hits").Int()})
+				all = append(all, field{row.Cut(name, cutColumn), value.Get("hits").Int()})
 			}
 			return true
 		})
 		return nil
 	})
-	leave()
+	release()
 	extend(w, answerTime)
 	if err != nil {
 		failed(w, err)
@@ -128,5 +129,5 @@ func (p *page) fields(w http.ResponseWriter, r *http.Request) {
 // internal reports whether a field is none of a line's own.
 func internal(name string) bool {
 	return name == fieldTime || name == "_stream" || name == "_stream_id" || strings.HasPrefix(name, "wsrelay.") &&
-		name != fieldFrom && name != fieldGap
+		name != row.FieldSender && name != row.FieldGap
 }

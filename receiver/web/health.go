@@ -43,20 +43,20 @@ func (p *page) senders(w http.ResponseWriter, r *http.Request) {
 	reports := receiver.Reports(p.opts.Senders(), time.Now(), p.opts.Trouble)
 	counts := map[receiver.Standing]int{}
 	q := strings.ToLower(r.FormValue("q"))
-	shown := []receiver.Report{}
+	selected := []receiver.Report{}
 	for i := range reports {
 		counts[reports[i].State]++
 		if strings.Contains(strings.ToLower(reports[i].Host+" "+reports[i].Name+" "+string(reports[i].State)), q) {
-			shown = append(shown, reports[i])
+			selected = append(selected, reports[i])
 		}
 	}
-	matching := len(shown)
+	matching := len(selected)
 	if r.FormValue("all") == "" {
-		shown = shown[:min(len(shown), fewSenders)]
+		selected = selected[:min(len(selected), fewSenders)]
 	}
 	t := p.opts.Trouble.WithDefaults()
 	reply(w, http.StatusOK, map[string]any{
-		"total": len(reports), "matching": matching, "counts": counts, "senders": shown,
+		"total": len(reports), "matching": matching, "counts": counts, "senders": selected,
 		"silent_after": t.Silent.Seconds(), "late_after": t.Late.Seconds(),
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wsrelay/receiver/store/logs/logsql"
+	"wsrelay/receiver/store/logs/row"
 
 	"github.com/tidwall/gjson"
 )
@@ -49,10 +50,10 @@ func (a *queryAPI) span(ctx context.Context, q *query) (from, to time.Time, err 
 		return from, to, nil
 	}
 	err = a.rows(ctx, q, ` | stats min(_time) as "from", max(_time) as "to"`, 1, func(fields []logsql.Field) {
-		if t, err := time.Parse(time.RFC3339Nano, get(fields, "from")); err == nil && q.from.IsZero() {
+		if t, err := time.Parse(time.RFC3339Nano, row.Value(fields, "from")); err == nil && q.from.IsZero() {
 			from = t
 		}
-		if t, err := time.Parse(time.RFC3339Nano, get(fields, "to")); err == nil && q.to.IsZero() {
+		if t, err := time.Parse(time.RFC3339Nano, row.Value(fields, "to")); err == nil && q.to.IsZero() {
 			to = t.Add(time.Millisecond)
 		}
 	})
@@ -70,9 +71,9 @@ type part struct {
 func (a *queryAPI) parts(ctx context.Context, q *query, width time.Duration) (all []part, err error) {
 	err = a.rows(ctx, q, ` | stats by (_time:`+strconv.FormatInt(width.Milliseconds(),
 		10)+`ms) count() as "lines", sum_len() as "bytes"`, 0, func(fields []logsql.Field) {
-		at, err := time.Parse(time.RFC3339Nano, get(fields, fieldTime))
-		lines, _ := strconv.Atoi(get(fields, "lines"))
-		bytes, _ := strconv.Atoi(get(fields, "bytes"))
+		at, err := time.Parse(time.RFC3339Nano, row.Value(fields, fieldTime))
+		lines, _ := strconv.Atoi(row.Value(fields, "lines"))
+		bytes, _ := strconv.Atoi(row.Value(fields, "bytes"))
 		if err == nil {
 			all = append(all, part{at, lines, max(1, bytes)})
 		}
@@ -115,13 +116,13 @@ func (p *page) histogram(w http.ResponseWriter, r *http.Request) {
 	}
 	b := &bars{}
 	if !q.pipes { // what pipes make has no place in time
-		leave, ok := p.acquire(r)
+		release, ok := p.acquire(r)
 		if !ok {
 			return
 		}
 		var err error
 		b, err = p.api.count(r.Context(), q, number(r, "bars", 60, 500))
-		leave()
+		release()
 		if err != nil {
 			failed(w, err)
 			return

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -187,17 +186,7 @@ func (l *Live) since(at int) (lines []keptLine, missed int, more <-chan struct{}
 func rowOf(c *row.Coder, k *keptLine) []logsql.Field {
 	var r row.Row
 	c.Row(&r, &row.Line{SID: k.SID, Host: k.Host, Seq: k.seq, At: k.At, Text: []byte(k.text)})
-	return append(r.Fields, logsql.Field{Name: fieldTime, Value: r.Time.UTC().Format(time.RFC3339Nano)},
-		logsql.Field{Name: "_stream", Value: streamOf(r.Fields[:r.Stream])})
-}
-
-// streamOf gives the name of a row's stream as the query API has it.
-func streamOf(fields []logsql.Field) string {
-	var labels []string
-	for _, f := range fields {
-		labels = append(labels, f.Name+"="+strconv.Quote(f.Value))
-	}
-	return "{" + strings.Join(labels, ",") + "}"
+	return r.Queried()
 }
 
 // match gives the line for a list if the query finds it.

@@ -188,7 +188,8 @@ func guard(next http.Handler) http.Handler {
 
 // extend gives an answer so much time from now on to be read.
 func extend(w http.ResponseWriter, d time.Duration) {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d)) // without a connection there is nobody who reads slowly
+	// An error means that there is no connection, and so no client that reads slowly.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d))
 }
 
 // who gives the name of the user that asks.
@@ -224,7 +225,7 @@ func (l *loan) shrink(n int64) {
 	}
 }
 
-func (l *loan) giveBack() { l.shrink(0) }
+func (l *loan) release() { l.shrink(0) }
 
 func file(static fs.FS, name string) http.Handler {
 	body, err := fs.ReadFile(static, name)

@@ -14,26 +14,20 @@ import (
 
 	"wsrelay/handshake"
 	"wsrelay/receiver/store/logs/logsql"
-	"wsrelay/receiver/store/logs/near"
 	"wsrelay/receiver/store/logs/row"
 
 	"github.com/tidwall/gjson"
 )
 
-// The fields of a row that the page knows.
+// The fields of a row that the page knows, beside those of package row.
 const (
 	fieldTime = "_time"
 	fieldMsg  = "_msg"
 	fieldHost = "host"
-	fieldFrom = "wsrelay.sender" // the sender, where host is another
-	fieldSID  = "wsrelay.sid"
-	fieldSeq  = "wsrelay.seq"
-	fieldGap  = "wsrelay.gap"
-	fieldAt   = "wsrelay.at" // when the line arrived, where _time is its own
 )
 
 // listMemory is how many bytes the rows of a list may have together. The store's
-// engine sorts them within a fifth of its memory, 19 MiB by default.
+// library sorts them within a fifth of its memory, 19 MiB by default.
 const listMemory = 8 << 20
 
 // queryAPI is a source over the query API of a store.
@@ -111,7 +105,7 @@ func (w *lineWriter) writeLine(line []byte) {
 	switch {
 	case len(line) == 0:
 	case line[0] != '{':
-		w.err = errors.New(cut(string(line), 300))
+		w.err = errors.New(row.Cut(string(line), 300))
 	default:
 		w.err = w.f(line)
 	}
@@ -171,14 +165,14 @@ func (q *query) sorted(n int) string {
 }
 
 // upTo gives the pipe that leaves the lines up to this one, in the order in which
-// sorted has them. To sort whole rows would take the engine's memory.
+// sorted has them. To sort whole rows would take the library's memory.
 func (q *query) upTo(last []logsql.Field) string {
 	sign := ">"
 	if q.oldest {
 		sign = "<"
 	}
-	at, sid, seq := near.Exact(get(last, fieldTime)), strconv.Quote(get(last, fieldSID)),
-		strconv.Quote(get(last, fieldSeq))
+	at, sid, seq := logsql.Exact(row.Value(last, fieldTime)), strconv.Quote(row.Value(last, row.FieldSID)),
+		strconv.Quote(row.Value(last, row.FieldSeq))
 	return fmt.Sprintf(` | filter (_time:%s%s or _time:[%s, %s] ("wsrelay.sid":%s%s or "wsrelay.sid":=%s "wsrelay.seq":%s=%s))`, sign, at, at, at, sign, sid, sid, sign, seq)
 }
 
@@ -244,7 +238,7 @@ func (a *queryAPI) fitting(ctx context.Context, q *query, want int) (fits int, l
 	const measure = ` | pack_json as "wsrelay.packed" | len("wsrelay.packed") as "wsrelay.packed" | fields _time, "wsrelay.sid", "wsrelay.seq", "wsrelay.packed"`
 	left := listMemory
 	err = a.rows(ctx, q, measure+q.sorted(want), want, func(fields []logsql.Field) {
-		n, _ := strconv.Atoi(get(fields, "wsrelay.packed"))
+		n, _ := strconv.Atoi(row.Value(fields, "wsrelay.packed"))
 		if left -= n; left >= 0 || fits == 0 {
 			fits, last = fits+1, fields
 		}
@@ -254,21 +248,12 @@ func (a *queryAPI) fitting(ctx context.Context, q *query, want int) (fits int, l
 
 // isLine reports whether a row is a whole line, not something that pipes made.
 func isLine(fields []logsql.Field) bool {
-	for _, name := range []string{fieldTime, fieldSID, fieldSeq} {
-		if get(fields, name) == "" {
+	for _, name := range []string{fieldTime, row.FieldSID, row.FieldSeq} {
+		if row.Value(fields, name) == "" {
 			return false
 		}
 	}
 	return true
-}
-
-func get(fields []logsql.Field, name string) string {
-	for i := range fields {
-		if fields[i].Name == name {
-			return fields[i].Value
-		}
-	}
-	return ""
 }
 
 // line implements source.
@@ -285,8 +270,8 @@ func (a *queryAPI) line(ctx context.Context, uid string, at time.Time) (l *whole
 	if l == nil || err != nil {
 		return nil, err
 	}
-	l.text = get(l.fields, fieldMsg)
-	if get(l.fields, fieldGap) == "" { // of a gap there is no line
+	l.text = row.Value(l.fields, fieldMsg)
+	if row.Value(l.fields, row.FieldGap) == "" { // of a gap there is no line
 		text, err := a.text(l.fields)
 		if err != nil {
 			return nil, err

@@ -64,13 +64,13 @@ func newLine(fields []logsql.Field, text func([]logsql.Field) ([]byte, error), c
 		l.Columns = append(l.Columns, clip(fields, name, cutColumn))
 	}
 	l.Host, l.Program, l.Level = clip(fields, fieldHost, 300), clip(fields, "program", 100), clip(fields, "level", 100)
-	if l.Sender = clip(fields, fieldFrom, 300); l.Host == "" || strings.EqualFold(l.Host, l.Sender) {
+	if l.Sender = clip(fields, row.FieldSender, 300); l.Host == "" || strings.EqualFold(l.Host, l.Sender) {
 		l.Host, l.Sender = cmp.Or(l.Host, l.Sender), ""
 	}
-	l.at, _ = time.Parse(time.RFC3339Nano, get(fields, fieldTime))
+	l.at, _ = time.Parse(time.RFC3339Nano, row.Value(fields, fieldTime))
 	l.Time = l.at.UnixMilli()
-	l.seq, _ = row.Seq(get(fields, fieldSeq))
-	l.UID = handshake.UID(strings.Clone(get(fields, fieldSID)), l.seq)
+	l.seq, _ = row.Seq(row.Value(fields, row.FieldSeq))
+	l.UID = handshake.UID(strings.Clone(row.Value(fields, row.FieldSID)), l.seq)
 	l.Text = clip(fields, fieldMsg, cutList)
 	if l.Text == "" && text != nil {
 		raw, err := text(fields)
@@ -84,7 +84,7 @@ func newLine(fields []logsql.Field, text func([]logsql.Field) ([]byte, error), c
 
 // clip gives the beginning of a field's value, and keeps no more in memory.
 func clip(fields []logsql.Field, name string, n int) string {
-	return strings.Clone(cut(get(fields, name), n))
+	return strings.Clone(row.Cut(row.Value(fields, name), n))
 }
 
 // order compares lines as the query wants them.
@@ -130,7 +130,7 @@ func (t *table) add(fields []logsql.Field) {
 	if t.full = t.full || t.bytes > listMemory/2; t.full {
 		return
 	}
-	row := make([]string, len(t.Columns))
+	cells := make([]string, len(t.Columns))
 	for _, f := range fields {
 		i := slices.Index(t.Columns, f.Name)
 		if i < 0 {
@@ -138,11 +138,11 @@ func (t *table) add(fields []logsql.Field) {
 				continue
 			}
 			i = len(t.Columns)
-			t.Columns, row = append(t.Columns, strings.Clone(cut(f.Name, 100))), append(row, "")
+			t.Columns, cells = append(t.Columns, strings.Clone(row.Cut(f.Name, 100))), append(cells, "")
 		}
-		row[i] = strings.Clone(cut(f.Value, cutList))
-		t.bytes += len(row[i])
+		cells[i] = strings.Clone(row.Cut(f.Value, cutList))
+		t.bytes += len(cells[i])
 	}
-	t.bytes += 16 * len(row)
-	t.Rows = append(t.Rows, row)
+	t.bytes += 16 * len(cells)
+	t.Rows = append(t.Rows, cells)
 }

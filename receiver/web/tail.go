@@ -30,11 +30,11 @@ func (p *page) tail(w http.ResponseWriter, r *http.Request) {
 		reply(w, http.StatusBadRequest, map[string]any{"error": errPipes.Error()})
 		return
 	}
-	leave, ok := p.enterTail(w, r)
+	release, ok := p.acquireTail(w, r)
 	if !ok {
 		return
 	}
-	defer leave()
+	defer release()
 	watcher := p.live.watch()
 	w.Header().Set("Content-Type", "text/event-stream")
 	events := make(chan event)

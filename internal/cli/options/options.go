@@ -180,8 +180,8 @@ func (f FD) BeforeResolve(ctx *kong.Context, trace *kong.Path, s *Sources) error
 // ReadFD reads the options on an open descriptor, if that was not done, and
 // closes it. They are all that is there, or, where that is a shell's
 // /proc/PID/cmdline, what stands behind the first empty line of its command:
-// the shell itself never reads them if it has exited by then. One of them may be config, the name of a file of options; the
-// command line's counts first.
+// the shell itself never reads them if it has exited by then. One of them may be
+// config, the name of a file of options; that of the command line has priority.
 func (s *Sources) ReadFD(fd int) (err error) {
 	if s.fd != nil {
 		return nil

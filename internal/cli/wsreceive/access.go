@@ -19,7 +19,7 @@ import (
 // authOptions is the options that say who may send. The files are read again on
 // SIGHUP.
 type authOptions struct {
-	Keys           string `placeholder:"FILE" help:"Keys of senders, one 'name key' a line as wsrelay keygen makes them; host=NAME or sid=SID after it restricts a key. A name can have two keys on two lines, so that one can be replaced."`
+	Keys           string `placeholder:"FILE" help:"Keys of senders, one 'name key' a line as wsrelay keygen makes them; host=NAME or sid=SID after a key restricts it."`
 	Tokens         string `placeholder:"FILE" help:"Bearer tokens of senders, one 'name token' a line, with the same restrictions."`
 	ClientCA       string `name:"client-ca" placeholder:"FILE" help:"Authorities (PEM) for client certificates of senders. A sender needs one of key, token and certificate."`
 	ClientHosts    bool   `help:"Restrict a client certificate to the hosts of its DNS names, by their full name or its first part. Without DNS names, the common name is used."`
@@ -28,14 +28,14 @@ type authOptions struct {
 	BehindProxy    bool   `help:"Accept senders without TLS because a proxy terminates it. Keys are then not bound to the TLS connection."`
 	AllowInsecure  bool   `help:"Allow an address beyond loopback without TLS or without authentication of senders."`
 	ReceiptSecret  string `placeholder:"FILE" help:"Sign receipts with the key in FILE, a line as wsrelay keygen makes it; all receivers of one store share it."`
-	MaxStreams     int    `placeholder:"N" help:"Most streams that one key, token or certificate can have connected at the same time, and can start within an hour. Default: 64 for each host that it is restricted to; 10000 without such a restriction."`
+	MaxStreams     int    `placeholder:"N" help:"Most streams that one key, token or certificate can have connected, and can start within an hour. Default: 64 for each host that it is restricted to, else 10000."`
 	RequireReceipt bool   `help:"Refuse a stream that is not new and has no signed receipt. Default: only log it."`
 }
 
-func (a *authOptions) asks() bool { return a.Keys != "" || a.Tokens != "" || a.ClientCA != "" }
+func (a *authOptions) authenticates() bool { return a.Keys != "" || a.Tokens != "" || a.ClientCA != "" }
 
-// check is what the options must be together, and with the address. Who dials
-// may let nobody in without TLS, and have keys all the same.
+// check refuses options that do not fit together, or not to the address. A receiver
+// that dials may have keys without TLS of its own: they are for the relays.
 func (a *authOptions) check(listen string, dials bool) error {
 	host, _, err := net.SplitHostPort(listen)
 	wrong := func(code int, hint, format string, args ...any) error {
@@ -56,13 +56,13 @@ func (a *authOptions) check(listen string, dials bool) error {
 		return wrong(exitUsage, "wsrelay keygen makes a file for --receipt-secret",
 			"--require-receipt needs --receipt-secret")
 	case a.AllowInsecure:
-	case notLoopback && !a.asks():
+	case notLoopback && !a.authenticates():
 		return wrong(exitConfig, "give --keys and --tls-cert, or listen on 127.0.0.1; --allow-insecure if you trust the network",
 			"--listen %s is not a loopback address, and anyone who can reach it could write lines", listen)
 	case notLoopback && a.TLSCert == "":
 		return wrong(exitConfig, "give --tls-cert and --tls-key, or listen on 127.0.0.1; --allow-insecure if you trust the network",
 			"--listen %s is not a loopback address, and without TLS anyone on the network path could read and change lines", listen)
-	case a.asks() && a.TLSCert == "" && !a.BehindProxy && !dials:
+	case a.authenticates() && a.TLSCert == "" && !a.BehindProxy && !dials:
 		return wrong(exitConfig, "give --tls-cert and --tls-key; --behind-proxy if a proxy on this host terminates TLS; --allow-insecure for a test",
 			"senders cannot authenticate without TLS")
 	}
@@ -123,14 +123,15 @@ func readAuthorities(name string) (*x509.CertPool, error) {
 }
 
 func (a *authOptions) loadTLS(l *loaded, log *slog.Logger) error {
-	warnLoose(a.TLSKey, log)
+	warnReadable(a.TLSKey, log)
 	cert, err := tls.LoadX509KeyPair(a.TLSCert, a.TLSKey)
 	if err != nil {
 		return fmt.Errorf("%s and %s: %w", a.TLSCert, a.TLSKey, err)
 	}
 	l.tls = &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}}
 	if l.senders != nil {
-		l.tls.ClientAuth, l.tls.ClientCAs = tls.VerifyClientCertIfGiven, l.senders // without one it is said in HTTP, in plainer words
+		// A sender without a certificate is refused in HTTP, in plainer words than TLS has.
+		l.tls.ClientAuth, l.tls.ClientCAs = tls.VerifyClientCertIfGiven, l.senders
 	}
 	return nil
 }
@@ -146,7 +147,7 @@ func readSecrets(name string, parse func([]byte) (handshake.Secrets, error),
 	if err != nil {
 		return nil, err
 	}
-	warnLoose(name, log)
+	warnReadable(name, log)
 	all, err := parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -154,7 +155,7 @@ func readSecrets(name string, parse func([]byte) (handshake.Secrets, error),
 	return all, nil
 }
 
-func warnLoose(name string, log *slog.Logger) {
+func warnReadable(name string, log *slog.Logger) {
 	if info, err := os.Stat(name); err == nil && info.Mode().Perm()&0o077 != 0 {
 		log.Warn("others can read a secret", "file", name,
 			cli.Effect, "a user who reads it can impersonate a sender, or this receiver",

@@ -2,7 +2,6 @@ package wsreceive
 
 import (
 	"context"
-	"fmt"
 	"net/url"
 	"path/filepath"
 
@@ -12,23 +11,16 @@ import (
 type backupCmd struct {
 	Dir string `arg:"" help:"Directory of the copy, which must not exist yet. The copy is a complete log database: --to logs:DIR."`
 	To  string `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
-	configured
+	configOption
 }
 
 // Run copies the store as it is at one moment, with every line that is final by then.
 func (c *backupCmd) Run(ctx context.Context, to *streams) error {
-	k, path, ok := kindOf(c.To)
-	if !ok || !k.logs {
-		return &cli.Error{
-			Err: fmt.Errorf("cannot copy %s", withoutPassword(c.To)), Code: exitUsage,
-			Hint: "backup copies the log database, --to logs:DIR",
-		}
-	}
 	dir, err := filepath.Abs(c.Dir)
 	if err != nil {
 		return err
 	}
-	store, err := connectSocket(ctx, path, to)
+	store, err := openDatabase(ctx, c.To, to)
 	if err != nil {
 		return err
 	}

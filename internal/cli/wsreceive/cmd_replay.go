@@ -43,7 +43,7 @@ func (c *replayCmd) Run(ctx context.Context, to *streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
 	back, err := store.Replay(ctx)
-	tellReplayed(to.out, withoutPassword(c.To), back)
+	printReplayed(to.out, withoutPassword(c.To), back)
 	if err != nil {
 		return engineFailed(c.To, err)
 	}
@@ -51,14 +51,14 @@ func (c *replayCmd) Run(ctx context.Context, to *streams) (err error) {
 		return nil
 	}
 	back, err = store.ReplayFile(ctx, c.DeadFile)
-	tellReplayed(to.out, c.DeadFile, back)
+	printReplayed(to.out, c.DeadFile, back)
 	if err != nil {
 		return engineFailed(c.To, err)
 	}
 	return nil
 }
 
-func tellReplayed(out io.Writer, from string, r elastic.Replayed) {
+func printReplayed(out io.Writer, from string, r elastic.Replayed) {
 	left, kinds := 0, []string(nil)
 	for _, kind := range slices.Sorted(maps.Keys(r.Left)) {
 		left += r.Left[kind]

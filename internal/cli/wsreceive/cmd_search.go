@@ -31,10 +31,10 @@ type searchCmd struct {
 	Until   string   `short:"U" placeholder:"TIME" help:"Search lines older than this, in the same forms."`
 	Context int      `short:"C" placeholder:"N" help:"Also print the N lines of the same host and program before and after each."`
 	Follow  bool     `short:"f" help:"Continue to print lines as they are stored, until interrupted; also after wsreceive is restarted."`
-	Output  string   `short:"o" default:"short" enum:"short,json,raw,csv" help:"short: time, host, program and message; json: one object a line with uid, time, host, line, and line64, the bytes in base64, if they are not UTF-8; raw: the lines as they came; csv. Results of pipes are JSON, unless the output is a terminal. Default: ${default}."`
+	Output  string   `short:"o" default:"short" enum:"short,json,raw,csv" help:"Form of the output: short, json, raw, csv. Default: ${default}."`
 	JSON    bool     `help:"Same as --output json."`
 	remoteOptions
-	configured
+	configOption
 }
 
 // Help is shown below the options.
@@ -53,6 +53,15 @@ func (c *searchCmd) Help() string {
   host: program: level:  fields that every line can have
   'status:>=500 | stats by (path) count() as n | sort by (n desc)'
                          counted, grouped, sorted: a table, or where the output is no terminal JSON
+
+The forms of --output:
+
+  short  time, host, program and message
+  json   one object a line with uid, time, host and line; bytes that are not UTF-8 are in line64, too, in base64
+  raw    the lines as they came
+  csv    time, host, program, level, message and uid
+
+Results of pipes are a table on a terminal, and JSON elsewhere.
 
 Put a query with -, quotes or parentheses into quotes of the shell, and one that begins with - behind "--".
 
@@ -127,23 +136,23 @@ func (c *searchCmd) query(now time.Time) (filter, pipes string, err error) {
 	return logsql.Within(filter, bounds[0], bounds[1]), pipes, nil
 }
 
-// finder answers for a log database.
-type finder interface {
+// database is a log database that answers queries.
+type database interface {
 	// lines calls f with the lines that the arguments query, limit and follow ask for.
 	lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error
 	// get asks a path.
 	get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error)
 }
 
-// asked is a log database that answers: that of the wsreceive which has it open,
-// or, where none has, one that this process opens.
-type asked struct {
+// localDatabase is the log database of this host: that of the wsreceive which has it
+// open, or, where none has, one that this process opens.
+type localDatabase struct {
 	http.Client
 	close func()
 }
 
 // connect finds who answers for the log database that --url or --to names.
-func (c *searchCmd) connect(ctx context.Context, to *streams) (store finder, stop func(), err error) {
+func (c *searchCmd) connect(ctx context.Context, to *streams) (store database, stop func(), err error) {
 	if c.URL != "" {
 		r, err := c.remoteOptions.connect(newLogger(to.err, "warn", "text"))
 		if err != nil {
@@ -151,53 +160,61 @@ func (c *searchCmd) connect(ctx context.Context, to *streams) (store finder, sto
 		}
 		return r, r.CloseIdleConnections, nil
 	}
-	k, path, ok := kindOf(c.To)
-	if !ok || !k.logs {
-		return nil, nil, &cli.Error{
-			Err: fmt.Errorf("cannot search %s", withoutPassword(c.To)), Code: exitUsage,
-			Hint: "search reads the log database, --to logs:DIR; of another host, --url https://HOST:PORT",
-		}
-	}
-	connect := connectSocket
+	open := openDatabase
 	if c.Follow {
-		connect = awaitSocket
+		open = awaitSocket
 	}
-	a, err := connect(ctx, path, to)
+	d, err := open(ctx, c.To, to)
 	if err != nil {
 		return nil, nil, err
 	}
-	return a, a.close, nil
+	return d, d.close, nil
 }
 
-// patienceOfSearch is how long the process that has the store open may take until
-// it begins to answer.
-const patienceOfSearch = 2 * time.Minute
-
-// connectSocket connects to the process that has the store open. If there is none,
-// it opens the store itself.
-func connectSocket(ctx context.Context, path string, to *streams) (a *asked, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patienceOfSearch)
-	defer cancel()
-	serve := serveCmd{To: "logs:" + path, LogLevel: "warn", LogFormat: "text"}
-	log := serve.logger(to.err)
-	for start, said := time.Now(), false; ; {
-		if a, err = dialSocket(ctx, path); a != nil || err != nil {
-			return a, err
+// databaseDir gives the directory of the log database that to names.
+func databaseDir(to string) (string, error) {
+	k, path, ok := kindOf(to)
+	if !ok || !k.logs {
+		return "", &cli.Error{
+			Err: fmt.Errorf("--to %s is not the log database", withoutPassword(to)), Code: exitUsage,
+			Hint: "use --to logs:DIR; search can also ask another host, with --url https://HOST:PORT",
 		}
-		store, err := serve.openStore(ctx, to.out, log)
+	}
+	return path, nil
+}
+
+// answerTimeout is how long another process may have the store open without
+// answering, and how long it may take until it begins to answer.
+const answerTimeout = 2 * time.Minute
+
+// openDatabase connects to the wsreceive that has the store open. If there is none,
+// it opens the store for this command alone: one that served others would cut their
+// answers short when it ends.
+func openDatabase(ctx context.Context, store string, to *streams) (*localDatabase, error) {
+	path, err := databaseDir(store)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	log := newLogger(to.err, "warn", "text")
+	for start, warned := time.Now(), false; ; {
+		if d, err := dialSocket(ctx, path); d != nil || err != nil {
+			return d, err
+		}
+		store, err := logs.Open(path, logs.Options{Private: true, Log: log})
 		if err == nil {
-			a := askedAt(path)
-			a.close = func() { _ = store.Close() } // what it has not written is still in the journal
-			return a, nil
+			d := newLocalDatabase(store.Dial)
+			d.close = func() { _ = store.Close() } // what it has not written is still in the journal
+			return d, nil
 		}
 		if !errors.Is(err, receiver.ErrInUse) || ctx.Err() != nil {
-			return nil, err
+			return nil, &cli.Error{Err: err, Code: 1, Hint: logsNeeds}
 		}
-		if !said && time.Since(start) > time.Second { // it starts, or ends
-			said = true
-			log.Warn("the process that has the log database open does not answer yet",
-				cli.Effect, "none: it is asked again for up to 2 minutes",
-				cli.Hint, "a wsreceive that starts first recovers its database")
+		if !warned && time.Since(start) > time.Second { // it starts, or ends
+			warned = true
+			log.Warn("the log database is in use", cli.Effect, "none: this command waits for up to 2 minutes",
+				cli.Hint, "wait for another search or backup to end; a wsreceive that starts recovers its database first")
 		}
 		wait(ctx)
 	}
@@ -205,15 +222,19 @@ func connectSocket(ctx context.Context, path string, to *streams) (a *asked, err
 
 // awaitSocket waits for a wsreceive that has the store open: no lines come without
 // one, and none could start while this process had the store open.
-func awaitSocket(ctx context.Context, path string, to *streams) (*asked, error) {
-	for said := false; ; said = true {
-		if a, err := dialSocket(ctx, path); a != nil || err != nil {
-			return a, err
+func awaitSocket(ctx context.Context, store string, to *streams) (*localDatabase, error) {
+	path, err := databaseDir(store)
+	if err != nil {
+		return nil, err
+	}
+	for warned := false; ; warned = true {
+		if d, err := dialSocket(ctx, path); d != nil || err != nil {
+			return d, err
 		}
 		if ctx.Err() != nil {
 			return nil, cli.Exit(0)
 		}
-		if !said {
+		if !warned {
 			newLogger(to.err, "warn", "text").Warn("no wsreceive has the log database open", "path", path,
 				cli.Effect, "lines are printed after one has started",
 				cli.Hint, "search without --follow to see what is stored")
@@ -233,10 +254,11 @@ func wait(ctx context.Context) {
 }
 
 // dialSocket connects to the process that has the store open; nil if none answers.
-func dialSocket(ctx context.Context, path string) (*asked, error) {
-	conn, err := logs.Dial(ctx, path)
+func dialSocket(ctx context.Context, path string) (*localDatabase, error) {
+	dial := func(ctx context.Context) (net.Conn, error) { return logs.Dial(ctx, path) }
+	conn, err := dial(ctx)
 	if err == nil {
-		return askedAt(path), conn.Close()
+		return newLocalDatabase(dial), conn.Close()
 	}
 	if _, err := os.Stat(path); err != nil {
 		return nil, &cli.Error{Err: err, Code: 1, Hint: "--to logs:DIR says where wsreceive stores"}
@@ -247,10 +269,12 @@ func dialSocket(ctx context.Context, path string) (*asked, error) {
 	return nil, nil
 }
 
-func askedAt(path string) *asked {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return logs.Dial(ctx, path) }
-	return &asked{
-		http.Client{Transport: &http.Transport{DialContext: dial, ResponseHeaderTimeout: patienceOfSearch}},
+func newLocalDatabase(dial func(context.Context) (net.Conn, error)) *localDatabase {
+	return &localDatabase{
+		http.Client{Transport: &http.Transport{
+			DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+			ResponseHeaderTimeout: answerTimeout,
+		}},
 		func() {},
 	}
 }
@@ -269,9 +293,9 @@ func becomeOwner(path string) error {
 	return errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(st.Gid)), syscall.Setuid(int(st.Uid)))
 }
 
-// get implements finder.
-func (a *asked) get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
-	return post(ctx, &a.Client, "http://store"+path, args, nil)
+// get implements database.
+func (d *localDatabase) get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
+	return post(ctx, &d.Client, "http://store"+path, args, nil)
 }
 
 // post sends a form, and gives the answer if it is one to the question.
@@ -300,11 +324,11 @@ func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.Re
 	}
 	defer res.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	said := strings.TrimSpace(string(text))
-	c := &cli.Error{Err: errors.New(harmless(said)), Code: 1}
+	message := strings.TrimSpace(string(text))
+	c := &cli.Error{Err: errors.New(escapeControls(message)), Code: 1}
 	switch res.StatusCode {
 	case http.StatusBadRequest:
-		c.Err, c.Code, c.Hint = errors.New(harmless(logsql.Explain(errors.New(said)).Error())), exitUsage,
+		c.Err, c.Code, c.Hint = errors.New(escapeControls(logsql.Explain(errors.New(message)).Error())), exitUsage,
 			"wsreceive search --help shows how a query is written"
 	case http.StatusUnauthorized:
 		c.Hint = "give --user and --password-file; the users are in the file of --page-users there"
@@ -314,36 +338,36 @@ func answered(client *http.Client, req *http.Request, user *url.Userinfo) (io.Re
 	return nil, c
 }
 
-// lines implements finder.
-func (a *asked) lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error {
-	body, err := a.get(ctx, "/lines", args)
+// lines implements database.
+func (d *localDatabase) lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error {
+	body, err := d.get(ctx, "/lines", args)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	return eachFound(body, f)
+	return each(body, f)
 }
 
-// eachFound calls f with each line of an answer.
-func eachFound(body io.Reader, f func(*logs.Found) error) error {
+// each calls f with each object of an answer, until f returns an error.
+func each[T any](body io.Reader, f func(*T) error) error {
 	for in := json.NewDecoder(body); ; {
-		var l logs.Found
-		switch err := in.Decode(&l); {
+		one := new(T)
+		switch err := in.Decode(one); {
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
 			return fmt.Errorf("%w: %w", errEndsEarly, err)
 		}
-		if err := f(&l); err != nil {
+		if err := f(one); err != nil {
 			return err
 		}
 	}
 }
 
-// harmless shows control characters, those that turn the direction of writing,
+// escapeControls shows control characters, those that turn the direction of writing,
 // and bytes that are no UTF-8, which a terminal may take for control characters,
 // instead of sending them there: a log line is written by strangers.
-func harmless(s string) string {
+func escapeControls(s string) string {
 	if !strings.ContainsFunc(s, isControl) && utf8.ValidString(s) {
 		return s
 	}

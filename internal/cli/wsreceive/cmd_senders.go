@@ -11,7 +11,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -46,19 +45,8 @@ func (t *stateOptions) thresholds() receiver.Thresholds {
 	return receiver.Thresholds{Silent: time.Duration(t.SilentAfter), Late: time.Duration(t.LateAfter)}
 }
 
-// keepSenders keeps what the receiver knows of senders until ctx ends.
-func keepSenders(ctx context.Context, rcv *receiver.Receiver) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() { rcv.KeepSenders(ctx) })
-	return func() {
-		cancel()
-		wg.Wait()
-	}
-}
-
 type sendersCmd struct {
-	owned
+	storeOptions
 	stateOptions
 	State []string `placeholder:"STATE" help:"Show only senders in this state: refused, diverged, silent, late, delivering."`
 	JSON  bool     `help:"Print one JSON object a line."`
@@ -81,7 +69,7 @@ It shows what wsreceive has stored, which is some seconds old, or older with tho
 // Run prints the senders.
 func (c *sendersCmd) Run(ctx context.Context, to *streams) error {
 	for _, state := range c.State {
-		if !isStanding(state) {
+		if !slices.Contains(receiver.Standings, receiver.Standing(state)) {
 			return &cli.Error{
 				Err: fmt.Errorf("--state %s is not a state", state), Code: exitUsage,
 				Hint: "use refused, diverged, silent, late or delivering",
@@ -104,10 +92,6 @@ func (c *sendersCmd) Run(ctx context.Context, to *streams) error {
 		return nil
 	}
 	return c.table(to.out, all, time.Now())
-}
-
-func isStanding(s string) bool {
-	return slices.Contains(receiver.Standings, receiver.Standing(s))
 }
 
 func (c *sendersCmd) wants(r *receiver.Report) bool {
@@ -145,7 +129,7 @@ func (c *sendersCmd) kept(ctx context.Context, to *streams) (all []receiver.Send
 			all, err = k.senders(path)
 		}
 		if err == nil && k.logs {
-			sayIfAway(ctx, path, to.err)
+			warnIfStopped(ctx, path, to.err)
 		}
 	case ok && k.engine:
 		serve := serveCmd{To: c.To, engineOptions: c.engineOptions, LogLevel: "error", LogFormat: "text"}
@@ -172,9 +156,9 @@ func (c *sendersCmd) kept(ctx context.Context, to *streams) (all []receiver.Send
 	return all, nil
 }
 
-// sayIfAway says so if no wsreceive has the log database open: what it has kept is
+// warnIfStopped says so if no wsreceive has the log database open: what it has kept is
 // then how it was.
-func sayIfAway(ctx context.Context, path string, w io.Writer) {
+func warnIfStopped(ctx context.Context, path string, w io.Writer) {
 	conn, err := logs.Dial(ctx, path)
 	if err == nil {
 		_ = conn.Close()
@@ -196,7 +180,7 @@ func (c *sendersCmd) table(out io.Writer, all []receiver.Report, now time.Time) 
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.State, cell(r.Host), cell(r.Name),
 			ago(r.LastLine, now), seconds(r.Lag),
 			humanize.Comma(int64(r.Backlog)), humanize.FtoaWithDigits(r.Rate, 1)+"/s", cell(r.Version), r.SID,
-			harmless(r.Why))
+			escapeControls(r.Why))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -211,7 +195,7 @@ func (c *sendersCmd) table(out io.Writer, all []receiver.Report, now time.Time) 
 	return err
 }
 
-func cell(s string) string { return cmp.Or(strings.ReplaceAll(harmless(s), "\t", `\x09`), "-") }
+func cell(s string) string { return cmp.Or(strings.ReplaceAll(escapeControls(s), "\t", `\x09`), "-") }
 
 func ago(at, now time.Time) string {
 	if at.IsZero() {

@@ -20,6 +20,7 @@ import (
 	"wsrelay/internal/cli"
 	"wsrelay/internal/cli/options"
 	"wsrelay/internal/connlimit"
+	"wsrelay/internal/metrics"
 	"wsrelay/receiver"
 	"wsrelay/receiver/web/login"
 )
@@ -29,25 +30,36 @@ type serveCmd struct {
 	To      string `default:"${logs}" placeholder:"STORE" help:"Store for lines: ${stores}. Default: ${default}."`
 	Journal string `default:"${journal}" placeholder:"DIR" help:"Directory of the journal, in which lines wait until a VictoriaLogs server has them on disk. Default: ${default}."`
 	Retain  retain `placeholder:"LIMIT" help:"Largest age of lines in the log database, its largest size, or both: 30d, 50GiB, or 30d,50GiB. The oldest days are deleted first. Default: no limit."`
-	Memory  size   `placeholder:"SIZE" help:"Soft limit of memory with the log database, such as 512MiB. Close to it wsreceive uses more CPU; thousands of senders need more memory. Default: no limit; about 512MiB is usual."`
+	Memory  size   `placeholder:"SIZE" help:"Soft limit of memory with the log database, such as 512MiB. Default: no limit; about 512MiB is usual."`
 	engineOptions
 	DeadFile string `placeholder:"FILE" help:"File for dead letters that the engine refuses as well, up to 64 MiB. Default: none, their lines wait with their senders."`
 	dialOptions
 	authOptions
 	pageOptions
 	stateOptions
-	Metrics   string `placeholder:"ADDR" help:"Also serve metrics at http://ADDR/metrics, without the authentication that /metrics of --listen has (see --page-users). An address beyond loopback needs --allow-insecure."`
+	Metrics   string `placeholder:"ADDR" help:"Also serve metrics at http://ADDR/metrics, without authentication. An address beyond loopback needs --allow-insecure."`
 	LogLevel  string `default:"info" enum:"debug,info,warn,error" help:"Lowest level that is logged: debug, info, warn, error. Default: ${default}."`
 	LogFormat string `default:"text" enum:"text,json" help:"Format of the log: text, json. Default: ${default}."`
 
 	Config options.File `placeholder:"FILE" env:"WSRECEIVE_CONFIG" help:"Read options from FILE, one 'name = value' a line, then from FILE.d/*.conf."`
 }
 
+// Help is shown below the options.
+func (*serveCmd) Help() string {
+	return `A name in the file of --keys can have two keys, on two lines. So a key can be replaced while its sender continues.
+
+A relay that wsreceive dials (--dial) authenticates with a key of --keys, or with a certificate that --client-ca or, by default, an authority of the system has signed. wsreceive shows it --tls-cert, if the relay asks for a certificate.
+
+The page and /metrics of --listen need no authentication on a loopback address. Beyond it, and with --behind-proxy, they are closed until --page-users names users. wsreceive passwd and htpasswd -B make their lines.
+
+Close to the limit of --memory wsreceive uses more CPU. Thousands of senders need more memory.`
+}
+
 // load reads what the options name.
 func (c *serveCmd) load(log *slog.Logger) (*loaded, error) {
 	l, err := c.authOptions.load(log)
 	if err == nil {
-		l.dial, err = c.way(l, log)
+		l.dial, err = c.dialConfig(l, log)
 	}
 	if err == nil {
 		l.users, err = c.users(log)
@@ -71,7 +83,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	}
 	log := c.logger(to.err)
 	if c.Config != "" && withoutPassword(c.To) != c.To {
-		warnLoose(string(c.Config), log)
+		warnReadable(string(c.Config), log)
 	}
 	who, err := c.load(log)
 	if err != nil {
@@ -105,7 +117,7 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		Trouble: c.thresholds(),
 	})
 	url := "ws://" + ln.Addr().String() + "/relay"
-	ln = connlimit.New(ln, strangers, shutdownGrace)
+	ln = connlimit.New(ln, maxUnauthenticated, authTimeout)
 	var current atomic.Pointer[loaded]
 	if current.Store(who); who.tls != nil {
 		url = "wss" + strings.TrimPrefix(url, "ws")
@@ -117,9 +129,9 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 	}
 	_, guarantee := store.Describe()
 	log.Info("listening", "url", url, "store", withoutPassword(c.To), "guarantee", guarantee, "senders", who.describe())
-	sees := login.New(c.policy(who, ln.Addr()))
+	auth := login.New(c.policy(who, ln.Addr()))
 	c.logPageAccess(log, "http"+strings.TrimSuffix(strings.TrimPrefix(url, "ws"), "relay"), who, ln.Addr())
-	stopReload := onHangup(hangup, func() {
+	reload := func() {
 		who, err := c.load(log)
 		if err != nil {
 			log.Error("cannot reload the keys, tokens and certificates", "err", err,
@@ -128,18 +140,31 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 		}
 		current.Store(who)
 		rcv.SetAccess(who.Access)
-		sees.Set(c.policy(who, ln.Addr()))
+		auth.Set(c.policy(who, ln.Addr()))
 		relays.retry()
 		log.Info("reloaded", "senders", who.describe(), "certificate_until", who.expiry())
-	})
-	defer stopReload()
+	}
+	defer background(context.Background(), func(ctx context.Context) { // also while sessions end
+		for {
+			select {
+			case <-hangup:
+				reload()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})()
 	dialling, stopDialling := context.WithCancel(ctx)
 	defer relays.run(dialling)()
 	defer stopDialling()
-	defer keepSenders(ctx, rcv)()
-	defer c.metrics(ctx, metricsOf(rcv, store), log)()
-	if err := serve(ctx, ln, rcv, show(sees, pageOf(c.webOptions(store, rcv)), store, rcv, relays), ready(sees, rcv),
-		log); err != nil {
+	defer background(ctx, rcv.KeepSenders)()
+	if c.Metrics != "" {
+		defer background(ctx, func(ctx context.Context) {
+			metrics.Serve(ctx, c.Metrics, metricsOf(rcv, store), log)
+		})()
+	}
+	page := pageHandler(auth, pageOf(c.webOptions(store, rcv)), store, rcv, relays)
+	if err := serve(ctx, ln, rcv, page, readyHandler(auth, rcv), log); err != nil {
 		return err
 	}
 	if c := (*cli.Error)(nil); errors.As(context.Cause(ctx), &c) {
@@ -150,12 +175,12 @@ func (c *serveCmd) Run(ctx context.Context, to *streams) (err error) {
 }
 
 // serve answers on ln until ctx ends, then lets the sessions end cleanly.
-func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, shown, ready http.Handler,
+func serve(ctx context.Context, ln net.Listener, rcv *receiver.Receiver, page, ready http.Handler,
 	log *slog.Logger,
 ) error {
 	mux := http.NewServeMux()
-	mux.Handle("GET /", shown)
-	mux.Handle("POST /select/", shown)
+	mux.Handle("GET /", page)
+	mux.Handle("POST /select/", page)
 	mux.Handle("GET /relay", rcv)
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	for _, path := range []string{"/readyz", "/healthz", "/health"} { // the last is that of VictoriaLogs
@@ -202,26 +227,18 @@ const nothingReceived = "nothing is received; senders keep their lines and try a
 // How many connections may be open that have not proved anything, and how long
 // each may be when that is not enough.
 const (
-	strangers     = 512
-	shutdownGrace = 2 * time.Second
+	maxUnauthenticated = 512
+	authTimeout        = 2 * time.Second
 )
 
-// onHangup calls reload at each hangup, until it is stopped.
-func onHangup(hangup <-chan os.Signal, reload func()) (stop func()) {
-	done := make(chan struct{})
+// background runs a goroutine whose context ends with ctx or with stop, which waits
+// for it.
+func background(ctx context.Context, run func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			select {
-			case <-hangup:
-				reload()
-			case <-done:
-				return
-			}
-		}
-	})
+	wg.Go(func() { run(ctx) })
 	return func() {
-		close(done)
+		cancel()
 		wg.Wait()
 	}
 }

@@ -57,10 +57,10 @@ func (c *setupCmd) Run(ctx context.Context, to *streams) error {
 		return engineFailed(c.To, err)
 	}
 	defer client.Close()
-	tell := func(s setup.Step) { fmt.Fprintf(to.out, "%-12s %s\n", s.Did, s.What) }
+	report := func(s setup.Step) { fmt.Fprintf(to.out, "%-12s %s\n", s.Did, s.What) }
 	if err := setup.Run(ctx, client, setup.Options{
 		Prefix: c.prefix(), Stream: c.DataStream, Days: int(c.Retain),
-		DryRun: c.DryRun, Tell: tell,
+		DryRun: c.DryRun, Report: report,
 	}); err != nil {
 		return engineFailed(c.To, err)
 	}
@@ -68,13 +68,13 @@ func (c *setupCmd) Run(ctx context.Context, to *streams) error {
 	case c.Dashboards == "":
 		return nil
 	case c.DryRun:
-		tell(setup.Step{Did: "would import", What: "dashboards"})
+		report(setup.Step{Did: "would import", What: "dashboards"})
 		return nil
 	}
 	step, err := setup.Import(ctx, c.Dashboards, c.DataStream, access)
 	if err != nil {
 		return engineFailed(c.Dashboards, err)
 	}
-	tell(step)
+	report(step)
 	return nil
 }

@@ -21,19 +21,19 @@ func (streamsCmd) Help() string {
 	return `A stream is the queue of one wsrelay. It belongs to the name of the key, token or certificate with which the sender started it; any other name is refused. Move the stream if its queue goes to another host, or if its host gets a key with another name. A stream that was started without authentication is not in the list, and belongs to the first name that continues it.`
 }
 
-// owned is a store whose streams have owners.
-type owned struct {
+// storeOptions is a store whose streams have owners.
+type storeOptions struct {
 	To string `default:"${logs}" placeholder:"STORE" help:"The store, as in serve. Default: ${default}."`
 	engineOptions
-	configured
+	configOption
 }
 
-type streamsListCmd struct{ owned }
+type streamsListCmd struct{ storeOptions }
 
 type streamsMoveCmd struct {
 	SID  string `arg:"" name:"sid" help:"Id of the stream, as in the log and in wsrelay status."`
 	Name string `arg:"" help:"Name of the key, token or certificate that gets the stream."`
-	owned
+	storeOptions
 }
 
 // Run prints the streams in their order.
@@ -76,9 +76,9 @@ func (c *streamsMoveCmd) Run(ctx context.Context, to *streams) error {
 }
 
 // with calls f with the store.
-func (c *owned) with(ctx context.Context, to *streams, f func(receiver.Owners) error) (err error) {
-	if k, path, ok := kindOf(c.To); ok && k.logs { // wsreceive may have it open
-		store, err := connectSocket(ctx, path, to)
+func (c *storeOptions) with(ctx context.Context, to *streams, f func(receiver.Owners) error) (err error) {
+	if k, _, ok := kindOf(c.To); ok && k.logs { // wsreceive may have it open
+		store, err := openDatabase(ctx, c.To, to)
 		if err != nil {
 			return err
 		}
@@ -116,6 +116,6 @@ func storeFailed(to string, err error) error {
 }
 
 var (
-	_ receiver.Owners = (*asked)(nil)
+	_ receiver.Owners = (*localDatabase)(nil)
 	_ receiver.Owners = (*elastic.Store)(nil)
 )

@@ -15,20 +15,13 @@ import (
 type verifyCmd struct {
 	To   string `default:"${logs}" placeholder:"STORE" help:"The log database. Default: ${default}."`
 	JSON bool   `help:"Print the whole report as JSON."`
-	configured
+	configOption
 }
 
 // Run waits until the journal is in the database, compares both for each stream,
 // and fails if they do not agree.
 func (c *verifyCmd) Run(ctx context.Context, to *streams) error {
-	k, path, ok := kindOf(c.To)
-	if !ok || !k.logs {
-		return &cli.Error{
-			Err: fmt.Errorf("cannot verify %s", withoutPassword(c.To)), Code: exitUsage,
-			Hint: "verify looks at the log database, --to logs:DIR",
-		}
-	}
-	store, err := connectSocket(ctx, path, to)
+	store, err := openDatabase(ctx, c.To, to)
 	if err != nil {
 		return err
 	}
@@ -58,7 +51,7 @@ func report(to *streams, r *logs.Report) error {
 		}
 	}
 	for _, what := range r.Damaged {
-		fmt.Fprintln(to.out, "damaged, moved aside:", what)
+		fmt.Fprintln(to.out, "damaged, quarantined:", what)
 	}
 	fmt.Fprintf(to.out, "%s lines of %d streams are final; %s missing, %s too many\n", humanize.Comma(int64(lines)),
 		len(r.Streams), humanize.Comma(int64(missing)), humanize.Comma(int64(excess)))
@@ -70,7 +63,7 @@ func report(to *streams, r *logs.Report) error {
 		return &cli.Error{
 			Err: errors.New("journal and database do not agree"), Code: 1,
 			Effect: "the lines that are missing cannot be found",
-			Hint:   "restore a backup beside this store to look for them; the log says when a day was moved aside",
+			Hint:   "restore a backup beside this store to look for them; the log says when a day was quarantined",
 		}
 	}
 	return nil

@@ -19,7 +19,7 @@ import (
 
 // dialOptions is the options for relays that listen.
 type dialOptions struct {
-	Dial      []string `sep:"none" placeholder:"URL" help:"Dial a relay that listens (wsrelay --listen), ws://HOST:PORT or wss://HOST:PORT; give it once for each relay. The relay authenticates with a key of --keys or a certificate signed by --client-ca (default: the system's authorities); wsreceive with --tls-cert, if the relay asks."`
+	Dial      []string `sep:"none" placeholder:"URL" help:"Dial a relay that listens (wsrelay --listen), ws://HOST:PORT or wss://HOST:PORT; give it once for each relay."`
 	DialToken string   `placeholder:"FILE" help:"Send the token in FILE to the relays of --dial, only over TLS or within this host."`
 }
 
@@ -44,8 +44,8 @@ func (d *dialOptions) check() error {
 	return nil
 }
 
-// way is how to get to a relay: what to trust, and what to show.
-func (d *dialOptions) way(l *loaded, log *slog.Logger) (w receiver.DialConfig, err error) {
+// dialConfig is how to get to a relay: what to trust, and what to show.
+func (d *dialOptions) dialConfig(l *loaded, log *slog.Logger) (w receiver.DialConfig, err error) {
 	w.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: l.senders}
 	if l.tls != nil {
 		w.TLS.Certificates = l.tls.Certificates
@@ -57,7 +57,7 @@ func (d *dialOptions) way(l *loaded, log *slog.Logger) (w receiver.DialConfig, e
 	if err != nil {
 		return w, err
 	}
-	warnLoose(d.DialToken, log)
+	warnReadable(d.DialToken, log)
 	token, err := handshake.ParseToken(text)
 	if err != nil {
 		return w, fmt.Errorf("%s: want a token and nothing else: %w", d.DialToken, err)
@@ -69,9 +69,9 @@ func (d *dialOptions) way(l *loaded, log *slog.Logger) (w receiver.DialConfig, e
 // dialers are those of one process.
 type dialers []*receiver.Dialer
 
-func (d *dialOptions) dialers(rcv *receiver.Receiver, way func() receiver.DialConfig) (all dialers, err error) {
+func (d *dialOptions) dialers(rcv *receiver.Receiver, config func() receiver.DialConfig) (all dialers, err error) {
 	for _, address := range d.Dial {
-		one, err := receiver.NewDialer(rcv, address, way)
+		one, err := receiver.NewDialer(rcv, address, config)
 		if err != nil {
 			return nil, &cli.Error{
 				Err: fmt.Errorf("--dial: %w", err), Effect: nothingReceived,

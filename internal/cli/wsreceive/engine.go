@@ -37,7 +37,7 @@ func (e *engineOptions) elasticAccess(log *slog.Logger) (elastic.Access, error) 
 	}
 	for _, name := range []string{e.EngineAuth, e.EngineKey} {
 		if name != "" {
-			warnLoose(name, log)
+			warnReadable(name, log)
 		}
 	}
 	return a, nil

@@ -2,10 +2,7 @@ package wsreceive
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"net/url"
 	"strconv"
@@ -15,7 +12,6 @@ import (
 	"wsrelay/internal/cli"
 	"wsrelay/receiver/store/logs"
 	"wsrelay/receiver/store/logs/logsql"
-	"wsrelay/receiver/store/logs/near"
 )
 
 // followAgain is how long --follow waits before it asks again, and followOverlap how
@@ -31,7 +27,7 @@ var errEndsEarly = errors.New("the answer is incomplete")
 
 // follow prints lines as they come. When wsreceive is restarted, or the network
 // breaks, it continues where it was.
-func (c *searchCmd) follow(ctx context.Context, store finder, filter string, p *printer, log *slog.Logger) error {
+func (c *searchCmd) follow(ctx context.Context, store database, filter string, p *printer, log *slog.Logger) error {
 	args := c.args(filter)
 	args.Set("follow", "true")
 	var newest time.Time
@@ -55,14 +51,14 @@ func (c *searchCmd) follow(ctx context.Context, store finder, filter string, p *
 			}
 			return p.print(l)
 		})
-		complaint := (*cli.Error)(nil)
+		failure := (*cli.Error)(nil)
 		worked = worked || err == nil || errors.Is(err, errEndsEarly)
 		switch {
 		case ctx.Err() != nil:
 			return nil // this is how it ends
 		case errors.Is(err, syscall.EPIPE):
 			return err
-		case !worked, errors.As(err, &complaint) && complaint.Code == exitUsage:
+		case !worked, errors.As(err, &failure) && failure.Code == exitUsage:
 			return err
 		case !lost:
 			lost = true
@@ -86,7 +82,7 @@ const maxContext = 1000
 
 // around prints each line that matches with its neighbours: those of its host and
 // program.
-func (c *searchCmd) around(ctx context.Context, store finder, filter string, p *printer) error {
+func (c *searchCmd) around(ctx context.Context, store database, filter string, p *printer) error {
 	var hits []logs.Found
 	if err := store.lines(ctx, c.args(filter), func(l *logs.Found) error {
 		hits = append(hits, *l)
@@ -129,8 +125,8 @@ func (c *searchCmd) around(ctx context.Context, store finder, filter string, p *
 }
 
 // neighbours gives a line and those around it, in their order.
-func (c *searchCmd) neighbours(ctx context.Context, store finder, hit *logs.Found) ([]logs.Found, error) {
-	lines, err := near.Around(ctx, func(ctx context.Context, query string) ([]map[string]string, error) {
+func (c *searchCmd) neighbours(ctx context.Context, store database, hit *logs.Found) ([]logs.Found, error) {
+	lines, err := logsql.Around(ctx, func(ctx context.Context, query string) ([]map[string]string, error) {
 		return queryRows(ctx, store, query)
 	}, hit.UID, "", c.Context)
 	if err != nil || lines == nil {
@@ -146,20 +142,15 @@ func (c *searchCmd) neighbours(ctx context.Context, store finder, hit *logs.Foun
 }
 
 // queryRows gives the rows of a query.
-func queryRows(ctx context.Context, store finder, query string) (rows []map[string]string, err error) {
+func queryRows(ctx context.Context, store database, query string) (rows []map[string]string, err error) {
 	body, err := store.get(ctx, "/select/logsql/query", url.Values{"query": {query}})
 	if err != nil {
 		return nil, err
 	}
 	defer body.Close()
-	for in := json.NewDecoder(body); ; {
-		var one map[string]string
-		switch err := in.Decode(&one); {
-		case errors.Is(err, io.EOF):
-			return rows, nil
-		case err != nil:
-			return rows, fmt.Errorf("%w: %w", errEndsEarly, err)
-		}
-		rows = append(rows, one)
-	}
+	err = each(body, func(row *map[string]string) error {
+		rows = append(rows, *row)
+		return nil
+	})
+	return rows, err
 }

@@ -117,8 +117,8 @@ func parse(c *commandLine, args []string, stdout, stderr io.Writer) (*kong.Conte
 // usualConfig is the configuration of the service, which commands on its host read.
 var usualConfig = "/etc/wsreceive/wsreceive.conf" // but for tests
 
-// configured is for commands that are about the wsreceive of this host.
-type configured struct {
+// configOption is for commands that are about the wsreceive of this host.
+type configOption struct {
 	Config options.File `placeholder:"FILE" default:"${config}" env:"WSRECEIVE_CONFIG" help:"Read options such as --to from FILE, as serve does. Default: ${default}, if it exists."`
 }
 

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		"wsreceive": func() {
 			usualConfig = "/no/such/file" // not that of the machine
 			if s := os.Getenv("PATIENCE"); s != "" {
-				patienceOfServe, _ = time.ParseDuration(s)
+				openTimeout, _ = time.ParseDuration(s)
 			}
 			os.Exit(Main())
 		},

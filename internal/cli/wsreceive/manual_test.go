@@ -4,7 +4,7 @@ import (
 	"io"
 	"testing"
 
-	"wsrelay/internal/cli/manual"
+	"wsrelay/test/manual"
 )
 
 func TestManual_KnowsEveryOption(t *testing.T) {

@@ -1,10 +1,7 @@
 package wsreceive
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
-	"sync"
 
 	"wsrelay/internal/cli"
 	"wsrelay/internal/metrics"
@@ -27,7 +24,7 @@ func (c *serveCmd) checkMetrics() error {
 // metricsOf gives what writes the metrics of the receiver and, if it has some, of
 // its store.
 func metricsOf(rcv *receiver.Receiver, store receiver.Store) func(*metrics.Text) {
-	measured, ok := behind(store).(interface{ Metrics(t *metrics.Text) })
+	measured, ok := unwrapLive(store).(interface{ Metrics(t *metrics.Text) })
 	return func(t *metrics.Text) {
 		rcv.Metrics(t)
 		if ok {
@@ -35,19 +32,5 @@ func metricsOf(rcv *receiver.Receiver, store receiver.Store) func(*metrics.Text)
 		}
 		t.Gauge("wsreceive_build_info", "1.", 1, "version", cli.Version())
 		metrics.Process(t)
-	}
-}
-
-// metrics serves them on an address of their own, if there is one, until ctx
-// ends or it is stopped.
-func (c *serveCmd) metrics(ctx context.Context, write func(*metrics.Text), log *slog.Logger) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	if c.Metrics != "" {
-		wg.Go(func() { metrics.Serve(ctx, c.Metrics, write, log) })
-	}
-	return func() {
-		cancel()
-		wg.Wait()
 	}
 }

@@ -2,53 +2,51 @@ package wsreceive
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
 	"net/url"
 
 	"wsrelay/receiver/store/logs"
 )
 
 // Owner implements receiver.Owners.
-func (a *asked) Owner(ctx context.Context, sid string) (owner string, err error) {
-	err = a.owners(ctx, url.Values{"sid": {sid}}, func(o logs.Owned) bool {
-		owner = o.Owner
-		return true
-	})
-	return owner, err
+func (d *localDatabase) Owner(ctx context.Context, sid string) (string, error) {
+	return d.owner(ctx, url.Values{"sid": {sid}})
 }
 
 // SetOwner implements receiver.Owners.
-func (a *asked) SetOwner(ctx context.Context, sid, from, to string) (owner string, err error) {
-	err = a.owners(ctx, url.Values{"sid": {sid}, "from": {from}, "to": {to}}, func(o logs.Owned) bool {
+func (d *localDatabase) SetOwner(ctx context.Context, sid, from, to string) (string, error) {
+	return d.owner(ctx, url.Values{"sid": {sid}, "from": {from}, "to": {to}})
+}
+
+func (d *localDatabase) owner(ctx context.Context, args url.Values) (owner string, err error) {
+	err = d.owners(ctx, args, func(o *logs.Owned) error {
 		owner = o.Owner
-		return true
+		return nil
 	})
 	return owner, err
 }
 
 // EachOwner implements receiver.Owners.
-func (a *asked) EachOwner(ctx context.Context, f func(sid, owner string) bool) error {
-	return a.owners(ctx, nil, func(o logs.Owned) bool { return f(o.SID, o.Owner) })
+func (d *localDatabase) EachOwner(ctx context.Context, f func(sid, owner string) bool) error {
+	err := d.owners(ctx, nil, func(o *logs.Owned) error {
+		if !f(o.SID, o.Owner) {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
 }
 
-func (a *asked) owners(ctx context.Context, q url.Values, f func(logs.Owned) bool) error {
-	body, err := a.get(ctx, "/store/owners", q)
+var errEnough = errors.New("enough")
+
+func (d *localDatabase) owners(ctx context.Context, args url.Values, f func(*logs.Owned) error) error {
+	body, err := d.get(ctx, "/store/owners", args)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
-	for in := json.NewDecoder(body); ; {
-		var o logs.Owned
-		switch err := in.Decode(&o); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return err
-		}
-		if !f(o) {
-			return nil
-		}
-	}
+	return each(body, f)
 }

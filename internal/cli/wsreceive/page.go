@@ -20,7 +20,7 @@ import (
 
 // pageOptions is the options for the page. The file is read again on SIGHUP.
 type pageOptions struct {
-	PageUsers string   `placeholder:"FILE" help:"Users of the page at / and of /metrics, one 'name:hash' a line, as wsreceive passwd and htpasswd -B make them. Default: no authentication on a loopback --listen address; beyond that, and with --behind-proxy, no access."`
+	PageUsers string   `placeholder:"FILE" help:"Users of the page at / and of /metrics, one 'name:hash' a line. Default: no authentication on a loopback --listen address, and no access beyond it."`
 	PageHosts []string `placeholder:"NAME" help:"Names that browsers can use for the page besides localhost, addresses and those of --tls-cert, such as the name of a proxy."`
 	Kibana    string   `placeholder:"URL" help:"URL of Kibana or OpenSearch Dashboards, for a link on the page."`
 }
@@ -41,7 +41,7 @@ func (s *pageOptions) check(to string) error {
 	return nil
 }
 
-// users reads who may see the page; nil: nobody is named.
+// users reads the users of the page; nil: there is no file of them.
 func (s *pageOptions) users(log *slog.Logger) (login.Users, error) {
 	if s.PageUsers == "" {
 		return nil, nil
@@ -50,7 +50,7 @@ func (s *pageOptions) users(log *slog.Logger) (login.Users, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--page-users: %w", err)
 	}
-	warnLoose(s.PageUsers, log)
+	warnReadable(s.PageUsers, log)
 	users, err := login.ParseUsers(text)
 	if err != nil {
 		return nil, fmt.Errorf("--page-users %s: %w", s.PageUsers, err)
@@ -58,10 +58,10 @@ func (s *pageOptions) users(log *slog.Logger) (login.Users, error) {
 	return users, nil
 }
 
-// policy says who gets in at addr. Through a proxy comes who is anywhere.
+// policy says which clients are admitted at addr. Behind a proxy they can be anywhere.
 func (c *serveCmd) policy(l *loaded, addr net.Addr) login.Policy {
 	p := login.Policy{
-		Users: l.users, Proxied: c.BehindProxy, Local: isLocal(addr) && !c.BehindProxy,
+		Users: l.users, Proxied: c.BehindProxy, Local: isLoopback(addr) && !c.BehindProxy,
 		Hosts: c.PageHosts,
 	}
 	if l.tls != nil {
@@ -80,8 +80,8 @@ func storeAndPage(store receiver.Store) (receiver.Store, func(web.Options) http.
 	return live, func(o web.Options) http.Handler { return web.NewWatch(live, o) }
 }
 
-// behind gives the store that a Live stands before.
-func behind(store receiver.Store) receiver.Store {
+// unwrapLive gives the store that a Live stands before.
+func unwrapLive(store receiver.Store) receiver.Store {
 	if live, ok := store.(*web.Live); ok {
 		return live.Unwrap()
 	}
@@ -101,19 +101,19 @@ func (c *serveCmd) webOptions(store receiver.Store, rcv *receiver.Receiver) web.
 		if c.Kibana == "" {
 			o.Where += " Search them with Kibana or OpenSearch Dashboards; --kibana URL puts a link here."
 		}
-	case k.shown != "":
-		o.Where = strings.ReplaceAll(k.shown, "%s", at)
+	case k.pageNote != "":
+		o.Where = strings.ReplaceAll(k.pageNote, "%s", at)
 	}
 	return o
 }
 
-// show returns the handler of page and metrics, behind the login.
-func show(g *login.Auth, shown http.Handler, store receiver.Store, rcv *receiver.Receiver,
+// pageHandler returns the handler of page and metrics, behind the login.
+func pageHandler(g *login.Auth, page http.Handler, store receiver.Store, rcv *receiver.Receiver,
 	relays dialers,
 ) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /", shown)
-	mux.Handle("POST /select/", shown) // as Grafana asks
+	mux.Handle("GET /", page)
+	mux.Handle("POST /select/", page) // as Grafana asks
 	mux.Handle("GET /metrics", metrics.Handler(metricsOf(rcv, store)))
 	mux.HandleFunc("GET /relays", relays.list)
 	return g.Before(mux)
@@ -125,23 +125,23 @@ func (c *serveCmd) logPageAccess(log *slog.Logger, url string, l *loaded, addr n
 	switch {
 	case l.users == nil && !c.policy(l, addr).Local:
 		log.Info("page is closed", "url", url, "hint", "--page-users says who may see it; wsreceive passwd makes users")
-	case !isLocal(addr) && l.tls == nil:
+	case !isLoopback(addr) && l.tls == nil:
 		log.Warn("passwords of the page travel in the clear", "url", url,
 			cli.Effect, "anyone on the network path can read them, and with them all lines",
 			cli.Hint, "give --tls-cert and --tls-key")
 	default:
-		log.Info("page", "url", url, "users", l.whoSees())
+		log.Info("page", "url", url, "users", l.pageUsers())
 	}
 }
 
-func (l *loaded) whoSees() string {
+func (l *loaded) pageUsers() string {
 	if l.users == nil {
 		return "anybody"
 	}
 	return strconv.Itoa(len(l.users))
 }
 
-func isLocal(addr net.Addr) bool {
+func isLoopback(addr net.Addr) bool {
 	tcp, ok := addr.(*net.TCPAddr)
 	return ok && tcp.IP.IsLoopback()
 }

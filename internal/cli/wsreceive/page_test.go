@@ -48,7 +48,7 @@ func TestShow_IsClosedBeyondLoopback(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l, c := &loaded{users: tt.users}, &serveCmd{authOptions: authOptions{BehindProxy: tt.proxy}}
-			h := show(login.New(c.policy(l, tt.addr)), pageOf(web.Options{State: rcv.State}), nil, rcv, nil)
+			h := pageHandler(login.New(c.policy(l, tt.addr)), pageOf(web.Options{State: rcv.State}), nil, rcv, nil)
 			for _, path := range []string{"/", "/page.js", "/metrics", "/api/search", "/api/health"} {
 				for who, want := range map[string]string{"": tt.stranger, "ann": tt.ann} {
 					r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1:8514"+path, nil)

@@ -10,17 +10,13 @@ import (
 	"regexp"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 	"golang.org/x/term"
 
 	"wsrelay/receiver/store/logs"
+	"wsrelay/receiver/web"
 )
-
-// timeForm has a fixed width, so that columns line up and lines sort; it names the
-// zone.
-const timeForm = "2006-01-02T15:04:05.000Z07:00"
 
 // printer prints lines in one of the forms of --output.
 type printer struct {
@@ -54,20 +50,16 @@ func (p *printer) print(l *logs.Found) error {
 func (p *printer) write(l *logs.Found, sign string) error {
 	switch p.form {
 	case "json":
-		h := hit{UID: l.UID, Time: l.Time.UTC().Format(timeForm), Host: l.Host, Line: string(l.Text)}
-		if !utf8.Valid(l.Text) {
-			h.Line64 = l.Text
-		}
-		_ = json.NewEncoder(p.out).Encode(h) // Flush says what went wrong
+		_ = json.NewEncoder(p.out).Encode(web.NewHit(l.UID, l.Time, l.Host, l.Text)) // Flush says what went wrong
 	case "raw":
 		if p.tty {
-			p.out.WriteString(harmless(string(l.Text)) + "\n")
+			p.out.WriteString(escapeControls(string(l.Text)) + "\n")
 		} else {
 			p.out.Write(append(bytes.Clone(l.Text), '\n'))
 		}
 	case "csv":
 		m := partsOf(l)
-		p.csv(l.Time.UTC().Format(timeForm), l.Host, m.program, m.level, m.message, l.UID)
+		p.csv(l.Time.UTC().Format(web.TimeForm), l.Host, m.program, m.level, m.message, l.UID)
 	default:
 		p.short(l, sign)
 	}
@@ -76,14 +68,6 @@ func (p *printer) write(l *logs.Found, sign string) error {
 	}
 	_, err := p.out.Write(nil) // that of an earlier write
 	return err
-}
-
-type hit struct {
-	UID    string `json:"uid"`
-	Time   string `json:"time"`
-	Host   string `json:"host"`
-	Line   string `json:"line"`
-	Line64 []byte `json:"line64,omitempty"`
 }
 
 func (p *printer) csv(cells ...string) {
@@ -145,18 +129,18 @@ func (p *printer) short(l *logs.Found, sign string) {
 		color = yellow
 	}
 	first, rest, more := strings.Cut(strings.TrimRight(m.message, "\n"), "\n")
-	who := harmless(m.program)
+	who := escapeControls(m.program)
 	if m.pid != "" && who != "" {
-		who += "[" + harmless(m.pid) + "]"
+		who += "[" + escapeControls(m.pid) + "]"
 	}
 	if who != "" {
 		who += ": "
 	}
-	p.out.WriteString(sign + p.paint(dim, l.Time.In(time.Local).Format(timeForm)) + " " +
-		p.paint(cyan, harmless(l.Host)) + " " + who + p.paint(color, harmless(first)) + "\n")
+	p.out.WriteString(sign + p.paint(dim, l.Time.In(time.Local).Format(web.TimeForm)) + " " +
+		p.paint(cyan, escapeControls(l.Host)) + " " + who + p.paint(color, escapeControls(first)) + "\n")
 	if more {
 		for line := range strings.SplitSeq(rest, "\n") {
-			p.out.WriteString("    " + sign + p.paint(color, harmless(line)) + "\n")
+			p.out.WriteString("    " + sign + p.paint(color, escapeControls(line)) + "\n")
 		}
 	}
 }

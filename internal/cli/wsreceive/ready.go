@@ -8,9 +8,9 @@ import (
 	"wsrelay/receiver/web/login"
 )
 
-// ready answers whether lines would be stored now: 200, or 503. The reason names
+// readyHandler answers whether lines would be stored now: 200, or 503. The reason names
 // paths and hosts, so only users of the page see it.
-func ready(g *login.Auth, rcv *receiver.Receiver) http.Handler {
+func readyHandler(g *login.Auth, rcv *receiver.Receiver) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -21,7 +21,7 @@ func ready(g *login.Auth, rcv *receiver.Receiver) http.Handler {
 		}
 		w.WriteHeader(http.StatusServiceUnavailable)
 		if g.Admits(r) {
-			fmt.Fprintln(w, "not ready: "+harmless(err.Error()))
+			fmt.Fprintln(w, "not ready: "+escapeControls(err.Error()))
 		} else {
 			fmt.Fprintln(w, "not ready")
 		}

@@ -31,15 +31,15 @@ type remoteOptions struct {
 	TLSCA        string `name:"tls-ca" placeholder:"FILE" help:"Authorities (PEM) for the certificate of that host. Default: those of the system."`
 }
 
-// remote asks a wsreceive over the network, by what its page and the query API
-// offer to everybody.
-type remote struct {
+// remoteDatabase is that of a wsreceive on another host, asked by what its page and
+// the query API offer to everybody.
+type remoteDatabase struct {
 	http.Client
 	base string
 	user *url.Userinfo // nil: none
 }
 
-func (e *remoteOptions) connect(log *slog.Logger) (*remote, error) {
+func (e *remoteOptions) connect(log *slog.Logger) (*remoteDatabase, error) {
 	wrong := func(hint string, err error) error {
 		return &cli.Error{Err: fmt.Errorf("--url: %w", err), Code: exitUsage, Hint: hint}
 	}
@@ -56,7 +56,7 @@ func (e *remoteOptions) connect(log *slog.Logger) (*remote, error) {
 		Proxy:           http.ProxyFromEnvironment,
 		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 	}
-	r := &remote{http.Client{Transport: transport}, strings.TrimSuffix(u.String(), "/"), nil}
+	r := &remoteDatabase{http.Client{Transport: transport}, strings.TrimSuffix(u.String(), "/"), nil}
 	if e.TLSCA != "" {
 		if transport.TLSClientConfig.RootCAs, err = readAuthorities(e.TLSCA); err != nil {
 			return nil, wrong("--tls-ca is a file with certificates", err)
@@ -86,14 +86,14 @@ func (e *remoteOptions) password(log *slog.Logger) (string, error) {
 	return strings.TrimSuffix(string(line), "\r"), err
 }
 
-// get implements finder.
-func (r *remote) get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
+// get implements database.
+func (r *remoteDatabase) get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
 	body, err := post(ctx, &r.Client, r.base+path, args, r.user)
 	return body, r.explain(err)
 }
 
 // explain adds what helps where the other end is not reached.
-func (r *remote) explain(err error) error {
+func (r *remoteDatabase) explain(err error) error {
 	if u := (*url.Error)(nil); errors.As(err, &u) {
 		return &cli.Error{Err: err, Code: 1, Hint: "check the URL, and whether wsreceive runs there; --tls-ca names the certificate of one that signs itself"}
 	}
@@ -101,7 +101,7 @@ func (r *remote) explain(err error) error {
 }
 
 // request asks the page there.
-func (r *remote) request(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
+func (r *remoteDatabase) request(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.base+path+"?"+args.Encode(), http.NoBody)
 	if err != nil {
 		return nil, err
@@ -110,36 +110,36 @@ func (r *remote) request(ctx context.Context, path string, args url.Values) (io.
 	return body, r.explain(err)
 }
 
-// lines implements finder: those that are there come in one answer; of those that
+// lines implements database: those that are there come in one answer; of those that
 // come later, which are looked for by the page, each is fetched.
-func (r *remote) lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error {
-	var come io.ReadCloser
+func (r *remoteDatabase) lines(ctx context.Context, args url.Values, f func(*logs.Found) error) error {
+	var events io.ReadCloser
 	if args.Get("follow") == "true" { // first, so that none is missed in between
 		var err error
-		if come, err = r.request(ctx, "/api/tail", url.Values{"q": args["query"]}); err != nil {
+		if events, err = r.request(ctx, "/api/tail", url.Values{"q": args["query"]}); err != nil {
 			return err
 		}
-		defer come.Close()
+		defer events.Close()
 	}
 	body, err := r.get(ctx, "/select/lines", url.Values{"query": args["query"], "limit": args["limit"]})
 	if err != nil {
 		return err
 	}
 	seen := map[string]bool{}
-	err = eachFound(body, func(l *logs.Found) error {
-		if come != nil {
+	err = each(body, func(l *logs.Found) error {
+		if events != nil {
 			seen[l.UID] = true
 		}
 		return f(l)
 	})
-	if err = errors.Join(err, body.Close()); err != nil || come == nil {
+	if err = errors.Join(err, body.Close()); err != nil || events == nil {
 		return err
 	}
-	return r.follow(ctx, come, seen, f)
+	return r.follow(ctx, events, seen, f)
 }
 
 // fetch calls f with a line, whose text it gets first.
-func (r *remote) fetch(ctx context.Context, l *logs.Found, f func(*logs.Found) error) error {
+func (r *remoteDatabase) fetch(ctx context.Context, l *logs.Found, f func(*logs.Found) error) error {
 	uid := l.UID
 	if len(uid) > handshake.UIDLen { // of a gap: it is found by its first number
 		uid = uid[:handshake.UIDLen]
@@ -162,7 +162,7 @@ func (r *remote) fetch(ctx context.Context, l *logs.Found, f func(*logs.Found) e
 }
 
 // follow reads the events of the page's live view.
-func (r *remote) follow(ctx context.Context, events io.Reader, seen map[string]bool, f func(*logs.Found) error) error {
+func (r *remoteDatabase) follow(ctx context.Context, events io.Reader, seen map[string]bool, f func(*logs.Found) error) error {
 	for in := bufio.NewReader(events); ; {
 		line, err := in.ReadString('\n')
 		if err != nil {
@@ -172,7 +172,7 @@ func (r *remote) follow(ctx context.Context, events io.Reader, seen map[string]b
 		if !ok {
 			continue
 		}
-		var come struct {
+		var event struct {
 			Skipped int
 			Lines   []struct {
 				UID  string
@@ -180,16 +180,16 @@ func (r *remote) follow(ctx context.Context, events io.Reader, seen map[string]b
 				Host string
 			}
 		}
-		if err := json.Unmarshal([]byte("{"+data), &come); err != nil {
+		if err := json.Unmarshal([]byte("{"+data), &event); err != nil {
 			return err
 		}
-		if come.Skipped > 0 {
+		if event.Skipped > 0 {
 			if err := f(&logs.Found{Time: time.Now(), Text: fmt.Appendf(nil, "(%d lines came too fast to be shown)",
-				come.Skipped)}); err != nil {
+				event.Skipped)}); err != nil {
 				return err
 			}
 		}
-		for _, one := range come.Lines {
+		for _, one := range event.Lines {
 			if seen[one.UID] {
 				continue
 			}

@@ -20,7 +20,7 @@ const tableRows = 1000
 
 // results prints what pipes make of lines, and tells how many rows that is: for a
 // terminal a table, else JSON.
-func (c *searchCmd) results(ctx context.Context, store finder, query string, to io.Writer,
+func (c *searchCmd) results(ctx context.Context, store database, query string, to io.Writer,
 	out *bufio.Writer,
 ) (rows int, err error) {
 	body, err := store.get(ctx, "/select/logsql/query", url.Values{"query": {query}})
@@ -28,7 +28,7 @@ func (c *searchCmd) results(ctx context.Context, store finder, query string, to 
 		return 0, err
 	}
 	defer body.Close()
-	each := func(line string) { fmt.Fprintln(out, harmless(line)) }
+	each := func(line string) { fmt.Fprintln(out, escapeControls(line)) }
 	if f, ok := to.(*os.File); ok && c.Output == "short" && term.IsTerminal(int(f.Fd())) {
 		t := &table{out: out}
 		defer t.flush()
@@ -39,7 +39,7 @@ func (c *searchCmd) results(ctx context.Context, store finder, query string, to 
 		line, err := in.ReadString('\n')
 		switch line = strings.TrimSuffix(line, "\n"); {
 		case line != "" && line[0] != '{': // why it breaks off
-			return rows, errors.New(harmless(line))
+			return rows, errors.New(escapeControls(line))
 		case line != "":
 			rows++
 			each(line)
@@ -89,7 +89,7 @@ func (t *table) flush() {
 	w := tabwriter.NewWriter(t.out, 0, 0, 2, ' ', 0)
 	for _, row := range append([][]string{t.columns}, t.rows...) {
 		for i, cell := range row {
-			row[i] = strings.ReplaceAll(harmless(cell), "\t", `\x09`)
+			row[i] = strings.ReplaceAll(escapeControls(cell), "\t", `\x09`)
 		}
 		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}

@@ -10,7 +10,7 @@ import (
 	"wsrelay/receiver/store/logs"
 )
 
-func TestHarmless_ShowsWhatATerminalWouldObey(t *testing.T) {
+func TestEscapeControls_ShowsWhatATerminalWouldObey(t *testing.T) {
 	for line, want := range map[string]string{
 		"Größe 東京\tx":         "Größe 東京\tx",
 		"evil \x1b[2J":        `evil \x1b[2J`,
@@ -19,7 +19,7 @@ func TestHarmless_ShowsWhatATerminalWouldObey(t *testing.T) {
 		"\x9b2J is CSI, too":  `\x9b2J is CSI, too`,
 		"Stra\xdfe\x1b\xffé�": `Stra\xdfe\x1b\xffé�`,
 	} {
-		if got := harmless(line); got != want {
+		if got := escapeControls(line); got != want {
 			t.Errorf("%q: got %q, want %q", line, got, want)
 		}
 	}
@@ -38,7 +38,7 @@ func TestSearchURL_GetsAllLinesInOneAnswer(t *testing.T) {
 		}
 	}))
 	defer s.Close()
-	r := &remote{base: s.URL}
+	r := &remoteDatabase{base: s.URL}
 	got := 0
 	err := r.lines(t.Context(), url.Values{"query": {"x"}, "limit": {"2000"}, "follow": {"false"}},
 		func(l *logs.Found) error {

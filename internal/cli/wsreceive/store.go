@@ -30,18 +30,23 @@ import (
 // logsDefault is where the log database is unless --to says otherwise.
 const logsDefault = "logs:./wsreceive-data"
 
+// logsNeeds is what to look at when the log database cannot be opened.
+const logsNeeds = "the directory must be writable; one wsreceive at a time has a log database open"
+
 // kind is a kind of store. A new one is a package, and an entry in kinds.
 type kind struct {
 	words []string // before the colon of --to
-	open  func(ctx context.Context, c *serveCmd, at string, stdout io.Writer, log *slog.Logger) (receiver.Store, error)
 
-	form   string // of --to, for people
-	needs  string // what to look at when it cannot be opened
-	url    bool   // it is at a URL, which is what the whole of --to is
-	engine bool   // --index and the other options of engines mean something to it
-	remote bool   // its rows are on another host, behind a journal: --journal
-	logs   bool   // the log database: --retain, search, backup, verify
-	shown  string // what the page, which shows the newest lines only, says of where all are; %s is at
+	// open opens the store; what it gives beside an error is no store.
+	open func(ctx context.Context, c *serveCmd, at string, stdout io.Writer, log *slog.Logger) (receiver.Store, error)
+
+	form     string // of --to, for people
+	needs    string // what to look at when it cannot be opened
+	url      bool   // it is at a URL, which is what the whole of --to is
+	engine   bool   // --index and the other options of engines mean something to it
+	remote   bool   // its rows are on another host, behind a journal: --journal
+	logs     bool   // the log database: --retain, search, backup, verify
+	pageNote string // what the page, which shows the newest lines only, says of where all are; %s is at
 
 	// What can be read while another process has the store open; nil: nothing.
 	senders func(at string) ([]receiver.Sender, error)
@@ -52,7 +57,7 @@ type kind struct {
 var kinds = []kind{
 	{
 		words: []string{"logs"}, open: openLogs, form: "logs:DIR", logs: true, senders: logs.Senders,
-		needs: "the directory must be writable; one wsreceive at a time has a log database open",
+		needs: logsNeeds,
 	},
 	{
 		words: []string{"http", "https"}, open: openEngine, form: "http(s)://HOST:PORT of Elasticsearch or OpenSearch",
@@ -66,17 +71,17 @@ var kinds = []kind{
 	{
 		words: []string{"victorialogs+http", "victorialogs+https"}, open: openVictoriaLogs,
 		form: "victorialogs+http(s)://HOST:PORT", url: true, remote: true,
-		needs: "the directory of --journal must be writable for one wsreceive; curl http://HOST:PORT/metrics shows whether the server answers",
-		shown: "The newest lines, as they come. All are in VictoriaLogs, which has a page of its own at /select/vmui/.",
+		needs:    "the directory of --journal must be writable for one wsreceive; curl http://HOST:PORT/metrics shows whether the server answers",
+		pageNote: "The newest lines, as they come. All are in VictoriaLogs, which has a page of its own at /select/vmui/.",
 	},
 	{
 		words: []string{"file"}, open: openFile, form: "file:PATH", senders: file.Senders, owners: file.EachOwner,
-		needs: "the directory must exist and be writable; one wsreceive writes a file at a time",
-		shown: "The newest lines, as they come. All are in the file %s.",
+		needs:    "the directory must exist and be writable; one wsreceive writes a file at a time",
+		pageNote: "The newest lines, as they come. All are in the file %s.",
 	},
 	{
 		words: []string{"stdout"}, open: openStdout, form: "stdout",
-		shown: "The newest lines, as they come. All go to the standard output of wsreceive.",
+		pageNote: "The newest lines, as they come. All go to the standard output of wsreceive.",
 	},
 }
 
@@ -105,26 +110,26 @@ func kindOf(to string) (k kind, at string, ok bool) {
 	return k, at, (at != "") == colon && colon == (word != k.form) // stdout is all of its form
 }
 
-// patienceOfServe is how long another process may have the store open when
+// openTimeout is how long another process may have the store open when
 // wsreceive starts: a search, or a wsreceive that ends. A variable for tests.
-var patienceOfServe = 30 * time.Second
+var openTimeout = 30 * time.Second
 
 // openWhenFree opens the store, and waits for another process that has it open. Its
 // error is receiver.ErrInUse if that takes too long, or ctx ends meanwhile.
 func (c *serveCmd) openWhenFree(ctx context.Context, stdout io.Writer, log *slog.Logger) (receiver.Store, error) {
-	patience, cancel := context.WithTimeout(ctx, patienceOfServe)
+	waiting, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	for waits := false; ; waits = true {
 		store, err := c.openStore(ctx, stdout, log)
-		if !errors.Is(err, receiver.ErrInUse) || patience.Err() != nil {
+		if !errors.Is(err, receiver.ErrInUse) || waiting.Err() != nil {
 			return store, err
 		}
 		if !waits {
-			log.Warn("the store is in use", "err", err, "patience", patienceOfServe,
+			log.Warn("the store is in use", "err", err, "patience", openTimeout,
 				cli.Effect, "nothing is received yet; senders keep their lines",
 				cli.Hint, "wait for a search or backup to end, or stop the other wsreceive")
 		}
-		wait(patience)
+		wait(waiting)
 	}
 }
 
@@ -164,13 +169,13 @@ func openLogs(_ context.Context, c *serveCmd, at string, _ io.Writer, log *slog.
 	if c.Memory > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memory * 5 / 8) // of the runtime; the rest is for mapped files
 	}
-	return some(logs.Open(at, logs.Options{
+	return logs.Open(at, logs.Options{
 		Retain: c.Retain.Age, RetainBytes: c.Retain.Bytes, Memory: memory * 3 / 16, Log: log,
-	}))
+	})
 }
 
 func openFile(_ context.Context, _ *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
-	return some(file.Open(at, file.Options{Log: log}))
+	return file.Open(at, file.Options{Log: log})
 }
 
 func openStdout(_ context.Context, _ *serveCmd, _ string, to io.Writer, _ *slog.Logger) (receiver.Store, error) {
@@ -182,26 +187,17 @@ func openEngine(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *s
 	if err != nil {
 		return nil, err
 	}
-	return some(elastic.Open(ctx, at, elastic.Options{
+	return elastic.Open(ctx, at, elastic.Options{
 		Prefix: c.Index, DataStream: c.DataStream, Pipeline: c.Pipeline,
 		Access: access, DeadFile: c.DeadFile, Log: log,
-	}))
+	})
 }
 
 func openVictoriaLogs(_ context.Context, c *serveCmd, at string, _ io.Writer,
 	log *slog.Logger,
 ) (receiver.Store, error) {
 	address := strings.TrimPrefix(at, "victorialogs+")
-	return some(victorialogs.Open(cmp.Or(c.Journal, journalDefault), address, victorialogs.Options{Log: log}))
-}
-
-// some makes an interface of a store. S is a type of its own so that a nil
-// pointer does not become a Store.
-func some[S receiver.Store](store S, err error) (receiver.Store, error) {
-	if err != nil {
-		return nil, err
-	}
-	return store, nil
+	return victorialogs.Open(cmp.Or(c.Journal, journalDefault), address, victorialogs.Options{Log: log})
 }
 
 // retain says how long the log database keeps lines; what is zero is no limit.

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"wsrelay/internal/cli/manual"
 	"wsrelay/internal/cli/options"
+	"wsrelay/test/manual"
 )
 
 func TestManual_KnowsEveryOption(t *testing.T) {

@@ -75,19 +75,11 @@ func (a *Access) tripper(next http.RoundTripper) (http.RoundTripper, error) {
 	case a.AWSRegion != "" && !validRegion.MatchString(a.AWSRegion):
 		return nil, fmt.Errorf("%q is not an AWS region, such as eu-central-1", a.AWSRegion)
 	case a.AWSRegion != "":
-		return some(newSigner(next, a.AWSRegion))
+		return newSigner(next, a.AWSRegion)
 	case a.AuthFile != "":
-		return some(newFileAuth(next, a.AuthFile))
+		return newFileAuth(next, a.AuthFile)
 	}
 	return next, nil
-}
-
-// some makes an interface of what was made.
-func some[T http.RoundTripper](tripper T, err error) (http.RoundTripper, error) {
-	if err != nil {
-		return nil, err
-	}
-	return tripper, nil
 }
 
 func (a *Access) tls(nodes []*url.URL) (*tls.Config, error) {

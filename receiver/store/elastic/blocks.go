@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// blockPatience is how long lines wait for an index that an administrator has
+// blockTimeout is how long lines wait for an index that an administrator has
 // closed to writes. Then they become dead letters, so that one old day does not
 // hold back the stream.
-const blockPatience = 10 * time.Minute
+const blockTimeout = 10 * time.Minute
 
 // blockSilence is how long an index may have refused nothing and still count as
 // blocked all the while: lines that wait for it come again every few seconds.
@@ -26,7 +26,7 @@ type blocks struct {
 type block struct{ since, last time.Time }
 
 // isOld notes that the index is blocked and reports whether it has been for
-// blockPatience.
+// blockTimeout.
 func (b *blocks) isOld(index string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -39,7 +39,7 @@ func (b *blocks) isOld(index string) bool {
 	}
 	k.last = now
 	b.known[index] = k
-	return now.Sub(k.since) >= blockPatience
+	return now.Sub(k.since) >= blockTimeout
 }
 
 // lifted notes that the index takes writes.

@@ -61,7 +61,7 @@ func (c *Client) send(ctx context.Context, ops []*op) error {
 	if err != nil {
 		return err
 	}
-	return judgeItems(ops, answer)
+	return readItems(ops, answer)
 }
 
 // halves sends the documents of a request that was refused as a whole in two.
@@ -79,16 +79,16 @@ func (c *Client) halves(ctx context.Context, ops []*op) (throttled bool) {
 	return c.bulk(ctx, right) || throttled
 }
 
-// judgeItems notes what the answer to a bulk says. An answer that is not about
+// readItems notes what the answer to a bulk says. An answer that is not about
 // exactly these documents, in this order, says nothing.
-func judgeItems(ops []*op, answer []byte) error {
+func readItems(ops []*op, answer []byte) error {
 	n := 0
 	inOrder := true
 	gjson.GetBytes(answer, "items").ForEach(func(_, item gjson.Result) bool {
 		if n < len(ops) && !ops[n].isCreated(item.Raw) {
 			item = item.Get("create")
 			inOrder = inOrder && item.Get("_id").Str == ops[n].id
-			ops[n].judgeItem(int(item.Get("status").Int()), item)
+			ops[n].readItem(int(item.Get("status").Int()), item)
 		}
 		n++
 		return true
@@ -103,7 +103,7 @@ func judgeItems(ops []*op, answer []byte) error {
 }
 
 // isCreated notes that the document is stored if the item says that to the letter,
-// as nearly all do; judgeItem reads what any other says.
+// as nearly all do; readItem reads what any other says.
 func (o *op) isCreated(item string) bool {
 	id, head := strings.CutPrefix(item, `{"create":{"_id":"`)
 	id, tail := strings.CutSuffix(id, `","status":201}}`)
@@ -114,9 +114,9 @@ func (o *op) isCreated(item string) bool {
 	return true
 }
 
-// judgeItem notes what the engine says of one document. One that its data stream
+// readItem notes what the engine says of one document. One that its data stream
 // has diverted to a failure store was refused.
-func (o *op) judgeItem(status int, item gjson.Result) {
+func (o *op) readItem(status int, item gjson.Result) {
 	o.takenIn = ""
 	object := item.Get("error")
 	if index := item.Get("_index").Str; status/100 == 2 && (item.Get("failure_store").Str == "used" || o.inStream() &&

@@ -68,8 +68,9 @@ func sizeOf(body [][]byte) (n int) {
 var errTooLong = errors.New("the answer is too long")
 
 // Dial makes a client of the engine at list: one URL, or those of several nodes
-// of one cluster, separated by commas, or an Elastic Cloud id. Requests go to them in turn; a node that
-// does not answer is left out for a while. Dial itself connects to nothing.
+// of one cluster, separated by commas, or an Elastic Cloud id. Requests go to them in
+// turn; a node that does not answer is left out for a while. Dial itself connects to
+// nothing.
 func Dial(list string, a Access) (*Client, error) {
 	auth, err := authorization(a.Auth)
 	if err != nil {
@@ -222,7 +223,7 @@ func (c *Client) call(ctx context.Context, method, path, contentType string, bod
 	case int64(len(answer)) > c.maxAnswer:
 		return nil, &Error{Err: errTooLong}
 	case !gjson.ValidBytes(answer):
-		return nil, &Error{Err: fmt.Errorf("the answer is not JSON: %s", glimpse(answer)), strange: true}
+		return nil, &Error{Err: fmt.Errorf("the answer is not JSON: %s", beginning(answer)), strange: true}
 	}
 	return answer, nil
 }

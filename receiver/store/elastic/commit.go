@@ -93,11 +93,11 @@ func (s *Store) ready(ctx context.Context, ops []*op) *Error {
 	if err := s.indices.ensure(ctx, s.client, ops); err != nil {
 		return err
 	}
-	asked := ""
+	learned := ""
 	for _, o := range ops {
-		if o.dead == nil && o.index != asked {
+		if o.dead == nil && o.index != learned {
 			s.names.learn(ctx, s.client, o.index)
-			asked = o.index
+			learned = o.index
 		}
 	}
 	s.names.write(ops)
@@ -111,8 +111,8 @@ func (s *Store) tryRefused(ctx context.Context, ops []*op, try *int) error {
 	waiting := -1
 	for i, o := range ops {
 		switch {
-		case o.dead != nil && o.outcome == refused: // settle knows
-		case o.outcome == refused && o.err.Status == http.StatusNotFound: // the index was there once: the next try makes it
+		case o.dead != nil && o.outcome == refused: // classify knows
+		case o.outcome == refused && o.err.Status == http.StatusNotFound: // the next try makes the index again
 			s.indices.forget()
 			o.outcome = unknown
 			waiting = i

@@ -59,7 +59,8 @@ func (d *dispatcher) engineThreads(n int) {
 }
 
 // do sends the documents, if need be apart from those of others, and waits until
-// each has its outcome. After an error the documents are not the caller's any more: they may still be under way.
+// each has its outcome. After an error the documents are not the caller's any more: they
+// may still be under way.
 func (d *dispatcher) do(ctx context.Context, ops []*op, alone bool) error {
 	c := &call{left: len(ops), alone: alone, done: make(chan struct{})}
 	for _, o := range ops {
@@ -98,16 +99,16 @@ func (d *dispatcher) close() {
 
 func (d *dispatcher) startLocked() {
 	for len(d.queue) > 0 && d.running < int(d.limit) {
-		bulk := d.takeLocked()
+		bulk := d.nextBulkLocked()
 		d.running++
 		d.wg.Go(func() { d.run(bulk) })
 	}
 }
 
-// takeLocked takes what fits into one bulk, at least one document. What waits
+// nextBulkLocked takes what fits into one bulk, at least one document. What waits
 // is shared among the bulks that may start: an engine works on one bulk of one
 // index with one thread.
-func (d *dispatcher) takeLocked() []*op {
+func (d *dispatcher) nextBulkLocked() []*op {
 	free := int(d.limit) - d.running
 	share := min(maxBulkDocs, max(minBulkDocs, (len(d.queue)+free-1)/free))
 	n, size := 0, 0

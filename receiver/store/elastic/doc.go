@@ -80,7 +80,7 @@
 // # Data streams
 //
 // An id is unique in one backing index only, and a request that we have abandoned
-// on may reach the engine's shards after a rollover. So the engine itself holds
+// may reach the engine's shards after a rollover. So the engine itself holds
 // each attempt to one backing index, by a pin:
 //
 //	"wsrelay": {"pin": {"000007": true}, ...}
@@ -165,7 +165,7 @@
 // 7.10.2 the odd, fuzzed and dotted lines and compression; its fault table runs up
 // to some row only. Data streams: pins, write blocks
 // and rollovers answer as described on OpenSearch 3.8.0 and Elasticsearch 9.5.3; the
-// odd lines continuece into a data stream of three shards, on OpenSearch 3.8.0;
+// odd lines also go into a data stream of three shards, on OpenSearch 3.8.0;
 // Elasticsearch 7.10.2 without x-pack has none. A proxy stands in for what one
 // node without security does not do: 401, 413, answers cut short or about other
 // documents. By a scripted engine only: one shard of several that is down,

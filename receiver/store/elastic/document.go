@@ -160,7 +160,7 @@ func (o *op) appendDocument(dst []byte, r *scratch, k *known) []byte {
 	line := bytes.Trim(o.line, " \t\r\n")
 	members, why := r.readObject(line)
 	if members == nil && why == "" {
-		if finite, ok := receiver.QuoteNonFinite(line); ok {
+		if finite, ok := quoteNonFinite(line); ok {
 			line = finite
 			members, why = r.readObject(line)
 		}
@@ -217,7 +217,7 @@ func (o *op) appendCuts(dst []byte, cuts []omission) []byte {
 	dst = append(dst, `,"omitted":[`...)
 	var reasons []string
 	for i, c := range cuts {
-		if i < maxTold {
+		if i < maxListed {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
@@ -322,8 +322,8 @@ func appendGap(dst []byte, g *handshake.Gap) []byte {
 }
 
 // appendLineTime appends the time that a line tells, or else when it came.
-func (o *op) appendLineTime(dst []byte, r *scratch, told value) []byte {
-	if raw, ok := timeOf(told); ok {
+func (o *op) appendLineTime(dst []byte, r *scratch, stated value) []byte {
+	if raw, ok := timeOf(stated); ok {
 		return append(dst, raw...)
 	}
 	r.cuts = append(r.cuts, omission{name: "@timestamp", why: whyTime})
@@ -410,7 +410,7 @@ func (r *scratch) readObject(line []byte) (_ []member, why string) {
 		return nil, ""
 	case len(line) > maxObject:
 		return nil, whyLarge
-	case receiver.IsDeep(line, maxDepth):
+	case isDeep(line, maxDepth):
 		return nil, whyDeepLine
 	case !gjson.ValidBytes(line):
 		return nil, ""

@@ -202,9 +202,7 @@ func (s *syslogLine) appendTo(dst, line []byte) (_ []byte, theirs int) {
 		{`,"msgid":`, s.msgid},
 		{`,"structured_data":`, s.sdata},
 	} {
-		if f.raw != "" {
-			dst = append(append(dst, f.name...), f.raw...)
-		}
+		dst = appendRaw(dst, f.name, f.raw)
 	}
 	dst = append(dst, `}},"event":{"original":`...)
 	dst = appendString(dst, line)
@@ -363,14 +361,7 @@ func intOf(v value) int64 {
 	return n
 }
 
-func isDigits(s string) bool {
-	for _, c := range []byte(s) {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 12
-}
+func isDigits(s string) bool { return len(s) <= 12 && allDigits(s) }
 
 // areText reports whether all that are there are strings.
 func areText(values ...value) bool {

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	maxReason  = 2 << 10 // bytes
-	maxGlimpse = 300     // bytes of an answer that is not JSON
+	maxReason    = 2 << 10 // bytes
+	maxBeginning = 300     // bytes of an answer that is not JSON
 )
 
 // Error is an engine's refusal, of a request or of one document, or the lack
@@ -45,14 +45,14 @@ func newError(status int, object gjson.Result) *Error {
 func answeredError(status int, body []byte) *Error {
 	e := newError(status, gjson.GetBytes(body, "error"))
 	if e.Reason == "" {
-		e.Reason = glimpse(body)
+		e.Reason = beginning(body)
 	}
 	return e
 }
 
-// glimpse is the beginning of a text, in one line.
-func glimpse(body []byte) string {
-	text := strings.ToValidUTF8(string(body[:min(len(body), maxGlimpse)]), "")
+// beginning is the beginning of a text, in one line.
+func beginning(body []byte) string {
+	text := strings.ToValidUTF8(string(body[:min(len(body), maxBeginning)]), "")
 	return strings.Join(strings.FieldsFunc(text, func(c rune) bool { return unicode.IsSpace(c) || !unicode.IsPrint(c) }), " ")
 }
 

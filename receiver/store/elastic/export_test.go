@@ -17,7 +17,7 @@ func (s *Store) Hasten(now func() time.Time) {
 func (s *Store) ForgetNewNames() {
 	s.names.mu.Lock()
 	defer s.names.mu.Unlock()
-	s.names.spare = freshBurst
+	s.names.fresh = nil
 }
 
 // Documents gives the body of a bulk of the very documents that Commit makes.

@@ -18,7 +18,7 @@ const (
 	maxLevels = 20      // objects, arrays and parts of dotted names, one within another
 	maxName   = 512     // bytes of a full name
 	maxNumber = 64      // bytes of a number
-	maxTold   = 20      // omitted names that a document lists
+	maxListed = 20      // omitted names that a document lists
 )
 
 // Why a member is not a field of its document.

@@ -244,7 +244,7 @@ func (s *scene) setup() {
 		s.Fatal(err)
 	}
 	defer c.Close()
-	if err := setup.Run(s.Context(), c, setup.Options{Prefix: s.prefix, Tell: func(setup.Step) {}}); err != nil {
+	if err := setup.Run(s.Context(), c, setup.Options{Prefix: s.prefix, Report: func(setup.Step) {}}); err != nil {
 		s.Fatal(err)
 	}
 	s.Cleanup(s.ask(http.MethodDelete, "/_index_template/wsrelay-"+s.prefix, ""))

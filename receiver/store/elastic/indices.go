@@ -2,9 +2,12 @@ package elastic
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
+
+	"github.com/tidwall/gjson"
 )
 
 const ownFields = `"wsrelay":{"properties":{` +
@@ -93,4 +96,38 @@ func (x *indices) add(index string) {
 		x.known = make(map[string]bool)
 	}
 	x.known[index] = true
+}
+
+// documentsPage is how many documents one request reads or writes.
+const documentsPage = 1000
+
+// eachDocument calls f with each document of an index of ours, in the order of the stream
+// ids that are their ids, until f returns false. An index that is missing has none.
+func (s *Store) eachDocument(ctx context.Context, index string, f func(sid string, source gjson.Result) bool) error {
+	if _, err := s.client.Do(ctx, http.MethodPost, "/"+index+"/_refresh", nil); err != nil {
+		if asError(err).Status == http.StatusNotFound {
+			return nil
+		}
+		return err
+	}
+	for after := ""; ; {
+		query := fmt.Appendf(nil, `{"size":%d,"sort":[{"sid":"asc"}],"track_total_hits":false`, documentsPage)
+		if after != "" {
+			query = fmt.Appendf(query, `,"search_after":[%q]`, after)
+		}
+		answer, err := s.client.Do(ctx, http.MethodPost, "/"+index+"/_search?allow_partial_search_results=false",
+			append(query, '}'))
+		if err != nil {
+			return err
+		}
+		hits := gjson.GetBytes(answer, "hits.hits").Array()
+		for _, hit := range hits {
+			if after = hit.Get("_id").Str; !f(after, hit.Get("_source")) {
+				return nil
+			}
+		}
+		if len(hits) < documentsPage {
+			return nil
+		}
+	}
 }

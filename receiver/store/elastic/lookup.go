@@ -197,12 +197,12 @@ func (s *Store) fill(ctx context.Context, docs []document, places []place, some 
 	if len(some) == 0 {
 		return nil
 	}
-	asked := make([]place, len(some))
+	wanted := make([]place, len(some))
 	for n, i := range some {
-		asked[n] = places[i]
+		wanted[n] = places[i]
 	}
 	for try := 0; ; {
-		found, err := s.client.find(ctx, asked)
+		found, err := s.client.find(ctx, wanted)
 		if err == nil {
 			for n, i := range some {
 				docs[i] = found[n]

@@ -4,9 +4,9 @@ import (
 	"context"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/tidwall/gjson"
+	"golang.org/x/time/rate"
 )
 
 // Bounds of the names that lines may bring into one index. Each new one changes
@@ -27,8 +27,7 @@ const (
 type names struct {
 	mu    sync.Mutex
 	of    map[string]*known // by index
-	spare float64           // documents with new names that may come now
-	at    time.Time         // when that was so
+	fresh *rate.Limiter     // of documents with new names; nil: none has come
 }
 
 // known is what one index has, as far as we know.
@@ -43,14 +42,10 @@ type known struct {
 func (n *names) mayBring() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	now := time.Now()
-	n.spare = min(freshBurst, n.spare+now.Sub(n.at).Seconds()*freshRate)
-	n.at = now
-	if n.spare < 1 {
-		return false
+	if n.fresh == nil {
+		n.fresh = rate.NewLimiter(freshRate, freshBurst)
 	}
-	n.spare--
-	return true
+	return n.fresh.Allow()
 }
 
 // index gives what is known of one; seeded says whether the engine has been

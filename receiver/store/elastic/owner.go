@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,7 +22,6 @@ const (
 		`"sid":{"type":"keyword"},"owner":{"type":"keyword"}}}}`
 	ownerTimeout = 3 * time.Second // of a look-up: a sender waits for its welcome
 	ownersAtOnce = 16              // requests
-	ownersPage   = 1000
 )
 
 var _ receiver.Owners = (*Store)(nil)
@@ -58,19 +56,15 @@ func (o *owners) remembered(sid string) string {
 	return o.known[sid]
 }
 
-// ownerRequest sends one request about owners.
-func (s *Store) ownerRequest(ctx context.Context, method, path, body string) (gjson.Result, error) {
+// ownerRequest sends one request about owners; body may be nil.
+func (s *Store) ownerRequest(ctx context.Context, method, path string, body []byte) (gjson.Result, error) {
 	select {
 	case s.owners.slots <- struct{}{}:
 		defer func() { <-s.owners.slots }()
 	case <-ctx.Done():
 		return gjson.Result{}, ctx.Err()
 	}
-	var payload []byte
-	if body != "" {
-		payload = []byte(body)
-	}
-	answer, err := s.client.Do(ctx, method, "/"+ownersIndex+path, payload)
+	answer, err := s.client.Do(ctx, method, "/"+ownersIndex+path, body)
 	return gjson.ParseBytes(answer), err
 }
 
@@ -78,7 +72,7 @@ func (s *Store) ownerRequest(ctx context.Context, method, path, body string) (gj
 func (s *Store) ownerDocument(ctx context.Context, sid string) (owner, version string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ownerTimeout)
 	defer cancel()
-	doc, err := s.ownerRequest(ctx, http.MethodGet, "/_doc/"+sid, "")
+	doc, err := s.ownerRequest(ctx, http.MethodGet, "/_doc/"+sid, nil)
 	switch {
 	case err != nil && asError(err).Status == http.StatusNotFound: // the document, or the index
 		return "", "", nil
@@ -115,7 +109,7 @@ func (s *Store) SetOwner(ctx context.Context, sid, from, to string) (string, err
 		return "", err
 	}
 	body, _ := json.Marshal(map[string]string{"sid": sid, "owner": to}) // of strings
-	_, err := s.ownerRequest(ctx, http.MethodPut, path, string(body))
+	_, err := s.ownerRequest(ctx, http.MethodPut, path, body)
 	switch {
 	case err == nil:
 		s.owners.note(sid, to)
@@ -132,7 +126,8 @@ func (s *Store) makeOwners(ctx context.Context) error {
 	if s.indices.has(ownersIndex) {
 		return nil
 	}
-	if _, err := s.ownerRequest(ctx, http.MethodPut, "", ownersMapping); err != nil && asError(err).transient() {
+	_, err := s.ownerRequest(ctx, http.MethodPut, "", []byte(ownersMapping))
+	if err != nil && asError(err).transient() {
 		return err
 	}
 	s.indices.add(ownersIndex)
@@ -141,30 +136,7 @@ func (s *Store) makeOwners(ctx context.Context) error {
 
 // EachOwner implements receiver.Owners.
 func (s *Store) EachOwner(ctx context.Context, f func(sid, owner string) bool) error {
-	if _, err := s.ownerRequest(ctx, http.MethodPost, "/_refresh", ""); err != nil {
-		if asError(err).Status == http.StatusNotFound {
-			return nil
-		}
-		return err
-	}
-	for after := ""; ; {
-		var b strings.Builder
-		fmt.Fprintf(&b, `{"size":%d,"sort":[{"sid":"asc"}],"track_total_hits":false`, ownersPage)
-		if after != "" {
-			fmt.Fprintf(&b, `,"search_after":[%q]`, after)
-		}
-		page, err := s.ownerRequest(ctx, http.MethodPost, "/_search?allow_partial_search_results=false", b.String()+"}")
-		if err != nil {
-			return err
-		}
-		hits := page.Get("hits.hits").Array()
-		for _, hit := range hits {
-			if after = hit.Get("_id").Str; !f(after, hit.Get("_source.owner").Str) {
-				return nil
-			}
-		}
-		if len(hits) < ownersPage {
-			return nil
-		}
-	}
+	return s.eachDocument(ctx, ownersIndex, func(sid string, source gjson.Result) bool {
+		return f(sid, source.Get("owner").Str)
+	})
 }

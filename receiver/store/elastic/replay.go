@@ -140,7 +140,7 @@ func (s *Store) tryAgain(ctx context.Context, r *Replayed, letters []letter) (ba
 	for i, l := range letters {
 		o, err := s.revive(l.id, l.source)
 		if err != nil {
-			s.leave(r, l.id, "unreadable", err)
+			s.countLeft(r, l.id, "unreadable", err)
 			continue
 		}
 		of[o], ops = i, append(ops, o)
@@ -156,7 +156,7 @@ func (s *Store) tryAgain(ctx context.Context, r *Replayed, letters []letter) (ba
 		case same:
 			r.There++
 		default:
-			s.leave(r, o.id, o.err.Type, o.err)
+			s.countLeft(r, o.id, o.err.Type, o.err)
 			continue
 		}
 		back[of[o]] = true
@@ -270,7 +270,7 @@ func (s *Store) tryAll(ctx context.Context, ops []*op) error {
 	return err
 }
 
-func (s *Store) leave(r *Replayed, id, kind string, err error) {
+func (s *Store) countLeft(r *Replayed, id, kind string, err error) {
 	s.log.Debug("dead letter stays", "id", id, "err", err)
 	if r.Left == nil {
 		r.Left = make(map[string]int)

@@ -21,41 +21,20 @@ const (
 	sendersIndex   = "wsrelay-senders"
 	sendersMapping = `{"settings":{"number_of_shards":1},"mappings":{"dynamic":"false","properties":{"sid":{"type":"keyword"},"host":{"type":"keyword"},` +
 		`"seen":{"type":"date"},"line":{"type":"date"}}}}`
-	sendersPage = 1000
 )
 
 var _ receiver.SenderKeeper = (*Store)(nil)
 
 // Senders implements receiver.SenderKeeper.
 func (s *Store) Senders(ctx context.Context) (all []receiver.Sender, err error) {
-	if _, err := s.client.Do(ctx, http.MethodPost, "/"+sendersIndex+"/_refresh", nil); err != nil {
-		if asError(err).Status == http.StatusNotFound {
-			return nil, nil
+	err = s.eachDocument(ctx, sendersIndex, func(sid string, source gjson.Result) bool {
+		var one receiver.Sender
+		if json.Unmarshal([]byte(source.Raw), &one) == nil && one.SID == sid {
+			all = append(all, one)
 		}
-		return nil, err
-	}
-	for after := ""; ; {
-		query := fmt.Sprintf(`{"size":%d,"sort":[{"sid":"asc"}],"track_total_hits":false`, sendersPage)
-		if after != "" {
-			query += fmt.Sprintf(`,"search_after":[%q]`, after)
-		}
-		answer, err := s.client.Do(ctx, http.MethodPost, "/"+sendersIndex+"/_search?allow_partial_search_results=false",
-			[]byte(query+"}"))
-		if err != nil {
-			return all, err
-		}
-		hits := gjson.GetBytes(answer, "hits.hits").Array()
-		for _, hit := range hits {
-			var one receiver.Sender
-			after = hit.Get("_id").Str
-			if json.Unmarshal([]byte(hit.Get("_source").Raw), &one) == nil && one.SID == after {
-				all = append(all, one)
-			}
-		}
-		if len(hits) < sendersPage {
-			return all, nil
-		}
-	}
+		return true
+	})
+	return all, err
 }
 
 // KeepSenders implements receiver.SenderKeeper: it writes what has changed.
@@ -67,7 +46,7 @@ func (s *Store) KeepSenders(ctx context.Context, _, changed []receiver.Sender, r
 		}
 		s.indices.add(sendersIndex)
 	}
-	for part := range slices.Chunk(changed, sendersPage) {
+	for part := range slices.Chunk(changed, documentsPage) {
 		var b bytes.Buffer
 		for i := range part {
 			fmt.Fprintf(&b, `{"index":{"_id":%q,"version":%d,"version_type":"external_gte"}}`+"\n", part[i].SID,
@@ -78,7 +57,7 @@ func (s *Store) KeepSenders(ctx context.Context, _, changed []receiver.Sender, r
 			return err
 		}
 	}
-	for part := range slices.Chunk(removed, sendersPage) {
+	for part := range slices.Chunk(removed, documentsPage) {
 		var b strings.Builder
 		for _, sid := range part {
 			fmt.Fprintf(&b, `{"delete":{"_id":%q}}`+"\n", sid)

@@ -136,7 +136,7 @@ func TestSenders_AreSharedByReceiversAndTheNewestWins(t *testing.T) {
 	e.mu.Lock()
 	e.down = false
 	e.mu.Unlock()
-	checkSenders(t, a, b, 2*sendersPage+10)
+	checkSenders(t, a, b, 2*documentsPage+10)
 	e.mu.Lock()
 	e.refuses = true
 	e.mu.Unlock()

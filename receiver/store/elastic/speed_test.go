@@ -227,7 +227,7 @@ func needSpeed(t *testing.T) *speed {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := setup.Run(t.Context(), c, setup.Options{Prefix: "speed", Tell: func(setup.Step) {}}); err != nil {
+	if err := setup.Run(t.Context(), c, setup.Options{Prefix: "speed", Report: func(setup.Step) {}}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { faults.Ask(t, http.MethodDelete, "/_index_template/wsrelay-speed", "") })

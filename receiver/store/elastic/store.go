@@ -1,6 +1,7 @@
 package elastic
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,14 +93,9 @@ func CheckPrefix(prefix string) error {
 // fails until it is up. Open fails if the engine refuses the credentials, or
 // if what answers is no such engine.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
-	if o.Prefix == "" {
-		o.Prefix = "logs"
-	}
+	o.Prefix = cmp.Or(o.Prefix, "logs")
 	if err := CheckPrefix(o.Prefix); err != nil {
 		return nil, err
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Pipeline != "" && !validPipeline.MatchString(o.Pipeline) {
 		return nil, fmt.Errorf(`ingest pipeline %q: want letters, digits, ".", "_", "@" and "-"`, o.Pipeline)
@@ -117,7 +113,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		prefix:   o.Prefix,
 		stream:   stream,
 		pipeline: o.Pipeline,
-		log:      o.Log,
+		log:      cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		client:   c,
 		blocks:   blocks{now: time.Now},
 		owners:   newOwners(),

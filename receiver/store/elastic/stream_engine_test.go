@@ -26,7 +26,7 @@ func useStream(t *testing.T, shards int) (name string) {
 	defer c.Close()
 	if err := setup.Run(t.Context(), c, setup.Options{
 		Stream: name,
-		Tell:   func(s setup.Step) { t.Log(s.Did, s.What) },
+		Report: func(s setup.Step) { t.Log(s.Did, s.What) },
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -202,7 +202,7 @@ func TestCommit_KeepsASpoilingStreamApart(t *testing.T) {
 	}
 	var sizes []int
 	for len(s.bulks.queue) > 0 {
-		sizes = append(sizes, len(s.bulks.takeLocked()))
+		sizes = append(sizes, len(s.bulks.nextBulkLocked()))
 	}
 	s.bulks.mu.Unlock()
 	if fmt.Sprint(sizes) != "[1 1 1]" {

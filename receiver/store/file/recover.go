@@ -101,8 +101,8 @@ func (s *Store) cut(p *proof) (found bool, err error) {
 	return found, err
 }
 
-// cutFile is cut for one file. It must have the content that p proves. If that is
-// nothing, the file must be the same, or a copy that is called the same.
+// cutFile does for one file what cut does. The file must have the content that p proves.
+// If that is empty, it must be the same file, or a copy with the same name.
 func cutFile(name string, p *proof, copied bool) (found bool, err error) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
@@ -164,7 +164,7 @@ func readProof(f *os.File) (p proof, err error) {
 }
 
 // endLine gives the size of a file, after it has ended a last line that another program
-// else left without its newline.
+// left without its newline.
 func endLine(f *os.File) (end int64, err error) {
 	info, err := f.Stat()
 	if err != nil || info.Size() == 0 {

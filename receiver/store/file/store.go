@@ -93,12 +93,9 @@ type Options struct {
 // Open opens the store at path, and creates it if there is none; the directory
 // must exist. A second process gets an error.
 func Open(path string, o Options) (*Store, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
 	s := &Store{
 		path:    path,
-		log:     o.Log,
+		log:     cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		journal: journal{path: path + ".cursor"},
 		streams: make(map[string]*stream),
 		w:       bufio.NewWriterSize(nil, 64<<10),

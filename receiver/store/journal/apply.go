@@ -56,12 +56,12 @@ func (j *Journal) news(err error) <-chan struct{} {
 }
 
 // step does the next thing there is to do for the oldest segment; where the
-// database is late, for the oldest that has something to do. If there is nothing,
+// database is asynchronous, for the oldest that has something to do. If there is nothing,
 // it gives how long to wait.
 func (j *Journal) step(ctx context.Context, lines *[][]byte) (worked bool, wait time.Duration, err error) {
 	j.mu.Lock()
 	segs := j.segs
-	if _, late := j.db.(Late); !late {
+	if _, async := j.db.(AsyncDatabase); !async {
 		segs = segs[:min(1, len(segs))]
 	}
 	segs = slices.Clone(segs)
@@ -83,18 +83,18 @@ func (j *Journal) stepOn(ctx context.Context, s *segment, oldest bool,
 	j.mu.Lock()
 	end, rows, applied, sealed, recount := s.end, s.rows, s.applied, s.sealed, s.recount
 	due := time.Until(s.first.Add(j.o.age))
-	if j.pressed || s.id.number <= j.wanted {
+	if j.emptying || s.id.number <= j.wanted {
 		due = 0
 	}
 	if !sealed && due <= 0 && applied == end {
-		j.pressed = false
+		j.emptying = false
 	}
 	j.mu.Unlock()
 	switch {
 	case recount:
 		return true, 0, j.addMissing(ctx, s, end, rows, lines)
 	case applied < end:
-		return true, 0, j.addNext(ctx, s, end, lines)
+		return true, 0, j.add(ctx, s, s.scan(s.applied, end), nil, lines)
 	case sealed && !oldest:
 		return false, j.o.age, nil
 	case sealed:
@@ -109,14 +109,14 @@ func (j *Journal) stepOn(ctx context.Context, s *segment, oldest bool,
 	return false, due, nil
 }
 
-// final asks a late database whether it has a segment on disk. If it has lost
+// final asks an asynchronous database whether it has a segment on disk. If it has lost
 // rows, any segment may lack some.
 func (j *Journal) final(ctx context.Context, s *segment, rows uint64) (wait time.Duration, err error) {
-	late, ok := j.db.(Late)
+	async, ok := j.db.(AsyncDatabase)
 	if !ok {
 		return 0, nil
 	}
-	if wait, err = late.Final(ctx, s.name, rows); errors.Is(err, ErrForgot) {
+	if wait, err = async.Final(ctx, s.name, rows); errors.Is(err, ErrForgot) {
 		j.mu.Lock()
 		for _, o := range j.segs {
 			o.recount = true
@@ -127,11 +127,6 @@ func (j *Journal) final(ctx context.Context, s *segment, rows uint64) (wait time
 		return 0, fmt.Errorf("segment %s: %w", s.name, err)
 	}
 	return wait, nil
-}
-
-// addNext adds the next records of a segment.
-func (j *Journal) addNext(ctx context.Context, s *segment, end int64, lines *[][]byte) error {
-	return j.add(ctx, s, s.scan(s.applied, end), applyBytes, nil, lines)
 }
 
 // addMissing adds what the database does not have of a segment (J4).
@@ -154,23 +149,23 @@ func (j *Journal) addMissing(ctx context.Context, s *segment, end int64, rows ui
 		return fmt.Errorf("list the rows of segment %s: %w", s.name, err)
 	}
 	for scan := s.scan(segHead, end); scan.off < end; {
-		if err := j.add(ctx, s, scan, applyBytes, there, lines); err != nil {
+		if err := j.add(ctx, s, scan, there, lines); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// add gives the database up to about limit bytes of records, without the rows
+// add gives the database up to about applyBytes of records, without the rows
 // that are there. The memory of the lines is used again.
-func (j *Journal) add(ctx context.Context, s *segment, scan *scanner, limit int, there present, lines *[][]byte) error {
+func (j *Journal) add(ctx context.Context, s *segment, scan *scanner, there present, lines *[][]byte) error {
 	var batches []receiver.Batch
 	var last time.Time
 	*lines = (*lines)[:0]
 	text := j.text[:0]
 	scan.buf, scan.at = j.window[:0], 0
 	scan.damage = func(from, to int64) { j.damaged(s, from, to) }
-	for len(text) < limit {
+	for len(text) < applyBytes {
 		r, err := scan.next()
 		if errors.Is(err, io.EOF) {
 			break

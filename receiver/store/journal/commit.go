@@ -167,7 +167,7 @@ func (j *Journal) sumsOf(ctx context.Context, st *stream, from, end uint64, ask 
 		}
 	}
 	j.recent.get(st.number, from, end, found)
-	leave := func() bool {
+	remaining := func() bool {
 		left = left[:0]
 		for _, p := range ask {
 			for seq := p[0]; seq < p[1]; seq++ {
@@ -178,13 +178,13 @@ func (j *Journal) sumsOf(ctx context.Context, st *stream, from, end uint64, ask 
 		}
 		return len(left) > 0
 	}
-	if !leave() {
+	if !remaining() {
 		return known, nil
 	}
 	if err := j.eachLine(st.SID, left[0][0], left.End(), found); err != nil {
 		return nil, fmt.Errorf("read the journal: %w", err)
 	}
-	if !leave() {
+	if !remaining() {
 		return known, nil
 	}
 	if err := j.db.Sums(ctx, st.SID, left[0][0], left.End(), found); err != nil {

@@ -54,8 +54,8 @@
 //   - An fdatasync that failed once says nothing about that file ever after.
 //   - rename(2) is atomic, and durable once the directory is synced.
 //   - The database may forget any part of what was added since the last barrier,
-//     and what is behind a barrier it keeps, but for what retention takes. A Late
-//     database has no barrier: it keeps the segments that it calls final.
+//     and what is behind a barrier it keeps, but for what retention takes. An
+//     AsyncDatabase has no barrier: it keeps the segments that it calls final.
 //
 // # Invariants
 //

@@ -22,7 +22,7 @@ var (
 	ErrFull = errors.New("the journal is full")
 	// ErrClosed is the error of a Commit after Close.
 	ErrClosed = errors.New("the journal is closed")
-	// ErrForgot is the error of a Late database that lacks rows which were added.
+	// ErrForgot is the error of a AsyncDatabase that lacks rows which were added.
 	ErrForgot = errors.New("the database has lost rows that were added")
 )
 
@@ -62,10 +62,10 @@ type Database interface {
 	SetMark(mark string) error
 }
 
-// Late is a Database whose Barrier cannot bring rows to disk: it does so itself,
+// AsyncDatabase is a Database whose Barrier cannot bring rows to disk: it does so itself,
 // some time after they were added. Segments wait for that, and later ones are
 // added meanwhile.
-type Late interface {
+type AsyncDatabase interface {
 	// Final tells how long it takes until all rows of a segment, which was added as
 	// a whole, are on disk, or 0 if they are. With ErrForgot the rows of every
 	// segment are counted again. One goroutine calls it and the methods of Database.
@@ -94,9 +94,7 @@ func (o *Options) setDefaults() {
 	o.age = cmp.Or(o.age, time.Minute)
 	o.retry = cmp.Or(o.retry, 5*time.Second)
 	o.recent = cmp.Or(o.recent, recentLines)
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	if o.wrap == nil {
 		o.wrap = func(f fileSystem) fileSystem { return f }
 	}
@@ -128,9 +126,9 @@ type Journal struct {
 	segs       []*segment // those in use, in order
 	streams    map[string]*stream
 	lastStream uint32
-	begun      bool   // by this process: there was no stream
+	wasEmpty   bool   // by this process: there was no stream
 	wanted     uint64 // segments up to this number are sealed and retired now
-	pressed    bool   // so are all, for the journal is full
+	emptying   bool   // so are all, for the journal is full
 	failed     error  // of the applier; nil: it gets on
 	closing    bool
 	changed    chan struct{} // closed and replaced when a segment is retired, or the applier fails
@@ -177,7 +175,7 @@ func Open(dir *os.File, path string, db Database, o Options) (*Journal, error) {
 		j.stop()
 		return nil, errors.Join(fmt.Errorf("open journal %s: %w", path, err), j.closeFiles())
 	}
-	j.begun = len(j.streams) == 0
+	j.wasEmpty = len(j.streams) == 0
 	go j.run(ctx)
 	j.nameLacks(ctx)
 	return j, nil
@@ -203,7 +201,7 @@ func (j *Journal) Close() error {
 	j.closing = true
 	failed := j.failed != nil
 	j.mu.Unlock()
-	if _, late := j.db.(Late); !failed && !late { // that would take longer than anyone waits
+	if _, async := j.db.(AsyncDatabase); !failed && !async { // that would take longer than anyone waits
 		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		_ = j.Wait(ctx) // what is left is no loss: the next Open continues with it
 		cancel()
@@ -281,11 +279,11 @@ func (j *Journal) wake() {
 	}
 }
 
-// press has the applier empty the journal, for it is full.
-func (j *Journal) press() {
+// requestEmptying has the applier empty the journal, for it is full.
+func (j *Journal) requestEmptying() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	j.pressed = true
+	j.emptying = true
 	j.wake()
 }
 

@@ -134,7 +134,7 @@ func (d *lateDB) SetMark(m string) error {
 
 // A database that syncs when it likes is killed at any time, and the journal is
 // opened again at any time: each line is there once, and the segments go.
-func TestLate_EachLineIsThereOnceWhateverTheDatabaseForgets(t *testing.T) {
+func TestAsyncDatabase_EachLineIsThereOnceWhateverTheDatabaseForgets(t *testing.T) {
 	seeds := 8
 	if testing.Short() {
 		seeds = 2

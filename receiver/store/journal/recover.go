@@ -32,11 +32,11 @@ func (j *Journal) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the database's mark: %w", err)
 	}
-	aside, err := j.findSegments()
+	quarantined, err := j.findSegments()
 	if err != nil {
 		return fmt.Errorf("read the segments: %w", err)
 	}
-	fits := !aside && j.fit(c, parseMark(text))
+	fits := !quarantined && j.fit(c, parseMark(text))
 	if fits {
 		j.dropGone(c)
 	}
@@ -78,9 +78,9 @@ func (j *Journal) fit(c *checkpoint, m mark) bool {
 	return m.id == c.ID || m.prev == c.ID && has(m.segment)
 }
 
-// findSegments opens the segments, in order.
-// aside tells that one had no header: what was in it is not known.
-func (j *Journal) findSegments() (aside bool, err error) {
+// findSegments opens the segments, in order. One without a header may be quarantined: what
+// was in it is not known.
+func (j *Journal) findSegments() (quarantined bool, err error) {
 	names, err := j.fs.list(journalDir)
 	if err != nil {
 		return false, err
@@ -104,8 +104,8 @@ func (j *Journal) findSegments() (aside bool, err error) {
 		}
 		if errors.Is(err, errHeader) {
 			var kept bool
-			kept, err = j.setAside(s, name)
-			aside = aside || kept
+			kept, err = j.quarantineSegment(s, name)
+			quarantined = quarantined || kept
 		}
 		if err = errors.Join(err, s.f.Close()); err != nil {
 			return false, err
@@ -114,13 +114,13 @@ func (j *Journal) findSegments() (aside bool, err error) {
 	slices.SortFunc(j.segs, func(a, b *segment) int {
 		return cmp.Or(cmp.Compare(a.id.number, b.id.number), cmp.Compare(a.id.epoch, b.id.epoch))
 	})
-	return aside, nil
+	return quarantined, nil
 }
 
-// setAside removes a segment without a header: a crash left it before anything in
+// quarantineSegment removes a segment without a header: a crash left it before anything in
 // it had a receipt. If there is more in it, which a crash of the machine can leave,
 // but damage too, it is kept.
-func (j *Journal) setAside(s *segment, name string) (kept bool, err error) {
+func (j *Journal) quarantineSegment(s *segment, name string) (kept bool, err error) {
 	size, err := s.f.size()
 	if err != nil {
 		return false, err

@@ -213,32 +213,34 @@ func TestRecovery_EmptiedDatabase(t *testing.T) {
 }
 
 func TestRecovery_RemovedSegment(t *testing.T) {
-	with(t, nil, func(w *world) {
-		w.setFault(nil, func(call string) error {
-			if call == "Add" && w.db.calls["Add"] > 1 {
-				return errInjected
-			}
-			return nil
-		})
-		for i := range uint64(9) {
-			w.commit(w.batch("a", 1+20*i, 20, 100))
-		}
-		_ = w.j.Wait(context.Background())
-		if len(w.segments()) < 3 {
-			t.Fatalf("%v", w.segments())
-		}
-		w.setFault(nil, nil)
-		w.stopped(func() {
-			for _, name := range w.segments()[:2] {
-				if err := os.Remove(name); err != nil {
-					t.Fatal(err)
+	for _, added := range []int{0, 1} { // without any, no CHECKPOINT has named the segments
+		with(t, nil, func(w *world) {
+			w.setFault(nil, func(call string) error {
+				if call == "Add" && w.db.calls["Add"] > added {
+					return errInjected
 				}
+				return nil
+			})
+			for i := range uint64(9) {
+				w.commit(w.batch("a", 1+20*i, 20, 100))
+			}
+			_ = w.j.Wait(context.Background())
+			if len(w.segments()) < 3 {
+				t.Fatalf("%v", w.segments())
+			}
+			w.setFault(nil, nil)
+			w.stopped(func() {
+				for _, name := range w.segments()[:2] {
+					if err := os.Remove(name); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+			if s := w.j.Stats(); s.Restored != 1 {
+				t.Errorf("%+v: nothing was noticed", s)
 			}
 		})
-		if s := w.j.Stats(); s.Restored != 1 {
-			t.Errorf("%+v: nothing was noticed", s)
-		}
-	})
+	}
 }
 
 // A store that was copied as a whole is another store, and each is right for
@@ -272,7 +274,14 @@ func TestRecovery_RestoredDirectoryNeverRepeatsAName(t *testing.T) {
 
 // One flipped bit in a segment costs the record that it is in, and is noticed.
 func TestRecovery_SurvivesDamage(t *testing.T) {
+	var bytes []int
+	for n := range headLen { // of the first record
+		bytes = append(bytes, segHead+n)
+	}
 	for n := 1; n < 3000; n += 97 {
+		bytes = append(bytes, n)
+	}
+	for _, n := range bytes {
 		with(t, func(o *Options) { o.segment = 1 << 20 }, func(w *world) {
 			w.setFault(nil, func(string) error { return errInjected })
 			for i := range uint64(30) {
@@ -287,6 +296,13 @@ func TestRecovery_SurvivesDamage(t *testing.T) {
 			w.setFault(nil, nil)
 			w.wait()
 			rows := len(w.db.all())
+			there := Spans{}
+			for _, r := range w.db.all() {
+				there.add(r.Seq, r.Seq+1)
+			}
+			if there.Count() != uint64(rows) || there.End() > 31 {
+				t.Errorf("bit in byte %d: %d rows of the lines %v", n, rows, there)
+			}
 			s := w.j.Stats()
 			files, _ := os.ReadDir(w.path(damagedDir))
 			switch {

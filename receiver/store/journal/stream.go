@@ -19,7 +19,7 @@ type Stream struct {
 	Lines  Spans     `json:"lines,omitempty"`  // committed
 	Gaps   Spans     `json:"gaps,omitempty"`   // numbers that a committed gap covers
 	Lacks  Spans     `json:"lacks,omitempty"`  // of Lines: the database lacked them after it was restored
-	Forgot uint64    `json:"forgot,omitempty"` // lines below this are committed if they are found, and may be missing in Lines
+	Forgot uint64    `json:"forgot,omitempty"` // lines below may be committed without being in Lines
 }
 
 // maxSpans is how many spans of a stream are remembered. Below the lowest of
@@ -106,7 +106,7 @@ func (j *Journal) Begin(hello *handshake.Hello) {
 	first := max(st.Lines.End(), st.Gaps.End(), 1)
 	known := first > 1 || hello.Proof != nil && strings.HasPrefix(hello.Proof.UID, hello.SID)
 	j.mu.Lock()
-	lacks := hello.Acked > first && (known || j.begun && !j.hasHostLocked(hello.Host))
+	lacks := hello.Acked > first && (known || j.wasEmpty && !j.hasHostLocked(hello.Host))
 	if lacks {
 		st.Host = hello.Host
 		st.Lacks.add(first, hello.Acked)

@@ -188,7 +188,7 @@ func (j *Journal) allocate(s *segment, end int64) error {
 		switch {
 		case held > 0 && held+grow > j.o.Limit:
 			err = fmt.Errorf("%w: %d bytes wait for the database, and the limit is %d", ErrFull, held, j.o.Limit)
-			j.press()
+			j.requestEmptying()
 			continue
 		case free-grow < j.o.Reserve:
 			err = fmt.Errorf("%w: its file system has %d bytes left, of which %d are reserved", ErrFull, free,

@@ -56,7 +56,7 @@ func (b *backup) freeze(ctx context.Context) (err error) {
 	if err := b.db.flush(ctx); err != nil {
 		return err
 	}
-	if b.snapshots, err = b.engine.snapshot(""); err != nil { // of all days
+	if b.snapshots, err = b.library.snapshot(""); err != nil { // of all days
 		return err
 	}
 	for ctx.Err() == nil {
@@ -194,7 +194,7 @@ func (b *backup) closeFiles() {
 func (b *backup) release() {
 	b.closeFiles()
 	for _, path := range b.snapshots {
-		if err := b.engine.dropSnapshot(path); err != nil {
+		if err := b.library.dropSnapshot(path); err != nil {
 			b.log.Warn("a snapshot stays", "path", path, "err", err,
 				"effect", "it holds disk space until the next start", "hint", "restart wsreceive")
 		}

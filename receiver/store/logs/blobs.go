@@ -12,17 +12,21 @@ import (
 	"wsrelay/internal/fsutil"
 )
 
-// blobs holds the bytes of lines that their rows cannot return, one file a day.
+// Blobs holds the bytes of lines that their rows cannot return, one file a day.
 // A row says where: DAY/OFFSET-LENGTH. What a kill leaves behind a row that never
 // came is not looked at. Its methods may be called concurrently.
-type blobs struct {
+type Blobs struct {
 	dir string
 
 	mu   sync.Mutex          // guards open
 	open map[string]*os.File // that were written since the last sync
 }
 
-func (b *blobs) append(day string, data []byte) (where string, err error) {
+// NewBlobs gives the blobs in a directory, which exists.
+func NewBlobs(dir string) *Blobs { return &Blobs{dir: dir, open: map[string]*os.File{}} }
+
+// Append adds the bytes of a line to the file of a day, and says where they are.
+func (b *Blobs) Append(day string, data []byte) (where string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f := b.open[day]
@@ -39,8 +43,8 @@ func (b *blobs) append(day string, data []byte) (where string, err error) {
 	return fmt.Sprintf("%s/%d-%d", day, at, len(data)), err
 }
 
-// sync returns when all that was appended is on disk.
-func (b *blobs) sync() (err error) {
+// Sync returns when all that was appended is on disk.
+func (b *Blobs) Sync() (err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.open) == 0 {
@@ -53,7 +57,7 @@ func (b *blobs) sync() (err error) {
 	return errors.Join(err, fsutil.SyncDir(b.dir))
 }
 
-func (b *blobs) read(where string) ([]byte, error) {
+func (b *Blobs) read(where string) ([]byte, error) {
 	day, span, _ := strings.Cut(where, "/")
 	var at int64
 	var n int
@@ -73,7 +77,7 @@ func (b *blobs) read(where string) ([]byte, error) {
 
 const maxBlob = 64 << 20 // no line is longer
 
-func (b *blobs) drop(day string) error {
+func (b *Blobs) drop(day string) error {
 	err := os.Remove(filepath.Join(b.dir, day))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -128,7 +128,7 @@ func TestBarrier_WhatIsBehindItSurvivesAKillInMidFlood(t *testing.T) {
 	// The stream's name is behind the barrier, too.
 	n := uint64(0)
 	if err := s.db.query(t.Context(), `_stream:{host="web1"} | stats count() as n`,
-		func(r columns) error { n, _ = r.number("n"); return nil }, "n"); err != nil ||
+		func(r map[string]string) error { n, _ = number(r, "n"); return nil }); err != nil ||
 		n < uint64(10000*len(segments)) {
 		t.Errorf("%d rows are found by their stream, %v; want %d", n, err, 10000*len(segments))
 	}
@@ -138,7 +138,7 @@ func TestBarrier_WhatIsBehindItSurvivesAKillInMidFlood(t *testing.T) {
 	}
 }
 
-// The engine's snapshot leaves out what a background merge holds in memory: of the
+// The library's snapshot leaves out what a background merge holds in memory: of the
 // barriers of this test about one in four meets that.
 func TestBarrier_WritesWhatAMergeHoldsInMemory(t *testing.T) {
 	if testing.Short() {
@@ -152,7 +152,7 @@ func TestBarrier_WritesWhatAMergeHoldsInMemory(t *testing.T) {
 			wg.Go(func() {
 				for j := range 30 {
 					add(t, s, "e-1", lines(uint64(round*100000+g*3000+j*100), 100, now))
-					if err := s.engine.flush(); err != nil {
+					if err := s.library.flush(); err != nil {
 						t.Error(err)
 					}
 				}
@@ -170,7 +170,7 @@ func TestBarrier_WritesWhatAMergeHoldsInMemory(t *testing.T) {
 // rowsOnDisk reads the parts of a day that its list names.
 func rowsOnDisk(t *testing.T, s *Store, day string) (n uint64) {
 	t.Helper()
-	dir := filepath.Join(s.engine.path, "partitions", day, "datadb")
+	dir := filepath.Join(s.library.path, "partitions", day, "datadb")
 	for range 100 {
 		n = 0
 		parts, err := readParts(dir)
@@ -207,7 +207,7 @@ func queriesChild(dir string) int {
 
 func readAll(s *Store) error {
 	n := 0
-	err := s.engine.query(context.Background(), "*", func(b *logstorage.DataBlock) error {
+	err := s.library.query(context.Background(), "*", func(b *logstorage.DataBlock) error {
 		for _, c := range b.GetColumns(false) {
 			for _, v := range c.Values {
 				n += len(v)
@@ -371,7 +371,7 @@ func TestOpen_MovesDamagedDataAsideAndServesTheRest(t *testing.T) {
 			damaged, _ := s.damage.list()
 			t.Logf("%d starts; %d of 500 rows are left; damaged: %v, %v", starts, left, damaged, err)
 			if len(damaged) == 0 && name != "part is missing" && name != "index missing" {
-				t.Error("nothing was moved aside")
+				t.Error("nothing was quarantined")
 			}
 			add(t, s, "e-1", lines(1, 500-int(left), at)) // as a recovery does
 			barrier(t, s)
@@ -434,7 +434,7 @@ func TestStore_AFullDiskIsAnErrorAndNoDamage(t *testing.T) {
 	fill := filepath.Join(disk, "fill")
 	for range 3 {
 		fillDisk(t, fill)
-		for said.Scan() { // the engine may have had rows in memory that it could not write: then the process ends
+		for said.Scan() { // the library may have had rows in memory that it could not write: then the process ends
 			var word string
 			var n uint64
 			if _, err := fmt.Sscan(said.Text(), &word, &n); err == nil && word == "behind" {

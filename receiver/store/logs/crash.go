@@ -17,20 +17,20 @@ import (
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 )
 
-// The engine can end the process over damaged data and not say which: by a message
+// The library can end the process over damaged data and not say which: by a message
 // without a path, or by a panic of Go's in a goroutine of its own. The latter's
 // trace goes to a file, which tells it apart from a kill. The next Open reads one
 // day after the other, with a note of which, so that the one that ends the process
-// again is known and moved aside: as many starts as there are such days, and one.
+// again is known and quarantined: as many starts as there are such days, and one.
 const (
 	crashFile = "crash"   // in the folder damaged: the trace of a panic
 	probeFile = "reading" // in the folder damaged: the day that is read
 )
 
-// engineFrames stand in the trace of a panic in the engine.
-const engineFrames = "github.com/VictoriaMetrics/"
+// libraryFrames stand in the trace of a panic in the library.
+const libraryFrames = "github.com/VictoriaMetrics/"
 
-// findCrash looks whether a panic of the engine ended the last process, and has
+// findCrash looks whether a panic of the library ended the last process, and has
 // the trace of the next one written. A trace is kept, once, for a report.
 func (d *damage) findCrash() error {
 	path := filepath.Join(d.dir, crashFile)
@@ -38,7 +38,7 @@ func (d *damage) findCrash() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if strings.Contains(string(trace), engineFrames) {
+	if strings.Contains(string(trace), libraryFrames) {
 		d.log.Error("the log database ended the last process", "trace", "damaged/"+crashFile+".last",
 			"effect", "no acknowledged line is lost; each day is read now, and one that cannot be is moved into the folder damaged",
 			"hint", "check the disk; report the trace")
@@ -74,15 +74,15 @@ func (d *damage) blame() error {
 
 // probe reads every day if one of them is damaged and it is not known which.
 func (s *Store) probe() error {
-	if !s.damage.unsure {
+	if !s.damage.dayUnknown {
 		return nil
 	}
-	days, err := s.engine.days()
+	days, err := s.library.days()
 	if err != nil {
 		return err
 	}
 	s.log.Warn("every day of the log database is read", "days", len(days),
-		"effect", "lines are taken when that is done", "hint", "wait: a day that cannot be read is moved aside by the next start")
+		"effect", "lines are taken when that is done", "hint", "wait: a day that cannot be read is quarantined by the next start")
 	slices.Sort(days)
 	for _, day := range days {
 		if err := fsutil.ReplaceFile(filepath.Join(s.damage.dir, probeFile), []byte(day)); err != nil {
@@ -103,7 +103,7 @@ func (s *Store) readDay(day string) error {
 		return err
 	}
 	var bytes atomic.Int64 // so that nothing is left out
-	return s.engine.query(context.Background(), "_time:"+from.Format("2006-01-02")+"Z",
+	return s.library.query(context.Background(), "_time:"+from.Format("2006-01-02")+"Z",
 		func(b *logstorage.DataBlock) error {
 			for _, c := range b.GetColumns(false) {
 				for _, v := range c.Values {

@@ -20,13 +20,13 @@ import (
 	"github.com/VictoriaMetrics/VictoriaMetrics/lib/mergeset"
 )
 
-// damage moves aside what the library would not survive.
+// damage quarantines what the library would not survive.
 type damage struct {
 	dir  string // damaged
 	days string // database/partitions
 	log  *slog.Logger
 
-	unsure bool // data of some day cannot be read
+	dayUnknown bool // data of some day cannot be read
 }
 
 const (
@@ -41,7 +41,7 @@ func (d *damage) note(what string) error {
 	return fsutil.ReplaceFile(filepath.Join(d.dir, notePrefix+strings.ReplaceAll(what, "/", "-")), []byte(what))
 }
 
-// repair prepares the partitions for the library. It moves aside what a note names
+// repair prepares the partitions for the library. It quarantines what a note names
 // or what is plainly damaged, and lets the library's list of parts name only parts
 // that are there.
 func (d *damage) repair() error {
@@ -61,10 +61,10 @@ func (d *damage) repair() error {
 		case string(what) == someIndex:
 			err = d.probeIndexes()
 		case string(what) == someDay: // the note stays until all days have been read
-			d.unsure = true
+			d.dayUnknown = true
 			continue
 		case partitionPath.FindString("partitions/"+string(what)) == "partitions/"+string(what):
-			err = d.moveAside(string(what), "the database could not read it")
+			err = d.quarantine(string(what), "the database could not read it")
 		}
 		if err != nil {
 			return err
@@ -95,9 +95,10 @@ func (d *damage) check(e fs.DirEntry) error {
 		return nil
 	}
 	if t, err := time.Parse(dayFormat, day); err != nil || !e.IsDir() || t.Format(dayFormat) != day {
-		return d.moveAside(day, "it is not a day")
+		return d.quarantine(day, "it is not a day")
 	}
-	if err := os.RemoveAll(filepath.Join(d.days, day, "snapshots")); err != nil { // of a barrier that a kill interrupted
+	// A kill may have interrupted a barrier, and left its snapshots.
+	if err := os.RemoveAll(filepath.Join(d.days, day, "snapshots")); err != nil {
 		return err
 	}
 	data := filepath.Join(d.days, day, "datadb")
@@ -105,10 +106,10 @@ func (d *damage) check(e fs.DirEntry) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist): // a day that was being made, or it has lost its list
 		if dirs, _ := filepath.Glob(filepath.Join(data, "*", "metadata.json")); len(dirs) > 0 {
-			return d.moveAside(day, "its list of parts is missing")
+			return d.quarantine(day, "its list of parts is missing")
 		}
 	case err != nil:
-		return d.moveAside(day, "its list of parts is damaged")
+		return d.quarantine(day, "its list of parts is damaged")
 	}
 	good := make([]string, 0, len(parts))
 	for _, part := range parts {
@@ -117,7 +118,7 @@ func (d *damage) check(e fs.DirEntry) error {
 			good = append(good, part)
 			continue
 		}
-		if err := d.moveAside(day+"/datadb/"+part, reason); err != nil {
+		if err := d.quarantine(day+"/datadb/"+part, reason); err != nil {
 			return err
 		}
 	}
@@ -138,18 +139,18 @@ func (d *damage) checkIndex(day string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if dirs, _ := filepath.Glob(filepath.Join(index, "*", "metadata.json")); len(dirs) > 0 {
-			err = d.moveAside(day+"/indexdb", "its list of parts is missing")
+			err = d.quarantine(day+"/indexdb", "its list of parts is missing")
 		} else {
 			err = nil
 		}
 	case err != nil:
-		err = d.moveAside(day+"/indexdb", "its list of parts is damaged")
+		err = d.quarantine(day+"/indexdb", "its list of parts is damaged")
 	}
 	for _, part := range parts {
 		for _, name := range []string{"metadata.json", "metaindex.bin", "index.bin", "items.bin", "lens.bin"} {
 			if info, statErr := os.Stat(filepath.Join(index, part, name)); err == nil &&
 				(statErr != nil || info.Size() == 0 && name != "lens.bin" && name != "items.bin") {
-				err = d.moveAside(day+"/indexdb", name+" of a part is missing or empty")
+				err = d.quarantine(day+"/indexdb", name+" of a part is missing or empty")
 			}
 		}
 		if _, statErr := os.Stat(index); statErr != nil {
@@ -169,7 +170,7 @@ func (d *damage) probeIndexes() error {
 	for _, e := range entries {
 		path := filepath.Join(d.days, e.Name(), "indexdb")
 		if _, statErr := os.Stat(filepath.Join(path, "parts.json")); statErr == nil && readIndex(path) != nil {
-			err = errors.Join(err, d.moveAside(e.Name()+"/indexdb", "the database could not read it"))
+			err = errors.Join(err, d.quarantine(e.Name()+"/indexdb", "the database could not read it"))
 		}
 	}
 	return err
@@ -237,8 +238,8 @@ func readParts(dir string) (parts []string, err error) {
 	return parts, err
 }
 
-// moveAside moves a day, an index or a part into the folder damaged, and says so.
-func (d *damage) moveAside(what, reason string) error {
+// quarantine moves a day, an index or a part into the folder damaged, and says so.
+func (d *damage) quarantine(what, reason string) error {
 	from := filepath.Join(d.days, filepath.FromSlash(what))
 	to := filepath.Join(d.dir, strings.ReplaceAll(what, "/", "-"))
 	for i := 2; ; i++ {
@@ -254,13 +255,13 @@ func (d *damage) moveAside(what, reason string) error {
 	}
 	err := os.Rename(from, to)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("move damaged %s aside: %w", what, err)
+		return fmt.Errorf("quarantine damaged %s: %w", what, err)
 	}
 	effect := "these lines are missing from searches; those that are still in the journal come back"
 	if strings.HasSuffix(what, "/indexdb") {
 		effect = "the lines of this day are there, but a search by _stream does not find them"
 	}
-	d.log.Error("damaged data was moved aside", "day", day, "what", what, "reason", reason, "lines", lines,
+	d.log.Error("damaged data was quarantined", "day", day, "what", what, "reason", reason, "lines", lines,
 		"to", "damaged/"+filepath.Base(to),
 		"effect", effect, "hint", "check the disk; restore the day from a backup if you have one")
 	return nil

@@ -12,8 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"wsrelay/internal/fsutil"
-
 	"wsrelay/receiver"
 	"wsrelay/receiver/store/logs/row"
 
@@ -33,6 +31,7 @@ const (
 // database is the rows. Its methods may be called concurrently.
 type database struct {
 	*Store
+	Rows
 
 	adding sync.RWMutex // held for reading while rows are added, for writing while none may be
 
@@ -109,7 +108,7 @@ func (a *pendingWrite) put(b *receiver.Batch, text []byte) error {
 	}
 	fields := a.row.Fields
 	if a.row.Whole {
-		where, err := a.blobs.append(day, text)
+		where, err := a.blobs.Append(day, text)
 		if err != nil {
 			return fmt.Errorf("write a blob: %w", err)
 		}
@@ -130,7 +129,7 @@ func (a *pendingWrite) put(b *receiver.Batch, text []byte) error {
 	return nil
 }
 
-// addRow tells whether the engine took the row.
+// addRow tells whether the library took the row.
 func (a *pendingWrite) addRow(at time.Time, fields []logstorage.Field, stream int) bool {
 	n := a.rows.RowsCount()
 	a.rows.MustAdd(logstorage.TenantID{}, at.UnixNano(), fields, stream)
@@ -138,7 +137,7 @@ func (a *pendingWrite) addRow(at time.Time, fields []logstorage.Field, stream in
 }
 
 // bare gives a row of nothing but our own fields, and a blob of the line. It is for
-// rows that are outside of the engine's limits against expectation: one such line
+// rows that are outside of the library's limits against expectation: one such line
 // must not hold up the others.
 func (a *pendingWrite) bare(fields []logstorage.Field, day string, text []byte) ([]logstorage.Field, error) {
 	a.refused.Add(1)
@@ -146,26 +145,26 @@ func (a *pendingWrite) bare(fields []logstorage.Field, day string, text []byte) 
 		"hint", "please report this: rows are brought within the database's limits before they are added")
 	own := []logstorage.Field{{Name: "_msg", Value: "a line that the log database does not take"}}
 	for _, f := range fields {
-		if strings.HasPrefix(f.Name, "wsrelay.") && f.Name != fieldLine && len(f.Value) < 1000 {
+		if strings.HasPrefix(f.Name, "wsrelay.") && f.Name != row.FieldLine && len(f.Value) < 1000 {
 			own = append(own, f)
 		}
 	}
 	if text == nil || a.row.Whole {
 		return own, nil
 	}
-	where, err := a.blobs.append(day, text)
+	where, err := a.blobs.Append(day, text)
 	return append(own, logstorage.Field{Name: fieldBlob, Value: where}), err
 }
 
-// flush gives the rows to the engine, once the blobs that they need are on disk.
+// flush gives the rows to the library, once the blobs that they need are on disk.
 func (a *pendingWrite) flush() error {
 	if a.rows.RowsCount() == 0 {
 		return nil
 	}
-	if err := a.blobs.sync(); err != nil {
+	if err := a.blobs.Sync(); err != nil {
 		return fmt.Errorf("write a blob: %w", err)
 	}
-	a.engine.MustAddRows(a.rows)
+	a.library.MustAddRows(a.rows)
 	a.added.Add(int64(a.rows.RowsCount()))
 	a.rows.ResetKeepSettings()
 	a.mu.Lock()
@@ -186,14 +185,14 @@ func (d *database) place(line, arrival, now time.Time) time.Time {
 		oldest = now.Add(-d.opts.Retain)
 	}
 	for _, t := range []time.Time{line, arrival} {
-		if t = t.UTC(); t.After(oldest) && t.Before(now.Add(oneDay)) && d.hasRoom(t.Format(dayFormat)) {
+		if t = t.UTC(); t.After(oldest) && t.Before(now.Add(oneDay)) && d.acceptsDay(t.Format(dayFormat)) {
 			return t
 		}
 	}
 	return now.UTC()
 }
 
-func (d *database) hasRoom(day string) bool {
+func (d *database) acceptsDay(day string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if takes, ok := d.days[day]; ok {
@@ -202,7 +201,7 @@ func (d *database) hasRoom(day string) bool {
 	return d.fresh < d.newDays && len(d.days) < maxDays
 }
 
-// open makes sure that the engine takes rows of a day. It drops them silently if
+// open makes sure that the library takes rows of a day. It drops them silently if
 // the day's folder is there but was not attached, as when a user copied it there.
 func (d *database) open(day string) error {
 	d.mu.Lock()
@@ -210,8 +209,8 @@ func (d *database) open(day string) error {
 	if d.days[day] {
 		return nil
 	}
-	if _, err := os.Lstat(filepath.Join(d.engine.path, "partitions", day)); err == nil {
-		if err := d.engine.attach(day); err != nil {
+	if _, err := os.Lstat(filepath.Join(d.library.path, "partitions", day)); err == nil {
+		if err := d.library.attach(day); err != nil {
 			return fmt.Errorf("attach the folder of %s: %w", day, err)
 		}
 		d.log.Warn("a folder of a day was attached", "day", day,
@@ -222,10 +221,10 @@ func (d *database) open(day string) error {
 	return nil
 }
 
-// writable looks at the free space of the disk; the engine does so at most every
+// writable looks at the free space of the disk; the library does so at most every
 // two seconds.
 func (s *Store) writable() error {
-	if s.engine.CanWriteData() == nil {
+	if s.library.CanWriteData() == nil {
 		return nil
 	}
 	return fmt.Errorf("%w: less than %d bytes are free", ErrFull, s.opts.Reserve)
@@ -261,25 +260,25 @@ func (d *database) touchedDays() []string {
 	return slices.Sorted(maps.Keys(d.touched))
 }
 
-// flush takes snapshots until the engine holds nothing in memory only. One usually
-// suffices; it lacks the parts that the engine was merging in memory meanwhile. The
+// flush takes snapshots until the library holds nothing in memory only. One usually
+// suffices; it lacks the parts that the library was merging in memory meanwhile. The
 // caller lets nobody add rows.
 func (d *database) flush(ctx context.Context) error {
 	days := d.touchedDays()
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
-		if err := d.engine.flush(); err != nil {
+		if err := d.library.flush(); err != nil {
 			return err
 		}
 		for _, day := range days {
-			paths, err := d.engine.snapshot(day)
+			paths, err := d.library.snapshot(day)
 			for _, path := range paths {
-				err = errors.Join(err, d.engine.dropSnapshot(path))
+				err = errors.Join(err, d.library.dropSnapshot(path))
 			}
 			if err != nil {
 				return fmt.Errorf("write %s to disk: %w", day, err)
 			}
 		}
-		done, err := d.engine.settled()
+		done, err := d.library.settled()
 		if err != nil {
 			return err
 		}
@@ -295,10 +294,10 @@ func (d *database) flush(ctx context.Context) error {
 	}
 }
 
-// attached makes sure that the engine had each day when rows were added to it: it
+// attached makes sure that the library had each day when rows were added to it: it
 // drops the rows of others. Days that retention has taken meanwhile are final.
 func (d *database) attached(days []string) error {
-	list, err := d.engine.days()
+	list, err := d.library.days()
 	if err != nil {
 		return err
 	}
@@ -313,17 +312,9 @@ func (d *database) attached(days []string) error {
 	return nil
 }
 
-// Mark is the last one set; SetMark is durable when it returns.
-func (d *database) Mark() (string, error) {
-	b, err := os.ReadFile(filepath.Join(d.engine.path, "MARK"))
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	return string(b), err
-}
-
+// SetMark implements journal.Database.
 func (d *database) SetMark(mark string) error {
 	d.adding.RLock() // a backup must not see it change
 	defer d.adding.RUnlock()
-	return fsutil.ReplaceFile(filepath.Join(d.engine.path, "MARK"), []byte(mark))
+	return d.Rows.SetMark(mark)
 }

@@ -74,7 +74,7 @@ func TestDatabase_LinesThatFitNoRowComeBackByteForByte(t *testing.T) {
 	shut(t, s)
 	s = open(t, dir, testOptions())
 	got := map[string]string{}
-	if err := s.engine.query(t.Context(), `"wsrelay.sid":* | fields _msg, wsrelay.seq, wsrelay.blob`,
+	if err := s.library.query(t.Context(), `"wsrelay.sid":* | fields _msg, wsrelay.seq, wsrelay.blob`,
 		func(b *logstorage.DataBlock) error {
 			for i := range b.RowsCount() {
 				var fields []logstorage.Field
@@ -90,7 +90,7 @@ func TestDatabase_LinesThatFitNoRowComeBackByteForByte(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				got[b.GetColumnByName(fieldSeq).Values[i]] = string(text)
+				got[b.GetColumnByName(row.FieldSeq).Values[i]] = string(text)
 			}
 			return nil
 		}); err != nil {
@@ -116,7 +116,7 @@ func TestDatabase_RowsOutsideOfRetentionOrInTheFarFutureAreStoredUnderNow(t *tes
 		add(t, s, "e-1", lines(uint64(10*i), 10, at))
 	}
 	wantCount(t, s, "e-1", 50)
-	days, err := s.engine.days()
+	days, err := s.library.days()
 	if err != nil || len(days) > 2 {
 		t.Errorf("days %v, %v; want today only", days, err)
 	}
@@ -137,7 +137,7 @@ func TestDatabase_ALineForEachOf10000DaysMakesFewDays(t *testing.T) {
 	add(t, s, "e-1", []receiver.Batch{b})
 	barrier(t, s)
 	wantCount(t, s, "e-1", 10000)
-	if days, err := s.engine.days(); err != nil || len(days) != 20 {
+	if days, err := s.library.days(); err != nil || len(days) != 20 {
 		t.Errorf("%d days, %v; want 20", len(days), err)
 	}
 }
@@ -145,7 +145,7 @@ func TestDatabase_ALineForEachOf10000DaysMakesFewDays(t *testing.T) {
 func TestDatabase_AFolderOfADayThatWasCopiedThereTakesRows(t *testing.T) {
 	s := open(t, t.TempDir(), testOptions())
 	at := time.Now().Add(-5 * oneDay)
-	if err := os.MkdirAll(filepath.Join(s.engine.path, "partitions", at.UTC().Format(dayFormat)), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(s.library.path, "partitions", at.UTC().Format(dayFormat)), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	add(t, s, "e-1", lines(1, 10, at))
@@ -157,10 +157,10 @@ func TestDatabase_ADayThatWasDetachedMakesTheBarrierFail(t *testing.T) {
 	s := open(t, t.TempDir(), testOptions())
 	at := time.Now().Add(-5 * oneDay)
 	add(t, s, "e-1", lines(1, 10, at))
-	if err := s.engine.detach(at.UTC().Format(dayFormat)); err != nil {
+	if err := s.library.detach(at.UTC().Format(dayFormat)); err != nil {
 		t.Fatal(err)
 	}
-	add(t, s, "e-1", lines(11, 10, at)) // which the engine drops
+	add(t, s, "e-1", lines(11, 10, at)) // which the library drops
 	if err := s.db.Barrier(t.Context()); err == nil {
 		t.Fatal("a barrier passed over rows that were dropped")
 	}
@@ -182,14 +182,14 @@ func TestDatabase_ABarrierCoversTheDayOfTheRowsWhateverTheClockSays(t *testing.T
 	}
 	barrier(t, s)
 	for _, day := range []int{0, 1, 2, 3, 4} {
-		parts, err := readParts(filepath.Join(s.engine.path, "partitions", time.Now().Add(-time.Duration(day)*oneDay).UTC().Format(dayFormat), "datadb"))
+		parts, err := readParts(filepath.Join(s.library.path, "partitions", time.Now().Add(-time.Duration(day)*oneDay).UTC().Format(dayFormat), "datadb"))
 		if err != nil || len(parts) == 0 {
 			t.Errorf("day %d: parts %v, %v", day, parts, err)
 		}
 	}
 }
 
-// wide is a coder whose rows are outside of the engine's limits.
+// wide is a coder whose rows are outside of the library's limits.
 type wide struct{ plain }
 
 func (w wide) Row(dst *row.Row, l *row.Line) {
@@ -206,7 +206,7 @@ func (w wide) Row(dst *row.Row, l *row.Line) {
 	}
 }
 
-func TestDatabase_ARowOutsideOfTheEnginesLimitsHoldsUpNoOther(t *testing.T) {
+func TestDatabase_ARowOutsideOfTheLibrarysLimitsHoldsUpNoOther(t *testing.T) {
 	o := testOptions()
 	o.coder = func(s row.Skeletons) (func() coder, error) { return func() coder { return wide{plain{s}} }, nil }
 	s := open(t, t.TempDir(), o)
@@ -282,7 +282,7 @@ func TestRetention_DeletesOldDaysAndTheirBlobs(t *testing.T) {
 	if err := s.retention.pass(); err != nil {
 		t.Fatal(err)
 	}
-	days, err := s.engine.days()
+	days, err := s.library.days()
 	blobs, _ := os.ReadDir(s.blobs.dir)
 	if err != nil || len(days) < 2 || len(days) > 3 || len(blobs) != len(days) {
 		t.Errorf("days %v, %v, %d blobs; want 2 or 3", days, err, len(blobs))
@@ -304,7 +304,7 @@ func TestRetention_BySizeKeepsTheNewestDay(t *testing.T) {
 	if err := s.retention.pass(); err != nil {
 		t.Fatal(err)
 	}
-	if days, err := s.engine.days(); err != nil || len(days) != 1 || days[0] != now.UTC().Format(dayFormat) {
+	if days, err := s.library.days(); err != nil || len(days) != 1 || days[0] != now.UTC().Format(dayFormat) {
 		t.Errorf("days %v, %v; want today", days, err)
 	}
 }
@@ -327,7 +327,7 @@ func TestRetention_DoesNotBelieveAClockThatJumpsYearsAhead(t *testing.T) {
 		if err := s.retention.pass(); err != nil {
 			t.Fatal(err)
 		}
-		days, _ := s.engine.days()
+		days, _ := s.library.days()
 		return len(days)
 	}
 	if passAt(now) != 3 || passAt(now.Add(3000*oneDay)) != 3 || passAt(now.Add(3000*oneDay+time.Hour)) != 3 {
@@ -349,8 +349,8 @@ func TestRetention_DoesNotBelieveAClockThatJumpsYearsAhead(t *testing.T) {
 
 func TestSkeletons_GiveEachNumberOnceWhateverIsDamaged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "skeletons")
-	reopen := func() *skeletons {
-		s, err := openSkeletons(path)
+	reopen := func() *Skeletons {
+		s, err := OpenSkeletons(path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,12 +11,12 @@ import (
 	"wsrelay/receiver"
 )
 
-// Before the engine gets a new version, LOGS_TEST_FIXTURE=v1.52.2 go test -run Fixture
+// Before the library gets a new version, LOGS_TEST_FIXTURE=v1.52.2 go test -run Fixture
 // keeps a directory that the old one wrote.
 func TestFixture_IsWritten(t *testing.T) {
 	version := os.Getenv("LOGS_TEST_FIXTURE")
 	if version == "" {
-		t.Skip("set LOGS_TEST_FIXTURE to the engine's version")
+		t.Skip("set LOGS_TEST_FIXTURE to the library's version")
 	}
 	dir := t.TempDir()
 	s := open(t, dir, Options{Reserve: 1 << 20})
@@ -45,7 +45,7 @@ func TestFixture_IsWritten(t *testing.T) {
 	}
 }
 
-func TestOpen_ReadsADirectoryThatAnEarlierEngineWrote(t *testing.T) {
+func TestOpen_ReadsADirectoryThatAnEarlierLibraryWrote(t *testing.T) {
 	list, err := filepath.Glob("testdata/v*.zip")
 	if err != nil || len(list) == 0 {
 		t.Fatal(list, err)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -16,7 +14,7 @@ import (
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 )
 
-// followers are those who watch lines come.
+// followers get lines as they are stored.
 type followers struct {
 	mu  sync.Mutex
 	all map[*follower]bool
@@ -33,7 +31,7 @@ const maxBehind = 64
 
 // follow calls f with each line that matches a LogsQL filter as it is stored, until
 // ctx ends or f returns an error. A line may come again if its sender has sent it
-// again. Who is too slow gets a line that says how many it has missed.
+// again. A follower that is too slow gets a line that says how many it has missed.
 func (s *Store) follow(ctx context.Context, me *follower, filter string, f func(*Found) error) error {
 	var match *logstorage.Filter
 	var parsed time.Time
@@ -62,13 +60,13 @@ func (s *Store) follow(ctx context.Context, me *follower, filter string, f func(
 		}
 		for i := range batches {
 			for k, text := range batches[i].Lines {
-				l := lineOf(&batches[i], k)
-				c.Row(&made, l)
-				if !match.MatchRow(seen(&made)) {
+				b, seq := &batches[i], batches[i].Seq+uint64(k)
+				c.Row(&made, &row.Line{SID: b.SID, Host: b.Host, Seq: seq, At: b.At, Text: text})
+				if !match.MatchRow(made.Queried()) {
 					continue
 				}
 				if err := f(&Found{
-					UID: handshake.UID(l.SID, l.Seq), Time: made.Time, Host: hostOf(&made),
+					UID: handshake.UID(b.SID, seq), Time: made.Time, Host: row.Value(made.Fields, "host"),
 					Text: text,
 				}); err != nil {
 					return err
@@ -76,28 +74,6 @@ func (s *Store) follow(ctx context.Context, me *follower, filter string, f func(
 			}
 		}
 	}
-}
-
-// seen gives the fields of a row as a query sees them.
-func seen(r *row.Row) []logstorage.Field {
-	var labels []string
-	for _, f := range r.Fields[:r.Stream] {
-		labels = append(labels, f.Name+"="+strconv.Quote(f.Value))
-	}
-	return append(r.Fields, logstorage.Field{Name: "_time", Value: r.Time.UTC().Format(time.RFC3339Nano)},
-		logstorage.Field{Name: "_stream", Value: "{" + strings.Join(labels, ",") + "}"})
-}
-
-func lineOf(b *receiver.Batch, k int) *row.Line {
-	return &row.Line{SID: b.SID, Host: b.Host, Seq: b.Seq + uint64(k), At: b.At, Text: b.Lines[k]}
-}
-
-func hostOf(r *row.Row) string {
-	i := slices.IndexFunc(r.Fields, func(f logstorage.Field) bool { return f.Name == "host" })
-	if i < 0 {
-		return ""
-	}
-	return r.Fields[i].Value
 }
 
 func (f *followers) subscribe() *follower {
@@ -124,7 +100,7 @@ func (f *followers) missed(one *follower) (n int) {
 	return n
 }
 
-// publish hands on what was stored; who is too slow misses it.
+// publish hands on what was stored. A follower that is too slow misses it.
 func (f *followers) publish(batches []receiver.Batch, results []receiver.Result) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -18,7 +18,7 @@ import (
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 )
 
-// Limits on what is asked.
+// Limits on what is requested.
 const (
 	maxTails    = 64      // at the same time
 	maxLimit    = 100_000 // rows that limit may ask for: they are sorted in memory
@@ -32,13 +32,14 @@ const (
 // linesPath is ours alone: the query API gives rows, and no line as it came.
 const linesPath = "/select/lines"
 
-// vmuiPolicy lets the engine's page load what stands beside it, and nothing else.
+// vmuiPolicy lets the library's page load what stands beside it, and nothing else.
 const vmuiPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; connect-src 'self'; " +
 	"manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 // Handler answers the query API of VictoriaLogs under its own paths, /select/logsql/...,
-// its page, /select/vmui/, and with lines as they came, /select/lines. It does not ask who the user is. Nothing that
-// changes the store can be asked, and no other site may ask or read.
+// its page, /select/vmui/, and with lines as they came, /select/lines. It does not
+// authenticate the user. No request changes the store, and no other site may send one or
+// read an answer.
 func (s *Store) Handler() http.Handler { return http.HandlerFunc(s.selects) }
 
 func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
@@ -48,32 +49,32 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	asked := path.Clean(r.URL.Path)
+	requested := path.Clean(r.URL.Path)
 	if strings.HasSuffix(r.URL.Path, "/") {
-		asked += "/"
+		requested += "/"
 	}
-	page := asked == "/select/vmui" || strings.HasPrefix(asked, "/select/vmui/")
+	page := requested == "/select/vmui" || strings.HasPrefix(requested, "/select/vmui/")
 	if page {
 		h.Set("Content-Security-Policy", vmuiPolicy)
 	} else if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		http.Error(w, "another site may not ask this", http.StatusForbidden)
 		return
 	}
-	if !page && !strings.HasPrefix(asked, "/select/logsql/") && asked != linesPath && asked != "/select/buildinfo" &&
-		asked != "/select/tenant_ids" {
+	if !page && !strings.HasPrefix(requested, "/select/logsql/") && requested != linesPath && requested != "/select/buildinfo" &&
+		requested != "/select/tenant_ids" {
 		http.NotFound(w, r)
 		return
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	r = r.Clone(ctx) // the library changes the address
-	r.URL.Path = asked
+	r.URL.Path = requested
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if reason := unbounded(r, asked); reason != "" {
+	if reason := unbounded(r, requested); reason != "" {
 		http.Error(w, reason, http.StatusBadRequest)
 		return
 	}
-	if asked == "/select/logsql/tail" {
+	if requested == "/select/logsql/tail" {
 		select {
 		case s.tails <- struct{}{}:
 			defer func() { <-s.tails }()
@@ -87,7 +88,7 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 		ResponseWriter: w, left: maxAnswer, stop: cancel, control: http.NewResponseController(w),
 		limit: s.opts.QueryTime,
 	}
-	if asked == linesPath {
+	if requested == linesPath {
 		s.newest(b, r)
 	} else if !vlselect.RequestHandler(b, r) && !b.begun {
 		http.NotFound(w, r)
@@ -97,11 +98,11 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 }
 
 // unbounded gives the reason why what a request asks for has no bound.
-func unbounded(r *http.Request, asked string) string {
-	if n, err := strconv.ParseInt(r.FormValue("limit"), 10, 64); err == nil && n > maxLimit && asked != linesPath {
+func unbounded(r *http.Request, requested string) string {
+	if n, err := strconv.ParseInt(r.FormValue("limit"), 10, 64); err == nil && n > maxLimit && requested != linesPath {
 		return fmt.Sprintf("limit may be at most %d; leave it out to get all lines, not sorted", maxLimit)
 	}
-	if asked != "/select/logsql/tail" {
+	if requested != "/select/logsql/tail" {
 		return ""
 	}
 	if d, ok := logstorage.TryParseDuration(r.FormValue("refresh_interval")); ok && d < int64(minRefresh) {

@@ -258,12 +258,12 @@ func TestStore_SaysThatTheDiskIsFull(t *testing.T) {
 	}
 }
 
-func TestEngineLog_UsesOurWordsAndShowsNoLine(t *testing.T) {
+func TestLibraryLog_UsesOurWordsAndShowsNoLine(t *testing.T) {
 	book := &logbook{}
 	o := testOptions()
 	o.Log = book.logger()
 	s := open(t, t.TempDir(), o)
-	l := &engineLog{store: s}
+	l := &libraryLog{store: s}
 	for _, level := range []string{"info", "warn", "error"} {
 		fmt.Fprintf(l, `{"level":%q,"caller":"x","msg":%q}`+"\n", level,
 			"skipping log entry {\"password\":\"hunter2\"} -retentionPeriod")

@@ -25,19 +25,19 @@ import (
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 )
 
-// The engine has helpers that live as long as the process.
-var engineHelpers []goleak.Option
+// The library has helpers that live as long as the process.
+var libraryHelpers []goleak.Option
 
 func TestMain(m *testing.M) {
 	if f := children[os.Getenv("LOGS_TEST_CHILD")]; f != nil {
 		os.Exit(f(os.Getenv("LOGS_TEST_DIR")))
 	}
 	os.Setenv("LOGS_TEST_BEGINNING", time.Now().UTC().Format(dayFormat)) // for the children too
-	engineHelpers = []goleak.Option{
+	libraryHelpers = []goleak.Option{
 		goleak.IgnoreCurrent(), // of packages' initialisation
 		goleak.IgnoreAnyFunction("github.com/VictoriaMetrics/VictoriaMetrics/lib/blockcache.(*Cache).cleaner"),
 	}
-	goleak.VerifyTestMain(m, engineHelpers...)
+	goleak.VerifyTestMain(m, libraryHelpers...)
 }
 
 // plain is a coder that keeps a line as the message of its row.
@@ -57,18 +57,18 @@ func (p plain) Row(dst *row.Row, l *row.Line) {
 	dst.Fields = append(dst.Fields[:0],
 		logstorage.Field{Name: "host", Value: l.Host}, logstorage.Field{Name: "program", Value: "test"},
 		logstorage.Field{Name: "_msg", Value: msg},
-		logstorage.Field{Name: fieldSID, Value: l.SID}, logstorage.Field{Name: fieldSeq, Value: row.SeqValue(l.Seq)},
-		logstorage.Field{Name: fieldCRC, Value: strconv.FormatUint(uint64(crc32.Checksum(l.Text, castagnoli)), 10)},
-		logstorage.Field{Name: fieldSegment, Value: l.Segment})
+		logstorage.Field{Name: row.FieldSID, Value: l.SID}, logstorage.Field{Name: row.FieldSeq, Value: row.SeqValue(l.Seq)},
+		logstorage.Field{Name: row.FieldCRC, Value: strconv.FormatUint(uint64(crc32.Checksum(l.Text, castagnoli)), 10)},
+		logstorage.Field{Name: row.FieldSegment, Value: l.Segment})
 }
 
 func (p plain) Gap(dst *row.Row, l *row.Line, g *handshake.Gap) {
 	dst.Time, dst.Stream, dst.Whole = l.At, 1, false
 	dst.Fields = append(dst.Fields[:0], logstorage.Field{Name: "host", Value: l.Host},
 		logstorage.Field{Name: "_msg", Value: "lines are lost"},
-		logstorage.Field{Name: fieldSID, Value: l.SID}, logstorage.Field{Name: fieldSeq, Value: row.SeqValue(g.Seq)},
-		logstorage.Field{Name: fieldGap, Value: strconv.FormatUint(g.N, 10)},
-		logstorage.Field{Name: fieldSegment, Value: l.Segment})
+		logstorage.Field{Name: row.FieldSID, Value: l.SID}, logstorage.Field{Name: row.FieldSeq, Value: row.SeqValue(g.Seq)},
+		logstorage.Field{Name: row.FieldGap, Value: strconv.FormatUint(g.N, 10)},
+		logstorage.Field{Name: row.FieldSegment, Value: l.Segment})
 }
 
 func (p plain) Text(fields []logstorage.Field, blob func() ([]byte, error)) ([]byte, error) {
@@ -178,4 +178,4 @@ func ids(t testing.TB, s *Store, segment string) (list []uint64) {
 	return list
 }
 
-func goleakFind() error { return goleak.Find(engineHelpers...) }
+func goleakFind() error { return goleak.Find(libraryHelpers...) }

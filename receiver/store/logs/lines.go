@@ -56,8 +56,8 @@ func (s *Store) linesWithin(ctx context.Context, filter string, limit, held int,
 		})
 	}
 	var all []Found
-	err := s.eachLine(ctx, fmt.Sprintf("%s | sort by (_time desc, %q desc, %q desc) limit %d", filter, fieldSID,
-		fieldSeq, limit), func(l *Found) error {
+	err := s.eachLine(ctx, fmt.Sprintf("%s | sort by (_time desc, %q desc, %q desc) limit %d", filter, row.FieldSID,
+		row.FieldSeq, limit), func(l *Found) error {
 		if held -= len(l.Text); held < 0 {
 			return errTooLarge
 		}
@@ -107,11 +107,11 @@ func (s *Store) found(fields []logstorage.Field) (*Found, error) {
 			l.Time, err = time.Parse(time.RFC3339Nano, f.Value)
 		case "host":
 			l.Host = f.Value
-		case fieldSID:
+		case row.FieldSID:
 			sid = f.Value
-		case fieldSeq:
+		case row.FieldSeq:
 			seq, err = row.Seq(f.Value)
-		case fieldGap:
+		case row.FieldGap:
 			gap, err = strconv.ParseUint(f.Value, 10, 64)
 		case "_msg":
 			message = f.Value
@@ -135,7 +135,7 @@ func (d *database) rows(ctx context.Context, q string, f func([]logstorage.Field
 		return err
 	}
 	var fields []logstorage.Field
-	return d.engine.query(ctx, q, func(b *logstorage.DataBlock) error {
+	return d.library.query(ctx, q, func(b *logstorage.DataBlock) error {
 		cols := b.GetColumns(false)
 		for i := range b.RowsCount() {
 			fields = fields[:0]
@@ -161,24 +161,24 @@ func (s *Store) lines(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx, filter := r.Context(), r.FormValue("query")
-	var come *follower
+	var follower *follower
 	if r.FormValue("follow") == "true" {
-		come = s.followers.subscribe()
-		defer s.followers.unsubscribe(come)
+		follower = s.followers.subscribe()
+		defer s.followers.unsubscribe(follower)
 	}
 	s.applied(ctx)
 	out, sent := json.NewEncoder(w), map[string]bool{}
 	err = s.Lines(ctx, filter, limit, func(l *Found) error {
-		if come != nil || len(sent) == 0 {
+		if follower != nil || len(sent) == 0 {
 			sent[l.UID] = true
 		}
 		return out.Encode(l)
 	})
-	if err == nil && come != nil {
+	if err == nil && follower != nil {
 		flush := http.NewResponseController(w).Flush
 		err = flush()
 		if err == nil {
-			err = s.follow(ctx, come, filter, func(l *Found) error {
+			err = s.follow(ctx, follower, filter, func(l *Found) error {
 				if sent[l.UID] {
 					return nil
 				}

@@ -20,9 +20,9 @@ const retainEvery = time.Hour
 // A clock that is so much ahead of the last time that retention believed is not
 // believed before it has run so for a while.
 const (
-	clockJump  = 7 * oneDay
-	clockProof = oneDay
-	clockWrite = time.Minute // how old the time in the file may become
+	maxClockJump = 7 * oneDay
+	clockProof   = oneDay
+	clockWrite   = time.Minute // how old the time in the file may become
 )
 
 // retention drops the oldest days: those whose lines are all older than Retain, and
@@ -60,7 +60,7 @@ func (r *retention) run(ctx context.Context) {
 }
 
 func (r *retention) pass() error {
-	days, err := r.engine.days()
+	days, err := r.library.days()
 	if err != nil || len(days) < 2 {
 		return err
 	}
@@ -103,7 +103,7 @@ func expired(day string, now time.Time, age time.Duration) bool {
 // believed gives the time that retention goes by. A clock that jumped ahead by years
 // would have everything deleted.
 func (r *retention) believed() (time.Time, error) {
-	now, file := r.now(), filepath.Join(r.engine.path, "CLOCK")
+	now, file := r.now(), filepath.Join(r.library.path, "CLOCK")
 	var last time.Time
 	if b, err := os.ReadFile(file); err == nil {
 		if t, err := time.Parse(time.RFC3339, string(b)); err == nil {
@@ -116,7 +116,7 @@ func (r *retention) believed() (time.Time, error) {
 	case now.Before(last.Add(clockWrite)):
 		return now, nil
 	case last.IsZero(): // the first time
-	case now.Sub(last) <= clockJump:
+	case now.Sub(last) <= maxClockJump:
 		r.doubt = time.Time{}
 	case r.doubt.IsZero():
 		r.doubt = now
@@ -133,7 +133,7 @@ func (r *retention) believed() (time.Time, error) {
 		r.doubt = time.Time{}
 	}
 	// A disk that is full must not keep retention from freeing it.
-	if err := fsutil.ReplaceFile(filepath.Join(r.engine.path, "CLOCK"),
+	if err := fsutil.ReplaceFile(filepath.Join(r.library.path, "CLOCK"),
 		[]byte(now.UTC().Format(time.RFC3339))); err != nil && !errors.Is(err, unix.ENOSPC) {
 		return now, err
 	}
@@ -141,7 +141,7 @@ func (r *retention) believed() (time.Time, error) {
 }
 
 func (r *retention) sizeOf(day string) (n int64, err error) {
-	for _, root := range []string{filepath.Join(r.engine.path, "partitions", day), filepath.Join(r.blobs.dir, day)} {
+	for _, root := range []string{filepath.Join(r.library.path, "partitions", day), filepath.Join(r.blobs.dir, day)} {
 		err = filepath.WalkDir(root, func(_ string, e fs.DirEntry, err error) error {
 			if err == nil && e.Type().IsRegular() {
 				var info fs.FileInfo
@@ -168,13 +168,13 @@ func (r *retention) drop(day string) error {
 	r.days[day] = false
 	r.mu.Unlock()
 	r.adding.Unlock()
-	if err := r.engine.detach(day); err != nil {
+	if err := r.library.detach(day); err != nil {
 		return err
 	}
 	trash := r.under("trash")
-	err := os.Rename(filepath.Join(r.engine.path, "partitions", day), filepath.Join(trash, day))
+	err := os.Rename(filepath.Join(r.library.path, "partitions", day), filepath.Join(trash, day))
 	if err == nil {
-		err = errors.Join(fsutil.SyncDir(filepath.Join(r.engine.path, "partitions")), r.blobs.drop(day),
+		err = errors.Join(fsutil.SyncDir(filepath.Join(r.library.path, "partitions")), r.blobs.drop(day),
 			os.RemoveAll(filepath.Join(trash, day)))
 	}
 	if err != nil {

@@ -69,7 +69,7 @@ func (s scale) feed(t *testing.T, f func(b receiver.Batch) error) {
 	wg.Wait()
 }
 
-// TestScale measures what SCALE lines cost: the engine's library alone, the store,
+// TestScale measures what SCALE lines cost: the library's library alone, the store,
 // and VictoriaLogs' own server, and then how long the latter two search.
 func TestScale(t *testing.T) {
 	n, _ := strconv.Atoi(os.Getenv("SCALE"))

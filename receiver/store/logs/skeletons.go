@@ -10,8 +10,6 @@ import (
 	"os"
 	"strconv"
 	"sync"
-
-	"wsrelay/receiver/store/logs/row"
 )
 
 // Limits on the table of skeletons; lines of more shapes are stored as they are.
@@ -20,11 +18,11 @@ const (
 	maxSkeletonBytes = 16 << 20
 )
 
-// skeletons is a table in a file that only grows: a line of text for each entry, a
+// Skeletons is a row.Skeletons in a file that only grows: a line of text for each entry, a
 // CRC-32C and the quoted skeleton. The number of an entry is the number of its line,
 // so a damaged one does not shift the others, and none is given twice. An entry is on
 // disk before it has a number. Its methods may be called concurrently.
-type skeletons struct {
+type Skeletons struct {
 	mu      sync.RWMutex // guards the fields below
 	file    *os.File
 	numbers map[string]uint32
@@ -33,19 +31,11 @@ type skeletons struct {
 	failed  bool // the file's end is unknown: no entry can be added
 }
 
-// OpenSkeletons opens the table of a store that has its rows elsewhere.
-func OpenSkeletons(path string) (SkeletonFile, error) { return openSkeletons(path) }
-
-// SkeletonFile is a durable table of skeletons.
-type SkeletonFile interface {
-	row.Skeletons
-	Close() error
-}
-
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func openSkeletons(path string) (s *skeletons, err error) {
-	s = &skeletons{numbers: map[string]uint32{}}
+// OpenSkeletons opens the table at path, and creates it if there is none.
+func OpenSkeletons(path string) (s *Skeletons, err error) {
+	s = &Skeletons{numbers: map[string]uint32{}}
 	if s.file, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600); err != nil {
 		return nil, err
 	}
@@ -76,7 +66,7 @@ func openSkeletons(path string) (s *skeletons, err error) {
 	}
 }
 
-func (s *skeletons) load(line []byte) {
+func (s *Skeletons) load(line []byte) {
 	entry := ""
 	if sum, quoted, ok := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" ")); ok {
 		text, err := strconv.Unquote(string(quoted))
@@ -94,7 +84,7 @@ func checksum(text string) string {
 
 // Number gives the number of a skeleton, or a new one; ok is false if the table is
 // full or cannot be written.
-func (s *skeletons) Number(skeleton []byte) (n uint32, ok bool) {
+func (s *Skeletons) Number(skeleton []byte) (n uint32, ok bool) {
 	s.mu.RLock()
 	n, ok = s.numbers[string(skeleton)]
 	s.mu.RUnlock()
@@ -123,7 +113,7 @@ func (s *skeletons) Number(skeleton []byte) (n uint32, ok bool) {
 }
 
 // Skeleton gives the skeleton of a number.
-func (s *skeletons) Skeleton(n uint32) ([]byte, error) {
+func (s *Skeletons) Skeleton(n uint32) ([]byte, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if uint64(n) >= uint64(len(s.entries)) || s.entries[n] == "" {
@@ -133,10 +123,10 @@ func (s *skeletons) Skeleton(n uint32) ([]byte, error) {
 }
 
 // Close closes the file.
-func (s *skeletons) Close() error { return s.file.Close() }
+func (s *Skeletons) Close() error { return s.file.Close() }
 
 // Len is one more than the highest number.
-func (s *skeletons) Len() int {
+func (s *Skeletons) Len() int {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return len(s.entries)

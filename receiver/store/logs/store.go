@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,9 +27,10 @@ import (
 type Options struct {
 	Retain      time.Duration // age of a line beyond which its day goes; 0: none
 	RetainBytes int64         // size beyond which the oldest days go; 0: none
-	Memory      int64         // bytes for the caches and the queries of the engine; 0: 96 MiB
+	Memory      int64         // bytes for the caches and the queries of the library; 0: 96 MiB
 	Reserve     int64         // bytes of the disk that stay free; 0: 64 MiB
 	QueryTime   time.Duration // 0: 30 s
+	Private     bool          // only this process asks the store, by Store.Dial
 	Log         *slog.Logger
 
 	coder func(row.Skeletons) (func() coder, error) // for tests; nil: package row's
@@ -52,10 +54,10 @@ type Store struct {
 	path      string
 	dir       *os.File // locked
 	claimed   bool     // the library is ours
-	engine    *engine
+	library   *library
 	db        *database
-	blobs     *blobs
-	skeletons *skeletons
+	blobs     *Blobs
+	skeletons *Skeletons
 	damage    *damage
 	retention *retention
 	coders    sync.Pool
@@ -70,8 +72,8 @@ type Store struct {
 
 // Open opens the store in a directory, which is made if it is missing; it returns
 // receiver.ErrInUse if another process has it open. If the
-// engine cannot open what is there, it ends the process; the next Open moves what
-// was wrong aside.
+// library cannot open what is there, it ends the process; the next Open quarantines
+// what was wrong.
 func Open(path string, o Options) (_ *Store, err error) {
 	o.defaults()
 	if path, err = filepath.Abs(path); err != nil {
@@ -99,12 +101,12 @@ func (s *Store) start() (err error) {
 	if err := s.emptyTrash(); err != nil {
 		return err
 	}
-	s.blobs = &blobs{dir: s.under("blobs"), open: map[string]*os.File{}}
+	s.blobs = NewBlobs(s.under("blobs"))
 	s.damage = &damage{dir: s.under("damaged"), days: s.under("database/partitions"), log: s.log}
-	if s.skeletons, err = openSkeletons(s.under("skeletons")); err != nil {
+	if s.skeletons, err = OpenSkeletons(s.under("skeletons")); err != nil {
 		return fmt.Errorf("skeletons: %w", err)
 	}
-	if err := errors.Join(s.dir.Sync(), claimEngine(s)); err != nil {
+	if err := errors.Join(s.dir.Sync(), claimLibrary(s)); err != nil {
 		return err
 	}
 	if err := errors.Join(s.damage.findCrash(), s.damage.repair()); err != nil {
@@ -115,12 +117,13 @@ func (s *Store) start() (err error) {
 		return fmt.Errorf("skeletons: %w", err)
 	}
 	s.coders.New = func() any { return made() }
-	s.engine = startEngine(s)
+	s.library = startLibrary(s)
 	if err := s.probe(); err != nil {
 		return fmt.Errorf("read every day: %w", err)
 	}
 	s.db = &database{Store: s, days: map[string]bool{}, touched: map[string]bool{}, newDays: newDays}
-	days, err := s.engine.days()
+	s.db.Rows = Rows{Dir: s.library.path, Query: s.db.query}
+	days, err := s.library.days()
 	if err != nil {
 		return err
 	}
@@ -175,11 +178,11 @@ func (s *Store) Close() error {
 	if s.Journal != nil {
 		err = s.Journal.Close()
 	}
-	if s.engine != nil {
-		s.engine.stop()
+	if s.library != nil {
+		s.library.stop()
 	}
 	if s.claimed {
-		releaseEngine()
+		releaseLibrary()
 	}
 	if s.skeletons != nil {
 		err = errors.Join(err, s.skeletons.Close())
@@ -211,7 +214,7 @@ func (s *Store) Text(fields []logstorage.Field) ([]byte, error) {
 
 // Metrics writes what there is to know for Prometheus.
 func (s *Store) Metrics(t *metrics.Text) {
-	f := s.engine.counters()
+	f := s.library.counters()
 	damaged, _ := s.damage.list()
 	t.Counter("wsreceive_store_rows_added_total", "Rows that were given to the log database; those of a recovery included.", float64(s.added.Load()))
 	t.Counter("wsreceive_store_rows_refused_total", "Rows that the log database refused; it should be 0. Their lines are kept whole, and only their numbers can be searched for.", float64(s.refused.Load()))
@@ -238,7 +241,7 @@ func (s *Store) Metrics(t *metrics.Text) {
 
 // oldestDay is the zero time if there is no day.
 func (s *Store) oldestDay() (first time.Time) {
-	days, err := s.engine.days()
+	days, err := s.library.days()
 	if err != nil || len(days) == 0 {
 		return first
 	}
@@ -246,16 +249,30 @@ func (s *Store) oldestDay() (first time.Time) {
 	return first
 }
 
-// serve answers the command line on a Unix socket in the directory. A socket's path
-// may have about 100 bytes; below the descriptor it is short.
+// The sockets of a store, in its directory. A store that is Private answers on one of its own:
+// who asks on querySocket expects that the store stays open until the answer is complete.
+const (
+	querySocket   = "query.sock"
+	privateSocket = "command.sock"
+)
+
+func (s *Store) socket() string {
+	if s.opts.Private {
+		return s.under(privateSocket)
+	}
+	return s.under(querySocket)
+}
+
+// serve answers on the socket. A socket's path may have about 100 bytes; below the
+// descriptor it is short.
 func (s *Store) serve(ctx context.Context) error {
-	path := s.under("query.sock")
+	path := s.socket()
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return fmt.Errorf("listen on query.sock: %w", err)
+		return fmt.Errorf("listen on %s: %w", filepath.Base(path), err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		return errors.Join(err, l.Close())
@@ -264,33 +281,33 @@ func (s *Store) serve(ctx context.Context) error {
 	return nil
 }
 
-// Dial connects to the query API of the process that has the store open.
+// Dial connects to the query API of the process that has the store at path open, unless it
+// has opened it for itself.
 func Dial(ctx context.Context, path string) (net.Conn, error) {
 	dir, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close() //nolint:errcheck // only read
-	return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d/query.sock", dir.Fd()))
+	return dialSocket(ctx, fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), querySocket))
+}
+
+// Dial connects to the query API of this store.
+func (s *Store) Dial(ctx context.Context) (net.Conn, error) { return dialSocket(ctx, s.socket()) }
+
+func dialSocket(ctx context.Context, path string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "unix", path)
 }
 
 func (o *Options) defaults() {
-	if o.Memory == 0 {
-		o.Memory = 96 << 20
-	}
-	if o.Reserve == 0 {
-		o.Reserve = 64 << 20
-	}
-	if o.QueryTime == 0 {
-		o.QueryTime = 30 * time.Second
-	}
+	o.Memory = cmp.Or(o.Memory, 96<<20)
+	o.Reserve = cmp.Or(o.Reserve, 64<<20)
+	o.QueryTime = cmp.Or(o.QueryTime, 30*time.Second)
 	if o.coder == nil {
 		o.coder = func(s row.Skeletons) (func() coder, error) {
 			table, err := row.Open(s, row.Options{MaxAge: o.Retain})
 			return func() coder { return table.Coder() }, err
 		}
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 }

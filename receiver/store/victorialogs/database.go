@@ -2,22 +2,16 @@ package victorialogs
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"hash/crc32"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"wsrelay/internal/fsutil"
 
 	"github.com/tidwall/gjson"
 
 	"wsrelay/receiver"
 	"wsrelay/receiver/store/journal"
+	"wsrelay/receiver/store/logs"
 	"wsrelay/receiver/store/logs/row"
 )
 
@@ -31,9 +25,9 @@ const (
 // database is the server's rows. Of its methods, Sums alone is called concurrently.
 type database struct {
 	*client
-	dir      string
+	logs.Rows
 	coder    *row.Coder
-	long     *long
+	long     *logs.Blobs // lines that no row of the server can hold
 	segments map[string]*seen
 
 	server   server
@@ -171,7 +165,7 @@ func (a *pendingWrite) shorten(at time.Time, text []byte) error {
 	where := ""
 	if text != nil {
 		var err error
-		if where, err = a.long.append(a.now.UTC().Format("20060102"), text); err != nil {
+		if where, err = a.long.Append(a.now.UTC().Format("20060102"), text); err != nil {
 			return fmt.Errorf("write a long line: %w", err)
 		}
 	}
@@ -195,7 +189,7 @@ func (a *pendingWrite) shorten(at time.Time, text []byte) error {
 // flush sends the rows, once the lines that they have only the beginning of are
 // on disk.
 func (a *pendingWrite) flush(ctx context.Context) error {
-	if err := a.long.sync(); err != nil {
+	if err := a.long.Sync(); err != nil {
 		return fmt.Errorf("write a long line: %w", err)
 	}
 	for k, stream := range []string{"host", "host,program"} {
@@ -232,7 +226,7 @@ func (d *database) Barrier(ctx context.Context) error {
 	return body.Close()
 }
 
-// Final implements journal.Late.
+// Final implements journal.AsyncDatabase.
 func (d *database) Final(ctx context.Context, segment string, rows uint64) (wait time.Duration, err error) {
 	s := d.segments[segment]
 	if s == nil {
@@ -252,7 +246,7 @@ func (d *database) Final(ctx context.Context, segment string, rows uint64) (wait
 	if err := d.Barrier(ctx); err != nil {
 		return 0, err
 	}
-	n, err := d.count(ctx, segment)
+	n, err := d.Rows.Count(ctx, segment)
 	if err == nil && n != rows {
 		s.again++
 		err = fmt.Errorf("%w: it has %d rows of %d", journal.ErrForgot, n, rows)
@@ -269,75 +263,14 @@ func (d *database) Count(ctx context.Context, segment string) (n uint64, err err
 	if err != nil {
 		return 0, err
 	}
-	// It was looked at up to lookEvery ago: has it started again since?
+	// The last look is up to inspectInterval old: the server may have started again since.
 	now, err := d.inspect(ctx)
 	if err != nil {
 		return 0, err
 	}
 	d.server, d.looked = now, time.Now()
 	s.started = now.started
-	n, err = d.count(ctx, segment)
+	n, err = d.Rows.Count(ctx, segment)
 	s.last = time.Now()
 	return n, err
-}
-
-func (d *database) count(ctx context.Context, segment string) (n uint64, err error) {
-	err = d.query(ctx, equals("wsrelay.segment", segment)+` | stats count() as n`, func(r map[string]string) error {
-		n, err = strconv.ParseUint(r["n"], 10, 64)
-		return err
-	})
-	return n, err
-}
-
-// Each implements journal.Database.
-func (d *database) Each(ctx context.Context, segment string, f func(journal.ID)) error {
-	q := `"wsrelay.sid":*`
-	if segment != "" {
-		q = equals("wsrelay.segment", segment)
-	}
-	return d.query(ctx, q+` | fields "wsrelay.sid", "wsrelay.seq", "wsrelay.gap"`, func(r map[string]string) error {
-		seq, err := row.Seq(r["wsrelay.seq"])
-		id := journal.ID{SID: r["wsrelay.sid"], Seq: seq}
-		if gap := r["wsrelay.gap"]; err == nil && gap != "" {
-			id.Gap, err = strconv.ParseUint(gap, 10, 64)
-		}
-		if err == nil {
-			f(id)
-		}
-		return err
-	})
-}
-
-// Sums implements journal.Database.
-func (d *database) Sums(ctx context.Context, sid string, seq, end uint64, f func(seq uint64, crc uint32)) error {
-	q := fmt.Sprintf(`%s "wsrelay.seq":range[%s, %s] !"wsrelay.gap":* | fields "wsrelay.seq", "wsrelay.crc"`,
-		equals("wsrelay.sid", sid), row.SeqValue(seq), row.SeqValue(end))
-	return d.query(ctx, q, func(r map[string]string) error {
-		n, err := row.Seq(r["wsrelay.seq"])
-		if err != nil || n < seq || n >= end { // the server compares as floating point numbers
-			return err
-		}
-		crc, err := strconv.ParseUint(r["wsrelay.crc"], 10, crc32.Size*8)
-		if err == nil {
-			f(n, uint32(crc))
-		}
-		return err
-	})
-}
-
-func equals(field, value string) string { return strconv.Quote(field) + ":=" + strconv.Quote(value) }
-
-// Mark implements journal.Database. It lies beside the journal, for the server has
-// no place for it.
-func (d *database) Mark() (string, error) {
-	b, err := os.ReadFile(filepath.Join(d.dir, "MARK"))
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	}
-	return string(b), err
-}
-
-// SetMark implements journal.Database.
-func (d *database) SetMark(mark string) error {
-	return fsutil.ReplaceFile(filepath.Join(d.dir, "MARK"), []byte(mark))
 }

@@ -24,7 +24,7 @@ type Store struct {
 	*journal.Journal
 	db        *database
 	dir       *os.File
-	skeletons logs.SkeletonFile
+	skeletons *logs.Skeletons
 }
 
 // journalLimit is larger than that of a store on one host: what was sent stays in
@@ -63,7 +63,10 @@ func (s *Store) open(dir string, c *client, o Options) (err error) {
 	if err != nil {
 		return fmt.Errorf("skeletons: %w", err)
 	}
-	s.db = &database{client: c, dir: dir, coder: table.Coder(), long: &long{dir: folder}, segments: map[string]*seen{}}
+	s.db = &database{
+		client: c, Rows: logs.Rows{Dir: dir, Query: c.query}, coder: table.Coder(), long: logs.NewBlobs(folder),
+		segments: map[string]*seen{},
+	}
 	s.Journal, err = journal.Open(s.dir, dir, s.db, journal.Options{Limit: journalLimit, Log: o.Log})
 	return err
 }
@@ -80,7 +83,7 @@ func (s *Store) Close() error {
 	}
 	if s.db != nil {
 		s.db.CloseIdleConnections()
-		err = errors.Join(err, s.db.long.sync())
+		err = errors.Join(err, s.db.long.Sync())
 	}
 	if s.skeletons != nil {
 		err = errors.Join(err, s.skeletons.Close())

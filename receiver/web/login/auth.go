@@ -86,11 +86,11 @@ func (g *Auth) Before(h http.Handler) http.Handler {
 			http.Error(w, "This is not a name of this wsreceive. Use localhost, an address, or a name of its certificate;\n"+
 				"--page-hosts adds a name.", http.StatusMisdirectedRequest)
 		case s.Users == nil:
-			s.let(h, w, r, "")
+			s.serve(h, w, r, "")
 		default:
 			if user, ok := g.login(w, r, s); ok {
 				connlimit.AdmitFrom(r.Context())
-				s.let(h, w, r, user)
+				s.serve(h, w, r, user)
 			}
 		}
 	})
@@ -106,12 +106,12 @@ func (g *Auth) Admits(r *http.Request) bool {
 	case s.Users == nil:
 		return s.Local
 	}
-	_, status := g.proved(r, s)
+	_, status := g.authenticate(r, s)
 	return status == http.StatusOK
 }
 
-// let has h answer, for as long as the policy holds.
-func (s *state) let(h http.Handler, w http.ResponseWriter, r *http.Request, user string) {
+// serve has h answer, for as long as the policy holds.
+func (s *state) serve(h http.Handler, w http.ResponseWriter, r *http.Request, user string) {
 	ctx, cancel := context.WithCancel(context.WithValue(r.Context(), userKey{}, user))
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()

@@ -173,7 +173,7 @@ func tryPasswords(t *testing.T) {
 func TestTries_ComeBackWithTime(t *testing.T) {
 	tr, now, a := newTries(), time.Now(), try{netip.MustParseAddr("192.0.2.1"), "ann"}
 	used := func() (n int) {
-		for tr.take(a, now) {
+		for tr.allow(a, now) {
 			n++
 		}
 		return n
@@ -185,7 +185,7 @@ func TestTries_ComeBackWithTime(t *testing.T) {
 	if got := used(); got != 1 {
 		t.Errorf("%v later: got %d", eachTry, got)
 	}
-	tr.giveBack(a)
+	tr.refund(a)
 	if got := used(); got != 1 {
 		t.Errorf("returned: got %d", got)
 	}
@@ -194,7 +194,7 @@ func TestTries_ComeBackWithTime(t *testing.T) {
 		t.Errorf("an hour later: got %d", got)
 	}
 	for i := range 2 * maxSources {
-		tr.take(try{from: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}, now)
+		tr.allow(try{from: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}, now)
 	}
 	if len(tr.owing) > maxSources {
 		t.Errorf("%d addresses are remembered", len(tr.owing))

@@ -19,7 +19,7 @@ import (
 // login gives the user whose password the request has; if it has none, it has been
 // answered.
 func (g *Auth) login(w http.ResponseWriter, r *http.Request, s *state) (user string, ok bool) {
-	user, status := g.proved(r, s)
+	user, status := g.authenticate(r, s)
 	switch status {
 	case http.StatusOK:
 		return user, true
@@ -33,8 +33,8 @@ func (g *Auth) login(w http.ResponseWriter, r *http.Request, s *state) (user str
 	return "", false
 }
 
-// proved gives the user whose password the request has, with status 200.
-func (g *Auth) proved(r *http.Request, s *state) (user string, status int) {
+// authenticate gives the user whose password the request has, with status 200.
+func (g *Auth) authenticate(r *http.Request, s *state) (user string, status int) {
 	name, password, ok := r.BasicAuth()
 	if ok && s.known.has(name, password) {
 		return name, http.StatusOK
@@ -42,10 +42,10 @@ func (g *Auth) proved(r *http.Request, s *state) (user string, status int) {
 	from := s.tryOf(r, name)
 	switch {
 	case !ok:
-	case !g.tries.take(from, time.Now()):
+	case !g.tries.allow(from, time.Now()):
 		return "", http.StatusTooManyRequests
 	case g.tries.check(r.Context(), s.Users, name, password):
-		g.tries.giveBack(from)
+		g.tries.refund(from)
 		s.known.add(name, password)
 		return name, http.StatusOK
 	}
@@ -101,8 +101,8 @@ func newTries() tries {
 	return tries{hashing: make(chan struct{}, hashing), owing: map[try]time.Time{}}
 }
 
-// take counts a try, if there is one left.
-func (t *tries) take(from try, now time.Time) bool {
+// allow counts a try, if there is one left.
+func (t *tries) allow(from try, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	until := t.owing[from]
@@ -119,8 +119,8 @@ func (t *tries) take(from try, now time.Time) bool {
 	return true
 }
 
-// giveBack forgets a try: the password was right.
-func (t *tries) giveBack(from try) {
+// refund forgets a try: the password was right.
+func (t *tries) refund(from try) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.owing[from] = t.owing[from].Add(-eachTry)

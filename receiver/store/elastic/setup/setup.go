@@ -40,8 +40,8 @@ type Options struct {
 	Prefix string     // as elastic.CheckPrefix wants it
 	Stream string     // a data stream instead, as elastic.CheckDataStream wants it; default: none
 	Days   int        // delete indices that are older; 0: leave the policy as it is
-	DryRun bool       // change nothing, only tell
-	Tell   func(Step) // takes what is done, in order
+	DryRun bool       // change nothing, only report
+	Report func(Step) // takes what is done, in order
 }
 
 // Step is one thing that was seen to.
@@ -93,7 +93,7 @@ func Run(ctx context.Context, c *elastic.Client, o Options) error {
 	return r.check()
 }
 
-func (r *runner) report(did, what string) { r.Tell(Step{did, what}) }
+func (r *runner) report(did, what string) { r.Report(Step{did, what}) }
 
 // object is something the engine keeps under a path.
 type object struct {

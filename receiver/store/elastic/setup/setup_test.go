@@ -28,7 +28,7 @@ func run(t *testing.T, url string, o Options) []Step {
 	}
 	defer c.Close()
 	var steps []Step
-	o.Tell = func(s Step) { steps = append(steps, s) }
+	o.Report = func(s Step) { steps = append(steps, s) }
 	if err := Run(t.Context(), c, o); err != nil {
 		t.Fatal(err)
 	}

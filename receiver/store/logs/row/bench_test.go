@@ -107,14 +107,14 @@ func BenchmarkRow(b *testing.B) {
 	}
 }
 
-// BenchmarkEngine stores a million lines: bytes on disk and CPU for each.
-func BenchmarkEngine(b *testing.B) {
+// BenchmarkLibrary stores a million lines: bytes on disk and CPU for each.
+func BenchmarkLibrary(b *testing.B) {
 	const n = 1_000_000
 	for name, form := range forms() {
 		b.Run(name, func(b *testing.B) {
 			lines, size := corpus(n, form)
 			for b.Loop() {
-				e, c := openEngine(b), newTable(b, Options{}).Coder()
+				e, c := openLibrary(b), newTable(b, Options{}).Coder()
 				var r Row
 				before := cpu()
 				for i, text := range lines {

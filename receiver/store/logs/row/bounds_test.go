@@ -95,9 +95,9 @@ func TestRow_OfMutatedLines(t *testing.T) {
 	}
 }
 
-// TestValues_ThatTheEngineChangesComeBack puts values into columns that the engine
+// TestValues_ThatTheLibraryChangesComeBack puts values into columns that the library
 // keeps as numbers, addresses and times.
-func TestValues_ThatTheEngineChangesComeBack(t *testing.T) {
+func TestValues_ThatTheLibraryChangesComeBack(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	floats := func() string {
 		s := fmt.Sprintf("%d.%0*d", r.IntN(1000)*r.IntN(2), 1+r.IntN(18), r.Uint64N(1e18))
@@ -127,7 +127,7 @@ func TestValues_ThatTheEngineChangesComeBack(t *testing.T) {
 		"wrong times": func() string { return fmt.Sprintf("2026-02-%02dT%02d:00:60.000Z", 25+r.IntN(8), r.IntN(30)) },
 		"digits":      func() string { return fmt.Sprintf("%d.%d", r.IntN(3), r.IntN(100)) },
 	}
-	e, c := openEngine(t), newTable(t, Options{}).Coder()
+	e, c := openLibrary(t), newTable(t, Options{}).Coder()
 	want := map[string]string{}
 	for name, value := range columns {
 		for _, form := range []string{`{"a":%s}`, `{"a":"%s"}`, `%s`, "a=%s b=1"} {
@@ -164,7 +164,7 @@ func TestSkeleton_SavesTheLine(t *testing.T) {
 	} {
 		var r Row
 		c.Row(&r, lineOf(1, line))
-		if valueOf(r.Fields, fieldSkeleton) == "" || valueOf(r.Fields, fieldLine) != "" {
+		if Value(r.Fields, fieldSkeleton) == "" || Value(r.Fields, FieldLine) != "" {
 			t.Errorf("%s: the row is %q", line, r.Fields)
 		}
 	}
@@ -179,21 +179,21 @@ func TestSkeleton_IsOneForTheLinesOfAProgram(t *testing.T) {
 	} {
 		var r Row
 		c.Row(&r, lineOf(1, line))
-		numbers[strings.Clone(valueOf(r.Fields, fieldSkeleton))] = true
+		numbers[strings.Clone(Value(r.Fields, fieldSkeleton))] = true
 	}
 	if len(numbers) != 1 || numbers[""] {
 		t.Errorf("the skeletons are %v", numbers)
 	}
 }
 
-// TestNames_OfAStreamStayBelowTheEnginesLimit: the engine drops rows of a block with too
+// TestNames_OfAStreamStayBelowTheLibrarysLimit: the library drops rows of a block with too
 // many names, when it makes the block and when it merges blocks.
-func TestNames_OfAStreamStayBelowTheEnginesLimit(t *testing.T) {
+func TestNames_OfAStreamStayBelowTheLibrarysLimit(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds of CPU time")
 	}
 	store := &skeletons{}
-	e := openEngine(t)
+	e := openLibrary(t)
 	var lines []string
 	for i := range 6000 {
 		lines = append(lines, fmt.Sprintf(`{"key%d":"value%d","common":"c%d"}`, i, i, i))
@@ -227,13 +227,13 @@ func TestNames_OfAStreamStayBelowTheEnginesLimit(t *testing.T) {
 	}
 }
 
-// TestNames_AreKeptWhenTheEngineMerges: it drops what it merges into a block of too
+// TestNames_AreKeptWhenTheLibraryMerges: it drops what it merges into a block of too
 // many names, long after the rows were on disk.
-func TestNames_AreKeptWhenTheEngineMerges(t *testing.T) {
+func TestNames_AreKeptWhenTheLibraryMerges(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds of CPU time")
 	}
-	e, c := openEngine(t), newTable(t, Options{}).Coder()
+	e, c := openLibrary(t), newTable(t, Options{}).Coder()
 	const parts, lines = 3, 900
 	for n := range parts * lines {
 		var r Row
@@ -258,7 +258,7 @@ func TestTable_WithoutRoomKeepsLinesAndWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e, c := openEngine(t), table.Coder()
+	e, c := openLibrary(t), table.Coder()
 	lines := []string{`{"a":"one"}`, `{"a":"two","b":"three"}`, `x=1 y=2`}
 	got := e.taken(c, "*", e.put(c, lines))
 	for i, line := range lines {
@@ -345,7 +345,7 @@ func TestStreams_OfASenderAreBounded(t *testing.T) {
 		checkLine(t, c, line)
 		c.Row(&r, lineOf(7, line))
 		streams[fmt.Sprint(r.Fields[:r.Stream])] = true
-		if got := valueOf(r.Fields, "program"); got != fmt.Sprintf("p%d", i) {
+		if got := Value(r.Fields, "program"); got != fmt.Sprintf("p%d", i) {
 			t.Errorf("%s: the program is %q", line, got)
 		}
 	}
@@ -355,7 +355,7 @@ func TestStreams_OfASenderAreBounded(t *testing.T) {
 }
 
 func TestGap_SaysWhatIsLost(t *testing.T) {
-	e, c := openEngine(t), newTable(t, Options{}).Coder()
+	e, c := openLibrary(t), newTable(t, Options{}).Coder()
 	var r Row
 	l := lineOf(0, "")
 	c.Gap(&r, l, &handshake.Gap{Seq: 5, N: 3, Why: handshake.GapOverflow, From: 1773453784000, To: 1773453785000})
@@ -379,7 +379,7 @@ func TestText_OfADamagedRowIsAnError(t *testing.T) {
 	var r Row
 	c.Row(&r, lineOf(1, `{"a":"b","msg":"hello"}`))
 	for i, f := range r.Fields {
-		if f.Name != "a" && f.Name != "_msg" && f.Name != fieldSkeleton && f.Name != fieldCRC {
+		if f.Name != "a" && f.Name != "_msg" && f.Name != fieldSkeleton && f.Name != FieldCRC {
 			continue
 		}
 		fields := slices.Clone(r.Fields)
@@ -389,8 +389,8 @@ func TestText_OfADamagedRowIsAnError(t *testing.T) {
 		}
 	}
 	if want := strconv.FormatUint(uint64(crc32.Checksum([]byte(`{"a":"b","msg":"hello"}`), castagnoli)),
-		10); valueOf(r.Fields, fieldCRC) != want {
-		t.Errorf("the checksum is %s, want %s", valueOf(r.Fields, fieldCRC), want)
+		10); Value(r.Fields, FieldCRC) != want {
+		t.Errorf("the checksum is %s, want %s", Value(r.Fields, FieldCRC), want)
 	}
 }
 

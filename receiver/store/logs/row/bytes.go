@@ -115,18 +115,18 @@ func streamValue(s string) string {
 	if len(s) <= maxStream && strings.IndexFunc(s, isControl) < 0 {
 		return s
 	}
-	return cut(strings.Map(func(r rune) rune {
+	return Cut(strings.Map(func(r rune) rune {
 		if isControl(r) {
 			return -1
 		}
 		return r
-	}, cut(s, 4*maxStream)), maxStream)
+	}, Cut(s, 4*maxStream)), maxStream)
 }
 
 func isControl(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }
 
-// cut is as much of s as fits into n bytes and ends with a whole character.
-func cut(s string, n int) string {
+// Cut is as much of s as fits into n bytes and ends with a whole character.
+func Cut(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// The engine keeps the values of a field as numbers, IPv4 addresses or times if all
+// The library keeps the values of a field as numbers, IPv4 addresses or times if all
 // values of a block look like it, and writes them back in one form: 0.120 comes back
 // as 0.12, 0.3 as 0.30000000000000004, 1_000 as 1000. What this file says of its forms was
-// read in lib/logstorage/values_encoder.go; a test compares it with the engine.
+// read in lib/logstorage/values_encoder.go; a test compares it with the library.
 
 // decimals is the number of decimals that the skeleton keeps for a value, or 0: of
-// values that the engine does not return as they are, and of those with as many
+// values that the library does not return as they are, and of those with as many
 // as clocks have, so that the lines of one program share a skeleton.
 func decimals(b []byte) int {
 	s := text(b)
@@ -25,14 +25,14 @@ func decimals(b []byte) int {
 	if clocks && len(whole)+n <= 15 { // a float64 has more digits
 		return n
 	}
-	engine := engineFloat(whole, fraction)
-	if toDecimals(engine, n) != s || !clocks && engine == s {
+	library := libraryFloat(whole, fraction)
+	if toDecimals(library, n) != s || !clocks && library == s {
 		return 0
 	}
 	return n
 }
 
-// splitDecimal takes a number with a point apart, if it is one that the engine would
+// splitDecimal takes a number with a point apart, if it is one that the library would
 // keep as a number.
 func splitDecimal(s string) (whole, fraction string, ok bool) {
 	if len(s) < 3 || len(s) > 26 {
@@ -59,8 +59,8 @@ func isDigits(s string) bool {
 	return s != ""
 }
 
-// engineFloat is what the engine makes of a number with a point.
-func engineFloat(whole, fraction string) string {
+// libraryFloat is what the library makes of a number with a point.
+func libraryFloat(whole, fraction string) string {
 	w, err := strconv.ParseUint(strings.TrimPrefix(whole, "-"), 10, 64)
 	if err != nil {
 		return whole + "." + fraction // it stays text
@@ -76,7 +76,7 @@ func engineFloat(whole, fraction string) string {
 	return strconv.FormatFloat(f, 'f', -1, 64)
 }
 
-// toDecimals writes a number of the engine's with n decimals.
+// toDecimals writes a number of the library's with n decimals.
 func toDecimals(s string, n int) string {
 	if point := strings.IndexByte(s, '.'); point >= 0 && len(s)-point-1 == n {
 		return s
@@ -88,7 +88,7 @@ func toDecimals(s string, n int) string {
 	return strconv.FormatFloat(f, 'f', n, 64)
 }
 
-// keeps reports whether the engine gives a value back as it is.
+// keeps reports whether the library gives a value back as it is.
 func keeps(s string) bool {
 	if s == "" || (s[0] < '0' || s[0] > '9') && s[0] != '-' || len(s) > 26 {
 		return true
@@ -97,7 +97,7 @@ func keeps(s string) bool {
 	case 1:
 		whole, fraction, ok := splitDecimal(s)
 		if ok {
-			return engineFloat(whole, fraction) == s
+			return libraryFloat(whole, fraction) == s
 		}
 	case 3:
 		return keepsAddress(s)
@@ -124,7 +124,7 @@ func keepsAddress(s string) bool {
 		n, err := strconv.ParseUint(octet, 10, 8)
 		switch {
 		case len(octet) == 2 && octet[0] >= '0' && octet[0] <= '9' && err != nil:
-			kept = false // the engine looks only at the first of two digits
+			kept = false // the library looks only at the first of two digits
 		case err != nil || len(octet) > 3:
 			return true // it stays text
 		case strconv.FormatUint(n, 10) != octet:

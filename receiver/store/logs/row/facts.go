@@ -13,7 +13,7 @@ type facts struct {
 	level, host, program string
 	shape                *cached  // nil: it has no fields
 	values               []string // of shape, "" for none
-	exact                bool     // the values are those that the line has, and the engine keeps them
+	exact                bool     // the values are those that the line has, and the library keeps them
 	message              string
 }
 

@@ -158,7 +158,7 @@ func kinds() []kind {
 	}
 }
 
-// TestKinds_EachComesBackAndIsFound puts each kind of line into the real engine.
+// TestKinds_EachComesBackAndIsFound puts each kind of line into the real library.
 func TestKinds_EachComesBackAndIsFound(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds of CPU time")
@@ -167,7 +167,7 @@ func TestKinds_EachComesBackAndIsFound(t *testing.T) {
 	if len(all) < 71 {
 		t.Fatalf("%d kinds", len(all))
 	}
-	e, c := openEngine(t), newTable(t, Options{}).Coder()
+	e, c := openLibrary(t), newTable(t, Options{}).Coder()
 	var lines []string
 	for _, k := range all {
 		lines = append(lines, k.line)
@@ -191,7 +191,7 @@ func TestKinds_EachComesBackAndIsFound(t *testing.T) {
 				want["_time"] = "2026-03-14T03:00:00.123456789Z"
 			}
 			for name, w := range want {
-				if g := valueOf(fields, name); g != w {
+				if g := Value(fields, name); g != w {
 					t.Errorf("%s: %s is %q, want %q", k.name, name, g, w)
 				}
 			}

@@ -18,9 +18,9 @@ var ErrGap = errors.New("the row is a gap: it has no line")
 func (c *Coder) Text(fields []logstorage.Field, blob func() ([]byte, error)) (line []byte, err error) {
 	known := newLookup(fields)
 	get := known.get
-	number, raw := get(fieldSkeleton), get(fieldLine)
+	number, raw := get(fieldSkeleton), get(FieldLine)
 	switch {
-	case get(fieldGap) != "":
+	case get(FieldGap) != "":
 		return nil, ErrGap
 	case get(fieldSize) != "":
 		line, err = blob()
@@ -39,9 +39,9 @@ func (c *Coder) Text(fields []logstorage.Field, blob func() ([]byte, error)) (li
 			return nil, fmt.Errorf("field %s: %w", fieldBytes, err)
 		}
 	}
-	if sum := get(fieldCRC); sum != "" && sum != strconv.FormatUint(uint64(crc32.Checksum(line, castagnoli)), 10) {
-		return nil, fmt.Errorf("stream %s, seq %s: the line does not have the checksum %s", get(fieldSID),
-			get(fieldSeq), sum)
+	if sum := get(FieldCRC); sum != "" && sum != strconv.FormatUint(uint64(crc32.Checksum(line, castagnoli)), 10) {
+		return nil, fmt.Errorf("stream %s, seq %s: the line does not have the checksum %s", get(FieldSID),
+			get(FieldSeq), sum)
 	}
 	return line, nil
 }

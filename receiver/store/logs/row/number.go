@@ -7,7 +7,7 @@ import (
 
 // seqBase is added to each number of a line, so that who looks for 404 in every
 // field does not find line 404 of each stream. It and the numbers behind it are
-// exact as the floating point numbers as which the engine compares them.
+// exact as the floating point numbers as which the library compares them.
 const seqBase = 1_000_000_000_000_000
 
 // skeletonMark stands before the number of a skeleton, for the same reason.

@@ -6,7 +6,7 @@
 // fields beside it where its form is known. Invariants:
 //
 //  1. Text gives each line as it came, or the error that says why it cannot.
-//  2. The engine takes each row: it drops those beyond its limits without an error, also
+//  2. The library takes each row: it drops those beyond its limits without an error, also
 //     when it merges rows later. See maxNames, maxRow and maxName.
 //  3. Each word of a line is found: in a field, else in _msg or wsrelay.line.
 //  4. Row decides by the line, its arrival and the table, never by the clock.
@@ -25,25 +25,25 @@ import (
 	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
 )
 
-// The names of our own fields.
+// The names of the fields that are ours.
 const (
-	fieldSID      = prefix + "sid"
-	fieldSeq      = prefix + "seq"
-	fieldCRC      = prefix + "crc" // of the line, in decimal
-	fieldSegment  = prefix + "segment"
-	fieldAt       = prefix + "at"       // arrival, where _time is the line's own time
-	fieldSender   = prefix + "sender"   // the sender's host, where host is another
+	FieldSID      = prefix + "sid"
+	FieldSeq      = prefix + "seq"
+	FieldCRC      = prefix + "crc" // of the line, in decimal
+	FieldSegment  = prefix + "segment"
+	FieldAt       = prefix + "at"       // arrival, where _time is the line's own time
+	FieldSender   = prefix + "sender"   // the sender's host, where host is another
 	fieldSkeleton = prefix + "skeleton" // the number of the line's skeleton
-	fieldLine     = prefix + "line"     // the line, where no skeleton and no message gives it
+	FieldLine     = prefix + "line"     // the line, where no skeleton and no message gives it
 	fieldBytes    = prefix + "bytes"    // which characters are bytes of a line that is not UTF-8
 	fieldSize     = prefix + "size"     // the line's length, where the row has only its beginning
-	fieldGap      = prefix + "gap"      // how many lines a gap stands for
+	FieldGap      = prefix + "gap"      // how many lines a gap stands for
 	fieldWhy      = prefix + "why"      // a gap's reason
 )
 
 const (
 	maxStream = 128            // bytes of a value that tells streams apart
-	maxRow    = 2<<20 - 64<<10 // bytes of a row, as the engine counts; it drops larger ones than 2 MiB
+	maxRow    = 2<<20 - 64<<10 // bytes of a row, as the library counts; it drops larger ones than 2 MiB
 	maxText   = 1 << 20        // bytes of the message of a line that no row can hold
 	keptBytes = 4 << 20        // of memory that a Coder keeps for the next line
 	maxAhead  = 24 * time.Hour // of a line's own time before its arrival
@@ -63,6 +63,17 @@ type Row struct {
 	Fields []logstorage.Field // the first Stream of them are the stream's
 	Stream int
 	Whole  bool // the line's bytes have to be kept elsewhere: the row has only their beginning
+}
+
+// Queried gives the fields of the row as a query finds them: with its time and the name of
+// its stream.
+func (r *Row) Queried() []logstorage.Field {
+	var labels []string
+	for _, f := range r.Fields[:r.Stream] {
+		labels = append(labels, f.Name+"="+strconv.Quote(f.Value))
+	}
+	return append(r.Fields, logstorage.Field{Name: "_time", Value: r.Time.UTC().Format(time.RFC3339Nano)},
+		logstorage.Field{Name: "_stream", Value: "{" + strings.Join(labels, ",") + "}"})
 }
 
 // Coder makes rows of lines, and lines of rows.
@@ -121,10 +132,10 @@ func (c *Coder) Row(dst *Row, l *Line) {
 	case isObject && f.message == "" && strings.IndexByte(text(line), escape[0]) < 0:
 		dst.add("_msg", text(line))
 	case c.table.opts.Raw && len(line) == 0: // a server fills an empty _msg
-		dst.add(fieldLine, guard)
+		dst.add(FieldLine, guard)
 	case isObject || f.message != text(line) || !keeps(f.message):
 		dst.add("_msg", f.message)
-		dst.add(fieldLine, c.guarded(text(line)))
+		dst.add(FieldLine, c.guarded(text(line)))
 	default:
 		dst.add("_msg", f.message)
 	}
@@ -132,7 +143,7 @@ func (c *Coder) Row(dst *Row, l *Line) {
 	c.origin(dst, l, f.timed)
 	if logstorage.EstimatedJSONRowLen(dst.Fields) > maxRow {
 		dst.Fields, dst.Whole = dst.Fields[:head], true
-		dst.add("_msg", c.uncoloured(cut(text(line), maxText)))
+		dst.add("_msg", c.uncoloured(Cut(text(line), maxText)))
 		dst.add(fieldSize, c.decimal(uint64(len(l.Text))))
 		c.origin(dst, l, f.timed)
 	}
@@ -198,7 +209,7 @@ func (c *Coder) streamFields(dst *Row, f *facts, l *Line) (program string) {
 		program = f.host
 	}
 	if sender != f.host {
-		dst.add(fieldSender, sender)
+		dst.add(FieldSender, sender)
 	}
 	dst.add("level", f.level)
 	return program
@@ -243,7 +254,7 @@ func (c *Coder) valueFields(dst *Row, f *facts, program string) (g grant) {
 		}
 		name := slot.name
 		if slot.other != "" {
-			switch ours := valueOf(dst.Fields, name); ours {
+			switch ours := Value(dst.Fields, name); ours {
 			case v:
 				continue
 			case "":
@@ -274,15 +285,15 @@ func (c *Coder) rebuilds(dst *Row, s *shape, line []byte) bool {
 
 // origin adds the fields that say where the line comes from.
 func (c *Coder) origin(dst *Row, l *Line, timed bool) {
-	dst.add(fieldSID, l.SID)
-	dst.add(fieldSeq, c.decimal(seqBase+l.Seq))
-	dst.add(fieldCRC, c.decimal(uint64(crc32.Checksum(l.Text, castagnoli))))
-	dst.add(fieldSegment, l.Segment)
+	dst.add(FieldSID, l.SID)
+	dst.add(FieldSeq, c.decimal(seqBase+l.Seq))
+	dst.add(FieldCRC, c.decimal(uint64(crc32.Checksum(l.Text, castagnoli))))
+	dst.add(FieldSegment, l.Segment)
 	if timed {
 		if c.atText == "" || !c.at.Equal(l.At) {
 			c.at, c.atText = l.At, l.At.UTC().Format(time.RFC3339Nano)
 		}
-		dst.add(fieldAt, c.atText)
+		dst.add(FieldAt, c.atText)
 	}
 }
 
@@ -305,14 +316,14 @@ func (c *Coder) Gap(dst *Row, l *Line, g *handshake.Gap) {
 			time.UnixMilli(g.To).UTC().Format(time.RFC3339))
 	}
 	dst.add("_msg", message)
-	dst.add(fieldSID, l.SID)
-	dst.add(fieldSeq, c.decimal(seqBase+g.Seq))
-	dst.add(fieldGap, c.decimal(g.N))
+	dst.add(FieldSID, l.SID)
+	dst.add(FieldSeq, c.decimal(seqBase+g.Seq))
+	dst.add(FieldGap, c.decimal(g.N))
 	dst.add(fieldWhy, streamValue(g.Why))
-	dst.add(fieldSegment, l.Segment)
+	dst.add(FieldSegment, l.Segment)
 }
 
-// guard stands before a raw line that the engine would otherwise take for a number,
+// guard stands before a raw line that the library would otherwise take for a number,
 // or that begins with one, and for an empty line on a server.
 const guard = `\`
 
@@ -334,7 +345,8 @@ func (c *Coder) held(longer []byte) string {
 	return text(longer[from:])
 }
 
-func valueOf(fields []logstorage.Field, name string) string {
+// Value gives the value of a field, which is empty if there is none.
+func Value(fields []logstorage.Field, name string) string {
 	for i := range fields {
 		if fields[i].Name == name {
 			return fields[i].Value

@@ -8,7 +8,7 @@ const (
 	tagJSON = 'J' // the skeleton of a JSON object: tag, style, text with marks
 	tagText = 'T' // the names of the fields that a text has: tag, names each with a zero byte before it
 
-	maxName = 128 // bytes of a field's name: the engine drops rows with longer ones
+	maxName = 128 // bytes of a field's name: the library drops rows with longer ones
 )
 
 // The names under which programs write what every row has, the best first.

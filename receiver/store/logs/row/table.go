@@ -1,6 +1,7 @@
 package row
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"sync"
@@ -8,7 +9,7 @@ import (
 )
 
 const (
-	// The engine silently drops rows of a block, also later when it merges blocks, if
+	// The library silently drops rows of a block, also later when it merges blocks, if
 	// the names of all fields of the block and those of one row are more than 2,000. A
 	// block is of one stream. So the rows of one program have at most so many names,
 	// our own and those of fixed forms of text apart, which are below 60.
@@ -31,7 +32,7 @@ type Skeletons interface {
 type Options struct {
 	MaxAge  time.Duration  // of a line's own time at its arrival; 0: 30 days
 	Zone    *time.Location // of times that name none; nil: UTC
-	FarDays int            // days that the lines of a stream may name in a segment, its arrival and the day on either side apart; 0: 8
+	FarDays int            // days that lines of a stream may name in a segment, far from their arrival; 0: 8
 	Raw     bool           // a row has its line beside the fields: its reader has no skeletons
 	Streams int            // pairs of host and program that a sender's lines may name in a day; 0: 10,000
 }
@@ -61,18 +62,10 @@ type program struct {
 
 // Open reads the skeletons.
 func Open(store Skeletons, o Options) (*Table, error) {
-	if o.MaxAge == 0 {
-		o.MaxAge = 30 * 24 * time.Hour
-	}
-	if o.Zone == nil {
-		o.Zone = time.UTC
-	}
-	if o.FarDays == 0 {
-		o.FarDays = 8
-	}
-	if o.Streams == 0 {
-		o.Streams = 10_000
-	}
+	o.MaxAge = cmp.Or(o.MaxAge, 30*24*time.Hour)
+	o.Zone = cmp.Or(o.Zone, time.UTC)
+	o.FarDays = cmp.Or(o.FarDays, 8)
+	o.Streams = cmp.Or(o.Streams, 10_000)
 	t := &Table{opts: o, store: store, programs: map[string]*program{}, shapes: map[uint32]*shape{}}
 	for n := range store.Len() {
 		entry, err := store.Skeleton(uint32(n))

@@ -1,12 +1,12 @@
-package receiver
+package elastic
 
 import "bytes"
 
-// QuoteNonFinite makes strings of the numbers in a line that JSON has no form
+// quoteNonFinite makes strings of the numbers in a line that JSON has no form
 // for: syslog-ng's format-json writes a 1e400 that it has parsed as inf, and one
 // such value would cost the whole line its structure. A store asks for it when a
 // line is not JSON, and then sees whether it is now.
-func QuoteNonFinite(line []byte) (quoted []byte, changed bool) {
+func quoteNonFinite(line []byte) (quoted []byte, changed bool) {
 	if len(line) == 0 || line[0] != '{' {
 		return line, false
 	}

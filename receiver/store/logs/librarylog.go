@@ -9,17 +9,17 @@ import (
 	"strings"
 )
 
-// engineLog brings the library's log into ours. The library writes one JSON object
+// libraryLog brings the library's log into ours. The library writes one JSON object
 // a call and calls nothing of ours meanwhile; after a line of level panic or fatal
 // it ends the process.
-type engineLog struct{ store *Store }
+type libraryLog struct{ store *Store }
 
 // exitStatus is one that a service manager takes for a failure, and starts again.
 const exitStatus = 1
 
 var exit = os.Exit // but for tests
 
-func (l *engineLog) Write(p []byte) (int, error) {
+func (l *libraryLog) Write(p []byte) (int, error) {
 	var line struct{ Level, Msg string }
 	if json.Unmarshal(p, &line) != nil { // it quotes as Go does, which is not always JSON
 		line.Level, line.Msg = quotedLevel(p), string(p)
@@ -27,7 +27,7 @@ func (l *engineLog) Write(p []byte) (int, error) {
 	log := l.store.log
 	switch {
 	case line.Level == "panic", line.Level == "fatal":
-		l.store.engineFails(line.Msg)
+		l.store.libraryFails(line.Msg)
 	case strings.Contains(line.Msg, "skipping log entry"): // the message shows it: a payload
 		l.store.refused.Add(1)
 		log.Error("the log database dropped a row", "effect", "the line is in the journal until the next barrier, which fails; then it is added again",
@@ -68,9 +68,9 @@ var shortages = []struct{ err, hint string }{
 
 var partitionPath = regexp.MustCompile(`partitions/(\d{8}(?:/indexdb|/datadb/[0-9A-F]{16})?)`)
 
-// engineFails is called when the library is about to end the process. It leaves a
+// libraryFails is called when the library is about to end the process. It leaves a
 // note of what is damaged for the next Open.
-func (s *Store) engineFails(msg string) {
+func (s *Store) libraryFails(msg string) {
 	defer exit(exitStatus)
 	s.log.Debug("log database", "detail", msg)
 	for _, t := range shortages {

@@ -72,50 +72,50 @@ func lineOf(seq uint64, text string) *Line {
 	return &Line{SID: testSID, Host: "relay1", Segment: testSegment, Seq: seq, At: testAt, Text: []byte(text)}
 }
 
-// engine is the real storage with rows in it.
-type engine struct {
+// library is the real storage with rows in it.
+type library struct {
 	*logstorage.Storage
 	t    testing.TB
 	dir  string
 	rows *logstorage.LogRows
 }
 
-func openEngine(t testing.TB) *engine {
+func openLibrary(t testing.TB) *library {
 	t.Helper()
 	dir := t.TempDir()
 	s := logstorage.MustOpenStorage(dir, &logstorage.StorageConfig{
 		Retention: 100 * 365 * 24 * time.Hour, FutureRetention: 100 * 365 * 24 * time.Hour, FlushInterval: time.Hour,
 	})
 	t.Cleanup(s.MustClose)
-	return &engine{s, t, dir, logstorage.GetLogRows(nil, nil, nil, nil, "")}
+	return &library{s, t, dir, logstorage.GetLogRows(nil, nil, nil, nil, "")}
 }
 
-func (e *engine) add(r *Row) {
+func (e *library) add(r *Row) {
 	e.t.Helper()
 	n := e.rows.RowsCount()
 	e.rows.MustAdd(logstorage.TenantID{}, r.Time.UnixNano(), r.Fields, r.Stream)
 	if e.rows.RowsCount() != n+1 {
-		e.t.Errorf("the engine refuses a row: %.300v", r.Fields)
+		e.t.Errorf("the library refuses a row: %.300v", r.Fields)
 	}
 	if e.rows.NeedFlush() {
 		e.flush()
 	}
 }
 
-func (e *engine) flush() {
+func (e *library) flush() {
 	e.MustAddRows(e.rows)
 	e.rows.ResetKeepSettings()
 }
 
 // settle makes everything that was added searchable, as it is in parts on disk.
-func (e *engine) settle() {
+func (e *library) settle() {
 	e.flush()
 	e.DebugFlush()
 	e.MustForceMerge("")
 }
 
 // query calls f with the fields of each row.
-func (e *engine) query(text string, f func(fields []logstorage.Field)) error {
+func (e *library) query(text string, f func(fields []logstorage.Field)) error {
 	q, err := logstorage.ParseQueryAtTimestamp(text, testAt.UnixNano())
 	if err != nil {
 		return err
@@ -143,11 +143,11 @@ func (e *engine) query(text string, f func(fields []logstorage.Field)) error {
 }
 
 // taken gives the lines of the rows that a query finds, by their numbers.
-func (e *engine) taken(c *Coder, query string, blobs map[string]string) map[string]string {
+func (e *library) taken(c *Coder, query string, blobs map[string]string) map[string]string {
 	e.t.Helper()
 	lines := map[string]string{}
 	err := e.query(query, func(fields []logstorage.Field) {
-		seq := valueOf(fields, fieldSeq)
+		seq := Value(fields, FieldSeq)
 		line, err := c.Text(fields, func() ([]byte, error) {
 			blob, ok := blobs[seq]
 			if !ok {
@@ -170,7 +170,7 @@ func (e *engine) taken(c *Coder, query string, blobs map[string]string) map[stri
 }
 
 // put adds the rows of lines, numbered from 1, and gives the blobs.
-func (e *engine) put(c *Coder, lines []string) (blobs map[string]string) {
+func (e *library) put(c *Coder, lines []string) (blobs map[string]string) {
 	blobs = map[string]string{}
 	var r Row
 	for i, text := range lines {
@@ -185,7 +185,7 @@ func (e *engine) put(c *Coder, lines []string) (blobs map[string]string) {
 	return blobs
 }
 
-// checkRow looks at what the engine demands of a row.
+// checkRow looks at what the library demands of a row.
 func checkRow(t testing.TB, r *Row) {
 	t.Helper()
 	names := map[string]bool{}

@@ -24,14 +24,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// engine is the one storage of the library that a process can have.
-type engine struct {
+// library is its one storage, of which a process can have one open.
+type library struct {
 	path  string                      // as the library knows it: below the directory's descriptor
 	block func(*logstorage.DataBlock) // for tests; nil: nothing
 	vlstorage.Storage
 }
 
-var engineInUse sync.Mutex
+var libraryInUse sync.Mutex
 
 // settings are the library's command line flags that we do not leave at their
 // defaults. Its retention is so long that it never deletes or refuses anything.
@@ -64,12 +64,12 @@ func mincoreAllowed() bool {
 	return err == 0
 }
 
-// claimEngine takes the library for this store, with our settings and our log.
-func claimEngine(s *Store) error {
+// claimLibrary takes the library for this store, with our settings and our log.
+func claimLibrary(s *Store) error {
 	if off, _ := strconv.ParseBool(os.Getenv("DISABLE_FSYNC_FOR_TESTING")); off { // the library does not sync then
 		return errors.New("the environment variable DISABLE_FSYNC_FOR_TESTING is set: remove it, or lines would not be safe on disk")
 	}
-	if !engineInUse.TryLock() {
+	if !libraryInUse.TryLock() {
 		return errors.New("this process has another log database open")
 	}
 	s.claimed = true
@@ -80,35 +80,35 @@ func claimEngine(s *Store) error {
 	}
 	for name, value := range s.opts.settings(s.under("database")) {
 		if err := flag.Set(name, value); err != nil {
-			return fmt.Errorf("set the engine's %s: %w", name, err)
+			return fmt.Errorf("set the library's %s: %w", name, err)
 		}
 	}
-	logger.SetOutputForTests(&engineLog{store: s})
+	logger.SetOutputForTests(&libraryLog{store: s})
 	return nil
 }
 
-func releaseEngine() {
+func releaseLibrary() {
 	_ = debug.SetCrashOutput(nil, debug.CrashOptions{})
 	logger.ResetOutputForTest()
-	engineInUse.Unlock()
+	libraryInUse.Unlock()
 }
 
-// startEngine opens the library's storage at DIR/database. The library ends the
+// startLibrary opens the library's storage at DIR/database. The library ends the
 // process if it cannot.
-func startEngine(s *Store) *engine {
+func startLibrary(s *Store) *library {
 	vlstorage.Init()
 	vlselect.Init()
-	return &engine{path: s.under("database"), block: s.opts.block}
+	return &library{path: s.under("database"), block: s.opts.block}
 }
 
 // stop writes what is in memory to disk.
-func (e *engine) stop() {
+func (e *library) stop() {
 	vlselect.Stop()
 	vlstorage.Stop()
 }
 
 // call asks the library what its HTTP API offers for the maintenance of partitions.
-func (e *engine) call(path string, args ...string) ([]byte, error) {
+func (e *library) call(path string, args ...string) ([]byte, error) {
 	q := url.Values{}
 	for i := 0; i < len(args); i += 2 {
 		q.Set(args[i], args[i+1])
@@ -119,7 +119,7 @@ func (e *engine) call(path string, args ...string) ([]byte, error) {
 		Header: http.Header{},
 	}).WithContext(context.Background())
 	if !vlstorage.RequestHandler(w, r) {
-		return nil, fmt.Errorf("the engine has no %s", path)
+		return nil, fmt.Errorf("the library has no %s", path)
 	}
 	if w.status >= 300 {
 		return nil, fmt.Errorf("%s: %s", path, strings.TrimSpace(w.body.String()))
@@ -138,36 +138,36 @@ func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
 // flush makes what was added visible for queries.
-func (e *engine) flush() error {
+func (e *library) flush() error {
 	_, err := e.call("/internal/force_flush")
 	return err
 }
 
 // days are the partitions that are attached.
-func (e *engine) days() ([]string, error) { return e.strings("/internal/partition/list") }
+func (e *library) days() ([]string, error) { return e.strings("/internal/partition/list") }
 
-func (e *engine) attach(day string) error {
+func (e *library) attach(day string) error {
 	_, err := e.call("/internal/partition/attach", "name", day)
 	return err
 }
 
 // detach returns when no query uses the day any more.
-func (e *engine) detach(day string) error {
+func (e *library) detach(day string) error {
 	_, err := e.call("/internal/partition/detach", "name", day)
 	return err
 }
 
 // snapshot makes hard links of the parts of a day; no path if there is no such day.
-func (e *engine) snapshot(day string) ([]string, error) {
+func (e *library) snapshot(day string) ([]string, error) {
 	return e.strings("/internal/partition/snapshot/create", "partition_prefix", day)
 }
 
-func (e *engine) dropSnapshot(path string) error {
+func (e *library) dropSnapshot(path string) error {
 	_, err := e.call("/internal/partition/snapshot/delete", "path", path)
 	return err
 }
 
-func (e *engine) strings(path string, args ...string) (list []string, err error) {
+func (e *library) strings(path string, args ...string) (list []string, err error) {
 	body, err := e.call(path, args...)
 	if err == nil {
 		err = json.Unmarshal(body, &list)
@@ -176,7 +176,7 @@ func (e *engine) strings(path string, args ...string) (list []string, err error)
 }
 
 // counters are what the library counts, by the name of its metric.
-func (e *engine) counters() map[string]float64 {
+func (e *library) counters() map[string]float64 {
 	var b bytes.Buffer
 	metrics.WritePrometheus(&b, false)
 	list := map[string]float64{}
@@ -193,7 +193,7 @@ func (e *engine) counters() map[string]float64 {
 // settled tells whether nothing that was added is in memory only. Nothing may be
 // added meanwhile. Of the index the library counts only all parts: those on disk
 // are in the lists of the days, so a list that names as many leaves none in memory.
-func (e *engine) settled() (bool, error) {
+func (e *library) settled() (bool, error) {
 	f := e.counters()
 	indexParts, known := f["vl_indexdb_parts"]
 	for _, name := range []string{
@@ -206,7 +206,7 @@ func (e *engine) settled() (bool, error) {
 		}
 	}
 	if !known {
-		return false, errors.New("the engine does not tell what it has in memory only")
+		return false, errors.New("the library does not tell what it has in memory only")
 	}
 	days, err := e.days()
 	if err != nil {
@@ -225,7 +225,7 @@ func (e *engine) settled() (bool, error) {
 
 // query calls f with each block of rows, one at a time. The columns are the
 // library's: they are valid only within the call.
-func (e *engine) query(ctx context.Context, q string, f func(*logstorage.DataBlock) error) error {
+func (e *library) query(ctx context.Context, q string, f func(*logstorage.DataBlock) error) error {
 	parsed, err := logstorage.ParseQuery(q)
 	if err != nil {
 		return fmt.Errorf("parse %s: %w", q, err)

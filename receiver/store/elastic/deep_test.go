@@ -1,4 +1,4 @@
-package receiver
+package elastic
 
 import (
 	"encoding/json"
@@ -20,7 +20,7 @@ func TestIsDeep_CountsLevelsOutsideOfStrings(t *testing.T) {
 		{strings.Repeat("[", 16<<20), 16 << 20},
 		{strings.Repeat(`{"a":`, 500) + "1" + strings.Repeat("}", 500), 500},
 	} {
-		if IsDeep([]byte(tt.line), tt.want) || tt.want > 0 && !IsDeep([]byte(tt.line), tt.want-1) {
+		if isDeep([]byte(tt.line), tt.want) || tt.want > 0 && !isDeep([]byte(tt.line), tt.want-1) {
 			t.Errorf("%.30q…: want %d levels", tt.line, tt.want)
 		}
 	}
@@ -48,7 +48,7 @@ func FuzzIsDeep(f *testing.F) {
 				break // what follows is another value
 			}
 		}
-		if deepest > 0 && !IsDeep([]byte(line), deepest-1) {
+		if deepest > 0 && !isDeep([]byte(line), deepest-1) {
 			t.Errorf("%q has %d levels", line, deepest)
 		}
 	})

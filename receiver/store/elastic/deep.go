@@ -1,12 +1,12 @@
-package receiver
+package elastic
 
 import "bytes"
 
-// IsDeep reports whether a line that is JSON is nested deeper than so many
+// isDeep reports whether a line that is JSON is nested deeper than so many
 // levels; of any other line it tells how deep its beginning is, as far as that
-// is JSON. A store asks before it has a line read by what calls itself for each
+// is JSON. It is asked before a line goes to a reader that calls itself for each
 // level: 16 MiB of brackets are beyond any stack, and the process would end.
-func IsDeep(line []byte, levels int) bool {
+func isDeep(line []byte, levels int) bool {
 	if bytes.Count(line, []byte{'{'})+bytes.Count(line, []byte{'['}) <= levels {
 		return false
 	}

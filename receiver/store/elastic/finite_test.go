@@ -1,4 +1,4 @@
-package receiver
+package elastic
 
 import (
 	"encoding/json"
@@ -15,7 +15,7 @@ func TestQuoteNonFinite_ChangesNothingElse(t *testing.T) {
 		`{"a":in`:                                           `{"a":in`,
 		``:                                                  ``,
 	} {
-		got, changed := QuoteNonFinite([]byte(line))
+		got, changed := quoteNonFinite([]byte(line))
 		if string(got) != want || changed != (line != want) {
 			t.Errorf("%s: got %s, %v, want %s", line, got, changed, want)
 		}

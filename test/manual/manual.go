@@ -154,6 +154,9 @@ func options(app *kong.Application) string {
 		for _, f := range flags(c) {
 			fmt.Fprintf(&w, ".TP\n.B %s\n%s\n", roff(synopsis(f)), roff(f.Help))
 		}
+		if c == app.DefaultCmd && c.Detail != "" {
+			fmt.Fprintf(&w, ".SS Notes on the options\n%s\n", roff(c.Detail))
+		}
 	}
 	return w.String()
 }
