@@ -110,6 +110,9 @@ func (c *searchCmd) Run(ctx context.Context, to *streams) error {
 	case err != nil:
 		return err
 	case p.found == 0 && !c.Follow:
+		if p.tty {
+			fmt.Fprintln(to.err, "wsreceive: nothing found; a line can be found about two seconds after it was logged")
+		}
 		return cli.Exit(1)
 	}
 	return nil
@@ -295,7 +298,14 @@ func becomeOwner(path string) error {
 
 // get implements database.
 func (d *localDatabase) get(ctx context.Context, path string, args url.Values) (io.ReadCloser, error) {
-	return post(ctx, &d.Client, "http://store"+path, args, nil)
+	body, err := post(ctx, &d.Client, "http://store"+path, args, nil)
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		err = &cli.Error{
+			Err: errors.New("wsreceive exited before it answered"), Code: 1,
+			Hint: "its log says why, such as journalctl -u wsreceive; then run this again",
+		}
+	}
+	return body, err
 }
 
 // post sends a form, and gives the answer if it is one to the question.

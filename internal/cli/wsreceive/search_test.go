@@ -1,10 +1,13 @@
 package wsreceive
 
 import (
+	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 
 	"wsrelay/receiver/store/logs"
@@ -49,5 +52,17 @@ func TestSearchURL_GetsAllLinesInOneAnswer(t *testing.T) {
 		})
 	if err != nil || got != n || asked != 1 {
 		t.Errorf("%d lines, %d requests, %v; want %d and 1", got, asked, err, n)
+	}
+}
+
+func TestSearch_SaysThatTheReceiverExited(t *testing.T) {
+	ours, theirs := net.Pipe()
+	go func() {
+		_, _ = theirs.Read(make([]byte, 1<<10))
+		_ = theirs.Close()
+	}()
+	d := newLocalDatabase(func(context.Context) (net.Conn, error) { return ours, nil })
+	if _, err := d.get(t.Context(), "/lines", nil); err == nil || !strings.Contains(err.Error(), "exited before") {
+		t.Errorf("error %v", err)
 	}
 }
