@@ -184,8 +184,7 @@ func (r *remoteDatabase) follow(ctx context.Context, events io.Reader, seen map[
 			return err
 		}
 		if event.Skipped > 0 {
-			if err := f(&logs.Found{Time: time.Now(), Text: fmt.Appendf(nil, "(%d lines came too fast to be shown)",
-				event.Skipped)}); err != nil {
+			if err := f(logs.Skipped(event.Skipped)); err != nil {
 				return err
 			}
 		}

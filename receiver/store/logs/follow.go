@@ -46,8 +46,7 @@ func (s *Store) follow(ctx context.Context, me *follower, filter string, f func(
 			return ctx.Err()
 		}
 		if n := s.followers.missed(me); n > 0 {
-			if err := f(&Found{Time: time.Now(), Text: fmt.Appendf(nil, "(%d lines came too fast to be shown)",
-				n)}); err != nil {
+			if err := f(Skipped(n)); err != nil {
 				return err
 			}
 		}
@@ -74,6 +73,11 @@ func (s *Store) follow(ctx context.Context, me *follower, filter string, f func(
 			}
 		}
 	}
+}
+
+// Skipped stands for lines that came too fast to be shown.
+func Skipped(n int) *Found {
+	return &Found{Time: time.Now(), Text: fmt.Appendf(nil, "(%d lines came too fast to be shown)", n)}
 }
 
 func (f *followers) subscribe() *follower {

@@ -112,11 +112,6 @@ func unitOf(name string) time.Duration {
 	return 0
 }
 
-var units = map[byte]time.Duration{
-	's': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour,
-	'w': 7 * 24 * time.Hour,
-}
-
 // maxSpan is the longest time that ParseSpan reads, 50 years.
 const maxSpan = 50 * 365 * 24 * time.Hour
 
@@ -130,8 +125,11 @@ func ParseSpan(s string) (time.Duration, error) {
 		if _, err := fmt.Sscanf(rest[:len(rest)-len(digits)], "%d", &n); err != nil || digits == "" {
 			return 0, bad
 		}
-		unit := units[digits[0]]
-		if unit == 0 || n > int64(maxSpan/unit) {
+		if strings.IndexByte("smhdw", digits[0]) < 0 {
+			return 0, bad
+		}
+		unit := unitOf(digits[:1])
+		if n > int64(maxSpan/unit) {
 			return 0, bad
 		}
 		total += time.Duration(n) * unit
