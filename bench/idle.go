@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -50,11 +52,28 @@ func intoLogs(c chain) func(*sandbox, int) (values, verdict, error) {
 		}
 		err = s.arrive(n)
 		v := mean(n, time.Since(start).Seconds())
-		if err == nil {
-			err = b.stored("store")
+		if err == nil { // final; until they can be found, it takes a while longer
+			err = b.awaitCount(n, func() (int, error) { return b.found("store") })
+		}
+		if err == nil || stalled(err) {
+			err = errors.Join(err, b.stored("store"))
 		}
 		return b.conclude(v, n, err)
 	}
+}
+
+// found counts the documents of a log database.
+func (b *sandbox) found(name string) (n int, err error) {
+	out, err := exec.CommandContext(b.ctx, b.program("wsreceive"), "search", "--to", "logs:"+b.path(name),
+		"* | stats count() n").Output()
+	if err != nil {
+		return 0, fmt.Errorf("wsreceive search: %w", err)
+	}
+	var row struct{ N string }
+	if err := json.Unmarshal(out, &row); err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(row.N)
 }
 
 // stored writes the documents of a log database to the file out, in the order of

@@ -34,6 +34,7 @@ type candidate struct {
 	bytes int           // reported, and not a sample yet
 	took  time.Duration // by these
 	due   time.Duration // on Choice.clock: when it is to be tried again
+	tries int           // samples since it was last the best, or since all was forgotten
 }
 
 const (
@@ -44,7 +45,8 @@ const (
 	hopeless      = 3                      // unless its first one is so many times slower than the best
 	retryBest     = 10 * sampleTime        // the pause before what was the best is tried again
 	changeSamples = 4                      // samples in a row that show that something has changed
-	trialPart     = 64                     // the pause between trials, in lengths of a trial
+	trialPart     = 64                     // the pause between trials, in lengths of a trial,
+	firstTrials   = 4                      // after this pause, which doubles each time: a start can be bad luck
 	keepRatio     = 0.95                   // the part of the speed for which it was taken that keeps a codec in use
 )
 
@@ -93,13 +95,22 @@ func (c *Choice) Observe(with Codec, n int, d time.Duration) {
 		x.paces, x.due = nil, 0
 	}
 	x.paces = append(x.paces[max(0, len(x.paces)-samples+1):], pace)
-	if x.due = max(x.due, c.clock+trialPart*x.took); len(x.paces) < minSamples && pace < hopeless*c.best.pace() {
+	x.tries++
+	if x.due = max(x.due, c.clock+c.pause(x)*x.took); len(x.paces) < minSamples && pace < hopeless*c.best.pace() {
 		x.due = 0 // one sample may be bad luck
 	}
 	x.size, x.bytes, x.took = c.sample(x), 0, 0
 	c.decide()
 	c.forgetIfChanged()
 	c.startTrial()
+}
+
+// pause is that before the next trial of x, in lengths of the one before.
+func (c *Choice) pause(x *candidate) time.Duration {
+	if x.pace() > hopeless*c.best.pace() {
+		return trialPart
+	}
+	return time.Duration(min(trialPart, firstTrials<<min(x.tries, 8)))
 }
 
 // sample is how many bytes of x are enough for a measurement.
@@ -173,6 +184,6 @@ func (c *Choice) startTrial() {
 		x.size = c.sample(x)
 		c.trial, c.trialLeft = x, x.size
 		// If it never learns how long these took, another follows.
-		x.due = c.clock + trialPart*time.Duration(float64(c.trialLeft)*max(x.pace(), c.best.pace()))
+		x.due = c.clock + c.pause(x)*time.Duration(float64(c.trialLeft)*max(x.pace(), c.best.pace()))
 	}
 }

@@ -1,5 +1,6 @@
 // Package fair shares a number of bytes between names, so that one of them cannot
-// take it all from the others.
+// take it all from the others: with a semaphore, who comes first is served first,
+// and a name with a hundred sessions gets a hundred times as much.
 package fair
 
 import (
