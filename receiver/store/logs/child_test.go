@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -38,7 +39,7 @@ func init() {
 func child(t *testing.T, what, dir string, under ...string) (cmd *exec.Cmd, said *bufio.Scanner, log *logbook) {
 	t.Helper()
 	log = &logbook{}
-	args := append(under, os.Args[0])
+	args := append(slices.Clone(under), os.Args[0])
 	cmd = exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), "LOGS_TEST_CHILD="+what, "LOGS_TEST_DIR="+dir, "DISABLE_FSYNC_FOR_TESTING=false") // as outside of tests
 	cmd.Stderr = log
