@@ -20,7 +20,7 @@ type Spool struct {
 
 const (
 	spoolPage  = 4096
-	spoolPipes = 5
+	spoolPipes = 7 // intake's ringPipes
 )
 
 func findSpool(pid int) *Spool {
