@@ -54,11 +54,13 @@ torture-%: deps
 	TORTURE=long $(GO) test -count=1 -v -timeout 0 -run '(?i)^test$*_' ./test/$(or $(IN),torture)
 
 # Installs, upgrades under load and removes the packages in a clean Debian, and
-# does there what README.md, docs/operations.md and the tutorial say; root.
+# does there what README.md, docs/operations.md and the tutorial say, and the README
+# once more in the next Debian; root.
 test-packages:
 	scripts/chroot.sh
 	scripts/readme.sh
 	scripts/readme.sh "" README.md examples/stack/README.md
+	RELEASE=trixie scripts/readme.sh "" README.md
 
 # Builds the source packages of Debian and rpm offline, twice, checks, tests and
 # installs them; root on Debian. "make dist" only makes them.

@@ -75,6 +75,7 @@ chmod +x "$work"/root/usr/local/bin/*
 cat >"$home/inside" <<'END_OF_INSIDE'
 set -eu
 cd /root
+systemctl start syslog-ng
 
 # as TEXT: what was printed is as TEXT says.
 # A library complains where the kernel has no PSI; HTTP ends lines with CR LF.
