@@ -34,7 +34,7 @@ type candidate struct {
 	bytes int           // reported, and not a sample yet
 	took  time.Duration // by these
 	due   time.Duration // on Choice.clock: when it is to be tried again
-	tries int           // samples since it was last the best, or since all was forgotten
+	tries int           // samples since all was forgotten
 }
 
 const (
@@ -168,7 +168,7 @@ func (c *Choice) forgetIfChanged() {
 	}
 	for _, x := range c.codecs {
 		if x != c.best {
-			x.paces, x.due = nil, 0
+			x.paces, x.due, x.tries = nil, 0, 0
 		}
 	}
 	c.best.paces = last
