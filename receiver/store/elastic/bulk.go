@@ -1,11 +1,11 @@
 package elastic
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 
 	"github.com/tidwall/gjson"
 )
@@ -57,8 +57,11 @@ func (c *Client) send(ctx context.Context, ops []*op) error {
 	for i, o := range ops {
 		bodies[i] = o.body
 	}
-	answer, err := c.call(ctx, http.MethodPost, c.bulkPath, ndjson, bodies...)
-	if err != nil {
+	answer, err := c.request(ctx, http.MethodPost, c.bulkPath, ndjson, bodies...)
+	if err != nil || allCreated(ops, answer) {
+		return err
+	}
+	if answer, err = valid(answer); err != nil {
 		return err
 	}
 	return readItems(ops, answer)
@@ -85,7 +88,7 @@ func readItems(ops []*op, answer []byte) error {
 	n := 0
 	inOrder := true
 	gjson.GetBytes(answer, "items").ForEach(func(_, item gjson.Result) bool {
-		if n < len(ops) && !ops[n].isCreated(item.Raw) {
+		if n < len(ops) {
 			item = item.Get("create")
 			inOrder = inOrder && item.Get("_id").Str == ops[n].id
 			ops[n].readItem(int(item.Get("status").Int()), item)
@@ -102,15 +105,27 @@ func readItems(ops []*op, answer []byte) error {
 	return nil
 }
 
-// isCreated notes that the document is stored if the item says that to the letter,
-// as nearly all do; readItem reads what any other says.
-func (o *op) isCreated(item string) bool {
-	id, head := strings.CutPrefix(item, `{"create":{"_id":"`)
-	id, tail := strings.CutSuffix(id, `","status":201}}`)
-	if !head || !tail || id != o.id {
+// allCreated notes that the documents are stored if the answer says that of each to
+// the letter, as nearly all do; readItems reads what any other says.
+func allCreated(ops []*op, answer []byte) bool {
+	rest, ok := bytes.CutPrefix(answer, []byte(`{"items":[`))
+	for i, o := range ops {
+		for _, want := range [...]string{`{"create":{"_id":"`, o.id, `","status":201}}`, ","} {
+			if i == len(ops)-1 && want == "," {
+				want = "]}"
+			}
+			if ok = ok && len(rest) >= len(want) && string(rest[:len(want)]) == want; !ok {
+				return false
+			}
+			rest = rest[len(want):]
+		}
+	}
+	if len(rest) > 0 {
 		return false
 	}
-	o.outcome, o.err, o.takenIn = stored, nil, ""
+	for _, o := range ops {
+		o.outcome, o.err, o.takenIn = stored, nil, ""
+	}
 	return true
 }
 

@@ -183,9 +183,25 @@ func (c *Client) Do(ctx context.Context, method, path string, body []byte) ([]by
 	return c.call(ctx, method, path, contentType, body)
 }
 
-// call sends one request, with a body of so many parts, and gives the body of a 2xx
-// answer, which is valid JSON. Every other outcome is an *Error.
+// call is a request whose answer is valid JSON.
 func (c *Client) call(ctx context.Context, method, path, contentType string, body ...[]byte) ([]byte, error) {
+	answer, err := c.request(ctx, method, path, contentType, body...)
+	if err != nil {
+		return nil, err
+	}
+	return valid(answer)
+}
+
+func valid(answer []byte) ([]byte, error) {
+	if !gjson.ValidBytes(answer) {
+		return nil, &Error{Err: fmt.Errorf("the answer is not JSON: %s", beginning(answer)), strange: true}
+	}
+	return answer, nil
+}
+
+// request sends one request, with a body of so many parts, and gives the body of a 2xx
+// answer. Every other outcome is an *Error.
+func (c *Client) request(ctx context.Context, method, path, contentType string, body ...[]byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	squeeze := c.gzip && contentType == ndjson
@@ -222,8 +238,6 @@ func (c *Client) call(ctx context.Context, method, path, contentType string, bod
 		return nil, answeredError(res.StatusCode, answer)
 	case int64(len(answer)) > c.maxAnswer:
 		return nil, &Error{Err: errTooLong}
-	case !gjson.ValidBytes(answer):
-		return nil, &Error{Err: fmt.Errorf("the answer is not JSON: %s", beginning(answer)), strange: true}
 	}
 	return answer, nil
 }
