@@ -12,7 +12,7 @@ soak-live:
 # Thousands of kills of the worker; resumable, TORTURE_DIR has the count. Half an hour; TMPDIR=/dev/shm helps.
 torture-keeper: deps
 	KILLS=20000 $(GO) test -count=1 -v -timeout 3h -run Killed ./intake
-	TORTURE=long $(GO) test -count=1 -v -timeout 1h -run TestUpgrade_May .
+	TORTURE=long $(GO) test -count=1 -v -timeout 1h -run TestUpgrade_May ./internal/cli/wsrelay
 	KILLS=200 UPGRADES=20 EARLY=1000 $(GO) test -count=1 -v -timeout 1h -run "Pipe|Stop" ./test/e2e
 
 # Every file call, every bit, long histories of the queue. After it, ten minutes
@@ -136,7 +136,7 @@ bench-docs:
 bench-quick: deps
 	$(GO) run ./bench -quick
 
-# What --compress auto is worth where processor, disk or link is scarce; six minutes, root for the slow disk.
+# What --compress auto is worth where processor, disk or link is scarce; 25 minutes, root for the slow disk.
 bench-scarce: deps
 	$(GO) run ./bench -scarce
 

@@ -279,7 +279,7 @@ func (c *stack) stories() {
 		c.Logf("%s, request %s:\n%s", path, first.id, strings.Join(c.store.story(c, first.id), "\n"))
 	}
 	if _, ok := c.store.(*stackLogs); ok {
-		for _, begin := range []string{"'fields.status", "'level:error", "'program:nginx"} {
+		for _, begin := range []string{"'fields.status", "'level:in(error", "'program:nginx"} {
 			c.Logf("%s…:\n%s", begin, strings.Join(c.tutorial("wsreceive search --to logs:/var/lib/wsreceive/logs "+begin, ""), "\n"))
 		}
 	}
