@@ -54,7 +54,7 @@ func receiveTo(store string, under ...string) func(*sandbox, int) (*process, err
 }
 
 // queued writes the lines that wait in a queue to the file out, as soon as
-// wsrelay has let go of it.
+// wsrelay has released it.
 func (b *sandbox) queued(dir string) error {
 	q, _, err := buffer.Open(b.ctx, b.path(dir), buffer.Options{})
 	if err != nil {

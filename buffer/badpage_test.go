@@ -74,7 +74,7 @@ func comesThrough(c *world, name string, page int64) {
 
 // What is after the page stays where it is, and is not looked for that long
 // again.
-func TestQueue_GivesUpAPageOnce(t *testing.T) {
+func TestQueue_DropsAPageOnce(t *testing.T) {
 	for name, ends := range map[string][]uint64{
 		"lines":  {4, 2000, 2003, 2006},
 		"header": {449, 2500, 2503, 2506}, // the second block begins where the page does
@@ -174,7 +174,7 @@ func TestOpen_ChangesNothingOnADiskThatCannotBeRead(t *testing.T) {
 	})
 }
 
-func TestWriter_GoesOnWithoutASpareThatCannotBeWritten(t *testing.T) {
+func TestWriter_ContinuesWithoutASpareThatCannotBeWritten(t *testing.T) {
 	inBubble(t, func() {
 		fs := newStrictFS(1)
 		_, w, _, err := load(fs, Options{Limit: modelLimit})
@@ -192,7 +192,7 @@ func TestWriter_GoesOnWithoutASpareThatCannotBeWritten(t *testing.T) {
 
 // The last lines were promised, and no header says so. Nobody can tell how many
 // there were, so their numbers must not be used again in this stream.
-func TestRecovery_BeginsANewStreamBehindAnEndThatCannotBeRead(t *testing.T) {
+func TestRecovery_StartsANewStreamBehindAnEndThatCannotBeRead(t *testing.T) {
 	inBubble(t, func() {
 		w := newWorld(t, 1, Options{Codec: raw})
 		w.mustStart()

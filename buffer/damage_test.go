@@ -66,7 +66,7 @@ func flip(t *testing.T, w *world, name string, bit int) {
 	}
 }
 
-func TestQueue_SetsAsideAFileThatIsNoSegment(t *testing.T) {
+func TestQueue_QuarantinesAFileThatIsNoSegment(t *testing.T) {
 	inBubble(t, func() {
 		w := newWorld(t, 1, Options{})
 		recorded(w)

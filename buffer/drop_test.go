@@ -81,7 +81,7 @@ func TestQueue_DropOldestNamesExactlyWhatItDropped(t *testing.T) {
 	}
 }
 
-func TestQueue_MaxAgeGivesUpOldSegmentsOnly(t *testing.T) {
+func TestQueue_MaxAgeDropsOldSegmentsOnly(t *testing.T) {
 	inBubble(t, func() {
 		fs := newStrictFS(1)
 		q, _, err := open(fs, Options{Limit: 1 << 20, MaxAge: time.Hour, Codec: raw})
@@ -142,7 +142,7 @@ func TestInterleaving_SegmentDroppedThenPowerCut(t *testing.T) {
 	}
 }
 
-func TestInterleaving_DropOldestWhileTheDiskFailsAndTheConsumerGoesOn(t *testing.T) {
+func TestInterleaving_DropOldestWhileTheDiskFailsAndTheConsumerContinues(t *testing.T) {
 	inBubble(t, func() {
 		w := newWorld(t, 1, Options{Codec: raw, DropOldest: true})
 		w.mustStart()

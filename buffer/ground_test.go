@@ -819,7 +819,7 @@ func TestGround_WhatTheConsumerReadsSurvivesItsRemoval(t *testing.T) {
 }
 
 // A consumer that lags reads the very file that is written.
-func TestGround_AConsumerThatLagsGoesOnInTheFileThatWasWrittenAgain(t *testing.T) {
+func TestGround_AConsumerThatLagsContinuesInTheFileThatWasWrittenAgain(t *testing.T) {
 	g := newGround(t, Options{Codec: raw})
 	g.append(5000) // more than stays in memory
 	g.take(1)
@@ -846,7 +846,7 @@ func TestGround_IdentityIsMadeAgain(t *testing.T) {
 	g.check(0)
 }
 
-func TestGround_WhatCannotBeRemovedIsToldAndKeepsNoLineWaiting(t *testing.T) {
+func TestGround_WhatCannotBeRemovedIsReportedAndKeepsNoLineWaiting(t *testing.T) {
 	inBubble(t, func() {
 		w := newWorld(t, 1, Options{Codec: raw})
 		w.mustStart()

@@ -173,7 +173,7 @@ func TestLook_GivesTheBacklogInOrder(t *testing.T) {
 	equal(t, "of two runs", told(t, dir), lines[cursor-1:])
 }
 
-func TestPurge_LeavesAGapWithExactNumbersAndRoom(t *testing.T) {
+func TestPurge_LeavesAGapWithExactNumbersAndSpace(t *testing.T) {
 	dir := t.TempDir()
 	q, _ := mustOpen(t, dir, small)
 	stock(t, q, 0, 4000)

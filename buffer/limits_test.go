@@ -8,7 +8,7 @@ import (
 
 // What a gap is about to replace, and what has to wait for it.
 
-func TestQueue_GivesOutNothingThatIsGivenUpWhileItReads(t *testing.T) {
+func TestQueue_ReturnsNothingThatIsDroppedWhileItReads(t *testing.T) {
 	inBubble(t, func() {
 		fs := newStrictFS(1)
 		segmentOfBlocks(t, fs, 1, 1, lineBlock(1, 4), lineBlock(4, 7))
@@ -49,7 +49,7 @@ func TestQueue_GivesOutNothingThatIsGivenUpWhileItReads(t *testing.T) {
 }
 
 // Another gap becomes durable while one is only written.
-func TestQueue_GivesOutNothingThatIsGivenUpBesideAnotherGap(t *testing.T) {
+func TestQueue_ReturnsNothingThatIsDroppedBesideAnotherGap(t *testing.T) {
 	inBubble(t, func() {
 		fs := newStrictFS(1)
 		segmentOfBlocks(t, fs, 1, 1, lineBlock(1, 4))
@@ -111,7 +111,7 @@ func askForGap(t *testing.T, q *Queue) {
 }
 
 // A gap that recovery took over, and could not make durable yet, counts.
-func TestQueue_GivesUpNothingBeforeRecoveryIsFinished(t *testing.T) {
+func TestQueue_DropsNothingBeforeRecoveryIsFinished(t *testing.T) {
 	inBubble(t, func() {
 		fs := newStrictFS(1)
 		gap := newGap(Range{1, 4}, Gap{Why: "damaged"}, "aaaaaaaaaaaaaaaa", time.Now())

@@ -49,7 +49,7 @@ func TestQueue_GivesGapsWhileItIsFull(t *testing.T) {
 	})
 }
 
-func TestQueue_GoesOnWhereItsNewestSegmentFillsTheFileSystem(t *testing.T) {
+func TestQueue_ContinuesWhereItsNewestSegmentFillsTheFileSystem(t *testing.T) {
 	inBubble(t, func() {
 		w := newWorld(t, 1, Options{Codec: raw})
 		w.o.Limit = 64 << 20 // segments of 8 MiB

@@ -87,7 +87,7 @@ func TestOSDir_FollowsNoLink(t *testing.T) {
 }
 
 // IDENTITY alone is left: numbers up to any may have been used.
-func TestOpen_BeginsANewStreamWhereOnlyIdentityIsLeft(t *testing.T) {
+func TestOpen_StartsANewStreamWhereOnlyIdentityIsLeft(t *testing.T) {
 	inBubble(t, func() {
 		fs := newStrictFS(1)
 		q, _ := openIn(t, fs, Options{Limit: modelLimit})

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestSetAside_IsDurable(t *testing.T) {
+func TestQuarantine_IsDurable(t *testing.T) {
 	for seed := range uint64(10) {
 		inBubble(t, func() {
 			fs := newStrictFS(seed)
@@ -29,7 +29,7 @@ func TestSetAside_IsDurable(t *testing.T) {
 	}
 }
 
-func TestSetAside_KeepsTheBytesAsFarAsTheBoundGoes(t *testing.T) {
+func TestQuarantine_KeepsTheBytesAsFarAsTheBoundGoes(t *testing.T) {
 	dir := t.TempDir()
 	q, _, err := Open(t.Context(), dir, Options{})
 	if err != nil {

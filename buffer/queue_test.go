@@ -124,7 +124,7 @@ func TestQueue_AcksCostNoSync(t *testing.T) {
 
 // Lines that a caller waits for while a sync of others is under way do not wait
 // for --sync.
-func TestQueue_SyncsForWhoeverWaitsForLaterLines(t *testing.T) {
+func TestQueue_SyncsForThoseWhoWaitForLaterLines(t *testing.T) {
 	inBubble(t, func() {
 		fs := newStrictFS(1)
 		q, _ := openIn(t, fs, Options{Limit: modelLimit, Sync: time.Hour})

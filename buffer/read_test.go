@@ -70,7 +70,7 @@ func TestQueue_WaitsForADiskThatCannotBeRead(t *testing.T) {
 	}
 }
 
-func TestQueue_GivesUpABlockThatAloneCannotBeRead(t *testing.T) {
+func TestQueue_DropsABlockThatAloneCannotBeRead(t *testing.T) {
 	inBubble(t, func() {
 		q, fs := threeBlocks(t)
 		defer closeIn(t, q)

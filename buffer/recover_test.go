@@ -161,7 +161,7 @@ func TestRecovery_KnowsHowFarAnIntakeIs(t *testing.T) {
 	}
 }
 
-func TestRecovery_KnowsThatTheLastLineGoesOn(t *testing.T) {
+func TestRecovery_KnowsThatTheLastLineContinues(t *testing.T) {
 	for name, after := range map[string]func(*Queue){
 		"block": func(*Queue) {},
 		"seal":  func(*Queue) { time.Sleep(3 * time.Second) },

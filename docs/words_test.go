@@ -36,6 +36,37 @@ func TestWords_TheGlossaryRulesOutAreNotUsed(t *testing.T) {
 	}
 }
 
+// Comments and the names of tests use the same words.
+func TestWords_TheGlossaryRulesOutAreNotUsedInTheCode(t *testing.T) {
+	banned := bannedWords(t)
+	comment, name := regexp.MustCompile(`(?:^|\s)//\s?(.*)`), regexp.MustCompile(`^func (?:Test|Fuzz|Benchmark)(\w+)`)
+	word := regexp.MustCompile(`[A-Z][a-z]+|_`)
+	n := 0
+	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".go" {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for line := range strings.Lines(string(b)) {
+			text := ""
+			if m := comment.FindStringSubmatch(line); m != nil {
+				text = m[1]
+			}
+			if m := name.FindStringSubmatch(line); m != nil {
+				text += " " + strings.Join(word.FindAllString(m[1], -1), " ")
+				n++
+			}
+			if found := banned.FindString(text); found != "" {
+				t.Errorf("%q in %s: %s", found, path, strings.TrimSpace(line))
+			}
+		}
+		return err
+	})
+	if err != nil || n < 1000 {
+		t.Errorf("%v; %d tests", err, n)
+	}
+}
+
 // bannedWords matches what style.md lists after "Not used in text for users".
 func bannedWords(t *testing.T) *regexp.Regexp {
 	t.Helper()

@@ -99,7 +99,7 @@ func TestSpool_HoldsLittleHoweverMuchPassesThrough(t *testing.T) {
 	t.Logf("%d MiB passed, at most %d KiB held", in.spool.taken()>>20, most>>10)
 }
 
-func TestSpool_MarkIsWhereTheNextWorkerBegins(t *testing.T) {
+func TestSpool_MarkIsWhereTheNextWorkerStarts(t *testing.T) {
 	in, w := spooled(t)
 	write(t, w, strings.Repeat("x", 20_000))
 	_, err := in.spool.spliceIn(20_000)
@@ -133,7 +133,7 @@ func TestSpool_FreesWhatAKillBetweenMarkAndHoleHasLeft(t *testing.T) {
 
 // 10,000 bytes are in the file and 20,000 in the ring, and a worker dies while
 // the spool releases some.
-func TestSpool_GoesOnWhereALettingGoWasCutShort(t *testing.T) {
+func TestSpool_ContinuesWhereAReleaseWasCutShort(t *testing.T) {
 	for _, to := range []int{1, 9_999, 10_000, 10_001, 20_000, 29_999, 30_000} {
 		for _, done := range []int{0, 1, 5_000, to - 10_000} { // bytes of the ring that are gone
 			if done < 0 || done > max(0, to-10_000) {
@@ -301,7 +301,7 @@ func TestIntake_ReportsAQueueThatKnowsLessThanTheMark(t *testing.T) {
 	}
 }
 
-func TestIntake_GoesOnAtTheMarkWhereTheQueueDoesNotKnowIt(t *testing.T) {
+func TestIntake_ContinuesAtTheMarkWhereTheQueueDoesNotKnowIt(t *testing.T) {
 	in, w := spooled(t)
 	write(t, w, "a\nb\n")
 	_ = w.Close()

@@ -62,7 +62,7 @@ func (q *stubborn) Append(ctx context.Context, lines []byte, n int, o buffer.Ori
 	return q.Queue.Append(ctx, lines, n, o)
 }
 
-func TestUnread_GoesOnWhereAKilledWorkerStopped(t *testing.T) {
+func TestUnread_ContinuesWhereAKilledWorkerStopped(t *testing.T) {
 	const size = 3 * buffer.MaxBlock
 	var lines strings.Builder
 	for n := 0; lines.Len() < size; n++ {

@@ -243,9 +243,9 @@ func attempt(t *testing.T, url string) *dialFailure {
 	return d.once(t.Context())
 }
 
-// TestDialer_StaysAwayForAWhile draws often enough to see that all of a range is
+// TestDialer_StaysDisconnectedForAWhile draws often enough to see that all of a range is
 // used, and nothing beyond it.
-func TestDialer_StaysAwayForAWhile(t *testing.T) {
+func TestDialer_StaysDisconnectedForAWhile(t *testing.T) {
 	d, err := NewDialer(New(&memStore{}, Options{}), "ws://h", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -319,7 +319,7 @@ func (b *begins) Commit(ctx context.Context, batches []Batch) ([]Result, error) 
 	return b.memStore.Commit(ctx, batches)
 }
 
-func TestSession_TellsTheStoreWhenItBegins(t *testing.T) {
+func TestSession_TellsTheStoreWhenItStarts(t *testing.T) {
 	store := new(begins)
 	_, url := serve(t, store, Options{})
 	for range 2 {

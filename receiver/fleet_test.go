@@ -56,7 +56,7 @@ func reported(t *testing.T, r *Receiver, sid, what string, want func(s *Sender) 
 
 // A sender that is away is known, with its last line, also to a receiver that starts
 // after it has gone: else nobody would see that a host has fallen silent.
-func TestFleet_KnowsSendersThatAreAway(t *testing.T) {
+func TestFleet_KnowsSendersThatAreDisconnected(t *testing.T) {
 	store := &keeper{path: filepath.Join(t.TempDir(), "senders")}
 	r, url := serve(t, store, Options{})
 	p := dial(t, url)

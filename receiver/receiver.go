@@ -19,7 +19,7 @@ import (
 	"wsrelay/handshake"
 )
 
-// What every sender is told in welcome. MaxRaw leaves space for one line of
+// What welcome says to every sender. MaxRaw leaves space for one line of
 // handshake.MaxLine.
 const (
 	winBatches = 16

@@ -122,7 +122,7 @@ func TestSession_TakesALineOf16MiB(t *testing.T) {
 }
 
 // Invariant 3.
-func TestSession_RefusesBadBatchesAndGoesOn(t *testing.T) {
+func TestSession_RefusesBadBatchesAndContinues(t *testing.T) {
 	zeros, _ := zstd.NewWriter(nil, zstd.WithSingleSegment(true))
 	block := func(n int) []byte { return zeros.EncodeAll(make([]byte, n), nil) }
 	encoded := func(enc string, raw int, payload []byte) func(*handshake.Data, *[]byte) {

@@ -10,7 +10,7 @@ import (
 const backlogAge = 10 * time.Second
 
 // Paced gives out q's backlog, lines that have waited for 10 s, at no more than
-// rate bytes a second, counted as they go on the wire and by whole blocks, which
+// rate bytes a second, counted as they are on the wire and by whole blocks, which
 // have up to 1 MiB, or one line. Newer lines alone are not delayed; but the
 // order is kept, so they wait for a backlog before them. At a rate below that
 // of what comes in, a backlog never ends.

@@ -52,7 +52,7 @@ func TestPaced_GivesABacklogOutAtItsRate(t *testing.T) {
 		if got, want := take(t, p, 11), 20*time.Second; got != want {
 			t.Errorf("took %v, want %v", got, want)
 		}
-		if err := p.Rewind(q.Stats().Cursor); err != nil { // what goes on the wire again counts again
+		if err := p.Rewind(q.Stats().Cursor); err != nil { // what is sent again counts again
 			t.Fatal(err)
 		}
 		if got, want := take(t, p, 1), 2*time.Second; got != want {

@@ -367,7 +367,7 @@ func TestSession_LeavesAReceiverThatIsBusyWithoutEndIfThereIsAnother(t *testing.
 	}
 }
 
-func TestSession_GivesUpWithoutAReceiptAndSendsLess(t *testing.T) {
+func TestSession_EndsWithoutAReceiptAndSendsLess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, st := openQueue(t), &store{}
 		appendLine(t, q, 9, long)

@@ -66,7 +66,7 @@ func (p *peer) picky(st *store, refuse func(handshake.Data, []byte) *handshake.N
 
 var unzstd, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
 
-func TestSession_GivesUpTheLinesThatAreRefusedAgainAndAgain(t *testing.T) {
+func TestSession_DropsTheLinesThatAreRefusedAgainAndAgain(t *testing.T) {
 	for _, code := range []string{handshake.NakCRC, handshake.NakDecode} {
 		for _, bad := range [][]uint64{{1}, {2}, {1000}, {300, 302, 700}} {
 			t.Run(fmt.Sprint(code, bad), func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestSession_GivesUpTheLinesThatAreRefusedAgainAndAgain(t *testing.T) {
 	}
 }
 
-func TestSession_GivesUpNoMoreWhereNothingIsTaken(t *testing.T) {
+func TestSession_DropsNoMoreWhereNothingIsTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, st := openQueue(t), &store{}
 		end := appendLines(t, q, 1, 100)

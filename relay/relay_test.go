@@ -181,7 +181,7 @@ func TestRun_TriesTheNextURL(t *testing.T) {
 	})
 }
 
-func TestRun_StaysAwayAsLongAsTheCloseMeans(t *testing.T) {
+func TestRun_StaysDisconnectedAsLongAsTheCloseMeans(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		code     int

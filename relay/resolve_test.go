@@ -13,7 +13,7 @@ import (
 )
 
 // names is a DNS server that knows one host, by whatever name: at ::1, and where
-// it is told.
+// the test says.
 type names struct {
 	v4   atomic.Pointer[net.IP]
 	asks atomic.Int64

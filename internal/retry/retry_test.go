@@ -24,7 +24,7 @@ func TestConnect_DrawsFromZeroToABoundThatDoubles(t *testing.T) {
 	}
 }
 
-func TestStore_NeverGivesUp(t *testing.T) {
+func TestStore_RetriesForEver(t *testing.T) {
 	const most = time.Second
 	b := Store(most)
 	for range 1000 {

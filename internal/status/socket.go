@@ -27,8 +27,8 @@ const (
 	maxPath    = 107 // of a socket: unix(7)
 )
 
-// Listen makes the socket in the queue directory, for this user alone; whoever
-// has the queue's lock may. What a killed process left is replaced.
+// Listen makes the socket in the queue directory, for this user alone. The caller
+// must hold the queue's lock. What a killed process left is replaced.
 func Listen(dir string) (net.Listener, error) {
 	at, done, err := within(dir)
 	if err != nil {

@@ -173,7 +173,7 @@ func listing(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-func TestRead_OfSomebodyWhoSaysNonsenseIsNotBelieved(t *testing.T) {
+func TestRead_OfAProgramThatAnswersNonsenseIsNotBelieved(t *testing.T) {
 	dir := t.TempDir()
 	ln, err := net.Listen("unix", filepath.Join(dir, socketName))
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// Budget is a number of bytes that is acquired, and released, in the name of
-// somebody. A name may hold as much as is then left for the others: one name can
+// Budget is a number of bytes that is acquired, and released, under a
+// name. A name may hold as much as is then left for the others: one name can
 // hold half, two a third each, and so on. A name that holds nothing gets what it
 // asks for if it is there. Where several names wait, they are served in turn, and
 // within a name the one that came first.

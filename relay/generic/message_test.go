@@ -108,7 +108,7 @@ func FuzzAnswer(f *testing.F) {
 }
 
 func TestCutter_SaysWhichLinesWillNeverCome(t *testing.T) {
-	// A queue that gives up its oldest lines leaves a gap.
+	// A queue that drops its oldest lines leaves a gap.
 	sid := handshake.NewSID()
 	c := cutter{
 		uid: "id", sid: sid, next: buffer.Range{First: 5, End: 8},

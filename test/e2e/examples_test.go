@@ -291,7 +291,7 @@ func checkDocuments(t *testing.T, r *Receiver, want []string) {
 }
 
 // The journal is one that systemd-journal-remote has made of its export format.
-func TestJournald_GoesOnBehindTheCursor(t *testing.T) {
+func TestJournald_ContinuesBehindTheCursor(t *testing.T) {
 	const remote = "/lib/systemd/systemd-journal-remote"
 	need(t, "journalctl", remote)
 	s := newSandbox(t, built(t))

@@ -39,7 +39,7 @@ func TestGround_RemovedDirectoryIsThereAgainWithLogAndSocket(t *testing.T) {
 	}
 }
 
-func TestGround_LogGoesOnAfterTheFilesWereRemoved(t *testing.T) {
+func TestGround_LogContinuesAfterTheFilesWereRemoved(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "q")
 	cmd, w := command(t, "", "--queue-dir", dir, "--drain", "1ms", noReceiver)

@@ -123,7 +123,7 @@ func terminal(t *testing.T) (master, slave *os.File) {
 // Without memory files there is no keeper, nor where a sandbox refuses another
 // call that it needs: wsrelay works, and says so. The options, if they got into a
 // memory file, are still read.
-func TestRun_GoesOnWithoutAKeeperWhereThereCanBeNone(t *testing.T) {
+func TestRun_ContinuesWithoutAKeeperWhereThereCanBeNone(t *testing.T) {
 	needStrace(t)
 	for _, call := range []string{
 		"memfd_create:error=EPERM:when=1+", "memfd_create:error=EPERM:when=2+", // the copy of the options fails, or the spool

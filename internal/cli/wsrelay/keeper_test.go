@@ -150,7 +150,7 @@ func ignores(pid int, sig syscall.Signal) bool {
 	return set>>(sig-1)&1 == 1
 }
 
-func TestSignals_OfTimeoutEndTheRunThoughTheInputGoesOn(t *testing.T) {
+func TestSignals_OfTimeoutEndTheRunThoughTheInputContinues(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "q")
 	cmd, w := command(t, `exec timeout 1 "$0" "$@" 2>"$2.err"`, "--queue-dir", dir, noReceiver)

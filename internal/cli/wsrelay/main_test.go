@@ -201,7 +201,7 @@ func TestRun_KeepsWhatComesAfterSIGTERM(t *testing.T) {
 	}
 }
 
-func TestRun_EndsAtASecondSignalThoughTheInputGoesOn(t *testing.T) {
+func TestRun_EndsAtASecondSignalThoughTheInputContinues(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "q")
 	cmd, stdin, log := program(t, "--queue-dir", dir)
 	write(t, stdin, "whole\npart")

@@ -16,7 +16,7 @@ import (
 	"wsrelay/internal/status"
 )
 
-func TestService_GoesOnAfterASignalWhileTheInputDoes(t *testing.T) {
+func TestService_ContinuesAfterASignalWhileTheInputDoes(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "q")
 	cmd, w := command(t, "", "--queue-dir", dir, "--drain", "1ms", noReceiver)
@@ -148,7 +148,7 @@ func TestRun_SaysWhatBecomesOfLinesInMemory(t *testing.T) {
 
 // Without its file of options wsrelay cannot know where the queue is: the pipe
 // waits. Once a file is fixed, nobody has to reload anything.
-func TestService_GoesOnOnceItsConfigFileIsMended(t *testing.T) {
+func TestService_ContinuesOnceItsConfigFileIsFixed(t *testing.T) {
 	for name, wrong := range map[string]string{"there is none": "", "it names no receiver": "queue-dir = DIR\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -205,7 +205,7 @@ func TestService_KeepsLinesWhileItsKeyFileIsMissing(t *testing.T) {
 
 // The pipe waits while the directory cannot be used, and one worker after
 // another looks whether it can.
-func TestService_GoesOnOnceTheQueueDirectoryIsMended(t *testing.T) {
+func TestService_ContinuesOnceTheQueueDirectoryIsFixed(t *testing.T) {
 	t.Parallel()
 	base := t.TempDir()
 	dir := filepath.Join(base, "q")

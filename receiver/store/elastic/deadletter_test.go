@@ -248,7 +248,7 @@ func TestDeadFile_IsTheOneThatHasItsName(t *testing.T) {
 	}
 }
 
-func TestDeadFile_TakesNothingThatWaitingMends(t *testing.T) {
+func TestDeadFile_TakesNothingThatWaitingFixes(t *testing.T) {
 	for _, answer := range []string{
 		refuse(403, "security_exception", "no"),
 		refuse(503, "unavailable_shards_exception", "no"),
@@ -271,7 +271,7 @@ func TestDeadFile_TakesNothingThatWaitingMends(t *testing.T) {
 	}
 }
 
-func TestDeadFile_IsBoundedAndLosesOnlyWhatWasNotReceipted(t *testing.T) {
+func TestDeadFile_IsBoundedAndLosesOnlyWhatWasNotAcknowledged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "dead")
 	d, err := openDeadFile(path)
 	if err != nil {

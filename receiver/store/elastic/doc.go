@@ -125,10 +125,10 @@
 //	a message as the websocket() block of syslog-ng sends it: @timestamp, message, host.name,
 //	    process.name, process.pid, log.level, log.syslog.*; the line as event.original;
 //	    fields.* if it is no request of nginx
-//	a request as the sample log_format of nginx writes it, by itself or in such a message:
+//	a request as the sample log_format of nginx writes it, alone or in such a message:
 //	    source.ip (source.address if it is none), url.original, url.path, url.query, url.domain,
 //	    http.response.status_code, http.response.body.bytes, http.request.referrer,
-//	    user_agent.original, event.duration (nanoseconds); by itself the line is message
+//	    user_agent.original, event.duration (nanoseconds); alone, the line is message
 //	any other JSON object: as it is, byte for byte, and @timestamp (when it entered the
 //	    sender's queue) if it has none; only a bare value under a name that the schema has for
 //	    an object becomes a field of it: "host":"web1" is "host":{"name":"web1"}

@@ -200,7 +200,7 @@ func (e *scripted) exists(index string) bool {
 	return slices.Contains(e.made, index)
 }
 
-// filtered is what a look-up asks for of a document: by itself, or as includes
+// filtered is what a look-up asks for of a document: alone, or as includes
 // has it for all.
 func filtered(source string, own gjson.Result, includes string) string {
 	if own.Exists() {

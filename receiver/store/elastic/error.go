@@ -27,7 +27,7 @@ type Error struct {
 }
 
 // newError reads an error object. The cause is read only where the reason says
-// nothing by itself: elsewhere it repeats the value that could not be read.
+// nothing alone: elsewhere it repeats the value that could not be read.
 func newError(status int, object gjson.Result) *Error {
 	e := &Error{Status: status, Type: object.Get("type").Str, Reason: unquoted(object.Get("reason").Str)}
 	if cause := object.Get("caused_by.reason").Str; cause != "" && strings.HasSuffix(e.Reason, "failed to parse") {
@@ -110,7 +110,7 @@ func (e *Error) transient() bool {
 }
 
 // isBlock reports whether the engine takes no writes, or makes no index, until
-// somebody lifts that, or its disk has space again.
+// an administrator lifts that, or its disk has space again.
 func (e *Error) isBlock() bool {
 	return e.Type == "cluster_block_exception" || e.Type == "index_create_block_exception"
 }

@@ -49,7 +49,7 @@ func TestOpen_SucceedsWhileTheEngineIsDown(t *testing.T) {
 	}
 }
 
-func TestOpen_RefusesWhatWaitingDoesNotMend(t *testing.T) {
+func TestOpen_RefusesWhatWaitingDoesNotFix(t *testing.T) {
 	for _, tt := range []struct {
 		status       int
 		answer, want string

@@ -169,7 +169,7 @@ func TestStore_WritesGapsBeside(t *testing.T) {
 }
 
 // A full disk or a crash may have left half of a gap's line.
-func TestStore_BeginsALineForEachGap(t *testing.T) {
+func TestStore_StartsALineForEachGap(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	s := openFile(t, path)
 	if err := os.WriteFile(path+".gaps", []byte(`{"id":"012`), 0o600); err != nil {
@@ -334,7 +334,7 @@ func TestStore_FollowsARotation(t *testing.T) {
 	wantFile(t, path, "three\n")
 }
 
-func TestStore_GoesOnAtTheEndOfAFileThatBecameShorter(t *testing.T) {
+func TestStore_ContinuesAtTheEndOfAFileThatBecameShorter(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		path := filepath.Join(t.TempDir(), "log")
 		s := openFile(t, path)

@@ -262,7 +262,7 @@ func TestCommit_FailsWhileTheDirectoryIsMoved(t *testing.T) {
 	})
 }
 
-func TestCommit_WritesAgainWhatSomebodyRemoved(t *testing.T) {
+func TestCommit_WritesAgainWhatAUserRemoved(t *testing.T) {
 	with(t, func(o *Options) { o.segment = 1 << 16 }, func(w *world) {
 		w.setFault(nil, func(string) error { return errInjected })
 		w.commit(w.batch("a", 1, 5, 10))

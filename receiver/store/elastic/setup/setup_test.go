@@ -288,7 +288,7 @@ func TestRun_LeavesTheAdministratorsTemplateAlone(t *testing.T) {
 	}
 }
 
-func TestRun_WarnsOfWhatItCannotMend(t *testing.T) {
+func TestRun_WarnsOfWhatItCannotFix(t *testing.T) {
 	e := newKept(t, openSearch, "")
 	steps := run(t, e.URL, Options{Prefix: "logs"})
 	for _, want := range []string{"durability async", "keeps the types", "another template"} {

@@ -253,7 +253,7 @@ func TestNames_AreKeptWhenTheLibraryMerges(t *testing.T) {
 	}
 }
 
-func TestTable_WithoutRoomKeepsLinesAndWords(t *testing.T) {
+func TestTable_WithoutSpaceKeepsLinesAndWords(t *testing.T) {
 	table, err := Open(&skeletons{limit: 1}, Options{})
 	if err != nil {
 		t.Fatal(err)
