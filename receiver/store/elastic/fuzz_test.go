@@ -19,6 +19,11 @@ func FuzzAnswer(f *testing.F) {
 		f.Add(0, `{"items":[`+item(ids[0], rest)+","+item(ids[1], rest))
 		f.Add(0, `{"items":[`+item(ids[1], rest)+","+item(ids[0], rest)+","+item(ids[2], rest)+`]}`)
 	}
+	all := item(ids[0], `"status":201`) + "," + item(ids[1], `"status":201`)
+	for _, more := range []string{"", "," + item(ids[2], `"status":201`) + "," + item("a:4", `"status":201`)} {
+		f.Add(0, `{"items":[`+all+more+`]}`)
+	}
+	f.Add(0, `{"items":[`+all+","+item(ids[2], `"status":201`)+`]} and more`)
 	f.Add(200, `{"error":{"type":"illegal_argument_exception","reason":"no"}}`)
 	f.Add(302, "<html>Bad Gateway</html>")
 	var status int
