@@ -85,6 +85,9 @@ var storeChanges = map[string]struct {
 		g.again()
 	}},
 	"a part is damaged": {loses: true, do: func(g *storeRig, p *storeProcess) {
+		if !p.await(func() bool { return len(g.parts()) > 0 }) { // the first barrier may come before
+			g.t.Fatal("no part comes to the disk")
+		}
 		p.kill()
 		g.damage()
 		g.again()
@@ -205,11 +208,18 @@ func (g *storeRig) backup(to string) {
 	}
 }
 
-// damage alters some bytes of a file of rows or of their index.
-func (g *storeRig) damage() {
+// parts are the files of rows and of their index.
+func (g *storeRig) parts() []string {
 	g.t.Helper()
 	files, err := filepath.Glob(filepath.Join(g.dir, "database/partitions/*/*/*/*.bin"))
 	harness.Must(g.t, err)
+	return files
+}
+
+// damage alters some bytes of one of the parts.
+func (g *storeRig) damage() {
+	g.t.Helper()
+	files := g.parts()
 	rand.Shuffle(len(files), func(i, j int) { files[i], files[j] = files[j], files[i] })
 	for _, path := range files {
 		b, err := os.ReadFile(path)
