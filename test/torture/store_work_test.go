@@ -186,6 +186,7 @@ type storeFound struct {
 	Gaps                          uint64
 	Damaged                       []string
 	Restored                      int
+	Differ                        []logs.Difference // streams of which rows are missing, or in excess
 }
 
 // checkWork reads every line and says what it found.
@@ -200,6 +201,9 @@ func checkWork() int {
 			found.Missing += d.Missing
 			found.Excess += d.Excess
 			found.Gaps += d.GapRows
+			if d.Missing+d.Excess > 0 {
+				found.Differ = append(found.Differ, d)
+			}
 		}
 		err = found.read(s)
 	}
