@@ -90,6 +90,11 @@ func (j *Journal) stepOn(ctx context.Context, s *segment, oldest bool,
 		j.emptying = false
 	}
 	j.mu.Unlock()
+	if recount || applied < end {
+		if err := j.announce(s); err != nil {
+			return false, 0, err
+		}
+	}
 	switch {
 	case recount:
 		return true, 0, j.addMissing(ctx, s, end, rows, lines)

@@ -44,17 +44,38 @@ func (c *checkpoint) covers(s *segment) bool {
 }
 
 // mark is what the database keeps beside its rows: the id of the checkpoint that
-// is made, of the one before it, and the segment that it is made for. Where the
-// latter two are none, nothing may be concluded if CHECKPOINT has another id.
-type mark struct{ id, prev, segment string }
+// is made, of the one before it, and the segment that it is made for; and the newest
+// segment of which it may have rows. Where the two in the middle are none, nothing may
+// be concluded if CHECKPOINT has another id.
+type mark struct{ id, prev, segment, newest string }
 
 func (m mark) String() string {
-	return strings.Join([]string{m.id, cmp.Or(m.prev, "-"), cmp.Or(m.segment, "-")}, " ")
+	return strings.Join([]string{m.id, cmp.Or(m.prev, "-"), cmp.Or(m.segment, "-"), cmp.Or(m.newest, "-")}, " ")
 }
 
 func parseMark(s string) mark {
-	f := append(strings.Fields(s), "", "", "")
-	return mark{f[0], f[1], f[2]}
+	f := append(strings.Fields(s), "", "", "", "")
+	return mark{f[0], f[1], f[2], f[3]}
+}
+
+// setMark has the database keep m.
+func (j *Journal) setMark(m mark) error {
+	if err := j.db.SetMark(m.String()); err != nil {
+		return fmt.Errorf("set the database's mark: %w", err)
+	}
+	j.mark = m
+	return nil
+}
+
+// announce has the mark name a segment before the database gets its first row: a
+// journal that lacks the segment, as one that was restored may, is then noticed.
+func (j *Journal) announce(s *segment) error {
+	m := j.mark
+	if newest, ok := parseSegment(m.newest + ".seg"); ok && newest.number >= s.id.number {
+		return nil
+	}
+	m.newest = s.name
+	return j.setMark(m)
 }
 
 // checkpoint records that everything in s is in the database; s may be nil, to
@@ -65,13 +86,13 @@ func (j *Journal) checkpoint(s *segment) error {
 		j.nextID = rand.Text()
 	}
 	c := checkpoint{ID: j.nextID, Gone: j.gone, Last: j.lastGone}
-	m := mark{id: c.ID}
+	m := mark{id: c.ID, newest: j.mark.newest}
 	if s != nil {
 		m.prev, m.segment, c.Last = j.id, s.name, s.name
 		c.Gone = append(slices.Clone(j.gone), goneSegment{s.name, s.damaged > 0})
 	}
-	if err := j.db.SetMark(m.String()); err != nil {
-		return fmt.Errorf("set the database's mark: %w", err)
+	if err := j.setMark(m); err != nil {
+		return err
 	}
 	j.mu.Lock()
 	c.Number = j.number

@@ -67,6 +67,7 @@
 //	    the new one says where the former ends. A new segment counts once its
 //	    header, its records and its name are durable.
 //	J2  Records are added in their order, each segment to its end before the next.
+//	    The mark names a segment before the first row of it is added.
 //	J3  A segment is removed only after everything in it was added, a barrier, a
 //	    mark and CHECKPOINT, each of them durable before the next begins. Nothing
 //	    is in a CHECKPOINT, and nothing in the database, that is not durable here.
@@ -97,9 +98,9 @@
 //	    nobody has are named by a gap and in Stream.Lacks, and are new if they
 //	    come again.
 //
-// J9 cannot notice that the newest segments alone were removed by hand since the
-// last checkpoint, nor that the whole directory is an older copy: then the senders
-// know more than the store.
+// J9 cannot notice that segments were removed of which the database had no row yet,
+// nor that the whole directory is an older copy: then the senders know more than the
+// store.
 //
 // # Memory
 //

@@ -139,6 +139,7 @@ type Journal struct {
 	// Used by the applier alone once it runs.
 	id, nextID string // of CHECKPOINT, and of the next one once the mark may have it
 	gone       []goneSegment
+	mark       mark // that the database has
 	lastGone   string
 	reserve    int64
 	text       []byte // memory of lines that are added,

@@ -36,8 +36,10 @@ func (j *Journal) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the segments: %w", err)
 	}
-	fits := !quarantined && j.fit(c, parseMark(text))
+	m := parseMark(text)
+	fits := !quarantined && j.fit(c, m)
 	if fits {
+		j.mark = m
 		j.dropGone(c)
 	}
 	j.restore(c)
@@ -45,7 +47,7 @@ func (j *Journal) recover(ctx context.Context) error {
 		return err
 	}
 	if !fits {
-		if err := j.rebuild(ctx, c, parseMark(text)); err != nil {
+		if err := j.rebuild(ctx, c, m); err != nil {
 			return err
 		}
 	}
@@ -74,6 +76,9 @@ func (j *Journal) fit(c *checkpoint, m mark) bool {
 		if prev := s.prev.String(); s.prev != (segmentID{}) && prev != c.Last && !has(prev) {
 			return false
 		}
+	}
+	if m.newest != "-" && m.newest != c.Last && !has(m.newest) {
+		return false
 	}
 	return m.id == c.ID || m.prev == c.ID && has(m.segment)
 }

@@ -3,12 +3,14 @@ package journal
 import (
 	"bytes"
 	"context"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func (w *world) path(name string) string { return filepath.Join(w.fs.dir, name) }
@@ -373,4 +375,48 @@ func TestApplier_AddsWhatAFailedAddHasNot(t *testing.T) {
 		}
 		w.finish()
 	})
+}
+
+// A journal that was restored from before its newest segments looks as a crash leaves
+// it, also where the crash came between the mark and CHECKPOINT: but for rows of a
+// segment that it does not have.
+func TestRecovery_AJournalOlderByASegment(t *testing.T) {
+	for what, checkpoints := range map[string]bool{"and by a checkpoint": true, "alone": false} {
+		t.Run(what, func(t *testing.T) {
+			with(t, nil, func(w *world) {
+				w.commit(w.batch("a", 1, 20, 30))
+				w.wait()
+				w.commit(w.batch("a", 21, 20, 30))
+				checkpoint, nodes, segments := w.read(checkpointName), maps.Clone(w.fs.names), map[string][]byte{}
+				for _, path := range w.segments() {
+					name := journalDir + "/" + filepath.Base(path)
+					segments[name] = w.read(name)
+				}
+				w.crash(false, 0)
+				if checkpoints {
+					w.wait()
+				}
+				w.commit(w.batch("a", 41, 20, 30))
+				for len(w.db.all()) < 60 {
+					time.Sleep(time.Millisecond)
+				}
+				w.db.mu.Lock() // rows come to the disk without a barrier, too
+				w.db.disk, w.db.mem = append(w.db.disk, w.db.mem...), nil
+				w.db.mu.Unlock()
+				w.stopped(func() {
+					for _, path := range w.segments() {
+						_ = os.Remove(path)
+					}
+					for name, text := range segments {
+						w.put(name, text)
+						w.fs.names[name] = nodes[name]
+					}
+					w.put(checkpointName, checkpoint)
+				})
+				w.restored(1, 0)
+				w.commit(w.batch("a", 41, 20, 30)) // nothing of it is new
+				w.finish()
+			})
+		})
+	}
 }
