@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -94,11 +95,17 @@ var storeChanges = map[string]struct {
 	}},
 }
 
-// load starts a process and waits until it has been behind so many barriers.
+// load starts a process and waits until it has been behind so many barriers, and each
+// stream has a receipt: a store does not know what it lacks of a stream that it never had.
 func (g *storeRig) load(barriers int) *storeProcess {
 	g.t.Helper()
 	p := g.start(nil)
-	if !p.await(p.hasSaid("behind", barriers)) {
+	all := func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return !slices.Contains(p.next[:], 1)
+	}
+	if !p.await(all) || !p.await(p.hasSaid("behind", barriers)) {
 		g.t.Fatalf("the store does not work\n%s", p.stderr.String())
 	}
 	return p
