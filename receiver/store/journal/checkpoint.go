@@ -44,18 +44,17 @@ func (c *checkpoint) covers(s *segment) bool {
 }
 
 // mark is what the database keeps beside its rows: the id of the checkpoint that
-// is made, of the one before it, and the segment that it is made for; and the newest
-// segment of which it may have rows. Where the two in the middle are none, nothing may
-// be concluded if CHECKPOINT has another id.
-type mark struct{ id, prev, segment, newest string }
+// is made, and of the one before it, if it is made for a segment that goes; and the
+// newest segment of which the database may have rows.
+type mark struct{ id, prev, newest string }
 
 func (m mark) String() string {
-	return strings.Join([]string{m.id, cmp.Or(m.prev, "-"), cmp.Or(m.segment, "-"), cmp.Or(m.newest, "-")}, " ")
+	return strings.Join([]string{m.id, cmp.Or(m.prev, "-"), cmp.Or(m.newest, "-")}, " ")
 }
 
 func parseMark(s string) mark {
-	f := append(strings.Fields(s), "", "", "", "")
-	return mark{f[0], f[1], f[2], f[3]}
+	f := append(strings.Fields(s), "", "", "")
+	return mark{f[0], f[1], f[2]}
 }
 
 // setMark has the database keep m.
@@ -80,7 +79,7 @@ func (j *Journal) announce(s *segment) error {
 
 // checkpoint records that everything in s is in the database; s may be nil, to
 // bring CHECKPOINT and the mark together. The mark comes first: if CHECKPOINT is
-// not written after it, the segment that the mark names is still there.
+// not written after it, the segment is still there.
 func (j *Journal) checkpoint(s *segment) error {
 	if j.nextID == "" {
 		j.nextID = rand.Text()
@@ -88,7 +87,7 @@ func (j *Journal) checkpoint(s *segment) error {
 	c := checkpoint{ID: j.nextID, Gone: j.gone, Last: j.lastGone}
 	m := mark{id: c.ID, newest: j.mark.newest}
 	if s != nil {
-		m.prev, m.segment, c.Last = j.id, s.name, s.name
+		m.prev, c.Last = j.id, s.name
 		c.Gone = append(slices.Clone(j.gone), goneSegment{s.name, s.damaged > 0})
 	}
 	if err := j.setMark(m); err != nil {

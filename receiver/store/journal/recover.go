@@ -80,7 +80,7 @@ func (j *Journal) fit(c *checkpoint, m mark) bool {
 	if m.newest != "-" && m.newest != c.Last && !has(m.newest) {
 		return false
 	}
-	return m.id == c.ID || m.prev == c.ID && has(m.segment)
+	return m.id == c.ID || m.prev == c.ID
 }
 
 // findSegments opens the segments, in order. One without a header may be quarantined: what
@@ -260,7 +260,7 @@ func (j *Journal) rebuild(ctx context.Context, c *checkpoint, m mark) error {
 	if err := j.db.Each(ctx, "", there.add); err != nil {
 		return fmt.Errorf("list the rows of the database: %w", err)
 	}
-	if c == nil && len(there) == 0 && len(j.segs) == 0 && (m.id == "" || m.segment == "-") { // a new store
+	if c == nil && len(there) == 0 && len(j.segs) == 0 && (m.id == "" || m.prev == "-") { // a new store
 		return j.checkpoint(nil)
 	}
 	var lacking uint64
