@@ -1,7 +1,6 @@
 package elastic
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -108,19 +107,22 @@ func readItems(ops []*op, answer []byte) error {
 // allCreated notes that the documents are stored if the answer says that of each to
 // the letter, as nearly all do; readItems reads what any other says.
 func allCreated(ops []*op, answer []byte) bool {
-	rest, ok := bytes.CutPrefix(answer, []byte(`{"items":[`))
-	for i, o := range ops {
-		for _, want := range [...]string{`{"create":{"_id":"`, o.id, `","status":201}}`, ","} {
-			if i == len(ops)-1 && want == "," {
-				want = "]}"
-			}
-			if ok = ok && len(rest) >= len(want) && string(rest[:len(want)]) == want; !ok {
-				return false
-			}
+	rest, ok := answer, true
+	next := func(want string) {
+		if ok = ok && len(rest) >= len(want) && string(rest[:len(want)]) == want; ok {
 			rest = rest[len(want):]
 		}
 	}
-	if len(rest) > 0 {
+	next(`{"items":[`)
+	for i, o := range ops {
+		if i > 0 {
+			next(",")
+		}
+		next(`{"create":{"_id":"`)
+		next(o.id)
+		next(`","status":201}}`)
+	}
+	if next("]}"); !ok || len(rest) > 0 {
 		return false
 	}
 	for _, o := range ops {
