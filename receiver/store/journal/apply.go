@@ -143,21 +143,20 @@ func (j *Journal) addMissing(ctx context.Context, s *segment, end int64, rows ui
 	if err != nil {
 		return fmt.Errorf("count the rows of segment %s: %w", s.name, err)
 	}
-	if n == rows {
-		j.mu.Lock()
-		s.applied, s.recount = end, false
-		j.mu.Unlock()
-		return nil
-	}
-	there := present{}
-	if err := j.db.Each(ctx, s.name, there.add); err != nil {
-		return fmt.Errorf("list the rows of segment %s: %w", s.name, err)
-	}
-	for scan := s.scan(segHead, end); scan.off < end; {
-		if err := j.add(ctx, s, scan, there, lines); err != nil {
-			return err
+	if n != rows {
+		there := present{}
+		if err := j.db.Each(ctx, s.name, there.add); err != nil {
+			return fmt.Errorf("list the rows of segment %s: %w", s.name, err)
+		}
+		for scan := s.scan(segHead, end); scan.off < end; {
+			if err := j.add(ctx, s, scan, there, lines); err != nil {
+				return err
+			}
 		}
 	}
+	j.mu.Lock()
+	s.applied, s.recount = end, false
+	j.mu.Unlock()
 	return nil
 }
 
@@ -207,9 +206,6 @@ func (j *Journal) add(ctx context.Context, s *segment, scan *scanner, there pres
 	defer j.mu.Unlock()
 	if s.applied = scan.off; !last.IsZero() {
 		j.appliedAt = last
-	}
-	if there != nil && scan.off >= scan.end {
-		s.recount = false
 	}
 	return nil
 }

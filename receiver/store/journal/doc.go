@@ -92,11 +92,12 @@
 //	J8  A record that cannot be read is damage if a later record shows that it was
 //	    durable, or if its segment has a successor; else it is what a crash left of
 //	    a commit without a receipt. Damage costs the records that it is in.
-//	J9  If CHECKPOINT, mark and segments do not belong together, one of them was
-//	    restored, emptied or removed. Then every row of the database is listed,
-//	    and what either side has is committed. Lines that CHECKPOINT promises and
-//	    nobody has are named by a gap and in Stream.Lacks, and are new if they
-//	    come again.
+//	J9  If CHECKPOINT, mark and segments do not belong together, or the database has
+//	    rows that their segment lacks, one of them was restored, emptied, damaged or
+//	    removed. Then every row of the database is listed, and what either side has
+//	    is committed. Lines that CHECKPOINT promises and nobody has are named by a
+//	    gap and in Stream.Lacks, and are new if they come again. An AsyncDatabase,
+//	    which may be away, is not asked for such rows.
 //
 // J9 cannot notice that segments were removed of which the database had no row yet,
 // nor that the whole directory is an older copy: then the senders know more than the

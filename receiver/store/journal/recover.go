@@ -46,7 +46,11 @@ func (j *Journal) recover(ctx context.Context) error {
 	if err := j.replay(); err != nil {
 		return err
 	}
-	if !fits {
+	excess, err := j.excess(ctx)
+	if err != nil {
+		return fmt.Errorf("count the rows of the segments: %w", err)
+	}
+	if !fits || excess {
 		if err := j.rebuild(ctx, c, m); err != nil {
 			return err
 		}
@@ -253,6 +257,22 @@ func rewrite(s *segment) error {
 	return s.f.sync()
 }
 
+// excess tells whether the database has more rows of a segment than can be read from
+// it: an older copy of it was restored, or it is damaged. An AsyncDatabase is not
+// asked, for it may be away.
+func (j *Journal) excess(ctx context.Context) (bool, error) {
+	if _, async := j.db.(AsyncDatabase); async {
+		return false, nil
+	}
+	for _, s := range j.segs {
+		n, err := j.db.Count(ctx, s.name)
+		if err != nil || n > s.rows || n > 0 && s.damaged > 0 {
+			return true, err
+		}
+	}
+	return false, nil
+}
+
 // rebuild brings together a CHECKPOINT and a database of which one was restored,
 // replaced or emptied: what either has counts as committed.
 func (j *Journal) rebuild(ctx context.Context, c *checkpoint, m mark) error {
@@ -279,7 +299,7 @@ func (j *Journal) rebuild(ctx context.Context, c *checkpoint, m mark) error {
 	j.restored = there
 	j.stats.Restored++
 	j.log.Warn("database and journal do not belong together", "lacking", lacking,
-		"effect", "one of them was restored or replaced; no line is stored twice, and lines that the database has lost are named by a gap",
+		"effect", "one of them was restored, replaced or damaged; no line is stored twice, and lines that the database has lost are named by a gap",
 		"hint", "restore the store's directory as a whole; run wsreceive verify to see which lines are missing")
 	return j.checkpoint(nil)
 }

@@ -397,12 +397,7 @@ func TestRecovery_AJournalOlderByASegment(t *testing.T) {
 					w.wait()
 				}
 				w.commit(w.batch("a", 41, 20, 30))
-				for len(w.db.all()) < 60 {
-					time.Sleep(time.Millisecond)
-				}
-				w.db.mu.Lock() // rows come to the disk without a barrier, too
-				w.db.disk, w.db.mem = append(w.db.disk, w.db.mem...), nil
-				w.db.mu.Unlock()
+				w.flushed(60)
 				w.stopped(func() {
 					for _, path := range w.segments() {
 						_ = os.Remove(path)
@@ -415,6 +410,50 @@ func TestRecovery_AJournalOlderByASegment(t *testing.T) {
 				})
 				w.restored(1, 0)
 				w.commit(w.batch("a", 41, 20, 30)) // nothing of it is new
+				w.finish()
+			})
+		})
+	}
+}
+
+// flushed has the database bring its rows to the disk without a barrier, as it does
+// by itself, once it has n.
+func (w *world) flushed(n int) {
+	w.Helper()
+	for len(w.db.all()) < n {
+		time.Sleep(time.Millisecond)
+	}
+	w.db.mu.Lock()
+	w.db.disk, w.db.mem = append(w.db.disk, w.db.mem...), nil
+	w.db.mu.Unlock()
+}
+
+// A segment of which less can be read than the database has of it: an older copy of
+// it was restored, or it is damaged.
+func TestRecovery_ASegmentShorterThanItsRows(t *testing.T) {
+	for what, spoil := range map[string]func(now, older []byte) []byte{
+		"older copy": func(_, older []byte) []byte { return older },
+		"cut short":  func(_, older []byte) []byte { return bytes.TrimRight(older, "\x00") },
+		"emptied":    func(_, older []byte) []byte { return older[:segHead] },
+		"damaged in a later record": func(now, older []byte) []byte {
+			now[len(bytes.TrimRight(older, "\x00"))+headLen+100] ^= 4
+			return now
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			with(t, func(o *Options) { o.segment = 1 << 20 }, func(w *world) {
+				w.damaged = strings.HasPrefix(what, "damaged")
+				w.commit(w.batch("a", 1, 20, 30), w.gap("a", 100, 5))
+				name := journalDir + "/" + filepath.Base(w.segments()[0])
+				older := w.read(name)
+				w.commit(w.batch("a", 21, 20, 30), w.gap("a", 105, 5))
+				w.commit(w.batch("a", 41, 20, 30))
+				w.flushed(62)
+				w.stopped(func() { w.put(name, spoil(w.read(name), older)) })
+				w.restored(1, 0)
+				w.commit(w.batch("a", 1, 20, 30), w.gap("a", 100, 5)) // nothing of it is new
+				w.commit(w.batch("a", 21, 20, 30), w.gap("a", 105, 5))
+				w.commit(w.batch("a", 41, 20, 30))
 				w.finish()
 			})
 		})
