@@ -143,7 +143,7 @@ func (j *Journal) addMissing(ctx context.Context, s *segment, end int64, rows ui
 	if err != nil {
 		return fmt.Errorf("count the rows of segment %s: %w", s.name, err)
 	}
-	if n != rows {
+	if n != rows || s.unsure {
 		there := present{}
 		if err := j.db.Each(ctx, s.name, there.add); err != nil {
 			return fmt.Errorf("list the rows of segment %s: %w", s.name, err)
@@ -330,12 +330,17 @@ type presence struct {
 	gaps  map[[2]uint64]bool // first, and how many
 }
 
-func (p present) add(id ID) {
-	of := p[id.SID]
+func (p present) of(sid string) *presence {
+	of := p[sid]
 	if of == nil {
 		of = &presence{gaps: map[[2]uint64]bool{}}
-		p[id.SID] = of
+		p[sid] = of
 	}
+	return of
+}
+
+func (p present) add(id ID) {
+	of := p.of(id.SID)
 	if id.Gap > 0 {
 		of.gaps[[2]uint64{id.Seq, id.Gap}] = true
 	} else {
@@ -348,6 +353,13 @@ func (p present) lines(sid string) Spans {
 		return of.lines
 	}
 	return nil
+}
+
+func (p present) has(id ID) bool {
+	if id.Gap > 0 {
+		return p.hasGap(id.SID, id.Seq, id.Gap)
+	}
+	return p.lines(id.SID).covers(id.Seq, id.Seq+1)
 }
 
 func (p present) hasGap(sid string, seq, n uint64) bool {

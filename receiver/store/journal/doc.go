@@ -72,9 +72,10 @@
 //	    mark and CHECKPOINT, each of them durable before the next begins. Nothing
 //	    is in a CHECKPOINT, and nothing in the database, that is not durable here.
 //	J4  Recovery adds what the database lacks of the segments that are left: it
-//	    counts the rows of each, and lists them only if the count differs. So it
-//	    does after an Add that failed, for that may have added anything. Each
-//	    segment is checked once; a row that retention has taken is not missed.
+//	    counts the rows of each, and lists them if the count differs, or if more may
+//	    have been in the segment than can be read from it. So it does after an Add
+//	    that failed, for that may have added anything. Each segment is checked once;
+//	    a row that retention has taken is not missed.
 //	    What was read from the last segment is written again before it is
 //	    believed, for it may be in the page cache only.
 //	J5  A number that is committed is there, and counts as the same line only if

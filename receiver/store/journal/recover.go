@@ -46,11 +46,11 @@ func (j *Journal) recover(ctx context.Context) error {
 	if err := j.replay(); err != nil {
 		return err
 	}
-	excess, err := j.excess(ctx)
+	strays, err := j.strays(ctx)
 	if err != nil {
-		return fmt.Errorf("count the rows of the segments: %w", err)
+		return fmt.Errorf("compare the segments with the database: %w", err)
 	}
-	if !fits || excess {
+	if !fits || strays {
 		if err := j.rebuild(ctx, c, m); err != nil {
 			return err
 		}
@@ -195,6 +195,7 @@ func (j *Journal) replay() error {
 				return fmt.Errorf("write segment %s again: %w", s.name, err)
 			}
 		}
+		s.unsure = end < 0 || s.damaged > 0
 		j.last, j.lastEnd = s.id, s.end
 	}
 	return nil
@@ -257,20 +258,26 @@ func rewrite(s *segment) error {
 	return s.f.sync()
 }
 
-// excess tells whether the database has more rows of a segment than can be read from
+// strays tells whether the database has rows of a segment that cannot be read from
 // it: an older copy of it was restored, or it is damaged. An AsyncDatabase is not
 // asked, for it may be away.
-func (j *Journal) excess(ctx context.Context) (bool, error) {
+func (j *Journal) strays(ctx context.Context) (found bool, err error) {
 	if _, async := j.db.(AsyncDatabase); async {
 		return false, nil
 	}
 	for _, s := range j.segs {
-		n, err := j.db.Count(ctx, s.name)
-		if err != nil || n > s.rows || n > 0 && s.damaged > 0 {
-			return true, err
+		if !s.unsure || found {
+			continue
+		}
+		has := present{}
+		if err := s.collect(has); err != nil {
+			return false, err
+		}
+		if err := j.db.Each(ctx, s.name, func(id ID) { found = found || !has.has(id) }); err != nil {
+			return false, err
 		}
 	}
-	return false, nil
+	return found, nil
 }
 
 // rebuild brings together a CHECKPOINT and a database of which one was restored,
@@ -308,15 +315,9 @@ func (j *Journal) rebuild(ctx context.Context, c *checkpoint, m mark) error {
 // the journal has. What is below the first line that the database has of a stream
 // may have been taken by retention.
 func (j *Journal) findLacks(c *checkpoint, there present) (n uint64) {
-	waiting := map[string]*Spans{}
+	waiting := present{}
 	for _, s := range j.segs {
-		_ = eachRecord(s.scan(segHead, s.end), func(r *record) error { // it was just read
-			if waiting[r.sid] == nil {
-				waiting[r.sid] = &Spans{}
-			}
-			waiting[r.sid].add(r.seq, r.seq+uint64(r.n))
-			return nil
-		})
+		_ = s.collect(waiting) // it was just read
 	}
 	for i := range c.Streams {
 		st := j.streams[c.Streams[i].SID]
@@ -327,10 +328,8 @@ func (j *Journal) findLacks(c *checkpoint, there present) (n uint64) {
 		if has := there.lines(st.SID); len(has) > 0 {
 			lacks.remove(0, has[0][0])
 		}
-		if w := waiting[st.SID]; w != nil {
-			for _, p := range *w {
-				lacks.remove(p[0], p[1])
-			}
+		for _, p := range waiting.lines(st.SID) {
+			lacks.remove(p[0], p[1])
 		}
 		st.Lacks = lacks
 		n += lacks.Count()

@@ -459,3 +459,58 @@ func TestRecovery_ASegmentShorterThanItsRows(t *testing.T) {
 		})
 	}
 }
+
+// As many rows as an older copy has lines, but others: what the database lacks is
+// added, and what it has beyond the copy is known.
+func TestRecovery_ASegmentWithOtherRowsThanItsOwn(t *testing.T) {
+	with(t, func(o *Options) { o.segment = 1 << 20 }, func(w *world) {
+		w.commit(w.batch("a", 1, 20, 30))
+		name := journalDir + "/" + filepath.Base(w.segments()[0])
+		older := w.read(name)
+		w.commit(w.batch("a", 21, 20, 30))
+		w.flushed(40)
+		w.stopped(func() {
+			w.put(name, older)
+			w.db.disk = slices.DeleteFunc(w.db.disk, func(r fakeRow) bool { return r.Seq <= 3 || r.Seq > 23 })
+		})
+		w.restored(1, 0)
+		for i := range uint64(17) { // nobody has these any more
+			delete(w.acked, ID{"a", 24 + i, 0})
+			delete(w.tried, ID{"a", 24 + i, 0})
+		}
+		w.commit(w.batch("a", 1, 40, 30))
+		w.finish()
+	})
+}
+
+// The same in one that has a successor: as many rows as can be read from it, but others.
+func TestRecovery_ADamagedSegmentThatIsNotTheLast(t *testing.T) {
+	with(t, func(o *Options) { o.segment = 1 << 20 }, func(w *world) {
+		w.damaged = true
+		w.setFault(nil, func(call string) error {
+			if call == "Barrier" {
+				return errInjected
+			}
+			return nil
+		})
+		w.commit(w.batch("a", 1, 1, 30))
+		w.commit(w.batch("a", 2, 1, 30))
+		w.flushed(2)
+		w.j.seal(w.j.segs[0])
+		w.commit(w.batch("a", 3, 1, 30))
+		if len(w.segments()) != 2 {
+			t.Fatalf("%v", w.segments())
+		}
+		w.setFault(nil, nil)
+		name := journalDir + "/" + filepath.Base(w.segments()[0])
+		w.stopped(func() {
+			now := w.read(name)
+			now[segHead+headLen] ^= 4
+			w.put(name, now)
+			w.db.disk = slices.DeleteFunc(w.db.disk, func(r fakeRow) bool { return r.Seq == 2 })
+		})
+		w.restored(1, 0)
+		w.commit(w.batch("a", 1, 3, 30)) // nothing of it is new
+		w.finish()
+	})
+}

@@ -19,6 +19,7 @@ type segment struct {
 	cut    int64     // which ends here, whatever else is in its file
 	f      file
 	former bool // an earlier Open wrote it
+	unsure bool // more may have been in it than can be read: no successor says where it ends, or it is damaged
 
 	// Guarded by Journal.mu.
 	end     int64 // everything below is durable
@@ -108,6 +109,23 @@ func (s *segment) note(sid string, from, to uint64) {
 		from, to = min(from, p[0]), max(to, p[1])
 	}
 	s.has[sid] = Span{from, to}
+}
+
+// collect adds the lines and gaps that can be read from the segment.
+func (s *segment) collect(to present) error {
+	return eachRecord(s.scan(segHead, s.end), func(r *record) error {
+		switch r.kind {
+		case kindLines:
+			to.of(r.sid).lines.add(r.seq, r.seq+uint64(r.n))
+		case kindGap:
+			b, _, err := r.batch(nil)
+			if err != nil {
+				return err
+			}
+			to.add(ID{r.sid, b.Gap.Seq, b.Gap.N})
+		}
+		return nil
+	})
 }
 
 // scanner reads the records of a segment from one offset up to another. What is
