@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,7 +43,8 @@ func TestStore_Directory(t *testing.T) {
 				v, found := g.check(t)
 				t.Logf("%s; named: %d lacking, %d missing, %d damaged, %d gaps", v, found.Lacking, found.Missing,
 					len(found.Damaged), found.Gaps)
-				if v.Lost > found.Lacking+found.Missing || v.Doubled+v.Altered+found.Excess > 0 || !change.loses &&
+				unnumbered := slices.ContainsFunc(found.Damaged, func(name string) bool { return strings.HasSuffix(name, ".seg") })
+				if v.Lost > found.Lacking+found.Missing && !unnumbered || v.Doubled+v.Altered+found.Excess > 0 || !change.loses &&
 					v.Lost > 0 {
 					t.Fatalf("%+v", found)
 				}
@@ -80,6 +82,19 @@ var storeChanges = map[string]struct {
 	"the journal is older than the database": {loses: true, do: func(g *storeRig, p *storeProcess) {
 		g.older(p, "CHECKPOINT", "journal")
 	}},
+	"the last segment is an older copy of itself": {loses: true, do: func(g *storeRig, p *storeProcess) {
+		was, dir := g.t.TempDir(), filepath.Join(g.dir, "journal")
+		copyTree(g.t, dir, filepath.Join(was, "journal"))
+		p.more(3)
+		p.kill()
+		segments, err := filepath.Glob(filepath.Join(dir, "*.seg"))
+		harness.Must(g.t, err)
+		last := slices.MaxFunc(segments, func(a, b string) int { return strings.Compare(number(a), number(b)) })
+		if older := filepath.Join(was, "journal", filepath.Base(last)); fileExists(older) {
+			harness.Must(g.t, os.Rename(older, last))
+		}
+		g.again()
+	}},
 	"the database is emptied": {loses: true, do: func(g *storeRig, p *storeProcess) {
 		p.kill()
 		harness.Must(g.t, os.RemoveAll(filepath.Join(g.dir, "database")))
@@ -93,6 +108,14 @@ var storeChanges = map[string]struct {
 		g.damage()
 		g.again()
 	}},
+}
+
+// number is what the name of a segment ends with, which ascends.
+func number(segment string) string { return segment[strings.LastIndexByte(segment, '-'):] }
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // load starts a process and waits until it has been behind so many barriers, and each
