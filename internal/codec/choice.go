@@ -38,7 +38,7 @@ type candidate struct {
 }
 
 const (
-	sampleTime    = 100 * time.Millisecond // what the bytes of a sample take, at most
+	sampleTime    = 100 * time.Millisecond // what the bytes of a sample take, about
 	sampleBytes   = 256 << 10              // bytes of a sample, at least
 	samples       = 8                      // of each codec that are remembered
 	minSamples    = 2                      // samples that a codec is judged by, at least,
@@ -84,7 +84,7 @@ func (c *Choice) Observe(with Codec, n int, d time.Duration) {
 	c.clock += d
 	x := c.codecs[k]
 	x.bytes, x.took = x.bytes+n, x.took+d
-	if x.bytes < x.size && x.took < sampleTime {
+	if x.bytes < x.size && x.took < 2*sampleTime {
 		return
 	}
 	if x == c.trial { // it may be slow, and have more bytes to go

@@ -127,22 +127,6 @@ func TestChoice_FollowsAChange(t *testing.T) {
 	}
 }
 
-// An outage may be short: what is learned in its first second must be cheap.
-func TestChoice_LearnsSoon(t *testing.T) {
-	for _, s := range situations[:6] { // of the slowest link, pieces take seconds
-		const runs, best = 24, 2 // seconds
-		took := 0.0
-		for i := range uint64(runs) {
-			p := path{situation: s, noise: 0.2, depth: 2, rnd: rand.New(rand.NewPCG(3, i))}
-			took += p.spend(NewChoice(S2, Zstd, S2, Raw), int(best/s.best())) / best / runs
-		}
-		t.Logf("%s: %.2f times what the best codec alone takes", s.name, took)
-		if took > 1.16 {
-			t.Errorf("%s: %.2f times, want at most 1.16", s.name, took)
-		}
-	}
-}
-
 // What else happens when a program starts can make the faster one look slow, twice.
 func TestChoice_GetsOverABadStart(t *testing.T) {
 	c := NewChoice(Zstd, Raw, Zstd)
