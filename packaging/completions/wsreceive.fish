@@ -13,7 +13,7 @@ complete -c wsreceive -n '__fish_use_subcommand' -l listen -r -d 'Address to lis
 complete -c wsreceive -n '__fish_use_subcommand' -l to -r -d 'Store for lines: logs:DIR, http(s)://HOST:PORT of Elasticsearch or OpenSearch, cloud:NAME:BASE64 of Elastic Cloud, victorialogs+http(s)://HOST:PORT, file:PATH, stdout'
 complete -c wsreceive -n '__fish_use_subcommand' -l journal -r -d 'Directory of the journal, in which lines wait until a VictoriaLogs server has them on disk'
 complete -c wsreceive -n '__fish_use_subcommand' -l retain -r -d 'Largest age of lines in the log database, its largest size, or both: 30d, 50GiB, or 30d,50GiB'
-complete -c wsreceive -n '__fish_use_subcommand' -l memory -r -d 'Soft limit of memory with the log database, such as 512MiB'
+complete -c wsreceive -n '__fish_use_subcommand' -l memory -r -d 'Soft limit of memory with the log database'
 complete -c wsreceive -n '__fish_use_subcommand' -l index -r -d 'Prefix of indices in the engine, wsrelay-PREFIX-YYYY.MM.DD'
 complete -c wsreceive -n '__fish_use_subcommand' -l data-stream -r -d 'Write to this data stream, such as logs-wsrelay-default, instead of daily indices; run setup with it first'
 complete -c wsreceive -n '__fish_use_subcommand' -l pipeline -r -d 'Ingest pipeline of the engine for documents'

@@ -30,7 +30,7 @@ type serveCmd struct {
 	To      string `default:"${logs}" placeholder:"STORE" help:"Store for lines: ${stores}. Default: ${default}."`
 	Journal string `default:"${journal}" placeholder:"DIR" help:"Directory of the journal, in which lines wait until a VictoriaLogs server has them on disk. Default: ${default}."`
 	Retain  retain `placeholder:"LIMIT" help:"Largest age of lines in the log database, its largest size, or both: 30d, 50GiB, or 30d,50GiB. The oldest days are deleted first. Default: no limit."`
-	Memory  size   `placeholder:"SIZE" help:"Soft limit of memory with the log database, such as 512MiB. Default: no limit; about 512MiB is usual."`
+	Memory  size   `placeholder:"SIZE" help:"Soft limit of memory with the log database. Default: 512MiB."`
 	engineOptions
 	DeadFile string `placeholder:"FILE" help:"File for dead letters that the engine refuses as well, up to 64 MiB. Default: none, their lines wait with their senders."`
 	dialOptions
@@ -52,7 +52,7 @@ A relay that wsreceive dials (--dial) authenticates with a key of --keys, or wit
 
 The page and /metrics of --listen need no authentication on a loopback address. Beyond it, and with --behind-proxy, they are closed until --page-users names users. wsreceive passwd and htpasswd -B make their lines.
 
-Close to the limit of --memory wsreceive uses more CPU. Thousands of senders need more memory.`
+Close to the limit of --memory wsreceive uses more CPU. What is in use has priority: thousands of senders take more.`
 }
 
 // load reads what the options name.

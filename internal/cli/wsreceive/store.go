@@ -8,8 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
-	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -164,11 +162,9 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 	return store, nil
 }
 
-func openLogs(_ context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
+func openLogs(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
 	memory := cmp.Or(int64(c.Memory), 512<<20)
-	if c.Memory > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memory * 5 / 8) // of the runtime; the rest is for mapped files
-	}
+	limitMemory(ctx, memory*5/8) // of the runtime; the rest is for mapped files
 	return logs.Open(at, logs.Options{
 		Retain: c.Retain.Age, RetainBytes: c.Retain.Bytes, Memory: memory * 3 / 16, Log: log,
 	})
