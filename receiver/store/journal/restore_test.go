@@ -416,8 +416,8 @@ func TestRecovery_AJournalOlderByASegment(t *testing.T) {
 	}
 }
 
-// flushed has the database bring its rows to the disk without a barrier, as it does
-// by itself, once it has n.
+// flushed has the database bring its rows to the disk without a barrier, as it also does
+// unasked, once it has n.
 func (w *world) flushed(n int) {
 	w.Helper()
 	for len(w.db.all()) < n {
