@@ -50,7 +50,7 @@ func allLines(t *testing.T, path string) string {
 	t.Helper()
 	var all []string
 	err := filepath.WalkDir(filepath.Dir(path), func(name string, _ fs.DirEntry, err error) error {
-		if ext := filepath.Ext(name); err != nil || ext == ".cursor" || ext == ".lock" || ext == ".gaps" ||
+		if ext := filepath.Ext(name); err != nil || ext == ".cursor" || ext == ".lock" || ext == ".gaps" || ext == ".cut" ||
 			name == filepath.Dir(path) {
 			return err
 		}
@@ -184,5 +184,27 @@ func TestStore_AFullDiskLeavesNothingBehind(t *testing.T) {
 	}
 	if got := int64(len(readFile(t, path+".1"))); got != size {
 		t.Errorf("%d bytes in the renamed file, want %d", got, size)
+	}
+}
+
+// A cursor file that was restored alone cuts off lines that have receipts: they are kept.
+func TestStore_KeepsWhatAnOlderCursorCutsOff(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	s := openFile(t, path)
+	mustCommit(t, s, linesBatch(1, "one"))
+	older := readFile(t, path+".cursor")
+	for n := range uint64(2) {
+		mustCommit(t, s, linesBatch(2+2*n, "two", "three"))
+		kill(s)
+		rename(t, path+".cursor", path+".cursor.bad")
+		writeFile(t, path+".cursor", older)
+		s = openFile(t, path)
+		if got, want := string(readFile(t, path)), "one\n"; got != want {
+			t.Errorf("got %q in the file, want %q", got, want)
+		}
+		if got, want := string(readFile(t, path+".cut")), strings.Repeat("two\nthree\n", int(n)+1); got != want {
+			t.Errorf("got %q beside the file, want %q", got, want)
+		}
+		older = readFile(t, path+".cursor")
 	}
 }

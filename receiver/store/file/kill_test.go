@@ -105,7 +105,7 @@ func TestKill_EachLineIsInOneFileOnce(t *testing.T) {
 	}
 	last := uint64(0)
 	for _, name := range files {
-		if ext := filepath.Ext(name); ext == ".cursor" || ext == ".lock" || ext == ".new" {
+		if ext := filepath.Ext(name); ext == ".cursor" || ext == ".lock" || ext == ".cut" || ext == ".new" {
 			continue
 		}
 		for line := range strings.SplitSeq(strings.TrimSuffix(string(readFile(t, name)), "\n"), "\n") {

@@ -3,6 +3,7 @@ package file
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -70,7 +71,7 @@ func (s *Store) recoverTail(entries []entry) ([]entry, error) {
 // cut finds the file of p: PATH, or one of its directory that has its inode, or
 // whose name begins like it. It takes away what stands behind the lines of p.
 func (s *Store) cut(p *proof) (found bool, err error) {
-	if found, err = cutFile(s.path, p, s.copied); found || err != nil {
+	if found, err = s.cutFile(s.path, p, s.copied); found || err != nil {
 		return found, err
 	}
 	dir := filepath.Dir(s.path)
@@ -94,7 +95,7 @@ func (s *Store) cut(p *proof) (found bool, err error) {
 		return b.ModTime().Compare(a.ModTime())
 	})
 	for _, o := range others {
-		if found, err = cutFile(filepath.Join(dir, o.Name()), p, false); found || err != nil {
+		if found, err = s.cutFile(filepath.Join(dir, o.Name()), p, false); found || err != nil {
 			break
 		}
 	}
@@ -103,7 +104,7 @@ func (s *Store) cut(p *proof) (found bool, err error) {
 
 // cutFile does for one file what cut does. The file must have the content that p proves.
 // If that is empty, it must be the same file, or a copy with the same name.
-func cutFile(name string, p *proof, copied bool) (found bool, err error) {
+func (s *Store) cutFile(name string, p *proof, copied bool) (found bool, err error) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return false, nil // it is gone, or none of ours
@@ -117,7 +118,30 @@ func cutFile(name string, p *proof, copied bool) (found bool, err error) {
 	if sum, err := sumOf(f, p.Start, p.End); err != nil || sum != p.Sum {
 		return false, err
 	}
+	if copied && info.Size() > p.End {
+		if err := s.keepTail(io.NewSectionReader(f, p.End, info.Size()-p.End)); err != nil {
+			return false, err
+		}
+	}
 	return true, errors.Join(f.Truncate(p.End), f.Sync())
+}
+
+// keepTail keeps what is cut off PATH by a cursor file that is a copy: an older one may
+// have been restored alone, and then these lines have receipts.
+func (s *Store) keepTail(tail *io.SectionReader) error {
+	name := s.path + ".cut"
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o640)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, tail)
+	if err = errors.Join(err, f.Sync(), f.Close(), fsutil.SyncDir(filepath.Dir(name))); err != nil {
+		return fmt.Errorf("keep the end of %s: %w", s.path, err)
+	}
+	s.log.Warn("lines behind the cursor moved", "path", s.path, "to", name, "bytes", tail.Size(),
+		"effect", "lines without a receipt come again from their senders; if an older cursor file was restored alone, lines that do not come again are in "+name+" only",
+		"hint", "restore the log file and its .cursor together; append what is missing while the receiver is stopped")
+	return nil
 }
 
 // openPath opens PATH, or starts it, and takes all that it holds for final.

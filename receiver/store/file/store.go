@@ -6,6 +6,7 @@
 //	PATH.cursor   a journal: where PATH ends, which numbers of each stream are in
 //	              it, and whose each stream is
 //	PATH.lock     locked by the process that writes PATH
+//	PATH.cut      what was cut off PATH when PATH.cursor was a copy
 //
 // # How a line is written once
 //
@@ -46,6 +47,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -75,9 +77,10 @@ type Store struct {
 	last    proof      // of what is final in f
 	journal journal
 	streams map[string]*stream
-	w       *bufio.Writer // to f
-	copied  bool          // journal was a copy when the store was opened, and so is what stands beside it
-	failed  bool          // a commit failed: f and journal may hold a part of it
+	gaps    map[string]uint64 // where the last gap of each stream ends, by PATH.gaps
+	w       *bufio.Writer     // to f
+	copied  bool              // journal was a copy when the store was opened, and so is what stands beside it
+	failed  bool              // a commit failed: f and journal may hold a part of it
 }
 
 var (
@@ -98,11 +101,15 @@ func Open(path string, o Options) (*Store, error) {
 		log:     cmp.Or(o.Log, slog.New(slog.DiscardHandler)),
 		journal: journal{path: path + ".cursor"},
 		streams: make(map[string]*stream),
+		gaps:    make(map[string]uint64),
 		w:       bufio.NewWriterSize(nil, 64<<10),
 	}
 	var err error
 	if s.lock, err = lockFile(path + ".lock"); err == nil {
 		err = s.recover()
+	}
+	if err == nil {
+		err = s.readGaps()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open store %s: %w", path, err), s.close())
@@ -149,12 +156,24 @@ func (s *Store) close() (err error) {
 	return err
 }
 
-// Begin implements receiver.Store.
+// Begin implements receiver.Store. If the sender has receipts for numbers that the store
+// does not know of its stream, PATH and PATH.cursor were restored from an older copy.
 func (s *Store) Begin(hello *handshake.Hello) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if st := s.streams[hello.SID]; st != nil {
-		st.begin(hello.Head)
+	st := s.streams[hello.SID]
+	if st == nil {
+		return
+	}
+	st.begin(hello.Head)
+	if end := max(st.end(), s.gaps[hello.SID]); st.end() > 0 && hello.Acked > end {
+		receiver.LogLacks(s.log, hello, end)
+		gap := receiver.LacksGap(hello.SID, hello.Host, end, hello.Acked)
+		if err := s.writeGaps([]*receiver.Batch{&gap}); err != nil {
+			s.log.Warn("missing lines not named", "sid", hello.SID, "err", err,
+				"effect", s.path+".gaps does not have their numbers; the message before has",
+				"hint", "see that the file can be written")
+		}
 	}
 }
 
@@ -364,7 +383,28 @@ func (s *Store) writeGaps(gaps []*receiver.Batch) error {
 	if err == nil {
 		_, err = f.WriteAt(text.Bytes(), end)
 	}
-	return errors.Join(err, f.Sync(), f.Close(), fsutil.SyncDir(filepath.Dir(s.path)))
+	if err = errors.Join(err, f.Sync(), f.Close(), fsutil.SyncDir(filepath.Dir(s.path))); err != nil {
+		return err
+	}
+	for _, b := range gaps {
+		s.gaps[b.SID] = max(s.gaps[b.SID], b.End())
+	}
+	return nil
+}
+
+// readGaps notes where the gaps end that PATH.gaps names; what is no gap is skipped.
+func (s *Store) readGaps() error {
+	text, err := os.ReadFile(s.path + ".gaps")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for line := range bytes.Lines(text) {
+		var g gapLine
+		if json.Unmarshal(line, &g) == nil {
+			s.gaps[g.SID] = max(s.gaps[g.SID], g.Seq+g.N)
+		}
+	}
+	return err
 }
 
 // remember notes what an entry says of streams.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -640,4 +641,39 @@ func streamsOf(t *testing.T, s *Store) map[string]string {
 		t.Fatal(err)
 	}
 	return all
+}
+
+// A store that is an older copy says which lines it lacks, once; a gap at the end of a
+// stream is nothing that it lacks.
+func TestStore_NamesWhatAnOlderCopyLacks(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	gap := receiver.Batch{SID: sid, Host: "web1", Seq: 3, Gap: &handshake.Gap{Seq: 3, N: 4, Why: "dropped"}}
+	var out bytes.Buffer
+	s, err := Open(path, Options{Log: slog.New(slog.NewTextHandler(&out, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, s, linesBatch(1, "one", "two"), gap)
+	for range 2 {
+		s.Begin(&handshake.Hello{SID: sid, Host: "web1", Acked: 7, Head: 9})
+		if out.Len() > 0 {
+			t.Errorf("of a store that lacks nothing: %s", &out)
+		}
+		kill(s)
+		if s, err = Open(path, Options{Log: slog.New(slog.NewTextHandler(&out, nil))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		s.Begin(&handshake.Hello{SID: sid, Host: "web1", Acked: 12, Head: 12})
+	}
+	s.Begin(&handshake.Hello{SID: "ffffffffffffffff", Host: "web2", Acked: 12, Head: 12}) // it may come from another store
+	s.Close()
+	if n := strings.Count(out.String(), "lacks lines"); n != 1 || !strings.Contains(out.String(), "first=7 lines=5") {
+		t.Errorf("said %d times:\n%s", n, &out)
+	}
+	if text := string(readFile(t, path+".gaps")); strings.Count(text, "\n") != 2 ||
+		!strings.Contains(text, `"seq":7,"n":5,"why":"restored","maybe":true`) {
+		t.Errorf("got gaps %s", text)
+	}
 }

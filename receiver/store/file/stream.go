@@ -51,9 +51,17 @@ const noFork = ^uint64(0)
 // on.
 func (st *stream) begin(head uint64) {
 	st.fork = noFork
-	if len(st.runs) > 0 && head < st.runs[len(st.runs)-1].end() {
+	if head < st.end() {
 		st.fork = head
 	}
+}
+
+// end is the number after the highest one that is committed; 0: none is.
+func (st *stream) end() uint64 {
+	if len(st.runs) == 0 {
+		return 0
+	}
+	return st.runs[len(st.runs)-1].end()
 }
 
 // find gives the index of the first run that ends after seq.

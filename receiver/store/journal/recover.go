@@ -10,7 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"wsrelay/handshake"
 	"wsrelay/receiver"
 )
 
@@ -343,13 +342,8 @@ func (j *Journal) nameLacks(ctx context.Context) {
 		if len(st.Lacks) == 0 || st.Gaps.covers(st.Lacks[0][0], st.Lacks.End()) {
 			continue
 		}
-		now := time.Now().UTC()
-		gap := handshake.Gap{
-			Seq: st.Lacks[0][0], N: st.Lacks.End() - st.Lacks[0][0], Why: "restored", Maybe: true,
-			At: now.UnixMilli(),
-		}
-		_, err := j.Commit(ctx, []receiver.Batch{{SID: st.SID, Host: st.Host, Seq: gap.Seq, At: now, Gap: &gap}})
-		if err != nil {
+		gap := receiver.LacksGap(st.SID, st.Host, st.Lacks[0][0], st.Lacks.End())
+		if _, err := j.Commit(ctx, []receiver.Batch{gap}); err != nil {
 			j.log.Warn("missing lines not named", "sid", st.SID, "err", err,
 				"effect", "the stored stream has no gap where lines are missing; wsreceive verify names them",
 				"hint", "restart wsreceive when the journal has space")

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wsrelay/handshake"
+	"wsrelay/receiver"
 )
 
 // Stream is what the journal knows of one stream of lines.
@@ -114,10 +115,7 @@ func (j *Journal) Begin(hello *handshake.Hello) {
 	j.mu.Unlock()
 	j.release(st)
 	if lacks {
-		j.log.Warn("the store lacks lines that it has acknowledged", "sid", hello.SID, "host", hello.Host,
-			"first", first, "lines", hello.Acked-first,
-			"effect", "these lines are not in this store, and their sender no longer has them; a document has their numbers",
-			"hint", "expected once after the store was restored, emptied or exchanged; otherwise find out who has changed its directory")
+		receiver.LogLacks(j.log, hello, first)
 		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		defer cancel()
 		j.nameLacks(ctx)
