@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"time"
 
 	"wsrelay/handshake"
 	"wsrelay/receiver"
@@ -19,8 +20,48 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 const keepBuffer = 4 << 20
 
+// fullWait is how long a Commit waits while the journal is full and the database takes
+// what is in it.
+const fullWait = 10 * time.Second
+
 // Commit implements receiver.Store.
 func (j *Journal) Commit(ctx context.Context, batches []receiver.Batch) ([]receiver.Result, error) {
+	for end := time.Now().Add(fullWait); ; {
+		changed := j.nextChange()
+		results, err := j.commit(ctx, batches)
+		if behind := (behindError{}); !errors.As(err, &behind) || !j.awaitChange(ctx, changed, time.Until(end)) {
+			return results, err
+		}
+	}
+}
+
+// nextChange is closed when a segment is retired, or the applier fails.
+func (j *Journal) nextChange() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.changed
+}
+
+// awaitChange waits for a change; false: none came in time, or the applier fails.
+func (j *Journal) awaitChange(ctx context.Context, changed <-chan struct{}, most time.Duration) bool {
+	j.mu.Lock()
+	failed := j.failed
+	j.mu.Unlock()
+	if failed != nil {
+		return false
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-changed:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (j *Journal) commit(ctx context.Context, batches []receiver.Batch) ([]receiver.Result, error) {
 	if len(batches) == 0 {
 		return nil, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,10 +30,14 @@ func TestCommit_FailsAtTheLimitAndSaysWhy(t *testing.T) {
 		if s := w.j.Stats(); s.Held > 64<<10 || s.Held < 48<<10 || s.Err == nil || s.Waiting == 0 || s.Lag < 0 {
 			t.Errorf("%+v", s)
 		}
+		began := time.Now()
 		_, err := w.j.Commit(context.Background(), []receiver.Batch{w.batch("a", seq, 10, 100)})
 		if !errors.Is(err, ErrFull) || !errors.Is(err, errInjected) ||
-			!strings.Contains(err.Error(), "the limit is 65536") {
+			!strings.Contains(err.Error(), "the limit is 65536") || w.j.Ready() == nil {
 			t.Errorf("the error does not name the reason: %v", err)
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("waited %s for a database that fails", took)
 		}
 		w.commit(w.batch("a", 1, 10, 100)) // what is there needs no space
 		w.setFault(nil, nil)
@@ -41,6 +46,46 @@ func TestCommit_FailsAtTheLimitAndSaysWhy(t *testing.T) {
 			t.Error("there is space again, and the journal is still full")
 		}
 		w.finish()
+	})
+}
+
+// A journal that is full while the database takes what waits is no failure: commits
+// wait, as long as it goes on.
+func TestCommit_WaitsForASlowDatabase(t *testing.T) {
+	with(t, func(o *Options) { o.Limit = 64 << 10; o.segment = 16 << 10; o.step = 4 << 10 }, func(w *world) {
+		var slow atomic.Int64
+		slow.Store(int64(time.Second))
+		w.setFault(nil, func(call string) error {
+			if call == "Add" {
+				time.Sleep(time.Duration(slow.Load()))
+			}
+			return nil
+		})
+		began, seq := time.Now(), uint64(1)
+		for ; seq < 2000; seq += 10 {
+			if !w.commit(w.batch("a", seq, 10, 100)) {
+				t.Errorf("the commit of %d failed", seq)
+				break
+			}
+		}
+		if took := time.Since(began); took < 5*time.Second {
+			t.Errorf("took %s: nothing had to wait", took)
+		}
+		slow.Store(int64(time.Minute))
+		var err error
+		for began = time.Now(); err == nil; seq += 10 {
+			b := w.batch("a", seq, 10, 100)
+			began = time.Now()
+			if err = w.j.Ready(); err != nil {
+				t.Errorf("not ready while commits wait: %v", err)
+			}
+			_, err = w.j.Commit(context.Background(), []receiver.Batch{b})
+		}
+		if took := time.Since(began); !errors.Is(err, ErrFull) || took != fullWait {
+			t.Errorf("%v after %s, want ErrFull after %s", err, took, fullWait)
+		}
+		slow.Store(0)
+		time.Sleep(time.Minute)
 	})
 }
 

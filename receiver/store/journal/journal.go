@@ -262,11 +262,14 @@ func (j *Journal) Ready() error {
 	if err != nil {
 		return err
 	}
+	j.mu.Lock()
+	failed := j.failed
+	j.mu.Unlock()
 	held := j.held()
 	switch {
 	case free < j.o.Reserve:
 		return fmt.Errorf("%w: its file system has %d bytes left, of which %d are reserved", ErrFull, free, j.o.Reserve)
-	case held > 0 && held+j.o.step > j.o.Limit:
+	case failed != nil && held > 0 && held+j.o.step > j.o.Limit: // else commits wait
 		return j.reason(fmt.Errorf("%w: %d bytes wait for the database, and the limit is %d", ErrFull, held, j.o.Limit))
 	}
 	return nil

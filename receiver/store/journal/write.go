@@ -187,7 +187,7 @@ func (j *Journal) allocate(s *segment, end int64) error {
 		grow := size - s.size
 		switch {
 		case held > 0 && held+grow > j.o.Limit:
-			err = fmt.Errorf("%w: %d bytes wait for the database, and the limit is %d", ErrFull, held, j.o.Limit)
+			err = behindError{fmt.Errorf("%w: %d bytes wait for the database, and the limit is %d", ErrFull, held, j.o.Limit)}
 			j.requestEmptying()
 			continue
 		case free-grow < j.o.Reserve:
@@ -208,6 +208,11 @@ func (j *Journal) allocate(s *segment, end int64) error {
 	}
 	return err
 }
+
+// behindError is an ErrFull that ends once the database has taken a segment.
+type behindError struct{ error }
+
+func (e behindError) Unwrap() error { return e.error }
 
 // reason adds to an error that the journal is full why the database does not
 // empty it.
