@@ -50,7 +50,7 @@ func TestCommit_FailsAtTheLimitAndSaysWhy(t *testing.T) {
 }
 
 // A journal that is full while the database takes what waits is no failure: commits
-// wait, as long as it goes on.
+// wait, as long as it takes segments.
 func TestCommit_WaitsForASlowDatabase(t *testing.T) {
 	with(t, func(o *Options) { o.Limit = 64 << 10; o.segment = 16 << 10; o.step = 4 << 10 }, func(w *world) {
 		var slow atomic.Int64
