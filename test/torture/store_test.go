@@ -415,10 +415,18 @@ func (g *storeRig) fill(t *testing.T, d *disk) (live bool) {
 	p.kill()
 	p = g.start(nil)
 	full := p.await(p.hasSaid("full", 1))
+	select {
+	case <-p.done: // the engine writes as it opens: it is started again, as by a service manager
+		full = strings.Contains(p.stderr.String(), "no space left on device")
+		g.met["ended as it opened"]++
+		release()
+		p = g.start(nil)
+	default:
+		release()
+	}
 	if !full {
 		t.Errorf("a store on a full disk does not say so\n%s", lastLines(p.stderr.String(), 10))
 	}
-	release()
 	p.mu.Lock()
 	finals := p.said["final"]
 	p.mu.Unlock()
