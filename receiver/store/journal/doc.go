@@ -84,7 +84,8 @@
 //	    unless its sender began again below it. Any other number is new, whatever
 //	    stands around it; a gap and a line of one number are two rows. If one line
 //	    differs, nothing of its Commit is stored.
-//	J6  The journal is bounded by Options.Limit and leaves Options.Reserve free. A
+//	J6  The journal is bounded by Options.Limit and leaves Options.Reserve free. At
+//	    the limit a Commit waits for the database to take a segment, at most 10 s. A
 //	    Commit that has no space fails with ErrFull and the reason, and leaves
 //	    nothing; it works again as soon as there is space. CHECKPOINT has space of
 //	    its own, so the journal is emptied on a full disk, too.
