@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -255,6 +256,37 @@ func TestStore_SaysThatTheDiskIsFull(t *testing.T) {
 	s.Metrics(&text)
 	if !strings.Contains(string(text.Bytes()), "wsreceive_store_full 1") {
 		t.Errorf("metrics: %s", text.Bytes())
+	}
+}
+
+// What waits in the journal is applied from the moment on that the journal is open.
+func TestOpen_WithLinesThatWaitOnAFullDisk(t *testing.T) {
+	dir, o := t.TempDir(), testOptions()
+	s := open(t, dir, o)
+	s.db.adding.Lock() // nothing is applied
+	if _, err := s.Commit(t.Context(), lines(1, 3, time.Now())); err != nil {
+		t.Fatal(err)
+	}
+	moment := filepath.Join(t.TempDir(), "moment")
+	if out, err := exec.CommandContext(t.Context(), "cp", "-a", dir, moment).CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+	s.db.adding.Unlock()
+	shut(t, s)
+	full := o
+	full.Reserve = 1 << 60
+	s = open(t, moment, full)
+	time.Sleep(50 * time.Millisecond) // whoever takes a lock now hides a race
+	if err := s.Wait(t.Context()); !errors.Is(err, ErrFull) {
+		t.Errorf("Wait on a full disk = %v; want ErrFull", err)
+	}
+	shut(t, s)
+	s = open(t, moment, o)
+	if err := s.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.answer(t, "* | stats count() lines"); got != `{"lines":"3"}`+"\n" {
+		t.Errorf("%s; want 3 lines", got)
 	}
 }
 

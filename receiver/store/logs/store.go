@@ -123,6 +123,7 @@ func (s *Store) start() (err error) {
 	}
 	s.db = &database{Store: s, days: map[string]bool{}, touched: map[string]bool{}, newDays: newDays}
 	s.db.Rows = Rows{Dir: s.library.path, Query: s.db.query}
+	s.retention = &retention{database: s.db, wake: make(chan struct{}, 1), now: time.Now}
 	days, err := s.library.days()
 	if err != nil {
 		return err
@@ -136,7 +137,6 @@ func (s *Store) start() (err error) {
 	}); err != nil {
 		return err
 	}
-	s.retention = &retention{database: s.db, wake: make(chan struct{}, 1), now: time.Now}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.closed = cancel
 	if s.opts.Retain > 0 || s.opts.RetainBytes > 0 {
