@@ -55,6 +55,9 @@ func (w *world) damage(name string, off, size int, change func([]byte)) {
 		w.lostCursor()
 	case name == identityName:
 		w.moved = true
+		if w.diverged { // it alone knew which stream the numbers belong to
+			clear(w.where)
+		}
 		if w.beyond { // it alone knew how far the numbers went
 			w.unsure = min(w.unsure, w.acked)
 		}
@@ -213,6 +216,7 @@ func (w *world) refuse(b *Block, lines []byte) bool {
 			for again := seq; again < w.head; again++ { // what came out of these comes once more
 				delete(w.where, w.lines[again])
 			}
+			w.diverged = true
 			return true
 		}
 		seq++

@@ -67,10 +67,12 @@ func (q *Queue) TryNext() (*Block, error) {
 			case moves != q.moves || !q.availableLocked():
 				continue // by Rewind, or a gap; or it is being dropped
 			case got == nil:
-				q.requestGapLocked(lost, "check the disk's health")
+				if q.missedAgainLocked(seq) {
+					q.requestGapLocked(lost, "check the disk's health")
+				}
 				continue
 			}
-			b = got
+			b, q.missed = got, nil
 		}
 		if r := (Range{q.next, min(b.next(), q.ident.until(q.next))}); b.gap == nil && r != b.Range() {
 			var err error
@@ -87,9 +89,10 @@ func (q *Queue) TryNext() (*Block, error) {
 }
 
 // availableLocked reports whether there is a block to give out. There is none where a gap
-// is on its way.
+// is on its way, or the writer looks for the block.
 func (q *Queue) availableLocked() bool {
-	return q.next < q.durable && q.gaps.pending.at(q.next) == nil
+	return q.next < q.durable && q.gaps.pending.at(q.next) == nil &&
+		(q.missed == nil || q.missed.seq != q.next || q.missed.inspected)
 }
 
 // ring is the newest durable blocks, in memory: contiguous, and not given out.

@@ -132,7 +132,9 @@
 // Numbering continues after the highest number that a valid block, a base, a gap
 // or the cursor has. Where numbers may have been used that nothing remembers (a
 // copied directory, a removed segment, an end that cannot be read), what comes
-// gets a new stream id.
+// gets a new stream id. After Diverge IDENTITY alone knows which stream the lines in
+// older segments belong to: if it is damaged before they have their receipts, those
+// under way may be stored twice.
 //
 // # Failure
 //
@@ -149,8 +151,9 @@
 //	F4  A file that has lost its name is not on disk, whatever fdatasync says: it
 //	    is looked at after each sync. What is open is written again under its
 //	    name, CURSOR, IDENTITY and the directory too; what was in other files is
-//	    damage. All names are looked up in the open directory, so what happens to
-//	    the path is none.
+//	    damage, once the consumer has missed it before and after such a look. All
+//	    names are looked up in the open directory, so what happens to the path is
+//	    none.
 //	F5  What only removes or remembers (a segment that may not be removed, a
 //	    cursor that cannot be saved) keeps no line from the disk or the consumer.
 //

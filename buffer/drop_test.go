@@ -219,9 +219,7 @@ func TestQueue_DropsNothingThatIsAboutToBecomeAGap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b, err := q.TryNext(); b != nil || err != nil { // finds damage, and asks for a gap
-			t.Fatal(b, err)
-		}
+		askForGap(t, q, w)
 		if dropped, err := w.dropOldest(); !dropped || err != nil {
 			t.Fatal(dropped, err)
 		}

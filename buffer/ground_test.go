@@ -834,6 +834,64 @@ func TestGround_AConsumerThatLagsContinuesInTheFileThatWasWrittenAgain(t *testin
 	g.check(0)
 }
 
+// A consumer that comes to the file that is written, and does not have it open, may come
+// between its removal and the moment when the writer notices it.
+func TestGround_WhatTheWriterHasOpenIsNotLostToAConsumerThatComesFirst(t *testing.T) {
+	for what, change := range map[string]func(name string) error{
+		"removed": os.Remove,
+		"moved":   func(name string) error { return os.Rename(name, name+".bak") },
+		"another file": func(name string) error {
+			return errors.Join(os.Remove(name), os.WriteFile(name, []byte("another file"), 0o600))
+		},
+		"a folder":         odd["a directory with files"],
+		"a link":           odd["a link to nothing"],
+		"its whole folder": func(name string) error { return os.RemoveAll(filepath.Dir(name)) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			g := newGround(t, Options{Codec: raw})
+			g.append(5000) // more than stays in memory
+			g.q.mu.Lock()
+			opened := g.q.reader.seg != nil
+			g.q.mu.Unlock()
+			if opened {
+				t.Fatal("the consumer has a file open: the test tests nothing")
+			}
+			mustBe(t, change(filepath.Join(g.dir, segmentName(1))))
+			g.check(0)
+			g.logged("removed")
+		})
+	}
+}
+
+func TestGround_TheConsumerMayMissWhatTheWriterHasOpenAgainAndAgain(t *testing.T) {
+	g := newGround(t, Options{Codec: raw})
+	g.close()
+	d, err := ownDir(g.dir)
+	mustBe(t, err)
+	q, w, _, err := load(d, g.o)
+	mustBe(t, err)
+	_, err = q.Append(t.Context(), []byte("line\n"), 1, Origin{})
+	mustBe(t, err)
+	w.step(time.Now(), false)
+	for range 2 { // the second time after the block was found
+		mustBe(t, q.Rewind(q.Stats().Cursor))
+		q.ring = ring{}
+		mustBe(t, q.reader.close())
+		for range 3 {
+			mustBe(t, os.Remove(filepath.Join(g.dir, segmentName(w.seg.id))))
+			if b, err := q.TryNext(); b != nil || err != nil {
+				t.Fatalf("got %v, %v from a file that is not there", b, err)
+			}
+			mustBe(t, w.inspectFiles(time.Now(), false))
+		}
+		if b, err := q.TryNext(); err != nil || b == nil || b.Gap() != nil {
+			t.Fatalf("got %+v, %v, want the line", b, err)
+		}
+	}
+	w.closeFiles()
+	mustBe(t, errors.Join(q.reader.close(), d.Close()))
+}
+
 func TestGround_IdentityIsMadeAgain(t *testing.T) {
 	g := newGround(t, Options{Codec: raw})
 	g.append(20)
@@ -889,6 +947,45 @@ func (d *removing) list(name string) ([]fs.DirEntry, error) {
 	return d.osDir.list(name)
 }
 
+// unlisted is a directory that cannot be listed once.
+type unlisted struct {
+	*osDir
+	failed bool
+}
+
+func (d *unlisted) list(name string) ([]fs.DirEntry, error) {
+	if !d.failed {
+		d.failed = true
+		return nil, errInjected
+	}
+	return d.osDir.list(name)
+}
+
+func TestGround_ARemovedDirectoryIsReportedThoughTheNextStepFails(t *testing.T) {
+	g := newGround(t, Options{Codec: raw})
+	g.append(20)
+	g.close()
+	d, err := ownDir(g.dir)
+	mustBe(t, err)
+	fsys := &unlisted{d, true}
+	q, w, _, err := load(fsys, g.o)
+	mustBe(t, err)
+	mustBe(t, os.RemoveAll(g.dir))
+	fsys.failed = false
+	if err := w.reclaim(); !errors.Is(err, errInjected) {
+		t.Fatal(err)
+	}
+	mustBe(t, w.reclaim())
+	g.logged("the queue directory was removed")
+	g.log.Reset()
+	mustBe(t, w.reclaim())
+	if g.log.Len() > 0 {
+		t.Errorf("reported again: %s", g.log.String())
+	}
+	w.closeFiles()
+	mustBe(t, errors.Join(q.reader.close(), fsys.Close()))
+}
+
 func TestGround_WhatIsRemovedWhileTheWriterLooksIsWrittenAgain(t *testing.T) {
 	g := newGround(t, manySegments)
 	g.append(600)
@@ -912,8 +1009,7 @@ func TestGround_WhatIsRemovedWhileTheWriterLooksIsWrittenAgain(t *testing.T) {
 			read()
 		}
 		for range 2 {
-			_, err := w.reclaimSegments()
-			mustBe(t, err)
+			mustBe(t, w.reclaimSegments())
 			fsys.before = func() {}
 		}
 		if _, err := os.Stat(name); err != nil || len(q.queued) > 0 {

@@ -2,7 +2,6 @@ package buffer
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 )
 
@@ -60,7 +59,7 @@ func TestQueue_ReturnsNothingThatIsDroppedBesideAnotherGap(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		askForGap(t, q)
+		askForGap(t, q, w)
 		w.encodeAppended(time.Now())
 		if err := w.writeAll(); err != nil {
 			t.Fatal(err)
@@ -92,21 +91,16 @@ func TestQueue_ReturnsNothingThatIsDroppedBesideAnotherGap(t *testing.T) {
 	})
 }
 
-// askForGap finds damage.
-func askForGap(t *testing.T, q *Queue) {
+// askForGap finds damage, before and after the writer has inspected the files.
+func askForGap(t *testing.T, q *Queue, w *writer) {
 	t.Helper()
-	asked := make(chan struct{})
-	go func() {
-		defer close(asked)
+	for range 2 {
 		if b, err := q.TryNext(); b != nil || err != nil {
-			t.Errorf("got %v, %v, want nothing yet", b, err)
+			t.Fatalf("got %v, %v, want nothing yet", b, err)
 		}
-	}()
-	synctest.Wait()
-	select {
-	case <-asked:
-	default:
-		t.Error("it waits for the gap")
+		if err := w.inspectFiles(time.Now(), false); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

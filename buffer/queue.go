@@ -82,6 +82,7 @@ type Queue struct {
 	reopens        int     // counts the times that files must be opened again
 	handedOut      uint64  // every record from here on was never given out
 	reading        bool    // the consumer reads a file
+	missed         *missed // what it did not find there; nil: it found the last that it looked for
 	dropped        uint64  // records dropped since Open
 	receipt        Receipt
 	origin         Origin // of the newest bytes, skipped ones too

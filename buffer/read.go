@@ -147,6 +147,26 @@ func (r *reader) openAt(q *Queue, seq uint64) (seg *segment, end uint64, err err
 	return seg, end, nil
 }
 
+// missed is a block that the consumer did not find in the files. It is lost only if it
+// is not there after the writer has inspected them either: the writer may have the file
+// open that has lost its name (F4).
+type missed struct {
+	seq       uint64
+	reopens   int  // the queue's, then
+	inspected bool // since then
+}
+
+// missedAgainLocked has the writer inspect the files for the block at seq, which was
+// not found; true: it did, and wrote none of them again.
+func (q *Queue) missedAgainLocked(seq uint64) bool {
+	if m := q.missed; m != nil && m.seq == seq && m.inspected && m.reopens == q.reopens {
+		return true
+	}
+	q.missed = &missed{seq: seq, reopens: q.reopens}
+	q.poke()
+	return false
+}
+
 // segmentOf is the segment that holds seq, how many bytes of it can be read, and
 // the number after its last record; nil: no segment does, up to that number.
 func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, reopens int) {

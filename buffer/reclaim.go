@@ -20,7 +20,7 @@ import (
 // inspectInterval is how often the files are looked at while lines wait and none come.
 const inspectInterval = 5 * time.Second
 
-// still makes sure that the segment that is written has its name and its bytes.
+// ensureSegment makes sure that the segment that is written has its name and its bytes.
 // What a file without a name holds is not on disk, whatever fdatasync said.
 func (w *writer) ensureSegment() error {
 	if w.seg == nil || w.poisoned {
@@ -45,14 +45,26 @@ func (w *writer) ensureSegment() error {
 
 const removedHint = "never touch the files of a queue while wsrelay runs; wsrelay queue purge drops a backlog"
 
-// inspectFiles is still, for all files, from time to time, and at the end: what is open
-// then can be written again, and nobody can later.
+// inspectFiles is ensureSegment for all files: from time to time, where the consumer
+// missed a block, and at the end, for what is open then can be written again, and
+// nobody can later.
 func (w *writer) inspectFiles(now time.Time, closing bool) error {
-	if now.Sub(w.lastInspected) < inspectInterval && !closing {
+	q := w.q
+	q.mu.Lock()
+	missed := q.missed
+	q.mu.Unlock()
+	if now.Sub(w.lastInspected) < inspectInterval && (missed == nil || missed.inspected) && !closing {
 		return nil
 	}
 	w.lastInspected = now
-	return w.reclaim()
+	if err := w.reclaim(); err != nil || missed == nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	missed.inspected = true
+	q.broadcastLocked()
+	return nil
 }
 
 // reclaim makes again what is not where it was.
@@ -62,8 +74,8 @@ func (w *writer) reclaim() error {
 	if err != nil {
 		return fmt.Errorf("create the removed queue directory again: %w", err)
 	}
-	gone, err := w.reclaimSegments()
-	if err != nil {
+	w.recreated = w.recreated || made
+	if err := w.reclaimSegments(); err != nil {
 		return err
 	}
 	if w.cursorFile != nil {
@@ -74,14 +86,14 @@ func (w *writer) reclaim() error {
 		if !ok {
 			_ = w.cursorFile.Close() // nobody can read it any more
 			w.cursorFile, w.cursorStale, w.cursorSynced = nil, true, false
-			gone = append(gone, cursorName)
+			w.gone = append(w.gone, cursorName)
 		}
 	}
 	onDisk, err := readIdentity(q.fsys)
 	if err != nil {
 		return err
 	}
-	if made || len(onDisk.pairs) == 0 {
+	if w.recreated || len(onDisk.pairs) == 0 {
 		q.mu.Lock()
 		q.ident.home = q.fsys.home()
 		next := identity{home: q.ident.home, pairs: slices.Clone(q.ident.pairs)}
@@ -89,27 +101,28 @@ func (w *writer) reclaim() error {
 		if err := next.write(q.fsys); err != nil {
 			return err
 		}
-		gone = append(gone, identityName)
+		w.gone = append(w.gone, identityName)
 	}
 	const effect = "wsrelay wrote the files again that it had open; lines that were only in other files are lost, and gap documents have their numbers"
 	switch {
-	case made:
+	case w.recreated:
 		q.o.Log.Error("the queue directory was removed", "effect", effect, "hint", removedHint)
-	case len(gone) > 0:
-		q.o.Log.Error("files of the queue were removed or replaced", "files", strings.Join(gone, ", "),
+	case len(w.gone) > 0:
+		q.o.Log.Error("files of the queue were removed or replaced", "files", strings.Join(w.gone, ", "),
 			"effect", effect, "hint", removedHint)
 	}
+	w.recreated, w.gone = false, nil
 	return nil
 }
 
-// reclaimSegments gives the names of those that were not there. Files may be
+// reclaimSegments reclaims the segments. Files may be
 // removed, and the consumer may open one, meanwhile: what is not listed is lost
 // only if it is not open after that.
-func (w *writer) reclaimSegments() (gone []string, err error) {
+func (w *writer) reclaimSegments() error {
 	q := w.q
 	entries, err := q.fsys.list(".")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	there := map[string]bool{}
 	for _, e := range entries {
@@ -121,15 +134,15 @@ func (w *writer) reclaimSegments() (gone []string, err error) {
 		name := segmentName(o.seg.id)
 		ok, err := q.fsys.holds(name, o.f)
 		if err != nil && !errors.Is(err, fs.ErrClosed) { // by the consumer, meanwhile
-			return nil, err
+			return err
 		}
 		if ok || err != nil {
 			continue
 		}
 		if err := w.restore(o); err != nil && !errors.Is(err, fs.ErrClosed) {
-			return nil, fmt.Errorf("write the removed file %s again: %w", name, err)
+			return fmt.Errorf("write the removed file %s again: %w", name, err)
 		}
-		gone = append(gone, name)
+		w.gone = append(w.gone, name)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -138,11 +151,11 @@ func (w *writer) reclaimSegments() (gone []string, err error) {
 		if there[name] || open[s] || s.next == 0 {
 			return false
 		}
-		gone = append(gone, name)
+		w.gone = append(w.gone, name)
 		q.requestMissingLocked(Range{s.base, s.next})
 		return true
 	})
-	return gone, nil
+	return nil
 }
 
 // requestMissingLocked asks for a gap of what of r is not in memory and not under way.

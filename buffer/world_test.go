@@ -46,27 +46,28 @@ type world struct {
 	q  *Queue
 	o  Options
 
-	made    int
-	lines   map[uint64]string   // what each number below head must hold
-	hurt    map[uint64]bool     // numbers in what was damaged: they may become a gap
-	former  map[uint64][]string // what numbers held that were cut, after damage
-	gone    map[uint64]bool     // numbers that came out as a gap
-	named   map[uint64]bool     // numbers that a recovery said were lost
-	ever    map[string]string   // what came out under each UID, in any life
-	where   map[string]string   // under which UID a line came out
-	head    uint64
-	reused  uint64 // from here on a stream may have other lines, in a receiver that knew the future of a backup
-	unsure  uint64 // from here on nothing was recorded: damage may cut what is durable
-	proved  uint64 // WaitDurable has said so
-	acked   uint64
-	out     uint64 // next number to come out
-	ranges  []Range
-	moved   bool  // the directory is in another place, or lacks its newest file: a new stream is due
-	scarred bool  // something was damaged once
-	beyond  bool  // CURSOR may name a segment that is gone: a new stream may come again
-	faulty  bool  // calls may fail
-	failed  *bool // one that has to has; nil: none has to
-	took    int64 // bytes on disk at the start: what was in memory at a Close may pass the limit
+	made     int
+	lines    map[uint64]string   // what each number below head must hold
+	hurt     map[uint64]bool     // numbers in what was damaged: they may become a gap
+	former   map[uint64][]string // what numbers held that were cut, after damage
+	gone     map[uint64]bool     // numbers that came out as a gap
+	named    map[uint64]bool     // numbers that a recovery said were lost
+	ever     map[string]string   // what came out under each UID, in any life
+	where    map[string]string   // under which UID a line came out
+	head     uint64
+	reused   uint64 // from here on a stream may have other lines, in a receiver that knew the future of a backup
+	unsure   uint64 // from here on nothing was recorded: damage may cut what is durable
+	proved   uint64 // WaitDurable has said so
+	acked    uint64
+	out      uint64 // next number to come out
+	ranges   []Range
+	moved    bool  // the directory is in another place, or lacks its newest file: a new stream is due
+	scarred  bool  // something was damaged once
+	beyond   bool  // CURSOR may name a segment that is gone: a new stream may come again
+	diverged bool  // IDENTITY alone knows which stream some numbers belong to
+	faulty   bool  // calls may fail
+	failed   *bool // one that has to has; nil: none has to
+	took     int64 // bytes on disk at the start: what was in memory at a Close may pass the limit
 
 	intake uint64       // the pipe; a power cut makes another
 	stream []streamLine // all that was ever taken from it
@@ -238,11 +239,11 @@ func (w *world) tryNext() (*Block, error) {
 	return b, err
 }
 
-// gapIsNear: one is on its way, or has just come.
+// gapIsNear: one is on its way, or has just come, or will if the writer finds nothing.
 func gapIsNear(q *Queue) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.gaps.pending) > 0 || q.availableLocked()
+	return len(q.gaps.pending) > 0 || q.missed != nil && !q.missed.inspected || q.availableLocked()
 }
 
 func (w *world) gap(b *Block) {

@@ -55,6 +55,8 @@ type writer struct {
 
 	lastData        time.Time
 	lastInspected   time.Time
+	recreated       bool      // the directory was; not logged yet
+	gone            []string  // files that were removed or replaced; not logged yet
 	lastActive      time.Time // when lines came, or the cursor moved
 	cleanUpAt       time.Time
 	cleanUpErr      error // of the last time
