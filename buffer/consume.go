@@ -53,10 +53,10 @@ func (q *Queue) TryNext() (*Block, error) {
 			b = q.ring.take(q.next)
 		}
 		if b == nil {
-			seq, moves := q.next, q.moves
+			seq, moves, inspected := q.next, q.moves, q.inspectedLocked()
 			q.reading = true
 			q.mu.Unlock()
-			got, lost, err := q.read(seq)
+			got, lost, err := q.read(seq, inspected)
 			q.mu.Lock()
 			q.reading = false
 			switch {
@@ -66,10 +66,12 @@ func (q *Queue) TryNext() (*Block, error) {
 				return nil, err
 			case moves != q.moves || !q.availableLocked():
 				continue // by Rewind, or a gap; or it is being dropped
+			case got == nil && !inspected:
+				q.missed = &missed{seq: seq, reopens: q.reopens}
+				q.poke()
+				continue
 			case got == nil:
-				if q.missedAgainLocked(seq) {
-					q.requestGapLocked(lost, "check the disk's health")
-				}
+				q.requestGapLocked(lost, "check the disk's health")
 				continue
 			}
 			b, q.missed = got, nil

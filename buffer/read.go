@@ -41,8 +41,9 @@ func (r *reader) failed(seq uint64) int {
 }
 
 // read gets the block that begins at seq, which is durable, from its segment;
-// where that is damaged, the records that are lost.
-func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
+// where that is damaged, the records that are lost. If the files have been inspected for
+// it, what is damaged is kept.
+func (q *Queue) read(seq uint64, inspected bool) (b *Block, lost Range, err error) {
 	r := &q.reader
 	seg, end, err := r.openAt(q, seq)
 	switch {
@@ -53,6 +54,11 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 	}
 	r.scan.buffer = q.pool.get
 	limit := r.scan.limit
+	keep := func(from, to int64) {
+		if inspected {
+			keepDamaged(q.fsys, r.f, seg, from, to)
+		}
+	}
 	h, err := r.scan.find(seq)
 	missing := err != nil || h.first > seq
 	if bad := r.scan.bad; missing && bad != nil && r.failed(seq) < maxReadFailures {
@@ -60,14 +66,14 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 	}
 	switch {
 	case errors.Is(err, io.EOF):
-		keepDamaged(q.fsys, r.f, seg, r.scan.good, limit)
+		keep(r.scan.good, limit)
 		_ = r.close()
 		return nil, Range{seq, end}, nil
 	case err != nil:
 		_ = r.close()
 		return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
 	case missing:
-		keepDamaged(q.fsys, r.f, seg, r.scan.good, r.scan.off)
+		keep(r.scan.good, r.scan.off)
 		return nil, Range{seq, min(h.first, end)}, nil
 	}
 	at := r.scan.off
@@ -78,7 +84,7 @@ func (q *Queue) read(seq uint64) (b *Block, lost Range, err error) {
 		return nil, Range{}, fmt.Errorf("read segment %s: %w", segmentName(seg.id), err)
 	}
 	if b == nil {
-		keepDamaged(q.fsys, r.f, seg, at, r.scan.off)
+		keep(at, r.scan.off)
 		return nil, Range{seq, min(h.next(), end)}, nil
 	}
 	if h.next() > end { // the rest is the next segment's (R9)
@@ -156,15 +162,11 @@ type missed struct {
 	inspected bool // since then
 }
 
-// missedAgainLocked has the writer inspect the files for the block at seq, which was
-// not found; true: it did, and wrote none of them again.
-func (q *Queue) missedAgainLocked(seq uint64) bool {
-	if m := q.missed; m != nil && m.seq == seq && m.inspected && m.reopens == q.reopens {
-		return true
-	}
-	q.missed = &missed{seq: seq, reopens: q.reopens}
-	q.poke()
-	return false
+// inspectedLocked reports whether the writer has inspected the files since the block at
+// next was missed, and wrote none of them again.
+func (q *Queue) inspectedLocked() bool {
+	m := q.missed
+	return m != nil && m.seq == q.next && m.inspected && m.reopens == q.reopens
 }
 
 // segmentOf is the segment that holds seq, how many bytes of it can be read, and
