@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/VictoriaMetrics/VictoriaLogs/app/vlselect"
 	"github.com/VictoriaMetrics/VictoriaLogs/app/vlstorage"
@@ -101,8 +102,15 @@ func startLibrary(s *Store) *library {
 	return &library{path: s.under("database"), block: s.opts.block}
 }
 
-// stop writes what is in memory to disk.
+// mergeTime is how long stop waits for merges.
+const mergeTime = 3 * time.Second
+
+// stop writes what is in memory to disk. Merges that are under way may end before: they
+// read what the closing of their day changes (mustClosePartition of version 1.52.2).
 func (e *library) stop() {
+	for end := time.Now().Add(mergeTime); e.merging() && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	vlselect.Stop()
 	vlstorage.Stop()
 }
@@ -188,6 +196,12 @@ func (e *library) counters() map[string]float64 {
 		}
 	}
 	return list
+}
+
+func (e *library) merging() bool {
+	f := e.counters()
+	return f[`vl_active_merges{type="storage/inmemory"}`]+f[`vl_active_merges{type="storage/small"}`]+
+		f[`vl_active_merges{type="storage/big"}`] > 0
 }
 
 // settled tells whether nothing that was added is in memory only. Nothing may be

@@ -168,6 +168,8 @@ func (s *Store) under(name string) string {
 	return filepath.Join(fmt.Sprintf("/proc/self/fd/%d", s.dir.Fd()), name)
 }
 
+const closeTime = 10 * time.Second
+
 // Close writes what is in memory to disk. Requests to the handler must have ended.
 func (s *Store) Close() error {
 	if s.closed != nil {
@@ -177,6 +179,11 @@ func (s *Store) Close() error {
 	var err error
 	if s.Journal != nil {
 		err = s.Journal.Close()
+	}
+	if s.db != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		_ = s.db.Barrier(ctx) // what it does not write is in the journal
+		cancel()
 	}
 	if s.library != nil {
 		s.library.stop()
