@@ -59,6 +59,7 @@ func (q *Queue) TryNext() (*Block, error) {
 			got, lost, err := q.read(seq, inspected)
 			q.mu.Lock()
 			q.reading = false
+			q.reader.closeOld()
 			switch {
 			case q.isClosed():
 				return nil, errors.Join(ErrClosed, q.reader.close())
@@ -67,7 +68,7 @@ func (q *Queue) TryNext() (*Block, error) {
 			case moves != q.moves || !q.availableLocked():
 				continue // by Rewind, or a gap; or it is being dropped
 			case got == nil && !inspected:
-				q.missed = &missed{seq: seq, reopens: q.reopens}
+				q.missed = &missed{seq: seq, rewrites: q.rewrites}
 				q.poke()
 				continue
 			case got == nil:

@@ -902,6 +902,80 @@ func TestGround_TheConsumerMayMissWhatTheWriterHasOpenAgainAndAgain(t *testing.T
 	mustBe(t, errors.Join(q.reader.close(), d.Close()))
 }
 
+// The network is dead: the consumer has files open that it does not read.
+func TestGround_AnIdleConsumersFileIsWrittenAgainOnceAndFromWhatHasAllLines(t *testing.T) {
+	for what, o := range map[string]Options{
+		"the newest file": {Limit: 64 << 20, Codec: raw}, // 8 MiB; 4 MiB stay in memory
+		"an older file":   {Limit: 16 << 20, Codec: raw},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			g := newGround(t, o)
+			g.append(6000)
+			g.take(1)
+			g.removeAll("*")
+			g.append(3000) // also to another file
+			g.log.Reset()
+			time.Sleep(inspectInterval + time.Second) // nothing was removed since
+			if s := g.log.String(); s != "" {
+				t.Error(s)
+			}
+			g.close() // nothing is in memory
+			g.open()
+			g.take(1 << 30)
+			lost := g.in - len(g.out)
+			if what == "the newest file" && lost > 0 || uint64(lost) != g.gaps {
+				t.Errorf("%d lines lost, %d in gaps", lost, g.gaps)
+			}
+		})
+	}
+}
+
+// opening is a directory in which something happens whenever a file was opened.
+type opening struct {
+	*osDir
+	after func()
+}
+
+func (d *opening) open(name string) (file, error) {
+	f, err := d.osDir.open(name)
+	d.after()
+	return f, err
+}
+
+func TestGround_AFileThatIsWrittenAgainWhileItIsReadIsNotKeptOpen(t *testing.T) {
+	g := newGround(t, Options{Codec: raw})
+	g.close()
+	d, err := ownDir(g.dir)
+	mustBe(t, err)
+	fsys := &opening{d, func() {}}
+	q, w, _, err := load(fsys, g.o)
+	mustBe(t, err)
+	_, err = q.Append(t.Context(), []byte("line\n"), 1, Origin{})
+	mustBe(t, err)
+	w.step(time.Now(), false)
+	q.ring = ring{}
+	name := segmentName(w.seg.id)
+	fsys.after = func() {
+		fsys.after = func() {}
+		mustBe(t, os.Remove(filepath.Join(g.dir, name)))
+		mustBe(t, w.reclaimSegments())
+		q.missed = &missed{seq: q.next} // it is not read again at once
+	}
+	if b, err := q.TryNext(); b != nil || err != nil || q.reader.f != nil {
+		t.Fatalf("got %+v, %v; open: %v", b, err, q.reader.f)
+	}
+	mustBe(t, w.inspectFiles(time.Now(), false))
+	if b, err := q.TryNext(); err != nil || b == nil || b.Gap() != nil {
+		t.Fatalf("got %+v, %v, want the line", b, err)
+	}
+	if ok, err := d.holds(name, q.reader.f); err != nil || !ok {
+		t.Errorf("the consumer has a file open that is not there any more: %v", err)
+	}
+	w.closeFiles()
+	mustBe(t, errors.Join(q.reader.close(), d.Close()))
+}
+
 func TestGround_IdentityIsMadeAgain(t *testing.T) {
 	g := newGround(t, Options{Codec: raw})
 	g.append(20)

@@ -79,7 +79,7 @@ type Queue struct {
 	next           uint64  // next record to give out
 	flight         []Range // given out and not acknowledged, ascending, contiguous
 	moves          int     // counts the times that next, or what stands there, was changed
-	reopens        int     // counts the times that files must be opened again
+	rewrites       int     // counts the times that a file was written again
 	handedOut      uint64  // every record from here on was never given out
 	reading        bool    // the consumer reads a file
 	missed         *missed // what it did not find there; nil: it found the last that it looked for

@@ -13,10 +13,10 @@ import (
 // reader is the place in the files where the consumer was last; one consumer
 // uses it.
 type reader struct {
-	seg     *segment
-	f       file
-	scan    *scanner
-	reopens int // as the queue's, when f was opened
+	seg      *segment
+	f        file
+	scan     *scanner
+	rewrites int // the segment's, when f was opened
 
 	failedAt uint64 // the record that could not be read, and how often in a row
 	failures int
@@ -29,6 +29,14 @@ func (r *reader) close() error {
 	err := r.f.Close()
 	r.seg, r.f, r.scan = nil, nil, nil
 	return err
+}
+
+// closeOld closes a file that has lost its name to another one, which has all that it
+// has, and may get more.
+func (r *reader) closeOld() {
+	if r.seg != nil && r.rewrites != r.seg.rewrites {
+		_ = r.close() // it was only read
+	}
 }
 
 // failed counts the failures in a row to read the block at seq.
@@ -136,18 +144,17 @@ func keepDamaged(fsys fileSystem, f io.ReaderAt, seg *segment, from, to int64) {
 // openAt makes sure that the segment is open that holds seq, and not read past that.
 // end is the number after its last record; without a segment, none holds seq up to end.
 func (r *reader) openAt(q *Queue, seq uint64) (seg *segment, end uint64, err error) {
-	seg, limit, end, reopens := q.segmentOf(seq)
+	seg, limit, end, rewrites := q.segmentOf(seq)
 	if seg == nil {
 		return nil, end, nil
 	}
-	if r.seg != seg || r.scan.expect > seq || r.reopens != reopens {
-		r.reopens = reopens
+	if r.seg != seg || r.scan.expect > seq {
 		_ = r.close() // it was only read
 		f, err := q.fsys.open(segmentName(seg.id))
 		if err != nil {
 			return seg, end, fmt.Errorf("open segment %s: %w", segmentName(seg.id), err)
 		}
-		r.seg, r.f, r.scan = seg, f, newScanner(f, seg, 0)
+		r.seg, r.f, r.scan, r.rewrites = seg, f, newScanner(f, seg, 0), rewrites
 	}
 	r.scan.limit = limit
 	return seg, end, nil
@@ -158,7 +165,7 @@ func (r *reader) openAt(q *Queue, seq uint64) (seg *segment, end uint64, err err
 // open that has lost its name (F4).
 type missed struct {
 	seq       uint64
-	reopens   int  // the queue's, then
+	rewrites  int  // the queue's, then
 	inspected bool // since then
 }
 
@@ -166,23 +173,24 @@ type missed struct {
 // next was missed, and wrote none of them again.
 func (q *Queue) inspectedLocked() bool {
 	m := q.missed
-	return m != nil && m.seq == q.next && m.inspected && m.reopens == q.reopens
+	return m != nil && m.seq == q.next && m.inspected && m.rewrites == q.rewrites
 }
 
-// segmentOf is the segment that holds seq, how many bytes of it can be read, and
-// the number after its last record; nil: no segment does, up to that number.
-func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, reopens int) {
+// segmentOf is the segment that holds seq, how many bytes of it can be read, the number
+// after its last record, and how often its file was written again; nil: no segment does,
+// up to that number.
+func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, rewrites int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	end = q.durable
 	for _, s := range slices.Backward(q.segs) {
 		if s.base <= seq {
-			return s, s.written, end, q.reopens
+			return s, s.written, end, s.rewrites
 		} else if s.base < end {
 			end = s.base
 		}
 	}
-	return nil, 0, end, q.reopens
+	return nil, 0, end, 0
 }
 
 // requestGapLocked asks for a gap of r. Nothing is given out of these records before

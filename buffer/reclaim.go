@@ -226,10 +226,14 @@ func (w *writer) restore(o openSegment) error {
 	}
 	q.mu.Lock()
 	o.seg.size = end
+	o.seg.rewrites++
+	q.rewrites++
 	q.moves++ // what the consumer finds in the old file is void
-	q.reopens++
+	if !q.reading {
+		q.reader.closeOld()
+	}
 	q.mu.Unlock()
-	if w.f != o.f {
+	if w.f != o.f { // it was the consumer's
 		return f.Close()
 	}
 	w.f = f

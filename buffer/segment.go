@@ -46,6 +46,8 @@ type segment struct {
 	size    int64         // of the file, for the account
 	written int64         // bytes of it that can be read: those after are from its former life
 	next    uint64        // base of the next one; open end: 0
+
+	rewrites int // counts the times that its file was written again, since it had lost its name
 }
 
 func segmentName(id uint64) string { return fmt.Sprintf("%016x.seg", id) }
