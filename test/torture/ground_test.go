@@ -155,7 +155,7 @@ var actions = []action{
 	{"link as CURSOR", func(a *admin) uint64 { return a.link("CURSOR") }},
 	{"link as IDENTITY", func(a *admin) uint64 { return a.link("IDENTITY") }},
 	{"link as spare", func(a *admin) uint64 { return a.link("spare") }},
-	{"link as newest segment", func(a *admin) uint64 { return a.link(filepath.Base(a.newest())) }},
+	{"link as newest segment", func(a *admin) uint64 { return a.link("") }},
 	{"link as oldest segment", (*admin).linkOldest},
 	{"truncate the newest segment", (*admin).truncate},
 	{"second relay", (*admin).second},
@@ -240,23 +240,51 @@ func (a *admin) rm(names ...string) uint64 {
 }
 
 func (a *admin) wipe() uint64 {
-	n := a.closed() + a.rotating()
-	names, _ := filepath.Glob(filepath.Join(a.queue, "*"))
-	for _, name := range names {
-		_ = os.RemoveAll(name)
+	return a.stopped(func() uint64 {
+		n := a.closed()
+		names, _ := filepath.Glob(filepath.Join(a.queue, "*"))
+		for _, name := range names {
+			_ = os.RemoveAll(name)
+		}
+		return n
+	})
+}
+
+func (a *admin) removeDir() uint64 {
+	return a.stopped(func() uint64 {
+		n := a.closed()
+		_ = os.RemoveAll(a.queue)
+		return n
+	})
+}
+
+// stopped does something while the worker stands still: the newest segment stays the
+// newest meanwhile, so nothing of it may be lost.
+func (a *admin) stopped(do func() uint64) uint64 {
+	a.t.Helper()
+	pid := a.p.Worker()
+	for ; pid == 0; pid = a.p.Worker() {
+		time.Sleep(time.Millisecond) // the keeper is about to start it
 	}
+	harness.Must(a.t, unix.Kill(pid, unix.SIGSTOP))
+	for { // one thread after the other stops
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if !slices.ContainsFunc(tasks, func(name string) bool {
+			b, err := os.ReadFile(name)
+			_, state, _ := strings.Cut(string(b), ") ")
+			return err == nil && !strings.HasPrefix(state, "T")
+		}) {
+			break
+		}
+	}
+	n := do()
+	harness.Must(a.t, unix.Kill(pid, unix.SIGCONT))
 	return n
 }
 
 // rotating is what may go from the newest segment to the closed ones while we
 // look: one segment's worth of lines.
 func (a *admin) rotating() uint64 { return 8 << 20 / 200 }
-
-func (a *admin) removeDir() uint64 {
-	n := a.closed() + a.rotating()
-	_ = os.RemoveAll(a.queue) // a file may come meanwhile
-	return n
-}
 
 func (a *admin) awayAndBack() uint64 {
 	harness.Must(a.t, os.Rename(a.queue, a.queue+".away"))
@@ -381,20 +409,21 @@ func (a *admin) immutable() uint64 {
 	return 0
 }
 
-// link puts a link to a file elsewhere in the place of one of the queue's.
+// link puts a link to a file elsewhere in the place of one of the queue's; "": of the
+// newest segment.
 func (a *admin) link(name string) uint64 {
 	victim := filepath.Join(a.disk.Dir, "victim")
 	harness.Must(a.t, os.WriteFile(victim, []byte("precious"), 0o600))
-	at := filepath.Join(a.queue, name)
-	_ = os.Remove(at + ".link")
-	harness.Must(a.t, os.Symlink(victim, at+".link"))
-	harness.Must(a.t, os.Rename(at+".link", at))
+	a.stopped(func() uint64 {
+		at := filepath.Join(a.queue, cmp.Or(name, filepath.Base(a.newest())))
+		_ = os.Remove(at + ".link")
+		harness.Must(a.t, os.Symlink(victim, at+".link"))
+		harness.Must(a.t, os.Rename(at+".link", at))
+		return 0
+	})
 	time.Sleep(rand.N(time.Second))
 	if b, err := os.ReadFile(victim); err != nil || string(b) != "precious" {
 		a.t.Fatalf("a file elsewhere holds %q, %v", b, err)
-	}
-	if strings.HasSuffix(name, ".seg") {
-		return a.rotating() // it may not be the newest by now
 	}
 	return 0
 }
