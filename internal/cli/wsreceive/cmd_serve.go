@@ -30,7 +30,7 @@ type serveCmd struct {
 	To      string `default:"${logs}" placeholder:"STORE" help:"Store for lines: ${stores}. Default: ${default}."`
 	Journal string `default:"${journal}" placeholder:"DIR" help:"Directory of the journal, in which lines wait until a VictoriaLogs server has them on disk. Default: ${default}."`
 	Retain  retain `placeholder:"LIMIT" help:"Largest age of lines in the log database, its largest size, or both: 30d, 50GiB, or 30d,50GiB. The oldest days are deleted first. Default: no limit."`
-	Memory  size   `placeholder:"SIZE" help:"Soft limit of memory with the log database. Default: 512MiB."`
+	Memory  size   `placeholder:"SIZE" help:"Soft limit of memory with the log database. Default: 512MiB, or three quarters of what its control group, as of a container, allows if that is less."`
 	engineOptions
 	DeadFile string `placeholder:"FILE" help:"File for dead letters that the engine refuses as well, up to 64 MiB. Default: none, their lines wait with their senders."`
 	dialOptions

@@ -8,6 +8,15 @@ import (
 	"time"
 )
 
+// defaultMemory is --memory where the control groups allow so many bytes; 0: any.
+func defaultMemory(group int64) int64 {
+	const most = 512 << 20
+	if group == 0 {
+		return most
+	}
+	return min(most, group/4*3) // the rest is for what the kernel has of the disk
+}
+
 // limitMemory makes the collector work harder, until ctx ends, where the runtime
 // would take more than limit, in bytes. GOMEMLIMIT has priority.
 func limitMemory(ctx context.Context, limit int64) {

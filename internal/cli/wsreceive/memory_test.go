@@ -9,6 +9,14 @@ import (
 )
 
 // The limit of memory gives way to what is in use, and comes back.
+func TestDefaultMemory_FitsIntoTheControlGroup(t *testing.T) {
+	for group, want := range map[int64]int64{0: 512 << 20, 256 << 20: 192 << 20, 1 << 30: 512 << 20} {
+		if got := defaultMemory(group); got != want {
+			t.Errorf("%d of %d; want %d", got, group, want)
+		}
+	}
+}
+
 func TestLimitMemory_LeavesTheCollectorSomethingToFree(t *testing.T) {
 	was := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(was)

@@ -152,6 +152,9 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 		return nil, complain("only the log database deletes automatically; an engine does it by its lifecycle policy",
 			"--retain does not apply to --to %s", withoutPassword(c.To))
 	}
+	if group := cli.GroupMemory(); !k.logs && group > 0 {
+		limitMemory(ctx, group/5*3)
+	}
 	store, err := k.open(ctx, c, at, stdout, log)
 	if err != nil {
 		return nil, &cli.Error{
@@ -163,7 +166,7 @@ func (c *serveCmd) openStore(ctx context.Context, stdout io.Writer, log *slog.Lo
 }
 
 func openLogs(ctx context.Context, c *serveCmd, at string, _ io.Writer, log *slog.Logger) (receiver.Store, error) {
-	memory := cmp.Or(int64(c.Memory), 512<<20)
+	memory := cmp.Or(int64(c.Memory), defaultMemory(cli.GroupMemory()))
 	limitMemory(ctx, memory*5/8) // of the runtime; the rest is for mapped files
 	return logs.Open(at, logs.Options{
 		Retain: c.Retain.Age, RetainBytes: c.Retain.Bytes, Memory: memory * 3 / 16, Log: log,

@@ -2,49 +2,16 @@ package wsrelay
 
 import (
 	"os"
-	"path"
-	"path/filepath"
 	"runtime/debug"
-	"slices"
-	"strconv"
-	"strings"
+
+	"wsrelay/internal/cli"
 )
 
 // limitMemory makes the collector work harder where a limit of the control group
 // is near: a long line is in several buffers in turn, and garbage of the last one
 // must not be what kills the process.
 func limitMemory() {
-	if limit := groupLimit("/proc/self/cgroup", "/sys/fs/cgroup"); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+	if limit := cli.GroupMemory(); limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(limit / 5 * 3) // the rest is pipes, memory files and what the kernel has of the disk
 	}
-}
-
-// groupLimit is the least memory that the control groups of this process, and
-// those around them, allow, in bytes; 0: there is no limit, or none to be seen.
-func groupLimit(groups, root string) (least int64) {
-	text, _ := os.ReadFile(groups) // none: no groups
-	for line := range strings.Lines(string(text)) {
-		part := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3) // number, controllers, path
-		if len(part) < 3 {
-			continue
-		}
-		dir, file := root, "memory.max"
-		if part[1] != "" {
-			dir, file = filepath.Join(root, "memory"), "memory.limit_in_bytes"
-			if !slices.Contains(strings.Split(part[1], ","), "memory") {
-				continue
-			}
-		}
-		for at := path.Clean("/" + part[2]); ; at = path.Dir(at) {
-			value, _ := os.ReadFile(filepath.Join(dir, at, file)) // not mounted here: no limit
-			n, err := strconv.ParseInt(strings.TrimSpace(string(value)), 10, 64)
-			if err == nil && n > 0 && n < 1<<50 && (least == 0 || n < least) {
-				least = n
-			}
-			if at == "/" {
-				break
-			}
-		}
-	}
-	return least
 }

@@ -1,4 +1,4 @@
-package wsrelay
+package cli
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestGroupLimit_IsTheLeastOfAllGroupsAround(t *testing.T) {
+func TestGroupMemory_IsTheLeastOfAllGroupsAround(t *testing.T) {
 	for name, tt := range map[string]struct {
 		groups string
 		files  map[string]string
@@ -46,7 +46,7 @@ func TestGroupLimit_IsTheLeastOfAllGroupsAround(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if got := groupLimit(groups, root); got != tt.want {
+			if got := groupMemory(groups, root); got != tt.want {
 				t.Errorf("%d, want %d", got, tt.want)
 			}
 		})
