@@ -91,9 +91,10 @@ func (w *writer) makeSpace(b *Block) error {
 	for {
 		err := w.checkLimit(b)
 		if err != nil && w.newestAcked() {
-			if failed := cmp.Or(w.rotate(nil), w.trim()); failed != nil {
+			if failed := w.rotate(nil); failed != nil {
 				return failed
 			}
+			_ = w.trim() // cleanUp reports it
 			continue
 		}
 		if err == nil || !w.q.o.DropOldest {
@@ -154,7 +155,10 @@ func (q *Queue) segmentSize() int64 { return min(segmentSize, q.limit()/8) }
 func (w *writer) rotate(blocks []*Block) error {
 	q := w.q
 	if w.identityStale {
-		if err := q.ident.write(q.fsys); err != nil {
+		q.mu.Lock() // Diverge writes it, too
+		err := q.ident.write(q.fsys)
+		q.mu.Unlock()
+		if err != nil {
 			return err
 		}
 		w.identityStale = false
@@ -207,6 +211,9 @@ func (q *Queue) forget(s *segment) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.segs = slices.DeleteFunc(q.segs, func(other *segment) bool { return other == s })
+	if !q.reading {
+		q.reader.closeOld(q.segs)
+	}
 }
 
 // newNonce draws what no sender of lines can guess: a line must not look like a block.
@@ -278,7 +285,7 @@ func (w *writer) markDurable() {
 	defer q.mu.Unlock()
 	for _, b := range w.unsynced {
 		w.syncedDurable = max(w.syncedDurable, b.durable)
-		q.table.set(b.origin())
+		q.table.set(b.origin(), q.o.LiveInput.Intake)
 		if b.intake == w.q.origin.Intake {
 			w.syncedOrigin = b.origin()
 		}

@@ -59,7 +59,7 @@ func (q *Queue) TryNext() (*Block, error) {
 			got, lost, err := q.read(seq, inspected)
 			q.mu.Lock()
 			q.reading = false
-			q.reader.closeOld()
+			q.reader.closeOld(q.segs)
 			switch {
 			case q.isClosed():
 				return nil, errors.Join(ErrClosed, q.reader.close())
@@ -175,6 +175,9 @@ func (q *Queue) Diverge(seq uint64) error {
 	defer q.mu.Unlock()
 	if seq < q.acked || seq >= q.handedOut {
 		return fmt.Errorf("diverge at %d: it is not under way (%d to %d)", seq, q.acked, q.handedOut)
+	}
+	if g := q.gaps.durable.at(seq); g != nil {
+		seq = g.first // a gap is delivered whole, in one stream
 	}
 	next := identity{home: q.ident.home, pairs: slices.Clone(q.ident.pairs)}
 	next.diverge(seq)

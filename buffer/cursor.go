@@ -93,7 +93,7 @@ func (w *writer) openCursor() error {
 		return nil
 	}
 	f, err := w.q.fsys.openForWriting(cursorName)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) || errors.Is(err, fs.ErrPermission) {
 		f, err = createAnew(w.q.fsys, cursorName)
 		w.cursorStale = w.cursorStale || w.saved.generation > 0
 	}

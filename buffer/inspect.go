@@ -45,6 +45,7 @@ func (w *Watch) Limit() int64 {
 func (w *Watch) Oldest() (time.Time, error) {
 	q := w.q
 	q.mu.Lock()
+	w.reader.closeOld(q.segs)
 	seq, onDisk, at := q.acked, q.acked < q.durable, q.oldestUnwrittenLocked()
 	if g := q.gaps.durable.at(seq); g != nil {
 		onDisk, at = false, g.firstAt()

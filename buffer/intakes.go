@@ -10,14 +10,22 @@ const maxIntakes = 16
 // intakes are how far the last maxIntakes pipes are on disk, the newest last.
 type intakes []Origin
 
-// set notes o as the newest. The slice is never changed in place: others hold it.
-func (t *intakes) set(o Origin) {
+// set notes o as the newest, if need be in the place of the oldest but for the live one.
+// The slice is never changed in place: others hold it.
+func (t *intakes) set(o Origin, live uint64) {
 	if o.Intake == 0 {
 		return
 	}
 	next := slices.DeleteFunc(slices.Clone(*t), func(old Origin) bool { return old.Intake == o.Intake })
 	next = append(next, o)
-	*t = next[max(0, len(next)-maxIntakes):]
+	for len(next) > maxIntakes {
+		k := 0
+		if next[0].Intake == live {
+			k = 1
+		}
+		next = slices.Delete(next, k, k+1)
+	}
+	*t = next
 }
 
 func (t intakes) get(id uint64) (Origin, bool) {

@@ -47,7 +47,6 @@ func (l *losses) add(x Lost) {
 		}
 	}
 	l.all = append(l.all, x)
-	l.all = l.all[max(0, len(l.all)-maxLost):]
 	l.stale = true
 }
 
@@ -57,7 +56,7 @@ func (l *losses) addGap(g *Block) {
 }
 
 func (l *losses) text() (b []byte) {
-	for _, x := range l.all {
+	for _, x := range l.all[max(0, len(l.all)-maxLost):] {
 		b = fmt.Appendf(b, "%d %s %d %d\n", x.At.Unix(), x.Why, x.First, x.End)
 	}
 	return b

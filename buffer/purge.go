@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 )
 
@@ -52,11 +53,13 @@ func (w *writer) purge(q *Queue) (lines uint64, err error) {
 	for _, b := range blocks {
 		lines += b.count
 		q.losses.addGap(b)
+		q.gaps.durable.add(b)
 	}
-	for _, s := range q.segs[:len(q.segs)-1] {
+	for _, s := range slices.Clone(q.segs[:len(q.segs)-1]) {
 		if err := ignore(q.fsys.remove(segmentName(s.id)), fs.ErrNotExist); err != nil {
 			return lines, err
 		}
+		q.forget(s)
 	}
 	return lines, w.now()
 }

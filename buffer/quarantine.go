@@ -33,8 +33,8 @@ func (q *Queue) Quarantine(sid string, seq uint64, line []byte, why string) (nam
 	if err = errors.Join(f.writeAt(line, 0), f.sync(), f.Close()); err == nil {
 		err = errors.Join(q.fsys.syncDir(damagedName), q.fsys.syncDir("."))
 	}
-	q.quarantined += int64(len(line))
 	if err == nil {
+		q.quarantined += int64(len(line)) // only what was kept: it is tried again, as on a full disk
 		q.mu.Lock()
 		q.losses.add(Lost{Range: Range{seq, seq + 1}, Why: why, Acknowledged: true, At: time.Now()})
 		q.mu.Unlock()

@@ -33,8 +33,8 @@ func (r *reader) close() error {
 
 // closeOld closes a file that has lost its name to another one, which has all that it
 // has, and may get more.
-func (r *reader) closeOld() {
-	if r.seg != nil && r.rewrites != r.seg.rewrites {
+func (r *reader) closeOld(segs []*segment) {
+	if r.seg != nil && (r.rewrites != r.seg.rewrites || !slices.Contains(segs, r.seg)) {
 		_ = r.close() // it was only read
 	}
 }
@@ -196,7 +196,7 @@ func (q *Queue) segmentOf(seq uint64) (s *segment, limit int64, end uint64, rewr
 // requestGapLocked asks for a gap of r. Nothing is given out of these records before
 // it is durable; from then on it counts, whatever the files hold.
 func (q *Queue) requestGapLocked(r Range, hint string) {
-	for _, b := range q.gapBlocksLocked(r, Gap{Why: "damaged"}) {
+	for _, b := range q.gapBlocksLocked(r, Gap{Why: "damaged", Maybe: r.First < q.handedOut}) {
 		q.queued = append(q.queued, b)
 		q.gaps.pending.add(b)
 		q.o.Log.Error("records are damaged on disk", "first", b.first, "lines", b.count,

@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -53,12 +54,12 @@ func (w *writer) inspectFiles(now time.Time, closing bool) error {
 	q.mu.Lock()
 	missed := q.missed
 	q.mu.Unlock()
-	if now.Sub(w.lastInspected) < inspectInterval && (missed == nil || missed.inspected) && !closing {
-		return nil
+	if now.Sub(w.lastInspected) < inspectInterval && (missed == nil || missed.inspected || w.inspectErr != nil) && !closing {
+		return w.inspectErr
 	}
 	w.lastInspected = now
-	if err := w.reclaim(); err != nil || missed == nil {
-		return err
+	if w.inspectErr = w.reclaim(); w.inspectErr != nil || missed == nil {
+		return w.inspectErr
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -87,21 +88,21 @@ func (w *writer) reclaim() error {
 			_ = w.cursorFile.Close() // nobody can read it any more
 			w.cursorFile, w.cursorStale, w.cursorSynced = nil, true, false
 			w.gone = append(w.gone, cursorName)
+		} else if c, err := loadCursor(q.fsys); err != nil {
+			return err
+		} else if c.generation != w.saved.generation || c.acked != w.saved.acked {
+			w.saved.generation, w.cursorStale = max(w.saved.generation, c.generation), true // copied over
 		}
 	}
-	onDisk, err := readIdentity(q.fsys)
-	if err != nil {
+	if err := w.reclaimIdentity(); err != nil {
 		return err
 	}
-	if w.recreated || len(onDisk.pairs) == 0 {
+	if f, err := q.fsys.open(lostName); err == nil {
+		_ = f.Close() // only looked for
+	} else if errors.Is(err, fs.ErrNotExist) {
 		q.mu.Lock()
-		q.ident.home = q.fsys.home()
-		next := identity{home: q.ident.home, pairs: slices.Clone(q.ident.pairs)}
+		q.losses.stale = len(q.losses.all) > 0 // it is written again with the next step
 		q.mu.Unlock()
-		if err := next.write(q.fsys); err != nil {
-			return err
-		}
-		w.gone = append(w.gone, identityName)
 	}
 	const effect = "wsrelay wrote the files again that it had open; lines that were only in other files are lost, and gap documents have their numbers"
 	switch {
@@ -112,6 +113,32 @@ func (w *writer) reclaim() error {
 			"effect", effect, "hint", removedHint)
 	}
 	w.recreated, w.gone = false, nil
+	return nil
+}
+
+// reclaimIdentity writes IDENTITY again where it is not what it was. Diverge may write
+// it meanwhile.
+func (w *writer) reclaimIdentity() error {
+	q := w.q
+	q.mu.Lock()
+	before := q.ident.text()
+	q.mu.Unlock()
+	onDisk, err := readIdentity(q.fsys)
+	if err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	text := onDisk.text()
+	same := bytes.Equal(text, before) || bytes.Equal(text, q.ident.text()) || w.identityStale && len(onDisk.pairs) > 0
+	if same && !w.recreated {
+		return nil
+	}
+	q.ident.home = q.fsys.home()
+	if err := q.ident.write(q.fsys); err != nil {
+		return err
+	}
+	w.gone = append(w.gone, identityName)
 	return nil
 }
 
@@ -222,6 +249,7 @@ func (w *writer) restore(o openSegment) error {
 		err = fsys.syncDir(".")
 	}
 	if err != nil {
+		_ = fsys.remove(spareName) // on a full disk it takes what others need
 		return errors.Join(err, f.Close())
 	}
 	q.mu.Lock()
@@ -230,7 +258,7 @@ func (w *writer) restore(o openSegment) error {
 	q.rewrites++
 	q.moves++ // what the consumer finds in the old file is void
 	if !q.reading {
-		q.reader.closeOld()
+		q.reader.closeOld(q.segs)
 	}
 	q.mu.Unlock()
 	if w.f != o.f { // it was the consumer's
@@ -249,7 +277,7 @@ func copyFile(to, from file, end int64) error {
 		switch {
 		case errors.Is(err, fs.ErrClosed):
 			return err
-		case n == 0 && err != nil && step > pageLen && !errors.Is(err, io.EOF):
+		case err != nil && step > pageLen && !errors.Is(err, io.EOF):
 			off, step = off-pageLen, pageLen // by pages from here on
 			continue
 		}

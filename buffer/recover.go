@@ -134,9 +134,9 @@ func (r *recoverer) findSegments() error {
 // dropSpare removes a spare that is larger than a segment, since the limit was
 // changed.
 func (r *recoverer) dropSpare() error {
-	f, err := r.q.fsys.open(spareName)
-	if err != nil {
-		return ignore(err, fs.ErrNotExist)
+	f, err := openIfUsable(r.q.fsys, spareName)
+	if f == nil {
+		return err
 	}
 	size, err := f.size()
 	if err := errors.Join(err, f.Close()); err != nil || size <= r.q.segmentSize() {
@@ -307,7 +307,7 @@ func (r *recoverer) noteInput(o Origin) bool {
 	if o.Intake == 0 || ok && (old == o || old.End > o.End) {
 		return false
 	}
-	r.q.table.set(o)
+	r.q.table.set(o, r.q.o.LiveInput.Intake)
 	return true
 }
 
@@ -404,7 +404,7 @@ func (r *recoverer) identify() error {
 		return nil
 	}
 	err := q.ident.write(q.fsys)
-	if refused(err) {
+	if refused(err) || noSpace(err) {
 		r.w.identityStale, err = true, nil // before anything gets a number
 	}
 	return err

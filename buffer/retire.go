@@ -1,6 +1,7 @@
 package buffer
 
 import (
+	"cmp"
 	"io/fs"
 	"slices"
 	"time"
@@ -77,9 +78,11 @@ func (w *writer) trim() error {
 	if err := w.saveCursor(time.Now(), true); err != nil {
 		return err
 	}
+	var failed error
 	for _, s := range old {
 		if err := ignore(w.retire(s), fs.ErrNotExist); err != nil {
-			return err
+			failed = cmp.Or(failed, err) // it must not keep the others
+			continue
 		}
 		q.forget(s)
 	}
@@ -87,7 +90,7 @@ func (w *writer) trim() error {
 	q.mu.Lock()
 	q.broadcastLocked()
 	q.mu.Unlock()
-	return nil
+	return failed
 }
 
 // idle reports whether all is delivered and the files still take much space.
@@ -128,7 +131,11 @@ func (w *writer) retire(s *segment) error {
 		w.spare = true
 		return nil
 	}
-	return w.q.fsys.remove(segmentName(s.id))
+	err := w.q.fsys.remove(segmentName(s.id))
+	if isFolder(err) { // somebody has put it there
+		_, err = quarantine(w.q.fsys, segmentName(s.id))
+	}
+	return err
 }
 
 // Lines that are dropped, by a limit that the user has set, go by whole
@@ -203,10 +210,15 @@ func (w *writer) dropSegment(why string, due func(next *segment) bool) (bool, er
 		return true, err
 	}
 	w.dropping = false
-	if err := ignore(w.retire(s), fs.ErrNotExist); err != nil {
-		return true, err
+	if err := ignore(w.retire(s), fs.ErrNotExist); err == nil {
+		q.forget(s)
+	} else { // it goes when its gap is acknowledged, if it can then
+		q.mu.Lock()
+		s.kept = true
+		q.mu.Unlock()
+		q.o.Log.Error("cannot remove what is dropped from the queue", "err", err,
+			"effect", "the file takes space on the disk, and more lines are dropped in its place", "hint", Hint(err))
 	}
-	q.forget(s)
 	q.o.Log.Warn("lines are dropped", "why", why, "first", r.First, "lines", r.Len(),
 		"effect", "these lines are lost, as the queue's limits say; a gap document with their numbers is delivered in their place",
 		"hint", "bring the receiver back, raise --queue-limit or --queue-max-age, or make space on the file system of the queue directory")
@@ -249,7 +261,7 @@ func (q *Queue) droppableLocked() (s, next *segment) {
 		s := q.segs[k]
 		first := max(s.base, q.acked)
 		becomesGap := slices.ContainsFunc(q.gaps.pending, func(g *Block) bool { return g.first < s.next && first < g.next() })
-		if first < s.next && !becomesGap && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
+		if !s.kept && first < s.next && !becomesGap && (len(q.flight) == 0 || q.flight[len(q.flight)-1].End <= first) {
 			return s, q.segs[k+1]
 		}
 	}

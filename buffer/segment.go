@@ -47,7 +47,8 @@ type segment struct {
 	written int64         // bytes of it that can be read: those after are from its former life
 	next    uint64        // base of the next one; open end: 0
 
-	rewrites int // counts the times that its file was written again, since it had lost its name
+	kept     bool // its lines were dropped, and it could not be removed
+	rewrites int  // counts the times that its file was written again, since it had lost its name
 }
 
 func segmentName(id uint64) string { return fmt.Sprintf("%016x.seg", id) }
@@ -168,7 +169,7 @@ func parseSegment(b []byte, id uint64) (*segment, error) {
 // recycled one if there is one. The offset is where the next block goes.
 func createSegment(fsys fileSystem, s *segment, blocks []*Block) (file, int64, error) {
 	f, err := fsys.openForWriting(spareName)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errStrange) || errors.Is(err, fs.ErrPermission) {
 		f, err = createAnew(fsys, spareName)
 	}
 	if err != nil {

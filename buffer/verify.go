@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 )
 
@@ -68,9 +69,12 @@ func walk(dir string, w io.Writer, each func(header, int64)) (Report, error) {
 	v.Cursor = max(v.Cursor, c.acked, 1)
 	v.Head = v.Cursor
 	for _, s := range v.segs {
-		if err := v.segment(s); err != nil {
+		if err := ignore(v.segment(s), fs.ErrNotExist); err != nil { // delivered and removed meanwhile
 			return v.Report, err
 		}
+	}
+	if now, err := loadCursor(d); err == nil {
+		v.Cursor = max(v.Cursor, now.acked)
 	}
 	if v.Head < c.durable {
 		v.problem("%s says that the records up to %d were on disk: what had the last of them is gone", cursorName,
@@ -121,6 +125,8 @@ func (v *walker) headers(names []string) error {
 		}
 		s, err := findSegment(v.dir, id)
 		switch {
+		case errors.Is(err, fs.ErrNotExist): // delivered and removed meanwhile
+			continue
 		case errors.Is(err, errNoSegment), errors.Is(err, errVersion):
 			v.problem("%s: %v", name, err)
 			continue

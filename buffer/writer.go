@@ -55,6 +55,8 @@ type writer struct {
 
 	lastData        time.Time
 	lastInspected   time.Time
+	cursorErr       error     // of the last time
+	inspectErr      error     // of the last time
 	recreated       bool      // the directory was; not logged yet
 	gone            []string  // files that were removed or replaced; not logged yet
 	lastActive      time.Time // when lines came, or the cursor moved
@@ -119,10 +121,8 @@ func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 		return wait
 	}
 	w.encodeAppended(now)
-	err := w.inspectFiles(now, closing)
-	if err == nil {
-		err = w.writeAll()
-	}
+	inspectErr := w.inspectFiles(now, closing) // an error that keeps no line from the disk
+	err := w.writeAll()
 	if closing || w.syncDue(now) { // what was written before an error, too
 		err = errors.Join(err, w.sync(now))
 	}
@@ -130,11 +130,25 @@ func (w *writer) step(now time.Time, closing bool) (wake time.Time) {
 		err = w.writeSeal(now)
 	}
 	if err == nil && (closing || now.Sub(w.lastCursor) >= cursorEvery) {
-		err = w.saveCursor(now, closing)
+		w.cursorErr = w.saveCursor(now, closing) // it keeps no line from the disk (F5)
+		w.lastCursor = now
+	}
+	if closing {
+		err = errors.Join(err, inspectErr, w.cursorErr)
 	}
 	switch {
 	case err != nil:
 		return w.failed(err, now)
+	case w.cursorErr != nil:
+		w.retries, w.retryAt = 0, time.Time{}
+		w.troubled("cannot save how far the queue is delivered",
+			"no line is lost, and none is kept waiting; after a restart lines may be sent again", w.cursorErr)
+		return w.nextWake(now)
+	case inspectErr != nil:
+		w.retries, w.retryAt = 0, time.Time{}
+		w.troubled("cannot inspect the files of the queue",
+			"no line waits for it; files that are removed or replaced now are not written again", inspectErr)
+		return earlier(w.nextWake(now), w.lastInspected.Add(inspectInterval))
 	case cleanUpErr != nil:
 		w.retries, w.retryAt = 0, time.Time{}
 		w.troubled("cannot remove what is delivered from the queue",
@@ -265,9 +279,10 @@ func backoff(failures int) time.Duration { return min(retryFirst<<min(failures, 
 func (w *writer) troubled(what, effect string, err error) {
 	q := w.q
 	q.mu.Lock()
-	first := q.trouble == nil
-	q.trouble = &Trouble{what + ": " + err.Error(), effect, Hint(err)}
-	q.broadcastLocked()
+	first, was := q.trouble == nil, q.trouble.String()
+	if q.trouble = (&Trouble{what + ": " + err.Error(), effect, Hint(err)}); q.trouble.What != was {
+		q.broadcastLocked() // and not each time: who waits would wake the writer, and that everybody
+	}
 	q.mu.Unlock()
 	if first {
 		q.o.Log.Error(what, "err", err, "effect", effect, "hint", Hint(err)) //nolint:sloglint // one of two constants

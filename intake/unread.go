@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -86,8 +87,16 @@ func (u *Unread) readFile(ctx context.Context, q Queue, name string) (lines uint
 	if !u.Ours(head) {
 		return 0, false, nil
 	}
+	const taken = ".taken.lines" // a file that cannot be moved cannot be removed: it would be read again and again
+	was := strings.TrimSuffix(strings.TrimSuffix(name, taken), ".lines") + ".lines"
+	if name == was {
+		name = strings.TrimSuffix(was, ".lines") + taken
+		if err := os.Rename(was, name); err != nil {
+			return 0, true, err
+		}
+	}
 	id := fnv.New64a()
-	fmt.Fprint(id, filepath.Base(name), st.Ino, st.Mtim)
+	fmt.Fprint(id, filepath.Base(was), st.Ino, st.Mtim)
 	from := q.IntakeEnd(id.Sum64())
 	if _, err := f.Seek(int64(len(head))+from, io.SeekStart); err != nil {
 		return 0, true, err

@@ -210,7 +210,11 @@ func endLine(f *os.File) (end int64, err error) {
 // proves nothing.
 func (s *Store) reset(as state) error {
 	if s.failed {
-		if err := errors.Join(s.f.Truncate(s.last.End), s.f.Sync()); err != nil {
+		info, err := s.f.Stat()
+		if err == nil && info.Size() > s.last.End { // else another program has cut it meanwhile
+			err = errors.Join(s.f.Truncate(s.last.End), s.f.Sync())
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -226,7 +230,7 @@ func (s *Store) repair() error {
 	if err := s.holdLock(); err != nil {
 		return err
 	}
-	if s.failed || s.journal.isLong() {
+	if s.failed || s.replace || s.journal.isLong() {
 		if err := s.reset(open); err != nil {
 			return err
 		}
@@ -267,8 +271,10 @@ func (s *Store) checkpoint(as state) error {
 		entries = append(entries, e)
 	}
 	if err := s.journal.replace(entries); err != nil {
+		s.replace = true // it may have its name already: nothing may be appended to the one that it replaced
 		return fmt.Errorf("replace %s: %w", s.journal.path, err)
 	}
+	s.replace = false
 	return nil
 }
 

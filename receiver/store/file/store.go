@@ -53,6 +53,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"wsrelay/internal/fsutil"
@@ -80,6 +81,7 @@ type Store struct {
 	gaps    map[string]uint64 // where the last gap of each stream ends, by PATH.gaps
 	w       *bufio.Writer     // to f
 	copied  bool              // journal was a copy when the store was opened, and so is what stands beside it
+	replace bool              // the journal could not be replaced: it must be before anything is appended
 	failed  bool              // a commit failed: f and journal may hold a part of it
 }
 
@@ -162,11 +164,15 @@ func (s *Store) Begin(hello *handshake.Hello) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.streams[hello.SID]
-	if st == nil {
+	known := hello.Proof != nil && strings.HasPrefix(hello.Proof.UID, hello.SID) // a receipt
+	if st != nil {
+		st.begin(hello.Head)
+	} else if known {
+		st = &stream{}
+	} else {
 		return
 	}
-	st.begin(hello.Head)
-	if end := max(st.end(), s.gaps[hello.SID]); st.end() > 0 && hello.Acked > end {
+	if end := max(st.end(), s.gaps[hello.SID], 1); (known || st.end() > 0) && hello.Acked > end {
 		receiver.LogLacks(s.log, hello, end)
 		gap := receiver.LacksGap(hello.SID, hello.Host, end, hello.Acked)
 		if err := s.writeGaps([]*receiver.Batch{&gap}); err != nil {

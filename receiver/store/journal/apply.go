@@ -99,7 +99,8 @@ func (j *Journal) stepOn(ctx context.Context, s *segment, oldest bool,
 	case recount:
 		return true, 0, j.addMissing(ctx, s, end, rows, lines)
 	case applied < end:
-		return true, 0, j.add(ctx, s, s.scan(s.applied, end), nil, lines)
+		_, err := j.add(ctx, s, s.scan(s.applied, end), nil, lines)
+		return true, 0, err
 	case sealed && !oldest:
 		return false, j.o.age, nil
 	case sealed:
@@ -118,7 +119,7 @@ func (j *Journal) stepOn(ctx context.Context, s *segment, oldest bool,
 // rows, any segment may lack some.
 func (j *Journal) final(ctx context.Context, s *segment, rows uint64) (wait time.Duration, err error) {
 	async, ok := j.db.(AsyncDatabase)
-	if !ok {
+	if !ok || rows == 0 { // nothing of it was given to the database
 		return 0, nil
 	}
 	if wait, err = async.Final(ctx, s.name, rows); errors.Is(err, ErrForgot) {
@@ -143,26 +144,31 @@ func (j *Journal) addMissing(ctx context.Context, s *segment, end int64, rows ui
 	if err != nil {
 		return fmt.Errorf("count the rows of segment %s: %w", s.name, err)
 	}
+	has := rows
 	if n != rows || s.unsure {
 		there := present{}
-		if err := j.db.Each(ctx, s.name, there.add); err != nil {
+		has = 0
+		if err := j.db.Each(ctx, s.name, func(id ID) { there.add(id); has++ }); err != nil {
 			return fmt.Errorf("list the rows of segment %s: %w", s.name, err)
 		}
 		for scan := s.scan(segHead, end); scan.off < end; {
-			if err := j.add(ctx, s, scan, there, lines); err != nil {
+			added, err := j.add(ctx, s, scan, there, lines)
+			if err != nil {
 				return err
 			}
+			has += added
 		}
 	}
 	j.mu.Lock()
 	s.applied, s.recount = end, false
+	s.rows += has - rows // damage has fewer, and the database may have more than can be read
 	j.mu.Unlock()
 	return nil
 }
 
 // add gives the database up to about applyBytes of records, without the rows
 // that are there. The memory of the lines is used again.
-func (j *Journal) add(ctx context.Context, s *segment, scan *scanner, there present, lines *[][]byte) error {
+func (j *Journal) add(ctx context.Context, s *segment, scan *scanner, there present, lines *[][]byte) (rows uint64, err error) {
 	var batches []receiver.Batch
 	var last time.Time
 	*lines = (*lines)[:0]
@@ -175,7 +181,7 @@ func (j *Journal) add(ctx context.Context, s *segment, scan *scanner, there pres
 			break
 		}
 		if err != nil {
-			return fmt.Errorf("read segment %s: %w", s.name, err)
+			return 0, fmt.Errorf("read segment %s: %w", s.name, err)
 		}
 		last = r.committed
 		if r.kind == kindOwner {
@@ -186,7 +192,7 @@ func (j *Journal) add(ctx context.Context, s *segment, scan *scanner, there pres
 		r.payload = text[first:]
 		b, all, err := r.batch(*lines)
 		if err != nil {
-			return fmt.Errorf("segment %s at %d: %w", s.name, r.off, err)
+			return 0, fmt.Errorf("segment %s at %d: %w", s.name, r.off, err)
 		}
 		*lines = all
 		batches = j.missing(batches, &b, there)
@@ -199,7 +205,12 @@ func (j *Journal) add(ctx context.Context, s *segment, scan *scanner, there pres
 			j.mu.Lock()
 			s.recount = true
 			j.mu.Unlock()
-			return fmt.Errorf("add rows of segment %s: %w", s.name, err)
+			return 0, fmt.Errorf("add rows of segment %s: %w", s.name, err)
+		}
+	}
+	for i := range batches {
+		if rows += uint64(len(batches[i].Lines)); batches[i].Gap != nil {
+			rows++
 		}
 	}
 	j.mu.Lock()
@@ -207,7 +218,7 @@ func (j *Journal) add(ctx context.Context, s *segment, scan *scanner, there pres
 	if s.applied = scan.off; !last.IsZero() {
 		j.appliedAt = last
 	}
-	return nil
+	return rows, nil
 }
 
 // missing appends what of a batch is not there.
@@ -259,6 +270,9 @@ func (j *Journal) damaged(s *segment, from, to int64) {
 // retire makes what is in a segment durable in the database and then removes it.
 func (j *Journal) retire(ctx context.Context, s *segment) error {
 	if err := j.db.Barrier(ctx); err != nil {
+		j.mu.Lock()
+		s.recount = true // the database may have lost any part of it
+		j.mu.Unlock()
 		return fmt.Errorf("barrier: %w", err)
 	}
 	if err := j.checkpoint(s); err != nil {

@@ -26,10 +26,12 @@ const (
 // checkpoint is what CHECKPOINT holds.
 type checkpoint struct {
 	ID      string        `json:"id"`
-	Number  uint64        `json:"number"`         // the highest that a segment has had
-	Gone    []goneSegment `json:"gone,omitempty"` // everything in these is in the database
-	Last    string        `json:"last,omitempty"` // the newest of all that are gone
-	Live    []string      `json:"live,omitempty"` // the segments that were there beside them
+	Number  uint64        `json:"number"`            // the highest that a segment has had
+	Gone    []goneSegment `json:"gone,omitempty"`    // everything in these is in the database
+	Last    string        `json:"last,omitempty"`    // the newest of all that are gone
+	Live    []string      `json:"live,omitempty"`    // the segments that were there beside them
+	Ends    []int64       `json:"ends,omitempty"`    // of each in Live: everything below was durable
+	Compare bool          `json:"compare,omitempty"` // rows of these may be in the database under other names
 	Streams []Stream      `json:"streams,omitempty"`
 }
 
@@ -59,7 +61,14 @@ func parseMark(s string) mark {
 
 // setMark has the database keep m.
 func (j *Journal) setMark(m mark) error {
-	if err := j.db.SetMark(m.String()); err != nil {
+	err := j.db.SetMark(m.String())
+	if noSpace(err) { // it is a file in the store's directory, too
+		if err := ignore(j.fs.remove(reserveName), fs.ErrNotExist); err != nil {
+			return err
+		}
+		err = j.db.SetMark(m.String())
+	}
+	if err != nil {
 		return fmt.Errorf("set the database's mark: %w", err)
 	}
 	j.mark = m
@@ -94,10 +103,10 @@ func (j *Journal) checkpoint(s *segment) error {
 		return err
 	}
 	j.mu.Lock()
-	c.Number = j.number
+	c.Number, c.Compare = j.number, j.restored != nil
 	for _, o := range j.segs {
 		if o != s {
-			c.Live = append(c.Live, o.name)
+			c.Live, c.Ends = append(c.Live, o.name), append(c.Ends, o.end)
 		}
 	}
 	c.Streams = j.streamsLocked()

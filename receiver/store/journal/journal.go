@@ -362,6 +362,18 @@ func (j *Journal) waitingLocked() (n int64) {
 	return n
 }
 
+// Durable gives the path of each segment in the store's directory, and up to where it is
+// durable: what is below never changes.
+func (j *Journal) Durable() map[string]int64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	ends := map[string]int64{}
+	for _, s := range j.segs {
+		ends[s.path()] = s.end
+	}
+	return ends
+}
+
 // Streams gives what is known of each stream, in the order of their names.
 func (j *Journal) Streams() []Stream {
 	j.mu.Lock()

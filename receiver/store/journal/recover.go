@@ -35,6 +35,9 @@ func (j *Journal) recover(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the segments: %w", err)
 	}
+	for _, s := range j.segs {
+		s.stale = c != nil && s.id.number <= c.Number && !slices.Contains(c.Live, s.name)
+	}
 	m := parseMark(text)
 	fits := !quarantined && j.fit(c, m)
 	if fits {
@@ -45,6 +48,7 @@ func (j *Journal) recover(ctx context.Context) error {
 	if err := j.replay(); err != nil {
 		return err
 	}
+	fits = !j.cutShort(c) && fits
 	strays, err := j.strays(ctx)
 	if err != nil {
 		return fmt.Errorf("compare the segments with the database: %w", err)
@@ -52,6 +56,11 @@ func (j *Journal) recover(ctx context.Context) error {
 	if !fits || strays {
 		if err := j.rebuild(ctx, c, m); err != nil {
 			return err
+		}
+	} else if c.Compare && len(j.segs) > 0 { // the process ended meanwhile
+		j.restored = present{}
+		if err := j.db.Each(ctx, "", j.restored.add); err != nil {
+			return fmt.Errorf("list the rows of the database: %w", err)
 		}
 	}
 	j.makeReserve()
@@ -182,7 +191,7 @@ func (j *Journal) replay() error {
 	for _, s := range j.segs {
 		end := int64(-1)
 		for _, o := range j.segs {
-			if o.prev == s.id {
+			if o.prev == s.id && o.cut >= segHead { // else it was gone before the process that made o began
 				end = o.cut
 			}
 		}
@@ -218,6 +227,9 @@ func (j *Journal) replayRecord(s *segment, r *record) error {
 	st := j.streamLocked(r.sid)
 	st.Seen = r.committed.UTC().Truncate(time.Millisecond)
 	if r.kind == kindOwner {
+		if s.stale && st.Owner != "" {
+			return nil
+		}
 		st.Owner = string(r.payload)
 		return nil
 	}
@@ -279,6 +291,23 @@ func (j *Journal) strays(ctx context.Context) (found bool, err error) {
 	return found, nil
 }
 
+// cutShort tells whether a segment ends before CHECKPOINT says it did: the streams there
+// count lines as committed that cannot be read.
+func (j *Journal) cutShort(c *checkpoint) (found bool) {
+	if c == nil {
+		return false
+	}
+	for i, name := range c.Live[:min(len(c.Live), len(c.Ends))] {
+		for _, s := range j.segs {
+			if s.name == name && s.end < c.Ends[i] {
+				j.damaged(s, s.end, c.Ends[i])
+				found = true
+			}
+		}
+	}
+	return found
+}
+
 // rebuild brings together a CHECKPOINT and a database of which one was restored,
 // replaced or emptied: what either has counts as committed.
 func (j *Journal) rebuild(ctx context.Context, c *checkpoint, m mark) error {
@@ -331,6 +360,20 @@ func (j *Journal) findLacks(c *checkpoint, there present) (n uint64) {
 			lacks.remove(p[0], p[1])
 		}
 		st.Lacks = lacks
+		gone := slices.Clone(st.Gaps) // that no row names any more
+		for _, has := range []present{there, waiting} {
+			if of := has[st.SID]; of != nil {
+				for g := range of.gaps {
+					gone.remove(g[0], g[0]+g[1])
+				}
+			}
+		}
+		if has := there.lines(st.SID); len(has) > 0 {
+			gone.remove(0, has[0][0])
+		}
+		for _, p := range gone {
+			st.Gaps.remove(p[0], p[1])
+		}
 		n += lacks.Count()
 	}
 	return n

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -18,6 +19,7 @@ type segment struct {
 	prev   segmentID // the one before it,
 	cut    int64     // which ends here, whatever else is in its file
 	f      file
+	stale  bool // CHECKPOINT is younger than everything in it
 	former bool // an earlier Open wrote it
 	unsure bool // more may have been in it than can be read: no successor says where it ends, or it is damaged
 
@@ -202,10 +204,18 @@ func (s *scanner) read(b []byte, off int64) error {
 		}
 		i += len(page)
 	}
-	if !readable {
+	if !readable && !s.readsAt(0, off-1, (off+int64(len(b))+pageSize-1)/pageSize*pageSize) {
 		return err
 	}
 	return nil
+}
+
+// readsAt tells whether a byte can be read at one of these offsets: the disk is there.
+func (s *scanner) readsAt(offs ...int64) bool {
+	return slices.ContainsFunc(offs, func(off int64) bool {
+		n, _ := s.f.ReadAt(make([]byte, 1), max(0, off))
+		return n > 0
+	})
 }
 
 // next gives the next record, whose payload is valid until the call after it;
@@ -223,8 +233,13 @@ func (s *scanner) next() (r record, err error) {
 		if r, err = s.record(s.off); errors.Is(err, errNoRecord) {
 			continue
 		}
-		if err == nil && s.torn && r.synced <= bad { // of a commit that the crash cut short
-			err = io.EOF
+		if err == nil && s.torn && r.synced <= bad {
+			// Of a commit that the crash cut short, unless a record of a later one shows
+			// that it was durable.
+			at := r.off
+			if err = s.durable(bad, r.next); err == nil {
+				r, err = s.record(at)
+			}
 		}
 		break
 	}
@@ -239,6 +254,28 @@ func (s *scanner) next() (r record, err error) {
 		s.off = bad
 	}
 	return r, err
+}
+
+// durable looks for a record from off on that was written after what is at bad was
+// durable; io.EOF: there is none.
+func (s *scanner) durable(bad, off int64) error {
+	for s.off = off; ; s.off++ {
+		r, err := s.record(s.off)
+		switch {
+		case err == nil && r.synced > bad:
+			return nil
+		case err == nil:
+			s.off = r.next - 1
+			continue
+		case !errors.Is(err, errNoRecord):
+			return err
+		}
+		s.off++
+		if err := s.search(); err != nil {
+			return err
+		}
+		s.off--
+	}
 }
 
 var errNoRecord = errors.New("no record")

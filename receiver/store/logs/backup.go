@@ -20,6 +20,9 @@ func (s *Store) Backup(ctx context.Context, to string) (err error) {
 	if !filepath.IsAbs(to) {
 		return fmt.Errorf("backup: %q is not an absolute path", to)
 	}
+	if within(to, s.dir) {
+		return errors.New("backup: the copy cannot lie in the store's own directory")
+	}
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
@@ -32,6 +35,24 @@ func (s *Store) Backup(ctx context.Context, to string) (err error) {
 		return errors.Join(fmt.Errorf("backup to %s: %w", to, err), os.RemoveAll(to))
 	}
 	return nil
+}
+
+// within tells whether a path leads into a directory.
+func within(path string, dir *os.File) bool {
+	inside, err := dir.Stat()
+	if err != nil {
+		return false
+	}
+	path, err = filepath.EvalSymlinks(filepath.Dir(path))
+	for ; err == nil; path = filepath.Dir(path) {
+		if info, statErr := os.Stat(path); statErr == nil && os.SameFile(info, inside) {
+			return true
+		}
+		if path == "/" {
+			break
+		}
+	}
+	return false
 }
 
 // backup is a copy that is being made. What it is made of is pinned first, at one
@@ -73,7 +94,11 @@ var errMoved = errors.New("the journal made a checkpoint meanwhile")
 // segments: if it does so meanwhile, all is opened again.
 func (b *backup) pin() error {
 	b.closeFiles()
+	var ends map[string]int64
 	for _, name := range []string{"CHECKPOINT", "database/MARK", "database/CLOCK", "skeletons", "journal", "blobs"} {
+		if name == "journal" {
+			ends = b.Durable()
+		}
 		err := filepath.WalkDir(b.under(name), func(path string, e fs.DirEntry, err error) error {
 			if err != nil || !e.Type().IsRegular() {
 				return err
@@ -88,6 +113,9 @@ func (b *backup) pin() error {
 				return errors.Join(err, f.Close())
 			}
 			b.files[rel], b.sizes[rel] = f, info.Size()
+			if strings.HasSuffix(rel, ".seg") { // what follows may change while it is copied
+				b.sizes[rel] = min(info.Size(), ends[rel])
+			}
 			return nil
 		})
 		switch {
@@ -118,13 +146,24 @@ func dirExists(path string) bool {
 	return err == nil && info.IsDir()
 }
 
+// incomplete lies in a copy until it is whole.
+const incomplete = "INCOMPLETE"
+
 func (b *backup) copy(ctx context.Context) error {
+	if err := fsutil.ReplaceFile(filepath.Join(b.to, incomplete), nil); err != nil {
+		return err
+	}
 	for _, snapshot := range b.snapshots {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		day := filepath.Base(filepath.Dir(filepath.Dir(snapshot)))
-		if err := b.copyTree(snapshot, filepath.Join("database/partitions", day)); err != nil {
+		rel := filepath.Join("database/partitions", day)
+		err := b.copyTree(ctx, snapshot, rel)
+		if !dirExists(snapshot) { // retention has taken the day
+			err = os.RemoveAll(filepath.Join(b.to, rel))
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -132,16 +171,19 @@ func (b *backup) copy(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := b.write(rel, io.NewSectionReader(f, 0, b.sizes[rel])); err != nil {
+		if err := b.write(ctx, rel, io.NewSectionReader(f, 0, b.sizes[rel])); err != nil {
 			return err
 		}
 	}
-	return syncTree(b.to)
+	if err := syncTree(b.to); err != nil {
+		return err
+	}
+	return errors.Join(os.Remove(filepath.Join(b.to, incomplete)), fsutil.SyncDir(b.to))
 }
 
 // copyTree links the files of a snapshot, which never change, or copies them to
 // another file system.
-func (b *backup) copyTree(from, rel string) error {
+func (b *backup) copyTree(ctx context.Context, from, rel string) error {
 	return filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -158,11 +200,11 @@ func (b *backup) copyTree(from, rel string) error {
 			return err
 		}
 		defer f.Close() //nolint:errcheck // only read
-		return b.write(rel, f)
+		return b.write(ctx, rel, f)
 	})
 }
 
-func (b *backup) write(rel string, from io.Reader) error {
+func (b *backup) write(ctx context.Context, rel string, from io.Reader) error {
 	path := filepath.Join(b.to, rel)
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -171,8 +213,21 @@ func (b *backup) write(rel string, from io.Reader) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, from)
+	_, err = io.Copy(f, &whileWanted{ctx, from})
 	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// whileWanted reads until ctx ends.
+type whileWanted struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r *whileWanted) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
 }
 
 func syncTree(root string) error {
@@ -194,6 +249,9 @@ func (b *backup) closeFiles() {
 func (b *backup) release() {
 	b.closeFiles()
 	for _, path := range b.snapshots {
+		if !dirExists(path) {
+			continue
+		}
 		if err := b.library.dropSnapshot(path); err != nil {
 			b.log.Warn("a snapshot stays", "path", path, "err", err,
 				"effect", "it holds disk space until the next start", "hint", "restart wsreceive")

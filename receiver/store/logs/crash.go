@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -30,6 +31,9 @@ const (
 // libraryFrames stand in the trace of a panic in the library.
 const libraryFrames = "github.com/VictoriaMetrics/"
 
+// noDamage is how the trace begins of what a signal or a lack of memory ended.
+var noDamage = regexp.MustCompile(`(?m)\ASIG|^fatal error: .*(?:out of memory|cannot allocate memory|stack overflow)`)
+
 // findCrash looks whether a panic of the library ended the last process, and has
 // the trace of the next one written. A trace is kept, once, for a report.
 func (d *damage) findCrash() error {
@@ -38,7 +42,7 @@ func (d *damage) findCrash() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if strings.Contains(string(trace), libraryFrames) {
+	if !noDamage.Match(trace) && strings.Contains(string(trace), libraryFrames) {
 		d.log.Error("the log database ended the last process", "trace", "damaged/"+crashFile+".last",
 			"effect", "no acknowledged line is lost; each day is read now, and one that cannot be is moved into the folder damaged",
 			"hint", "check the disk; report the trace")
@@ -92,7 +96,10 @@ func (s *Store) probe() error {
 			return err
 		}
 	}
-	return errors.Join(os.Remove(filepath.Join(s.damage.dir, probeFile)),
+	if err := os.Remove(filepath.Join(s.damage.dir, probeFile)); err != nil && !errors.Is(err, fs.ErrNotExist) { // of no day
+		return err
+	}
+	return errors.Join(
 		os.Remove(filepath.Join(s.damage.dir, notePrefix+someDay)))
 }
 
@@ -102,8 +109,8 @@ func (s *Store) readDay(day string) error {
 	if err != nil {
 		return err
 	}
-	var bytes atomic.Int64 // so that nothing is left out
-	return s.library.query(context.Background(), "_time:"+from.Format("2006-01-02")+"Z",
+	var bytes atomic.Int64                                                                                            // so that nothing is left out
+	return s.library.query(context.Background(), "_time:"+from.Format("2006-01-02")+"Z | delete _stream, _stream_id", // without them, or a day without its index is not read
 		func(b *logstorage.DataBlock) error {
 			for _, c := range b.GetColumns(false) {
 				for _, v := range c.Values {

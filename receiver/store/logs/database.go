@@ -33,6 +33,7 @@ type database struct {
 	*Store
 	Rows
 
+	seeing sync.Mutex   // held while rows are made visible
 	adding sync.RWMutex // held for reading while rows are added, for writing while none may be
 
 	mu      sync.Mutex      // guards the fields below
@@ -206,8 +207,10 @@ func (d *database) acceptsDay(day string) bool {
 func (d *database) open(day string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.days[day] {
+	if takes, known := d.days[day]; takes {
 		return nil
+	} else if known {
+		return fmt.Errorf("the day %s is being deleted", day)
 	}
 	if _, err := os.Lstat(filepath.Join(d.library.path, "partitions", day)); err == nil {
 		if err := d.library.attach(day); err != nil {
@@ -306,6 +309,12 @@ func (d *database) attached(days []string) error {
 	for _, day := range days {
 		if d.days[day] && !slices.Contains(list, day) {
 			delete(d.days, day)
+			if _, err := os.Lstat(filepath.Join(d.library.path, "partitions", day)); err == nil {
+				if err := d.library.attach(day); err != nil { // or what is in it is not seen when rows are counted
+					return fmt.Errorf("attach the folder of %s: %w", day, err)
+				}
+				d.days[day] = true
+			}
 			return fmt.Errorf("the log database has no day %s: rows that were added to it are missing", day)
 		}
 	}

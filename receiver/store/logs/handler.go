@@ -23,6 +23,7 @@ const (
 	maxTails    = 64      // at the same time
 	maxLimit    = 100_000 // rows that limit may ask for: they are sorted in memory
 	maxForm     = 1 << 20 // bytes of a request
+	maxQuery    = 16 << 10
 	maxAnswer   = 4 << 30 // bytes
 	maxLookBack = oneDay  // from which a tail begins
 	minRefresh  = 100 * time.Millisecond
@@ -40,7 +41,22 @@ const vmuiPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'uns
 // its page, /select/vmui/, and with lines as they came, /select/lines. It does not
 // authenticate the user. No request changes the store, and no other site may send one or
 // read an answer.
-func (s *Store) Handler() http.Handler { return http.HandlerFunc(s.selects) }
+func (s *Store) Handler() http.Handler { return s.whileOpen(http.HandlerFunc(s.selects)) }
+
+// whileOpen ends requests when the store closes.
+func (s *Store) whileOpen(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.using.TryRLock() {
+			http.Error(w, "the store is closing", http.StatusServiceUnavailable)
+			return
+		}
+		defer s.using.RUnlock()
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(s.ctx, cancel)()
+		h.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
 
 func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
@@ -99,6 +115,14 @@ func (s *Store) selects(w http.ResponseWriter, r *http.Request) {
 
 // unbounded gives the reason why what a request asks for has no bound.
 func unbounded(r *http.Request, requested string) string {
+	_ = r.ParseForm()
+	for _, name := range []string{"query", "extra_filters", "extra_stream_filters"} {
+		for _, q := range r.Form[name] {
+			if len(q) > maxQuery { // nested deeper, it would take the stack of the process
+				return "the query is too long"
+			}
+		}
+	}
 	if n, err := strconv.ParseInt(r.FormValue("limit"), 10, 64); err == nil && n > maxLimit && requested != linesPath {
 		return fmt.Sprintf("limit may be at most %d; leave it out to get all lines, not sorted", maxLimit)
 	}
@@ -228,7 +252,7 @@ func (s *Store) serveOn(ctx context.Context, l net.Listener) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: readTime, ErrorLog: nil}
+	server := &http.Server{Handler: s.whileOpen(mux), ReadHeaderTimeout: readTime, ErrorLog: nil}
 	s.tasks.Go(func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			s.log.Warn("query.sock failed", "err", err, "effect", "wsreceive search and backup cannot reach this process", "hint", "restart wsreceive")

@@ -43,7 +43,7 @@ func (o *Options) settings(path string) map[string]string {
 		"futureRetention":                  "100y",
 		"maxBackfillAge":                   "0",
 		"snapshotsMaxAge":                  "0",
-		"storage.minFreeDiskSpaceBytes":    strconv.FormatInt(o.Reserve, 10),
+		"storage.minFreeDiskSpaceBytes":    strconv.FormatInt(o.Reserve/2, 10),
 		"memory.allowedBytes":              strconv.FormatInt(o.Memory, 10),
 		"loggerFormat":                     "json",
 		"loggerLevel":                      "INFO",

@@ -53,6 +53,8 @@ func (d *database) query(ctx context.Context, q string, f func(map[string]string
 
 // see makes what was added visible for queries.
 func (d *database) see() error {
+	d.seeing.Lock() // who comes second waits, too
+	defer d.seeing.Unlock()
 	d.mu.Lock()
 	unseen := d.unseen
 	d.unseen = false

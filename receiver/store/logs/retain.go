@@ -61,17 +61,23 @@ func (r *retention) run(ctx context.Context) {
 
 func (r *retention) pass() error {
 	days, err := r.library.days()
-	if err != nil || len(days) < 2 {
+	if err != nil {
 		return err
 	}
-	slices.Sort(days)
-	old := 0
-	if r.opts.Retain > 0 {
-		now, err := r.believed()
-		if err != nil {
+	now := r.now()
+	if r.opts.Retain > 0 { // also while there is one day: the first time must be a believed one
+		if now, err = r.believed(); err != nil {
 			return err
 		}
-		for old < len(days)-1 && expired(days[old], now, r.opts.Retain) {
+	}
+	slices.Sort(days)
+	newest := len(days) - 1 // stays; so does the day into which rows without a day of their own go
+	for newest > 0 && days[newest] > time.Now().UTC().Format(dayFormat) {
+		newest--
+	}
+	old := 0
+	if r.opts.Retain > 0 {
+		for old < newest && expired(days[old], now, r.opts.Retain) {
 			old++
 		}
 	}
@@ -82,7 +88,7 @@ func (r *retention) pass() error {
 			if err != nil {
 				return err
 			}
-			if size += n; size > r.opts.RetainBytes && i < len(days)-1 {
+			if size += n; size > r.opts.RetainBytes && i < newest {
 				old = i + 1
 			}
 		}
@@ -143,6 +149,9 @@ func (r *retention) believed() (time.Time, error) {
 func (r *retention) sizeOf(day string) (n int64, err error) {
 	for _, root := range []string{filepath.Join(r.library.path, "partitions", day), filepath.Join(r.blobs.dir, day)} {
 		err = filepath.WalkDir(root, func(_ string, e fs.DirEntry, err error) error {
+			if err == nil && e.IsDir() && e.Name() == "snapshots" { // links to the same files, of a backup
+				return fs.SkipDir
+			}
 			if err == nil && e.Type().IsRegular() {
 				var info fs.FileInfo
 				if info, err = e.Info(); err == nil {
@@ -178,6 +187,9 @@ func (r *retention) drop(day string) error {
 			os.RemoveAll(filepath.Join(trash, day)))
 	}
 	if err != nil {
+		if _, gone := os.Lstat(filepath.Join(r.library.path, "partitions", day)); gone == nil {
+			err = errors.Join(err, r.library.attach(day)) // so that it is tried again
+		}
 		return err
 	}
 	r.mu.Lock()

@@ -63,8 +63,11 @@ type Store struct {
 	coders    sync.Pool
 	followers followers
 	tails     chan struct{}
+	queries   chan struct{} // for lines of users of the network, which the library does not count
 	closed    context.CancelFunc
 	tasks     sync.WaitGroup
+	ctx       context.Context // ends when Close begins
+	using     sync.RWMutex    // held for reading by each request
 
 	added, repeated, dropped, refused atomic.Int64
 	barriers                          *metrics.Histogram
@@ -80,7 +83,7 @@ func Open(path string, o Options) (_ *Store, err error) {
 		return nil, err
 	}
 	s := &Store{
-		opts: o, log: o.Log, path: path, tails: make(chan struct{}, maxTails),
+		opts: o, log: o.Log, path: path, tails: make(chan struct{}, maxTails), queries: make(chan struct{}, 4),
 		barriers: metrics.NewHistogram(.05, .1, .25, .5, 1, 2.5, 5, 10, 30),
 	}
 	if s.dir, err = journal.LockDir(path); err != nil {
@@ -93,6 +96,9 @@ func Open(path string, o Options) (_ *Store, err error) {
 }
 
 func (s *Store) start() (err error) {
+	if _, err := os.Lstat(s.under(incomplete)); err == nil {
+		return errors.New("it is a backup that was interrupted, and lacks lines")
+	}
 	for _, name := range []string{"database", "database/partitions", "blobs", "damaged", "trash"} {
 		if err := os.Mkdir(s.under(name), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return err
@@ -138,7 +144,7 @@ func (s *Store) start() (err error) {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.closed = cancel
+	s.closed, s.ctx = cancel, ctx
 	if s.opts.Retain > 0 || s.opts.RetainBytes > 0 {
 		s.tasks.Go(func() { s.retention.run(ctx) })
 	}
@@ -176,6 +182,8 @@ func (s *Store) Close() error {
 		s.closed()
 	}
 	s.tasks.Wait()
+	s.using.Lock() // requests end: the library cannot close while a query runs
+	defer s.using.Unlock()
 	var err error
 	if s.Journal != nil {
 		err = s.Journal.Close()

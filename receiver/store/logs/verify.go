@@ -23,14 +23,18 @@ type Difference struct {
 
 // Verify compares what the journal says of each stream with the rows that are there.
 func (s *Store) Verify(ctx context.Context) (*Report, error) {
+	least := map[string]uint64{} // lines that must be there; more may come meanwhile
+	for _, w := range s.Streams() {
+		least[w.SID] = w.Lines.Count()
+	}
 	if err := s.Wait(ctx); err != nil {
 		return nil, err
 	}
-	want := s.Streams()
 	have, err := s.db.streams(ctx)
 	if err != nil {
 		return nil, err
 	}
+	want := s.Streams()
 	r := &Report{}
 	if r.Damaged, err = s.damage.list(); err != nil {
 		return nil, err
@@ -39,7 +43,7 @@ func (s *Store) Verify(ctx context.Context) (*Report, error) {
 		h := have[w.SID]
 		delete(have, w.SID)
 		d := Difference{SID: w.SID, Lines: w.Lines.Count(), Rows: h.lines, GapRows: h.gaps}
-		d.Missing, d.Excess = d.Lines-min(d.Lines, h.lines), h.lines-min(d.Lines, h.lines)
+		d.Missing, d.Excess = least[w.SID]-min(least[w.SID], h.lines), h.lines-min(d.Lines, h.lines)
 		r.Streams = append(r.Streams, d)
 	}
 	for sid, h := range have { // that the journal does not know
