@@ -165,11 +165,12 @@ func (s *Store) Begin(hello *handshake.Hello) {
 	defer s.mu.Unlock()
 	st := s.streams[hello.SID]
 	known := hello.Proof != nil && strings.HasPrefix(hello.Proof.UID, hello.SID) // a receipt
-	if st != nil {
+	switch {
+	case st != nil:
 		st.begin(hello.Head)
-	} else if known {
+	case known:
 		st = &stream{}
-	} else {
+	default:
 		return
 	}
 	if end := max(st.end(), s.gaps[hello.SID], 1); (known || st.end() > 0) && hello.Acked > end {

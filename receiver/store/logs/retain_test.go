@@ -1,0 +1,163 @@
+package logs
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"wsrelay/receiver/store/journal"
+
+	"github.com/VictoriaMetrics/VictoriaLogs/lib/logstorage"
+)
+
+// The hard links of a backup's snapshots count twice in retention by size.
+func TestRetention_BySizeDuringABackupDeletesNothingThatFits(t *testing.T) {
+	s := open(t, t.TempDir(), testOptions())
+	now := time.Now()
+	total := int64(0)
+	for i := range 4 {
+		add(t, s, "e-1", lines(uint64(10000*i), 5000, now.Add(-time.Duration(i)*oneDay)))
+	}
+	barrier(t, s)
+	days, _ := s.library.days()
+	for _, d := range days {
+		n, err := s.retention.sizeOf(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total += n
+	}
+	s.opts.RetainBytes = total * 12 / 10
+	if err := s.retention.pass(); err != nil {
+		t.Fatal(err)
+	}
+	if days, _ := s.library.days(); len(days) != 4 {
+		t.Fatalf("before: %v", days)
+	}
+	b := &backup{Store: s, to: t.TempDir()}
+	if err := b.freeze(t.Context()); err != nil { // a backup that is copying now
+		t.Fatal(err)
+	}
+	defer b.release()
+	if err := s.retention.pass(); err != nil { // as any barrier wakes it
+		t.Fatal(err)
+	}
+	if days, _ := s.library.days(); len(days) != 4 {
+		t.Errorf("retention left %v of 4 days that take %d of %d bytes", days, total, s.opts.RetainBytes)
+	}
+}
+
+// A backup while retention takes a day.
+func TestBackup_WhileRetentionTakesADay(t *testing.T) {
+	book := &logbook{}
+	o := testOptions()
+	o.Log = book.logger()
+	s := open(t, t.TempDir(), o)
+	now := time.Now()
+	for i := range 4 {
+		add(t, s, "e-1", lines(uint64(10000*i), 5000, now.Add(-time.Duration(i)*oneDay)))
+	}
+	barrier(t, s)
+	to := filepath.Join(t.TempDir(), "copy")
+	_ = os.Mkdir(to, 0o700)
+	b := &backup{Store: s, to: to}
+	if err := b.freeze(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.opts.Retain = 36 * time.Hour
+	if err := s.retention.pass(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.copy(t.Context()); err != nil {
+		t.Error(err)
+	}
+	b.release()
+	t.Log(book.String())
+}
+
+// The day of now is on its way out while lines come.
+func TestRetention_NoLineGoesIntoADayOnItsWayOut(t *testing.T) {
+	var hold atomic.Pointer[chan struct{}]
+	var held atomic.Bool
+	o := testOptions()
+	o.block = func(*logstorage.DataBlock) {
+		if c := hold.Load(); c != nil {
+			held.Store(true)
+			<-*c
+		}
+	}
+	s := open(t, t.TempDir(), o)
+	now := time.Now()
+	add(t, s, "e-1", lines(1, 100, now))
+	add(t, s, "e-2", lines(1001, 1, now.Add(oneDay-time.Minute))) // of a sender whose local time is ahead
+	barrier(t, s)
+	c := make(chan struct{})
+	hold.Store(&c)
+	queried := make(chan error, 1)
+	go func() {
+		queried <- s.db.Each(context.Background(), "e-1", func(journal.ID) {})
+	}()
+	for !held.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	s.opts.RetainBytes = 1
+	passed := make(chan error, 1)
+	go func() {
+		passed <- s.retention.pass()
+	}()
+	for end := time.Now().Add(2 * time.Second); ; {
+		days, _ := s.library.days()
+		if len(days) == 1 || time.Now().After(end) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	err := s.db.Add(t.Context(), "e-3", lines(2001, 100, time.Now()))
+	t.Log("Add:", err)
+	hold.Store(nil)
+	close(c)
+	t.Log("query:", <-queried)
+	t.Log("pass:", <-passed)
+	if err != nil {
+		return // it is tried again
+	}
+	err = s.db.Barrier(t.Context())
+	t.Log("Barrier:", err)
+	if err != nil {
+		return
+	}
+	s.opts.RetainBytes = 0
+	wantCount(t, s, "e-3", 100)
+}
+
+// A paused follower holds memory.
+func TestOpen_TwiceAfterAReadThatMetNoDay(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, testOptions())
+	if err := s.damage.note(someDay); err != nil {
+		t.Fatal(err)
+	}
+	shut(t, s)
+	s, err := Open(dir, testOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	shut(t, s)
+}
+
+// A day of the future, from a clock that was ahead, and retention by size.
+func TestRetention_ADayOfTheFutureDoesNotCostToday(t *testing.T) {
+	s := open(t, t.TempDir(), testOptions())
+	now := time.Now()
+	add(t, s, "e-1", lines(1, 1000, now))
+	add(t, s, "e-2", lines(10001, 1, now.Add(oneDay-time.Minute)))
+	barrier(t, s)
+	s.opts.RetainBytes = 1
+	if err := s.retention.pass(); err != nil {
+		t.Fatal(err)
+	}
+	wantCount(t, s, "e-1", 1000)
+}
