@@ -230,7 +230,7 @@ func (s *Store) writable() error {
 	if s.library.CanWriteData() == nil {
 		return nil
 	}
-	return fmt.Errorf("%w: less than %d bytes are free", ErrFull, s.opts.Reserve)
+	return fmt.Errorf("%w: less than %d bytes are free", ErrFull, s.opts.libraryReserve())
 }
 
 // Barrier returns when everything that was added before is on disk.

@@ -43,7 +43,7 @@ func (o *Options) settings(path string) map[string]string {
 		"futureRetention":                  "100y",
 		"maxBackfillAge":                   "0",
 		"snapshotsMaxAge":                  "0",
-		"storage.minFreeDiskSpaceBytes":    strconv.FormatInt(o.Reserve/2, 10),
+		"storage.minFreeDiskSpaceBytes":    strconv.FormatInt(o.libraryReserve(), 10),
 		"memory.allowedBytes":              strconv.FormatInt(o.Memory, 10),
 		"loggerFormat":                     "json",
 		"loggerLevel":                      "INFO",
@@ -57,6 +57,10 @@ func (o *Options) settings(path string) map[string]string {
 		"fs.disableMincore":                strconv.FormatBool(!mincoreAllowed()),
 	}
 }
+
+// libraryReserve is what the library leaves free: less than the journal, or a journal
+// that took the last space could never be emptied into it.
+func (o *Options) libraryReserve() int64 { return o.Reserve / 2 }
 
 // mincoreAllowed reports whether the sandbox we are in lets mincore(2) pass, which
 // the library ends the process without.

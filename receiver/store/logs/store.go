@@ -239,9 +239,9 @@ func (s *Store) Metrics(t *metrics.Text) {
 	t.Gauge("wsreceive_store_days", "Days that have rows.", f["vl_partitions"])
 	t.Counter("wsreceive_store_days_deleted_total", "Days that retention deleted.", float64(s.dropped.Load()))
 	t.Gauge("wsreceive_store_damaged", "Days and parts in the folder damaged.", float64(len(damaged)))
-	t.Flag("wsreceive_store_full", "1: the disk has less free than the reserve, and lines wait at their senders.",
-		s.writable() != nil)
 	j := s.Stats()
+	t.Flag("wsreceive_store_full", "1: the disk has less free than the reserve, and lines wait at their senders.",
+		j.Free >= 0 && j.Free < s.opts.Reserve || s.writable() != nil)
 	if j.Free >= 0 {
 		t.Gauge("wsreceive_store_free_bytes", "What the store's file system has free for us, the reserve that stays free included.", float64(j.Free))
 	}
