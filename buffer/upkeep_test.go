@@ -51,7 +51,15 @@ func TestGround_CopyLeavesOutNoMoreThanTheBadPage(t *testing.T) {
 	}
 }
 
-// One segment that cannot be removed: the others can.
+// immutable is the fault of a first segment that cannot be removed, as after chattr +i.
+func immutable(_ int, call, name string) error {
+	if call == "remove" && name == segmentName(1) || call == "rename" && name == spareName {
+		return unix.EPERM
+	}
+	return nil
+}
+
+// The other segments can be removed.
 func TestGround_OneSegmentThatCannotBeRemovedDoesNotFillTheQueue(t *testing.T) {
 	inBubble(t, func() {
 		w := newWorld(t, 1, Options{Codec: raw})
@@ -59,12 +67,7 @@ func TestGround_OneSegmentThatCannotBeRemovedDoesNotFillTheQueue(t *testing.T) {
 		defer w.abandon()
 		w.append(5, 300)
 		w.wait()
-		w.mayFail(func(_ int, call, name string) error {
-			if call == "remove" && name == segmentName(1) || call == "rename" && name == spareName {
-				return unix.EPERM
-			}
-			return nil
-		})
+		w.mayFail(immutable)
 		for k := range 300 {
 			w.append(10, 10<<10)
 			if !w.wait() {
@@ -85,12 +88,7 @@ func TestGround_DropOldestGoesOnWithOthers(t *testing.T) {
 		defer w.abandon()
 		w.append(5, 300)
 		w.wait()
-		w.mayFail(func(_ int, call, name string) error {
-			if call == "remove" && name == segmentName(1) || call == "rename" && name == spareName {
-				return unix.EPERM
-			}
-			return nil
-		})
+		w.mayFail(immutable)
 		for k := range 100 {
 			w.append(10, 10<<10)
 			if !w.wait() {

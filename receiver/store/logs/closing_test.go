@@ -23,6 +23,7 @@ func init() {
 	children["deep"] = deepChild
 	children["idle"] = idleChild
 	children["closing"] = closingChild
+	children["closingpage"] = closingPageChild
 }
 
 func deepChild(dir string) int {
@@ -184,52 +185,9 @@ func closingChild(dir string) int {
 
 func (s *Store) dialAny(ctx context.Context, _, _ string) (c net.Conn, err error) { return s.Dial(ctx) }
 
-// Close while a query of the command line runs.
-func TestClose_DuringAQueryOfTheCommandLine(t *testing.T) {
-	dir := t.TempDir()
-	cmd, said, log := child(t, "closing", dir)
-	for said.Scan() {
-		t.Log(said.Text())
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("%v %.2000s", err, log)
-	}
-	notes, _ := filepath.Glob(filepath.Join(dir, "damaged/note*"))
-	if len(notes) > 0 {
-		t.Error(notes)
-	}
-}
-
-// A clock that jumps ahead while there is one day.
-func TestRetention_AClockThatJumpsWhileThereIsOneDay(t *testing.T) {
-	s := open(t, t.TempDir(), testOptions())
-	now := time.Now()
-	s.opts.Retain = 30 * oneDay
-	add(t, s, "e-1", lines(1, 10, now.Add(-20*oneDay)))
-	barrier(t, s)
-	s.retention.now = func() time.Time { return now }
-	if err := s.retention.pass(); err != nil {
-		t.Fatal(err)
-	}
-	add(t, s, "e-2", lines(101, 10, now))
-	barrier(t, s)
-	s.retention.now = func() time.Time { return now.Add(3000 * oneDay) }
-	if err := s.retention.pass(); err != nil {
-		t.Fatal(err)
-	}
-	if days, _ := s.library.days(); len(days) != 2 {
-		t.Errorf("%v", days)
-	}
-}
-
-func init() {
-	children["closingpage"] = closingPageChild
-}
-
 // closingPageChild closes as cmd_serve does, while a user of the page queries: no hook slows anything.
 func closingPageChild(dir string) int {
 	o := testOptions()
-	_ = logstorage.DataBlock{}
 	s, err := Open(dir, o)
 	if err != nil {
 		fmt.Println(err)
@@ -258,19 +216,18 @@ func closingPageChild(dir string) int {
 	return 0
 }
 
-func TestClose_DuringAQueryOfThePage(t *testing.T) {
-	for range 5 {
+func TestClose_DuringAQuery(t *testing.T) {
+	for _, what := range []string{"closing", "closingpage", "closingpage", "closingpage"} {
 		dir := t.TempDir()
-		cmd, said, log := child(t, "closingpage", dir)
+		cmd, said, log := child(t, what, dir)
 		for said.Scan() {
 			t.Log(said.Text())
 		}
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("%v %.2000s", err, log)
+			t.Errorf("%s: %v %.2000s", what, err, log)
 		}
-		notes, _ := filepath.Glob(filepath.Join(dir, "damaged/note*"))
-		if len(notes) > 0 {
-			t.Error(notes)
+		if notes, _ := filepath.Glob(filepath.Join(dir, "damaged/note*")); len(notes) > 0 {
+			t.Errorf("%s: %v", what, notes)
 		}
 	}
 }

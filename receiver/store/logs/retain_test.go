@@ -161,3 +161,25 @@ func TestRetention_ADayOfTheFutureDoesNotCostToday(t *testing.T) {
 	}
 	wantCount(t, s, "e-1", 1000)
 }
+
+// A clock that jumps ahead while there is one day.
+func TestRetention_AClockThatJumpsWhileThereIsOneDay(t *testing.T) {
+	s := open(t, t.TempDir(), testOptions())
+	now := time.Now()
+	s.opts.Retain = 30 * oneDay
+	add(t, s, "e-1", lines(1, 10, now.Add(-20*oneDay)))
+	barrier(t, s)
+	s.retention.now = func() time.Time { return now }
+	if err := s.retention.pass(); err != nil {
+		t.Fatal(err)
+	}
+	add(t, s, "e-2", lines(101, 10, now))
+	barrier(t, s)
+	s.retention.now = func() time.Time { return now.Add(3000 * oneDay) }
+	if err := s.retention.pass(); err != nil {
+		t.Fatal(err)
+	}
+	if days, _ := s.library.days(); len(days) != 2 {
+		t.Errorf("%v", days)
+	}
+}
