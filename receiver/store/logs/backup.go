@@ -95,7 +95,7 @@ var errMoved = errors.New("the journal made a checkpoint meanwhile")
 func (b *backup) pin() error {
 	b.closeFiles()
 	var ends map[string]int64
-	for _, name := range []string{"CHECKPOINT", "database/MARK", "database/CLOCK", "skeletons", "journal", "blobs"} {
+	for _, name := range []string{"CHECKPOINT", "database/MARK", "database/CLOCK", "database/" + deletedFile, "skeletons", "journal", "blobs"} {
 		if name == "journal" {
 			ends = b.Durable()
 		}
@@ -104,6 +104,10 @@ func (b *backup) pin() error {
 				return err
 			}
 			rel := strings.TrimPrefix(path, b.under("")+"/")
+			end, durable := ends[rel]
+			if name == "journal" && strings.HasSuffix(rel, ".seg") && !durable { // it began after that moment
+				return nil
+			}
 			f, err := os.Open(path)
 			if err != nil {
 				return err
@@ -113,8 +117,8 @@ func (b *backup) pin() error {
 				return errors.Join(err, f.Close())
 			}
 			b.files[rel], b.sizes[rel] = f, info.Size()
-			if strings.HasSuffix(rel, ".seg") { // what follows may change while it is copied
-				b.sizes[rel] = min(info.Size(), ends[rel])
+			if durable { // what follows may change while it is copied
+				b.sizes[rel] = min(info.Size(), end)
 			}
 			return nil
 		})

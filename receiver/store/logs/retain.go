@@ -170,6 +170,22 @@ func (r *retention) sizeOf(day string) (n int64, err error) {
 	return n, nil
 }
 
+// deletedFile is there once retention has deleted a day: from then on lines may be missing
+// for it.
+const deletedFile = "DELETED"
+
+func (r *retention) noteDeleted() error {
+	file := filepath.Join(r.library.path, deletedFile)
+	if _, err := os.Lstat(file); err == nil {
+		return nil
+	}
+	err := fsutil.ReplaceFile(file, []byte("retention has deleted days\n"))
+	if errors.Is(err, unix.ENOSPC) { // it must not keep retention from freeing the disk
+		return nil
+	}
+	return err
+}
+
 // drop deletes a day. No row goes into it from here on; queries that read it end first.
 func (r *retention) drop(day string) error {
 	r.adding.Lock()
@@ -181,6 +197,9 @@ func (r *retention) drop(day string) error {
 		return err
 	}
 	trash := r.under("trash")
+	if err := r.noteDeleted(); err != nil {
+		return errors.Join(err, r.library.attach(day))
+	}
 	err := os.Rename(filepath.Join(r.library.path, "partitions", day), filepath.Join(trash, day))
 	if err == nil {
 		err = errors.Join(fsutil.SyncDir(filepath.Join(r.library.path, "partitions")), r.blobs.drop(day),

@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -181,5 +182,34 @@ func TestRetention_AClockThatJumpsWhileThereIsOneDay(t *testing.T) {
 	}
 	if days, _ := s.library.days(); len(days) != 2 {
 		t.Errorf("%v", days)
+	}
+}
+
+// Retention is set, has deleted nothing, and verify forgives all that is missing.
+func TestVerify_DoesNotBlameRetentionForWhatItHasNotDeleted(t *testing.T) {
+	dir := t.TempDir()
+	o := testOptions()
+	o.Retain = 3650 * oneDay
+	s := open(t, dir, o)
+	commit(t, s, lines(1, 10, time.Now()))
+	commit(t, s, lines(11, 10, time.Now().Add(-2*oneDay)))
+	if err := s.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	shut(t, s)
+	_ = os.RemoveAll(filepath.Join(dir, "database/partitions", time.Now().UTC().Format(dayFormat)))
+	s = open(t, dir, o)
+	r, err := s.Verify(t.Context())
+	if err != nil || r.Streams[0].Missing != 10 || r.Deleted {
+		t.Errorf("%+v, %v: cmd_verify says ok of 10 lines that are missing", r, err)
+	}
+	s.opts.Retain = oneDay
+	commit(t, s, lines(21, 10, time.Now()))
+	if err := errors.Join(s.Wait(t.Context()), s.retention.pass()); err != nil {
+		t.Fatal(err)
+	}
+	shut(t, s)
+	if r, err = open(t, dir, o).Verify(t.Context()); err != nil || !r.Deleted {
+		t.Errorf("after retention has deleted a day: %+v, %v", r, err)
 	}
 }

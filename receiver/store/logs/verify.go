@@ -2,6 +2,7 @@ package logs
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strings"
 )
@@ -50,6 +51,7 @@ func (s *Store) Verify(ctx context.Context) (*Report, error) {
 		r.Streams = append(r.Streams, Difference{SID: sid, Rows: h.lines, GapRows: h.gaps, Excess: h.lines})
 	}
 	slices.SortFunc(r.Streams, func(a, b Difference) int { return strings.Compare(a.SID, b.SID) })
-	r.Deleted = s.dropped.Load() > 0 || s.opts.Retain > 0 || s.opts.RetainBytes > 0
+	_, err = os.Lstat(s.under("database/" + deletedFile))
+	r.Deleted = err == nil || s.dropped.Load() > 0
 	return r, nil
 }
