@@ -109,6 +109,12 @@ func (c *searchCmd) Run(ctx context.Context, to *streams) error {
 		return nil
 	case err != nil:
 		return err
+	case p.unreadable > 0:
+		return &cli.Error{
+			Err: fmt.Errorf("%d lines cannot be read, the first of them %s", p.unreadable, p.why), Code: 1,
+			Effect: "they are not printed; the others are",
+			Hint:   "the folder blobs or the file skeletons of the store is damaged: look for these lines in a backup",
+		}
 	case p.found == 0 && !c.Follow:
 		if p.tty {
 			fmt.Fprintln(to.err, "wsreceive: nothing found; a line can be found about two seconds after it was logged")

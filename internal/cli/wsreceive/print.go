@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"regexp"
@@ -26,6 +27,9 @@ type printer struct {
 	color bool
 	tty   bool
 	found int
+
+	unreadable int    // lines without a text
+	why        string // the first of them, and the reason
 }
 
 func (c *searchCmd) printer(to io.Writer) *printer {
@@ -48,6 +52,12 @@ func (p *printer) print(l *logs.Found) error {
 
 // write prints a line with a sign before it, in the forms for people.
 func (p *printer) write(l *logs.Found, sign string) error {
+	if l.Error != "" {
+		if p.unreadable++; p.unreadable == 1 {
+			p.why = fmt.Sprintf("%s: %s", l.UID, l.Error)
+		}
+		return nil
+	}
 	switch p.form {
 	case "json":
 		_ = json.NewEncoder(p.out).Encode(web.NewHit(l.UID, l.Time, l.Host, l.Text)) // Flush says what went wrong

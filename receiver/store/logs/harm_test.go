@@ -193,3 +193,55 @@ func TestBackup_HalfOfOneIsNotTakenForAWholeOne(t *testing.T) {
 		t.Errorf("Verify says that all is well with 100 of 300 lines: %+v", r)
 	}
 }
+
+// Blobs that are gone keep no other line from being found.
+func TestLines_WithoutTheirBlobs(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, testOptions())
+	b := lines(1, 100, time.Now())
+	b[0].Lines[7] = []byte("\ufffd odd")
+	commit(t, s, b)
+	if err := s.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	shut(t, s)
+	blobs, _ := filepath.Glob(filepath.Join(dir, "blobs/*"))
+	for _, b := range blobs {
+		os.Remove(b)
+	}
+	s = open(t, dir, testOptions())
+	wantReadable(t, s, 99)
+}
+
+// So do skeletons.
+func TestLines_WithoutTheirSkeletons(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Options{Reserve: 1 << 20})
+	b := lines(1, 100, time.Now())
+	for i := range 50 {
+		b[0].Lines[i] = fmt.Appendf(nil, `{"level":"info", "n" : %d, "msg": "hello"}`, i)
+	}
+	commit(t, s, b)
+	if err := s.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	shut(t, s)
+	_ = os.Remove(filepath.Join(dir, "skeletons"))
+	s = open(t, dir, Options{Reserve: 1 << 20})
+	wantReadable(t, s, 50)
+}
+
+// wantReadable wants all of 100 lines, so many of them with their text.
+func wantReadable(t *testing.T, s *Store, want int) {
+	t.Helper()
+	all, good := 0, 0
+	err := s.Lines(t.Context(), "*", 1000, func(l *Found) error {
+		if all++; l.Error == "" {
+			good++
+		}
+		return nil
+	})
+	if all != 100 || good != want || err != nil {
+		t.Errorf("%d lines, %d of them with their text, %v; want 100 and %d", all, good, err, want)
+	}
+}

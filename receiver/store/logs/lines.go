@@ -21,10 +21,11 @@ import (
 // Found is a line of the store as it came, or a gap, whose Text says what is
 // missing.
 type Found struct {
-	UID  string    `json:"uid"`
-	Time time.Time `json:"time"` // the line's own, or that of its arrival
-	Host string    `json:"host"` // that sent it, or that it names
-	Text []byte    `json:"line"`
+	UID   string    `json:"uid"`
+	Time  time.Time `json:"time"` // the line's own, or that of its arrival
+	Host  string    `json:"host"` // that sent it, or that it names
+	Text  []byte    `json:"line"`
+	Error string    `json:"error,omitempty"` // why there is no Text: what it is made of is damaged
 }
 
 // MostSorted is the largest number of lines that Lines sorts.
@@ -129,8 +130,10 @@ func (s *Store) found(fields []logstorage.Field) (*Found, error) {
 		l.UID, l.Text = handshake.GapID(sid, seq, gap), []byte(message)
 		return l, nil
 	}
-	l.Text, err = s.Text(fields)
-	return l, err
+	if l.Text, err = s.Text(fields); err != nil { // it must not keep the others from being found
+		l.Text, l.Error = nil, err.Error()
+	}
+	return l, nil
 }
 
 // rows calls f with the fields of each row that a query gives, one row at a time.
