@@ -12,6 +12,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/VictoriaLogs/app/vlselect"
@@ -54,7 +55,46 @@ func (s *Store) whileOpen(h http.Handler) http.Handler {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(s.ctx, cancel)()
+		running := &request{began: time.Now(), cancel: cancel, w: http.NewResponseController(w)}
+		s.requests.Store(running, nil)
+		defer running.ended()
+		defer s.requests.Delete(running)
 		h.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// request is one that runs.
+type request struct {
+	began  time.Time
+	cancel context.CancelFunc
+
+	mu sync.Mutex
+	w  *http.ResponseController // nil: the request has ended
+}
+
+func (r *request) ended() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.w = nil
+}
+
+// end ends the request, also where its client takes nothing.
+func (r *request) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.w != nil {
+		r.cancel()
+		_ = r.w.SetWriteDeadline(time.Now()) // a test's recorder has none
+	}
+}
+
+// endRequests ends those that began before a time.
+func (s *Store) endRequests(before time.Time) {
+	s.requests.Range(func(r, _ any) bool {
+		if r := r.(*request); r.began.Before(before) {
+			r.end()
+		}
+		return true
 	})
 }
 

@@ -33,7 +33,13 @@ type retention struct {
 	doubt  time.Time // since when the clock is not believed
 	now    func() time.Time
 	failed bool // said once
+
+	patience time.Duration // as queryPatience
 }
+
+// queryPatience is how long a day that is to go waits for queries that read it: a search
+// whose output nobody takes must not keep it.
+const queryPatience = 10 * time.Minute
 
 func (s *Store) wakeRetention() {
 	select {
@@ -98,7 +104,21 @@ func (r *retention) pass() error {
 			return err
 		}
 	}
-	return nil
+	if r.opts.Retain == 0 {
+		return nil
+	}
+	return r.dropBlobs(days, now)
+}
+
+// dropBlobs deletes old blobs whose day is not there: it was quarantined.
+func (r *retention) dropBlobs(days []string, now time.Time) error {
+	entries, err := os.ReadDir(r.blobs.dir)
+	for _, e := range entries {
+		if day := e.Name(); !slices.Contains(days, day) && expired(day, now, r.opts.Retain) {
+			err = errors.Join(err, r.blobs.drop(day))
+		}
+	}
+	return err
 }
 
 func expired(day string, now time.Time, age time.Duration) bool {
@@ -193,14 +213,18 @@ func (r *retention) drop(day string) error {
 	r.days[day] = false
 	r.mu.Unlock()
 	r.adding.Unlock()
-	if err := r.library.detach(day); err != nil {
+	began := time.Now()
+	cut := time.AfterFunc(r.patience, func() { r.endRequests(began) })
+	err := r.library.detach(day)
+	cut.Stop()
+	if err != nil {
 		return err
 	}
 	trash := r.under("trash")
 	if err := r.noteDeleted(); err != nil {
 		return errors.Join(err, r.library.attach(day))
 	}
-	err := os.Rename(filepath.Join(r.library.path, "partitions", day), filepath.Join(trash, day))
+	err = os.Rename(filepath.Join(r.library.path, "partitions", day), filepath.Join(trash, day))
 	if err == nil {
 		err = errors.Join(fsutil.SyncDir(filepath.Join(r.library.path, "partitions")), r.blobs.drop(day),
 			os.RemoveAll(filepath.Join(trash, day)))

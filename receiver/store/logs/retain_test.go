@@ -3,6 +3,7 @@ package logs
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -211,5 +212,64 @@ func TestVerify_DoesNotBlameRetentionForWhatItHasNotDeleted(t *testing.T) {
 	shut(t, s)
 	if r, err = open(t, dir, o).Verify(t.Context()); err != nil || !r.Deleted {
 		t.Errorf("after retention has deleted a day: %+v, %v", r, err)
+	}
+}
+
+// As `wsreceive search | less` does.
+func TestRetention_APausedSearchHoldsItUpNoLongerThanItMay(t *testing.T) {
+	s := open(t, t.TempDir(), testOptions())
+	now := time.Now()
+	for i := range 4 {
+		add(t, s, "e-1", lines(uint64(1+100000*i), 30000, now.Add(-time.Duration(i)*oneDay)))
+	}
+	barrier(t, s)
+	client := &http.Client{Transport: &http.Transport{DialContext: s.dialAny}}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	q, _ := http.NewRequestWithContext(ctx, http.MethodPost, "http://store/lines?limit=1000000&query=*", nil)
+	r, err := client.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	time.Sleep(300 * time.Millisecond)
+	s.opts.Retain, s.retention.patience = 36*time.Hour, 100*time.Millisecond
+	done := make(chan error, 1)
+	go func() { done <- s.retention.pass() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+		return
+	case <-time.After(45 * time.Second):
+		t.Error("retention waits for a search that is not read")
+	}
+	cancel()
+	r.Body.Close()
+	<-done
+}
+
+// What a quarantined day had of blobs is deleted by retention some day.
+func TestRetention_DeletesBlobsOfAQuarantinedDay(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, testOptions())
+	old := time.Now().Add(-10 * oneDay)
+	for i := range 2 {
+		b := lines(uint64(1+100*i), 10, old.Add(time.Duration(i)*10*oneDay))
+		b[0].Lines[0] = []byte("\ufffd")
+		add(t, s, "e-1", b)
+	}
+	barrier(t, s)
+	shut(t, s)
+	day := old.UTC().Format(dayFormat)
+	_ = os.WriteFile(filepath.Join(dir, "database/partitions", day, "datadb/parts.json"), nil, 0o600)
+	s = open(t, dir, testOptions())
+	s.opts.Retain, s.opts.RetainBytes = 36*time.Hour, 1
+	if err := s.retention.pass(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "blobs", day)); err == nil {
+		t.Error("blobs of a day that is quarantined stay for ever, whatever retention says")
 	}
 }

@@ -68,6 +68,7 @@ type Store struct {
 	tasks     sync.WaitGroup
 	ctx       context.Context // ends when Close begins
 	using     sync.RWMutex    // held for reading by each request
+	requests  sync.Map        // of *request, that run
 
 	added, repeated, dropped, refused atomic.Int64
 	barriers                          *metrics.Histogram
@@ -129,7 +130,7 @@ func (s *Store) start() (err error) {
 	}
 	s.db = &database{Store: s, days: map[string]bool{}, touched: map[string]bool{}, newDays: newDays}
 	s.db.Rows = Rows{Dir: s.library.path, Query: s.db.query}
-	s.retention = &retention{database: s.db, wake: make(chan struct{}, 1), now: time.Now}
+	s.retention = &retention{database: s.db, wake: make(chan struct{}, 1), now: time.Now, patience: queryPatience}
 	days, err := s.library.days()
 	if err != nil {
 		return err
