@@ -61,13 +61,7 @@ func parseMark(s string) mark {
 
 // setMark has the database keep m.
 func (j *Journal) setMark(m mark) error {
-	err := j.db.SetMark(m.String())
-	if noSpace(err) { // it is a file in the store's directory, too
-		if err := ignore(j.fs.remove(reserveName), fs.ErrNotExist); err != nil {
-			return err
-		}
-		err = j.db.SetMark(m.String())
-	}
+	err := j.spaced(func() error { return j.db.SetMark(m.String()) }) // a file in the store's directory, too
 	if err != nil {
 		return fmt.Errorf("set the database's mark: %w", err)
 	}
@@ -121,21 +115,26 @@ func (j *Journal) checkpoint(s *segment) error {
 	return nil
 }
 
-// writeCheckpoint replaces CHECKPOINT, if need be with the space that is kept for
-// it: without a checkpoint no space of the journal becomes free.
+// writeCheckpoint replaces CHECKPOINT: without one no space of the journal becomes free.
 func (j *Journal) writeCheckpoint(c *checkpoint) error {
 	body, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
 	text := slices.Concat([]byte(handshake.CRC(body)+" "), body, newline)
-	if err = j.replace(checkpointName, text); noSpace(err) {
-		if err := ignore(j.fs.remove(reserveName), fs.ErrNotExist); err != nil {
-			return err
-		}
-		err = j.replace(checkpointName, text)
-	}
+	err = j.spaced(func() error { return j.replace(checkpointName, text) })
 	j.reserve = max(reserveSize, 2*int64(len(text)))
+	return err
+}
+
+// spaced calls write, and where the disk is full once more with the space that is kept.
+func (j *Journal) spaced(write func() error) error {
+	err := write()
+	if noSpace(err) {
+		if err = ignore(j.fs.remove(reserveName), fs.ErrNotExist); err == nil {
+			err = write()
+		}
+	}
 	return err
 }
 

@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"wsrelay/internal/fsutil"
 	"wsrelay/receiver"
 )
@@ -422,4 +424,27 @@ func TestRecovery_KilledAfterARestoreWasNoticed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A disk that copies on write is full when the process starts again.
+func TestFull_OpensOnADiskThatCopiesOnWrite(t *testing.T) {
+	with(t, nil, func(w *world) {
+		w.setFault(nil, func(string) error { return errInjected })
+		w.commit(w.batch("a", 1, 10, 30))
+		w.abandon()
+		w.fs, w.db = w.fs.kill(), w.db.crash()
+		full := true
+		w.setFault(func(_ int, call, name string) error {
+			if full && call == "remove" && name == reserveName {
+				full = false // its space is free
+			}
+			if full && (call == "write" || call == "allocate") {
+				return unix.ENOSPC
+			}
+			return nil
+		}, nil)
+		if err := w.start(); err != nil {
+			t.Errorf("the store cannot be opened: %v", err)
+		}
+	})
 }

@@ -199,7 +199,7 @@ func (j *Journal) replay() error {
 			return fmt.Errorf("read segment %s: %w", s.name, err)
 		}
 		if end < 0 {
-			if err := rewrite(s); err != nil {
+			if err := j.spaced(func() error { return rewrite(s) }); err != nil { // some file systems need space for it
 				return fmt.Errorf("write segment %s again: %w", s.name, err)
 			}
 		}
