@@ -75,7 +75,7 @@ func (q *Queue) TryNext() (*Block, error) {
 				q.requestGapLocked(lost, "check the disk's health")
 				continue
 			}
-			b, q.missed = got, nil
+			b = got
 		}
 		if r := (Range{q.next, min(b.next(), q.ident.until(q.next))}); b.gap == nil && r != b.Range() {
 			var err error
@@ -162,6 +162,7 @@ func (q *Queue) Rewind(to uint64) error {
 		return fmt.Errorf("rewind to %d: it is not under way (%d to %d)", to, q.acked, q.next)
 	}
 	q.moves++
+	q.missed = nil
 	q.broadcastLocked()
 	return nil
 }
@@ -193,7 +194,7 @@ func (q *Queue) Diverge(seq uint64) error {
 		}
 		q.flight = q.flight[:len(q.flight)-1]
 	}
-	q.next, q.ring = min(q.next, seq), ring{}
+	q.next, q.ring, q.missed = min(q.next, seq), ring{}, nil
 	q.moves++
 	q.broadcastLocked()
 	return nil

@@ -82,7 +82,7 @@ type Queue struct {
 	rewrites       int     // counts the times that a file was written again
 	handedOut      uint64  // every record from here on was never given out
 	reading        bool    // the consumer reads a file
-	missed         *missed // what it did not find there; nil: it found the last that it looked for
+	missed         *missed // what it did not find there; nil: nothing since it last went back
 	dropped        uint64  // records dropped since Open
 	receipt        Receipt
 	origin         Origin // of the newest bytes, skipped ones too
