@@ -81,7 +81,7 @@ func TestGround_OneSegmentThatCannotBeRemovedDoesNotFillTheQueue(t *testing.T) {
 	})
 }
 
-func TestGround_DropOldestGoesOnWithOthers(t *testing.T) {
+func TestGround_DropOldestContinuesWithOthers(t *testing.T) {
 	inBubble(t, func() {
 		w := newWorld(t, 1, Options{Codec: raw, DropOldest: true})
 		w.mustStart()
@@ -116,7 +116,7 @@ func TestGround_AFolderInASegmentsPlaceIsNoTroubleForever(t *testing.T) {
 }
 
 // What is looked at now and then cannot be looked at.
-func TestGround_AFailingLookIsNotLoggedAgainAndAgain(t *testing.T) {
+func TestGround_AFailingInspectionIsNotLoggedAgainAndAgain(t *testing.T) {
 	inBubble(t, func() {
 		var log bytes.Buffer
 		w := newWorld(t, 1, Options{Codec: raw, Log: slog.New(slog.NewTextHandler(&log, nil))})
@@ -143,7 +143,7 @@ func TestGround_AFailingLookIsNotLoggedAgainAndAgain(t *testing.T) {
 }
 
 // At the end what cannot be written again keeps no line from the disk.
-func TestGround_CloseWritesLinesThoughALookFails(t *testing.T) {
+func TestGround_CloseWritesLinesThoughAnInspectionFails(t *testing.T) {
 	inBubble(t, func() {
 		w := newWorld(t, 1, Options{Codec: raw, Sync: 0})
 		w.mustStart()
@@ -493,7 +493,7 @@ func TestGround_LOSTIsMadeAgain(t *testing.T) {
 	}
 }
 
-// A status reader that looks at a segment which was written again goes on with that.
+// A status reader continues with a segment that was written again.
 func TestGround_WatchDoesNotKeepARemovedFile(t *testing.T) {
 	g := newGround(t, Options{Codec: raw})
 	g.append(100)

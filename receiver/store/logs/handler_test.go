@@ -276,7 +276,7 @@ func TestOpen_WithLinesThatWaitOnAFullDisk(t *testing.T) {
 	full := o
 	full.Reserve = 1 << 60
 	s = open(t, moment, full)
-	time.Sleep(50 * time.Millisecond) // whoever takes a lock now hides a race
+	time.Sleep(50 * time.Millisecond) // taking a lock now would hide a race
 	if err := s.Wait(t.Context()); !errors.Is(err, ErrFull) {
 		t.Errorf("Wait on a full disk = %v; want ErrFull", err)
 	}
