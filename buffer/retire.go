@@ -132,7 +132,7 @@ func (w *writer) retire(s *segment) error {
 		return nil
 	}
 	err := w.q.fsys.remove(segmentName(s.id))
-	if isFolder(err) { // somebody has put it there
+	if isFolder(err) { // put there by another program
 		_, err = quarantine(w.q.fsys, segmentName(s.id))
 	}
 	return err

@@ -457,7 +457,7 @@ func (w *hookWriter) Write(b []byte) (int, error) {
 	return w.Buffer.Write(b)
 }
 
-// The running wsrelay delivers and removes segments while somebody verifies.
+// The running wsrelay delivers and removes segments while verify runs.
 func TestGround_VerifyBesideARunningQueueFindsNoProblem(t *testing.T) {
 	g := newGround(t, manySegments)
 	g.append(600)
@@ -475,7 +475,7 @@ func TestGround_VerifyBesideARunningQueueFindsNoProblem(t *testing.T) {
 	}
 }
 
-// Somebody removes LOST, or everything.
+// LOST is removed, or everything.
 func TestGround_LOSTIsMadeAgain(t *testing.T) {
 	g := newGround(t, manySegments)
 	_, err := g.q.Quarantine("s", 1, []byte("line"), "oversize")

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,13 +62,13 @@ type world struct {
 	acked    uint64
 	out      uint64 // next number to come out
 	ranges   []Range
-	moved    bool  // the directory is in another place, or lacks its newest file: a new stream is due
-	scarred  bool  // something was damaged once
-	beyond   bool  // CURSOR may name a segment that is gone: a new stream may come again
-	diverged bool  // IDENTITY alone knows which stream some numbers belong to
-	faulty   bool  // calls may fail
-	failed   *bool // one that has to has; nil: none has to
-	took     int64 // bytes on disk at the start: what was in memory at a Close may pass the limit
+	moved    bool         // the directory is in another place, or lacks its newest file: a new stream is due
+	scarred  bool         // something was damaged once
+	beyond   bool         // CURSOR may name a segment that is gone: a new stream may come again
+	diverged bool         // IDENTITY alone knows which stream some numbers belong to
+	faulty   bool         // calls may fail
+	failed   *atomic.Bool // one that has to has; nil: none has to
+	took     int64        // bytes on disk at the start: what was in memory at a Close may pass the limit
 
 	intake uint64       // the pipe; a power cut makes another
 	stream []streamLine // all that was ever taken from it
@@ -340,11 +341,13 @@ func (w *world) setFault(f fault) {
 		w.mayFail(nil)
 		return
 	}
-	failed := new(bool)
+	failed := new(atomic.Bool)
 	w.failed = failed
 	w.mayFail(func(n int, call, name string) error {
 		err := f(n, call, name)
-		*failed = *failed || err != nil
+		if err != nil {
+			failed.Store(true)
+		}
 		return err
 	})
 }
@@ -358,7 +361,7 @@ func (w *world) mayFail(f fault) {
 
 func (w *world) mustHaveFailed() {
 	w.Helper()
-	if w.failed != nil && !*w.failed {
+	if w.failed != nil && !w.failed.Load() {
 		w.Fatalf("no call failed: the test tests nothing")
 	}
 	w.failed = nil

@@ -127,7 +127,7 @@ func TestRetention_ADayThatCouldNotBeMovedIsTriedAgain(t *testing.T) {
 	barrier(t, s)
 	s.opts.Retain = 36 * time.Hour
 	_ = os.Remove(s.under("trash"))
-	if err := s.retention.pass(); err == nil { // as on a disk without room for a name
+	if err := s.retention.pass(); err == nil { // as on a disk without space for a name
 		t.Fatal("no failure")
 	}
 	_ = os.Mkdir(s.under("trash"), 0o700)

@@ -97,7 +97,7 @@ func TestStore_TheJournalThatTookTheLastSpaceIsEmptied(t *testing.T) {
 	}
 }
 
-// A backup to a slow disk copies the segment that is written to while commits go on.
+// A backup to a slow disk copies the segment that is written to while commits continue.
 func TestBackup_OfASegmentThatIsWrittenHasNoHoles(t *testing.T) {
 	s := open(t, t.TempDir(), testOptions())
 	s.db.adding.Lock() // what is committed stays in the journal, as it does for a moment under load
