@@ -448,3 +448,24 @@ func TestFull_OpensOnADiskThatCopiesOnWrite(t *testing.T) {
 		}
 	})
 }
+
+// A barrier reports that rows are missing that were added.
+func TestBarrier_WhatItMissesIsAddedAgain(t *testing.T) {
+	with(t, nil, func(w *world) {
+		missed := false
+		w.setFault(nil, func(call string) error {
+			if call != "Barrier" || missed {
+				return nil
+			}
+			missed, w.db.mem = true, w.db.mem[:len(w.db.mem)/2]
+			return errInjected
+		})
+		w.commit(w.batch("a", 1, 40, 30))
+		for w.j.Wait(context.Background()) != nil {
+			time.Sleep(time.Second)
+		}
+		if n := len(w.db.all()); !missed || n != 40 {
+			t.Errorf("%d rows of 40 lines", n)
+		}
+	})
+}
