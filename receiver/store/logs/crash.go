@@ -109,14 +109,16 @@ func (s *Store) readDay(day string) error {
 	if err != nil {
 		return err
 	}
-	var bytes atomic.Int64                                                                                            // so that nothing is left out
-	return s.library.query(context.Background(), "_time:"+from.Format("2006-01-02")+"Z | delete _stream, _stream_id", // without them, or a day without its index is not read
-		func(b *logstorage.DataBlock) error {
-			for _, c := range b.GetColumns(false) {
-				for _, v := range c.Values {
-					bytes.Add(int64(len(v)))
-				}
+	var bytes atomic.Int64 // so that nothing is left out
+	read := func(b *logstorage.DataBlock) error {
+		for _, c := range b.GetColumns(false) {
+			for _, v := range c.Values {
+				bytes.Add(int64(len(v)))
 			}
-			return nil
-		})
+		}
+		return nil
+	}
+	day = "_time:" + from.Format("2006-01-02") + "Z"
+	return errors.Join(s.library.query(context.Background(), day, read),
+		s.library.query(context.Background(), day+" | delete _stream, _stream_id", read)) // or rows without an index are not read
 }

@@ -204,6 +204,8 @@ func TestVerify_DoesNotBlameRetentionForWhatItHasNotDeleted(t *testing.T) {
 	if err != nil || r.Streams[0].Missing != 10 || r.Deleted {
 		t.Errorf("%+v, %v: cmd_verify says ok of 10 lines that are missing", r, err)
 	}
+	shut(t, s)
+	s = open(t, dir, testOptions()) // where no other goroutine deletes
 	s.opts.Retain = oneDay
 	commit(t, s, lines(21, 10, time.Now()))
 	if err := errors.Join(s.Wait(t.Context()), s.retention.pass()); err != nil {
