@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,29 +152,3 @@ func TestBackup_OfASegmentThatIsWrittenHasNoHoles(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
-
-// The folder with all days is emptied, the mark beside it stays.
-func TestOpen_NoticesThatAllDaysAreGone(t *testing.T) {
-	dir := t.TempDir()
-	book := &logbook{}
-	o := testOptions()
-	s := open(t, dir, o)
-	commit(t, s, lines(1, 100, time.Now()))
-	if err := s.Wait(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	shut(t, s)
-	if err := os.RemoveAll(filepath.Join(dir, "database/partitions")); err != nil {
-		t.Fatal(err)
-	}
-	o.Log = slog.New(slog.NewTextHandler(book, nil))
-	s = open(t, dir, o)
-	j := s.Stats()
-	n := 0
-	if err := s.Lines(t.Context(), "*", 1000, func(*Found) error { n++; return nil }); err != nil {
-		t.Fatal(err)
-	}
-	if j.Restored == 0 && j.Lacking == 0 {
-		t.Errorf("%d of 100 lines, restored %d, lacking %d; log: %s", n, j.Restored, j.Lacking, book.b.String())
-	}
-}

@@ -105,7 +105,7 @@ func (s *Store) start() (err error) {
 			return err
 		}
 	}
-	if err := errors.Join(s.emptyTrash(), s.checkMark()); err != nil {
+	if err := s.emptyTrash(); err != nil {
 		return err
 	}
 	s.blobs = NewBlobs(s.under("blobs"))
@@ -159,19 +159,6 @@ func (s *Store) Commit(ctx context.Context, batches []receiver.Batch) ([]receive
 		s.followers.publish(batches, results)
 	}
 	return results, err
-}
-
-// checkMark removes the mark of a database whose days are all gone: it is another one, and
-// the journal must ask it what it has.
-func (s *Store) checkMark() error {
-	days, err := os.ReadDir(s.under("database/partitions"))
-	if err != nil || len(days) > 0 {
-		return err
-	}
-	if err := os.Remove(s.under("database/MARK")); !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
 }
 
 func (s *Store) emptyTrash() error {
