@@ -47,6 +47,7 @@ func (l *losses) add(x Lost) {
 		}
 	}
 	l.all = append(l.all, x)
+	l.all = l.all[max(0, len(l.all)-64*maxLost):] // memory has a bound, too
 	l.stale = true
 }
 

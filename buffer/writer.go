@@ -281,7 +281,7 @@ func (w *writer) troubled(what, effect string, err error) {
 	q.mu.Lock()
 	first, was := q.trouble == nil, q.trouble.String()
 	if q.trouble = (&Trouble{what + ": " + err.Error(), effect, Hint(err)}); q.trouble.What != was {
-		q.broadcastLocked() // and not each time: who waits would wake the writer, and that everybody
+		q.broadcastLocked() // not each time: a waiting consumer wakes the writer, and they would spin
 	}
 	q.mu.Unlock()
 	if first {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -133,12 +134,17 @@ func (c *searchCmd) neighbours(ctx context.Context, store database, hit *logs.Fo
 		return []logs.Found{*hit}, err
 	}
 	var all []logs.Found
-	err = store.lines(ctx, url.Values{"query": {lines.Filter()}, "limit": {strconv.Itoa(len(lines.IDs))}},
-		func(l *logs.Found) error {
-			all = append(all, *l)
-			return nil
-		})
-	return all, err
+	for ids := range slices.Chunk(lines.IDs, 100) { // a query must not be long
+		part := logsql.Neighbours{IDs: ids}
+		if err := store.lines(ctx, url.Values{"query": {part.Filter()}, "limit": {strconv.Itoa(len(ids))}},
+			func(l *logs.Found) error {
+				all = append(all, *l)
+				return nil
+			}); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // queryRows gives the rows of a query.
